@@ -1,0 +1,93 @@
+"""What a layer number means: the one place that parses and resolves layers.
+
+Layer 0 is the embedding output and 1..depth are the encoder blocks, as in Hugging Face
+``hidden_states``; a negative number counts from the deepest layer, -1 being that layer itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from layerdex.errors import LayerError, OptionError
+
+LayerSelection = str | int | Iterable[int]
+
+_RANGE = re.compile(r"\s*(-?\d+)\s*(?:-\s*(-?\d+))?\s*")
+
+
+def resolve_layer(layer: int, *, depth: int) -> int:
+    """Turn a layer number, possibly negative, into one from 0 to ``depth``.
+
+    Raises `LayerError` when the model has no such layer.
+    """
+    resolved = layer if layer >= 0 else depth + 1 + layer
+    if not 0 <= resolved <= depth:
+        raise LayerError(
+            f"layer {layer} does not exist: this model has layers 0 to {depth} "
+            f"(or -1 to -{depth + 1}, counted from the deepest)"
+        )
+    return resolved
+
+
+def resolve_layers(selection: LayerSelection, *, depth: int) -> tuple[int, ...]:
+    """Turn a selection (``all``, ``-1``, ``4``, ``0,4-6`` or numbers) into ascending layers.
+
+    Raises `OptionError` for a selection that cannot be read, `LayerError` for a missing layer.
+    """
+    if isinstance(selection, str):
+        chosen = _parse(selection, depth=depth)
+    elif isinstance(selection, int):
+        chosen = [resolve_layer(selection, depth=depth)]
+    else:
+        chosen = [resolve_layer(layer, depth=depth) for layer in selection]
+    if not chosen:
+        raise OptionError("no layer selected")
+    return tuple(sorted(set(chosen)))
+
+
+def resolve_stored(selection: LayerSelection, *, stored: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    """Like `resolve_layers`, for an index that holds the layers ``stored``.
+
+    ``all`` means all stored layers. Raises `LayerError` for a layer the index does not hold.
+    """
+    if isinstance(selection, str) and selection.strip().lower() == "all":
+        return stored
+    chosen = resolve_layers(selection, depth=depth)
+    missing = [layer for layer in chosen if layer not in stored]
+    if missing:
+        raise LayerError(
+            f"layer {missing[0]} is not in this index: it holds {describe_layers(stored)} "
+            f"of a model with layers 0 to {depth}"
+        )
+    return chosen
+
+
+def describe_layers(layers: Iterable[int]) -> str:
+    """Write ascending layers in the short form, such as ``0,4-6``."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _parse(selection: str, *, depth: int) -> list[int]:
+    if selection.strip().lower() == "all":
+        return list(range(depth + 1))
+    chosen: list[int] = []
+    for part in selection.split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            raise OptionError(
+                f"cannot read layers {selection!r}: write 'all', a number such as 4 or -1, "
+                "or numbers and ranges such as 0,4-6"
+            )
+        first = resolve_layer(int(match[1]), depth=depth)
+        last = first if match[2] is None else resolve_layer(int(match[2]), depth=depth)
+        if last < first:
+            raise OptionError(f"layer range {part.strip()!r} runs backwards")
+        chosen.extend(range(first, last + 1))
+    return chosen

@@ -1,0 +1,177 @@
+"""The few records and closed choices that all rooms share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scalar = str | int | float | bool
+"""A metadata value."""
+
+Vectors = NDArray[np.float32]
+"""Decoded vectors of one layer, shape (n, width), float32, unit length."""
+
+StoredVectors = NDArray[np.float16]
+"""Vectors of several layers as they are kept, shape (n_layers, n, width), float16."""
+
+Rows = NDArray[np.int64]
+"""Catalog rows, shape (n,), int64, ascending unless said otherwise."""
+
+
+class Unset(Enum):
+    """The type of `UNSET`: a field that was not given, as opposed to one given as null."""
+
+    UNSET = "unset"
+
+
+UNSET: Literal[Unset.UNSET] = Unset.UNSET
+
+
+class Pooling(StrEnum):
+    """How token states become one vector."""
+
+    MEAN = "mean"
+    CLS = "cls"
+    MAX = "max"
+    MASK = "mask"
+
+
+class Weights(StrEnum):
+    """How much a neighbour's vote counts."""
+
+    UNIFORM = "uniform"
+    DISTANCE = "distance"
+
+
+class Keep(StrEnum):
+    """Which of several duplicates stays."""
+
+    FIRST = "first"
+    LAST = "last"
+    LONGEST = "longest"
+
+
+class OnError(StrEnum):
+    """What a bad row does to the run."""
+
+    ABORT = "abort"
+    SKIP = "skip"
+
+
+class Operator(StrEnum):
+    """Comparison of a ``where`` condition."""
+
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    LESS = "<"
+    GREATER = ">"
+    IN = "in"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One ``where`` condition; several are joined by AND."""
+
+    field: str
+    operator: Operator
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a row came from: ``source`` is a path or ``<stdin>``, ``line`` counts from 1."""
+
+    source: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDocument:
+    """A document as a source gave it, before it has a place in an index.
+
+    ``id`` is None where the source gave none. ``label`` is `UNSET` where it was not given (an
+    update keeps the old one) and None where it was given as null (an update clears it); the same
+    goes for each metadata field, absent or None.
+    """
+
+    text: str
+    id: str | None = None
+    label: str | None | Unset = UNSET
+    metadata: Mapping[str, Scalar | None] = field(default_factory=dict)
+    origin: Origin = Origin("<memory>")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that is not a document, and why."""
+
+    origin: Origin
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A live document of an index."""
+
+    row: int
+    id: str
+    text: str
+    label: str | None
+    metadata: dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What an encoder makes of n texts.
+
+    ``vectors`` is (n_layers, n, width) float16, unit length before rounding; ``n_tokens`` is (n,)
+    int32 with special tokens; ``truncated`` is (n,) bool: the text did not fit.
+    """
+
+    vectors: StoredVectors
+    n_tokens: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """Everything about the encoder that an index remembers.
+
+    ``fingerprint`` digests what decides a vector; ``token_budget`` and ``window`` decide how
+    texts are batched, and so the exact bytes, but not the vectors beyond the stated tolerance.
+    """
+
+    model: str
+    revision: str | None
+    pooling: Pooling
+    template: str
+    max_length: int
+    depth: int
+    width: int
+    fingerprint: str
+    token_budget: int
+    window: int
+
+
+class Encoder(Protocol):
+    """Texts to vectors; what `search` and `storage` know of a model."""
+
+    @property
+    def settings(self) -> EncoderSettings:
+        """The settings that an index made with this encoder remembers."""
+        ...
+
+    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        """Encode texts at the given layers (resolved, ascending); order is kept."""
+        ...
