@@ -46,7 +46,9 @@ def resolve_layers(selection: LayerSelection, *, depth: int) -> tuple[int, ...]:
     return tuple(sorted(set(chosen)))
 
 
-def resolve_stored(selection: LayerSelection, *, stored: tuple[int, ...], depth: int) -> tuple[int, ...]:
+def resolve_stored(
+    selection: LayerSelection, *, stored: tuple[int, ...], depth: int
+) -> tuple[int, ...]:
     """Like `resolve_layers`, for an index that holds the layers ``stored``.
 
     ``all`` means all stored layers. Raises `LayerError` for a layer the index does not hold.

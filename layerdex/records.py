@@ -70,6 +70,8 @@ class Operator(StrEnum):
     NOT_EQUAL = "!="
     LESS = "<"
     GREATER = ">"
+    LESS_EQUAL = "<="
+    GREATER_EQUAL = ">="
     IN = "in"
 
 
@@ -104,7 +106,7 @@ class SourceDocument:
 
     text: str
     id: str | None = None
-    label: str | None | Unset = UNSET
+    label: str | Unset | None = UNSET
     metadata: Mapping[str, Scalar | None] = field(default_factory=dict)
     origin: Origin = Origin("<memory>")
 

@@ -1,0 +1,399 @@
+"""The facade: what the command line and Python users see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layerdex.errors import OptionError
+from layerdex.layers import LayerSelection, resolve_layers, resolve_stored
+from layerdex.records import (
+    Document,
+    Encoder,
+    Keep,
+    OnError,
+    Pooling,
+    Rejected,
+    Vectors,
+    Weights,
+)
+from layerdex.search.answers import (
+    Deduplication,
+    Hit,
+    Prediction,
+    answer_classify,
+    answer_dedup,
+    answer_search,
+)
+from layerdex.search.dedup import find_duplicates
+from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
+from layerdex.search.filters import parse_where
+from layerdex.storage.info import IndexInfo, read_info
+from layerdex.storage.segment import unit_length
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.store import Store
+
+if TYPE_CHECKING:
+    from layerdex.indexer.build import BuildReport
+    from layerdex.indexer.corpus import Fields, Format
+
+Source = str | Path | Iterable[Mapping[str, Any]]
+OnProgress = Callable[[int, int | None], None]
+
+BEST_LAYER = "best_layer"
+
+
+class Index:
+    """An index directory: add documents, then ask at any of its layers.
+
+    Every question is answered from the newest commit. ``layer`` left out means the layer that
+    ``evaluate(save_best=True)`` saved, else the deepest; a negative layer counts from the
+    deepest. ``where`` takes conditions such as ``"label=ham"`` (see `search.filters`).
+    """
+
+    def __init__(self, store: Store, load_encoder: Callable[[], Encoder]) -> None:
+        self.store = store
+        self._load_encoder = load_encoder
+        self._encoder: Encoder | None = None
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        model: str = "minilm",
+        revision: str | None = None,
+        layers: LayerSelection = "all",
+        pooling: Pooling | str | None = None,
+        template: str = "{text}",
+        max_length: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        encoder: Encoder | None = None,
+    ) -> Index:
+        """Create an empty index in a new or empty directory.
+
+        ``model`` is ``minilm``, a local folder or a hub id; what is None is the model's own
+        choice. An ``encoder`` of your own replaces all of these. Raises `IndexExistsError`,
+        `ModelError`, `OptionError` or `MissingPackageError`.
+        """
+        if encoder is None:
+            from layerdex.indexer.devices import Precision
+            from layerdex.indexer.encoder import TransformerEncoder
+
+            encoder = TransformerEncoder(
+                model,
+                revision=revision,
+                pooling=None if pooling is None else Pooling(pooling),
+                template=template,
+                max_length=max_length,
+                device=device,
+                precision=Precision(dtype),
+            )
+        settings = encoder.settings
+        store = Store.create(Path(path), settings, resolve_layers(layers, depth=settings.depth))
+        return cls(store, lambda: encoder)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        encoder: Encoder | None = None,
+    ) -> Index:
+        """Open an index; its encoder is loaded when first needed.
+
+        Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
+        """
+        store = Store(Path(path))
+        store.check_sizes()
+
+        def load() -> Encoder:
+            from layerdex.indexer.devices import Precision
+            from layerdex.indexer.encoder import TransformerEncoder, check_fingerprint
+
+            if encoder is not None:
+                check_fingerprint(encoder.settings, store.settings)
+                return encoder
+            return TransformerEncoder.for_index(
+                store.settings, device=device, precision=Precision(dtype)
+            )
+
+        return cls(store, load)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that this index holds, ascending."""
+        return self.store.layers
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that this index was made with, loaded on first use."""
+        if self._encoder is None:
+            self._encoder = self._load_encoder()
+        return self._encoder
+
+    def __len__(self) -> int:
+        return self.store.ask(lambda snapshot: snapshot.n_documents)
+
+    def add(
+        self,
+        *sources: Source,
+        fields: Fields | None = None,
+        format: Format | str = "auto",  # noqa: A002 - the option's name everywhere
+        on_error: OnError | str = OnError.ABORT,
+        on_reject: Callable[[Rejected], None] | None = None,
+        on_progress: OnProgress | None = None,
+        lock_timeout_s: float = 10.0,
+    ) -> BuildReport:
+        """Add documents from paths, mappings or data frames; what is unchanged is skipped.
+
+        An id that is there already is an update. Raises `RowError` at a bad row unless
+        ``on_error`` is skip, `SourceError` for a source that cannot be read.
+        """
+        from layerdex.indexer.build import build
+        from layerdex.indexer.corpus.sources import read_all
+
+        return build(
+            self.store,
+            read_all(sources, format=format, fields=fields),
+            lambda: self.encoder,
+            on_error=OnError(on_error),
+            on_reject=on_reject,
+            on_progress=on_progress,
+            lock_timeout_s=lock_timeout_s,
+        )
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        layer: int | None = None,
+        where: str | Iterable[str] = (),
+        min_similarity: float | None = None,
+    ) -> list[Hit]:
+        """Return the k documents most similar to a text, the closest first."""
+        found = self.search_many(
+            [query],
+            layers=self.choose_layer(layer),
+            k=k,
+            where=where,
+            min_similarity=min_similarity,
+        )
+        return next(iter(found.values()))[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        *,
+        layers: LayerSelection,
+        k: int = 10,
+        where: str | Iterable[str] = (),
+        min_similarity: float | None = None,
+    ) -> dict[int, list[list[Hit]]]:
+        """Search for several texts at several layers, encoding each text once."""
+        chosen, conditions = self._resolve(layers), parse_where(where)
+        vectors = self._encode(queries, chosen)
+        return self.store.ask(
+            lambda snapshot: {
+                layer: answer_search(
+                    snapshot,
+                    vectors[layer],
+                    layer=layer,
+                    k=k,
+                    where=conditions,
+                    min_similarity=min_similarity,
+                )
+                for layer in chosen
+            }
+        )
+
+    def search_like(
+        self,
+        document_id: str,
+        *,
+        layers: LayerSelection | None = None,
+        k: int = 10,
+        where: str | Iterable[str] = (),
+        min_similarity: float | None = None,
+    ) -> dict[int, list[Hit]]:
+        """Search by a document's stored vectors, at several layers; itself is left out."""
+        chosen = (self.choose_layer(None),) if layers is None else self._resolve(layers)
+        conditions = parse_where(where)
+
+        def question(snapshot: Snapshot) -> dict[int, list[Hit]]:
+            row = np.array([snapshot.row_of(document_id)])
+            return {
+                layer: answer_search(
+                    snapshot,
+                    snapshot.layer(layer).gather(row),
+                    layer=layer,
+                    k=k,
+                    where=conditions,
+                    min_similarity=min_similarity,
+                    leave_out=row,
+                )[0]
+                for layer in chosen
+            }
+
+        return self.store.ask(question)
+
+    def classify(
+        self,
+        texts: Sequence[str],
+        *,
+        k: int = 10,
+        layer: int | None = None,
+        weights: Weights | str = Weights.DISTANCE,
+        where: str | Iterable[str] = (),
+        min_confidence: float = 0.0,
+    ) -> list[Prediction]:
+        """Label texts by the vote of their k nearest labelled documents."""
+        chosen, conditions = self.choose_layer(layer), parse_where(where)
+        _check_texts(texts)
+        vectors = self._encode(texts, (chosen,))[chosen]
+        return self.store.ask(
+            lambda snapshot: answer_classify(
+                snapshot,
+                texts,
+                vectors,
+                layer=chosen,
+                k=k,
+                weights=Weights(weights),
+                where=conditions,
+                min_confidence=min_confidence,
+            )
+        )
+
+    def evaluate(
+        self,
+        *,
+        layers: LayerSelection = "all",
+        k: int | Sequence[int] = 10,
+        weights: Weights | str = Weights.DISTANCE,
+        where: str | Iterable[str] = (),
+        test: Source | None = None,
+        fields: Fields | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Evaluation:
+        """Measure neighbour classification at each layer, leaving one out or on a test set."""
+        chosen, conditions = self._resolve(layers), parse_where(where)
+        options: dict[str, Any] = {
+            "ks": [k] if isinstance(k, int) else list(k),
+            "weights": Weights(weights),
+            "on_progress": on_progress,
+        }
+        if test is None:
+            return self.store.ask(
+                lambda snapshot: evaluate_leave_one_out(
+                    snapshot.layer,
+                    snapshot.facts(conditions, labelled=True),
+                    layers=chosen,
+                    **options,
+                )
+            )
+        from layerdex.indexer.corpus.sources import read_labelled
+
+        texts, labels = read_labelled(test, fields=fields)
+        vectors = self._encode(texts, chosen)
+        return self.store.ask(
+            lambda snapshot: evaluate_on_test(
+                snapshot.layer,
+                snapshot.facts(conditions, labelled=True),
+                vectors=vectors,
+                test_labels=labels,
+                **options,
+            )
+        )
+
+    def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
+        """Make an evaluation's best layer the default of later questions."""
+        best = evaluation.result(evaluation.best_layer, evaluation.results[0].k)
+        value = {
+            "layer": best.layer,
+            "method": evaluation.method.value,
+            "n": evaluation.n,
+            "k": best.k,
+            "accuracy": best.accuracy,
+            "macro_f1": best.macro_f1,
+        }
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            writer.set(BEST_LAYER, value)
+
+    def deduplicate(
+        self,
+        *,
+        threshold: float = 0.9,
+        layer: int | None = None,
+        where: str | Iterable[str] = (),
+        keep: Keep | str = Keep.FIRST,
+        on_progress: OnProgress | None = None,
+    ) -> Deduplication:
+        """Find exact and near duplicates; nothing is removed from the index."""
+        chosen, conditions, keep = self.choose_layer(layer), parse_where(where), Keep(keep)
+
+        def question(snapshot: Snapshot) -> Deduplication:
+            facts = snapshot.facts(conditions)
+            found = find_duplicates(
+                snapshot.layer(chosen),
+                facts,
+                threshold=threshold,
+                keep=keep,
+                on_progress=on_progress,
+            )
+            return answer_dedup(facts, found, layer=chosen, threshold=threshold, keep=keep)
+
+        return self.store.ask(question)
+
+    def get(self, *ids: str) -> list[Document]:
+        """Return documents by id, in the order asked; raises `DocumentNotFoundError`."""
+
+        def question(snapshot: Snapshot) -> list[Document]:
+            rows = [snapshot.row_of(identifier) for identifier in ids]
+            documents = snapshot.documents(rows)
+            return [documents[row] for row in rows]
+
+        return self.store.ask(question)
+
+    def documents(self, *, where: str | Iterable[str] = ()) -> Iterator[Document]:
+        """Yield the documents in input order, all from one commit."""
+        with self.store.read() as snapshot:
+            yield from snapshot.in_input_order(parse_where(where))
+
+    def delete(self, *ids: str, lock_timeout_s: float = 10.0) -> int:
+        """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
+
+        Nothing is deleted then.
+        """
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            return writer.delete(ids)
+
+    def info(self) -> IndexInfo:
+        """Return counts, sizes and settings."""
+        return read_info(self.store)
+
+    def choose_layer(self, layer: int | None) -> int:
+        """Return the stored layer that ``layer`` stands for; see the class for None."""
+        if layer is not None:
+            return self._resolve(layer)[0]
+        with self.store.read() as snapshot:
+            best = snapshot.setting(BEST_LAYER)
+        return self.layers[-1] if best is None else int(best["layer"])
+
+    def _resolve(self, layers: LayerSelection) -> tuple[int, ...]:
+        return resolve_stored(layers, stored=self.layers, depth=self.store.settings.depth)
+
+    def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> dict[int, Vectors]:
+        vectors = self.encoder.encode(texts, layers).vectors.astype(np.float32)
+        return {layer: unit_length(vectors[i]) for i, layer in enumerate(layers)}
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise OptionError("give a list of texts, not one string")

@@ -1,0 +1,1 @@
+"""Texts to vectors: readers, models, templates, the encoder and the pipeline."""

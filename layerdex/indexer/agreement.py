@@ -1,0 +1,41 @@
+"""Whether options given for an index agree with what it was made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from layerdex.errors import IndexMismatchError
+from layerdex.layers import LayerSelection, describe_layers, resolve_layers
+from layerdex.records import EncoderSettings, Pooling
+
+
+def check_agreement(
+    settings: EncoderSettings,
+    stored_layers: tuple[int, ...],
+    *,
+    model: str | None = None,
+    revision: str | None = None,
+    layers: LayerSelection | None = None,
+    pooling: Pooling | None = None,
+    template: str | None = None,
+    max_length: int | None = None,
+) -> None:
+    """Raise `IndexMismatchError` for the first option given (not None) that differs."""
+    if layers is not None:
+        wanted = describe_layers(resolve_layers(layers, depth=settings.depth))
+        _check("layers", describe_layers(stored_layers), wanted)
+    if model is not None:
+        folder = Path(model).expanduser()
+        _check("model", settings.model, str(folder.resolve()) if folder.is_dir() else model)
+    _check("revision", settings.revision, revision)
+    _check("pooling", settings.pooling, pooling)
+    _check("template", settings.template, template)
+    _check("max length", settings.max_length, max_length)
+
+
+def _check(name: str, stored: object, given: object) -> None:
+    if given is not None and given != stored:
+        raise IndexMismatchError(
+            f"this index was made with {name} {str(stored)!r}, not {str(given)!r}: "
+            "leave the option out, or make a new index"
+        )

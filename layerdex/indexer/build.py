@@ -1,0 +1,192 @@
+"""The pipeline: documents to windows, windows to vectors, each window one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+
+from layerdex.errors import RowError
+from layerdex.indexer.corpus import RunIds, content_hash
+from layerdex.records import UNSET, Encoder, OnError, Rejected, Scalar, SourceDocument
+from layerdex.storage.store import Store
+from layerdex.storage.writer import NewVersion, Relabelling, Stored, Writer
+
+OnProgress = Callable[[int, int | None], None]
+OnReject = Callable[[Rejected], None]
+
+# A window also ends here, so that a run of very long texts stays within bounded memory.
+_WINDOW_CHARACTERS = 8_000_000
+
+
+@dataclass(slots=True)
+class BuildReport:
+    """What became of the rows of a run: ``new + updated + unchanged + rejected == read``.
+
+    ``n_encoded`` documents went through the encoder (an update of only label or metadata does
+    not); ``n_truncated`` of these did not fit the maximum length.
+    """
+
+    n_read: int = 0
+    n_new: int = 0
+    n_updated: int = 0
+    n_unchanged: int = 0
+    n_rejected: int = 0
+    n_encoded: int = 0
+    n_truncated: int = 0
+
+    def __add__(self, other: BuildReport) -> BuildReport:
+        names = [one.name for one in fields(self)]
+        return BuildReport(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+@dataclass(slots=True)
+class _Changes:
+    """A window sorted into what has to be done."""
+
+    fresh: list[tuple[str, SourceDocument, bytes, Stored | None]] = field(default_factory=list)
+    relabellings: list[Relabelling] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    n_unchanged: int = 0
+
+
+def build(
+    store: Store,
+    documents: Iterable[SourceDocument | Rejected],
+    load_encoder: Callable[[], Encoder],
+    *,
+    on_error: OnError = OnError.ABORT,
+    on_reject: OnReject | None = None,
+    on_progress: OnProgress | None = None,
+    n_total: int | None = None,
+    lock_timeout_s: float = 10.0,
+) -> BuildReport:
+    """Add documents to an index, window by window; what is there unchanged is skipped.
+
+    ``load_encoder`` is called at the first document that needs encoding. ``on_progress`` gets the
+    rows done so far and ``n_total``. Raises `RowError` at the first bad row unless ``on_error``
+    is skip; windows committed before stay.
+    """
+    total = BuildReport()
+    with store.write(lock_timeout_s=lock_timeout_s) as writer, RunIds() as ids:
+        for window in _windows(documents, store.settings.window):
+            changes = _sort_window(window, ids, writer)
+            for rejected in changes.rejected:
+                if on_error is OnError.ABORT:
+                    raise RowError(str(rejected))
+                if on_reject is not None:
+                    on_reject(rejected)
+            total += _commit(changes, writer, store.layers, load_encoder, n_read=len(window))
+            if on_progress is not None:
+                on_progress(total.n_read, n_total)
+    return total
+
+
+def _windows(
+    documents: Iterable[SourceDocument | Rejected], size: int
+) -> Iterator[list[SourceDocument | Rejected]]:
+    window: list[SourceDocument | Rejected] = []
+    n_characters = 0
+    for document in documents:
+        window.append(document)
+        n_characters += len(document.text) if isinstance(document, SourceDocument) else 0
+        if len(window) == size or n_characters >= _WINDOW_CHARACTERS:
+            yield window
+            window, n_characters = [], 0
+    if window:
+        yield window
+
+
+def _sort_window(
+    window: Sequence[SourceDocument | Rejected], ids: RunIds, writer: Writer
+) -> _Changes:
+    changes = _Changes(rejected=[one for one in window if isinstance(one, Rejected)])
+    documents = [one for one in window if isinstance(one, SourceDocument)]
+    hashes = [content_hash(document.text) for document in documents]
+    assigned = ids.assign_many(list(zip(documents, hashes, strict=True)))
+    stored = writer.find([one for one in assigned if isinstance(one, str)])
+    for document, digest, identifier in zip(documents, hashes, assigned, strict=True):
+        if isinstance(identifier, Rejected):
+            changes.rejected.append(identifier)
+            continue
+        before = stored.get(identifier)
+        if before is None or before.content_hash != digest:
+            changes.fresh.append((identifier, document, digest, before))
+        elif (change := _relabelling(document, before)) is not None:
+            changes.relabellings.append(change)
+        else:
+            changes.n_unchanged += 1
+    return changes
+
+
+def _commit(
+    changes: _Changes,
+    writer: Writer,
+    layers: tuple[int, ...],
+    load_encoder: Callable[[], Encoder],
+    *,
+    n_read: int,
+) -> BuildReport:
+    n_truncated = 0
+    if changes.fresh:
+        texts = [document.text for _, document, _, _ in changes.fresh]
+        encoded = load_encoder().encode(texts, layers)
+        n_truncated = int(encoded.truncated.sum())
+        facts = zip(changes.fresh, encoded.n_tokens, encoded.truncated, strict=True)
+        versions = [
+            _version(*fresh, n_tokens=int(n_tokens), truncated=bool(truncated))
+            for fresh, n_tokens, truncated in facts
+        ]
+        writer.commit(versions, encoded.vectors, changes.relabellings)
+    elif changes.relabellings:
+        writer.relabel(changes.relabellings)
+    n_replaced = sum(before is not None for *_, before in changes.fresh)
+    return BuildReport(
+        n_read=n_read,
+        n_new=len(changes.fresh) - n_replaced,
+        n_updated=n_replaced + len(changes.relabellings),
+        n_unchanged=changes.n_unchanged,
+        n_rejected=len(changes.rejected),
+        n_encoded=len(changes.fresh),
+        n_truncated=n_truncated,
+    )
+
+
+def _version(
+    identifier: str,
+    document: SourceDocument,
+    digest: bytes,
+    before: Stored | None,
+    *,
+    n_tokens: int,
+    truncated: bool,
+) -> NewVersion:
+    label, metadata = _merge(document, before)
+    return NewVersion(
+        id=identifier,
+        text=document.text,
+        label=label,
+        metadata=metadata,
+        content_hash=digest,
+        n_tokens=n_tokens,
+        truncated=truncated,
+        replaces=before,
+    )
+
+
+def _relabelling(document: SourceDocument, before: Stored) -> Relabelling | None:
+    label, metadata = _merge(document, before)
+    # 1 == 1.0 == True in Python, but not in an export.
+    is_same = [(k, type(v), v) for k, v in sorted(metadata.items())] == [
+        (k, type(v), v) for k, v in sorted(before.metadata.items())
+    ]
+    if label == before.label and is_same:
+        return None
+    return Relabelling(before.row, label, metadata)
+
+
+def _merge(document: SourceDocument, before: Stored | None) -> tuple[str | None, dict[str, Scalar]]:
+    """Keep what was not given, and clear what was given as null."""
+    old_label = None if before is None else before.label
+    label = old_label if document.label is UNSET else document.label
+    merged = {**({} if before is None else before.metadata), **document.metadata}
+    return label, {name: value for name, value in merged.items() if value is not None}

@@ -1,0 +1,129 @@
+"""Which fields of a source are the text, the id, the label and the metadata."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from shlex import quote
+
+from layerdex.errors import SourceError
+
+COMMON_TEXT_NAMES = (
+    "text",
+    "body",
+    "content",
+    "sentence",
+    "question",
+    "review",
+    "comment",
+    "message",
+    "description",
+    "document",
+    "passage",
+    "title",
+)
+"""What other data sets call the text, likeliest first."""
+
+MAX_NAMES_SHOWN = 12
+MAX_NAMES_COMPARED = 100
+MAX_NAME_LENGTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The names of a document's parts in a source.
+
+    ``id`` and ``label`` are None where the user named none: then the fields called ``id`` and
+    ``label`` are used if they are there. A name given explicitly must be there. ``metadata`` is
+    None to keep all other scalar fields, or the names of the ones to keep.
+    """
+
+    text: str = "text"
+    id: str | None = None
+    label: str | None = None
+    metadata: tuple[str, ...] | None = None
+
+    @property
+    def id_name(self) -> str:
+        """The field that holds the id."""
+        return "id" if self.id is None else self.id
+
+    @property
+    def label_name(self) -> str:
+        """The field that holds the label."""
+        return "label" if self.label is None else self.label
+
+    @property
+    def own_names(self) -> tuple[str, str, str]:
+        """The fields that are no metadata unless they are named as such."""
+        return (self.text, self.id_name, self.label_name)
+
+
+def check_columns(
+    names: Collection[object], *, fields: Fields, source: str, nested: Collection[str] = ()
+) -> None:
+    """Check a table's header before its rows are read.
+
+    ``nested`` are the names inside a ``metadata`` column of objects. Raises `SourceError` on
+    repeated columns and where the text or an explicitly named field is missing.
+    """
+    repeated = [name for name, n in Counter(names).items() if n > 1]
+    if repeated:
+        raise SourceError(f"{source}: {_listed(repeated)} is the name of more than one column")
+    if fields.text not in names:
+        raise SourceError(f"{source}: {missing_text(fields, names)}")
+    for option, name in (("id", fields.id), ("label", fields.label)):
+        if name is not None and name not in names:
+            raise SourceError(f"{source}: {missing_field(option, name, names)}")
+    for name in fields.metadata or ():
+        if name not in names and name not in nested:
+            raise SourceError(f"{source}: {missing_field('metadata', name, [*names, *nested])}")
+
+
+def missing_text(fields: Fields, names: Collection[object]) -> str:
+    """Say that the text field is missing, what is there, and which of it may be the text."""
+    message = f"no text field {fields.text!r}; there is {_listed(names)}"
+    likely = _likely_text(fields, names)
+    return message if likely is None else f"{message}; try --text-field {quote(likely)}"
+
+
+def missing_field(option: str, name: str, names: Collection[object]) -> str:
+    """Say that an explicitly named field is missing, what is there, and the nearest to it."""
+    message = f"no {option} field {name!r}; there is {_listed(names)}"
+    close = difflib.get_close_matches(name, _suggestible(names), 1)
+    return f"{message}; try --{option}-field {quote(close[0])}" if close else message
+
+
+def _likely_text(fields: Fields, names: Collection[object]) -> str | None:
+    own = (fields.id_name, fields.label_name)
+    others = [name for name in _suggestible(names) if name not in own]
+    by_lower_case = {name.lower(): name for name in reversed(others)}
+    for wanted in (fields.text.lower(), *COMMON_TEXT_NAMES):
+        if wanted in by_lower_case:
+            return by_lower_case[wanted]
+    close = difflib.get_close_matches(fields.text, others, 1)
+    return close[0] if close else None
+
+
+def _suggestible(names: Iterable[object]) -> list[str]:
+    """Keep the names that may be suggested: a hostile row must not cost difflib seconds."""
+    return [
+        name
+        for name in islice(names, MAX_NAMES_COMPARED)
+        if isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and name.isprintable()
+    ]
+
+
+def _listed(names: Collection[object]) -> str:
+    if not names:
+        return "none"
+    shown = [_cut(repr(name)) for name in islice(names, MAX_NAMES_SHOWN)]
+    n_more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {n_more} more" if n_more else "")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= MAX_NAME_LENGTH else name[:MAX_NAME_LENGTH] + "…"

@@ -1,0 +1,104 @@
+"""The formats of sources, and the check of all sources before anything is made."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+
+from layerdex.errors import SourceError
+from layerdex.indexer.corpus.streams import is_stdin, naming, source_name
+
+
+class Format(StrEnum):
+    """How the documents lie in a source."""
+
+    AUTO = "auto"
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
+    TXT = "txt"
+    FOLDER = "folder"
+
+
+SUFFIXES = {
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".json": Format.JSON,
+    ".csv": Format.CSV,
+    ".tsv": Format.TSV,
+    ".tab": Format.TSV,
+    ".parquet": Format.PARQUET,
+    ".pq": Format.PARQUET,
+    ".txt": Format.TXT,
+    ".text": Format.TXT,
+}
+
+NOT_FROM_STDIN = (Format.PARQUET, Format.FOLDER)
+
+
+def check_sources(
+    sources: Iterable[str | Path],
+    *,
+    format: Format = Format.AUTO,  # noqa: A002 - the option's name
+) -> None:
+    """Check that each source is there, readable and of a known format, without reading it.
+
+    Raises `SourceError` that names the first bad one.
+    """
+    n_stdin = 0
+    for source in sources:
+        resolved = resolve_format(source, format)
+        if is_stdin(source):
+            n_stdin += 1
+        else:
+            _check_readable(Path(source), resolved)
+    if n_stdin > 1:
+        raise SourceError("standard input (-) is given more than once; it can be read only once")
+
+
+def resolve_format(source: str | Path, requested: Format) -> Format:
+    """Return the format of a source; `Format.AUTO` only for standard input without one.
+
+    Raises `SourceError` where the source is missing or its format unknown or impossible.
+    """
+    if is_stdin(source):
+        if requested in NOT_FROM_STDIN:
+            raise SourceError(f"<stdin>: {requested} cannot be read from standard input")
+        return requested
+    is_folder = stat.S_ISDIR(_mode(source))
+    if is_folder != (requested is Format.FOLDER) and requested is not Format.AUTO:
+        what = "a folder; use --format folder" if is_folder else "not a folder"
+        raise SourceError(f"{source_name(source)}: is {what}")
+    if requested is not Format.AUTO:
+        return requested
+    return Format.FOLDER if is_folder else _by_suffix(source)
+
+
+def _by_suffix(source: str | Path) -> Format:
+    suffix = Path(source).suffix
+    if suffix.lower() in SUFFIXES:
+        return SUFFIXES[suffix.lower()]
+    formats = ", ".join(format_ for format_ in Format if format_ is not Format.AUTO)
+    what = f"unknown extension {suffix!r}" if suffix else "no extension"
+    raise SourceError(f"{source_name(source)}: {what}; say which with --format ({formats})")
+
+
+def _mode(source: str | Path) -> int:
+    # Path("") would be the working directory, and a NUL raises ValueError in os.stat
+    if not str(source) or "\0" in str(source):
+        raise SourceError(f"{str(source)!r} is not the name of a source")
+    with naming(source_name(source)):
+        return Path(source).stat().st_mode
+
+
+def _check_readable(path: Path, format_: Format) -> None:
+    with naming(source_name(path)):
+        if format_ is Format.FOLDER:
+            os.scandir(path).close()
+        elif path.is_file():  # opening a named pipe would wait for its writer
+            path.open("rb").close()

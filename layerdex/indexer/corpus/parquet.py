@@ -1,0 +1,97 @@
+"""Parquet tables to documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from layerdex.errors import SourceError
+from layerdex.indexer.corpus.fields import Fields, check_columns
+from layerdex.indexer.corpus.rows import SPREAD, Reading, read_row
+from layerdex.indexer.corpus.streams import CHUNK_BYTES, naming, source_name
+from layerdex.indexer.corpus.values import Unreadable
+from layerdex.records import Origin
+
+BATCH_BYTES = 16 << 20
+MAX_BATCH_ROWS = 4096
+
+
+def read_parquet(path: Path, fields: Fields) -> Iterator[Reading]:
+    """Read a table batch by batch; ``origin.line`` is the row's number from 1."""
+    source = source_name(path)
+    numbers = count(1)
+    for batch in _batches(path, source, fields):
+        names = batch.schema.names
+        for cells in zip(*map(_cells, batch.columns), strict=True):
+            row = dict(zip(names, cells, strict=True))
+            yield read_row(row, origin=Origin(source, next(numbers)), fields=fields)
+
+
+def _batches(path: Path, source: str, fields: Fields) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with naming(source), path.open("rb") as file:
+            # without pre_buffer a row group is read page by page, not whole
+            table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
+            _check_schema(table.schema_arrow, fields, source)
+            yield from table.iter_batches(
+                batch_size=_batch_rows(table.metadata),
+                columns=_wanted_columns(table.schema_arrow.names, fields),
+                use_threads=False,
+            )
+    except pa.ArrowException as error:
+        reason = str(error).partition("\n")[0]
+        raise SourceError(f"{source}: broken parquet file: {reason}") from error
+
+
+def _check_schema(schema: Any, fields: Fields, source: str) -> None:
+    import pyarrow as pa
+
+    nested: list[str] = []
+    if SPREAD in schema.names and schema.names.count(SPREAD) == 1:
+        type_ = schema.field(SPREAD).type
+        nested = [inner.name for inner in type_] if pa.types.is_struct(type_) else []
+    check_columns(schema.names, fields=fields, source=source, nested=nested)
+
+
+def _wanted_columns(names: list[str], fields: Fields) -> list[str] | None:
+    if fields.metadata is None:
+        return None
+    wanted = {*fields.own_names, *fields.metadata, SPREAD}
+    return [name for name in names if name in wanted]
+
+
+def _batch_rows(metadata: Any) -> int:
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    n_bytes: int = sum(group.total_byte_size for group in groups)
+    n_rows: int = metadata.num_rows
+    row_bytes = n_bytes // max(n_rows, 1) + 1
+    return max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // row_bytes))
+
+
+def _cells(column: Any) -> list[object]:
+    import pyarrow as pa
+
+    if not (pa.types.is_timestamp(column.type) and column.type.unit == "ns"):
+        try:
+            return list(column.to_pylist())
+        except (ValueError, OverflowError):  # not UTF-8, or a date after the year 9999
+            pass
+    return [_cell(cell) for cell in column]
+
+
+def _cell(cell: Any) -> object:
+    import pyarrow as pa
+
+    try:
+        if pa.types.is_timestamp(cell.type) and cell.type.unit == "ns":
+            # as_py would need pandas for some values, and the verdict depend on it
+            cell = cell.cast(pa.timestamp("us", cell.type.tz))
+        value: object = cell.as_py()
+    except (ValueError, OverflowError) as error:
+        return Unreadable(str(error))
+    return value

@@ -1,0 +1,63 @@
+"""A source of any format to documents."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from layerdex.indexer.corpus.delimited import read_csv, read_tsv
+from layerdex.indexer.corpus.fields import Fields
+from layerdex.indexer.corpus.folder import read_folder
+from layerdex.indexer.corpus.formats import Format, resolve_format
+from layerdex.indexer.corpus.json_array import read_json
+from layerdex.indexer.corpus.jsonl import read_jsonl
+from layerdex.indexer.corpus.parquet import read_parquet
+from layerdex.indexer.corpus.plain_text import read_txt
+from layerdex.indexer.corpus.rows import Reading
+from layerdex.indexer.corpus.streams import first_byte, open_stream, source_name
+
+StreamReader = Callable[[BinaryIO, str, Fields], Iterator[Reading]]
+
+STREAM_READERS: dict[Format, StreamReader] = {
+    Format.JSONL: read_jsonl,
+    Format.JSON: read_json,
+    Format.CSV: read_csv,
+    Format.TSV: read_tsv,
+    Format.TXT: read_txt,
+}
+
+
+def read_source(
+    source: str | Path,
+    *,
+    format: Format = Format.AUTO,  # noqa: A002 - the option's name
+    fields: Fields | None = None,
+    stdin: BinaryIO | None = None,
+) -> Iterator[Reading]:
+    """Read a source row by row, in its order.
+
+    ``source`` is a path or ``-`` for ``stdin`` (default: the process's). Memory is bounded by
+    the longest row, a parquet batch or one file of a folder, not by the source. Raises
+    `SourceError`: at once where the source is missing or its format unknown, later where it
+    cannot be read on. A bad row is yielded as `Rejected`.
+    """
+    fields = fields or Fields()
+    resolved = resolve_format(source, format)
+    if resolved is Format.FOLDER:
+        return read_folder(Path(source), fields)
+    if resolved is Format.PARQUET:
+        return read_parquet(Path(source), fields)
+    return _read_stream(source, resolved, fields, stdin or sys.stdin.buffer)
+
+
+def _read_stream(
+    source: str | Path, format_: Format, fields: Fields, stdin: BinaryIO
+) -> Iterator[Reading]:
+    with open_stream(source, stdin=stdin) as opened:
+        stream: BinaryIO = opened
+        if format_ is Format.AUTO:
+            first, stream = first_byte(stream)
+            format_ = Format.JSONL if first == b"{" else Format.TXT
+        yield from STREAM_READERS[format_](stream, source_name(source), fields)

@@ -1,0 +1,93 @@
+"""One row of any source to a document, or the reason why it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from layerdex.indexer.corpus.fields import Fields, missing_field, missing_text
+from layerdex.indexer.corpus.values import (
+    BadValueError,
+    clean_string,
+    kind,
+    metadata_value,
+    name_value,
+    text_value,
+)
+from layerdex.records import UNSET, Origin, Rejected, Scalar, SourceDocument, Unset
+
+Reading = SourceDocument | Rejected
+"""What a reader yields for each row."""
+
+SPREAD = "metadata"
+"""The field whose object ``export`` fills with a document's metadata."""
+
+
+def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
+    """Judge a row by the rules that hold for every format; never raises on a bad one."""
+    try:
+        if not isinstance(row, Mapping):
+            raise BadValueError(f"the row is not an object ({kind(row)})")
+        return SourceDocument(
+            text=_text(row, fields),
+            id=_id(row, fields),
+            label=_label(row, fields),
+            metadata=_metadata(row, fields),
+            origin=origin,
+        )
+    except BadValueError as error:
+        return Rejected(origin, str(error))
+
+
+def _text(row: Mapping[object, object], fields: Fields) -> str:
+    if fields.text not in row:
+        raise BadValueError(missing_text(fields, row.keys()))
+    return text_value(row[fields.text], field="text")
+
+
+def _id(row: Mapping[object, object], fields: Fields) -> str | None:
+    if fields.id is not None and fields.id not in row:
+        raise BadValueError(missing_field("id", fields.id, row.keys()))
+    advice = "; leave it out or use null for an id made from the text"
+    return name_value(row.get(fields.id_name), field="id", empty_advice=advice)
+
+
+def _label(row: Mapping[object, object], fields: Fields) -> str | Unset | None:
+    if fields.label_name not in row:
+        return UNSET
+    advice = "; use null for none"
+    return name_value(row[fields.label_name], field="label", empty_advice=advice)
+
+
+def _metadata(row: Mapping[object, object], fields: Fields) -> dict[str, Scalar | None]:
+    metadata: dict[str, Scalar | None] = {}
+    for name, value in _candidates(row, fields):
+        checked = _metadata_name(name)
+        if checked in metadata:
+            raise BadValueError(f"metadata field {name!r} is there twice, once in {SPREAD!r}")
+        metadata[checked] = metadata_value(value, field=f"metadata field {name!r}")
+    return metadata
+
+
+def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[tuple[object, object]]:
+    """Yield the fields to keep as metadata, those inside the ``metadata`` object last."""
+    own, wanted = fields.own_names, fields.metadata
+    inner = row.get(SPREAD) if SPREAD not in own else None
+    is_spread = isinstance(inner, Mapping)
+    for name, value in row.items():
+        is_kept = name not in own if wanted is None else name in wanted
+        if is_kept and not (is_spread and name == SPREAD):
+            yield name, value
+    if isinstance(inner, Mapping):
+        for name, value in inner.items():
+            if wanted is None or name in wanted:
+                yield name, value
+
+
+def _metadata_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise BadValueError(f"metadata field {name!r} has a name that is no string ({kind(name)})")
+    if not name:
+        raise BadValueError(
+            "a metadata field has an empty name; name the fields to keep with --metadata-field"
+        )
+    return clean_string(name, field=f"the name of metadata field {name!a}")

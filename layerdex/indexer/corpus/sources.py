@@ -1,0 +1,74 @@
+"""Any number of sources of any kind, read one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from layerdex.errors import RowError, SourceError
+from layerdex.indexer.corpus.fields import Fields
+from layerdex.indexer.corpus.formats import Format, check_sources
+from layerdex.indexer.corpus.mappings import read_frame, read_mappings
+from layerdex.indexer.corpus.read import read_source
+from layerdex.indexer.corpus.rows import Reading
+from layerdex.records import Rejected, SourceDocument
+
+Source = str | Path | Iterable[Mapping[str, Any]] | Iterable[SourceDocument]
+
+
+def read_all(
+    sources: Iterable[Source],
+    *,
+    format: Format | str = Format.AUTO,  # noqa: A002 - the option's name
+    fields: Fields | None = None,
+) -> Iterator[Reading]:
+    """Read paths, ``-``, data frames, mappings and documents in the order given.
+
+    All paths are checked before the first row is read. Raises `SourceError`.
+    """
+    given = list(sources)
+    check_sources([one for one in given if isinstance(one, str | Path)], format=Format(format))
+    return chain.from_iterable(_read(one, Format(format), fields) for one in given)
+
+
+def read_labelled(
+    source: Source,
+    *,
+    format: Format | str = Format.AUTO,  # noqa: A002 - the option's name
+    fields: Fields | None = None,
+) -> tuple[list[str], list[str]]:
+    """Return texts and labels of a test set, which must all be there; else `RowError`."""
+    texts: list[str] = []
+    labels: list[str] = []
+    for document in read_all([source], format=format, fields=fields):
+        if isinstance(document, Rejected):
+            raise RowError(str(document))
+        if not isinstance(document.label, str):
+            raise RowError(f"{document.origin}: a test document needs a label")
+        texts.append(document.text)
+        labels.append(document.label)
+    return texts, labels
+
+
+def _read(source: Source, format_: Format, fields: Fields | None) -> Iterator[Reading]:
+    if isinstance(source, str | Path):
+        return read_source(source, format=format_, fields=fields)
+    if hasattr(source, "iloc") and hasattr(source, "columns"):
+        return read_frame(source, fields=fields)
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise SourceError("a source is a path, a data frame or an iterable of mappings")
+    return _read_objects(source, fields)
+
+
+def _read_objects(
+    rows: Iterable[Mapping[str, Any]] | Iterable[SourceDocument], fields: Fields | None
+) -> Iterator[Reading]:
+    rows = iter(rows)
+    first = next(rows, None)
+    if isinstance(first, SourceDocument):
+        yield first
+        yield from rows  # type: ignore[misc]
+    elif first is not None:
+        yield from read_mappings(chain([first], rows), fields=fields)  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""Digests: of weight files, with a cache, and of everything that decides a vector."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from layerdex.errors import ModelError
+from layerdex.records import Pooling
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
+# These say who wrote the file, not what the model computes.
+_IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+
+
+def fingerprint(folder: Path, *, pooling: Pooling, template: str, max_length: int) -> str:
+    """Return 32 hex digits over all that decides a vector.
+
+    That is weights, configuration, tokenizer, template, pooling, maximum length, long-text mode
+    and normalisation; not the dtype or the device, whose tolerance is stated elsewhere.
+    """
+    config = json.loads((folder / "config.json").read_bytes())
+    parts: dict[str, Any] = {
+        "config": {k: v for k, v in config.items() if k not in _IRRELEVANT_CONFIG},
+        "weights": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
+        "tokenizer": {
+            name: file_digest(folder / name)
+            for name in _TOKENIZER_FILES
+            if (folder / name).is_file()
+        },
+        "template": template,
+        "pooling": pooling.value,
+        "max_length": max_length,
+        "long": "truncate",
+        "normalization": "l2",
+    }
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256, remembered by path, size, time of change and inode."""
+    try:
+        status = path.stat()
+        key = str(path.resolve())
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+        cached = _read_cache()
+        if key in cached and cached[key][:3] == stamp:
+            return str(cached[key][3])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    _write_cache({**cached, key: [*stamp, digest]})
+    return digest
+
+
+def _cache_path() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "layerdex" / "digests.json"
+
+
+def _read_cache() -> dict[str, list[Any]]:
+    try:
+        cached = json.loads(_cache_path().read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return cached if isinstance(cached, dict) else {}
+
+
+def _write_cache(cached: dict[str, list[Any]]) -> None:
+    # The cache only saves time: a home that cannot be written is no error.
+    path = _cache_path()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(cached))
+        temporary.replace(path)

@@ -1,0 +1,107 @@
+"""Each layer's token states, handed over the moment they exist and kept by nobody.
+
+``output_hidden_states=True`` keeps the token states of all layers alive until the end of the
+forward pass and always runs every block. Here the input of block i+1 is layer i: a hook on each
+block hands it over, and the pass ends as soon as the deepest wanted layer is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerdex.errors import ModelError
+
+Receive = Callable[[int, Tensor], None]
+
+
+class _DeepestLayerReached(Exception):  # noqa: N818
+    """Not an error: leaves the forward pass early."""
+
+
+class HiddenStates:
+    """Runs a transformers encoder and hands over the states of chosen layers."""
+
+    def __init__(self, model: nn.Module, probe: dict[str, Tensor]) -> None:
+        """Attach to ``model``; ``probe`` is a tiny input to compare with transformers on.
+
+        Where the hooked states differ from ``hidden_states``, the model is run in the plain way.
+        Raises `ModelError` for a model without hidden states.
+        """
+        self._model = model
+        self._receive: Receive | None = None
+        self._wanted: frozenset[int] = frozenset()
+        self._next = 0
+        reference = _plain_states(model, probe)
+        self.depth = len(reference) - 1
+        self.width = int(reference[-1].shape[-1])
+        hooks = [
+            block.register_forward_pre_hook(self._on_block, with_kwargs=True)
+            for block in _find_blocks(model)
+        ]
+        self._is_hooked = bool(hooks) and self._agrees(probe, reference)
+        if not self._is_hooked:
+            for hook in hooks:
+                hook.remove()
+
+    def run(self, inputs: dict[str, Tensor], layers: Sequence[int], receive: Receive) -> None:
+        """Call ``receive(layer, states)`` for each of ``layers``, ascending.
+
+        ``states`` are (n, n_tokens, width) in the model's dtype, on its device.
+        """
+        if not self._is_hooked:
+            states = _plain_states(self._model, inputs)
+            for layer in layers:
+                receive(layer, states[layer])
+            return
+        self._receive, self._wanted, self._next = receive, frozenset(layers), 0
+        try:
+            output = self._model(**inputs)
+        except _DeepestLayerReached:
+            return
+        finally:
+            self._receive = None
+        receive(self.depth, output.last_hidden_state)
+
+    def _on_block(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._receive is None:
+            return
+        layer = self._next
+        self._next += 1
+        if layer in self._wanted:
+            self._receive(layer, args[0] if args else kwargs["hidden_states"])
+            if layer == max(self._wanted):
+                raise _DeepestLayerReached
+
+    def _agrees(self, probe: dict[str, Tensor], reference: Sequence[Tensor]) -> bool:
+        found: dict[int, Tensor] = {}
+        self._is_hooked = True
+        self.run(probe, range(self.depth + 1), lambda layer, states: found.update({layer: states}))
+        return len(found) == len(reference) and all(
+            found[i].shape == state.shape and torch.allclose(found[i], state)
+            for i, state in enumerate(reference)
+        )
+
+
+def _plain_states(model: nn.Module, inputs: dict[str, Tensor]) -> Sequence[Tensor]:
+    states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
+    if not states:
+        raise ModelError(f"{type(model).__name__} gives no hidden states: not an encoder")
+    found: Sequence[Tensor] = states
+    return found
+
+
+def _find_blocks(model: nn.Module) -> list[nn.Module]:
+    recorded = (getattr(model, "_can_record_outputs", None) or {}).get("hidden_states")
+    block_class = getattr(recorded, "target_class", recorded)
+    if isinstance(block_class, type):
+        return [module for module in model.modules() if isinstance(module, block_class)]
+    # Older models have no such declaration, but keep their blocks in one list.
+    depth = getattr(model.config, "num_hidden_layers", None)
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return list(module)
+    return []

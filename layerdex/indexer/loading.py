@@ -1,0 +1,102 @@
+"""A model folder to a torch module and a tokenizer, without ever running the model's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from layerdex.errors import ModelError, OptionError
+from layerdex.indexer.models import ModelFolder
+
+# Longer inputs are rarely what a user of a long-context model wants unasked: attention is
+# quadratic. --max-length goes up to what the model allows.
+_DEFAULT_MAX_LENGTH = 512
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Load the encoder for inference. Raises `ModelError`, also where weights are missing."""
+    with _quiet(), _clear_errors(folder):
+        config = AutoConfig.from_pretrained(folder.path, **_LOCAL)
+        if getattr(config, "is_encoder_decoder", False):
+            raise ModelError(f"{folder.name!r} is an encoder-decoder; Layerdex takes encoders")
+        model, report = AutoModel.from_pretrained(
+            folder.path,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_LOCAL,
+        )
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ModelError(
+            f"{folder.name!r} lacks {len(missing)} weights of its encoder, such as {missing[0]!r}"
+        )
+    module: nn.Module = model.eval().requires_grad_(False).to(device)
+    return module
+
+
+def load_tokenizer(folder: ModelFolder) -> Any:
+    """Load the tokenizer, which must be a fast one. Raises `ModelError`."""
+    with _quiet(), _clear_errors(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, **_LOCAL)
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ModelError(f"{folder.name!r} has no fast tokenizer (tokenizer.json)")
+    return tokenizer
+
+
+def choose_max_length(
+    folder: ModelFolder, model: nn.Module, tokenizer: Any, wanted: int | None
+) -> int:
+    """Return the number of tokens a text may have, special ones included.
+
+    Left out, that is the model's own (sentence-transformers) value, else at most 512. Raises
+    `OptionError` for more than the model has positions for.
+    """
+    limit = min(_n_positions(model), int(tokenizer.model_max_length))
+    if wanted is None:
+        return min(folder.max_length or _DEFAULT_MAX_LENGTH, limit)
+    if not 1 <= wanted <= limit:
+        raise OptionError(f"maximum length {wanted} is not between 1 and {limit} tokens")
+    return wanted
+
+
+def _n_positions(model: nn.Module) -> int:
+    n_positions = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # The RoBERTa family counts positions from padding_idx + 1.
+            offset = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - offset
+    return n_positions
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from reporting unused heads and drawing bars of its own."""
+    verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _clear_errors(folder: ModelFolder) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(f"cannot load the model {folder.name!r}: {reason}") from error

@@ -1,0 +1,1 @@
+"""Questions to answers: neighbours, classification, evaluation, deduplication, filters."""

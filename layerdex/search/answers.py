@@ -1,0 +1,219 @@
+"""Answers as users see them: the user's own ids and texts instead of catalog rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from layerdex.errors import NoLabelsError, OptionError
+from layerdex.records import Document, Keep, Rows, Scalar, Vectors, Weights
+from layerdex.search.classify import NO_LABEL, vote
+from layerdex.search.dedup import Duplicates
+from layerdex.search.neighbors import Neighbors, find_neighbors
+from layerdex.storage.snapshot import Facts, Snapshot, Where
+
+# Similarities are shown to the step within which they count as equal.
+_DECIMALS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document found; ``rank`` counts from 1, ``similarity`` is the cosine, higher is closer."""
+
+    rank: int
+    id: str
+    similarity: float
+    label: str | None
+    text: str
+    metadata: dict[str, Scalar]
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """A neighbour that voted."""
+
+    id: str
+    label: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A text's label by its neighbours; None where the vote share was below the minimum."""
+
+    text: str
+    label: str | None
+    confidence: float
+    layer: int
+    neighbors: tuple[Voter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A document that repeats a kept one: the same text, or as similar as this."""
+
+    id: str
+    kept: str
+    similarity: float
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deduplication:
+    """What stays (``kept``, ids in input order) and what goes, at one layer and threshold."""
+
+    layer: int
+    threshold: float
+    keep: Keep
+    n: int
+    kept: tuple[str, ...]
+    removed: tuple[Removal, ...]
+
+    @property
+    def n_exact(self) -> int:
+        """How many were removed because a document before them has the same text."""
+        return sum(removal.is_exact for removal in self.removed)
+
+    @property
+    def clusters(self) -> dict[str, tuple[Removal, ...]]:
+        """The removals by the id of the document kept for them, in input order of the latter."""
+        found: dict[str, list[Removal]] = {}
+        for removal in self.removed:
+            found.setdefault(removal.kept, []).append(removal)
+        return {kept: tuple(found[kept]) for kept in self.kept if kept in found}
+
+
+def answer_search(
+    snapshot: Snapshot,
+    queries: Vectors,
+    *,
+    layer: int,
+    k: int,
+    where: Where = (),
+    min_similarity: float | None = None,
+    leave_out: Rows | None = None,
+) -> list[list[Hit]]:
+    """Return the hits of each query, (n, width).
+
+    ``leave_out`` (n,) names a row per query that is not an answer: the query itself.
+    """
+    if min_similarity is not None and not -1 <= min_similarity <= 1:
+        raise OptionError(f"a similarity lies between -1 and 1, not at {min_similarity}")
+    rows = snapshot.rows(where) if where else None
+    n_spare = 0 if leave_out is None else 1
+    found = find_neighbors(snapshot.layer(layer), queries, k + n_spare, rows=rows)
+    documents = snapshot.documents({int(row) for row in found.rows.ravel() if row >= 0})
+    left_out = [None] * len(queries) if leave_out is None else leave_out.tolist()
+    return [
+        _hits(found, i, documents, layer=layer, k=k, floor=min_similarity, leave_out=left_out[i])
+        for i in range(len(queries))
+    ]
+
+
+def _hits(
+    found: Neighbors,
+    query: int,
+    documents: dict[int, Document],
+    *,
+    layer: int,
+    k: int,
+    floor: float | None,
+    leave_out: int | None,
+) -> list[Hit]:
+    hits: list[Hit] = []
+    for row, similarity in zip(found.rows[query], found.similarities[query], strict=True):
+        rounded = round_similarity(similarity)
+        if row < 0 or row == leave_out or (floor is not None and rounded < floor):
+            continue
+        document = documents[int(row)]
+        hits.append(
+            Hit(
+                rank=len(hits) + 1,
+                id=document.id,
+                similarity=rounded,
+                label=document.label,
+                text=document.text,
+                metadata=document.metadata,
+                layer=layer,
+            )
+        )
+    return hits[:k]
+
+
+def answer_classify(
+    snapshot: Snapshot,
+    texts: Sequence[str],
+    queries: Vectors,
+    *,
+    layer: int,
+    k: int,
+    weights: Weights,
+    where: Where = (),
+    min_confidence: float = 0.0,
+) -> list[Prediction]:
+    """Return each text's label by the vote of its k nearest labelled documents.
+
+    Raises `NoLabelsError` where no matching document has a label.
+    """
+    if not 0 <= min_confidence <= 1:
+        raise OptionError(f"a confidence lies between 0 and 1, not at {min_confidence}")
+    facts = snapshot.facts(where, labelled=True)
+    if not len(facts.rows):
+        raise NoLabelsError("no document here has a label (see 'layerdex index --label-field')")
+    found = find_neighbors(snapshot.layer(layer), queries, k, rows=facts.rows)
+    names = sorted({str(label) for label in facts.labels})
+    codes = np.array([names.index(str(label)) for label in facts.labels])
+    at = np.searchsorted(facts.rows, np.maximum(found.rows, facts.rows[0]))
+    votes = vote(np.where(found.rows < 0, NO_LABEL, codes[at]), found.similarities, weights)
+    return [
+        Prediction(
+            text=text,
+            label=names[code] if confidence >= min_confidence else None,
+            confidence=round(float(confidence), _DECIMALS),
+            layer=layer,
+            neighbors=_voters(found, i, facts, at),
+        )
+        for i, (text, code, confidence) in enumerate(
+            zip(texts, votes.labels, votes.confidences, strict=True)
+        )
+    ]
+
+
+def _voters(found: Neighbors, query: int, facts: Facts, at: Rows) -> tuple[Voter, ...]:
+    return tuple(
+        Voter(facts.ids[place], str(facts.labels[place]), round_similarity(similarity))
+        for row, place, similarity in zip(
+            found.rows[query], at[query], found.similarities[query], strict=True
+        )
+        if row >= 0
+    )
+
+
+def answer_dedup(
+    facts: Facts, found: Duplicates, *, layer: int, threshold: float, keep: Keep
+) -> Deduplication:
+    """Put the user's ids in place of rows."""
+
+    def id_of(row: int) -> str:
+        return facts.ids[int(np.searchsorted(facts.rows, row))]
+
+    removed = zip(found.removed, found.kept_for, found.similarities, found.is_exact, strict=True)
+    return Deduplication(
+        layer=layer,
+        threshold=threshold,
+        keep=keep,
+        n=len(facts.rows),
+        kept=tuple(id_of(row) for row in found.kept),
+        removed=tuple(
+            Removal(id_of(row), id_of(kept), round_similarity(similarity), bool(exact))
+            for row, kept, similarity, exact in removed
+        ),
+    )
+
+
+def round_similarity(similarity: float) -> float:
+    """Round a similarity to the step within which similarities count as equal."""
+    return round(float(similarity), _DECIMALS)

@@ -1,0 +1,132 @@
+"""What is here twice? Exact repeats by content, near ones by similarity at a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.errors import OptionError
+from layerdex.records import Keep, Rows
+from layerdex.search.neighbors import cosine, find_neighbors
+from layerdex.storage.snapshot import Facts
+from layerdex.storage.vectors import LayerVectors
+
+_BLOCK = 2_048
+# A product in float32 may fall short of the exact value by this much.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Which documents go, and what each of them repeats.
+
+    ``kept`` are rows in input order. ``removed``, ``kept_for`` (the kept document that each is
+    most similar to), ``similarities`` and ``is_exact`` have one entry per removed document, in
+    input order.
+    """
+
+    kept: Rows
+    removed: Rows
+    kept_for: Rows
+    similarities: NDArray[np.float32]
+    is_exact: NDArray[np.bool_]
+
+
+def find_duplicates(
+    layer: LayerVectors,
+    facts: Facts,
+    *,
+    threshold: float,
+    keep: Keep = Keep.FIRST,
+    on_progress: Callable[[int, int | None], None] | None = None,
+) -> Duplicates:
+    """Remove greedily in keep order: a document stays unless a kept one is within the threshold.
+
+    Documents with the same text are exact repeats and go whatever their vectors; the others go
+    at a similarity of at least ``threshold``. Every removed document thus has a kept one within
+    the threshold, never only a removed one (no chains). Blocks are compared with kept documents
+    only. Raises `OptionError` for a threshold outside [-1, 1].
+    """
+    if not -1 <= threshold <= 1:
+        raise OptionError(f"a similarity threshold lies between -1 and 1, not at {threshold}")
+    order = _keep_order(facts, keep)
+    _, first = np.unique(facts.content_groups[order], return_index=True)
+    leaders = order[np.sort(first)]  # of each text, the document to keep, in keep order
+    kept = _keep_greedily(layer, facts.rows[leaders], threshold, on_progress)
+    is_kept = np.isin(facts.rows, kept)
+    is_exact = np.ones(len(order), dtype=np.bool_)
+    is_exact[leaders] = False
+    removed = np.flatnonzero(~is_kept)
+    removed = removed[np.argsort(facts.ordinals[removed])]
+    kept_for, similarities = _nearest_kept(layer, facts, np.sort(kept), leaders, removed)
+    input_order = np.flatnonzero(is_kept)
+    input_order = input_order[np.argsort(facts.ordinals[input_order])]
+    return Duplicates(
+        kept=facts.rows[input_order],
+        removed=facts.rows[removed],
+        kept_for=kept_for,
+        similarities=similarities,
+        is_exact=is_exact[removed],
+    )
+
+
+def _keep_order(facts: Facts, keep: Keep) -> NDArray[np.int64]:
+    match keep:
+        case Keep.FIRST:
+            return np.argsort(facts.ordinals)
+        case Keep.LAST:
+            return np.argsort(-facts.ordinals)
+        case Keep.LONGEST:
+            return np.lexsort((facts.ordinals, -facts.n_characters))
+
+
+def _keep_greedily(
+    layer: LayerVectors,
+    rows: Rows,
+    threshold: float,
+    on_progress: Callable[[int, int | None], None] | None,
+) -> Rows:
+    kept = np.empty(0, dtype=np.int64)
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        vectors = layer.gather(block)
+        if len(kept):
+            nearest = find_neighbors(layer, vectors, 1, rows=np.sort(kept))
+            is_new = nearest.similarities[:, 0] < threshold - _ROUNDING
+            block, vectors = block[is_new], vectors[is_new]
+        close = cosine(vectors, vectors) >= threshold - _ROUNDING
+        stays = np.ones(len(block), dtype=np.bool_)
+        for i in np.flatnonzero(np.triu(close, 1).any(axis=1)):
+            if stays[i]:
+                stays[i + 1 :] &= ~close[i, i + 1 :]
+        kept = np.concatenate([kept, block[stays]])
+        if on_progress is not None:
+            on_progress(min(start + _BLOCK, len(rows)), len(rows))
+    return kept
+
+
+def _nearest_kept(
+    layer: LayerVectors,
+    facts: Facts,
+    kept: Rows,
+    leaders: NDArray[np.int64],
+    removed: NDArray[np.int64],
+) -> tuple[Rows, NDArray[np.float32]]:
+    """Return, for each removed document, the most similar kept one and how similar it is.
+
+    A document whose text a kept one has belongs to that one, at similarity 1. The vectors of the
+    same text may differ slightly if they were encoded in different windows, so the one that was
+    compared speaks for all repeats.
+    """
+    if not len(removed):
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    leader_of = np.zeros(facts.content_groups.max() + 1, dtype=np.int64)
+    leader_of[facts.content_groups[leaders]] = facts.rows[leaders]
+    leader = leader_of[facts.content_groups[removed]]
+    nearest = find_neighbors(layer, layer.gather(leader), 1, rows=kept)
+    kept_for, similarities = nearest.rows[:, 0], nearest.similarities[:, 0]
+    is_repeat = np.isin(leader, kept)
+    return np.where(is_repeat, leader, kept_for), np.where(is_repeat, 1, similarities)

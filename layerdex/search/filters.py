@@ -1,0 +1,51 @@
+"""Reading ``where`` expressions such as ``label=ham``, ``year>2020`` or ``label in a,b``."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+
+from layerdex.errors import FilterError
+from layerdex.records import Condition, Operator
+
+_EXPRESSION = re.compile(
+    r"\s*(?P<field>.+?)\s*(?:(?P<operator>!=|<=|>=|=|<|>)|\s(?P<in>in)\s)\s*(?P<value>.*?)\s*",
+    re.DOTALL,
+)
+
+
+def parse_where(where: str | Iterable[str]) -> tuple[Condition, ...]:
+    """Read one expression or several, which are joined by AND.
+
+    An expression is ``FIELD OP VALUE`` with OP one of = != < > <= >= or ``in`` (values separated
+    by commas). Quotes around a value keep its spaces. Raises `FilterError`.
+    """
+    expressions = [where] if isinstance(where, str) else where
+    return tuple(_parse(expression) for expression in expressions)
+
+
+def _parse(expression: str) -> Condition:
+    match = _EXPRESSION.fullmatch(expression)
+    if match is None or match["value"] == "":
+        raise FilterError(
+            f"cannot read the condition {expression!r}: write FIELD=VALUE, !=, <, >, <=, >=, "
+            "or 'FIELD in A,B'"
+        )
+    value = match["value"]
+    if match["in"]:
+        return Condition(match["field"], Operator.IN, _split(value))
+    if value.startswith("="):
+        raise FilterError(f"cannot read the condition {expression!r}: equality is a single =")
+    return Condition(match["field"], Operator(match["operator"]), (_unquote(value),))
+
+
+def _split(values: str) -> tuple[str, ...]:
+    cells = next(csv.reader([values], skipinitialspace=True))
+    return tuple(cell.strip() for cell in cells)
+
+
+def _unquote(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1]
+    return value

@@ -1,0 +1,151 @@
+"""The SQL catalog: how it is created, opened for reading and opened for writing."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from layerdex.errors import DamagedIndexError, IndexNotFoundError, SchemaError, StorageError
+from layerdex.storage.files import sync_file, sync_folder
+from layerdex.storage.metadata import parse_number
+
+SCHEMA_VERSION = "0001"
+
+# Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
+_BUSY_TIMEOUT_S = 30.0
+
+
+def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
+    """Create a catalog at ``path``, whole or not at all; ``fill`` adds its first rows.
+
+    It is built under a temporary name, flushed, and renamed.
+    """
+    from alembic.command import upgrade
+    from alembic.config import Config
+
+    temporary = path.with_name(path.name + ".new")
+    for leftover in path.parent.glob(path.name + ".new*"):
+        leftover.unlink()
+    config = Config()
+    config.set_main_option("script_location", "layerdex:storage/migrations")
+    config.set_main_option("path_separator", "os")
+    engine = write_engine(temporary)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        upgrade(config, "head")
+        fill(connection)
+        connection.commit()
+    engine.dispose()
+    sync_file(temporary)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def write_engine(path: Path) -> Engine:
+    """Open the catalog for the one writer: WAL, every commit flushed, BEGIN IMMEDIATE."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        # NORMAL can lose the last commits when the power goes.
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once.
+    return _engine(connect, begin="BEGIN IMMEDIATE")
+
+
+def read_engine(path: Path) -> Engine:
+    """Open the catalog read-only; in a place that cannot be written, as immutable.
+
+    Raises `IndexNotFoundError` where there is no catalog and `StorageError` where it cannot be
+    read.
+    """
+    if not path.is_file():
+        raise IndexNotFoundError(f"{path.parent} holds no index (no {path.name} in it)")
+    address = f"file:{quote(str(path.absolute()))}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        try:
+            connection = _connect_read_only(address)
+        except sqlite3.OperationalError:
+            # SQLite cannot make the shared-memory file of a WAL catalog in a read-only place.
+            if _has_unread_log(path) or not _is_read_only(path.parent):
+                raise
+            connection = _connect_read_only(address + "&immutable=1")
+        connection.create_function("parse_number", 1, _parse_number, deterministic=True)
+        return connection
+
+    return _engine(connect, begin="BEGIN")
+
+
+def check_schema(connection: Connection) -> None:
+    """Raise `SchemaError` unless the catalog has the schema that this version reads."""
+    version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if version != SCHEMA_VERSION:
+        raise SchemaError(
+            f"this index has schema {version}, and this version of Layerdex reads "
+            f"{SCHEMA_VERSION}: use a newer Layerdex"
+        )
+
+
+@contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn database and operating-system errors about ``path`` into Layerdex's own."""
+    try:
+        yield
+    except DatabaseError as error:
+        reason = str(error.orig)
+        damaged = not isinstance(error, OperationalError) or "no such table" in reason
+        if damaged or "malformed" in reason:
+            raise DamagedIndexError(
+                f"the catalog {path} is damaged ({reason}): restore it from a backup"
+            ) from error
+        raise StorageError(f"cannot use the catalog {path}: {reason}") from error
+    except OSError as error:
+        where = error.filename or path
+        raise StorageError(f"cannot use {where}: {error.strerror or error}") from error
+
+
+def _engine(connect: object, *, begin: str) -> Engine:
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+    def on_begin(connection: Connection) -> None:
+        # With isolation_level=None the driver itself never begins a transaction.
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "begin", on_begin)
+    return engine
+
+
+def _connect_read_only(address: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").close()
+    except sqlite3.OperationalError:
+        connection.close()
+        raise
+    return connection
+
+
+def _parse_number(text: str | None) -> float | None:
+    return None if text is None else parse_number(text)
+
+
+def _has_unread_log(path: Path) -> bool:
+    log = path.with_name(path.name + "-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _is_read_only(folder: Path) -> bool:
+    read_only_mount = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    return read_only_mount or not os.access(folder, os.W_OK)

@@ -1,0 +1,49 @@
+"""What an index says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerdex.records import EncoderSettings
+from layerdex.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """Counts, sizes and settings of the newest commit.
+
+    ``n_dead`` are versions that compaction would drop; ``n_truncated`` are documents of which
+    the encoder did not see the end; ``labels`` has documents by label, most frequent first;
+    ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None.
+    """
+
+    path: Path
+    n_documents: int
+    n_dead: int
+    n_segments: int
+    n_truncated: int
+    size_bytes: int
+    layers: tuple[int, ...]
+    labels: dict[str, int]
+    best_layer: dict[str, Any] | None
+    encoder: EncoderSettings
+
+
+def read_info(store: Store) -> IndexInfo:
+    """Collect what `IndexInfo` holds."""
+    with store.read() as snapshot:
+        n_stored = sum(segment.n_documents for segment in snapshot.segments)
+        return IndexInfo(
+            path=store.path,
+            n_documents=snapshot.n_documents,
+            n_dead=n_stored - snapshot.n_documents,
+            n_segments=len(snapshot.segments),
+            n_truncated=len(snapshot.truncated()),
+            size_bytes=sum(f.stat().st_size for f in store.path.rglob("*") if f.is_file()),
+            layers=store.layers,
+            labels=snapshot.count_labels(),
+            best_layer=snapshot.setting("best_layer"),
+            encoder=store.settings,
+        )

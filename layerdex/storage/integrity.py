@@ -1,0 +1,211 @@
+"""Whole checks of an index, mending of damaged layer files, and compaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import delete, func, select, text, update
+
+from layerdex.errors import DamagedIndexError
+from layerdex.records import Rows
+from layerdex.storage.files import checksum, remove_tree, sync_folder, write_file
+from layerdex.storage.segment import LayerFile, layer_filename, serialize_layer
+from layerdex.storage.snapshot import segment_rows
+from layerdex.storage.store import SEGMENTS, Store
+from layerdex.storage.tables import DocumentRow, SegmentFileRow, SegmentRow, TextRow
+from layerdex.storage.vectors import Segment
+from layerdex.storage.writer import Writer, insert_segment
+
+OnProgress = Callable[[int, int | None], None]
+
+# A merged segment of this many documents, 384 wide, takes 50 MB a layer while it is written.
+_TARGET_DOCUMENTS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something found wrong; ``segment`` and ``layer`` where it is a layer file."""
+
+    path: Path
+    reason: str
+    segment: Segment | None = None
+    layer: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Problem]:
+    """Check the catalog's structure, every text's hash and every layer file's checksum."""
+    problems = _verify_catalog(store)
+    with store.read() as snapshot:
+        segments = snapshot.segments
+    files = [(segment, layer) for segment in segments for layer in store.layers]
+    for done, (segment, layer) in enumerate(files, 1):
+        if (reason := _verify_file(store, segment, layer)) is not None:
+            problems.append(Problem(store.file_path(segment, layer), reason, segment, layer))
+        if on_progress is not None:
+            on_progress(done, len(files))
+    return problems
+
+
+def damaged_layers(problems: Iterable[Problem]) -> dict[str, tuple[Segment, list[int]]]:
+    """Sort the problems of layer files by segment name."""
+    damaged: dict[str, tuple[Segment, list[int]]] = {}
+    for problem in problems:
+        if problem.segment is not None and problem.layer is not None:
+            entry = damaged.setdefault(problem.segment.name, (problem.segment, []))
+            entry[1].append(problem.layer)
+    return damaged
+
+
+def segment_texts(writer: Writer, segment: Segment) -> list[str]:
+    """Return the texts of a segment by position, those of dead versions included."""
+    with writer.transaction() as connection:
+        within = TextRow.row.between(segment.first_row, segment.last_row)
+        query = select(TextRow.text).where(within).order_by(TextRow.row)
+        return list(connection.scalars(query))
+
+
+def restore_layers(
+    store: Store, writer: Writer, segment: Segment, layers: Mapping[int, NDArray[np.float16]]
+) -> None:
+    """Replace damaged layer files by ones over the given vectors, (n, width) float16 each.
+
+    A new file is renamed over the old one, which readers may still have mapped. Its checksum
+    differs from the old one where another engine encoded it, and is recorded.
+    """
+    folder = store.path / SEGMENTS / segment.name
+    folder.mkdir(exist_ok=True)
+    restored = []
+    for layer, vectors in layers.items():
+        target = folder / layer_filename(layer)
+        temporary = target.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        data = serialize_layer(vectors)
+        crc32 = write_file(temporary, data)
+        temporary.replace(target)
+        restored.append((layer, data.nbytes, crc32))
+    sync_folder(folder)
+    sync_folder(folder.parent)
+    with writer.change() as connection:
+        for layer, size_bytes, crc32 in restored:
+            key = (SegmentFileRow.segment_id == segment.id, SegmentFileRow.layer == layer)
+            values = {"size_bytes": size_bytes, "crc32": crc32}
+            connection.execute(update(SegmentFileRow).where(*key).values(**values))
+
+
+def compact(store: Store, writer: Writer, *, on_progress: OnProgress | None = None) -> int:
+    """Merge small segments and drop dead versions; return how many segments were replaced.
+
+    Each group of neighbouring segments is one commit: the new segment is written whole, swapped
+    in by one transaction, and only then are the old files unlinked.
+    """
+    n_replaced = 0
+    segments = writer.segments()
+    groups = list(_groups(writer, segments))
+    for done, group in enumerate(groups, 1):
+        _merge(store, writer, group)
+        n_replaced += len(group)
+        if on_progress is not None:
+            on_progress(done, len(groups))
+    return n_replaced
+
+
+def _groups(writer: Writer, segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    group: list[Segment] = []
+    for segment in segments:
+        if group and sum(s.n_documents for s in group) + segment.n_documents > _TARGET_DOCUMENTS:
+            yield from _worth_merging(writer, group)
+            group = []
+        group.append(segment)
+    yield from _worth_merging(writer, group)
+
+
+def _worth_merging(writer: Writer, group: list[Segment]) -> Iterator[list[Segment]]:
+    n_live = sum(len(_live_rows(writer, segment)) for segment in group)
+    if len(group) > 1 or n_live < sum(segment.n_documents for segment in group):
+        yield group
+
+
+def _live_rows(writer: Writer, segment: Segment) -> Rows:
+    with writer.transaction() as connection:
+        within = DocumentRow.row.between(segment.first_row, segment.last_row)
+        query = select(DocumentRow.row).where(within, DocumentRow.live).order_by(DocumentRow.row)
+        return np.fromiter(connection.scalars(query), dtype=np.int64)
+
+
+def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
+    live = [_live_rows(writer, segment) for segment in group]
+    rows = np.concatenate(live)
+    with writer.transaction() as connection:
+        own = [segment_rows(connection, segment) for segment in group]
+    positions = [np.searchsorted(mine, chosen) for mine, chosen in zip(own, live, strict=True)]
+
+    def merged_layers() -> Iterator[NDArray[np.float16]]:
+        for layer in store.layers:
+            files = [_open(store, segment, layer) for segment in group]
+            parts = zip(files, positions, strict=True)
+            yield np.concatenate([file.codes(at) for file, at in parts])
+
+    new = writer.write_segment(merged_layers()) if len(rows) else None
+    first, last = group[0].first_row, group[-1].last_row
+    with writer.change() as connection:
+        connection.execute(delete(SegmentRow).where(SegmentRow.id.in_([s.id for s in group])))
+        within = DocumentRow.row.between(first, last)
+        connection.execute(delete(DocumentRow).where(within, ~DocumentRow.live))
+        if new is not None:
+            insert_segment(connection, *new, rows.tolist())
+    for segment in group:
+        remove_tree(store.path / SEGMENTS / segment.name)
+
+
+def _open(store: Store, segment: Segment, layer: int) -> LayerFile:
+    # A damaged vector must not be copied under a fresh checksum.
+    if (reason := _verify_file(store, segment, layer)) is not None:
+        path = store.file_path(segment, layer)
+        raise DamagedIndexError(f"{path}: {reason}: run 'layerdex repair' on this index")
+    return LayerFile(
+        store.file_path(segment, layer),
+        n=segment.n_documents,
+        width=store.settings.width,
+        size_bytes=segment.files[layer].size_bytes,
+    )
+
+
+def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
+    recorded = segment.files.get(layer)
+    path = store.file_path(segment, layer)
+    if recorded is None:
+        return "not in the catalog"
+    try:
+        if path.stat().st_size != recorded.size_bytes:
+            return f"{path.stat().st_size} bytes instead of {recorded.size_bytes}"
+        return None if checksum(path) == recorded.crc32 else "wrong checksum"
+    except FileNotFoundError:
+        return "missing"
+
+
+def _verify_catalog(store: Store) -> list[Problem]:
+    path = store.path / "catalog.sqlite3"
+    with store.read() as snapshot:
+        connection = snapshot.connection
+        found = connection.execute(text("PRAGMA integrity_check")).scalars().all()
+        problems = [Problem(path, reason) for reason in found if reason != "ok"]
+        for segment in snapshot.segments:
+            within = DocumentRow.row.between(segment.first_row, segment.last_row)
+            count = select(func.count()).select_from(DocumentRow).where(within)
+            if connection.scalar(count) != segment.n_documents:
+                problems.append(Problem(path, f"lost documents of segment {segment.name}"))
+        query = select(DocumentRow.id, DocumentRow.content_hash, TextRow.text).outerjoin_from(
+            DocumentRow, TextRow, TextRow.row == DocumentRow.row
+        )
+        for identifier, digest, content in connection.execute(query).tuples():
+            if content is None or sha256(content.encode()).digest() != digest:
+                problems.append(Problem(path, f"the text of document {identifier!r} is damaged"))
+    return problems

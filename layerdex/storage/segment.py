@@ -1,0 +1,104 @@
+"""One layer of one segment: a FAISS scalar-quantizer index, mapped and never rewritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.errors import DamagedIndexError
+from layerdex.records import Vectors
+from layerdex.storage.faiss_library import load_faiss
+
+Positions = NDArray[np.int64]
+
+# A float16 component is off by at most 2^-11 of itself, so a unit vector's decoded length is
+# within 4.9e-4 of 1; this bound is what makes the scan of raw codes exact.
+NORM_TOLERANCE = 5e-4
+
+
+def layer_filename(layer: int) -> str:
+    """Return the name of a layer's file within its segment."""
+    return f"layer-{layer:02d}.faiss"
+
+
+def serialize_layer(vectors: NDArray[np.float16]) -> NDArray[np.uint8]:
+    """Return the bytes of a FAISS index over ``vectors``, (n, width) float16, in order."""
+    faiss = load_faiss()
+    index = faiss.IndexScalarQuantizer(
+        vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    # The codes are the float16 bytes themselves; FAISS's own encoder need not round the same.
+    index.add_sa_codes(np.ascontiguousarray(vectors).view(np.uint8))
+    serialized: NDArray[np.uint8] = faiss.serialize_index(index)
+    return serialized
+
+
+class LayerFile:
+    """A mapped layer file: n unit vectors of ``width`` components, in positions 0..n-1."""
+
+    def __init__(self, path: Path, *, n: int, width: int, size_bytes: int) -> None:
+        """Map ``path``. Raises FileNotFoundError, or `DamagedIndexError` if it is not as said."""
+        faiss = load_faiss()
+        found_bytes = path.stat().st_size
+        if found_bytes != size_bytes:
+            raise DamagedIndexError(
+                f"{path} is damaged ({found_bytes} bytes instead of {size_bytes}): "
+                "run 'layerdex repair' on this index"
+            )
+        try:
+            # IO_FLAG_MMAP_IFC maps flat codes; plain IO_FLAG_MMAP would read them whole.
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise _damaged(path) from error
+        fits = (
+            isinstance(index, faiss.IndexScalarQuantizer)
+            and (index.ntotal, index.d) == (n, width)
+            and index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
+            and index.metric_type == faiss.METRIC_INNER_PRODUCT
+            and index.codes.size() == n * width * 2
+        )
+        if not fits:
+            raise _damaged(path)
+        self._index = index
+        self.n = n
+        codes = faiss.rev_swig_ptr(index.codes.data(), n * width * 2)
+        self._codes: NDArray[np.uint8] = codes.reshape(n, width * 2)
+
+    def codes(self, positions: Positions | slice) -> NDArray[np.float16]:
+        """Return stored vectors as they are, (m, width) float16."""
+        return np.ascontiguousarray(self._codes[positions]).view(np.float16)
+
+    def decode(self, positions: Positions | slice) -> Vectors:
+        """Return the unit vectors at ``positions``, (m, width) float32."""
+        return unit_length(self.codes(positions).astype(np.float32))
+
+    def scan(
+        self, query: Vectors, k: int, *, allowed: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], Positions]:
+        """Return the k positions with the largest raw inner product with one query, (1, width).
+
+        ``allowed`` is a mask over positions. Raw means that the decoded vectors' lengths, which
+        differ from 1 by up to `NORM_TOLERANCE`, are not divided out. Fewer than k come back when
+        fewer are allowed.
+        """
+        faiss = load_faiss()
+        parameters = None
+        if allowed is not None:
+            bitmap = np.packbits(allowed, bitorder="little")
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
+        products, positions = self._index.search(query, min(k, self.n), params=parameters)
+        found = positions[0] >= 0
+        return products[0][found], positions[0][found]
+
+
+def unit_length(vectors: Vectors) -> Vectors:
+    """Divide vectors, (n, width) float32, by their lengths in place, and return them."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    vectors /= lengths[:, None]
+    return vectors
+
+
+def _damaged(path: Path) -> DamagedIndexError:
+    return DamagedIndexError(f"{path} is damaged: run 'layerdex repair' on this index")

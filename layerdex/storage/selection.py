@@ -1,0 +1,109 @@
+"""``where`` conditions as SQL: values and field names are always bound, never spliced."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from layerdex.errors import FilterError
+from layerdex.records import Condition, Operator
+from layerdex.storage.metadata import Kind, parse_number
+from layerdex.storage.tables import DocumentRow, MetadatumRow
+
+METADATA_PREFIX = "metadata."
+_COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
+    Operator.LESS: operator.lt,
+    Operator.GREATER: operator.gt,
+    Operator.LESS_EQUAL: operator.le,
+    Operator.GREATER_EQUAL: operator.ge,
+}
+_COLUMNS: dict[str, InstrumentedAttribute[str] | InstrumentedAttribute[str | None]] = {
+    "id": DocumentRow.id,
+    "label": DocumentRow.label,
+}
+
+
+def where_clauses(
+    connection: Connection, where: tuple[Condition, ...]
+) -> list[ColumnElement[bool]]:
+    """Return the SQL clauses over `DocumentRow` that ``where`` stands for.
+
+    ``label`` and ``id`` are the document's own; any other name, or one written
+    ``metadata.NAME``, is a metadata field. A document without the field matches ``!=`` only.
+    Raises `FilterError` for a field that no document has.
+    """
+    return [_clause(connection, condition) for condition in where]
+
+
+def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]:
+    column = _COLUMNS.get(condition.field)
+    if column is not None:
+        return _column_clause(column, condition)
+    name = condition.field.removeprefix(METADATA_PREFIX)
+    _check_field(connection, name)
+    rows = select(MetadatumRow.row).where(MetadatumRow.name == name)
+    if condition.operator is Operator.NOT_EQUAL:
+        return DocumentRow.row.not_in(rows.where(_metadata_equal(condition.values[0])))
+    return DocumentRow.row.in_(rows.where(_metadata_clause(condition)))
+
+
+def _column_clause(
+    column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None], condition: Condition
+) -> ColumnElement[bool]:
+    value = condition.values[0]
+    match condition.operator:
+        case Operator.EQUAL:
+            return column == value
+        case Operator.NOT_EQUAL:
+            return column.is_distinct_from(value)
+        case Operator.IN:
+            return column.in_(condition.values)
+        case _:
+            number: ColumnElement[float | None] = func.parse_number(column)
+            return _ordered(condition.operator, number, column, value)
+
+
+def _metadata_clause(condition: Condition) -> ColumnElement[bool]:
+    if condition.operator in _COMPARISONS:
+        number = MetadatumRow.number
+        return _ordered(condition.operator, number, MetadatumRow.text, condition.values[0])
+    return or_(false(), *(_metadata_equal(value) for value in condition.values))
+
+
+def _metadata_equal(value: str) -> ColumnElement[bool]:
+    number = parse_number(value)
+    if number is None:
+        return MetadatumRow.text == value
+    # The text "007" is not the number 7, but the number 7.0 is.
+    is_number = and_(MetadatumRow.kind != Kind.TEXT, MetadatumRow.number == number)
+    return or_(MetadatumRow.text == value, is_number)
+
+
+def _ordered(
+    comparison: Operator,
+    number: ColumnElement[float | None] | InstrumentedAttribute[float | None],
+    text: InstrumentedAttribute[str] | InstrumentedAttribute[str | None],
+    value: str,
+) -> ColumnElement[bool]:
+    compare = _COMPARISONS[comparison]
+    bound = parse_number(value)
+    if bound is None:
+        return compare(text, value)
+    # Numbers compare as numbers where both sides are some, else everything as text.
+    return or_(compare(number, bound), and_(number.is_(None), compare(text, value)))
+
+
+def _check_field(connection: Connection, name: str) -> None:
+    known = select(MetadatumRow.name).where(MetadatumRow.name == name).limit(1)
+    if connection.execute(known).first() is not None:
+        return
+    fields = connection.scalars(select(MetadatumRow.name).distinct()).all()
+    close = get_close_matches(name, [*fields, "label"], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    there = ", ".join(sorted(fields)) or "none"
+    raise FilterError(f"no document has a field {name!r} (label, and metadata: {there}){hint}")

@@ -1,0 +1,209 @@
+"""The index directory: created, opened, and read one committed state at a time.
+
+my-index/
+catalog.sqlite3
+segments/<name>/layer-00.faiss …
+writer.lock
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, func, insert, select
+
+from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexError, StorageError
+from layerdex.records import EncoderSettings, Pooling
+from layerdex.storage.catalog import (
+    check_schema,
+    clear_errors,
+    create_catalog,
+    read_engine,
+    write_engine,
+)
+from layerdex.storage.segment import LayerFile, layer_filename
+from layerdex.storage.snapshot import Snapshot, read_segments, read_setting
+from layerdex.storage.tables import DocumentRow, SettingRow
+from layerdex.storage.vectors import Segment
+from layerdex.storage.writer import COMMITS, NEXT_ORDINAL, NEXT_ROW, Writer
+
+CATALOG = "catalog.sqlite3"
+SEGMENTS = "segments"
+LOCK = "writer.lock"
+
+T = TypeVar("T")
+
+
+class Store:
+    """An index directory, opened."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the index at ``path`` and check it cheaply: schema, counts, sizes.
+
+        Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
+        """
+        self.path = path
+        self._catalog = path / CATALOG
+        self._engine = read_engine(self._catalog)
+        self._segments: list[Segment] = []
+        self._commits: int | None = None
+        self._files: dict[tuple[str, int], LayerFile] = {}
+        with clear_errors(self._catalog), self._engine.connect() as connection:
+            check_schema(connection)
+            self.settings = _read_settings(connection)
+            self.layers: tuple[int, ...] = tuple(read_setting(connection, "layers"))
+            _check_counts(connection, path)
+
+    @classmethod
+    def create(cls, path: Path, settings: EncoderSettings, layers: tuple[int, ...]) -> Store:
+        """Create an empty index in a directory that does not exist or is empty."""
+
+        def fill(connection: Connection) -> None:
+            values = {
+                "encoder": asdict(settings),
+                "layers": layers,
+                NEXT_ROW: 1,
+                NEXT_ORDINAL: 1,
+                COMMITS: 0,
+            }
+            rows = [{"key": key, "value": value} for key, value in values.items()]
+            connection.execute(insert(SettingRow), rows)
+
+        with clear_errors(path):
+            _check_creatable(path)
+            path.mkdir(parents=True, exist_ok=True)
+            with _locked(path, timeout_s=0):
+                _check_creatable(path)
+                (path / SEGMENTS).mkdir(exist_ok=True)
+                create_catalog(path / CATALOG, fill)
+        return cls(path)
+
+    @contextmanager
+    def read(self) -> Iterator[Snapshot]:
+        """Open the newest commit for reading; it stays the same until the context ends."""
+        with clear_errors(self._catalog), self._engine.connect() as connection:
+            check_schema(connection)
+            self._refresh(connection)
+            yield Snapshot(
+                connection,
+                segments=self._segments,
+                width=self.settings.width,
+                open_file=self._open_file,
+            )
+
+    def ask(self, question: Callable[[Snapshot], T]) -> T:
+        """Answer ``question`` from the newest commit.
+
+        If a segment was compacted away meanwhile, the question starts again from the commit
+        that did so; a file that is missing without such a commit is damage.
+        """
+        while True:
+            with self.read() as snapshot:
+                commits = snapshot.setting(COMMITS)
+                try:
+                    return question(snapshot)
+                except FileNotFoundError as error:
+                    missing = error
+            with self.read() as newer:
+                if newer.setting(COMMITS) == commits:
+                    raise DamagedIndexError(
+                        f"{missing.filename} is missing: run 'layerdex repair' on this index"
+                    ) from missing
+
+    @contextmanager
+    def write(self, *, lock_timeout_s: float = 10.0) -> Iterator[Writer]:
+        """Become the one writer. Raises `LockedIndexError` when another stays longer."""
+        with clear_errors(self.path), _locked(self.path, timeout_s=lock_timeout_s):
+            engine = write_engine(self._catalog)
+            with engine.connect() as connection:
+                check_schema(connection)
+                connection.rollback()
+                writer = Writer(connection, self.path / SEGMENTS, layers=self.layers)
+                writer.remove_leftovers()
+                yield writer
+
+    def file_path(self, segment: Segment, layer: int) -> Path:
+        """Return where a segment's layer lies."""
+        return self.path / SEGMENTS / segment.name / layer_filename(layer)
+
+    def check_sizes(self) -> None:
+        """Raise `DamagedIndexError` if a segment file is missing or has another size."""
+        with self.read() as snapshot:
+            for segment in snapshot.segments:
+                for layer, file in segment.files.items():
+                    path = self.file_path(segment, layer)
+                    if not path.is_file() or path.stat().st_size != file.size_bytes:
+                        raise DamagedIndexError(
+                            f"{path} is missing or damaged: run 'layerdex repair' on this index"
+                        )
+
+    def _refresh(self, connection: Connection) -> None:
+        commits: int = read_setting(connection, COMMITS)
+        if commits != self._commits:
+            self._segments = read_segments(connection)
+            self._commits = commits
+            names = {segment.name for segment in self._segments}
+            self._files = {key: file for key, file in self._files.items() if key[0] in names}
+
+    def _open_file(self, segment: Segment, layer: int) -> LayerFile:
+        key = (segment.name, layer)
+        if key not in self._files:
+            self._files[key] = LayerFile(
+                self.file_path(segment, layer),
+                n=segment.n_documents,
+                width=self.settings.width,
+                size_bytes=segment.files[layer].size_bytes,
+            )
+        return self._files[key]
+
+
+@contextmanager
+def _locked(path: Path, *, timeout_s: float) -> Iterator[None]:
+    lock = FileLock(path / LOCK, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LockedIndexError(
+            f"another process is writing to {path} (waited {timeout_s:g} s); try again later"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_creatable(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise StorageError(f"{path} is a file, not a directory for an index")
+    if (path / CATALOG).exists():
+        raise IndexExistsError(f"{path} already holds an index")
+    # What an interrupted creation leaves behind is not in the way.
+    ours = (LOCK, SEGMENTS, CATALOG + ".new")
+    foreign = [entry.name for entry in path.iterdir() if not entry.name.startswith(ours)]
+    if foreign:
+        raise IndexExistsError(
+            f"{path} is not an index and not empty (it holds {foreign[0]!r}): "
+            "choose another directory"
+        )
+
+
+def _read_settings(connection: Connection) -> EncoderSettings:
+    stored: dict[str, Any] = read_setting(connection, "encoder")
+    return EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"])})
+
+
+def _check_counts(connection: Connection, path: Path) -> None:
+    n_rows = connection.scalar(select(func.count()).select_from(DocumentRow))
+    n_positions = sum(segment.n_documents for segment in read_segments(connection))
+    if n_rows != n_positions:
+        raise DamagedIndexError(
+            f"the catalog of {path} has {n_rows} document versions, its segments have "
+            f"{n_positions}: restore the catalog from a backup"
+        )

@@ -1,0 +1,107 @@
+"""One layer of a snapshot: which vectors are live, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from layerdex.records import Rows, Vectors
+from layerdex.storage.segment import LayerFile, Positions
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """What the catalog says of one layer's file."""
+
+    size_bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An immutable batch of documents, whose rows lie between ``first_row`` and ``last_row``."""
+
+    id: int
+    name: str
+    n_documents: int
+    first_row: int
+    last_row: int
+    files: dict[int, SegmentFile]
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether position i simply is row ``first_row + i``."""
+        return self.last_row - self.first_row + 1 == self.n_documents
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some documents of one segment: ``rows`` ascending, at ``positions`` of ``file``."""
+
+    rows: Rows
+    positions: Positions
+    file: LayerFile
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every position of the file is here."""
+        return len(self.rows) == self.file.n
+
+    def decode(self, start: int, stop: int) -> Vectors:
+        """Return the unit vectors of ``rows[start:stop]``, float32."""
+        if self.is_whole:
+            return self.file.decode(slice(start, stop))
+        return self.file.decode(self.positions[start:stop])
+
+
+class LayerVectors:
+    """The vectors of all live documents at one layer, segment by segment."""
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        *,
+        width: int,
+        dead: Rows,
+        rows_of: Callable[[Segment], Rows],
+        open_file: Callable[[Segment], LayerFile],
+    ) -> None:
+        self.width = width
+        self._segments = segments
+        self._dead = dead
+        self._rows_of = rows_of
+        self._open_file = open_file
+
+    def parts(self, rows: Rows | None = None) -> Iterator[Part]:
+        """Yield the live documents, or those of ``rows`` (ascending and live), by segment."""
+        for segment in self._segments:
+            chosen, positions = self._locate(segment, rows)
+            if len(chosen):
+                yield Part(chosen, positions, self._open_file(segment))
+
+    def gather(self, rows: Rows) -> Vectors:
+        """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
+        vectors = np.empty((len(rows), self.width), dtype=np.float32)
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        for part in self.parts(ascending):
+            start = np.searchsorted(ascending, part.rows[0])
+            vectors[order[start : start + len(part.rows)]] = part.decode(0, len(part.rows))
+        return vectors
+
+    def _locate(self, segment: Segment, rows: Rows | None) -> tuple[Rows, Positions]:
+        own = self._rows_of(segment)
+        bounds = [segment.first_row, segment.last_row + 1]
+        if rows is None:
+            first, last = np.searchsorted(self._dead, bounds)
+            if first == last:
+                return own, np.arange(len(own))
+            positions = np.flatnonzero(np.isin(own, self._dead[first:last], invert=True))
+            return own[positions], positions
+        first, last = np.searchsorted(rows, bounds)
+        chosen = rows[first:last]
+        if segment.is_contiguous:
+            return chosen, chosen - segment.first_row
+        return chosen, np.searchsorted(own, chosen)

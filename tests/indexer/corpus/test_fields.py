@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerdex.errors import SourceError
+from layerdex.indexer.corpus import Fields, read_mappings, read_source
+from layerdex.records import Rejected
+from tests.indexer.corpus.sources import READ_AS, TYPED, documents, read_as
+
+TABLES = ("csv", "tsv", "parquet", "frame")
+STREAMED = ("jsonl", "json", "mappings")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"body": "a", "stars": 5}, "there is 'body', 'stars'; try --text-field body"),
+        ({"id": "1", "Review": "a"}, "there is 'id', 'Review'; try --text-field Review"),
+        ({"txet": "a"}, "there is 'txet'; try --text-field txet"),
+        ({"review body text": "a"}, "there is 'review body text'"),
+        ({"x": "a"}, "there is 'x'"),
+        (
+            {"texts of all": 1, "texts": 1},
+            "there is 'texts of all', 'texts'; try --text-field texts",
+        ),
+        (
+            {f"c{i}": 1 for i in range(15)},
+            f"there is {', '.join(repr(f'c{i}') for i in range(12))} and 3 more",
+        ),
+        ({}, "there is none"),
+    ],
+)
+def test_missing_text_names_what_is_there(row: dict[str, object], message: str) -> None:
+    (reading,) = read_mappings([row])
+    assert isinstance(reading, Rejected)
+    assert reading.reason == f"no text field 'text'; {message}"
+
+
+def test_suggested_name_is_quoted_for_the_shell() -> None:
+    (reading,) = read_mappings([{"the text": "a"}])
+    assert isinstance(reading, Rejected)
+    assert reading.reason.endswith("try --text-field 'the text'")
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_table_without_the_text_column_cannot_be_read(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        read_as(kind, [{"id": "1", "body": "a"}], tmp_path, Fields())
+    source = "<memory>" if kind == "frame" else str(tmp_path / f"source.{kind}")
+    assert str(caught.value) == (
+        f"{source}: no text field 'text'; there is 'id', 'body'; try --text-field body"
+    )
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (Fields(id="skus"), "no id field 'skus'; there is 'text', 'sku'; try --id-field sku"),
+        (Fields(label="topic"), "no label field 'topic'; there is 'text', 'sku'"),
+        (Fields(metadata=("sku", "x")), "no metadata field 'x'; there is 'text', 'sku'"),
+    ],
+)
+def test_table_without_a_named_column_cannot_be_read(
+    kind: str, fields: Fields, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError) as caught:
+        read_as(kind, [{"text": "a", "sku": "1"}], tmp_path, fields)
+    assert str(caught.value).endswith(f": {message}")
+
+
+@pytest.mark.parametrize("kind", STREAMED)
+def test_row_without_the_named_id_is_rejected(kind: str, tmp_path: Path) -> None:
+    readings = read_as(
+        kind, [{"text": "a"}, {"text": "b", "sku": None}], tmp_path, Fields(id="sku")
+    )
+    assert isinstance(readings[0], Rejected)
+    assert readings[0].reason == "no id field 'sku'; there is 'text'"
+    assert documents(readings[1:])[0].id is None
+
+
+@pytest.mark.parametrize("kind", STREAMED)
+def test_row_without_the_named_label_or_metadata_leaves_them_unset(
+    kind: str, tmp_path: Path
+) -> None:
+    fields = Fields(label="topic", metadata=("m",))
+    (plain,) = documents(read_as(kind, [{"text": "a"}], tmp_path, Fields()))
+    (named,) = documents(read_as(kind, [{"text": "a"}], tmp_path, fields))
+    assert named == plain
+
+
+@pytest.mark.parametrize("kind", READ_AS)
+def test_origin_counts_rows_or_lines_from_one(kind: str, tmp_path: Path) -> None:
+    readings = read_as(kind, [{"text": "a"}, {"text": " "}, {"text": "c"}], tmp_path, Fields())
+    lines = [reading.origin.line for reading in readings]
+    # a table's header is its line 1; the JSON array is written on one line
+    assert lines == {"csv": [2, 3, 4], "tsv": [2, 3, 4], "json": [1, 1, 1]}.get(kind, [1, 2, 3])
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_ragged_rows_are_judged_one_by_one(kind: str, tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": "x"}, {"text": None, "label": "y"}, {"text": "c", "label": None}]
+    readings = read_as(kind, rows, tmp_path, Fields())
+    assert [isinstance(reading, Rejected) for reading in readings] == [False, True, False]
+
+
+def test_text_field_given_for_txt_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("a\n")
+    with pytest.raises(SourceError, match=r"a\.txt: no label field 'topic'; there is 'text'"):
+        list(read_source(path, fields=Fields(label="topic")))

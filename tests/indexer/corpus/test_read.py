@@ -1,0 +1,87 @@
+"""Standard input, pipes and errors while reading."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from layerdex.errors import SourceError
+from layerdex.indexer.corpus import Format, read_source
+from tests.indexer.corpus.sources import documents
+
+
+class Failing(io.BytesIO):
+    """A stream whose disk fails after its content."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if not data:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return data
+
+
+@pytest.mark.parametrize(
+    ("format_", "data"),
+    [
+        (Format.JSONL, b'{"text": "a"}\n{"text": "b"}'),
+        (Format.JSON, b'[{"text": "a"}, {"text": "b"}]'),
+        (Format.CSV, b"text\na\nb\n"),
+        (Format.TSV, b"text\tn\na\t1\nb\t2\n"),
+        (Format.TXT, b"a\nb"),
+        (Format.AUTO, b"a\nb\n"),
+        (Format.AUTO, b'\xef\xbb\xbf {"text": "a"}\n{"text": "b"}'),
+    ],
+)
+def test_standard_input_is_read_and_left_open(format_: Format, data: bytes) -> None:
+    stdin = io.BytesIO(data)
+    readings = documents(list(read_source("-", format=format_, stdin=stdin)))
+    assert [one.text for one in readings] == ["a", "b"]
+    assert {one.origin.source for one in readings} == {"<stdin>"}
+    assert not stdin.closed
+
+
+def test_guessing_loses_no_lines() -> None:
+    blank = b"\n" * 200_000
+    (document,) = read_source("-", stdin=io.BytesIO(blank + b'{"text": "a"}'))
+    assert document.origin.line == 200_001
+    readings = list(read_source("-", stdin=io.BytesIO(blank + b"a")))
+    assert len(readings) == 200_001
+    assert list(read_source("-", stdin=io.BytesIO())) == []
+
+
+def test_named_pipe_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(b'{"text": "a"}\n',))
+    writer.start()
+    readings = documents(list(read_source(path)))
+    writer.join()
+    assert [one.text for one in readings] == ["a"]
+
+
+@pytest.mark.parametrize("format_", [Format.JSONL, Format.JSON, Format.CSV, Format.TXT])
+def test_failing_disk_is_a_source_error(format_: Format) -> None:
+    data = b'[{"text": "a"},' if format_ is Format.JSON else b'"text"\n'
+    with pytest.raises(SourceError, match="cannot read <stdin>: input/output error"):
+        list(read_source("-", format=format_, stdin=Failing(data)))
+
+
+def test_file_is_closed_when_reading_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a\nb\n")
+    opened = []
+    open_: Callable[..., io.BufferedReader] = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda *args, **kwargs: opened.append(open_(*args, **kwargs)) or opened[-1]
+    )
+    readings = read_source(path)
+    next(readings)
+    assert [file.closed for file in opened] == [False]
+    readings.close()  # type: ignore[attr-defined]
+    assert [file.closed for file in opened] == [True]

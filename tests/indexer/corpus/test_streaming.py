@@ -1,0 +1,97 @@
+"""Memory is bounded by a row, not by a source."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from layerdex.indexer.corpus import read_source
+from layerdex.records import SourceDocument
+from tests.indexer.corpus.sources import READ_AS, WRITERS, documents
+
+MIB = 1 << 20
+FILES = [kind for kind in READ_AS if kind in WRITERS]
+
+
+def peak_bytes(action: Callable[[], None]) -> int:
+    """Return how much more Python memory an action had at its height."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [*FILES, "txt"])
+def test_text_of_ten_megabytes_is_read_with_little_memory(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    text = "wörd " * 2_000_000
+    if kind == "txt":
+        path.write_text(text)
+    else:
+        WRITERS[kind]([{"text": text}], path)
+    lengths: list[int] = []
+
+    def read() -> None:
+        lengths.extend(
+            len(one.text) for one in read_source(path) if isinstance(one, SourceDocument)
+        )
+
+    assert peak_bytes(read) < 100 * MIB
+    assert lengths == [10_000_000]
+
+
+@pytest.mark.parametrize("kind", [*FILES, "txt"])
+def test_source_is_not_read_whole(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    n_rows, text = 40_000, "x" * 1000
+    if kind == "txt":
+        path.write_text(f"{text}\n" * n_rows)
+    else:
+        WRITERS[kind]([{"text": text}] * n_rows, path)
+
+    def read() -> None:
+        assert sum(1 for _ in read_source(path)) == n_rows
+
+    # the 40 MB of text never lie in memory together; a parquet batch is 16 MiB at most
+    assert peak_bytes(read) < 20 * MIB
+
+
+def test_parquet_batches_are_short_where_texts_are_long(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [f"{i:03}" * 700_000 for i in range(64)]
+    pq.write_table(pa.table({"text": texts}), path, use_dictionary=False)
+    readings: Iterator[object] = read_source(path)
+    pa.default_memory_pool().release_unused()
+    before = pa.total_allocated_bytes()
+    next(readings)
+    # all 64 texts are 134 MB
+    assert pa.total_allocated_bytes() - before < 64 * MIB
+    readings.close()  # type: ignore[attr-defined]
+
+
+def test_first_document_comes_before_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("[" + json.dumps({"text": "first"}) + "," + " " * 1_000_000 + "broken")
+    readings = read_source(path)
+    assert documents([next(readings)])[0].text == "first"
+    readings.close()  # type: ignore[attr-defined]
+
+
+def test_frame_is_not_copied_whole() -> None:
+    from layerdex.indexer.corpus import read_frame
+
+    frame = pd.DataFrame({"text": ["x"] * 200_000, "n": range(200_000)})
+
+    def read() -> None:
+        assert sum(1 for _ in read_frame(frame)) == 200_000
+
+    assert peak_bytes(read) < 8 * MIB
