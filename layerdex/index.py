@@ -33,7 +33,7 @@ from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluat
 from layerdex.search.filters import parse_where
 from layerdex.storage.info import IndexInfo, read_info
 from layerdex.storage.segment import unit_length
-from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.snapshot import Facts, Snapshot
 from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
@@ -149,11 +149,13 @@ class Index:
         on_error: OnError | str = OnError.ABORT,
         on_reject: Callable[[Rejected], None] | None = None,
         on_progress: OnProgress | None = None,
+        n_total: int | None = None,
         lock_timeout_s: float = 10.0,
     ) -> BuildReport:
         """Add documents from paths, mappings or data frames; what is unchanged is skipped.
 
-        An id that is there already is an update. Raises `RowError` at a bad row unless
+        An id that is there already is an update. ``n_total`` documents are what ``on_progress``
+        is told to expect. Raises `RowError` at a bad row unless
         ``on_error`` is skip, `SourceError` for a source that cannot be read.
         """
         from layerdex.indexer.build import build
@@ -166,6 +168,7 @@ class Index:
             on_error=OnError(on_error),
             on_reject=on_reject,
             on_progress=on_progress,
+            n_total=n_total,
             lock_timeout_s=lock_timeout_s,
         )
 
@@ -278,34 +281,43 @@ class Index:
         k: int | Sequence[int] = 10,
         weights: Weights | str = Weights.DISTANCE,
         where: str | Iterable[str] = (),
+        min_per_label: int = 1,
         test: Source | None = None,
         fields: Fields | None = None,
+        format: Format | str = "auto",  # noqa: A002 - the option's name everywhere
         on_progress: OnProgress | None = None,
     ) -> Evaluation:
-        """Measure neighbour classification at each layer, leaving one out or on a test set."""
+        """Measure neighbour classification at each layer, leaving one out or on a test set.
+
+        Labels with fewer than ``min_per_label`` documents are left out.
+        """
         chosen, conditions = self._resolve(layers), parse_where(where)
         options: dict[str, Any] = {
             "ks": [k] if isinstance(k, int) else list(k),
             "weights": Weights(weights),
             "on_progress": on_progress,
         }
+
+        def labelled(snapshot: Snapshot) -> Facts:
+            return snapshot.facts(conditions, labelled=True).with_frequent_labels(min_per_label)
+
         if test is None:
             return self.store.ask(
                 lambda snapshot: evaluate_leave_one_out(
                     snapshot.layer,
-                    snapshot.facts(conditions, labelled=True),
+                    labelled(snapshot),
                     layers=chosen,
                     **options,
                 )
             )
         from layerdex.indexer.corpus.sources import read_labelled
 
-        texts, labels = read_labelled(test, fields=fields)
+        texts, labels = read_labelled(test, format=format, fields=fields)
         vectors = self._encode(texts, chosen)
         return self.store.ask(
             lambda snapshot: evaluate_on_test(
                 snapshot.layer,
-                snapshot.facts(conditions, labelled=True),
+                labelled(snapshot),
                 vectors=vectors,
                 test_labels=labels,
                 **options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple
@@ -47,6 +48,19 @@ class Facts:
     ordinals: NDArray[np.int64]
     n_characters: NDArray[np.int64]
     content_groups: NDArray[np.int64]
+
+    def with_frequent_labels(self, n_at_least: int) -> Facts:
+        """Return the facts of documents whose label at least this many of them have."""
+        counts = Counter(self.labels)
+        at = [i for i, label in enumerate(self.labels) if counts[label] >= n_at_least]
+        return Facts(
+            rows=self.rows[at],
+            ids=[self.ids[i] for i in at],
+            labels=[self.labels[i] for i in at],
+            ordinals=self.ordinals[at],
+            n_characters=self.n_characters[at],
+            content_groups=self.content_groups[at],
+        )
 
 
 class Snapshot:

@@ -24,7 +24,7 @@ def read_jsonl(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Readin
 
 def _read_line(line: bytes, origin: Origin, fields: Fields, decoder: StrictDecoder) -> Reading:
     try:
-        row = decoder.decode(line.decode())
+        row = decoder.decode(line.rstrip(b"\r\n").decode())
     except UnicodeDecodeError as error:
         return Rejected(origin, invalid_utf8(error))
     except json.JSONDecodeError as error:

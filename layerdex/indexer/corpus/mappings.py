@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from layerdex.indexer.corpus.fields import Fields, check_columns
-from layerdex.indexer.corpus.rows import Reading, read_row
+from layerdex.indexer.corpus.rows import SPREAD, Reading, read_row
 from layerdex.records import Origin
 
 SOURCE = "<memory>"
@@ -44,7 +45,10 @@ def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Readin
     Raises `SourceError` on repeated columns and where the text or a named column is missing.
     """
     fields = fields or Fields()
-    check_columns(list(frame.columns), fields=fields, source=SOURCE)
+    columns = list(frame.columns)
+    # the objects of a metadata column may hold the named fields; only its rows can tell
+    checked = replace(fields, metadata=None) if SPREAD in columns else fields
+    check_columns(columns, fields=checked, source=SOURCE)
     return read_mappings(_records(frame), fields=fields)
 
 

@@ -19,7 +19,10 @@ MAX_BATCH_ROWS = 4096
 
 
 def read_parquet(path: Path, fields: Fields) -> Iterator[Reading]:
-    """Read a table batch by batch; ``origin.line`` is the row's number from 1."""
+    """Read a table batch by batch; ``origin.line`` is the row's number from 1.
+
+    A batch takes about 16 MiB, or the longest row or page if that is more.
+    """
     source = source_name(path)
     numbers = count(1)
     for batch in _batches(path, source, fields):
@@ -74,9 +77,7 @@ def _batch_rows(metadata: Any) -> int:
 
 
 def _cells(column: Any) -> list[object]:
-    import pyarrow as pa
-
-    if not (pa.types.is_timestamp(column.type) and column.type.unit == "ns"):
+    if _microseconds(column.type) is None:
         try:
             return list(column.to_pylist())
         except (ValueError, OverflowError):  # not UTF-8, or a date after the year 9999
@@ -85,13 +86,21 @@ def _cells(column: Any) -> list[object]:
 
 
 def _cell(cell: Any) -> object:
-    import pyarrow as pa
-
+    exact = _microseconds(cell.type)
     try:
-        if pa.types.is_timestamp(cell.type) and cell.type.unit == "ns":
-            # as_py would need pandas for some values, and the verdict depend on it
-            cell = cell.cast(pa.timestamp("us", cell.type.tz))
-        value: object = cell.as_py()
+        value: object = (cell if exact is None else cell.cast(exact)).as_py()
     except (ValueError, OverflowError) as error:
         return Unreadable(str(error))
     return value
+
+
+def _microseconds(type_: Any) -> Any:
+    """Return what a type of nanoseconds has to be cast to, else None.
+
+    as_py() would drop the last digits of a time, and of a timestamp unless pandas is installed.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(type_) and type_.unit == "ns":
+        return pa.timestamp("us", type_.tz)
+    return pa.time64("us") if pa.types.is_time64(type_) and type_.unit == "ns" else None

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.corpus.fields import Fields
 from layerdex.indexer.corpus.formats import Format, check_sources
-from layerdex.indexer.corpus.mappings import read_frame, read_mappings
+from layerdex.indexer.corpus.mappings import Frame, read_frame, read_mappings
 from layerdex.indexer.corpus.read import read_source
 from layerdex.indexer.corpus.rows import Reading
-from layerdex.records import Rejected, SourceDocument
+from layerdex.records import Rejected
 
-Source = str | Path | Iterable[Mapping[str, Any]] | Iterable[SourceDocument]
+Source = str | Path | Iterable[Mapping[str, Any]]
 
 
 def read_all(
@@ -56,19 +56,7 @@ def _read(source: Source, format_: Format, fields: Fields | None) -> Iterator[Re
     if isinstance(source, str | Path):
         return read_source(source, format=format_, fields=fields)
     if hasattr(source, "iloc") and hasattr(source, "columns"):
-        return read_frame(source, fields=fields)
+        return read_frame(cast(Frame, source), fields=fields)
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise SourceError("a source is a path, a data frame or an iterable of mappings")
-    return _read_objects(source, fields)
-
-
-def _read_objects(
-    rows: Iterable[Mapping[str, Any]] | Iterable[SourceDocument], fields: Fields | None
-) -> Iterator[Reading]:
-    rows = iter(rows)
-    first = next(rows, None)
-    if isinstance(first, SourceDocument):
-        yield first
-        yield from rows  # type: ignore[misc]
-    elif first is not None:
-        yield from read_mappings(chain([first], rows), fields=fields)  # type: ignore[arg-type]
+    return read_mappings(source, fields=fields)

@@ -7,7 +7,7 @@ import pytest
 from layerdex.errors import SourceError
 from layerdex.indexer.corpus import Fields, read_mappings, read_source
 from layerdex.records import Rejected
-from tests.indexer.corpus.sources import READ_AS, TYPED, documents, read_as
+from tests.indexer.corpus.sources import READ_AS, TYPED, Row, documents, read_as
 
 TABLES = ("csv", "tsv", "parquet", "frame")
 STREAMED = ("jsonl", "json", "mappings")
@@ -101,7 +101,7 @@ def test_origin_counts_rows_or_lines_from_one(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", TYPED)
 def test_ragged_rows_are_judged_one_by_one(kind: str, tmp_path: Path) -> None:
-    rows = [{"text": "a", "label": "x"}, {"text": None, "label": "y"}, {"text": "c", "label": None}]
+    rows: list[Row] = [{"text": "a", "label": "x"}, {"text": None}, {"text": "c", "label": None}]
     readings = read_as(kind, rows, tmp_path, Fields())
     assert [isinstance(reading, Rejected) for reading in readings] == [False, True, False]
 

@@ -95,6 +95,17 @@ def test_file_that_may_not_be_read_is_named(
         assert str(caught.value) == f"cannot read {path}: permission denied"
 
 
+def test_named_pipe_is_not_opened_by_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    os.mkfifo(path)
+    opened: list[object] = []
+    monkeypatch.setattr(Path, "open", lambda self, _mode: opened.append(self))
+    check_sources([path])
+    assert opened == []
+
+
 def test_standard_input_can_be_given_once_and_not_as_parquet() -> None:
     check_sources(["-"])
     with pytest.raises(SourceError, match="given more than once"):

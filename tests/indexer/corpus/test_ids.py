@@ -90,10 +90,10 @@ def test_runs_do_not_know_each_other() -> None:
 
 
 def test_window_gets_the_ids_that_its_documents_get_one_by_one() -> None:
-    pairs = [
-        (SourceDocument(f"t{i % 7}", id=f"x{i % 11}" if i % 3 == 0 else None), content_hash(f"t{i % 7}"))
-        for i in range(200)
-    ]  # fmt: skip
+    given = [
+        SourceDocument(f"t{i % 7}", id=f"x{i % 11}" if i % 3 == 0 else None) for i in range(200)
+    ]
+    pairs = [(document, content_hash(document.text)) for document in given]
     with RunIds() as singly, RunIds() as together:
         expected = [singly.assign(*pair) for pair in pairs]
         assert together.assign_many(pairs[:90]) + together.assign_many(pairs[90:]) == expected
@@ -111,6 +111,16 @@ def test_a_hundred_thousand_rows_take_seconds() -> None:
     # 0.6 s on a quiet machine; an unindexed ledger would take hours
     assert time.perf_counter() - start < 10
     assert len(set(assigned)) == 100_000
+
+
+def test_many_repeats_of_one_text_do_not_search_for_their_number() -> None:
+    pair = (SourceDocument("same"), content_hash("same"))
+    start = time.perf_counter()
+    with RunIds() as ids:
+        assigned = ids.assign_many([pair] * 10_000)
+    # 0.1 s; trying all numbers from 2 on would be 50 million inserts
+    assert time.perf_counter() - start < 10
+    assert assigned[-1] == f"{derived('same')}-10000"
 
 
 def test_failing_ledger_is_a_storage_error() -> None:

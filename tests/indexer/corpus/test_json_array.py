@@ -26,7 +26,7 @@ class Trickle(io.BytesIO):
         super().__init__(data)
         self.step = step
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, _size: int | None = -1, /) -> bytes:
         return super().read(self.step)
 
 

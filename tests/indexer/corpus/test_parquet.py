@@ -20,7 +20,7 @@ def read(tmp_path: Path, columns: dict[str, Any], fields: Fields | None = None) 
 
 
 def test_types_become_json_scalars(tmp_path: Path) -> None:
-    moment = dt.datetime(2024, 2, 29, 1, 2, 3)  # noqa: DTZ001
+    moment = dt.datetime(2024, 2, 29, 1, 2, 3)
     columns = {
         "text": pa.array(["a"], pa.large_string()),
         "label": pa.array(["x"]).dictionary_encode(),
@@ -41,9 +41,10 @@ def test_types_become_json_scalars(tmp_path: Path) -> None:
     }
 
 
-def test_cells_that_have_no_value_spoil_their_row_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("type_", [pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.time64("ns")])
+def test_cells_that_have_no_value_spoil_their_row_alone(type_: Any, tmp_path: Path) -> None:
     broken = pa.array([b"a", b"\xff", b"c"]).view(pa.string())
-    nanoseconds = pa.array([0, 0, 1]).cast(pa.timestamp("ns"))
+    nanoseconds = pa.array([0, 0, 1]).cast(type_)
     readings = read(tmp_path, {"text": broken, "m": nanoseconds})
     first, second, third = reasons(readings)
     assert first is None

@@ -75,11 +75,14 @@ def test_failing_disk_is_a_source_error(format_: Format) -> None:
 def test_file_is_closed_when_reading_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\nb\n")
-    opened = []
+    opened: list[io.BufferedReader] = []
     open_: Callable[..., io.BufferedReader] = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda *args, **kwargs: opened.append(open_(*args, **kwargs)) or opened[-1]
-    )
+
+    def remember(path: Path, mode: str) -> io.BufferedReader:
+        opened.append(open_(path, mode))
+        return opened[-1]
+
+    monkeypatch.setattr(Path, "open", remember)
     readings = read_source(path)
     next(readings)
     assert [file.closed for file in opened] == [False]

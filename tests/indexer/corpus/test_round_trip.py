@@ -12,7 +12,7 @@ from layerdex.indexer.corpus import read_source
 from layerdex.records import UNSET, SourceDocument
 from tests.indexer.corpus.sources import documents
 
-CHARACTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
 TEXTS = st.text(CHARACTERS, min_size=1).filter(lambda text: not text.isspace())
 NAMES = st.one_of(st.none(), TEXTS)
 SCALARS = st.one_of(

@@ -23,7 +23,7 @@ BAD_ROWS: list[tuple[Row, str, tuple[str, ...]]] = [
     ({"text": 7}, "text is not a string (int)", TYPED),
     ({"text": True}, "text is not a string (true/false)", TYPED),
     ({"text": ["a"]}, "text is not a string (list)", TYPED),
-    ({"text": "\ud800x"}, "text contains a lone surrogate (U+D800)", (*JSONLIKE, "frame")),
+    ({"text": "\ud800x"}, "text contains a lone surrogate (U+D800)", JSONLIKE),
     ({"text": "a", "id": " "}, f"id is blank{ID_ADVICE}", READ_AS),
     ({"text": "a", "id": ""}, f"id is empty{ID_ADVICE}", TYPED),
     ({"text": "a", "id": "x\0"}, "id contains a NUL character", READ_AS),
@@ -37,7 +37,11 @@ BAD_ROWS: list[tuple[Row, str, tuple[str, ...]]] = [
     ({"text": "a", "label": 0.0}, "label is neither a string nor an integer (float)", TYPED),
     ({"text": "a", "label": False}, "label is neither a string nor an integer (true/false)", TYPED),
     ({"text": "a", "m": "x\0"}, "metadata field 'm' contains a NUL character", READ_AS),
-    ({"text": "a", "m": "\udc00"}, "metadata field 'm' contains a lone surrogate (U+DC00)", JSONLIKE),
+    (
+        {"text": "a", "m": "\udc00"},
+        "metadata field 'm' contains a lone surrogate (U+DC00)",
+        JSONLIKE,
+    ),
     (
         {"text": "a", "m\0": "x"},
         "the name of metadata field 'm\\x00' contains a NUL character",
@@ -60,12 +64,28 @@ BAD_ROWS: list[tuple[Row, str, tuple[str, ...]]] = [
         "metadata field 'm' is there twice, once in 'metadata'",
         TYPED,
     ),
-    ({"text": "a", "m": 2**63}, "metadata field 'm' is an integer beyond 64 bits", (*JSONLIKE, "frame")),
+    (
+        {"text": "a", "m": 2**63},
+        "metadata field 'm' is an integer beyond 64 bits",
+        (*JSONLIKE, "frame"),
+    ),
     ({"text": "a", "m": -(2**63) - 1}, "metadata field 'm' is an integer beyond 64 bits", JSONLIKE),
-    ({"text": "a", "m": float("inf")}, "metadata field 'm' is not a finite number (inf)", ("parquet", "mappings", "frame")),
-    ({"text": "a", "m": float("nan")}, "metadata field 'm' is not a finite number (nan)", ("parquet", "mappings")),
-    ({"text": "a", "m": b"x"}, f"metadata field 'm' is {PLAIN} (bytes)", ("parquet", "mappings", "frame")),
-]  # fmt: skip
+    (
+        {"text": "a", "m": float("inf")},
+        "metadata field 'm' is not a finite number (inf)",
+        ("parquet", "mappings", "frame"),
+    ),
+    (
+        {"text": "a", "m": float("nan")},
+        "metadata field 'm' is not a finite number (nan)",
+        ("parquet", "mappings"),
+    ),
+    (
+        {"text": "a", "m": b"x"},
+        f"metadata field 'm' is {PLAIN} (bytes)",
+        ("parquet", "mappings", "frame"),
+    ),
+]
 
 GOOD_ROWS: list[tuple[Row, SourceDocument, tuple[str, ...]]] = [
     ({"text": " a\u2028b\n"}, SourceDocument(" a\u2028b\n"), READ_AS),

@@ -1,0 +1,101 @@
+"""``layerdex classify``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from layerdex.cli.options import (
+    device_options,
+    index_argument,
+    json_option,
+    jsonl_option,
+    k_option,
+    verbosity_options,
+    where_option,
+)
+from layerdex.cli.output import make_table, note, one_line, print_json, print_jsonl, print_table
+from layerdex.cli.search_command import read_queries
+
+_N_NEIGHBORS_SHOWN = 3
+
+
+@click.command("classify")
+@index_argument
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--input", "input_", metavar="FILE", help="Texts from a file (jsonl, txt, …) or -.")
+@k_option
+@click.option("--layer", type=int, help="Layer. [default: the saved best, else the deepest]")
+@click.option(
+    "--weights",
+    type=click.Choice(["distance", "uniform"]),
+    default="distance",
+    show_default=True,
+    help="What a neighbour's vote counts: 1/distance, or 1.",
+)
+@click.option(
+    "--min-confidence",
+    type=float,
+    default=0.0,
+    help="Below this share of the vote give no label, 0 to 1.",
+)
+@where_option
+@json_option
+@jsonl_option
+@device_options
+@verbosity_options
+def command(
+    index: Path,
+    texts: tuple[str, ...],
+    input_: str | None,
+    as_json: bool,
+    as_jsonl: bool,
+    device: str,
+    dtype: str,
+    **options: Any,
+) -> None:
+    """Label each TEXT by the vote of its nearest labelled documents in INDEX.
+
+    A tie goes to the label of the nearest neighbour among the tied. CONFIDENCE is the winning
+    label's share of the vote.
+
+    \b
+    layerdex classify my-index "where is my card?"
+    layerdex classify my-index --input new.jsonl --jsonl --min-confidence 0.6
+    """
+    from layerdex.index import Index
+
+    asked: list[tuple[str | None, str]] = [(None, text) for text in texts]
+    if input_ is not None:
+        asked.extend(read_queries(input_))
+    if not asked:
+        raise click.UsageError("give a TEXT or --input FILE")
+    target = Index.open(index, device=device, dtype=dtype)
+    predictions = target.classify([text for _, text in asked], **options)
+    n_labels = len(target.info().labels)
+    if n_labels == 1:
+        note("All labelled documents of this index have the same label.")
+    rows = [
+        {**({} if identifier is None else {"id": identifier}), **asdict(prediction)}
+        for (identifier, _), prediction in zip(asked, predictions, strict=True)
+    ]
+    if as_json:
+        print_json(rows)
+    elif as_jsonl:
+        print_jsonl(rows)
+    else:
+        _print(predictions)
+
+
+def _print(predictions: list[Any]) -> None:
+    layer = predictions[0].layer
+    table = make_table("text", "label", ">confidence", "nearest", title=f"layer {layer}")
+    for one in predictions:
+        voters = one.neighbors[:_N_NEIGHBORS_SHOWN]
+        nearest = "\n".join(f"{v.similarity:.3f} {v.id} ({v.label})" for v in voters)
+        label = "(unsure)" if one.label is None else one.label
+        table.add_row(one_line(one.text, 60), label, f"{one.confidence:.3f}", nearest)
+    print_table(table)

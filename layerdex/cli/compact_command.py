@@ -1,0 +1,32 @@
+"""``layerdex compact``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.cli.options import index_argument, lock_timeout_option, verbosity_options
+from layerdex.cli.output import note, progress
+
+
+@click.command("compact")
+@index_argument
+@lock_timeout_option
+@verbosity_options
+def command(index: Path, lock_timeout_s: float) -> None:
+    """Merge the small segments of INDEX and free the space of deleted documents."""
+    from layerdex.index import Index
+    from layerdex.storage.integrity import compact
+
+    target = Index.open(index)
+    with (
+        target.store.write(lock_timeout_s=lock_timeout_s) as writer,
+        progress("Compacting") as on_progress,
+    ):
+        n_replaced = compact(target.store, writer, on_progress=on_progress)
+    info = target.info()
+    note(
+        f"{n_replaced:,} segments merged; {info.n_documents:,} documents in "
+        f"{info.n_segments:,} segments, {info.size_bytes / 1e6:,.1f} MB"
+    )

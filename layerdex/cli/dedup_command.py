@@ -1,0 +1,151 @@
+"""``layerdex dedup``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerdex.cli.options import index_argument, json_option, verbosity_options, where_option
+from layerdex.cli.output import (
+    make_table,
+    note,
+    one_line,
+    print_json,
+    print_table,
+    progress,
+    write_jsonl,
+)
+
+if TYPE_CHECKING:
+    from layerdex.index import Index
+    from layerdex.search.answers import Deduplication
+
+_N_SHOWN = 10
+
+
+@click.command("dedup")
+@index_argument
+@click.option(
+    "--threshold",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Similarity from which two texts count as the same, -1 to 1.",
+)
+@click.option("--layer", type=int, help="Layer. [default: the saved best, else the deepest]")
+@where_option
+@click.option(
+    "--keep",
+    type=click.Choice(["first", "last", "longest"]),
+    default="first",
+    show_default=True,
+    help="Which of several duplicates stays.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the kept documents to this file (jsonl), in input order.",
+)
+@click.option(
+    "--clusters",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write who repeats whom to this file (jsonl), one kept document a line.",
+)
+@json_option
+@verbosity_options
+def command(
+    index: Path,
+    threshold: float,
+    layer: int | None,
+    where: tuple[str, ...],
+    keep: str,
+    output: Path | None,
+    clusters: Path | None,
+    as_json: bool,
+) -> None:
+    """Find exact and near duplicates in INDEX; the index itself is left alone.
+
+    Documents with the same text are exact repeats. Of the others, one goes if a kept one is at
+    least as similar as the threshold; so every document removed has a kept one that near. What
+    a similarity means differs between layers: look at the pairs before you trust a threshold.
+
+    \b
+    layerdex dedup my-index --threshold 0.95 -o kept.jsonl --clusters who.jsonl
+    """
+    from layerdex.index import Index
+
+    target = Index.open(index)
+    with progress("Comparing") as on_progress:
+        found = target.deduplicate(
+            threshold=threshold, layer=layer, where=where, keep=keep, on_progress=on_progress
+        )
+    if output is not None:
+        kept = set(found.kept)
+        documents = (d for d in target.documents(where=where) if d.id in kept)
+        n_written = write_jsonl(output, (document_json(d) for d in documents))
+        note(f"{n_written:,} kept documents written to {output}")
+    if clusters is not None:
+        write_jsonl(clusters, _clusters(found))
+        note(f"{len(found.clusters):,} clusters written to {clusters}")
+    if as_json:
+        print_json(_to_json(found))
+    else:
+        print_duplicates(found, target)
+
+
+def document_json(document: Any) -> dict[str, Any]:
+    """Return a document as ``export`` writes it and ``index`` reads it."""
+    return {
+        "id": document.id,
+        "text": document.text,
+        "label": document.label,
+        "metadata": document.metadata,
+    }
+
+
+def print_duplicates(found: Deduplication, target: Index) -> None:
+    """Print the counts and the largest clusters."""
+    n_removed = len(found.removed)
+    click.echo(
+        f"{found.n:,} documents = {len(found.kept):,} kept + {found.n_exact:,} exact repeats "
+        f"+ {n_removed - found.n_exact:,} near ones (layer {found.layer}, similarity >= "
+        f"{found.threshold:g}, keep {found.keep})"
+    )
+    largest = sorted(found.clusters.items(), key=lambda item: -len(item[1]))
+    if not largest:
+        return
+    title = f"The largest of {len(largest):,} clusters"
+    table = make_table("kept", "text", "removed", title=title)
+    shown = largest[:_N_SHOWN]
+    for document, (kept, removals) in zip(
+        target.get(*(kept for kept, _ in shown)), shown, strict=True
+    ):
+        first = removals[0]
+        more = f" and {len(removals) - 1} more" if len(removals) > 1 else ""
+        removed = f"{first.similarity:.3f} {first.id}{more}"
+        table.add_row(kept, one_line(document.text, 60), removed)
+    print_table(table)
+
+
+def _to_json(found: Deduplication) -> dict[str, Any]:
+    return {
+        "layer": found.layer,
+        "threshold": found.threshold,
+        "n": found.n,
+        "n_kept": len(found.kept),
+        "n_exact": found.n_exact,
+        "n_near": len(found.removed) - found.n_exact,
+        "clusters": list(_clusters(found)),
+    }
+
+
+def _clusters(found: Deduplication) -> Iterator[dict[str, Any]]:
+    for kept, removals in found.clusters.items():
+        removed: Iterable[dict[str, Any]] = [
+            {"id": one.id, "similarity": one.similarity, "exact": one.is_exact} for one in removals
+        ]
+        yield {"kept": kept, "removed": list(removed)}

@@ -1,0 +1,31 @@
+"""``layerdex delete``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.cli.options import index_argument, lock_timeout_option, verbosity_options
+from layerdex.cli.output import note
+
+
+@click.command("delete")
+@index_argument
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@lock_timeout_option
+@verbosity_options
+def command(index: Path, ids: tuple[str, ...], dry_run: bool, lock_timeout_s: float) -> None:
+    """Delete documents from INDEX by id: all of them, or none if one is missing.
+
+    Their space is freed by 'layerdex compact'.
+    """
+    from layerdex.index import Index
+
+    target = Index.open(index)
+    if dry_run:
+        note(f"{len({document.id for document in target.get(*ids)}):,} would be deleted")
+        return
+    n_deleted = target.delete(*ids, lock_timeout_s=lock_timeout_s)
+    note(f"{n_deleted:,} deleted, {len(target):,} left")

@@ -1,0 +1,128 @@
+"""``layerdex demo``."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerdex.cli.dedup_command import print_duplicates
+from layerdex.cli.evaluate_command import print_evaluation
+from layerdex.cli.options import device_options, verbosity_options
+from layerdex.cli.output import progress, write_jsonl
+from layerdex.cli.search_command import Answer, print_answer
+
+if TYPE_CHECKING:
+    from layerdex.index import Index
+    from layerdex.records import SourceDocument
+
+QUERIES = (
+    "parse a JSON string into Python objects",
+    "wait until a thread has finished",
+    "remove a directory and everything in it",
+)
+_MIN_PER_LABEL = 20
+_THRESHOLD = 0.95
+_N_HITS = 3
+
+
+@click.command("demo")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("layerdex-demo"))
+@device_options
+@verbosity_options
+def command(folder: Path, device: str, dtype: str) -> None:
+    """Show the whole tour on text that every machine has.
+
+    The docstrings of Python's standard library, about 8,000 of them, are collected into FOLDER
+    (default: layerdex-demo), indexed at every layer in one pass with the packaged MiniLM, then
+    searched, classified and deduplicated. The index stays: try the commands shown on it.
+    """
+    started = time.monotonic()
+    target = _index(folder, device=device, dtype=dtype)
+    _search(target)
+    _evaluate(target, folder)
+    _dedup(target)
+    click.secho(f"\nDone in {time.monotonic() - started:.0f} s. More to try:", bold=True)
+    path = target.store.path
+    _show("info", path)
+    _show("search", path, "--like", "json.loads", "--layer", "0,3,6")
+    _show("search", path, "read a file line by line", "--where", "kind=function", "--json")
+    _show("classify", path, "open a TCP connection", "walk an abstract syntax tree")
+    _show("get", path, "json.loads")
+
+
+def _index(folder: Path, *, device: str, dtype: str) -> Index:
+    from layerdex.index import Index
+    from layerdex.indexer.docstrings import collect_docstrings
+    from layerdex.storage.store import CATALOG
+
+    path, source = folder / "index", folder / "docstrings.jsonl"
+    click.secho("1. Every layer in one pass", bold=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress("Collecting docstrings") as on_progress:
+        documents = []
+        for document in collect_docstrings():
+            documents.append(document)
+            if on_progress is not None:
+                on_progress(len(documents), None)
+    write_jsonl(source, (_to_json(document) for document in documents))
+    started = time.monotonic()
+    if (path / CATALOG).exists():
+        target = Index.open(path, device=device, dtype=dtype)
+    else:
+        target = Index.create(path, device=device, dtype=dtype)
+    with progress("Indexing") as on_progress:
+        report = target.add(source, on_progress=on_progress, n_total=len(documents))
+    seconds = time.monotonic() - started
+    click.echo(
+        f"{report.n_read:,} docstrings, {report.n_encoded:,} of them encoded at "
+        f"{len(target.layers)} layers in {seconds:.0f} s, {report.n_truncated:,} cut"
+    )
+    _show("index", path, source)
+    return target
+
+
+def _search(target: Index) -> None:
+    click.secho("\n2. The same question at the first, a middle and the last layer", bold=True)
+    layers = (target.layers[0], target.layers[len(target.layers) // 2], target.layers[-1])
+    found = target.search_many(QUERIES, layers=layers, k=_N_HITS)
+    for i, query in enumerate(QUERIES):
+        print_answer(Answer(query, None, {layer: hits[i] for layer, hits in found.items()}))
+    named = ",".join(map(str, layers))
+    _show("search", target.store.path, QUERIES[0], "--layer", named, "-k", str(_N_HITS))
+
+
+def _evaluate(target: Index, folder: Path) -> None:
+    from layerdex.cli.plot import plot_evaluation
+
+    click.secho("\n3. Which layer knows the module that a docstring comes from?", bold=True)
+    picture = folder / "layers.png"
+    with progress("Evaluating") as on_progress:
+        evaluation = target.evaluate(
+            k=[10, 1], min_per_label=_MIN_PER_LABEL, on_progress=on_progress
+        )
+    print_evaluation(evaluation)
+    plot_evaluation(evaluation, picture)
+    click.echo(f"The curve is in {picture}")
+    options = ("-k", "10,1", "--min-per-label", str(_MIN_PER_LABEL), "--plot", picture)
+    _show("evaluate", target.store.path, *options)
+
+
+def _dedup(target: Index) -> None:
+    click.secho("\n4. What is in the standard library twice?", bold=True)
+    with progress("Comparing") as on_progress:
+        found = target.deduplicate(threshold=_THRESHOLD, on_progress=on_progress)
+    print_duplicates(found, target)
+    _show("dedup", target.store.path, "--threshold", str(_THRESHOLD), "--clusters", "who.jsonl")
+
+
+def _to_json(document: SourceDocument) -> dict[str, Any]:
+    fields = {"id": document.id, "text": document.text, "label": document.label}
+    return {**fields, **document.metadata}
+
+
+def _show(*words: object) -> None:
+    click.secho("$ layerdex " + shlex.join(map(str, words)), fg="cyan")

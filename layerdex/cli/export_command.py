@@ -1,0 +1,35 @@
+"""``layerdex export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.cli.dedup_command import document_json
+from layerdex.cli.options import index_argument, verbosity_options, where_option
+from layerdex.cli.output import note, print_jsonl, write_jsonl
+
+
+@click.command("export")
+@index_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write. [default: standard output]",
+)
+@where_option
+@verbosity_options
+def command(index: Path, output: Path | None, where: tuple[str, ...]) -> None:
+    """Write the documents of INDEX as jsonl, in input order.
+
+    'layerdex index' makes the same index of it.
+    """
+    from layerdex.index import Index
+
+    documents = (document_json(one) for one in Index.open(index).documents(where=where))
+    if output is None:
+        print_jsonl(documents)
+    else:
+        note(f"{write_jsonl(output, documents):,} documents written to {output}")

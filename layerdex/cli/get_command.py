@@ -1,0 +1,27 @@
+"""``layerdex get``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.cli.dedup_command import document_json
+from layerdex.cli.options import index_argument, json_option, verbosity_options
+from layerdex.cli.output import print_json, print_jsonl
+
+
+@click.command("get")
+@index_argument
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@json_option
+@verbosity_options
+def command(index: Path, ids: tuple[str, ...], as_json: bool) -> None:
+    """Print documents of INDEX by id, a JSON line each."""
+    from layerdex.index import Index
+
+    documents = [document_json(document) for document in Index.open(index).get(*ids)]
+    if as_json:
+        print_json(documents)
+    else:
+        print_jsonl(documents)

@@ -1,0 +1,152 @@
+"""``layerdex index``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from layerdex.cli.options import (
+    device_options,
+    field_options,
+    index_argument,
+    json_option,
+    lock_timeout_option,
+    make_fields,
+    verbosity_options,
+)
+from layerdex.cli.output import note, print_json, progress, write_jsonl
+
+_N_REJECTS_SHOWN = 5
+
+
+@click.command("index")
+@index_argument
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.option("--model", help="minilm, a local folder or a hub id. [default: minilm]")
+@click.option("--revision", help="Revision of a hub model.")
+@click.option("--layers", help="Layers to keep: all, -1, 4 or 0,4-6. [default: all]")
+@click.option(
+    "--pooling",
+    type=click.Choice(["mean", "cls", "max", "mask"]),
+    help="Token states to one vector. [default: the model's own, else mean]",
+)
+@click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
+@click.option("--max-length", type=int, help="Tokens a text may have. [default: the model's own]")
+@field_options
+@click.option(
+    "--on-error",
+    type=click.Choice(["abort", "skip"]),
+    default="abort",
+    show_default=True,
+    help="What a bad row does.",
+)
+@click.option(
+    "--rejects",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the rows that were skipped, and why, to this file (jsonl).",
+)
+@device_options
+@lock_timeout_option
+@json_option
+@verbosity_options
+def command(
+    index: Path,
+    sources: tuple[str, ...],
+    text_field: str,
+    id_field: str | None,
+    label_field: str | None,
+    metadata_fields: tuple[str, ...],
+    format_: str,
+    on_error: str,
+    rejects: Path | None,
+    device: str,
+    dtype: str,
+    lock_timeout_s: float,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Create INDEX or extend it with the documents of each SOURCE.
+
+    A SOURCE is a jsonl, json, csv, tsv, parquet or txt file (a document a line), a folder of
+    text files, or - for standard input. Documents that are there unchanged are skipped; an id
+    that is there with another text is an update. Each window of documents is committed as it
+    is done: after an interruption, run the same command again.
+
+    \b
+    layerdex index my-index reviews.csv --text-field body --label-field stars
+    layerdex index my-index questions.txt --template 'A question: {text}'
+    """
+    from layerdex.indexer.corpus import check_sources
+    from layerdex.indexer.corpus.formats import Format
+
+    if not sources:
+        raise click.UsageError("give at least one SOURCE, or - for standard input")
+    check_sources(sources, format=Format(format_))
+    target, is_new = _open_or_create(index, device=device, dtype=dtype, **settings)
+    rejected: list[dict[str, Any]] = []
+
+    def on_reject(one: Any) -> None:
+        source, line = one.origin.source, one.origin.line
+        rejected.append({"source": source, "line": line, "reason": one.reason})
+        if len(rejected) <= _N_REJECTS_SHOWN:
+            note(f"Skipped {one}")
+
+    try:
+        with progress("Indexing") as on_progress:
+            report = target.add(
+                *sources,
+                fields=make_fields(text_field, id_field, label_field, metadata_fields),
+                format=format_,
+                on_error=on_error,
+                on_reject=on_reject,
+                on_progress=on_progress,
+                lock_timeout_s=lock_timeout_s,
+            )
+    except BaseException:
+        if is_new and len(target) == 0:
+            # So that a first try with wrong options is not in the way of the second.
+            shutil.rmtree(index)
+        raise
+    if len(rejected) > _N_REJECTS_SHOWN:
+        note(f"… and {len(rejected) - _N_REJECTS_SHOWN} more rows skipped")
+    if rejects is not None:
+        write_jsonl(rejects, rejected)
+    _print_report(report, target, as_json=as_json)
+
+
+def _open_or_create(path: Path, *, device: str, dtype: str, **settings: Any) -> tuple[Any, bool]:
+    from layerdex.index import Index
+    from layerdex.indexer.agreement import check_agreement
+    from layerdex.storage.store import CATALOG
+
+    if (path / CATALOG).exists():
+        target = Index.open(path, device=device, dtype=dtype)
+        check_agreement(target.store.settings, target.layers, **settings)
+        return target, False
+    given = {name: value for name, value in settings.items() if value is not None}
+    note(f"Creating {path}")
+    return Index.create(path, device=device, dtype=dtype, **given), True
+
+
+def _print_report(report: Any, target: Any, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from layerdex.layers import describe_layers
+
+    if as_json:
+        print_json({**asdict(report), "n_documents": len(target)})
+        return
+    click.echo(
+        f"{report.n_read:,} read = {report.n_new:,} new + {report.n_updated:,} updated "
+        f"+ {report.n_unchanged:,} unchanged + {report.n_rejected:,} rejected"
+    )
+    layers, settings = describe_layers(target.layers), target.store.settings
+    click.echo(f"{len(target):,} documents in the index, layers {layers} of {settings.model}")
+    if report.n_truncated:
+        note(
+            f"{report.n_truncated:,} texts were longer than {settings.max_length} tokens and were "
+            f"cut: see 'layerdex info {target.store.path} --truncated'"
+        )

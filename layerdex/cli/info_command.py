@@ -1,0 +1,87 @@
+"""``layerdex info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from layerdex.cli.options import index_argument, json_option, verbosity_options
+from layerdex.cli.output import make_table, print_json, print_jsonl, print_table
+
+_N_LABELS_SHOWN = 5
+
+
+@click.command("info")
+@index_argument
+@click.option("--truncated", is_flag=True, help="List the texts that were cut.")
+@json_option
+@verbosity_options
+def command(index: Path, truncated: bool, as_json: bool) -> None:
+    """Say what is in INDEX and how it was made."""
+    from layerdex.index import Index
+
+    target = Index.open(index)
+    if truncated:
+        with target.store.read() as snapshot:
+            cut = snapshot.truncated()
+        rows = [{"id": one, "n_characters": c, "n_tokens_kept": t} for one, c, t in cut]
+        (print_json if as_json else print_jsonl)(rows)
+        return
+    info = target.info()
+    if as_json:
+        print_json(_to_json(info))
+    else:
+        _print(info)
+
+
+def _to_json(info: Any) -> dict[str, Any]:
+    encoder = info.encoder
+    return {
+        "n_documents": info.n_documents,
+        "n_dead": info.n_dead,
+        "n_segments": info.n_segments,
+        "n_truncated": info.n_truncated,
+        "size_bytes": info.size_bytes,
+        "layers": list(info.layers),
+        "depth": encoder.depth,
+        "width": encoder.width,
+        "model": encoder.model,
+        "revision": encoder.revision,
+        "pooling": encoder.pooling.value,
+        "template": encoder.template,
+        "max_length": encoder.max_length,
+        "fingerprint": encoder.fingerprint,
+        "token_budget": encoder.token_budget,
+        "window": encoder.window,
+        "labels": info.labels,
+        "best_layer": info.best_layer,
+    }
+
+
+def _print(info: Any) -> None:
+    from layerdex.layers import describe_layers
+
+    encoder = info.encoder
+    labels = ", ".join(f"{label} ({n:,})" for label, n in list(info.labels.items())[:5])
+    n_more = len(info.labels) - _N_LABELS_SHOWN
+    best = info.best_layer
+    saved = "none saved" if best is None else f"{best['layer']} (macro-F1 {best['macro_f1']:.4f})"
+    rows = {
+        "documents": f"{info.n_documents:,} live, {info.n_dead:,} dead versions",
+        "segments": f"{info.n_segments:,}, {info.size_bytes / 1e6:,.1f} MB in all",
+        "layers": f"{describe_layers(info.layers)} of 0-{encoder.depth}, width {encoder.width}",
+        "best layer": saved,
+        "labels": f"{labels or 'none'}" + (f" and {n_more:,} more" if n_more > 0 else ""),
+        "truncated": f"{info.n_truncated:,} texts over {encoder.max_length} tokens",
+        "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
+        "pooling": encoder.pooling.value,
+        "template": encoder.template,
+        "fingerprint": encoder.fingerprint,
+    }
+    table = make_table("", "", title=str(info.path))
+    table.show_header = False
+    for name, value in rows.items():
+        table.add_row(name, value)
+    print_table(table)

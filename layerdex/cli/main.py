@@ -1,0 +1,75 @@
+"""The ``layerdex`` command group: finds commands, and turns errors into exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from layerdex import __version__
+from layerdex.errors import LayerdexError
+
+# In the order of the help page; each is `layerdex.cli.NAME_command`.
+_COMMANDS = (
+    "demo",
+    "index",
+    "search",
+    "classify",
+    "evaluate",
+    "dedup",
+    "get",
+    "delete",
+    "export",
+    "info",
+    "compact",
+    "verify",
+    "repair",
+    "doctor",
+)
+_INTERRUPTED = 130  # what a shell reports for a process that SIGINT ended
+
+
+class CommandGroup(click.Group):
+    """Loads a command's file when it is asked for, so that help and errors start fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"layerdex.cli.{cmd_name}_command").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LayerdexError as error:
+            click.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+            ctx.exit(1)
+        except BrokenPipeError:
+            # The reader, such as `head`, has seen enough; nothing may be flushed to it any more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except KeyboardInterrupt:
+            click.echo("Interrupted; what was committed is in the index.", err=True)
+            ctx.exit(_INTERRUPTED)
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", package_name="layerdex")
+def main() -> None:
+    """Search, classify and deduplicate text at any layer of a BERT-family encoder.
+
+    Each text runs once through the encoder; a vector is kept per layer. Layer 0 is the
+    embedding output, 1 to N are the encoder blocks, -1 is the deepest.
+
+    \b
+    Try it:      layerdex demo
+    Your data:   layerdex index my-index reviews.jsonl
+                 layerdex search my-index "battery died after a week"
+                 layerdex evaluate my-index --save-best
+    """

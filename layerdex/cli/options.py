@@ -1,0 +1,103 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+QUIET = "layerdex.quiet"
+
+index_argument = click.argument("index", type=click.Path(path_type=Path))
+where_option = click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only documents with FIELD=VALUE, !=, <, >, <=, >=, or 'FIELD in A,B'; FIELD is label, "
+    "id or a metadata field. Repeatable: all must hold.",
+)
+k_option = click.option("-k", type=int, default=10, show_default=True, help="How many neighbours.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+jsonl_option = click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON line a result.")
+lock_timeout_option = click.option(
+    "--lock-timeout",
+    "lock_timeout_s",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for another writer.",
+)
+
+
+def verbosity_options(function: Decorated) -> Decorated:
+    """Add ``-q`` (no progress, no notes) and ``-v`` (the library's log)."""
+    quiet = click.option(
+        "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="No notes."
+    )
+    verbose = click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_set_verbose, help="Log more."
+    )
+    return quiet(verbose(function))
+
+
+def device_options(function: Decorated) -> Decorated:
+    """Add ``--device`` and ``--dtype``."""
+    device = click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    )
+    dtype = click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        help="Precision of the encoder. [default: bfloat16 where the hardware has it]",
+    )
+    return device(dtype(function))
+
+
+def field_options(function: Decorated) -> Decorated:
+    """Add the options that say how to read a source; they arrive as one `Fields`-like dict."""
+    decorators = (
+        click.option("--text-field", default="text", show_default=True, help="Field of the text."),
+        click.option("--id-field", help="Field of the id. [default: id, if there is one]"),
+        click.option("--label-field", help="Field of the label. [default: label, if there]"),
+        click.option(
+            "--metadata-field",
+            "metadata_fields",
+            multiple=True,
+            help="Keep only this other field; repeatable. [default: all that are not nested]",
+        ),
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice(["auto", "jsonl", "json", "csv", "tsv", "parquet", "txt", "folder"]),
+            default="auto",
+            help="Format of the sources. [default: by file name]",
+        ),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def make_fields(
+    text_field: str, id_field: str | None, label_field: str | None, metadata: tuple[str, ...]
+) -> Any:
+    """Return the `Fields` that the options of `field_options` stand for."""
+    from layerdex.indexer.corpus import Fields
+
+    return Fields(text=text_field, id=id_field, label=label_field, metadata=metadata or None)
+
+
+def _set_quiet(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
+
+
+def _set_verbose(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")

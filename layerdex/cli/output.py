@@ -1,0 +1,115 @@
+"""What commands print: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerdex.cli.options import QUIET
+from layerdex.errors import StorageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+OnProgress = Callable[[int, int | None], None]
+
+
+def note(message: str) -> None:
+    """Tell the user something beside the data, unless they asked for quiet."""
+    if not click.get_current_context().meta.get(QUIET):
+        click.echo(message, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_jsonl(values: Iterable[Any]) -> None:
+    """Print a JSON line for each value."""
+    for value in values:
+        click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def make_table(*columns: str, title: str | None = None) -> Table:
+    """Return a plain table; columns named with a leading ``>`` are aligned right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        is_right = column.startswith(">")
+        table.add_column(
+            column.removeprefix(">"),
+            justify="right" if is_right else "left",
+            no_wrap=is_right,
+            overflow="ellipsis",
+        )
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table, as wide as the terminal and 80 columns elsewhere."""
+    from rich.console import Console
+
+    Console(highlight=False, emoji=False, markup=False).print(table)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Return the start of a text on one line, safe to print on a terminal."""
+    shown = " ".join(text[: limit * 2].split())
+    shown = "".join(c if c.isprintable() else "�" for c in shown)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+@contextmanager
+def progress(description: str) -> Iterator[OnProgress | None]:
+    """Show a progress bar on a terminal; elsewhere, and when quiet, give no callback."""
+    if click.get_current_context().meta.get(QUIET) or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(description, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def write_jsonl(path: Path, values: Iterable[Any]) -> int:
+    """Write a JSON line for each value, whole or not at all, and return how many."""
+    temporary = path.with_name(path.name + ".new")
+    n_values = 0
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for value in values:
+                file.write(json.dumps(value, ensure_ascii=False) + "\n")
+                n_values += 1
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    return n_values

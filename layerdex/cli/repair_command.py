@@ -1,0 +1,57 @@
+"""``layerdex repair``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.cli.options import (
+    device_options,
+    index_argument,
+    lock_timeout_option,
+    verbosity_options,
+)
+from layerdex.cli.output import note, progress
+
+
+@click.command("repair")
+@index_argument
+@click.option("--dry-run", is_flag=True, help="Only say what would be rebuilt.")
+@device_options
+@lock_timeout_option
+@verbosity_options
+def command(index: Path, dry_run: bool, device: str, dtype: str, lock_timeout_s: float) -> None:
+    """Rebuild damaged or missing layer files of INDEX by encoding only their texts again.
+
+    The texts in the catalog are the last truth; a damaged catalog must come from a backup.
+    """
+    from layerdex.errors import DamagedIndexError
+    from layerdex.indexer.devices import Precision
+    from layerdex.indexer.encoder import TransformerEncoder
+    from layerdex.indexer.repair import repair
+    from layerdex.storage.integrity import verify
+    from layerdex.storage.store import Store
+
+    store = Store(index)
+    with progress("Verifying") as on_progress:
+        problems = verify(store, on_progress=on_progress)
+    for problem in problems:
+        note(str(problem))
+    if dry_run or not problems:
+        note(f"{len(problems)} problems found")
+        return
+    in_catalog = [problem for problem in problems if problem.segment is None]
+    with progress("Repairing") as on_progress:
+        n_files = repair(
+            store,
+            problems,
+            lambda: TransformerEncoder.for_index(
+                store.settings, device=device, precision=Precision(dtype)
+            ),
+            lock_timeout_s=lock_timeout_s,
+            on_progress=on_progress,
+        )
+    note(f"{n_files} layer files rebuilt")
+    if in_catalog:
+        raise DamagedIndexError(f"the catalog is damaged ({in_catalog[0]}): restore a backup")

@@ -1,0 +1,145 @@
+"""``layerdex search``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerdex.cli.options import (
+    device_options,
+    index_argument,
+    json_option,
+    jsonl_option,
+    k_option,
+    verbosity_options,
+    where_option,
+)
+from layerdex.cli.output import make_table, note, one_line, print_json, print_jsonl, print_table
+
+if TYPE_CHECKING:
+    from layerdex.search.answers import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of one query by layer."""
+
+    query: str
+    query_id: str | None
+    hits: dict[int, list[Hit]]
+
+
+@click.command("search")
+@index_argument
+@click.argument("queries", nargs=-1, metavar="[QUERY]...")
+@click.option("--like", multiple=True, metavar="ID", help="Search by a document; repeatable.")
+@click.option("--input", "input_", metavar="FILE", help="Queries from a file (jsonl, txt, …) or -.")
+@k_option
+@click.option(
+    "--layer", help="One or several, such as 4 or 0,3,6. [default: the saved best, else deepest]"
+)
+@where_option
+@click.option("--min-similarity", type=float, help="Only hits at least this similar, -1 to 1.")
+@json_option
+@jsonl_option
+@device_options
+@verbosity_options
+def command(
+    index: Path,
+    queries: tuple[str, ...],
+    like: tuple[str, ...],
+    input_: str | None,
+    k: int,
+    layer: str | None,
+    where: tuple[str, ...],
+    min_similarity: float | None,
+    as_json: bool,
+    as_jsonl: bool,
+    device: str,
+    dtype: str,
+) -> None:
+    """Find the documents of INDEX nearest to each QUERY, exactly.
+
+    \b
+    layerdex search my-index "battery died after a week"
+    layerdex search my-index "battery died" --layer 0,3,6
+    layerdex search my-index --like a17 --where 'stars<3' -k 5
+    """
+    from layerdex.index import Index
+
+    target = Index.open(index, device=device, dtype=dtype)
+    layers = target.choose_layer(None) if layer is None else layer
+    options: dict[str, Any] = {"k": k, "where": where, "min_similarity": min_similarity}
+    asked: list[tuple[str | None, str]] = [(None, query) for query in queries]
+    if input_ is not None:
+        asked.extend(read_queries(input_))
+    if not asked and not like:
+        raise click.UsageError("give a QUERY, --like ID or --input FILE")
+    answers = [
+        Answer(identifier, identifier, target.search_like(identifier, layers=layers, **options))
+        for identifier in like
+    ]
+    if asked:
+        found = target.search_many([text for _, text in asked], layers=layers, **options)
+        answers += [
+            Answer(text, identifier, {layer: hits[i] for layer, hits in found.items()})
+            for i, (identifier, text) in enumerate(asked)
+        ]
+    if as_json:
+        print_json(list(_rows(answers)))
+    elif as_jsonl:
+        print_jsonl(_rows(answers))
+    else:
+        for answer in answers:
+            print_answer(answer)
+
+
+def read_queries(source: str) -> list[tuple[str | None, str]]:
+    """Return ids (where given) and texts of a file of queries; a bad row is an error."""
+    from layerdex.errors import RowError
+    from layerdex.indexer.corpus.sources import read_all
+    from layerdex.records import Rejected
+
+    queries = []
+    for row in read_all([source]):
+        if isinstance(row, Rejected):
+            raise RowError(str(row))
+        queries.append((row.id, row.text))
+    return queries
+
+
+def print_answer(answer: Answer) -> None:
+    """Print one layer's hits with their texts, or several layers side by side."""
+    if not any(answer.hits.values()):
+        note(f"Nothing found for {answer.query!r}")
+        return
+    title = f"{one_line(answer.query, 60)} · layer {', '.join(map(str, answer.hits))}"
+    if len(answer.hits) == 1:
+        table = make_table(">#", ">similarity", "id", "label", "text", title=title)
+        for hit in next(iter(answer.hits.values())):
+            text = one_line(hit.text, 120)
+            table.add_row(str(hit.rank), f"{hit.similarity:.3f}", hit.id, hit.label or "", text)
+    else:
+        names = (f"layer {layer}" for layer in answer.hits)
+        table = make_table(">#", *names, title=title)
+        for rank in range(max(len(hits) for hits in answer.hits.values())):
+            cells = [_cell(hits[rank]) if rank < len(hits) else "" for hits in answer.hits.values()]
+            table.add_row(str(rank + 1), *cells)
+    print_table(table)
+
+
+def _cell(hit: Hit) -> str:
+    return f"{hit.similarity:.3f} {hit.id}\n{one_line(hit.text, 40)}"
+
+
+def _rows(answers: list[Answer]) -> Iterator[dict[str, Any]]:
+    for answer in answers:
+        asked = {"query": answer.query}
+        if answer.query_id is not None:
+            asked["query_id"] = answer.query_id
+        for hits in answer.hits.values():
+            yield from ({**asked, **asdict(hit)} for hit in hits)
