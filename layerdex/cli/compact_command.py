@@ -17,14 +17,10 @@ from layerdex.cli.output import note, progress
 def command(index: Path, lock_timeout_s: float) -> None:
     """Merge the small segments of INDEX and free the space of deleted documents."""
     from layerdex.index import Index
-    from layerdex.storage.integrity import compact
 
     target = Index.open(index)
-    with (
-        target.store.write(lock_timeout_s=lock_timeout_s) as writer,
-        progress("Compacting") as on_progress,
-    ):
-        n_replaced = compact(target.store, writer, on_progress=on_progress)
+    with progress("Compacting") as on_progress:
+        n_replaced = target.compact(lock_timeout_s=lock_timeout_s, on_progress=on_progress)
     info = target.info()
     note(
         f"{n_replaced:,} segments merged; {info.n_documents:,} documents in "

@@ -27,15 +27,11 @@ def command(index: Path, dry_run: bool, device: str, dtype: str, lock_timeout_s:
     The texts in the catalog are the last truth; a damaged catalog must come from a backup.
     """
     from layerdex.errors import DamagedIndexError
-    from layerdex.indexer.devices import Precision
-    from layerdex.indexer.encoder import TransformerEncoder
-    from layerdex.indexer.repair import repair
-    from layerdex.storage.integrity import verify
-    from layerdex.storage.store import Store
+    from layerdex.index import Index
 
-    store = Store(index)
+    target = Index.open(index, device=device, dtype=dtype, damaged=True)
     with progress("Verifying") as on_progress:
-        problems = verify(store, on_progress=on_progress)
+        problems = target.verify(on_progress=on_progress)
     for problem in problems:
         note(str(problem))
     if dry_run or not problems:
@@ -43,15 +39,7 @@ def command(index: Path, dry_run: bool, device: str, dtype: str, lock_timeout_s:
         return
     in_catalog = [problem for problem in problems if problem.segment is None]
     with progress("Repairing") as on_progress:
-        n_files = repair(
-            store,
-            problems,
-            lambda: TransformerEncoder.for_index(
-                store.settings, device=device, precision=Precision(dtype)
-            ),
-            lock_timeout_s=lock_timeout_s,
-            on_progress=on_progress,
-        )
+        n_files = target.repair(problems, lock_timeout_s=lock_timeout_s, on_progress=on_progress)
     note(f"{n_files} layer files rebuilt")
     if in_catalog:
         raise DamagedIndexError(f"the catalog is damaged ({in_catalog[0]}): restore a backup")

@@ -15,11 +15,10 @@ from layerdex.cli.output import note, progress
 @verbosity_options
 def command(index: Path) -> None:
     """Check all of INDEX: every checksum, every text, the catalog; exit 1 if anything is wrong."""
-    from layerdex.storage.integrity import verify
-    from layerdex.storage.store import Store
+    from layerdex.index import Index
 
     with progress("Verifying") as on_progress:
-        problems = verify(Store(index), on_progress=on_progress)
+        problems = Index.open(index, damaged=True).verify(on_progress=on_progress)
     for problem in problems:
         click.echo(str(problem))
     if problems:

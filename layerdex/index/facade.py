@@ -1,25 +1,17 @@
-"""The facade: what the command line and Python users see."""
+"""`Index`: making and opening an index, and the questions it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layerdex.errors import OptionError
-from layerdex.layers import LayerSelection, resolve_layers, resolve_stored
-from layerdex.records import (
-    Document,
-    Encoder,
-    Keep,
-    OnError,
-    Pooling,
-    Rejected,
-    Vectors,
-    Weights,
-)
+from layerdex.index.upkeep import OnProgress, Source, Upkeep
+from layerdex.layers import LayerSelection, resolve_layers
+from layerdex.records import Encoder, Keep, Pooling, Vectors, Weights
 from layerdex.search.answers import (
     Deduplication,
     Hit,
@@ -31,33 +23,21 @@ from layerdex.search.answers import (
 from layerdex.search.dedup import find_duplicates
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
 from layerdex.search.filters import parse_where
-from layerdex.storage.info import IndexInfo, read_info
 from layerdex.storage.segment import unit_length
 from layerdex.storage.snapshot import Facts, Snapshot
 from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
-    from layerdex.indexer.build import BuildReport
     from layerdex.indexer.corpus import Fields, Format
 
-Source = str | Path | Iterable[Mapping[str, Any]]
-OnProgress = Callable[[int, int | None], None]
 
-BEST_LAYER = "best_layer"
-
-
-class Index:
+class Index(Upkeep):
     """An index directory: add documents, then ask at any of its layers.
 
     Every question is answered from the newest commit. ``layer`` left out means the layer that
     ``evaluate(save_best=True)`` saved, else the deepest; a negative layer counts from the
     deepest. ``where`` takes conditions such as ``"label=ham"`` (see `search.filters`).
     """
-
-    def __init__(self, store: Store, load_encoder: Callable[[], Encoder]) -> None:
-        self.store = store
-        self._load_encoder = load_encoder
-        self._encoder: Encoder | None = None
 
     @classmethod
     def create(
@@ -105,13 +85,16 @@ class Index:
         device: str = "auto",
         dtype: str = "auto",
         encoder: Encoder | None = None,
+        damaged: bool = False,
     ) -> Index:
         """Open an index; its encoder is loaded when first needed.
 
+        ``damaged`` opens it even if segment files are missing or cut, to be repaired.
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
         store = Store(Path(path))
-        store.check_sizes()
+        if not damaged:
+            store.check_sizes()
 
         def load() -> Encoder:
             from layerdex.indexer.devices import Precision
@@ -125,52 +108,6 @@ class Index:
             )
 
         return cls(store, load)
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers that this index holds, ascending."""
-        return self.store.layers
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder that this index was made with, loaded on first use."""
-        if self._encoder is None:
-            self._encoder = self._load_encoder()
-        return self._encoder
-
-    def __len__(self) -> int:
-        return self.store.ask(lambda snapshot: snapshot.n_documents)
-
-    def add(
-        self,
-        *sources: Source,
-        fields: Fields | None = None,
-        format: Format | str = "auto",  # noqa: A002 - the option's name everywhere
-        on_error: OnError | str = OnError.ABORT,
-        on_reject: Callable[[Rejected], None] | None = None,
-        on_progress: OnProgress | None = None,
-        n_total: int | None = None,
-        lock_timeout_s: float = 10.0,
-    ) -> BuildReport:
-        """Add documents from paths, mappings or data frames; what is unchanged is skipped.
-
-        An id that is there already is an update. ``n_total`` documents are what ``on_progress``
-        is told to expect. Raises `RowError` at a bad row unless
-        ``on_error`` is skip, `SourceError` for a source that cannot be read.
-        """
-        from layerdex.indexer.build import build
-        from layerdex.indexer.corpus.sources import read_all
-
-        return build(
-            self.store,
-            read_all(sources, format=format, fields=fields),
-            lambda: self.encoder,
-            on_error=OnError(on_error),
-            on_reject=on_reject,
-            on_progress=on_progress,
-            n_total=n_total,
-            lock_timeout_s=lock_timeout_s,
-        )
 
     def search(
         self,
@@ -201,7 +138,7 @@ class Index:
         min_similarity: float | None = None,
     ) -> dict[int, list[list[Hit]]]:
         """Search for several texts at several layers, encoding each text once."""
-        chosen, conditions = self._resolve(layers), parse_where(where)
+        chosen, conditions = self.resolve_layers(layers), parse_where(where)
         vectors = self._encode(queries, chosen)
         return self.store.ask(
             lambda snapshot: {
@@ -227,7 +164,7 @@ class Index:
         min_similarity: float | None = None,
     ) -> dict[int, list[Hit]]:
         """Search by a document's stored vectors, at several layers; itself is left out."""
-        chosen = (self.choose_layer(None),) if layers is None else self._resolve(layers)
+        chosen = (self.choose_layer(None),) if layers is None else self.resolve_layers(layers)
         conditions = parse_where(where)
 
         def question(snapshot: Snapshot) -> dict[int, list[Hit]]:
@@ -291,7 +228,7 @@ class Index:
 
         Labels with fewer than ``min_per_label`` documents are left out.
         """
-        chosen, conditions = self._resolve(layers), parse_where(where)
+        chosen, conditions = self.resolve_layers(layers), parse_where(where)
         options: dict[str, Any] = {
             "ks": [k] if isinstance(k, int) else list(k),
             "weights": Weights(weights),
@@ -324,20 +261,6 @@ class Index:
             )
         )
 
-    def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
-        """Make an evaluation's best layer the default of later questions."""
-        best = evaluation.result(evaluation.best_layer, evaluation.results[0].k)
-        value = {
-            "layer": best.layer,
-            "method": evaluation.method.value,
-            "n": evaluation.n,
-            "k": best.k,
-            "accuracy": best.accuracy,
-            "macro_f1": best.macro_f1,
-        }
-        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
-            writer.set(BEST_LAYER, value)
-
     def deduplicate(
         self,
         *,
@@ -362,44 +285,6 @@ class Index:
             return answer_dedup(facts, found, layer=chosen, threshold=threshold, keep=keep)
 
         return self.store.ask(question)
-
-    def get(self, *ids: str) -> list[Document]:
-        """Return documents by id, in the order asked; raises `DocumentNotFoundError`."""
-
-        def question(snapshot: Snapshot) -> list[Document]:
-            rows = [snapshot.row_of(identifier) for identifier in ids]
-            documents = snapshot.documents(rows)
-            return [documents[row] for row in rows]
-
-        return self.store.ask(question)
-
-    def documents(self, *, where: str | Iterable[str] = ()) -> Iterator[Document]:
-        """Yield the documents in input order, all from one commit."""
-        with self.store.read() as snapshot:
-            yield from snapshot.in_input_order(parse_where(where))
-
-    def delete(self, *ids: str, lock_timeout_s: float = 10.0) -> int:
-        """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
-
-        Nothing is deleted then.
-        """
-        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
-            return writer.delete(ids)
-
-    def info(self) -> IndexInfo:
-        """Return counts, sizes and settings."""
-        return read_info(self.store)
-
-    def choose_layer(self, layer: int | None) -> int:
-        """Return the stored layer that ``layer`` stands for; see the class for None."""
-        if layer is not None:
-            return self._resolve(layer)[0]
-        with self.store.read() as snapshot:
-            best = snapshot.setting(BEST_LAYER)
-        return self.layers[-1] if best is None else int(best["layer"])
-
-    def _resolve(self, layers: LayerSelection) -> tuple[int, ...]:
-        return resolve_stored(layers, stored=self.layers, depth=self.store.settings.depth)
 
     def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> dict[int, Vectors]:
         vectors = self.encoder.encode(texts, layers).vectors.astype(np.float32)

@@ -1,0 +1,166 @@
+"""What an index needs besides questions: documents in and out, checks, repair, compaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerdex.layers import LayerSelection, resolve_stored
+from layerdex.records import Document, Encoder, OnError, Rejected
+from layerdex.search.filters import parse_where
+from layerdex.storage.info import IndexInfo, read_info
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.store import Store
+
+if TYPE_CHECKING:
+    from layerdex.indexer.build import BuildReport
+    from layerdex.indexer.corpus import Fields, Format
+    from layerdex.search.evaluate import Evaluation
+    from layerdex.storage.integrity import Problem
+
+Source = str | Path | Iterable[Mapping[str, Any]]
+OnProgress = Callable[[int, int | None], None]
+
+BEST_LAYER = "best_layer"
+
+
+class Upkeep:
+    """The part of `Index` that changes and looks after what is on disk."""
+
+    def __init__(self, store: Store, load_encoder: Callable[[], Encoder]) -> None:
+        self.store = store
+        self._load_encoder = load_encoder
+        self._encoder: Encoder | None = None
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that this index holds, ascending."""
+        return self.store.layers
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that this index was made with, loaded on first use."""
+        if self._encoder is None:
+            self._encoder = self._load_encoder()
+        return self._encoder
+
+    def __len__(self) -> int:
+        return self.store.ask(lambda snapshot: snapshot.n_documents)
+
+    def add(
+        self,
+        *sources: Source,
+        fields: Fields | None = None,
+        format: Format | str = "auto",  # noqa: A002 - the option's name everywhere
+        on_error: OnError | str = OnError.ABORT,
+        on_reject: Callable[[Rejected], None] | None = None,
+        on_progress: OnProgress | None = None,
+        n_total: int | None = None,
+        lock_timeout_s: float = 10.0,
+    ) -> BuildReport:
+        """Add documents from paths, mappings or data frames; what is unchanged is skipped.
+
+        An id that is there already is an update. ``n_total`` documents are what ``on_progress``
+        is told to expect. Raises `RowError` at a bad row unless
+        ``on_error`` is skip, `SourceError` for a source that cannot be read.
+        """
+        from layerdex.indexer.build import build
+        from layerdex.indexer.corpus.sources import read_all
+
+        return build(
+            self.store,
+            read_all(sources, format=format, fields=fields),
+            lambda: self.encoder,
+            on_error=OnError(on_error),
+            on_reject=on_reject,
+            on_progress=on_progress,
+            n_total=n_total,
+            lock_timeout_s=lock_timeout_s,
+        )
+
+    def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
+        """Make an evaluation's best layer the default of later questions."""
+        best = evaluation.result(evaluation.best_layer, evaluation.results[0].k)
+        value = {
+            "layer": best.layer,
+            "method": evaluation.method.value,
+            "n": evaluation.n,
+            "k": best.k,
+            "accuracy": best.accuracy,
+            "macro_f1": best.macro_f1,
+        }
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            writer.set(BEST_LAYER, value)
+
+    def get(self, *ids: str) -> list[Document]:
+        """Return documents by id, in the order asked; raises `DocumentNotFoundError`."""
+
+        def question(snapshot: Snapshot) -> list[Document]:
+            rows = [snapshot.row_of(identifier) for identifier in ids]
+            documents = snapshot.documents(rows)
+            return [documents[row] for row in rows]
+
+        return self.store.ask(question)
+
+    def documents(self, *, where: str | Iterable[str] = ()) -> Iterator[Document]:
+        """Yield the documents in input order, all from one commit."""
+        with self.store.read() as snapshot:
+            yield from snapshot.in_input_order(parse_where(where))
+
+    def delete(self, *ids: str, lock_timeout_s: float = 10.0) -> int:
+        """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
+
+        Nothing is deleted then.
+        """
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            return writer.delete(ids)
+
+    def info(self) -> IndexInfo:
+        """Return counts, sizes and settings."""
+        return read_info(self.store)
+
+    def choose_layer(self, layer: int | None) -> int:
+        """Return the stored layer that ``layer`` stands for; see the class for None."""
+        if layer is not None:
+            return self.resolve_layers(layer)[0]
+        with self.store.read() as snapshot:
+            best = snapshot.setting(BEST_LAYER)
+        return self.layers[-1] if best is None else int(best["layer"])
+
+    def resolve_layers(self, layers: LayerSelection) -> tuple[int, ...]:
+        """Return the stored layers that a selection stands for; raises `LayerError`."""
+        return resolve_stored(layers, stored=self.layers, depth=self.store.settings.depth)
+
+    def compact(
+        self, *, lock_timeout_s: float = 10.0, on_progress: OnProgress | None = None
+    ) -> int:
+        """Merge small segments and drop dead versions; return how many segments were replaced."""
+        from layerdex.storage.integrity import compact
+
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            return compact(self.store, writer, on_progress=on_progress)
+
+    def verify(self, *, on_progress: OnProgress | None = None) -> list[Problem]:
+        """Check every checksum, every text and the catalog; return what is wrong."""
+        from layerdex.storage.integrity import verify
+
+        return verify(self.store, on_progress=on_progress)
+
+    def repair(
+        self,
+        problems: Sequence[Problem],
+        *,
+        lock_timeout_s: float = 10.0,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Rebuild the layer files among the problems that `verify` found; return how many."""
+        from layerdex.indexer.repair import repair
+
+        return repair(
+            self.store,
+            problems,
+            lambda: self.encoder,
+            lock_timeout_s=lock_timeout_s,
+            on_progress=on_progress,
+        )

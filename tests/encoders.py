@@ -1,0 +1,56 @@
+"""An encoder without a model: fast, deterministic, and with vectors that tests can recompute."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.records import Encoded, EncoderSettings, Pooling
+
+
+def word_vector(word: str, layer: int, width: int) -> NDArray[np.float64]:
+    """A word's direction at a layer, the same in every process."""
+    seed = int.from_bytes(hashlib.sha256(f"{layer}:{word}".encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).standard_normal(width)
+
+
+class WordEncoder:
+    """The mean of random word vectors, another one for each layer; counts what it encodes."""
+
+    def __init__(
+        self, *, depth: int = 3, width: int = 16, window: int = 8, fingerprint: str = "words"
+    ) -> None:
+        self.settings = EncoderSettings(
+            model="words",
+            revision=None,
+            pooling=Pooling.MEAN,
+            template="{text}",
+            max_length=12,
+            depth=depth,
+            width=width,
+            fingerprint=fingerprint,
+            token_budget=64,
+            window=window,
+        )
+        self.encoded: list[str] = []
+
+    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        self.encoded.extend(texts)
+        words = [text.split() for text in texts]
+        kept = [one[: self.settings.max_length] for one in words]
+        width = self.settings.width
+        vectors = np.array(
+            [
+                [np.sum([word_vector(word, layer, width) for word in one], axis=0) for one in kept]
+                for layer in layers
+            ]
+        ).reshape(len(layers), len(texts), width)
+        vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+        return Encoded(
+            vectors.astype(np.float16),
+            np.array([len(one) for one in kept], dtype=np.int32),
+            np.array([len(one) > len(cut) for one, cut in zip(words, kept, strict=True)]),
+        )
