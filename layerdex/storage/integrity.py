@@ -205,7 +205,7 @@ def _verify_catalog(store: Store) -> list[Problem]:
         query = select(DocumentRow.id, DocumentRow.content_hash, TextRow.text).outerjoin_from(
             DocumentRow, TextRow, TextRow.row == DocumentRow.row
         )
-        for identifier, digest, content in connection.execute(query).tuples():
+        for identifier, digest, content in connection.execute(query):
             if content is None or sha256(content.encode()).digest() != digest:
                 problems.append(Problem(path, f"the text of document {identifier!r} is damaged"))
     return problems

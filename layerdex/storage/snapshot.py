@@ -117,7 +117,7 @@ class Snapshot:
         ).order_by(document.row)
         if labelled:
             query = query.where(document.label.is_not(None))
-        columns = list(zip(*self.connection.execute(query).tuples(), strict=True))
+        columns = list(zip(*self.connection.execute(query), strict=True))
         rows, ids, labels, ordinals, n_characters, hashes = columns or [()] * 6
         groups: dict[bytes, int] = {}
         return Facts(
@@ -143,7 +143,7 @@ class Snapshot:
         for chunk in chunks(list(rows), CHUNK):
             metadata = read_metadata(self.connection, chunk)
             query = _document_columns().where(DocumentRow.row.in_(chunk))
-            for row, identifier, label, text in self.connection.execute(query).tuples():
+            for row, identifier, label, text in self.connection.execute(query):
                 found[row] = Document(row, identifier, text, label, metadata.get(row, {}))
         return found
 
@@ -162,7 +162,7 @@ class Snapshot:
             .where(DocumentRow.truncated, DocumentRow.live)
             .order_by(DocumentRow.ordinal)
         )
-        return list(self.connection.execute(query).tuples())
+        return list(self.connection.execute(query))
 
     def count_labels(self) -> dict[str, int]:
         """Return how many live documents each label has, the most frequent first."""
@@ -173,7 +173,7 @@ class Snapshot:
             .group_by(DocumentRow.label)
             .order_by(number.desc(), DocumentRow.label)
         )
-        return {str(label): n for label, n in self.connection.execute(query).tuples()}
+        return {str(label): n for label, n in self.connection.execute(query)}
 
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
         clauses: list[ColumnElement[bool]] = where_clauses(self.connection, where)
@@ -191,7 +191,7 @@ def read_segments(connection: Connection) -> list[Segment]:
     columns = (SegmentFileRow.segment_id, SegmentFileRow.layer)
     for segment_id, layer, size_bytes, crc32 in connection.execute(
         select(*columns, SegmentFileRow.size_bytes, SegmentFileRow.crc32).order_by(*columns)
-    ).tuples():
+    ):
         files.setdefault(segment_id, {})[layer] = SegmentFile(size_bytes, crc32)
     query = select(
         SegmentRow.id,
@@ -201,8 +201,7 @@ def read_segments(connection: Connection) -> list[Segment]:
         SegmentRow.last_row,
     ).order_by(SegmentRow.first_row)
     return [
-        Segment(*columns, files=files.get(columns[0], {}))
-        for columns in connection.execute(query).tuples()
+        Segment(*columns, files=files.get(columns[0], {})) for columns in connection.execute(query)
     ]
 
 
@@ -223,7 +222,7 @@ def read_metadata(connection: Connection, rows: Sequence[int]) -> dict[int, dict
         .order_by(MetadatumRow.row, MetadatumRow.name)
     )
     metadata: dict[int, dict[str, Scalar]] = {}
-    for row, name, kind, text in connection.execute(query).tuples():
+    for row, name, kind, text in connection.execute(query):
         metadata.setdefault(row, {})[name] = decode_value(kind, text)
     return metadata
 
