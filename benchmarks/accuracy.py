@@ -59,11 +59,8 @@ def main() -> None:
             for precision in (Precision.FLOAT32, Precision.BFLOAT16)
         },
     }
-    save(
-        "accuracy",
-        f"python -m benchmarks.accuracy {options.train.name} {options.test.name}",
-        results,
-    )
+    command = f"python -m benchmarks.accuracy {options.train.name} {options.test.name}"
+    save("accuracy", command, results)
 
 
 def plain_vectors(texts: list[str]) -> NDArray[np.float32]:

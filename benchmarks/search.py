@@ -64,14 +64,13 @@ def fill(path: Path, n: int) -> NDArray[np.float16]:
             part = rng.standard_normal((len(LAYERS), size, WIDTH), dtype=np.float32)
             part /= np.linalg.norm(part, axis=2, keepdims=True)
             parts.append(part.astype(np.float16))
-            versions = [
-                NewVersion(
-                    f"d{i}", f"text {i}", None, {"bucket": i % 1000}, b"%d" % i, 3, False, None
-                )
-                for i in range(start, start + size)
-            ]
+            versions = [_version(i) for i in range(start, start + size)]
             writer.commit(versions, parts[-1])
     return np.concatenate(parts, axis=1)
+
+
+def _version(i: int) -> NewVersion:
+    return NewVersion(f"d{i}", f"text {i}", None, {"bucket": i % 1000}, b"%d" % i, 3, False, None)
 
 
 def compare(
@@ -94,11 +93,9 @@ def compare(
             tried = n_queries if way == "batch" else 100
             for start in range(0, tried, size):
                 begun = time.perf_counter()
-                found = index.store.ask(
-                    lambda s, at=start, n=size, layer=layer: find_neighbors(
-                        s.layer(layer), queries[at : at + n], K, rows=rows
-                    )
-                )
+                with index.store.read() as snapshot:
+                    chosen = queries[start : start + size]
+                    found = find_neighbors(snapshot.layer(layer), chosen, K, rows=rows)
                 seconds[way].append((time.perf_counter() - begun) / size)
                 wrong[way] += n_wrong(found.rows - 1, expected[start : start + size], positions)
     return {

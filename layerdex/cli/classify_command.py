@@ -17,7 +17,15 @@ from layerdex.cli.options import (
     verbosity_options,
     where_option,
 )
-from layerdex.cli.output import make_table, note, one_line, print_json, print_jsonl, print_table
+from layerdex.cli.output import (
+    make_cell,
+    make_table,
+    note,
+    one_line,
+    print_json,
+    print_jsonl,
+    print_table,
+)
 from layerdex.cli.search_command import read_queries
 
 _N_NEIGHBORS_SHOWN = 3
@@ -92,10 +100,11 @@ def command(
 
 def _print(predictions: list[Any]) -> None:
     layer = predictions[0].layer
-    table = make_table("text", "label", ">confidence", "nearest", title=f"layer {layer}")
+    table = make_table("text", "label", ">confidence", title=f"layer {layer}")
     for one in predictions:
         voters = one.neighbors[:_N_NEIGHBORS_SHOWN]
-        nearest = "\n".join(f"{v.similarity:.3f} {v.id} ({v.label})" for v in voters)
-        label = "(unsure)" if one.label is None else one.label
-        table.add_row(one_line(one.text, 60), label, f"{one.confidence:.3f}", nearest)
+        nearest = [one_line(f"{v.similarity:.3f} {v.label} · {v.id}") for v in voters]
+        label = "(unsure)" if one.label is None else one_line(one.label, 30)
+        cell = make_cell(one_line(one.text, 120), *nearest)
+        table.add_row(cell, label, f"{one.confidence:.3f}")
     print_table(table)

@@ -10,6 +10,7 @@ import click
 
 from layerdex.cli.options import index_argument, json_option, verbosity_options, where_option
 from layerdex.cli.output import (
+    make_cell,
     make_table,
     note,
     one_line,
@@ -119,15 +120,15 @@ def print_duplicates(found: Deduplication, target: Index) -> None:
     if not largest:
         return
     title = f"The largest of {len(largest):,} clusters"
-    table = make_table("kept", "text", "removed", title=title)
+    table = make_table("kept", "removed", title=title)
     shown = largest[:_N_SHOWN]
     for document, (kept, removals) in zip(
         target.get(*(kept for kept, _ in shown)), shown, strict=True
     ):
-        first = removals[0]
-        more = f" and {len(removals) - 1} more" if len(removals) > 1 else ""
-        removed = f"{first.similarity:.3f} {first.id}{more}"
-        table.add_row(kept, one_line(document.text, 60), removed)
+        more = [f"and {len(removals) - 1} more"] if len(removals) > 1 else []
+        first = f"{removals[0].similarity:.3f} {one_line(removals[0].id)}"
+        kept_cell = make_cell(one_line(kept), one_line(document.text))
+        table.add_row(kept_cell, make_cell(first, *more))
     print_table(table)
 
 

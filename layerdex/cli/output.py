@@ -16,6 +16,7 @@ from layerdex.cli.options import QUIET
 from layerdex.errors import StorageError
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 OnProgress = Callable[[int, int | None], None]
@@ -53,6 +54,15 @@ def make_table(*columns: str, title: str | None = None) -> Table:
             overflow="ellipsis",
         )
     return table
+
+
+def make_cell(name: str, *details: str) -> Group:
+    """Return a cell of a name, shown whole, and details below it, a line each, cut to fit."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [Text(detail, style="dim", no_wrap=True, overflow="ellipsis") for detail in details]
+    return Group(Text(name, overflow="fold"), *lines)
 
 
 def print_table(table: Table) -> None:

@@ -18,9 +18,19 @@ from layerdex.cli.options import (
     verbosity_options,
     where_option,
 )
-from layerdex.cli.output import make_table, note, one_line, print_json, print_jsonl, print_table
+from layerdex.cli.output import (
+    make_cell,
+    make_table,
+    note,
+    one_line,
+    print_json,
+    print_jsonl,
+    print_table,
+)
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from layerdex.search.answers import Hit
 
 
@@ -119,21 +129,22 @@ def print_answer(answer: Answer) -> None:
         return
     title = f"{one_line(answer.query, 60)} · layer {', '.join(map(str, answer.hits))}"
     if len(answer.hits) == 1:
-        table = make_table(">#", ">similarity", "id", "label", "text", title=title)
+        table = make_table(">#", ">similarity", "id and text", "label", title=title)
         for hit in next(iter(answer.hits.values())):
-            text = one_line(hit.text, 120)
-            table.add_row(str(hit.rank), f"{hit.similarity:.3f}", hit.id, hit.label or "", text)
+            cell = make_cell(one_line(hit.id), one_line(hit.text))
+            label = one_line(hit.label or "", 30)
+            table.add_row(str(hit.rank), f"{hit.similarity:.3f}", cell, label)
     else:
         names = (f"layer {layer}" for layer in answer.hits)
         table = make_table(">#", *names, title=title)
         for rank in range(max(len(hits) for hits in answer.hits.values())):
-            cells = [_cell(hits[rank]) if rank < len(hits) else "" for hits in answer.hits.values()]
+            cells = [_cell(hits[rank]) for hits in answer.hits.values() if rank < len(hits)]
             table.add_row(str(rank + 1), *cells)
     print_table(table)
 
 
-def _cell(hit: Hit) -> str:
-    return f"{hit.similarity:.3f} {hit.id}\n{one_line(hit.text, 40)}"
+def _cell(hit: Hit) -> Group:
+    return make_cell(f"{hit.similarity:.3f} {one_line(hit.id)}", one_line(hit.text))
 
 
 def _rows(answers: list[Answer]) -> Iterator[dict[str, Any]]:
