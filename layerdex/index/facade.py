@@ -196,7 +196,6 @@ class Index(Upkeep):
     ) -> list[Prediction]:
         """Label texts by the vote of their k nearest labelled documents."""
         chosen, conditions = self.choose_layer(layer), parse_where(where)
-        _check_texts(texts)
         vectors = self._encode(texts, (chosen,))[chosen]
         return self.store.ask(
             lambda snapshot: answer_classify(
@@ -287,10 +286,19 @@ class Index(Upkeep):
         return self.store.ask(question)
 
     def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> dict[int, Vectors]:
+        _check_texts(texts)
         vectors = self.encoder.encode(texts, layers).vectors.astype(np.float32)
         return {layer: unit_length(vectors[i]) for i, layer in enumerate(layers)}
 
 
 def _check_texts(texts: Sequence[str]) -> None:
+    """Hold questions to the rules for documents' texts."""
+    from layerdex.indexer.corpus.values import BadValueError, text_value
+
     if isinstance(texts, str):
         raise OptionError("give a list of texts, not one string")
+    for text in texts:
+        try:
+            text_value(text, field="a text asked about")
+        except BadValueError as error:
+            raise OptionError(str(error)) from error

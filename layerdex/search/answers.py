@@ -9,7 +9,7 @@ import numpy as np
 
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.records import Document, Keep, Rows, Scalar, Vectors, Weights
-from layerdex.search.classify import NO_LABEL, vote
+from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import Duplicates
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.storage.snapshot import Facts, Snapshot, Where
@@ -164,17 +164,15 @@ def answer_classify(
     if not len(facts.rows):
         raise NoLabelsError("no document here has a label (see 'layerdex index --label-field')")
     found = find_neighbors(snapshot.layer(layer), queries, k, rows=facts.rows)
-    names = sorted({str(label) for label in facts.labels})
-    codes = np.array([names.index(str(label)) for label in facts.labels])
-    at = np.searchsorted(facts.rows, np.maximum(found.rows, facts.rows[0]))
-    votes = vote(np.where(found.rows < 0, NO_LABEL, codes[at]), found.similarities, weights)
+    names, codes = encode_labels(facts.labels)
+    votes = vote(labels_of(found, facts.rows, codes), found.similarities, weights)
     return [
         Prediction(
             text=text,
             label=names[code] if confidence >= min_confidence else None,
             confidence=round(float(confidence), _DECIMALS),
             layer=layer,
-            neighbors=_voters(found, i, facts, at),
+            neighbors=_voters(found, i, facts),
         )
         for i, (text, code, confidence) in enumerate(
             zip(texts, votes.labels, votes.confidences, strict=True)
@@ -182,13 +180,12 @@ def answer_classify(
     ]
 
 
-def _voters(found: Neighbors, query: int, facts: Facts, at: Rows) -> tuple[Voter, ...]:
+def _voters(found: Neighbors, query: int, facts: Facts) -> tuple[Voter, ...]:
+    real = found.rows[query] >= 0
+    places = np.searchsorted(facts.rows, found.rows[query][real]).tolist()
     return tuple(
         Voter(facts.ids[place], str(facts.labels[place]), round_similarity(similarity))
-        for row, place, similarity in zip(
-            found.rows[query], at[query], found.similarities[query], strict=True
-        )
-        if row >= 0
+        for place, similarity in zip(places, found.similarities[query][real], strict=True)
     )
 
 

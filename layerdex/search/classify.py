@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import Weights
+from layerdex.records import Rows, Weights
+from layerdex.search.neighbors import Neighbors
 
 NO_LABEL = -1
 
 EXACT_DISTANCE = 1e-6
 """A neighbour nearer than this counts as the text itself: only such neighbours then vote."""
-
-_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,6 @@ def vote(labels: NDArray[np.int64], similarities: NDArray[np.float32], weights: 
     as in scikit-learn's ``KNeighborsClassifier``, whose rule for zero distances holds below
     `EXACT_DISTANCE`. A tie goes to the label of the nearest neighbour among the tied.
     """
-    size = max(1, _CELLS // max(1, labels.shape[1] ** 2))
-    parts = [
-        _vote(labels[start : start + size], similarities[start : start + size], weights)
-        for start in range(0, len(labels), size)
-    ]
-    if not parts:
-        return Votes(np.empty(0, np.int64), np.empty(0))
-    return Votes(
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.confidences for part in parts]),
-    )
-
-
-def _vote(labels: NDArray[np.int64], similarities: NDArray[np.float32], weights: Weights) -> Votes:
     present = labels != NO_LABEL
     weight = np.where(present, 1.0, 0.0)
     if weights is Weights.DISTANCE:
@@ -58,8 +44,7 @@ def _vote(labels: NDArray[np.int64], similarities: NDArray[np.float32], weights:
         exact = present & (distances < EXACT_DISTANCE)
         inverse = 1.0 / np.maximum(distances, EXACT_DISTANCE)
         weight = np.where(exact.any(axis=1, keepdims=True), exact, weight * inverse)
-    agrees = labels[:, :, None] == labels[:, None, :]  # (n, k, k)
-    share = np.einsum("nij,nj->ni", agrees, weight)
+    share = _shares(labels, weight)
     share[~present] = -1.0
     # Sums in another order differ in the last bits; that is still a tie.
     is_winner = share >= share.max(axis=1, keepdims=True) * (1 - 1e-12)
@@ -68,3 +53,24 @@ def _vote(labels: NDArray[np.int64], similarities: NDArray[np.float32], weights:
     confidences = np.take_along_axis(share, nearest, axis=1)[:, 0] / np.where(total > 0, total, 1)
     winners = np.take_along_axis(labels, nearest, axis=1)[:, 0]
     return Votes(winners, np.where(winners == NO_LABEL, 0.0, confidences))
+
+
+def encode_labels(labels: Sequence[str | None]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the distinct labels in alphabetical order, and each label's code, (n,)."""
+    names = tuple(sorted({label for label in labels if label is not None}))
+    code = {name: i for i, name in enumerate(names)}
+    return names, np.array([NO_LABEL if x is None else code[x] for x in labels], dtype=np.int64)
+
+
+def labels_of(found: Neighbors, rows: Rows, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the label codes of neighbours (n, k), where ``codes`` are those of ``rows``."""
+    at = np.searchsorted(rows, np.maximum(found.rows, rows[0]))
+    return np.where(found.rows < 0, NO_LABEL, codes[at])
+
+
+def _shares(labels: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return, at each neighbour, the sum of the weights of all with its label, (n, k)."""
+    keys = np.arange(len(labels))[:, None] * (labels.max(initial=0) + 2) + labels + 1
+    _, ballot = np.unique(keys, return_inverse=True)
+    sums = np.bincount(ballot.ravel(), weights=weight.ravel())
+    return sums[ballot.reshape(labels.shape)]

@@ -9,9 +9,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.errors import NoLabelsError
-from layerdex.records import Rows, Vectors, Weights
-from layerdex.search.classify import NO_LABEL, vote
+from layerdex.errors import NoLabelsError, OptionError
+from layerdex.records import Vectors, Weights
+from layerdex.search.classify import NO_LABEL, encode_labels, labels_of, vote
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.storage.snapshot import Facts
 from layerdex.storage.vectors import LayerVectors
@@ -81,9 +81,10 @@ def evaluate_leave_one_out(
     """Classify each labelled document by all others, at each layer and for each k.
 
     Documents with the same text as the held-out one never vote. Raises `NoLabelsError` unless
-    at least two labels occur.
+    at least two labels occur, `OptionError` for a k below 1.
     """
-    names, codes = _encode_labels(facts.labels)
+    _check_ks(ks)
+    names, codes = encode_labels(facts.labels)
     if len(names) < 2:
         raise NoLabelsError(
             f"evaluation needs documents of at least two labels, not {len(names)}: "
@@ -92,11 +93,13 @@ def evaluate_leave_one_out(
     n_steps, done = len(facts.rows) * len(layers), 0
     neighbor_labels: dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]] = {}
     for layer in layers:
-        labels = np.full((len(facts.rows), max(ks)), NO_LABEL, dtype=np.int64)
+        k = min(max(ks), len(facts.rows))
+        labels = np.full((len(facts.rows), k), NO_LABEL, dtype=np.int64)
         similarities = np.full(labels.shape, -1, dtype=np.float32)
-        for chosen, found in _others(get_layer(layer), facts, max(ks)):
-            labels[chosen] = _labels_of(found, facts.rows, codes)
-            similarities[chosen] = np.maximum(found.similarities, -1)
+        for chosen, found in _others(get_layer(layer), facts, k):
+            width = found.rows.shape[1]
+            labels[chosen, :width] = labels_of(found, facts.rows, codes)
+            similarities[chosen, :width] = np.maximum(found.similarities, -1)
             done += len(chosen)
             if on_progress is not None:
                 on_progress(done, n_steps)
@@ -116,20 +119,27 @@ def evaluate_on_test(
 ) -> Evaluation:
     """Classify test texts, whose ``vectors`` (n, width) are given by layer, by all documents.
 
-    Raises `NoLabelsError` without labelled documents or without test texts.
+    Raises `NoLabelsError` without labelled documents or without test texts, `OptionError` for a
+    k below 1.
     """
+    _check_ks(ks)
     if not len(facts.rows) or not len(test_labels):
         raise NoLabelsError("there are no labelled documents to vote, or none to be classified")
-    names, codes = _encode_labels([*facts.labels, *test_labels])
+    names, codes = encode_labels([*facts.labels, *test_labels])
     known, true = codes[: len(facts.rows)], codes[len(facts.rows) :]
     neighbor_labels = {}
     for layer, queries in vectors.items():
         found = find_neighbors(get_layer(layer), queries, max(ks), rows=facts.rows)
-        labels = _labels_of(found, facts.rows, known)
+        labels = labels_of(found, facts.rows, known)
         neighbor_labels[layer] = (labels, np.maximum(found.similarities, -1))
         if on_progress is not None:
             on_progress(len(neighbor_labels), len(vectors))
     return _summarize(Method.TEST, neighbor_labels, true, names, ks, weights)
+
+
+def _check_ks(ks: Sequence[int]) -> None:
+    if not ks or min(ks) < 1:
+        raise OptionError(f"every k must be at least 1, not {', '.join(map(str, ks)) or 'none'}")
 
 
 def _others(
@@ -157,17 +167,6 @@ def _others(
                     np.take_along_axis(found.similarities, first, axis=1),
                 ),
             )
-
-
-def _labels_of(found: Neighbors, rows: Rows, codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    at = np.searchsorted(rows, np.maximum(found.rows, rows[0]))
-    return np.where(found.rows < 0, NO_LABEL, codes[at])
-
-
-def _encode_labels(labels: Sequence[str | None]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    names = tuple(sorted({label for label in labels if label is not None}))
-    code = {name: i for i, name in enumerate(names)}
-    return names, np.array([NO_LABEL if x is None else code[x] for x in labels], dtype=np.int64)
 
 
 def _summarize(

@@ -35,8 +35,9 @@ _DENSE_QUERIES = 256
 class Neighbors:
     """The k nearest rows of n queries, the most similar first.
 
-    ``rows`` is (n, k) int64, with -1 where fewer than k documents were to be had;
-    ``similarities`` is (n, k) float32 in [-1, 1], -inf at these places.
+    ``rows`` is (n, k) int64 and ``similarities`` (n, k) float32 in [-1, 1]; k is the number asked
+    for, or how many documents there are if these are fewer. Where an evaluation leaves neighbours
+    out, places at the end hold row -1.
     """
 
     rows: NDArray[np.int64]
@@ -54,6 +55,11 @@ def find_neighbors(
     """
     if k < 1:
         raise OptionError(f"k must be at least 1, not {k}")
+    k = min(k, layer.n_documents if rows is None else len(rows))
+    if k == 0:
+        return Neighbors(
+            np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
+        )
     queries = unit_length(np.array(queries, dtype=np.float32))
     if not np.isfinite(queries).all():
         raise OptionError("a query vector is zero or not finite")

@@ -90,6 +90,7 @@ class Snapshot:
         """Return the vectors of all live documents at a stored layer."""
         return LayerVectors(
             self.segments,
+            n_documents=self.n_documents,
             width=self._width,
             dead=self._dead,
             rows_of=lambda segment: segment_rows(self.connection, segment),

@@ -63,11 +63,13 @@ class LayerVectors:
         self,
         segments: Sequence[Segment],
         *,
+        n_documents: int,
         width: int,
         dead: Rows,
         rows_of: Callable[[Segment], Rows],
         open_file: Callable[[Segment], LayerFile],
     ) -> None:
+        self.n_documents = n_documents
         self.width = width
         self._segments = segments
         self._dead = dead
