@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from layerdex.errors import OptionError
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 Scalar = str | int | float | bool
 """A metadata value."""
@@ -30,6 +34,14 @@ class Unset(Enum):
 
 
 UNSET: Literal[Unset.UNSET] = Unset.UNSET
+
+
+def to_choice(kind: type[Choice], value: str) -> Choice:
+    """Turn a user's word into one of a closed set; `OptionError` lists them all."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise OptionError(f"{value!r} is none of {', '.join(kind)}") from error
 
 
 class Pooling(StrEnum):

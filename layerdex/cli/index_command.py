@@ -127,8 +127,9 @@ def _open_or_create(path: Path, *, device: str, dtype: str, **settings: Any) -> 
         check_agreement(target.store.settings, target.layers, **settings)
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}
-    note(f"Creating {path}")
-    return Index.create(path, device=device, dtype=dtype, **given), True
+    target = Index.create(path, device=device, dtype=dtype, **given)
+    note(f"Created {path}")
+    return target, True
 
 
 def _print_report(report: Any, target: Any, *, as_json: bool) -> None:

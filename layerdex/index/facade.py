@@ -11,16 +11,16 @@ import numpy as np
 from layerdex.errors import OptionError
 from layerdex.index.upkeep import OnProgress, Source, Upkeep
 from layerdex.layers import LayerSelection, resolve_layers
-from layerdex.records import Encoder, Keep, Pooling, Vectors, Weights
+from layerdex.records import Encoder, Keep, Pooling, Vectors, Weights, to_choice
 from layerdex.search.answers import (
     Deduplication,
     Hit,
     Prediction,
     answer_classify,
     answer_dedup,
+    answer_like,
     answer_search,
 )
-from layerdex.search.dedup import find_duplicates
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
 from layerdex.search.filters import parse_where
 from layerdex.storage.segment import unit_length
@@ -67,11 +67,11 @@ class Index(Upkeep):
             encoder = TransformerEncoder(
                 model,
                 revision=revision,
-                pooling=None if pooling is None else Pooling(pooling),
+                pooling=None if pooling is None else to_choice(Pooling, pooling),
                 template=template,
                 max_length=max_length,
                 device=device,
-                precision=Precision(dtype),
+                precision=to_choice(Precision, dtype),
             )
         settings = encoder.settings
         store = Store.create(Path(path), settings, resolve_layers(layers, depth=settings.depth))
@@ -104,7 +104,7 @@ class Index(Upkeep):
                 check_fingerprint(encoder.settings, store.settings)
                 return encoder
             return TransformerEncoder.for_index(
-                store.settings, device=device, precision=Precision(dtype)
+                store.settings, device=device, precision=to_choice(Precision, dtype)
             )
 
         return cls(store, load)
@@ -166,23 +166,16 @@ class Index(Upkeep):
         """Search by a document's stored vectors, at several layers; itself is left out."""
         chosen = (self.choose_layer(None),) if layers is None else self.resolve_layers(layers)
         conditions = parse_where(where)
-
-        def question(snapshot: Snapshot) -> dict[int, list[Hit]]:
-            row = np.array([snapshot.row_of(document_id)])
-            return {
-                layer: answer_search(
-                    snapshot,
-                    snapshot.layer(layer).gather(row),
-                    layer=layer,
-                    k=k,
-                    where=conditions,
-                    min_similarity=min_similarity,
-                    leave_out=row,
-                )[0]
-                for layer in chosen
-            }
-
-        return self.store.ask(question)
+        return self.store.ask(
+            lambda snapshot: answer_like(
+                snapshot,
+                document_id,
+                layers=chosen,
+                k=k,
+                where=conditions,
+                min_similarity=min_similarity,
+            )
+        )
 
     def classify(
         self,
@@ -196,6 +189,7 @@ class Index(Upkeep):
     ) -> list[Prediction]:
         """Label texts by the vote of their k nearest labelled documents."""
         chosen, conditions = self.choose_layer(layer), parse_where(where)
+        weights = to_choice(Weights, weights)
         vectors = self._encode(texts, (chosen,))[chosen]
         return self.store.ask(
             lambda snapshot: answer_classify(
@@ -204,7 +198,7 @@ class Index(Upkeep):
                 vectors,
                 layer=chosen,
                 k=k,
-                weights=Weights(weights),
+                weights=weights,
                 where=conditions,
                 min_confidence=min_confidence,
             )
@@ -220,7 +214,7 @@ class Index(Upkeep):
         min_per_label: int = 1,
         test: Source | None = None,
         fields: Fields | None = None,
-        format: Format | str = "auto",  # noqa: A002 - the option's name everywhere
+        format: Format | str = "auto",
         on_progress: OnProgress | None = None,
     ) -> Evaluation:
         """Measure neighbour classification at each layer, leaving one out or on a test set.
@@ -230,7 +224,7 @@ class Index(Upkeep):
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
         options: dict[str, Any] = {
             "ks": [k] if isinstance(k, int) else list(k),
-            "weights": Weights(weights),
+            "weights": to_choice(Weights, weights),
             "on_progress": on_progress,
         }
 
@@ -270,20 +264,18 @@ class Index(Upkeep):
         on_progress: OnProgress | None = None,
     ) -> Deduplication:
         """Find exact and near duplicates; nothing is removed from the index."""
-        chosen, conditions, keep = self.choose_layer(layer), parse_where(where), Keep(keep)
-
-        def question(snapshot: Snapshot) -> Deduplication:
-            facts = snapshot.facts(conditions)
-            found = find_duplicates(
-                snapshot.layer(chosen),
-                facts,
+        chosen, conditions = self.choose_layer(layer), parse_where(where)
+        keep = to_choice(Keep, keep)
+        return self.store.ask(
+            lambda snapshot: answer_dedup(
+                snapshot,
+                layer=chosen,
                 threshold=threshold,
                 keep=keep,
+                where=conditions,
                 on_progress=on_progress,
             )
-            return answer_dedup(facts, found, layer=chosen, threshold=threshold, keep=keep)
-
-        return self.store.ask(question)
+        )
 
     def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> dict[int, Vectors]:
         _check_texts(texts)

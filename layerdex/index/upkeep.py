@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerdex.layers import LayerSelection, resolve_stored
-from layerdex.records import Document, Encoder, OnError, Rejected
+from layerdex.records import Document, Encoder, OnError, Rejected, to_choice
 from layerdex.search.filters import parse_where
 from layerdex.storage.info import IndexInfo, read_info
 from layerdex.storage.snapshot import Snapshot
@@ -52,7 +52,7 @@ class Upkeep:
         self,
         *sources: Source,
         fields: Fields | None = None,
-        format: Format | str = "auto",  # noqa: A002 - the option's name everywhere
+        format: Format | str = "auto",
         on_error: OnError | str = OnError.ABORT,
         on_reject: Callable[[Rejected], None] | None = None,
         on_progress: OnProgress | None = None,
@@ -72,7 +72,7 @@ class Upkeep:
             self.store,
             read_all(sources, format=format, fields=fields),
             lambda: self.encoder,
-            on_error=OnError(on_error),
+            on_error=to_choice(OnError, on_error),
             on_reject=on_reject,
             on_progress=on_progress,
             n_total=n_total,

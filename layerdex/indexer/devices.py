@@ -43,7 +43,7 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     Without avx512_bf16 or AMX, bfloat16 on a CPU is 44 to 499 times slower (pytorch#146508).
     """
     if precision is not Precision.AUTO:
-        return getattr(torch, precision.value)  # type: ignore[no-any-return]
+        return torch.bfloat16 if precision is Precision.BFLOAT16 else torch.float32
     if device.type == "cuda":
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -18,7 +18,7 @@ from layerdex.errors import ModelError
 Receive = Callable[[int, Tensor], None]
 
 
-class _DeepestLayerReached(Exception):  # noqa: N818
+class _DeepestReachedError(Exception):
     """Not an error: leaves the forward pass early."""
 
 
@@ -60,7 +60,7 @@ class HiddenStates:
         self._receive, self._wanted, self._next = receive, frozenset(layers), 0
         try:
             output = self._model(**inputs)
-        except _DeepestLayerReached:
+        except _DeepestReachedError:
             return
         finally:
             self._receive = None
@@ -74,7 +74,7 @@ class HiddenStates:
         if layer in self._wanted:
             self._receive(layer, args[0] if args else kwargs["hidden_states"])
             if layer == max(self._wanted):
-                raise _DeepestLayerReached
+                raise _DeepestReachedError
 
     def _agrees(self, probe: dict[str, Tensor], reference: Sequence[Tensor]) -> bool:
         found: dict[int, Tensor] = {}

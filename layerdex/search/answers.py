@@ -10,7 +10,7 @@ import numpy as np
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.records import Document, Keep, Rows, Scalar, Vectors, Weights
 from layerdex.search.classify import encode_labels, labels_of, vote
-from layerdex.search.dedup import Duplicates
+from layerdex.search.dedup import OnProgress, find_duplicates
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.storage.snapshot import Facts, Snapshot, Where
 
@@ -113,6 +113,31 @@ def answer_search(
     ]
 
 
+def answer_like(
+    snapshot: Snapshot,
+    document_id: str,
+    *,
+    layers: Sequence[int],
+    k: int,
+    where: Where = (),
+    min_similarity: float | None = None,
+) -> dict[int, list[Hit]]:
+    """Return the hits by a document's stored vectors at each layer, itself left out."""
+    row = np.array([snapshot.row_of(document_id)])
+    return {
+        layer: answer_search(
+            snapshot,
+            snapshot.layer(layer).gather(row),
+            layer=layer,
+            k=k,
+            where=where,
+            min_similarity=min_similarity,
+            leave_out=row,
+        )[0]
+        for layer in layers
+    }
+
+
 def _hits(
     found: Neighbors,
     query: int,
@@ -190,9 +215,19 @@ def _voters(found: Neighbors, query: int, facts: Facts) -> tuple[Voter, ...]:
 
 
 def answer_dedup(
-    facts: Facts, found: Duplicates, *, layer: int, threshold: float, keep: Keep
+    snapshot: Snapshot,
+    *,
+    layer: int,
+    threshold: float,
+    keep: Keep,
+    where: Where = (),
+    on_progress: OnProgress | None = None,
 ) -> Deduplication:
-    """Put the user's ids in place of rows."""
+    """Find duplicates among the matching documents, and name them by the user's ids."""
+    facts = snapshot.facts(where)
+    found = find_duplicates(
+        snapshot.layer(layer), facts, threshold=threshold, keep=keep, on_progress=on_progress
+    )
 
     def id_of(row: int) -> str:
         return facts.ids[int(np.searchsorted(facts.rows, row))]

@@ -72,5 +72,5 @@ def _shares(labels: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[n
     """Return, at each neighbour, the sum of the weights of all with its label, (n, k)."""
     keys = np.arange(len(labels))[:, None] * (labels.max(initial=0) + 2) + labels + 1
     _, ballot = np.unique(keys, return_inverse=True)
-    sums = np.bincount(ballot.ravel(), weights=weight.ravel())
+    sums = np.bincount(ballot.ravel(), weights=weight.ravel()).astype(np.float64)
     return sums[ballot.reshape(labels.shape)]

@@ -14,6 +14,8 @@ from layerdex.search.neighbors import cosine, find_neighbors
 from layerdex.storage.snapshot import Facts
 from layerdex.storage.vectors import LayerVectors
 
+OnProgress = Callable[[int, int | None], None]
+
 _BLOCK = 2_048
 # A product in float32 may fall short of the exact value by this much.
 _ROUNDING = 1e-6
@@ -41,7 +43,7 @@ def find_duplicates(
     *,
     threshold: float,
     keep: Keep = Keep.FIRST,
-    on_progress: Callable[[int, int | None], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Duplicates:
     """Remove greedily in keep order: a document stays unless a kept one is within the threshold.
 
@@ -87,7 +89,7 @@ def _keep_greedily(
     layer: LayerVectors,
     rows: Rows,
     threshold: float,
-    on_progress: Callable[[int, int | None], None] | None,
+    on_progress: OnProgress | None,
 ) -> Rows:
     kept = np.empty(0, dtype=np.int64)
     for start in range(0, len(rows), _BLOCK):

@@ -44,7 +44,7 @@ NOT_FROM_STDIN = (Format.PARQUET, Format.FOLDER)
 def check_sources(
     sources: Iterable[str | Path],
     *,
-    format: Format = Format.AUTO,  # noqa: A002 - the option's name
+    format: Format = Format.AUTO,
 ) -> None:
     """Check that each source is there, readable and of a known format, without reading it.
 

@@ -32,7 +32,7 @@ STREAM_READERS: dict[Format, StreamReader] = {
 def read_source(
     source: str | Path,
     *,
-    format: Format = Format.AUTO,  # noqa: A002 - the option's name
+    format: Format = Format.AUTO,
     fields: Fields | None = None,
     stdin: BinaryIO | None = None,
 ) -> Iterator[Reading]:

@@ -13,7 +13,7 @@ from layerdex.indexer.corpus.formats import Format, check_sources
 from layerdex.indexer.corpus.mappings import Frame, read_frame, read_mappings
 from layerdex.indexer.corpus.read import read_source
 from layerdex.indexer.corpus.rows import Reading
-from layerdex.records import Rejected
+from layerdex.records import Rejected, to_choice
 
 Source = str | Path | Iterable[Mapping[str, Any]]
 
@@ -21,22 +21,22 @@ Source = str | Path | Iterable[Mapping[str, Any]]
 def read_all(
     sources: Iterable[Source],
     *,
-    format: Format | str = Format.AUTO,  # noqa: A002 - the option's name
+    format: Format | str = Format.AUTO,
     fields: Fields | None = None,
 ) -> Iterator[Reading]:
     """Read paths, ``-``, data frames, mappings and documents in the order given.
 
     All paths are checked before the first row is read. Raises `SourceError`.
     """
-    given = list(sources)
-    check_sources([one for one in given if isinstance(one, str | Path)], format=Format(format))
-    return chain.from_iterable(_read(one, Format(format), fields) for one in given)
+    given, format_ = list(sources), to_choice(Format, format)
+    check_sources([one for one in given if isinstance(one, str | Path)], format=format_)
+    return chain.from_iterable(_read(one, format_, fields) for one in given)
 
 
 def read_labelled(
     source: Source,
     *,
-    format: Format | str = Format.AUTO,  # noqa: A002 - the option's name
+    format: Format | str = Format.AUTO,
     fields: Fields | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return texts and labels of a test set, which must all be there; else `RowError`."""
