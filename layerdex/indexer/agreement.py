@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerdex.errors import IndexMismatchError
+from layerdex.indexer.models import find_model
 from layerdex.layers import LayerSelection, describe_layers, resolve_layers
 from layerdex.records import EncoderSettings, Pooling
 
@@ -27,7 +28,10 @@ def check_agreement(
     if model is not None:
         folder = Path(model).expanduser()
         _check("model", settings.model, str(folder.resolve()) if folder.is_dir() else model)
-    _check("revision", settings.revision, revision)
+    if revision is not None and revision != settings.revision:
+        # A branch or tag stands for the commit that the index remembers.
+        found = find_model(settings.model, revision=revision).revision
+        _check("revision", settings.revision, found)
     _check("pooling", settings.pooling, pooling)
     _check("template", settings.template, template)
     _check("max length", settings.max_length, max_length)
