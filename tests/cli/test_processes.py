@@ -1,0 +1,133 @@
+"""Commands as processes: pipes that close, interruption, and the real model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from layerdex import Index
+from tests.cli.conftest import Execute
+from tests.cli.corpus import DOCUMENTS, write_jsonl
+from tests.cli.runner import Cli
+from tests.cli.words import WINDOW, WordTransformer
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 90
+
+WITH_WORDS = """
+import layerdex.indexer.encoder
+from tests.cli.words import WordTransformer
+layerdex.indexer.encoder.TransformerEncoder = WordTransformer
+from layerdex.cli.main import main
+main()
+"""
+
+
+@contextmanager
+def started(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """Start Python with pipes to all three streams; it is gone at the end."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of more text than a pipe holds."""
+    path = tmp_path_factory.mktemp("large") / "index"
+    encoder = WordTransformer(window=1024)
+    rows = [{"id": f"d{i}", "text": f"word{i % 7} " * 60} for i in range(500)]
+    Index.create(path, encoder=encoder).add(rows)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "first_line"),
+    [
+        (["export"], '{"id": "d0", "text": "word0 word0'),
+        (["search", "--like", "d0", "-k", "499", "--jsonl"], '{"query": "d0", "query_id": "d0"'),
+        (["search", "--like", "d0", "-k", "499", "--json"], "["),
+        (["search", "--like", "d0", "-k", "499"], "d0 · layer 3"),
+    ],
+)
+def test_a_reader_that_has_seen_enough_is_no_error(
+    large: Path, words: list[str], first_line: str
+) -> None:
+    with started("-m", "layerdex", words[0], large, *words[1:]) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(first_line)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(TIMEOUT_S) == 0
+
+
+def test_ctrl_c_leaves_what_was_committed(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with started("-c", WITH_WORDS, "index", path, "-", "-q") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = [json.dumps(one) + "\n" for one in DOCUMENTS[: WINDOW + 1]]
+        process.stdin.write("".join(lines) + " " * (1 << 17))  # past every buffer
+        process.stdin.flush()
+        deadline = time.monotonic() + TIMEOUT_S
+        while not list(path.glob("segments/*/layer-03.faiss")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        while len(Index.open(path)) < WINDOW:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 130
+        assert process.stdout.read() == ""
+        assert process.stderr.read() == "Interrupted; what was committed is in the index.\n"
+    ids = [document.id for document in Index.open(path).documents()]
+    assert ids == [one["id"] for one in DOCUMENTS[:WINDOW]]
+
+
+@pytest.mark.minilm
+@pytest.mark.usefixtures("minilm")
+def test_the_packaged_model_from_index_to_answers(
+    execute: Execute, cli: Cli, tmp_path: Path
+) -> None:
+    path, source = tmp_path / "new", write_jsonl(tmp_path / "s.jsonl", DOCUMENTS)
+    made = execute("-m", "layerdex", "index", path, source, "--layers", "0,4,6")
+    assert (made.returncode, made.stderr) == (0, f"Created {path}\n")
+    assert made.stdout == (
+        "20 read = 20 new + 0 updated + 0 unchanged + 0 rejected\n"
+        "20 documents in the index, layers 0,4,6 of minilm\n"
+    )
+    texts = "Why was my payment refused?\nHot broth and a loaf\nThunder and hail\n"
+    rows = cli.jsonl("classify", path, "--input", "-", "--jsonl", "-k", 5, stdin=texts)
+    assert [row["label"] for row in rows] == ["card", "food", "rain"]
+    assert [row["text"] for row in rows] == texts.splitlines()
+    [hit] = cli.json("search", path, "precipitation", "-k", 1)
+    assert (hit["id"], hit["layer"], hit["label"]) == ("rain-0", 6, "rain")
+
+
+@pytest.mark.minilm
+@pytest.mark.usefixtures("minilm")
+def test_doctor_knows_the_packaged_model(execute: Execute) -> None:
+    found = execute("-m", "layerdex", "doctor", "--json")
+    assert json.loads(found.stdout)["minilm"].startswith("the real one, at ")

@@ -1,0 +1,268 @@
+"""``layerdex search``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
+from tests.cli.runner import Cli
+from tests.cli.words import nearest, similarities
+
+QUERY = "where is my card"
+KEYS = ["query", "rank", "id", "similarity", "label", "text", "metadata", "layer"]
+BY_ID = {one["id"]: one for one in EXPORTED}
+
+
+def expected_hits(query: str, layer: int, k: int, **extra: Any) -> list[dict[str, Any]]:
+    """Return what a search should print, from NumPy's nearest."""
+    found = nearest(query, DOCUMENTS, layer)[:k]
+    return [
+        {
+            "query": query,
+            **extra,
+            "rank": rank,
+            "id": identifier,
+            "similarity": pytest.approx(similarity, abs=1.5e-5),
+            **{name: BY_ID[identifier][name] for name in ("label", "text", "metadata")},
+            "layer": layer,
+        }
+        for rank, (identifier, similarity) in enumerate(found, 1)
+    ]
+
+
+def test_a_table_of_the_nearest_names_the_layer(cli: Cli, path: Path) -> None:
+    title, _, header, _, *rows = cli.data("search", path, QUERY, "-k", 3).splitlines()
+    assert title.rstrip() == f"{QUERY} · layer 3"
+    assert header.split() == ["#", "similarity", "id", "and", "text", "label"]
+    cells = [row.split() for row in rows if row.strip()]
+    expected: list[list[str]] = []
+    for rank, (identifier, similarity) in enumerate(nearest(QUERY, DOCUMENTS, 3)[:3], 1):
+        document = BY_ID[identifier]
+        expected.append([str(rank), f"{similarity:.3f}", identifier, document["label"]])
+        expected.append(document["text"].split())
+    assert cells == expected
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_json_is_a_list_of_hits(cli: Cli, path: Path, layer: int) -> None:
+    hits = cli.json("search", path, QUERY, "-k", 5, "--layer", layer)
+    assert hits == expected_hits(QUERY, layer, 5)
+    assert [list(hit) for hit in hits] == [KEYS] * 5
+
+
+def test_the_deepest_layer_is_the_default(cli: Cli, path: Path) -> None:
+    assert cli.json("search", path, QUERY) == cli.json("search", path, QUERY, "--layer", "-1")
+    assert cli.json("search", path, QUERY) == expected_hits(QUERY, 3, 10)
+
+
+def test_jsonl_is_a_line_a_hit(cli: Cli, path: Path) -> None:
+    lines = cli.jsonl("search", path, QUERY, "soup", "--jsonl", "--layer", "0,2", "-k", 2)
+    assert lines == [
+        hit
+        for query in (QUERY, "soup")
+        for layer in (0, 2)
+        for hit in expected_hits(query, layer, 2)
+    ]
+
+
+def test_several_queries_are_answered_in_order(cli: Cli, path: Path) -> None:
+    queries = ["fresh soup", QUERY, "fresh soup", "all day"]
+    hits = cli.json("search", path, *queries, "-k", 2)
+    assert hits == [hit for query in queries for hit in expected_hits(query, 3, 2)]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "txt", "stdin"])
+def test_queries_from_a_file_keep_their_ids(
+    cli: Cli, path: Path, tmp_path: Path, kind: str
+) -> None:
+    rows: list[dict[str, Any]] = [{"id": "q1", "text": QUERY}, {"id": 2, "text": "fresh soup"}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    extra: list[dict[str, Any]] = [{"query_id": "q1"}, {"query_id": "2"}]
+    file: object = "-"
+    if kind == "jsonl":
+        file = write_jsonl(tmp_path / "queries.jsonl", rows)
+    elif kind == "txt":
+        file, extra = tmp_path / "queries.txt", [{}, {}]
+        file.write_text(f"{QUERY}\nfresh soup\n", encoding="utf-8")
+    words = ("search", path, "--input", file, "-k", 2)
+    assert cli.json(*words, stdin=lines) == [
+        *expected_hits(QUERY, 3, 2, **extra[0]),
+        *expected_hits("fresh soup", 3, 2, **extra[1]),
+    ]
+
+
+def test_a_bad_query_in_a_file_is_named(cli: Cli, path: Path, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "queries.jsonl", [{"text": QUERY}, {"text": ""}])
+    assert cli.error("search", path, "--input", file) == f"{file}:2: text is empty"
+
+
+def test_no_queries_in_a_file_have_no_answers(cli: Cli, path: Path, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "queries.jsonl", [])
+    assert cli.json("search", path, "--input", file) == []
+    assert cli.json("classify", path, "--input", file) == []
+
+
+def test_like_leaves_the_document_itself_out(cli: Cli, path: Path) -> None:
+    hits = cli.json("search", path, "--like", "card-0", "-k", 3)
+    text = DOCUMENTS[0]["text"]
+    expected = [one for one in nearest(text, DOCUMENTS, 3) if one[0] != "card-0"][:3]
+    assert [hit["id"] for hit in hits] == [identifier for identifier, _ in expected]
+    assert hits[0]["id"] == "again"
+    assert hits[0]["similarity"] == 1
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    assert {hit["query_id"] for hit in hits} == {"card-0"}
+
+
+def test_like_can_be_asked_for_several_at_several_layers(cli: Cli, path: Path) -> None:
+    words = ("--like", "food-0", "--like", "rain-5", "--layer", "0,3", "-k", 1)
+    hits = cli.json("search", path, *words)
+    assert [(hit["query_id"], hit["layer"]) for hit in hits] == [
+        ("food-0", 0),
+        ("food-0", 3),
+        ("rain-5", 0),
+        ("rain-5", 3),
+    ]
+
+
+def test_like_a_document_that_is_not_there(cli: Cli, path: Path) -> None:
+    message = cli.error("search", path, "--like", "nobody")
+    assert message == "no document has the id 'nobody'"
+
+
+def test_layers_side_by_side(cli: Cli, path: Path) -> None:
+    title, _, header, _, *rows = cli.data(
+        "search", path, QUERY, "--layer", "0,2", "-k", 2
+    ).splitlines()
+    assert title.rstrip() == f"{QUERY} · layer 0, 2"
+    assert header.split() == ["#", "layer", "0", "layer", "2"]
+    at = [header.index("layer 0"), header.index("layer 2")]
+    ranked = [row for row in rows if row.strip()[:1] in ("1", "2")]
+    for i, layer in enumerate((0, 2)):
+        shown = [row[at[i] :].split()[:2] for row in ranked]
+        expected = nearest(QUERY, DOCUMENTS, layer)[:2]
+        assert shown == [[f"{similarity:.3f}", name] for name, similarity in expected]
+
+
+def test_a_layer_with_fewer_hits_leaves_its_own_column_empty(cli: Cli, path: Path) -> None:
+    few, many = 0, 2
+    texts = [str(one["text"]) for one in DOCUMENTS]
+    second_of_few, second_of_many = (
+        float(np.sort(similarities([QUERY], texts, layer)[0])[-2]) for layer in (few, many)
+    )
+    assert second_of_few < second_of_many  # or this query does not show it
+    floor = (second_of_few + second_of_many) / 2
+    words = ("--layer", f"{few},{many}", "--min-similarity", f"{floor:.5f}", "-k", 2)
+    _, _, header, _, *rows = cli.data("search", path, QUERY, *words).splitlines()
+    row = next(row for row in rows if row.strip().startswith("2 "))
+    assert row.index(f"{second_of_many:.3f}") == header.index(f"layer {many}")
+
+
+def test_where_holds_before_neighbours_are_taken(cli: Cli, path: Path) -> None:
+    hits = cli.json("search", path, QUERY, "--where", "label=rain", "--where", "stars>=2", "-k", 2)
+    allowed = [one for one in DOCUMENTS if one.get("label") == "rain" and one["stars"] >= 2]
+    expected = nearest(QUERY, allowed, 3)[:2]
+    assert [hit["id"] for hit in hits] == [identifier for identifier, _ in expected]
+
+
+def test_where_nothing_matches_says_so(cli: Cli, path: Path) -> None:
+    words = ("search", path, QUERY, "--where", "stars>90")
+    result = cli.ok(*words)
+    assert (result.stdout, result.stderr) == ("", f"Nothing found for {QUERY!r}\n")
+    assert cli.data(*words, "-q") == ""
+    assert cli.json(*words) == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (
+            "stars",
+            "cannot read the condition 'stars': write FIELD=VALUE, !=, <, >, <=, >=, "
+            "or 'FIELD in A,B'",
+        ),
+        ("colour=red", "no document has a field 'colour' (label, and metadata: lang, stars)"),
+        ("label==card", "cannot read the condition 'label==card': equality is a single ="),
+    ],
+)
+def test_a_condition_that_cannot_be_used(
+    cli: Cli, path: Path, condition: str, message: str
+) -> None:
+    assert cli.error("search", path, QUERY, "--where", condition).startswith(message)
+
+
+def test_k_beyond_the_index_finds_everything(cli: Cli, path: Path) -> None:
+    hits = cli.json("search", path, QUERY, "-k", 1000)
+    assert hits == expected_hits(QUERY, 3, len(DOCUMENTS))
+    assert len(cli.json("search", path, "--like", "bare", "-k", 1000)) == len(DOCUMENTS) - 1
+
+
+def test_min_similarity_cuts_the_list(cli: Cli, path: Path) -> None:
+    found = nearest(QUERY, DOCUMENTS, 3)
+    floor = (found[2][1] + found[3][1]) / 2
+    hits = cli.json("search", path, QUERY, "--min-similarity", floor)
+    assert [hit["id"] for hit in hits] == [identifier for identifier, _ in found[:3]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-k", "0"], "k must be at least 1, not 0"),
+        (["-k", "-3"], "k must be at least 1, not -3"),
+        (
+            ["--layer", "4"],
+            "layer 4 does not exist: this model has layers 0 to 3 "
+            "(or -1 to -4, counted from the deepest)",
+        ),
+        (
+            ["--layer", "deep"],
+            "cannot read layers 'deep': write 'all', a number such as 4 or -1, "
+            "or numbers and ranges such as 0,4-6",
+        ),
+        (["--layer", "3-1"], "layer range '3-1' runs backwards"),
+        (["--min-similarity", "1.5"], "a similarity lies between -1 and 1, not at 1.5"),
+        (["--min-similarity", "nan"], "a similarity lies between -1 and 1, not at nan"),
+    ],
+)
+@pytest.mark.parametrize("asked", [[QUERY], ["--like", "card-0"]])
+def test_an_option_that_cannot_be_used(
+    cli: Cli, path: Path, asked: list[str], words: list[str], message: str
+) -> None:
+    assert cli.error("search", path, *asked, *words) == message
+
+
+@pytest.mark.parametrize("query", ["", "  ", "\t\n"])
+def test_a_query_without_content_is_an_error(cli: Cli, path: Path, query: str) -> None:
+    assert "is empty" in (message := cli.error("search", path, query)) or "is blank" in message
+
+
+def test_nothing_asked_is_wrong_usage(cli: Cli, path: Path) -> None:
+    assert cli.usage("search", path) == "give a QUERY, --like ID or --input FILE"
+
+
+def test_an_index_without_documents_finds_nothing(cli: Cli, tmp_path: Path) -> None:
+    empty = write_jsonl(tmp_path / "empty.jsonl", [])
+    cli.ok("index", tmp_path / "new", empty)
+    assert cli.json("search", tmp_path / "new", QUERY) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "INDEX", "\udcff"],
+        ["search", "INDEX", "--like", "\udcff"],
+        ["search", "INDEX", "a card", "--where", "label=\udcff"],
+        ["search", "INDEX", "a card", "--where", "\udcff=card"],
+        ["classify", "INDEX", "\udcff"],
+        ["get", "INDEX", "\udcff"],
+        ["delete", "INDEX", "\udcff"],
+        ["delete", "INDEX", "\udcff", "--dry-run"],
+    ],
+)
+def test_arguments_that_are_no_utf8(cli: Cli, path: Path, words: list[str]) -> None:
+    # Python's surrogate for the byte 0xff of an argument.
+    assert cli.error(*[path if word == "INDEX" else word for word in words])

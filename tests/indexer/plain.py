@@ -1,0 +1,97 @@
+"""What plain transformers and NumPy say: the expected values of the encoder's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
+
+Floats = NDArray[np.float64]
+
+logging.disable_progress_bar()
+# On matrices this small, waiting for a second thread costs more than it brings.
+torch.set_num_threads(1)
+
+
+def load_plain(folder: Path) -> Any:
+    """Load the model with eager attention in float32, whatever its files say."""
+    return AutoModel.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True
+    ).eval()
+
+
+def plain_ids(tokenizer: Any, text: str, *, max_length: int) -> list[int]:
+    """Tokenise the whole text and cut it as the tokenizer itself does."""
+    ids: list[int] = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+    return ids
+
+
+def plain_vectors(
+    folder: Path, texts: Sequence[str], *, pooling: str = "mean", max_length: int
+) -> Floats:
+    """Pool ``hidden_states``, one text at a time, to (depth + 1, n, width) unit vectors."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    ids = [plain_ids(tokenizer, text, max_length=max_length) for text in texts]
+    return vectors_of_ids(load_plain(folder), ids, POOLINGS[pooling])
+
+
+def vectors_of_ids(
+    model: Any, ids: Iterable[Sequence[int]], pooling: Callable[[Floats], Floats]
+) -> Floats:
+    """Run token ids one text at a time and pool each layer's (n_tokens, width) states."""
+    pooled = []
+    for one in ids:
+        inputs = torch.tensor([list(one)])
+        with torch.no_grad():
+            output = model(
+                input_ids=inputs,
+                attention_mask=torch.ones_like(inputs),
+                output_hidden_states=True,
+            )
+        pooled.append([pooling(states[0].double().numpy()) for states in output.hidden_states])
+    return unit(np.array(pooled).transpose(1, 0, 2))
+
+
+def unit(vectors: NDArray[Any]) -> Floats:
+    """Scale to unit length in float64."""
+    exact = vectors.astype(np.float64)
+    lengths: Floats = np.linalg.norm(exact, axis=-1, keepdims=True)
+    return exact / lengths
+
+
+def cosines(left: NDArray[Any], right: NDArray[Any]) -> Floats:
+    """Cosine of each pair of vectors along the last axis."""
+    both: Floats = (unit(left) * unit(right)).sum(axis=-1)
+    return both
+
+
+@contextmanager
+def calls_of(class_name: str) -> Iterator[list[tuple[int, ...]]]:
+    """Collect the shape of the first tensor in each finished forward of modules of a class."""
+    shapes: list[tuple[int, ...]] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        if type(module).__name__ == class_name:
+            first = next(iter([*args, *kwargs.values()]))
+            shapes.append(tuple(first.shape))
+
+    handle = nn.modules.module.register_module_forward_hook(note, with_kwargs=True)
+    try:
+        yield shapes
+    finally:
+        handle.remove()
+
+
+POOLINGS: dict[str, Callable[[Floats], Floats]] = {
+    "mean": lambda states: states.mean(axis=0),
+    "cls": lambda states: states[0],
+    "max": lambda states: states.max(axis=0),
+}

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from layerdex.errors import IndexMismatchError, LayerError, OptionError
+from layerdex.indexer import hidden_states
+from layerdex.indexer.devices import CPU_TOKEN_BUDGET, Precision
+from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.records import Encoded, Pooling
+from tests.indexer.conftest import TinyModel
+from tests.indexer.plain import calls_of, cosines, plain_vectors
+from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, WIDTH, save_tiny_model, sentence
+
+LAYERS = range(DEPTH + 1)
+# Rounding a unit vector to float16 costs some 3e-8; the rest is for the order of float32 sums.
+FLOAT32_BOUND = 1 - 1e-6
+BFLOAT16_BOUND = 0.999
+
+TEXTS = [
+    sentence(9, seed=1),
+    "",
+    sentence(70, seed=2),
+    "a",
+    sentence(N_POSITIONS - 4, seed=3),
+    "naïve 😀 {text} [x] <y> 中文",
+    "  battery \t died\n\nafter one week.  ",
+    sentence(25, seed=4),
+]
+
+
+def load(
+    folder: Path,
+    *,
+    pooling: Pooling | None = None,
+    template: str = "{text}",
+    max_length: int | None = None,
+    token_budget: int | None = None,
+    precision: Precision = Precision.FLOAT32,
+    device: str = "cpu",
+) -> TransformerEncoder:
+    return TransformerEncoder(
+        str(folder),
+        pooling=pooling,
+        template=template,
+        max_length=max_length,
+        token_budget=token_budget,
+        precision=precision,
+        device=device,
+    )
+
+
+def assert_same(left: Encoded, right: Encoded) -> None:
+    assert left.vectors.tobytes() == right.vectors.tobytes()
+    np.testing.assert_array_equal(left.n_tokens, right.n_tokens)
+    np.testing.assert_array_equal(left.truncated, right.truncated)
+
+
+@pytest.mark.parametrize("pooling", [Pooling.MEAN, Pooling.CLS, Pooling.MAX])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_equals_pooled_hidden_states(
+    family: str, pooling: Pooling, tiny_model: TinyModel
+) -> None:
+    folder = tiny_model(family)
+    expected = plain_vectors(folder, TEXTS, pooling=pooling.value, max_length=N_POSITIONS)
+
+    encoder = load(folder, pooling=pooling)
+    encoded = encoder.encode(TEXTS, LAYERS)
+
+    assert (encoder.settings.depth, encoder.settings.width) == (DEPTH, WIDTH)
+    assert encoder._states._is_hooked
+    assert encoded.vectors.shape == (DEPTH + 1, len(TEXTS), WIDTH)
+    assert encoded.vectors.dtype == np.float16
+    assert cosines(encoded.vectors, expected).min() >= FLOAT32_BOUND
+    lengths = np.linalg.norm(encoded.vectors.astype(np.float64), axis=2)
+    np.testing.assert_allclose(lengths, 1, atol=5e-4)
+    # Layers differ by far more than the bound, or this test could not tell them apart.
+    assert cosines(expected[1:], expected[:-1]).max() < 0.995
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_stays_within_the_stated_tolerance(family: str, tiny_model: TinyModel) -> None:
+    folder = tiny_model(family)
+    expected = plain_vectors(folder, TEXTS, max_length=N_POSITIONS)
+
+    encoder = load(folder, precision=Precision.BFLOAT16)
+
+    assert encoder.dtype is torch.bfloat16
+    found = encoder.encode(TEXTS, LAYERS).vectors
+    assert BFLOAT16_BOUND <= cosines(found, expected).min() < FLOAT32_BOUND
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_has_the_same_vector_alone_and_among_others(
+    family: str, tiny_model: TinyModel
+) -> None:
+    # One batch holds all: lengths from 2 to 40 tokens, so most of it is padding.
+    encoder = load(tiny_model(family), token_budget=100_000)
+
+    with calls_of(FAMILIES[family].block) as calls:
+        together = encoder.encode(TEXTS, LAYERS).vectors
+    assert calls == [(len(TEXTS), N_POSITIONS, WIDTH)] * DEPTH
+
+    for i, text in enumerate(TEXTS):
+        alone = encoder.encode([text], LAYERS).vectors[:, 0]
+        assert cosines(together[:, i], alone).min() >= FLOAT32_BOUND, text
+
+
+@pytest.mark.parametrize("layers", [(0,), (-1,), (1, 3), (2,), (0, DEPTH)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_subset_of_layers_gives_the_same_vectors_with_fewer_blocks(
+    family: str, layers: tuple[int, ...], tiny_model: TinyModel
+) -> None:
+    encoder = load(tiny_model(family), token_budget=100_000)
+    every = encoder.encode(TEXTS, LAYERS).vectors
+
+    with calls_of(FAMILIES[family].block) as calls:
+        some = encoder.encode(TEXTS, layers).vectors
+
+    np.testing.assert_array_equal(some, every[list(layers)])
+    assert len(calls) == max(layer % (DEPTH + 1) for layer in layers)
+
+
+def test_layers_come_back_ascending_and_missing_ones_are_refused(tiny_model: TinyModel) -> None:
+    encoder = load(tiny_model("bert"))
+
+    assert_same(encoder.encode(TEXTS, [3, 0, 3]), encoder.encode(TEXTS, [0, 3]))
+    with pytest.raises(LayerError, match=f"layers 0 to {DEPTH}"):
+        encoder.encode(TEXTS, [DEPTH + 1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_whose_blocks_are_unknown_gives_the_same_vectors(
+    family: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_model(family)
+    hooked = load(folder).encode(TEXTS, [0, 2, DEPTH])
+    monkeypatch.setattr(hidden_states, "_find_blocks", lambda _model: [])
+
+    encoder = load(folder)
+
+    assert not encoder._states._is_hooked
+    assert_same(encoder.encode(TEXTS, [0, 2, DEPTH]), hooked)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_of_exactly_the_models_maximum_is_encoded_whole(
+    family: str, tiny_model: TinyModel
+) -> None:
+    folder = tiny_model(family)
+    encoder = load(folder)
+    assert encoder.settings.max_length == N_POSITIONS
+    # Two special tokens, "the", and one token more each.
+    texts = [f"the{' a' * n}" for n in range(N_POSITIONS - 5, N_POSITIONS)]
+
+    encoded = encoder.encode(texts, [-1])
+
+    assert encoded.n_tokens.tolist() == [38, 39, 40, 40, 40]
+    assert encoded.truncated.tolist() == [False, False, False, True, True]
+    expected = plain_vectors(folder, texts, max_length=N_POSITIONS)
+    assert cosines(encoded.vectors[0], expected[-1]).min() >= FLOAT32_BOUND
+
+
+def test_identical_texts_go_through_the_model_once(tiny_model: TinyModel) -> None:
+    encoder = load(tiny_model("bert"))
+    repeated = [TEXTS[0], TEXTS[3], TEXTS[0], TEXTS[0], TEXTS[3], TEXTS[7]]
+
+    with calls_of("BertEmbeddings") as calls:
+        encoded = encoder.encode(repeated, LAYERS)
+
+    assert sum(n for n, _ in calls) == 3
+    once = encoder.encode([TEXTS[0], TEXTS[3], TEXTS[7]], LAYERS)
+    place = [0, 1, 0, 0, 1, 2]
+    np.testing.assert_array_equal(encoded.vectors, once.vectors[:, place])
+    np.testing.assert_array_equal(encoded.n_tokens, once.n_tokens[place])
+
+
+@pytest.mark.parametrize("token_budget", [1, 64, 100_000])
+def test_order_is_kept_whatever_the_batches(token_budget: int, tiny_model: TinyModel) -> None:
+    folder = tiny_model("roberta")
+    texts = [sentence(n, seed=n) for n in (30, 2, 17, 50, 9, 1, 33, 12)]
+    expected = plain_vectors(folder, texts, max_length=N_POSITIONS)
+
+    found = load(folder, token_budget=token_budget).encode(texts, LAYERS).vectors
+
+    similar = np.einsum("lnw,lmw->lnm", found.astype(np.float64), expected)
+    assert (similar.argmax(axis=2) == np.arange(len(texts))).all()
+    assert cosines(found, expected).min() >= FLOAT32_BOUND
+
+
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
+def test_two_runs_give_identical_bytes(precision: Precision, tiny_model: TinyModel) -> None:
+    texts = [sentence(1 + i % 37, seed=i) for i in range(100)]
+    folder = tiny_model("bert")
+    first = load(folder, precision=precision)
+
+    assert_same(first.encode(texts, LAYERS), first.encode(texts, LAYERS))
+    assert_same(
+        first.encode(texts, LAYERS), load(folder, precision=precision).encode(texts, LAYERS)
+    )
+
+
+def test_no_texts_give_empty_arrays(tiny_model: TinyModel) -> None:
+    encoded = load(tiny_model("bert")).encode([], [0, 2])
+
+    assert encoded.vectors.shape == (2, 0, WIDTH)
+    assert encoded.vectors.dtype == np.float16
+    assert encoded.n_tokens.shape == encoded.truncated.shape == (0,)
+
+
+def test_settings_say_what_was_chosen(tiny_model: TinyModel) -> None:
+    folder = tiny_model("bert")
+
+    settings = load(folder, pooling=Pooling.MAX, template="q: {text}", max_length=20).settings
+
+    assert settings.model == str(folder)
+    assert settings.pooling is Pooling.MAX
+    assert (settings.template, settings.max_length) == ("q: {text}", 20)
+    assert (settings.token_budget, settings.window) == (CPU_TOKEN_BUDGET, 4_096)
+    assert load(folder).settings.pooling is Pooling.MEAN
+
+
+@pytest.mark.parametrize("wanted", [N_POSITIONS + 1, 0, -3])
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+def test_an_impossible_maximum_length_is_refused(
+    family: str, wanted: int, tiny_model: TinyModel
+) -> None:
+    with pytest.raises(OptionError, match=rf"{wanted} is not between 1 and {N_POSITIONS}"):
+        load(tiny_model(family), max_length=wanted)
+
+
+def test_the_default_maximum_length_is_512_where_the_model_takes_more(tmp_path: Path) -> None:
+    folder = save_tiny_model("modernbert", tmp_path, max_position_embeddings=2_048)
+
+    assert load(folder).settings.max_length == 512
+    assert load(folder, max_length=1_500).settings.max_length == 1_500
+
+
+@pytest.mark.parametrize("n_positions", [600, 602])
+def test_the_maximum_length_counts_robertas_padding_offset(
+    n_positions: int, tmp_path: Path
+) -> None:
+    folder = save_tiny_model("roberta", tmp_path, max_position_embeddings=n_positions)
+    limit = n_positions - 2
+
+    with pytest.raises(OptionError, match=f"between 1 and {limit}"):
+        load(folder, max_length=limit + 1)
+    encoded = load(folder, max_length=limit).encode([sentence(700, seed=1)], [-1])
+    assert encoded.n_tokens.tolist() == [limit]
+    assert encoded.truncated.all()
+
+
+def test_an_index_gets_its_encoder_back(tiny_model: TinyModel) -> None:
+    first = load(tiny_model("mpnet"), pooling=Pooling.CLS, template="q: {text}", max_length=20)
+
+    again = TransformerEncoder.for_index(first.settings, device="cpu", precision=Precision.FLOAT32)
+
+    assert again.settings == first.settings
+    assert_same(again.encode(TEXTS, LAYERS), first.encode(TEXTS, LAYERS))
+
+
+def test_an_index_made_with_other_weights_is_a_mismatch(tmp_path: Path) -> None:
+    recorded = load(save_tiny_model("bert", tmp_path, seed=1)).settings
+    found = load(save_tiny_model("bert", tmp_path, seed=2)).settings
+
+    with pytest.raises(IndexMismatchError) as caught:
+        TransformerEncoder.for_index(recorded, device="cpu", precision=Precision.FLOAT32)
+
+    assert recorded.fingerprint != found.fingerprint
+    assert recorded.fingerprint in str(caught.value)
+    assert found.fingerprint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_fingerprint_does_not_depend_on_where_and_how_it_runs(tiny_model: TinyModel) -> None:
+    folder = tiny_model("bert")
+    fast = dataclasses.replace(
+        load(folder, precision=Precision.BFLOAT16, token_budget=7).settings,
+        token_budget=CPU_TOKEN_BUDGET,
+    )
+
+    assert fast == load(folder).settings
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gpu_in_bfloat16_agrees_with_the_cpu(family: str, tiny_model: TinyModel) -> None:
+    folder = tiny_model(family)
+    texts: Sequence[str] = [*TEXTS, *(sentence(1 + i % 50, seed=i) for i in range(300))]
+    expected = plain_vectors(folder, texts, max_length=N_POSITIONS)
+
+    encoder = load(folder, device="cuda", precision=Precision.BFLOAT16)
+
+    assert cosines(encoder.encode(texts, LAYERS).vectors, expected).min() >= BFLOAT16_BOUND

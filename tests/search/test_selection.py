@@ -1,0 +1,265 @@
+"""Conditions as SQL: the same documents as a Python loop selects."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from layerdex.errors import FilterError
+from layerdex.records import Condition, Operator, Scalar
+from layerdex.storage.store import Store
+from tests.search.stores import add, create, random_codes
+from tests.storage.stored import query
+
+T = TypeVar("T")
+_N = 240
+_LABELS = ["ham", "spam", "7", "07", "-1e3", "", "Ham", "x' OR '1'='1", "ключ", None, None]
+_FIELDS = [
+    "year",
+    "mixed",
+    "label",
+    "id",
+    "text",
+    "row",
+    "metadata.deep",
+    "x'; DROP TABLE document; --",
+    'quo"te',
+    "per%cent_",
+    "🙂",
+]
+_VALUES: list[Scalar] = [
+    *(2019, 2020, 2021, 0, -5, 7, 2020.0, 7.5, -0.0, 1e16, 1e-7, 0.1, True, False),
+    *("2020", "2020.0", " 2020", "020", "7", "7.50", "true", "false", "", "abc", "ABC", "ab"),
+    *("nan", "inf", "1e3", "1000", "%", "_", "a%", "x' OR '1'='1", "'", '"', "зима", "🙂", "null"),
+]
+_COMPARE: dict[Operator, Callable[[float, float], bool] | Callable[[str, str], bool]] = {
+    Operator.LESS: operator.lt,
+    Operator.GREATER: operator.gt,
+    Operator.LESS_EQUAL: operator.le,
+    Operator.GREATER_EQUAL: operator.ge,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the oracle knows of a document."""
+
+    id: str
+    label: str | None
+    metadata: dict[str, Scalar]
+
+
+def _make_rows() -> list[Row]:
+    random = np.random.default_rng(0)
+
+    def pick(items: list[T]) -> T:
+        return items[int(random.integers(len(items)))]
+
+    return [
+        Row(
+            id=f"d{i}",
+            label=pick(_LABELS),
+            metadata={name: pick(_VALUES) for name in _FIELDS if random.random() < 0.6},
+        )
+        for i in range(_N)
+    ]
+
+
+ROWS = _make_rows()
+
+
+def _number(text: str) -> float | None:
+    """A plain decimal number, read without regard to how Layerdex does it."""
+    stripped = text.strip(" \t\n\r\f\v")
+    if not stripped or not set(stripped) <= set("0123456789+-.eE"):
+        return None
+    try:
+        number = float(stripped)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _written(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _equal(value: Scalar, wanted: str) -> bool:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = _number(wanted)
+        return number == value or _written(value) == wanted
+    return _written(value) == wanted
+
+
+def _ordered(value: Scalar, comparison: Operator, wanted: str) -> bool:
+    compare = _COMPARE[comparison]
+    own = None if isinstance(value, bool) else _number(_written(value))
+    bound = _number(wanted)
+    if own is not None and bound is not None:
+        return compare(own, bound)  # type: ignore[arg-type]
+    return compare(_written(value), wanted)  # type: ignore[arg-type]
+
+
+def matches(row: Row, condition: Condition) -> bool:
+    """The rules of ``where``, one document at a time."""
+    if condition.field in {"label", "id"}:
+        own: Scalar | None = getattr(row, condition.field)
+    else:
+        own = row.metadata.get(condition.field.removeprefix("metadata."))
+    first = condition.values[0]
+    match condition.operator:
+        case Operator.NOT_EQUAL:
+            return own is None or not _equal(own, first)
+        case Operator.EQUAL | Operator.IN:
+            return own is not None and any(_equal(own, value) for value in condition.values)
+        case comparison:
+            return own is not None and _ordered(own, comparison, first)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    made = create(tmp_path_factory.mktemp("selection") / "index", width=4)
+    codes = random_codes(_N, 4)
+    for part in np.array_split(np.arange(_N), 2):
+        add(
+            made,
+            codes[part],
+            labels=[ROWS[i].label for i in part],
+            metadata=[ROWS[i].metadata for i in part],
+        )
+    return made
+
+
+def _select(store: Store, *where: Condition) -> list[str]:
+    with store.read() as snapshot:
+        return snapshot.facts(where).ids
+
+
+_NAMES = st.sampled_from(
+    ["label", "id", "year", "mixed", "metadata.label", "metadata.id", "metadata.metadata.deep"]
+    + [f"metadata.{name}" for name in _FIELDS]
+    + [name for name in _FIELDS if not name.startswith("metadata.")]
+)
+_WANTED = st.one_of(
+    st.sampled_from([_written(value) for value in _VALUES]),
+    st.sampled_from([label for label in _LABELS if label is not None]),
+    st.sampled_from(["d1", "d10", "d239", "2020.00", "+7", "2.02e3", ".1", "d1' --", "\\", "*"]),
+    st.integers(-3000, 3000).map(str),
+    st.floats(-1e4, 1e4).map(repr),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+)
+
+
+@st.composite
+def _conditions(draw: st.DrawFn) -> Condition:
+    chosen = draw(st.sampled_from(list(Operator)))
+    most = 4 if chosen is Operator.IN else 1
+    values = draw(st.lists(_WANTED, min_size=1, max_size=most))
+    return Condition(draw(_NAMES), chosen, tuple(values))
+
+
+@settings(max_examples=400, deadline=None)
+@given(where=st.lists(_conditions(), max_size=3))
+@example(where=[])
+@example(where=[Condition("label", Operator.NOT_EQUAL, ("ham",))])
+@example(where=[Condition("year", Operator.EQUAL, ("-0",))])
+@example(where=[Condition("mixed", Operator.IN, ("true", "7.5", "abc"))])
+def test_selected_documents_are_those_of_a_loop(store: Store, where: list[Condition]) -> None:
+    expected = [row.id for row in ROWS if all(matches(row, one) for one in where)]
+    assert _select(store, *where) == expected
+    with store.read() as snapshot:
+        assert snapshot.rows(tuple(where)).tolist() == [int(one[1:]) + 1 for one in expected]
+
+
+def test_oracle_knows_documents_of_every_kind() -> None:
+    kinds = {type(row.metadata["mixed"]) for row in ROWS if "mixed" in row.metadata}
+    assert kinds == {int, float, bool, str}
+    assert any("mixed" not in row.metadata for row in ROWS)
+    assert any(row.label is None for row in ROWS)
+
+
+@pytest.mark.parametrize("chosen", list(Operator))
+@pytest.mark.parametrize("text", ["'", '"', "';--", "x' OR '1'='1", "?", ":p", "%s", "\\", "\0"])
+def test_injected_values_and_names_are_only_text(store: Store, text: str, chosen: Operator) -> None:
+    for field in ("label", "id", "year"):
+        expected = [row.id for row in ROWS if matches(row, Condition(field, chosen, (text,)))]
+        assert _select(store, Condition(field, chosen, (text,))) == expected
+    with pytest.raises(FilterError, match="no document has a field"):
+        _select(store, Condition(f"nobody{text}", chosen, ("1",)))
+    assert query(store.path, "SELECT count(*) FROM document") == [(_N,)]
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [("yaer", "did you mean 'year'"), ("lable", "did you mean 'label'"), ("Mixed", "'mixed'")],
+)
+def test_unknown_field_is_an_error_that_suggests(store: Store, field: str, hint: str) -> None:
+    with pytest.raises(FilterError, match=f"no document has a field '{field}'") as caught:
+        _select(store, Condition(field, Operator.EQUAL, ("1",)))
+    assert hint in str(caught.value)
+    assert "metadata: " in str(caught.value)
+
+
+def test_unknown_field_unlike_any_other_suggests_nothing(store: Store) -> None:
+    with pytest.raises(FilterError) as caught:
+        _select(store, Condition("zzzzzzzz", Operator.NOT_EQUAL, ("1",)))
+    assert "did you mean" not in str(caught.value)
+    assert "year" in str(caught.value)
+
+
+def test_index_without_metadata_says_so(tmp_path: Path) -> None:
+    store = create(tmp_path / "index", width=4)
+    add(store, random_codes(2, 4))
+    with pytest.raises(FilterError, match="metadata: none"):
+        _select(store, Condition("year", Operator.EQUAL, ("1",)))
+
+
+@pytest.mark.parametrize("field", ["id", "label", "year"])
+def test_long_lists_are_no_problem(store: Store, field: str) -> None:
+    values = tuple(str(number) for number in range(3_000))
+    condition = Condition(field, Operator.IN, (*values, "d5", "ham"))
+    expected = [row.id for row in ROWS if matches(row, condition)]
+    assert expected
+    assert _select(store, condition) == expected
+
+
+def test_large_integers_are_compared_exactly(tmp_path: Path) -> None:
+    # 2^53 and 2^53 + 1 are the same as floating-point numbers.
+    store = create(tmp_path / "index", width=4)
+    numbers = [2**53 - 1, 2**53, 2**53 + 1, 2**63 - 1]
+    add(store, random_codes(4, 4), metadata=[{"number": number} for number in numbers])
+    for i, number in enumerate(numbers):
+        wanted = str(number)
+        assert _select(store, Condition("number", Operator.EQUAL, (wanted,))) == [f"d{i}"]
+        assert _select(store, Condition("number", Operator.IN, (wanted,))) == [f"d{i}"]
+        assert len(_select(store, Condition("number", Operator.NOT_EQUAL, (wanted,)))) == 3
+
+
+def test_dead_versions_are_never_selected(tmp_path: Path) -> None:
+    store = create(tmp_path / "index", width=4)
+    add(store, random_codes(4, 4), metadata=[{"year": i} for i in range(4)])
+    with store.write() as writer:
+        writer.delete(["d2"])
+    assert _select(store, Condition("year", Operator.GREATER_EQUAL, ("1",))) == ["d1", "d3"]
+    assert _select(store, Condition("year", Operator.NOT_EQUAL, ("1",))) == ["d0", "d3"]
+
+
+@pytest.mark.parametrize("field", ["label", "year"])
+def test_value_that_is_no_unicode_is_a_clear_error_or_matches_nothing(
+    store: Store, field: str
+) -> None:
+    # What the shell hands over for bytes that are not UTF-8.
+    with contextlib.suppress(FilterError):
+        assert _select(store, Condition(field, Operator.EQUAL, ("\udcff",))) == []

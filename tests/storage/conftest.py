@@ -1,0 +1,21 @@
+"""What the tests of the store share."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user can reach: pytest's own are closed to all but their owner."""
+    with tempfile.TemporaryDirectory(prefix="layerdex-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+        for entry in path.rglob("*"):
+            if entry.is_dir() and not entry.is_symlink():
+                entry.chmod(0o755)

@@ -1,0 +1,76 @@
+"""What is on disk, read with sqlite3 and FAISS alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Version:
+    """A document version, dead ones included; ``vectors`` holds the bytes of each layer."""
+
+    row: int
+    id: str
+    ordinal: int
+    label: str | None
+    text: str
+    live: bool
+    vectors: dict[int, bytes]
+
+
+def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Run SQL on the catalog of the index at ``path``, committing what it changes."""
+    with closing(sqlite3.connect(path / "catalog.sqlite3")) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+def layer_paths(path: Path) -> list[Path]:
+    return sorted((path / "segments").glob("*/*.faiss"))
+
+
+def read_codes(file: Path) -> NDArray[np.float16]:
+    """Return the vectors of a layer file, (n, width)."""
+    index: Any = faiss.read_index(str(file))
+    codes: NDArray[np.uint8] = faiss.vector_to_array(index.codes)
+    return codes.view(np.float16).reshape(index.ntotal, index.d)
+
+
+def read_versions(path: Path) -> list[Version]:
+    """Return every version in row order, its vectors found by its place within its segment."""
+    vectors: dict[int, dict[int, bytes]] = {}
+    for name, first, last in query(path, "SELECT name, first_row, last_row FROM segment"):
+        rows = query(
+            path, f"SELECT row FROM document WHERE row BETWEEN {first} AND {last} ORDER BY row"
+        )
+        for file in (path / "segments" / name).glob("layer-*.faiss"):
+            codes = read_codes(file)
+            assert len(codes) == len(rows), f"{file} and the catalog disagree"
+            for (row,), vector in zip(rows, codes, strict=True):
+                vectors.setdefault(row, {})[int(file.stem[-2:])] = vector.tobytes()
+    found = query(
+        path,
+        "SELECT row, id, ordinal, label, text, live FROM document JOIN document_text USING (row) "
+        "ORDER BY row",
+    )
+    return [
+        Version(row, identifier, ordinal, label, text, bool(live), vectors[row])
+        for row, identifier, ordinal, label, text, live in found
+    ]
+
+
+def read_live(path: Path) -> dict[str, Version]:
+    """Return the live documents by id."""
+    return {one.id: one for one in read_versions(path) if one.live}
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Return the bytes of all layer files by path."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in layer_paths(path)}

@@ -1,0 +1,231 @@
+"""The commit order: whatever fails before the transaction, the state before it stays."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerdex import Index
+from layerdex.errors import LayerdexError, StorageError
+from layerdex.storage.files import sync_folder, write_file
+from layerdex.storage.writer import insert_segment
+from tests.encoders import WordEncoder
+from tests.storage.corpora import ids_of, reopen, rows
+from tests.storage.stored import contents, query, read_live, read_versions
+
+
+def _fail(*_: object, **__: object) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device", "the-file")
+
+
+def _break_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerdex.storage.writer.write_file", _fail)
+
+
+def _break_second_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write_file
+
+    def write(path: Path, data: Any) -> int:
+        if path.name == "layer-01.faiss":
+            path.write_bytes(data.tobytes()[: data.nbytes // 2])
+            _fail()
+        return whole(path, data)
+
+    monkeypatch.setattr("layerdex.storage.writer.write_file", write)
+
+
+def _break_os_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", _fail)
+
+
+def _break_file_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    _break_sync(monkeypatch, is_folder=False)
+
+
+def _break_folder_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    _break_sync(monkeypatch, is_folder=True)
+
+
+def _break_sync(monkeypatch: pytest.MonkeyPatch, *, is_folder: bool) -> None:
+    whole = os.fsync
+
+    def sync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == is_folder:
+            _fail()
+        whole(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+
+
+def _break_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "rename", _fail)
+
+
+def _break_last_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sync_folder
+
+    def sync(path: Path) -> None:
+        if path.name == "segments":
+            _fail()
+        whole(path)
+
+    monkeypatch.setattr("layerdex.storage.writer.sync_folder", sync)
+
+
+def _break_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    # After the segment and the documents, the last thing that the transaction does.
+    monkeypatch.setattr("layerdex.storage.writer._relabel", _fail)
+
+
+STEPS = [
+    _break_write,
+    _break_second_file,
+    _break_os_write,
+    _break_file_sync,
+    _break_folder_sync,
+    _break_rename,
+    _break_last_sync,
+    _break_transaction,
+]
+
+
+@pytest.mark.parametrize("break_step", STEPS)
+def test_failure_before_the_commit_leaves_the_state_before(
+    index: Index, break_step: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    index.add(rows(5))
+    before = read_versions(index.store.path)
+    with pytest.MonkeyPatch.context() as patch:
+        break_step(patch)
+        with pytest.raises(StorageError, match="No space left on device") as caught:
+            index.add([{"id": "d1", "text": "changed"}, *rows(3, start=5)])
+    assert "\n" not in str(caught.value)
+    assert read_versions(index.store.path) == before
+    assert [hit.id for hit in index.search("text number1 of 1", k=1)] == ["d1"]
+    assert ids_of(reopen(index)) == [f"d{i}" for i in range(5)]
+    assert reopen(index).verify() == []
+
+
+@pytest.mark.parametrize("break_step", STEPS)
+def test_next_writer_removes_what_a_failed_one_left_and_completes(
+    index: Index, break_step: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    index.add(rows(5))
+    with pytest.MonkeyPatch.context() as patch:
+        break_step(patch)
+        with pytest.raises(LayerdexError):
+            index.add(rows(3, start=5))
+    report = index.add(rows(8))
+    assert (report.n_new, report.n_unchanged) == (3, 5)
+    folders = {entry.name for entry in (index.store.path / "segments").iterdir()}
+    assert folders == {name for (name,) in query(index.store.path, "SELECT name FROM segment")}
+    assert len(folders) == 2
+    assert [v.row for v in read_versions(index.store.path)] == list(range(1, 9))
+
+
+def test_failed_window_keeps_the_windows_before(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, n_calls = write_file, 0
+
+    def write(path: Path, data: Any) -> int:
+        nonlocal n_calls
+        n_calls += 1
+        return _fail() if n_calls > 2 * len(index.layers) else whole(path, data)
+
+    monkeypatch.setattr("layerdex.storage.writer.write_file", write)
+    with pytest.raises(StorageError):
+        index.add(rows(30))
+    assert ids_of(index) == [f"d{i}" for i in range(16)]
+
+
+def test_leftovers_of_any_kind_are_removed_and_links_not_followed(
+    index: Index, tmp_path: Path
+) -> None:
+    index.add(rows(3))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("stay")
+    segments = index.store.path / "segments"
+    (segments / "0123.new").mkdir()
+    (segments / "0123.new" / "layer-00.faiss").write_bytes(b"half")
+    (segments / "stray").write_bytes(b"file")
+    (segments / "link").symlink_to(outside)
+    index.delete("d0")
+    assert len(list(segments.iterdir())) == 1
+    assert (outside / "precious").read_text() == "stay"
+
+
+def test_file_is_flushed_before_its_rename_and_the_commit_comes_last(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    sync, rename, insert = os.fsync, Path.rename, insert_segment
+
+    def watched_sync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        events.append(f"sync {name[16:] if len(name) == 20 else name}")
+        sync(descriptor)
+
+    def watched_rename(path: Path, target: Path) -> Path:
+        events.append("rename")
+        return rename(path, target)
+
+    def watched_insert(*arguments: Any) -> None:
+        events.append("commit")
+        insert(*arguments)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(Path, "rename", watched_rename)
+    monkeypatch.setattr("layerdex.storage.writer.insert_segment", watched_insert)
+    index.add(rows(2))
+    layers = [f"sync layer-{layer:02d}.faiss" for layer in range(4)]
+    assert events == [*layers, "sync .new", "rename", "sync segments", "commit"]
+
+
+def test_segment_bytes_are_the_same_for_two_runs(tmp_path: Path) -> None:
+    runs = []
+    for name in ("one", "two"):
+        index = Index.create(tmp_path / name, encoder=WordEncoder())
+        index.add(rows(20))
+        index.add([{"id": "d3", "text": "another text"}])
+        order = query(index.store.path, "SELECT name FROM segment ORDER BY first_row")
+        found = contents(index.store.path)
+        runs.append([found[key] for (n,) in order for key in sorted(found) if n in key])
+    assert len(runs[0]) == 4 * 4
+    assert runs[0] == runs[1]
+
+
+def test_vectors_on_disk_are_the_encoders_own(index: Index) -> None:
+    index.add(rows(10))
+    documents = rows(10)
+    expected = WordEncoder().encode([str(one["text"]) for one in documents], index.layers).vectors
+    live = read_live(index.store.path)
+    for position, document in enumerate(documents):
+        vectors = live[str(document["id"])].vectors
+        assert sorted(vectors) == [0, 1, 2, 3]
+        for layer, stored in vectors.items():
+            assert stored == expected[layer, position].tobytes()
+
+
+def test_update_and_delete_change_all_or_nothing(index: Index) -> None:
+    index.add(rows(4))
+    index.add([{"id": "d1", "text": "newer text"}])
+    versions = read_versions(index.store.path)
+    assert [(v.row, v.id, v.live) for v in versions] == [
+        (1, "d0", True),
+        (2, "d1", False),
+        (3, "d2", True),
+        (4, "d3", True),
+        (5, "d1", True),
+    ]
+    assert versions[1].ordinal == versions[4].ordinal == 2
+    with pytest.raises(LayerdexError, match="'nobody'"):
+        index.delete("d0", "nobody")
+    assert ids_of(index) == ["d0", "d1", "d2", "d3"]

@@ -1,0 +1,99 @@
+"""One writer at a time, beside any number of readers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from layerdex import Index
+from layerdex.errors import LockedIndexError
+from tests.encoders import WordEncoder
+from tests.storage.corpora import ids_of, reopen, rows
+
+_HOLD = """
+import sys, filelock
+with filelock.FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def _held_elsewhere(folder: Path) -> Iterator[Callable[[], None]]:
+    """Let another process hold the lock; the function given lets go."""
+    lock = str(folder / "writer.lock")
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"held\n"
+        yield process.stdin.close
+        process.stdin.close()
+
+
+def test_second_writer_gives_up_after_its_time_and_changes_nothing(index: Index) -> None:
+    index.add(rows(3))
+    evaluation = index.evaluate(k=1)
+    with _held_elsewhere(index.store.path):
+        start = time.monotonic()
+        with pytest.raises(LockedIndexError, match=r"another process.*waited 0.3 s"):
+            index.add(rows(1, start=3), lock_timeout_s=0.3)
+        assert 0.25 < time.monotonic() - start < 5
+        for write in (index.compact, lambda **o: index.delete("d0", **o)):
+            with pytest.raises(LockedIndexError):
+                write(lock_timeout_s=0)
+        with pytest.raises(LockedIndexError):
+            index.save_best(evaluation, lock_timeout_s=0)
+        with pytest.raises(LockedIndexError):
+            index.repair([], lock_timeout_s=0)
+        assert ids_of(reopen(index)) == ["d0", "d1", "d2"]
+        assert index.search("text number1 of 1", k=1)[0].id == "d1"
+    assert index.add(rows(1, start=3)).n_new == 1
+
+
+def test_second_writer_waits_for_the_first(index: Index) -> None:
+    with _held_elsewhere(index.store.path) as let_go:
+        timer = threading.Timer(0.4, let_go)
+        timer.start()
+        start = time.monotonic()
+        assert index.add(rows(3), lock_timeout_s=30).n_new == 3
+        assert time.monotonic() - start > 0.3
+        timer.join()
+
+
+def test_two_writers_in_one_process_take_turns(index: Index) -> None:
+    def add(start: int) -> None:
+        reopen(index).add(rows(24, start=start), lock_timeout_s=60)
+
+    threads = [threading.Thread(target=add, args=(start,)) for start in (0, 24, 48)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ids_of(index)) == sorted(f"d{i}" for i in range(72))
+    assert index.verify() == []
+
+
+def test_creating_where_another_creates_is_refused(tmp_path: Path, encoder: WordEncoder) -> None:
+    with _held_elsewhere(tmp_path), pytest.raises(LockedIndexError):
+        Index.create(tmp_path, encoder=encoder)
+    assert len(Index.create(tmp_path, encoder=encoder)) == 0
+
+
+def test_writer_within_a_writer_is_refused_and_not_a_deadlock(index: Index) -> None:
+    index.add(rows(3))
+
+    def nested(*_: object) -> None:
+        with pytest.raises(LockedIndexError):
+            index.delete("d0", lock_timeout_s=0)
+
+    index.add(rows(1, start=3), on_progress=nested)
+    assert ids_of(index) == ["d0", "d1", "d2", "d3"]

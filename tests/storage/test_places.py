@@ -1,0 +1,187 @@
+"""Where an index may lie: odd names, read-only places, and what is there already."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from layerdex import Index
+from layerdex.errors import IndexExistsError, IndexNotFoundError, LayerdexError, StorageError
+from tests.encoders import WordEncoder
+from tests.storage.corpora import ids_of, reopen, rows
+from tests.storage.powers import forbid_writing, powerless
+from tests.storage.stored import contents
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with space", "what?mode=rw", "a#b", "100%25", "a&b=c", "naïve-書-🙂", "'quote\"", "a;b", "~"],
+)
+def test_odd_names_are_only_names(tmp_path: Path, name: str) -> None:
+    index = Index.create(tmp_path / name / "index", encoder=WordEncoder())
+    index.add(rows(3))
+    again = reopen(index)
+    assert ids_of(again) == ["d0", "d1", "d2"]
+    assert again.search("text number2 of 2", k=1)[0].id == "d2"
+    assert again.verify() == []
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_name_that_is_not_unicode_is_only_a_name(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"latin-\xe9")
+    Index.create(path, encoder=WordEncoder()).add(rows(3))
+    assert ids_of(Index.open(path)) == ["d0", "d1", "d2"]
+
+
+def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Index.create("here", encoder=WordEncoder()).add(rows(3))
+    assert ids_of(Index.open(Path("here"))) == ["d0", "d1", "d2"]
+
+
+def test_read_only_copy_opens_without_a_log(index: Index, public_folder: Path) -> None:
+    index.add(rows(5))
+    path = public_folder / "copy"
+    path.mkdir()
+    shutil.copy(index.store.path / "catalog.sqlite3", path)
+    shutil.copytree(index.store.path / "segments", path / "segments")
+    forbid_writing(path)
+    before = {entry.name for entry in path.iterdir()}
+    with powerless():
+        reader = Index.open(path, encoder=WordEncoder())
+        assert ids_of(reader) == [f"d{i}" for i in range(5)]
+        assert reader.search("text number3 of 3", k=1)[0].id == "d3"
+        assert reader.verify() == []
+        assert reader.info().n_documents == 5
+    assert {entry.name for entry in path.iterdir()} == before
+
+
+def test_read_only_copy_opens_with_an_empty_log(index: Index, public_folder: Path) -> None:
+    index.add(rows(5))
+    path = public_folder / "copy"
+    shutil.copytree(index.store.path, path)
+    (path / "catalog.sqlite3-wal").write_bytes(b"")
+    (path / "catalog.sqlite3-shm").unlink(missing_ok=True)
+    forbid_writing(path)
+    with powerless():
+        assert ids_of(Index.open(path)) == [f"d{i}" for i in range(5)]
+
+
+def _copy_with_log(index: Index, path: Path) -> None:
+    """Copy an index whose last commit is in the log alone: a reader keeps it from moving on."""
+    index.add(rows(3))
+    with index.store.read():
+        reopen(index).add(rows(2, start=3))
+        shutil.copytree(index.store.path, path)
+    assert (path / "catalog.sqlite3-wal").stat().st_size > 0
+
+
+def test_read_only_copy_with_a_log_shows_the_newest_commit(
+    index: Index, public_folder: Path
+) -> None:
+    path = public_folder / "copy"
+    _copy_with_log(index, path)
+    forbid_writing(path)
+    with powerless():
+        assert ids_of(Index.open(path)) == [f"d{i}" for i in range(5)]
+
+
+def test_read_only_copy_whose_log_cannot_be_read_is_no_older_state(
+    index: Index, public_folder: Path
+) -> None:
+    path = public_folder / "copy"
+    _copy_with_log(index, path)
+    (path / "catalog.sqlite3-shm").unlink()
+    forbid_writing(path)
+    with powerless(), pytest.raises(StorageError, match="catalog"):
+        Index.open(path)
+
+
+def test_writing_in_a_read_only_place_is_refused(index: Index, public_folder: Path) -> None:
+    index.add(rows(3))
+    path = public_folder / "index"
+    index.store.path.rename(path)
+    forbid_writing(path)
+    before = contents(path)
+    with powerless():
+        reader = Index.open(path, encoder=WordEncoder())
+        with pytest.raises(StorageError, match="Permission denied"):
+            reader.add(rows(1, start=9))
+        with pytest.raises(StorageError):
+            reader.compact()
+        assert len(reader) == 3
+    assert contents(path) == before
+
+
+def test_folder_that_may_not_be_entered_is_a_clear_error(index: Index, public_folder: Path) -> None:
+    path = public_folder / "index"
+    index.store.path.rename(path)
+    path.chmod(0o700)
+    if os.getuid() != 0:
+        path.chmod(0)
+    with powerless(), pytest.raises(StorageError, match="Permission denied"):
+        Index.open(path)
+
+
+def test_creating_in_a_place_that_may_not_be_written_is_a_clear_error(public_folder: Path) -> None:
+    public_folder.chmod(0o555)
+    with powerless(), pytest.raises(StorageError, match="Permission denied"):
+        Index.create(public_folder / "index", encoder=WordEncoder())
+
+
+def test_opening_what_is_no_index_is_an_error_and_creates_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "folder", "nothing"):
+        with pytest.raises(IndexNotFoundError, match=rf"{name} holds no index"):
+            Index.open(tmp_path / name)
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_creating_in_an_existing_index_is_an_error_and_harms_nothing(index: Index) -> None:
+    index.add(rows(3))
+    with pytest.raises(IndexExistsError, match="already holds an index"):
+        Index.create(index.store.path, encoder=WordEncoder())
+    assert ids_of(reopen(index)) == ["d0", "d1", "d2"]
+
+
+def test_creating_in_a_folder_of_other_things_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(IndexExistsError, match=r"'thesis\.tex'"):
+        Index.create(tmp_path, encoder=WordEncoder())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_creating_over_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(LayerdexError, match="is a file"):
+        Index.create(tmp_path / "file", encoder=WordEncoder())
+    with pytest.raises(StorageError):
+        Index.create(tmp_path / "file" / "below", encoder=WordEncoder())
+    assert (tmp_path / "file").read_text() == "text"
+
+
+def test_what_an_interrupted_creation_left_is_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "segments").mkdir()
+    (tmp_path / "writer.lock").touch()
+    (tmp_path / "catalog.sqlite3.new").write_bytes(b"half a catalog")
+    (tmp_path / "catalog.sqlite3.new-wal").write_bytes(b"half a log")
+    index = Index.create(tmp_path, encoder=WordEncoder())
+    assert index.add(rows(2)).n_new == 2
+    assert not list(tmp_path.glob("*.new*"))
+
+
+def test_failed_creation_leaves_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("layerdex.storage.catalog.sync_file", fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            Index.create(tmp_path / "index", encoder=WordEncoder())
+    with pytest.raises(IndexNotFoundError):
+        Index.open(tmp_path / "index")
+    assert len(Index.create(tmp_path / "index", encoder=WordEncoder())) == 0

@@ -1,0 +1,239 @@
+"""Readers: one commit for each question, the newest one, and none in between."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layerdex import Index
+from layerdex.errors import DamagedIndexError
+from layerdex.storage import store
+from layerdex.storage.faiss_library import load_faiss
+from layerdex.storage.segment import LayerFile
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.writer import Writer
+from tests.encoders import WordEncoder
+from tests.storage.corpora import flip_byte, reopen, rows
+from tests.storage.stored import layer_paths, read_live
+
+
+def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
+    index.add(rows(5))
+    with index.store.read() as old:
+        before = old.facts()
+        vectors = old.layer(2).gather(before.rows)
+        other = reopen(index)
+        other.add([{"id": "d1", "text": "changed", "label": "new"}, *rows(3, start=5)])
+        other.delete("d4")
+        assert old.facts().ids == before.ids == [f"d{i}" for i in range(5)]
+        assert old.n_documents == 5
+        assert {one.text for one in old.documents(before.rows.tolist()).values()} == {
+            str(row["text"]) for row in rows(5)
+        }
+        np.testing.assert_array_equal(old.layer(2).gather(old.rows()), vectors)
+        with index.store.read() as new:
+            assert sorted(new.facts().ids) == ["d0", "d1", "d2", "d3", "d5", "d6", "d7"]
+            assert new.n_documents == 7
+
+
+def test_long_lived_index_answers_each_question_from_the_newest_commit(index: Index) -> None:
+    index.add(rows(5))
+    reader = reopen(index)
+    assert reader.search("text number7 of 2", k=1)[0].id != "d7"
+    index.add(rows(3, start=5))
+    assert reader.search("text number7 of 2", k=1)[0].id == "d7"
+    index.add([{"id": "d7", "label": "relabelled", "text": "text number7 of 2"}])
+    assert reader.search("text number7 of 2", k=1)[0].label == "relabelled"
+    index.delete("d7")
+    assert reader.search("text number7 of 2", k=1)[0].id != "d7"
+    index.compact()
+    assert reader.search("text number6 of 1", k=1)[0].id == "d6"
+    assert len(reader) == 7
+
+
+def test_reader_in_the_middle_of_a_commit_sees_the_state_before(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(5))
+    reader, seen = reopen(index), []
+    whole = Writer.change
+
+    def change(writer: Writer) -> Any:
+        seen.append((len(reader), [hit.id for hit in reader.search("text number5 of 0", k=9)]))
+        return whole(writer)
+
+    monkeypatch.setattr(Writer, "change", change)
+    index.add(rows(1, start=5))
+    assert len(seen) == 1
+    assert seen[0][0] == 5
+    assert "d5" not in seen[0][1]
+    assert len(reader) == 6
+
+
+def test_reader_beside_a_writer_only_ever_sees_whole_windows(index: Index) -> None:
+    reader, failures, done = reopen(index), [], threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            with reader.store.read() as snapshot:
+                facts = snapshot.facts()
+                vectors = snapshot.layer(1).gather(facts.rows)
+            if len(facts.ids) % 8 or np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) > 1:
+                failures.append(facts.ids)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    index.add(rows(8 * 15))
+    done.set()
+    thread.join()
+    assert failures == []
+    assert len(reader) == 8 * 15
+
+
+def _compacting(index: Index, question: Callable[[Snapshot], Any]) -> tuple[Any, int]:
+    """Ask ``question``, with a compaction after its snapshot was taken; count its starts."""
+    other, n_starts = reopen(index), 0
+
+    def interrupted(snapshot: Snapshot) -> Any:
+        nonlocal n_starts
+        n_starts += 1
+        if n_starts == 1:
+            assert other.compact() > 0
+        return question(snapshot)
+
+    return index.store.ask(interrupted), n_starts
+
+
+def test_question_restarts_when_its_segments_are_compacted_away(index: Index) -> None:
+    index.add(rows(20))
+    reader = reopen(index)
+    rows_asked = np.arange(1, 21)
+    vectors, n_starts = _compacting(reader, lambda s: s.layer(3).gather(rows_asked))
+    assert n_starts == 2
+    stored = read_live(index.store.path)
+    expected = np.array([np.frombuffer(stored[f"d{i}"].vectors[3], np.float16) for i in range(20)])
+    np.testing.assert_allclose(vectors, expected, atol=1e-3)
+
+
+def test_question_whose_files_are_mapped_already_does_not_restart(index: Index) -> None:
+    index.add(rows(20))
+    every = np.arange(1, 21)
+    before = index.store.ask(lambda s: s.layer(3).gather(every))
+    vectors, n_starts = _compacting(index, lambda s: s.layer(3).gather(every))
+    assert n_starts == 1
+    np.testing.assert_array_equal(vectors, before)
+
+
+def test_file_that_vanishes_while_it_is_mapped_restarts_the_question(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(20))
+    reader, other, n_compactions = reopen(index), reopen(index), 0
+    faiss = load_faiss()
+    whole = faiss.read_index
+
+    def read_index(*arguments: Any) -> Any:
+        nonlocal n_compactions
+        if n_compactions == 0:
+            n_compactions = 1
+            other.compact()
+        return whole(*arguments)
+
+    monkeypatch.setattr(faiss, "read_index", read_index)
+    assert reader.search("text number3 of 3", k=1)[0].id == "d3"
+    assert n_compactions == 1
+
+
+def test_opening_beside_a_compaction_is_no_damage(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(20))
+    other, whole, n_compactions = reopen(index), store.Store.file_path, 0
+
+    def file_path(self: store.Store, *arguments: Any) -> Path:
+        nonlocal n_compactions
+        if n_compactions == 0 and self is not other.store:
+            n_compactions = 1
+            other.compact()
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(store.Store, "file_path", file_path)
+    assert len(reopen(index)) == 20
+    assert n_compactions == 1
+
+
+def test_file_missing_without_a_compaction_is_damage(index: Index) -> None:
+    index.add(rows(5))
+    reader = reopen(index)
+    missing = layer_paths(index.store.path)[3]
+    missing.unlink()
+    with pytest.raises(DamagedIndexError, match=rf"{missing.name} is missing.*repair"):
+        reader.search("text", layer=3)
+    assert reader.search("text number1 of 1", k=1, layer=2)[0].id == "d1"
+    with pytest.raises(DamagedIndexError, match="repair"):
+        reopen(index)
+
+
+def test_unrelated_commit_does_not_hide_a_missing_file(index: Index) -> None:
+    index.add(rows(5))
+    reader, n_starts = reopen(index), 0
+    shutil.rmtree(next((index.store.path / "segments").iterdir()))
+
+    def question(snapshot: Snapshot) -> Any:
+        nonlocal n_starts
+        n_starts += 1
+        if n_starts == 1:
+            index.add(rows(1, start=5))
+        return snapshot.layer(0).gather(np.array([1]))
+
+    with pytest.raises(DamagedIndexError, match="repair"):
+        reader.store.ask(question)
+    assert n_starts == 2
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0"])
+def test_file_of_another_size_is_damage_at_open(
+    index: Index, change: Callable[[bytes], bytes]
+) -> None:
+    index.add(rows(5))
+    reader = reopen(index)
+    path = layer_paths(index.store.path)[1]
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DamagedIndexError, match=rf"{path.name} .*damaged.*repair"):
+        reopen(index)
+    with pytest.raises(DamagedIndexError, match="repair"):
+        reader.search("text", layer=1)
+    assert Index.open(index.store.path, encoder=WordEncoder(), damaged=True).layers == (0, 1, 2, 3)
+
+
+def test_file_of_the_right_size_that_is_no_such_layer_is_damage(index: Index) -> None:
+    index.add(rows(5))
+    path = layer_paths(index.store.path)[1]
+    flip_byte(path, at=0)
+    with pytest.raises(DamagedIndexError, match=rf"{path.name} is damaged.*repair"):
+        reopen(index).search("text", layer=1)
+
+
+def test_only_asked_layers_are_mapped_and_each_once(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(20))
+    mapped: list[str] = []
+    whole = LayerFile.__init__
+
+    def init(self: LayerFile, path: Path, **options: Any) -> None:
+        mapped.append(path.name)
+        whole(self, path, **options)
+
+    monkeypatch.setattr(LayerFile, "__init__", init)
+    reader = reopen(index)
+    assert (len(reader), reader.get("d3")[0].id, mapped) == (20, "d3", [])
+    reader.search("text", layer=2)
+    reader.search("text", layer=2)
+    assert mapped == ["layer-02.faiss"] * 3

@@ -1,0 +1,160 @@
+"""Repair: damaged layer files are rebuilt from the texts, and nothing else is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerdex import Index
+from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerdexError
+from tests.encoders import WordEncoder
+from tests.storage.corpora import flip_byte, ids_of, reopen, rows
+from tests.storage.stored import contents, layer_paths, query, read_live
+
+
+@pytest.fixture
+def filled(index: Index) -> Index:
+    """Three segments, one of which holds a dead version."""
+    index.add(rows(18))
+    index.delete("d2")
+    return index
+
+
+def _damage(path: Path) -> list[Path]:
+    """Flip a byte of one file, cut one, remove one, and one whole segment."""
+    first, second, third = sorted({file.parent for file in layer_paths(path)})
+    flip_byte(first / "layer-00.faiss")
+    cut = first / "layer-02.faiss"
+    cut.write_bytes(cut.read_bytes()[:50])
+    (second / "layer-03.faiss").unlink()
+    shutil.rmtree(third)
+    return [first, second, third]
+
+
+def test_repair_restores_identical_bytes(filled: Index) -> None:
+    path = filled.store.path
+    before, catalog = contents(path), query(path, "SELECT * FROM segment_file")
+    _damage(path)
+    target = Index.open(path, encoder=WordEncoder(), damaged=True)
+    steps: list[tuple[int, int | None]] = []
+    n_files = target.repair(
+        target.verify(), on_progress=lambda done, total: steps.append((done, total))
+    )
+    assert n_files == 2 + 1 + 4
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert contents(path) == before
+    assert query(path, "SELECT * FROM segment_file") == catalog
+    assert target.verify() == []
+    assert reopen(filled).search("text number9 of 4", k=1, layer=3)[0].id == "d9"
+
+
+def test_only_the_texts_of_damaged_segments_are_encoded(filled: Index) -> None:
+    flip_byte(layer_paths(filled.store.path)[0])
+    encoder = WordEncoder()
+    target = Index.open(filled.store.path, encoder=encoder)
+    problems = target.verify()
+    assert encoder.encoded == []
+    target.repair(problems)
+    assert problems[0].segment is not None
+    assert len(encoder.encoded) == problems[0].segment.n_documents
+
+
+def test_repair_of_nothing_changes_nothing_and_encodes_nothing(filled: Index) -> None:
+    before = contents(filled.store.path)
+    assert filled.repair(filled.verify()) == 0
+    assert contents(filled.store.path) == before
+
+
+def test_repair_after_compaction_gives_vectors_within_tolerance(filled: Index) -> None:
+    filled.compact()
+    before = read_live(filled.store.path)
+    for path in layer_paths(filled.store.path):
+        flip_byte(path)
+    assert filled.repair(filled.verify()) == 4
+    after = read_live(filled.store.path)
+    assert after.keys() == before.keys()
+    for identifier, version in before.items():
+        for layer, expected in version.vectors.items():
+            found = np.frombuffer(after[identifier].vectors[layer], np.float16)
+            cosine = found.astype(np.float64) @ np.frombuffer(expected, np.float16)
+            assert cosine > 0.999
+    assert filled.verify() == []
+
+
+def test_long_lived_reader_sees_the_repaired_vectors(filled: Index) -> None:
+    path = layer_paths(filled.store.path)[0]
+    layer = int(path.stem[-2:])
+    (identifier,) = (
+        one.id
+        for one in read_live(filled.store.path).values()
+        if path.read_bytes().endswith(one.vectors[layer])
+    )
+    (document,) = filled.get(identifier)
+    sound = filled.search(document.text, k=1, layer=layer)
+    # The last document's vector turns round, under the reader's map.
+    data = bytearray(path.read_bytes())
+    for high in range(len(data) - 31, len(data), 2):
+        data[high] ^= 0x80
+    with path.open("r+b") as file:
+        file.write(data)
+    reader = reopen(filled)
+    assert reader.search(document.text, k=1, layer=layer) != sound
+    mender = reopen(filled)
+    assert mender.repair(mender.verify()) == 1
+    assert reopen(filled).search(document.text, k=1, layer=layer) == sound
+    assert reader.search(document.text, k=1, layer=layer) == sound
+
+
+def test_repair_by_another_encoder_is_refused_and_changes_nothing(filled: Index) -> None:
+    flip_byte(layer_paths(filled.store.path)[0])
+    before = contents(filled.store.path)
+    other = Index.open(filled.store.path, encoder=WordEncoder(fingerprint="other"))
+    with pytest.raises(IndexMismatchError, match=r"words.*other"):
+        other.repair(other.verify())
+    assert contents(filled.store.path) == before
+
+
+def test_segment_that_lost_a_text_is_not_rebuilt_without_it(filled: Index) -> None:
+    path = layer_paths(filled.store.path)[0]
+    flip_byte(path)
+    before = contents(filled.store.path)
+    query(
+        filled.store.path,
+        "DELETE FROM document_text WHERE row = "
+        f"(SELECT first_row + 1 FROM segment WHERE name = '{path.parent.name}')",
+    )
+    target = reopen(filled)
+    with contextlib.suppress(DamagedIndexError):
+        target.repair(target.verify())
+    assert contents(filled.store.path) == before
+
+
+def test_segment_with_a_changed_text_is_not_rebuilt_from_it(filled: Index) -> None:
+    path = layer_paths(filled.store.path)[0]
+    flip_byte(path)
+    before = contents(filled.store.path)
+    query(
+        filled.store.path,
+        "UPDATE document_text SET text = 'other words' WHERE row = "
+        f"(SELECT first_row + 1 FROM segment WHERE name = '{path.parent.name}')",
+    )
+    target = reopen(filled)
+    with contextlib.suppress(DamagedIndexError):
+        target.repair(target.verify())
+    assert contents(filled.store.path) == before
+
+
+def test_problems_that_a_compaction_overtook_are_no_crash(index: Index) -> None:
+    index.add(rows(3))
+    flip_byte(layer_paths(index.store.path)[0])
+    problems = index.verify()
+    index.delete(*ids_of(index))
+    index.compact()
+    with contextlib.suppress(LayerdexError):
+        assert index.repair(problems) == 0
+    assert index.verify() == []
+    assert layer_paths(index.store.path) == []
