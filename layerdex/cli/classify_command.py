@@ -31,7 +31,7 @@ from layerdex.cli.search_command import read_queries
 _N_NEIGHBORS_SHOWN = 3
 
 
-@click.command("classify")
+@click.command("classify", short_help="Label texts by their nearest neighbours.")
 @index_argument
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option("--input", "input_", metavar="FILE", help="Texts from a file (jsonl, txt, …) or -.")
@@ -79,7 +79,7 @@ def command(
     asked: list[tuple[str | None, str]] = [(None, text) for text in texts]
     if input_ is not None:
         asked.extend(read_queries(input_))
-    if not asked:
+    if not asked and input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
     target = Index.open(index, device=device, dtype=dtype)
     predictions = target.classify([text for _, text in asked], **options)
@@ -99,6 +99,8 @@ def command(
 
 
 def _print(predictions: list[Any]) -> None:
+    if not predictions:
+        return
     layer = predictions[0].layer
     table = make_table("text", "label", ">confidence", title=f"layer {layer}")
     for one in predictions:

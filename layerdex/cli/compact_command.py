@@ -10,7 +10,7 @@ from layerdex.cli.options import index_argument, lock_timeout_option, verbosity_
 from layerdex.cli.output import note, progress
 
 
-@click.command("compact")
+@click.command("compact", short_help="Merge segments, free deleted space.")
 @index_argument
 @lock_timeout_option
 @verbosity_options

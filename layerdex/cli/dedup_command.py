@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _N_SHOWN = 10
 
 
-@click.command("dedup")
+@click.command("dedup", short_help="Find exact and near duplicates.")
 @index_argument
 @click.option(
     "--threshold",

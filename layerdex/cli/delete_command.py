@@ -10,7 +10,7 @@ from layerdex.cli.options import index_argument, lock_timeout_option, verbosity_
 from layerdex.cli.output import note
 
 
-@click.command("delete")
+@click.command("delete", short_help="Delete documents by id.")
 @index_argument
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")

@@ -13,6 +13,7 @@ from layerdex.cli.dedup_command import print_duplicates
 from layerdex.cli.evaluate_command import print_evaluation
 from layerdex.cli.options import device_options, verbosity_options
 from layerdex.cli.output import progress, write_jsonl
+from layerdex.cli.plot import plot_evaluation
 from layerdex.cli.search_command import Answer, print_answer
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _THRESHOLD = 0.95
 _N_HITS = 3
 
 
-@click.command("demo")
+@click.command("demo", short_help="Show the whole tour on real text.")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("layerdex-demo"))
 @device_options
 @verbosity_options
@@ -96,8 +97,6 @@ def _search(target: Index) -> None:
 
 
 def _evaluate(target: Index, folder: Path) -> None:
-    from layerdex.cli.plot import plot_evaluation
-
     click.secho("\n3. Which layer knows the module that a docstring comes from?", bold=True)
     picture = folder / "layers.png"
     with progress("Evaluating") as on_progress:

@@ -15,7 +15,7 @@ from layerdex.cli.options import json_option, verbosity_options
 from layerdex.cli.output import make_table, print_json, print_table
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Say what this machine has.")
 @json_option
 @verbosity_options
 def command(as_json: bool) -> None:

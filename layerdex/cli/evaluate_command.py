@@ -17,7 +17,11 @@ from layerdex.cli.options import (
     verbosity_options,
     where_option,
 )
-from layerdex.cli.output import make_table, note, print_json, print_table, progress
+from layerdex.cli.output import escape, make_table, note, print_json, print_table, progress
+from layerdex.cli.plot import check_picture, plot_evaluation
+
+_METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
+_N_KS_BESIDE = 2  # more do not fit 80 columns
 
 
 class NumbersType(click.ParamType[list[int]]):
@@ -34,7 +38,7 @@ class NumbersType(click.ParamType[list[int]]):
             self.fail(f"{value!r} is not a number, nor numbers separated by commas", param, ctx)
 
 
-@click.command("evaluate")
+@click.command("evaluate", short_help="Measure every layer, and name the best.")
 @index_argument
 @click.option("--layers", default="all", show_default=True, help="Layers to compare.")
 @click.option(
@@ -98,6 +102,8 @@ def command(
     """
     from layerdex.index import Index
 
+    if plot is not None:
+        check_picture(plot)
     target = Index.open(index, device=device, dtype=dtype)
     with progress("Evaluating") as on_progress:
         evaluation = target.evaluate(
@@ -108,16 +114,15 @@ def command(
             on_progress=on_progress,
             **options,
         )
+    details = evaluation.report(evaluation.best_layer, k[0]) if report else None
     if as_json:
-        print_json(to_json(evaluation))
+        print_json({**to_json(evaluation), **({} if details is None else {"report": details})})
     else:
         print_evaluation(evaluation)
-    if report:
-        click.echo(f"\nLayer {evaluation.best_layer}, k = {k[0]}\n")
-        click.echo(evaluation.report(evaluation.best_layer, k[0]))
+        if details is not None:
+            click.echo(f"\nLayer {evaluation.best_layer}, k = {k[0]}\n")
+            click.echo(escape(details, keep="\n"))
     if plot is not None:
-        from layerdex.cli.plot import plot_evaluation
-
         plot_evaluation(evaluation, plot)
         note(f"Curve written to {plot}")
     if save_best:
@@ -139,19 +144,16 @@ def to_json(evaluation: Any) -> dict[str, Any]:
 
 
 def print_evaluation(evaluation: Any) -> None:
-    """Print a row a layer, and name the best."""
-    ks = sorted({result.k for result in evaluation.results}, key=_order_of(evaluation))
+    """Print a row a layer, in a table per metric where there are many k, and name the best."""
+    ks = list(dict.fromkeys(result.k for result in evaluation.results))
     n_labels = len(set(evaluation.true.tolist()))
     title = f"{evaluation.method.value}, {evaluation.n:,} documents, {n_labels} labels"
-    columns = [name for k in ks for name in (f">accuracy k={k}", f">macro-F1 k={k}")]
-    table = make_table(">layer", *columns, "", title=title)
-    for layer in dict.fromkeys(result.layer for result in evaluation.results):
-        results = [evaluation.result(layer, k) for k in ks]
-        cells = [f"{x:.4f}" for one in results for x in (one.accuracy, one.macro_f1)]
-        is_best = layer == evaluation.best_layer
-        style = "bold" if is_best else None
-        table.add_row(str(layer), *cells, "best" if is_best else "", style=style)
-    print_table(table)
+    if len(ks) <= _N_KS_BESIDE:
+        columns = [(f"{name} k={k}", k, name) for k in ks for name in _METRICS]
+        _print_results(evaluation, columns, title)
+    else:
+        for name in _METRICS:
+            _print_results(evaluation, [(f"k={k}", k, name) for k in ks], f"{name}, {title}")
     best = evaluation.result(evaluation.best_layer, ks[0])
     click.echo(
         f"Best layer: {best.layer} (macro-F1 {best.macro_f1:.4f}, "
@@ -159,6 +161,11 @@ def print_evaluation(evaluation: Any) -> None:
     )
 
 
-def _order_of(evaluation: Any) -> Any:
-    order = [result.k for result in evaluation.results]
-    return order.index
+def _print_results(evaluation: Any, columns: list[tuple[str, int, str]], title: str) -> None:
+    table = make_table(">layer", *(f">{header}" for header, _, _ in columns), "", title=title)
+    for layer in dict.fromkeys(result.layer for result in evaluation.results):
+        figures = (getattr(evaluation.result(layer, k), _METRICS[name]) for _, k, name in columns)
+        is_best = layer == evaluation.best_layer
+        cells = (*(f"{figure:.4f}" for figure in figures), "best" if is_best else "")
+        table.add_row(str(layer), *cells, style="bold" if is_best else None)
+    print_table(table)

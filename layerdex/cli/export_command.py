@@ -11,7 +11,7 @@ from layerdex.cli.options import index_argument, verbosity_options, where_option
 from layerdex.cli.output import note, print_jsonl, write_jsonl
 
 
-@click.command("export")
+@click.command("export", short_help="Write the documents as jsonl.")
 @index_argument
 @click.option(
     "-o",

@@ -11,7 +11,7 @@ from layerdex.cli.options import index_argument, json_option, verbosity_options
 from layerdex.cli.output import print_json, print_jsonl
 
 
-@click.command("get")
+@click.command("get", short_help="Print documents by id.")
 @index_argument
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @json_option

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from layerdex.cli.options import (
     verbosity_options,
 )
 from layerdex.cli.output import note, print_json, progress, write_jsonl
+from layerdex.errors import LayerdexError, LockedIndexError
 
 _N_REJECTS_SHOWN = 5
 
 
-@click.command("index")
+@click.command("index", short_help="Create or extend an index.")
 @index_argument
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--model", help="minilm, a local folder or a hub id. [default: minilm]")
@@ -85,6 +86,9 @@ def command(
     if not sources:
         raise click.UsageError("give at least one SOURCE, or - for standard input")
     check_sources(sources, format=Format(format_))
+    had_folder = index.exists()
+    if rejects is not None:
+        write_jsonl(rejects, [])  # so that a wrong path shows before the work, not after it
     target, is_new = _open_or_create(index, device=device, dtype=dtype, **settings)
     rejected: list[dict[str, Any]] = []
 
@@ -105,10 +109,11 @@ def command(
                 on_progress=on_progress,
                 lock_timeout_s=lock_timeout_s,
             )
-    except BaseException:
-        if is_new and len(target) == 0:
-            # So that a first try with wrong options is not in the way of the second.
-            shutil.rmtree(index)
+    except BaseException as error:
+        if is_new and not isinstance(error, LockedIndexError):
+            _discard_if_unused(target, had_folder=had_folder)
+        if isinstance(error, KeyboardInterrupt) and index.exists():
+            raise KeyboardInterrupt("what was committed is in the index.") from error
         raise
     if len(rejected) > _N_REJECTS_SHOWN:
         note(f"… and {len(rejected) - _N_REJECTS_SHOWN} more rows skipped")
@@ -130,6 +135,14 @@ def _open_or_create(path: Path, *, device: str, dtype: str, **settings: Any) -> 
     target = Index.create(path, device=device, dtype=dtype, **given)
     note(f"Created {path}")
     return target, True
+
+
+def _discard_if_unused(target: Any, *, had_folder: bool) -> None:
+    """Leave no empty index in the way of a second try with other options."""
+    with contextlib.suppress(LayerdexError, OSError):
+        target.store.discard_if_unused()
+        if not had_folder:
+            target.store.path.rmdir()
 
 
 def _print_report(report: Any, target: Any, *, as_json: bool) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from layerdex.cli.options import index_argument, json_option, verbosity_options
-from layerdex.cli.output import make_table, print_json, print_jsonl, print_table
+from layerdex.cli.output import make_table, one_line, print_json, print_jsonl, print_table
 
 _N_LABELS_SHOWN = 5
 
 
-@click.command("info")
+@click.command("info", short_help="Say what is in an index.")
 @index_argument
 @click.option("--truncated", is_flag=True, help="List the texts that were cut.")
 @json_option
@@ -80,8 +80,8 @@ def _print(info: Any) -> None:
         "template": encoder.template,
         "fingerprint": encoder.fingerprint,
     }
-    table = make_table("", "", title=str(info.path))
+    table = make_table("", "", title=one_line(str(info.path)))
     table.show_header = False
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, one_line(value))
     print_table(table)

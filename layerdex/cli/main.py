@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from layerdex import __version__
+from layerdex.cli.output import escape
 from layerdex.errors import LayerdexError
 
 # In the order of the help page; each is `layerdex.cli.NAME_command`.
@@ -48,14 +49,15 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except LayerdexError as error:
-            click.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+            message = escape(str(error))
+            click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
             ctx.exit(1)
         except BrokenPipeError:
             # The reader, such as `head`, has seen enough; nothing may be flushed to it any more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
-        except KeyboardInterrupt:
-            click.echo("Interrupted; what was committed is in the index.", err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo("; ".join(("Interrupted", *map(str, interrupt.args))), err=True)
             ctx.exit(_INTERRUPTED)
 
 

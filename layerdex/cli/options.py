@@ -100,4 +100,5 @@ def _set_quiet(ctx: click.Context, _parameter: click.Parameter, value: bool) -> 
 
 def _set_verbose(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value:
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        logging.basicConfig(format="%(name)s: %(message)s")
+        logging.getLogger("layerdex").setLevel(logging.INFO)

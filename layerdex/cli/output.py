@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -25,7 +25,7 @@ OnProgress = Callable[[int, int | None], None]
 def note(message: str) -> None:
     """Tell the user something beside the data, unless they asked for quiet."""
     if not click.get_current_context().meta.get(QUIET):
-        click.echo(message, err=True)
+        click.echo(escape(message), err=True)
 
 
 def print_json(value: Any) -> None:
@@ -74,9 +74,13 @@ def print_table(table: Table) -> None:
 
 def one_line(text: str, limit: int = 300) -> str:
     """Return the start of a text on one line, safe to print on a terminal."""
-    shown = " ".join(text[: limit * 2].split())
-    shown = "".join(c if c.isprintable() else "�" for c in shown)
+    shown = escape(" ".join(text[: limit * 2].split()))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def escape(text: str, keep: str = "") -> str:
+    """Return text without what a terminal would obey or break the line at."""
+    return "".join(c if c.isprintable() or c in keep else "�" for c in text)
 
 
 @contextmanager
@@ -108,18 +112,37 @@ def progress(description: str) -> Iterator[OnProgress | None]:
 
 
 def write_jsonl(path: Path, values: Iterable[Any]) -> int:
-    """Write a JSON line for each value, whole or not at all, and return how many."""
-    temporary = path.with_name(path.name + ".new")
-    n_values = 0
+    """Write a JSON line for each value, and return how many.
+
+    A regular file appears whole or not at all; pipes and devices are written to directly.
+    """
+    path = path.resolve()
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8") as file:
+                return _write_lines(file, values)
+        return _replace_file(path, values)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _replace_file(path: Path, values: Iterable[Any]) -> int:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            for value in values:
-                file.write(json.dumps(value, ensure_ascii=False) + "\n")
-                n_values += 1
-            file.flush()
+            n_values = _write_lines(file, values)
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+    return n_values
+
+
+def _write_lines(file: TextIO, values: Iterable[Any]) -> int:
+    n_values = 0
+    for value in values:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        n_values += 1
+    file.flush()
     return n_values

@@ -7,6 +7,16 @@ from typing import Any
 
 from layerdex.errors import OptionError, StorageError
 
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+def check_picture(path: Path) -> None:
+    """Raise `OptionError` for a picture that could not be drawn, before any work is done."""
+    if path.suffix.lower() not in _FORMATS:
+        raise OptionError(f"cannot draw {path}: end the name in .png, .svg or .pdf")
+    if not path.absolute().parent.is_dir():
+        raise OptionError(f"cannot draw {path}: there is no folder {path.absolute().parent}")
+
 
 def plot_evaluation(evaluation: Any, path: Path) -> None:
     """Draw accuracy and macro-F1 against the layer, a line per k, into a png, svg or pdf."""
@@ -34,7 +44,5 @@ def plot_evaluation(evaluation: Any, path: Path) -> None:
     axes.legend(frameon=False)
     try:
         figure.savefig(path, dpi=150)
-    except ValueError as error:
-        raise OptionError(f"cannot draw {path}: end the name in .png, .svg or .pdf") from error
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error

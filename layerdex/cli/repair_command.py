@@ -15,7 +15,7 @@ from layerdex.cli.options import (
 from layerdex.cli.output import note, progress
 
 
-@click.command("repair")
+@click.command("repair", short_help="Rebuild damaged layer files.")
 @index_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be rebuilt.")
 @device_options

@@ -43,7 +43,7 @@ class Answer:
     hits: dict[int, list[Hit]]
 
 
-@click.command("search")
+@click.command("search", short_help="Find the nearest documents to a text.")
 @index_argument
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
 @click.option("--like", multiple=True, metavar="ID", help="Search by a document; repeatable.")
@@ -87,7 +87,7 @@ def command(
     asked: list[tuple[str | None, str]] = [(None, query) for query in queries]
     if input_ is not None:
         asked.extend(read_queries(input_))
-    if not asked and not like:
+    if not asked and not like and input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
     answers = [
         Answer(identifier, identifier, target.search_like(identifier, layers=layers, **options))
@@ -138,12 +138,15 @@ def print_answer(answer: Answer) -> None:
         names = (f"layer {layer}" for layer in answer.hits)
         table = make_table(">#", *names, title=title)
         for rank in range(max(len(hits) for hits in answer.hits.values())):
-            cells = [_cell(hits[rank]) for hits in answer.hits.values() if rank < len(hits)]
+            cells = (_cell(hits, rank) for hits in answer.hits.values())
             table.add_row(str(rank + 1), *cells)
     print_table(table)
 
 
-def _cell(hit: Hit) -> Group:
+def _cell(hits: list[Hit], rank: int) -> Group | str:
+    if rank >= len(hits):
+        return ""
+    hit = hits[rank]
     return make_cell(f"{hit.similarity:.3f} {one_line(hit.id)}", one_line(hit.text))
 
 

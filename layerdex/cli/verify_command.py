@@ -10,7 +10,7 @@ from layerdex.cli.options import index_argument, verbosity_options
 from layerdex.cli.output import note, progress
 
 
-@click.command("verify")
+@click.command("verify", short_help="Check everything in an index.")
 @index_argument
 @verbosity_options
 def command(index: Path) -> None:
@@ -22,6 +22,8 @@ def command(index: Path) -> None:
     for problem in problems:
         click.echo(str(problem))
     if problems:
-        note(f"{len(problems)} problems: run 'layerdex repair {index}'")
+        in_files = any(problem.segment is not None for problem in problems)
+        advice = f"run 'layerdex repair {index}'" if in_files else "restore the catalog"
+        note(f"{len(problems)} wrong: {advice}")
         click.get_current_context().exit(1)
     note("No problems found")

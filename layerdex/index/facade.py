@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerdex.errors import OptionError
+from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.upkeep import OnProgress, Source, Upkeep
 from layerdex.layers import LayerSelection, resolve_layers
 from layerdex.records import Encoder, Keep, Pooling, Vectors, Weights, to_choice
@@ -223,13 +223,20 @@ class Index(Upkeep):
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
         options: dict[str, Any] = {
-            "ks": [k] if isinstance(k, int) else list(k),
+            "ks": [k] if isinstance(k, int) else list(dict.fromkeys(k)),
             "weights": to_choice(Weights, weights),
             "on_progress": on_progress,
         }
 
         def labelled(snapshot: Snapshot) -> Facts:
-            return snapshot.facts(conditions, labelled=True).with_frequent_labels(min_per_label)
+            facts = snapshot.facts(conditions, labelled=True)
+            frequent = facts.with_frequent_labels(min_per_label)
+            if len(set(frequent.labels)) < 2 <= len(set(facts.labels)):
+                raise NoLabelsError(
+                    f"fewer than two labels have {min_per_label} documents: "
+                    "lower the minimum (--min-per-label)"
+                )
+            return frequent
 
         if test is None:
             return self.store.ask(

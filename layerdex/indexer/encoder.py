@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerdex.errors import IndexMismatchError, ModelError
+from layerdex.errors import IndexMismatchError, ModelError, OptionError
 from layerdex.indexer.batches import plan_batches
 from layerdex.indexer.devices import (
     CPU_TOKEN_BUDGET,
@@ -22,7 +22,7 @@ from layerdex.indexer.devices import (
 from layerdex.indexer.fingerprint import fingerprint
 from layerdex.indexer.hidden_states import HiddenStates
 from layerdex.indexer.loading import choose_max_length, load_model, load_tokenizer
-from layerdex.indexer.models import find_model
+from layerdex.indexer.models import ModelFolder, find_model
 from layerdex.indexer.pooling import pool
 from layerdex.indexer.templates import PLAIN, Template
 from layerdex.indexer.tokenizing import TextTokenizer, Tokens
@@ -58,7 +58,7 @@ class TransformerEncoder:
         self.dtype = choose_dtype(precision, self._device)
         module = load_model(folder, device=self._device, dtype=self.dtype)
         tokenizer = load_tokenizer(folder)
-        self._pooling = pooling or folder.pooling or Pooling.MEAN
+        self._pooling = pooling or _own_pooling(folder)
         max_length = choose_max_length(folder, module, tokenizer, max_length)
         self._tokenizer = TextTokenizer(
             tokenizer,
@@ -162,6 +162,17 @@ class TransformerEncoder:
             input_ids[i, : len(one)] = torch.tensor(one)
             mask[i, : len(one)] = 1
         return {"input_ids": input_ids.to(self._device), "attention_mask": mask.to(self._device)}
+
+
+def _own_pooling(folder: ModelFolder) -> Pooling:
+    if isinstance(folder.pooling, Pooling):
+        return folder.pooling
+    if folder.pooling is not None:
+        raise OptionError(
+            f"the model {folder.name!r} was made for pooling {folder.pooling!r}, which is none of "
+            f"{', '.join(Pooling)}: choose one with --pooling"
+        )
+    return Pooling.MEAN
 
 
 def check_fingerprint(found: EncoderSettings, recorded: EncoderSettings) -> None:

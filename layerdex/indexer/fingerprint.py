@@ -23,6 +23,7 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "spiece.model",
 )
+_N_CACHED = 4  # size, time of change, inode, digest
 # These say who wrote the file, not what the model computes.
 _IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
@@ -59,8 +60,8 @@ def file_digest(path: Path) -> str:
         key = str(path.resolve())
         stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
         cached = _read_cache()
-        if key in cached and cached[key][:3] == stamp:
-            return str(cached[key][3])
+        if (known := cached.get(key)) and known[:-1] == stamp:
+            return str(known[-1])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -79,7 +80,9 @@ def _read_cache() -> dict[str, list[Any]]:
         cached = json.loads(_cache_path().read_bytes())
     except (OSError, ValueError):
         return {}
-    return cached if isinstance(cached, dict) else {}
+    if not isinstance(cached, dict):
+        return {}
+    return {k: v for k, v in cached.items() if isinstance(v, list) and len(v) == _N_CACHED}
 
 
 def _write_cache(cached: dict[str, list[Any]]) -> None:

@@ -59,7 +59,8 @@ class HiddenStates:
             return
         self._receive, self._wanted, self._next = receive, frozenset(layers), 0
         try:
-            output = self._model(**inputs)
+            # Said outright, as a model's own configuration may ask for all states.
+            output = self._model(**inputs, output_hidden_states=False, return_dict=True)
         except _DeepestReachedError:
             return
         finally:
@@ -72,22 +73,24 @@ class HiddenStates:
         layer = self._next
         self._next += 1
         if layer in self._wanted:
-            self._receive(layer, args[0] if args else kwargs["hidden_states"])
+            states: Any = args[0] if args else kwargs.get("hidden_states")
+            self._receive(layer, states)
             if layer == max(self._wanted):
                 raise _DeepestReachedError
 
     def _agrees(self, probe: dict[str, Tensor], reference: Sequence[Tensor]) -> bool:
-        found: dict[int, Tensor] = {}
+        found: list[Any] = []
         self._is_hooked = True
-        self.run(probe, range(self.depth + 1), lambda layer, states: found.update({layer: states}))
+        self.run(probe, range(self.depth + 1), lambda _, states: found.append(states))
         return len(found) == len(reference) and all(
-            found[i].shape == state.shape and torch.allclose(found[i], state)
-            for i, state in enumerate(reference)
+            isinstance(one, Tensor) and one.shape == other.shape and torch.allclose(one, other)
+            for one, other in zip(found, reference, strict=True)
         )
 
 
 def _plain_states(model: nn.Module, inputs: dict[str, Tensor]) -> Sequence[Tensor]:
-    states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
+    output = model(**inputs, output_hidden_states=True, return_dict=True)
+    states = getattr(output, "hidden_states", None)
     if not states:
         raise ModelError(f"{type(model).__name__} gives no hidden states: not an encoder")
     found: Sequence[Tensor] = states

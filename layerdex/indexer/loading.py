@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from layerdex.errors import ModelError, OptionError
+from layerdex.errors import LayerdexError, ModelError, OptionError
 from layerdex.indexer.models import ModelFolder
 
 # Longer inputs are rarely what a user of a long-context model wants unasked: attention is
@@ -49,6 +49,9 @@ def load_tokenizer(folder: ModelFolder) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **_LOCAL)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(f"{folder.name!r} has no fast tokenizer (tokenizer.json)")
+    # Without its files transformers makes an empty tokenizer, to which every word is unknown.
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_tokens)):
+        raise ModelError(f"{folder.name!r} has no vocabulary: its tokenizer files are missing")
     return tokenizer
 
 
@@ -97,6 +100,8 @@ def _quiet() -> Iterator[None]:
 def _clear_errors(folder: ModelFolder) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ModelError(f"cannot load the model {folder.name!r}: {reason}") from error
+    except LayerdexError:
+        raise
+    except Exception as error:  # transformers lets through what its many libraries raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"cannot load the model {folder.name!r}: {reason[:300]}") from error

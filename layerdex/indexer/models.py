@@ -6,9 +6,9 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from layerdex.errors import MissingPackageError, ModelError
+from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.fingerprint import file_digest
 from layerdex.records import Pooling
 
@@ -17,6 +17,17 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_OWN_POOLINGS = {
+    "mean": Pooling.MEAN,
+    "mean_tokens": Pooling.MEAN,
+    # Dividing by the square root of the length is undone by the L2 norm.
+    "mean_sqrt_len_tokens": Pooling.MEAN,
+    "cls": Pooling.CLS,
+    "cls_token": Pooling.CLS,
+    "max": Pooling.MAX,
+    "max_tokens": Pooling.MAX,
+}
+Content = TypeVar("Content", dict[str, Any], list[Any])
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -25,13 +36,14 @@ class ModelFolder:
     """A model on this disk, checked to hold what is needed and only safe weights.
 
     ``pooling`` and ``max_length`` are the model's own defaults, from the files that
-    sentence-transformers puts beside it, or None where it has none.
+    sentence-transformers puts beside it, or None where it has none; a pooling that is not among
+    ours is its name.
     """
 
     name: str
     revision: str | None
     path: Path
-    pooling: Pooling | None
+    pooling: Pooling | str | None
     max_length: int | None
 
 
@@ -42,6 +54,8 @@ def find_model(name: str, *, revision: str | None = None) -> ModelFolder:
     `ModelError`, or `MissingPackageError` where ``minilm`` is not installed.
     """
     folder = Path(name).expanduser()
+    if revision is not None and (name == MINILM or folder.is_dir()):
+        raise OptionError(f"a revision is for hub models; {name!r} has none")
     if name == MINILM:
         path = _packaged_minilm()
     elif folder.is_dir():
@@ -97,6 +111,9 @@ def _fetch(name: str, revision: str | None) -> Path:
 def _check_files(name: str, path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(f"{name!r} is not a model: {path} holds no config.json")
+    attention = str(read_json(path / "config.json", dict).get("attn_implementation"))
+    if "/" in attention:
+        raise ModelError(f"{name!r} asks for code from the hub ({attention}), which is never run")
     if not any(path.glob("*.safetensors")):
         pickles = [file.name for pattern in _PICKLES for file in path.glob(pattern)]
         found = f", only {pickles[0]}, which could run code" if pickles else ""
@@ -105,35 +122,39 @@ def _check_files(name: str, path: Path) -> None:
         )
 
 
-def _own_defaults(path: Path) -> tuple[Pooling | None, int | None]:
-    max_length = read_json(path / "sentence_bert_config.json").get("max_seq_length")
-    modules = read_json(path / "modules.json")
+def _own_defaults(path: Path) -> tuple[Pooling | str | None, int | None]:
+    settings = path / "sentence_bert_config.json"
+    max_length = read_json(settings, dict).get("max_seq_length")
+    if max_length is not None and not (isinstance(max_length, int) and max_length > 0):
+        raise ModelError(f"{settings}: max_seq_length is {max_length!r}, not a number of tokens")
     pooling = None
-    for module in modules if isinstance(modules, list) else []:
+    for module in read_json(path / "modules.json", list):
+        if not isinstance(module, dict) or not isinstance(module.get("path"), str):
+            raise ModelError(f"{path / 'modules.json'}: {module!r} is not a module")
         if str(module.get("type", "")).endswith(".Pooling"):
-            pooling = _own_pooling(read_json(path / Path(module["path"]).name / "config.json"))
+            config = path / Path(module["path"]).name / "config.json"
+            pooling = _own_pooling(read_json(config, dict))
     return pooling, max_length
 
 
-def _own_pooling(config: dict[str, Any]) -> Pooling | None:
-    if (mode := config.get("pooling_mode")) in ("mean", "cls", "max"):
-        return Pooling(mode)
-    flags = {
-        "pooling_mode_mean_tokens": Pooling.MEAN,
-        # Dividing by the square root of the length is undone by the L2 norm.
-        "pooling_mode_mean_sqrt_len_tokens": Pooling.MEAN,
-        "pooling_mode_cls_token": Pooling.CLS,
-        "pooling_mode_max_tokens": Pooling.MAX,
-    }
-    chosen = [pooling for flag, pooling in flags.items() if config.get(flag)]
-    return chosen[0] if len(chosen) == 1 else None
+def _own_pooling(config: dict[str, Any]) -> Pooling | str | None:
+    """Return the pooling, or the name of one that is not among ours."""
+    mode = config.get("pooling_mode")
+    modes = [mode] if isinstance(mode, str) else [k for k in config if k.startswith("pooling_mode")]
+    chosen = [name for name in modes if name == mode or config.get(name) is True]
+    if len(chosen) != 1:
+        return "+".join(chosen) or None
+    return _OWN_POOLINGS.get(chosen[0].removeprefix("pooling_mode_"), chosen[0])
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a model's JSON file, or an empty object where it is missing."""
+def read_json(path: Path, kind: type[Content]) -> Content:
+    """Return the object or array in a model's JSON file; an empty one where it is missing."""
     try:
-        return json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        return {}
+        return kind()
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, kind):
+        raise ModelError(f"{path} does not hold a JSON {'object' if kind is dict else 'array'}")
+    return content

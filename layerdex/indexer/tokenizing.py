@@ -85,15 +85,17 @@ class TextTokenizer:
             overflows = bool(encoding.overflowing)
         if overflows and self._template.suffix:
             return self._cut_text(shortened), True
-        return list(encoding.ids), overflows or len(shortened) < len(text)
+        # Blanks at the end are no loss.
+        is_cut = overflows or not (len(shortened) == len(text) or text[len(shortened) :].isspace())
+        return list(encoding.ids), is_cut
 
     def _shorten(self, text: str, step: int) -> str:
         limit = _CHARACTERS_PER_TOKEN[step] * self._max_length
         if len(text) <= limit:
             return text
         # Between words, so that no token before the end changes; a cut inside a word would.
-        space = max(text.rfind(" ", limit // 2, limit), text.rfind("\n", limit // 2, limit))
-        return text[: space if space > 0 else limit]
+        spaces = (i for i in range(limit, limit // 2, -1) if text[i].isspace())
+        return text[: next(spaces, limit)]
 
     def _cut_text(self, text: str) -> list[int]:
         start = len(self._template.prefix)

@@ -102,6 +102,8 @@ def answer_search(
     """
     if min_similarity is not None and not -1 <= min_similarity <= 1:
         raise OptionError(f"a similarity lies between -1 and 1, not at {min_similarity}")
+    if k < 1:
+        raise OptionError(f"k must be at least 1, not {k}")
     rows = snapshot.rows(where) if where else None
     n_spare = 0 if leave_out is None else 1
     found = find_neighbors(snapshot.layer(layer), queries, k + n_spare, rows=rows)

@@ -13,7 +13,13 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from layerdex.errors import DamagedIndexError, IndexNotFoundError, SchemaError, StorageError
+from layerdex.errors import (
+    DamagedIndexError,
+    IndexNotFoundError,
+    OptionError,
+    SchemaError,
+    StorageError,
+)
 from layerdex.storage.files import sync_file, sync_folder
 from layerdex.storage.metadata import parse_number
 
@@ -111,6 +117,8 @@ def clear_errors(path: Path) -> Iterator[None]:
                 f"the catalog {path} is damaged ({reason}): restore it from a backup"
             ) from error
         raise StorageError(f"cannot use the catalog {path}: {reason}") from error
+    except UnicodeEncodeError as error:
+        raise OptionError(f"{error.object!a} is not text: it has a lone surrogate") from error
     except OSError as error:
         where = error.filename or path
         raise StorageError(f"cannot use {where}: {error.strerror or error}") from error

@@ -26,6 +26,8 @@ from layerdex.storage.catalog import (
     read_engine,
     write_engine,
 )
+from layerdex.storage.faiss_library import load_faiss
+from layerdex.storage.files import remove_tree
 from layerdex.storage.segment import LayerFile, layer_filename
 from layerdex.storage.snapshot import Snapshot, read_segments, read_setting
 from layerdex.storage.tables import DocumentRow, SettingRow
@@ -74,6 +76,7 @@ class Store:
             rows = [{"key": key, "value": value} for key, value in values.items()]
             connection.execute(insert(SettingRow), rows)
 
+        load_faiss()  # its absence should show before anything is made
         with clear_errors(path):
             _check_creatable(path)
             path.mkdir(parents=True, exist_ok=True)
@@ -126,6 +129,17 @@ class Store:
                 writer = Writer(connection, self.path / SEGMENTS, layers=self.layers)
                 writer.remove_leftovers()
                 yield writer
+
+    def discard_if_unused(self) -> None:
+        """Remove what `create` made, if nothing was ever committed; other files stay."""
+        with clear_errors(self.path), _locked(self.path, timeout_s=0):
+            with self.read() as snapshot:
+                if snapshot.setting(COMMITS) != 0:
+                    return
+            remove_tree(self.path / SEGMENTS)  # it was made empty and holds leftovers at most
+            for suffix in ("", "-wal", "-shm"):
+                self._catalog.with_name(CATALOG + suffix).unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)
 
     def file_path(self, segment: Segment, layer: int) -> Path:
         """Return where a segment's layer lies."""
@@ -184,14 +198,19 @@ def _check_creatable(path: Path) -> None:
         raise StorageError(f"{path} is a file, not a directory for an index")
     if (path / CATALOG).exists():
         raise IndexExistsError(f"{path} already holds an index")
-    # What an interrupted creation leaves behind is not in the way.
-    ours = (LOCK, SEGMENTS, CATALOG + ".new")
-    foreign = [entry.name for entry in path.iterdir() if not entry.name.startswith(ours)]
+    foreign = [entry.name for entry in path.iterdir() if not _is_unfinished(entry)]
     if foreign:
         raise IndexExistsError(
             f"{path} is not an index and not empty (it holds {foreign[0]!r}): "
             "choose another directory"
         )
+
+
+def _is_unfinished(entry: Path) -> bool:
+    """Say whether an interrupted creation left this, which is not in the way."""
+    if entry.name == SEGMENTS:
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name == LOCK or entry.name.startswith(CATALOG + ".new")
 
 
 def _read_settings(connection: Connection) -> EncoderSettings:

@@ -6,10 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import faiss
 import pytest
 
 import layerdex
@@ -21,7 +22,23 @@ from tests.cli.words import WordTransformer
 Process = subprocess.CompletedProcess[str]
 Execute = Callable[..., Process]
 
+ROOT = Path(layerdex.__file__).parents[1]
 ENCODER = "layerdex.indexer.encoder.TransformerEncoder"
+
+
+def environment() -> dict[str, str]:
+    """Return the surroundings of a process of its own."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**os.environ, **threads, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """On a busy machine, threads that wait for each other made these tests three times slower."""
+    n_threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(n_threads)
 
 
 @pytest.fixture
@@ -83,7 +100,7 @@ def execute() -> Execute:
             text=True,
             check=False,
             timeout=120,
-            env={**os.environ, "PYTHONPATH": str(Path(layerdex.__file__).parents[1])},
+            env=environment(),
         )
 
     return run

@@ -173,7 +173,7 @@ def test_a_plot_that_cannot_be_written_prints_nothing_else(
 ) -> None:
     picture = tmp_path / "nowhere" / "c.png"
     message = cli.error("evaluate", path, "--plot", picture)
-    assert message == f"cannot write {picture}: No such file or directory"
+    assert message == f"cannot draw {picture}: there is no folder {picture.parent}"
 
 
 def test_the_report_is_that_of_the_best_layer(cli: Cli, path: Path) -> None:
@@ -256,6 +256,6 @@ def test_an_evaluation_that_cannot_be_made(
 
 def test_labels_that_are_all_too_rare_are_no_missing_label_field(cli: Cli, path: Path) -> None:
     message = cli.error("evaluate", path, "--min-per-label", "100")
-    assert "at least two labels" in message
+    assert "fewer than two labels" in message
     assert "--min-per-label" in message
     assert "--label-field" not in message

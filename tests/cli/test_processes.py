@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
-from tests.cli.conftest import Execute
+from tests.cli.conftest import Execute, environment
 from tests.cli.corpus import DOCUMENTS, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import WINDOW, WordTransformer
 
-ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 90
 
 WITH_WORDS = """
@@ -41,7 +39,7 @@ def started(*words: object) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
     )
     try:
         yield process

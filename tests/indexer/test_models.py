@@ -7,7 +7,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from layerdex.errors import ModelError
+from layerdex.errors import ModelError, OptionError
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.models import find_model
@@ -170,18 +170,29 @@ def test_a_hub_model_records_its_commit_and_fetches_no_pickles(
         ({"pooling_mode": "max"}, Pooling.MAX),
         ({"pooling_mode": "mean"}, Pooling.MEAN),
         # Two poolings side by side make one longer vector: not among ours.
-        (flags(mean_tokens=True, cls_token=True), None),
-        ({"pooling_mode": "lasttoken"}, None),
+        (
+            flags(mean_tokens=True, cls_token=True),
+            "pooling_mode_cls_token+pooling_mode_mean_tokens",
+        ),
+        ({"pooling_mode": "lasttoken"}, "lasttoken"),
         ({"pooling_mode": ["mean"]}, None),
         ({}, None),
     ],
 )
 def test_the_models_own_pooling_is_read(
-    config: dict[str, Any], expected: Pooling | None, bert: Path
+    config: dict[str, Any], expected: Pooling | str | None, bert: Path
 ) -> None:
     add_sentence_transformers_files(bert, config)
 
-    assert find_model(str(bert)).pooling is expected
+    assert find_model(str(bert)).pooling == expected
+
+
+def test_a_pooling_that_is_none_of_ours_must_be_replaced_by_the_user(bert: Path) -> None:
+    add_sentence_transformers_files(bert, {"pooling_mode": "lasttoken"})
+
+    with pytest.raises(OptionError, match=r"made for pooling 'lasttoken'.*--pooling"):
+        TransformerEncoder(str(bert))
+    assert TransformerEncoder(str(bert), pooling=Pooling.CLS).settings.pooling is Pooling.CLS
 
 
 def test_the_pooling_module_is_found_by_its_type_not_its_name(bert: Path) -> None:

@@ -170,7 +170,7 @@ def _conditions(draw: st.DrawFn) -> Condition:
     return Condition(draw(_NAMES), chosen, tuple(values))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(where=st.lists(_conditions(), max_size=3))
 @example(where=[])
 @example(where=[Condition("label", Operator.NOT_EQUAL, ("ham",))])
@@ -178,7 +178,6 @@ def _conditions(draw: st.DrawFn) -> Condition:
 @example(where=[Condition("mixed", Operator.IN, ("true", "7.5", "abc"))])
 def test_selected_documents_are_those_of_a_loop(store: Store, where: list[Condition]) -> None:
     expected = [row.id for row in ROWS if all(matches(row, one) for one in where)]
-    assert _select(store, *where) == expected
     with store.read() as snapshot:
         assert snapshot.rows(tuple(where)).tolist() == [int(one[1:]) + 1 for one in expected]
 
