@@ -14,7 +14,7 @@ from layerdex.search import neighbors
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.storage.integrity import compact
 from layerdex.storage.store import Store
-from tests.search.brute_force import assert_nearest, read_live
+from tests.search.brute_force import assert_nearest, cosines, read_live
 from tests.search.stores import add, create, random_codes, unit_codes
 
 _WIDTH = 12
@@ -223,7 +223,28 @@ def test_lengths_of_rounded_vectors_do_not_decide(
     assert_nearest(found, queries, rows, codes, 20)
 
 
-@pytest.mark.parametrize("n_queries", [1, 20])
+@pytest.mark.parametrize("n_queries", [1, 30])
+def test_nearest_vectors_are_found_though_rounding_made_them_short(
+    tmp_path: Path, n_queries: int
+) -> None:
+    # By raw product a hundred decoys come before them, and none of these is longer than 1.
+    random = np.random.default_rng(0)
+    base = np.full((1, 3), 3**-0.5)
+    codes = unit_codes(base + 0.01 * random.standard_normal((200_000, 3)))
+    lengths, cosine = np.linalg.norm(codes.astype(np.float64), axis=1), cosines(base, codes)[0]
+    short = np.flatnonzero((lengths < 1 - 2.5e-4) & (cosine > 0.99999))[:5]
+    is_decoy = (lengths > 1 - 8e-5) & (lengths < 1 - 3e-5) & (cosine < 0.99998) & (cosine > 0.9999)
+    codes = codes[[*np.flatnonzero(is_decoy)[:100], *short]]
+    assert len(codes) == 105
+    store = create(tmp_path / "index", width=3)
+    add(store, codes)
+    queries = np.repeat(base, n_queries, axis=0).astype(np.float32)
+    found = _find(store, queries, 5)
+    assert set(found.rows[0].tolist()) == set(range(101, 106))
+    assert_nearest(found, queries, np.arange(1, 106), codes, 5)
+
+
+@pytest.mark.parametrize("n_queries", [4, 20])
 def test_segments_larger_than_a_block_are_searched_whole(tmp_path: Path, n_queries: int) -> None:
     store = create(tmp_path / "index", width=_WIDTH)
     n = neighbors._BLOCK + 2_000
@@ -231,7 +252,8 @@ def test_segments_larger_than_a_block_are_searched_whole(tmp_path: Path, n_queri
     codes[-40:] = codes[7]
     add(store, codes)
     rows = np.arange(1, n + 1)
-    queries = np.concatenate([codes[[7]].astype(np.float32), _queries(n_queries - 1)])
+    edges = codes[[7, neighbors._BLOCK - 1, neighbors._BLOCK, 0]].astype(np.float32)
+    queries = np.concatenate([edges, _queries(17)])[:n_queries]
     for k in (5, 30):
         assert_nearest(_find(store, queries, k), queries, rows, codes, k)
 

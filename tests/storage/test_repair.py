@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerdexError
+from layerdex.records import Encoded
 from tests.encoders import WordEncoder
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
 from tests.storage.stored import contents, layer_paths, query, read_live
@@ -83,6 +86,28 @@ def test_repair_after_compaction_gives_vectors_within_tolerance(filled: Index) -
             cosine = found.astype(np.float64) @ np.frombuffer(expected, np.float16)
             assert cosine > 0.999
     assert filled.verify() == []
+
+
+class _OtherEngine(WordEncoder):
+    """Gives vectors within the tolerance, but not the same bytes."""
+
+    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        encoded = super().encode(texts, layers)
+        return replace(encoded, vectors=np.nextafter(encoded.vectors, np.float16(1)))
+
+
+def test_other_bytes_of_another_engine_are_recorded(filled: Index) -> None:
+    before = contents(filled.store.path)
+    path = layer_paths(filled.store.path)[0]
+    path.unlink()
+    target = Index.open(filled.store.path, encoder=_OtherEngine(), damaged=True)
+    assert target.repair(target.verify()) == 1
+    after = contents(filled.store.path)
+    assert {name for name in before if before[name] != after[name]} == {
+        str(path.relative_to(filled.store.path))
+    }
+    assert reopen(filled).verify() == []
+    assert len(reopen(filled).search("text number9 of 4", layer=int(path.stem[-2:]))) == 10
 
 
 def test_long_lived_reader_sees_the_repaired_vectors(filled: Index) -> None:
