@@ -7,6 +7,8 @@ from pathlib import Path
 
 # huggingface_hub reads it once, when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Small matrices, and threads that spin for the next one: two are slower than one here.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -97,12 +97,14 @@ class Index(Upkeep):
             store.check_sizes()
 
         def load() -> Encoder:
-            from layerdex.indexer.devices import Precision
-            from layerdex.indexer.encoder import TransformerEncoder, check_fingerprint
-
             if encoder is not None:
+                from layerdex.indexer.agreement import check_fingerprint
+
                 check_fingerprint(encoder.settings, store.settings)
                 return encoder
+            from layerdex.indexer.devices import Precision
+            from layerdex.indexer.encoder import TransformerEncoder
+
             return TransformerEncoder.for_index(
                 store.settings, device=device, precision=to_choice(Precision, dtype)
             )

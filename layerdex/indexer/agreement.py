@@ -1,4 +1,4 @@
-"""Whether options given for an index agree with what it was made with."""
+"""Whether options or an encoder agree with what an index was made with."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ def check_agreement(
     _check("pooling", settings.pooling, pooling)
     _check("template", settings.template, template)
     _check("max length", settings.max_length, max_length)
+
+
+def check_fingerprint(found: EncoderSettings, recorded: EncoderSettings) -> None:
+    """Raise `IndexMismatchError` where an encoder is not the one an index was made with."""
+    if found.fingerprint != recorded.fingerprint:
+        raise IndexMismatchError(
+            f"this index was made with another version of the model {recorded.model!r} "
+            f"(fingerprint {recorded.fingerprint}, the model now has {found.fingerprint}): "
+            "its vectors cannot be compared; use that version or make a new index"
+        )
 
 
 def _check(name: str, stored: object, given: object) -> None:

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerdex.errors import IndexMismatchError, ModelError, OptionError
+from layerdex.errors import ModelError, OptionError
+from layerdex.indexer.agreement import check_fingerprint
 from layerdex.indexer.batches import plan_batches
 from layerdex.indexer.devices import (
     CPU_TOKEN_BUDGET,
@@ -173,13 +174,3 @@ def _own_pooling(folder: ModelFolder) -> Pooling:
             f"{', '.join(Pooling)}: choose one with --pooling"
         )
     return Pooling.MEAN
-
-
-def check_fingerprint(found: EncoderSettings, recorded: EncoderSettings) -> None:
-    """Raise `IndexMismatchError` where an encoder is not the one an index was made with."""
-    if found.fingerprint != recorded.fingerprint:
-        raise IndexMismatchError(
-            f"this index was made with another version of the model {recorded.model!r} "
-            f"(fingerprint {recorded.fingerprint}, the model now has {found.fingerprint}): "
-            "its vectors cannot be compared; use that version or make a new index"
-        )

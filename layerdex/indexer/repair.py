@@ -34,6 +34,8 @@ def repair(
     damaged = damaged_layers(problems)
     n_files = 0
     with store.write(lock_timeout_s=lock_timeout_s) as writer:
+        there = {segment.name for segment in writer.segments()}
+        damaged = {name: entry for name, entry in damaged.items() if name in there}
         for done, (segment, layers) in enumerate(damaged.values(), 1):
             vectors = _encode(load_encoder(), segment_texts(writer, segment), sorted(layers), store)
             restore_layers(store, writer, segment, dict(zip(sorted(layers), vectors, strict=True)))

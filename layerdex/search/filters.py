@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable
 
@@ -10,9 +9,12 @@ from layerdex.errors import FilterError
 from layerdex.records import Condition, Operator
 
 _EXPRESSION = re.compile(
-    r"\s*(?P<field>.+?)\s*(?:(?P<operator>!=|<=|>=|=|<|>)|\s(?P<in>in)\s)\s*(?P<value>.*?)\s*",
+    r"\s*(?P<field>\S.*?)\s*(?:(?P<operator>!=|<=|>=|=|<|>)|\s(?P<in>in)\s)\s*(?P<value>.*?)\s*",
     re.DOTALL,
 )
+
+
+_CELL = re.compile(r"""(?:^|(?<=,))((?:\s*"(?:[^"]|"")*"\s*(?=,|$))|[^,]*)""", re.DOTALL)
 
 
 def parse_where(where: str | Iterable[str]) -> tuple[Condition, ...]:
@@ -33,16 +35,24 @@ def _parse(expression: str) -> Condition:
             "or 'FIELD in A,B'"
         )
     value = match["value"]
+    try:
+        expression.encode()
+    except UnicodeEncodeError as error:
+        raise FilterError(f"the condition {expression!a} is not Unicode") from error
+    if match["field"][0] in "=!<>":
+        raise FilterError(f"cannot read the condition {expression!r}: a field comes first")
     if match["in"]:
         return Condition(match["field"], Operator.IN, _split(value))
-    if value.startswith("="):
-        raise FilterError(f"cannot read the condition {expression!r}: equality is a single =")
+    if value[0] in "=<>":
+        raise FilterError(
+            f"cannot read the condition {expression!r}: operators are = != < > <= >= and in; "
+            "quote a value that begins like one"
+        )
     return Condition(match["field"], Operator(match["operator"]), (_unquote(value),))
 
 
 def _split(values: str) -> tuple[str, ...]:
-    cells = next(csv.reader([values], skipinitialspace=True))
-    return tuple(cell.strip() for cell in cells)
+    return tuple(_unquote(cell.strip()).replace('""', '"') for cell in _CELL.findall(values))
 
 
 def _unquote(value: str) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from layerdex.errors import OptionError
 from layerdex.records import Rows, Vectors
 from layerdex.storage.faiss_library import load_faiss
-from layerdex.storage.segment import NORM_TOLERANCE, unit_length
+from layerdex.storage.segment import NORM_TOLERANCE
 from layerdex.storage.vectors import LayerVectors, Part
 
 SIMILARITY_STEP = 1e-5
@@ -60,9 +60,12 @@ def find_neighbors(
         return Neighbors(
             np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
         )
-    queries = unit_length(np.array(queries, dtype=np.float32))
-    if not np.isfinite(queries).all():
+    # In float32 the squares of components beyond 1e±19 overflow or vanish.
+    wide = np.asarray(queries, dtype=np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise OptionError("a query vector is zero or not finite")
+    queries = (wide / lengths[:, None]).astype(np.float32)
     if len(queries) <= _N_SCANNED_QUERIES:
         return _stack([_find_by_scan(layer, query[None], k, rows) for query in queries], k)
     found, is_unsure = _find_by_product(layer, queries, k, rows)

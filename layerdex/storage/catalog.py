@@ -78,7 +78,7 @@ def read_engine(path: Path) -> Engine:
     """
     if not path.is_file():
         raise IndexNotFoundError(f"{path.parent} holds no index (no {path.name} in it)")
-    address = f"file:{quote(str(path.absolute()))}?mode=ro"
+    address = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
 
     def connect() -> sqlite3.Connection:
         try:

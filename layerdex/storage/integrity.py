@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select, text, update
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows
+from layerdex.storage.catalog import clear_errors
 from layerdex.storage.files import checksum, remove_tree, sync_folder, write_file
 from layerdex.storage.segment import LayerFile, layer_filename, serialize_layer
 from layerdex.storage.snapshot import segment_rows
@@ -45,6 +46,17 @@ def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Probl
     problems = _verify_catalog(store)
     with store.read() as snapshot:
         segments = snapshot.segments
+    with clear_errors(store.path):
+        problems += _verify_files(store, segments, on_progress)
+    with store.read() as snapshot:  # what a compaction has removed meanwhile is not missing
+        names = {segment.name for segment in snapshot.segments}
+    return [one for one in problems if one.segment is None or one.segment.name in names]
+
+
+def _verify_files(
+    store: Store, segments: Sequence[Segment], on_progress: OnProgress | None
+) -> list[Problem]:
+    problems: list[Problem] = []
     files = [(segment, layer) for segment in segments for layer in store.layers]
     for done, (segment, layer) in enumerate(files, 1):
         if (reason := _verify_file(store, segment, layer)) is not None:
@@ -65,11 +77,26 @@ def damaged_layers(problems: Iterable[Problem]) -> dict[str, tuple[Segment, list
 
 
 def segment_texts(writer: Writer, segment: Segment) -> list[str]:
-    """Return the texts of a segment by position, those of dead versions included."""
+    """Return the texts of a segment by position, those of dead versions included.
+
+    Raises `DamagedIndexError` where one of them is lost or changed.
+    """
     with writer.transaction() as connection:
-        within = TextRow.row.between(segment.first_row, segment.last_row)
-        query = select(TextRow.text).where(within).order_by(TextRow.row)
-        return list(connection.scalars(query))
+        within = DocumentRow.row.between(segment.first_row, segment.last_row)
+        query = (
+            select(DocumentRow.content_hash, TextRow.text)
+            .outerjoin_from(DocumentRow, TextRow, TextRow.row == DocumentRow.row)
+            .where(within)
+            .order_by(DocumentRow.row)
+        )
+        found = list(connection.execute(query))
+    if len(found) != segment.n_documents or any(
+        content is None or sha256(content.encode()).digest() != digest for digest, content in found
+    ):
+        raise DamagedIndexError(
+            f"the catalog has lost texts of segment {segment.name}: restore it from a backup"
+        )
+    return [content for _, content in found]
 
 
 def restore_layers(

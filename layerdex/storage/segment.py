@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,9 @@ class LayerFile:
     def __init__(self, path: Path, *, n: int, width: int, size_bytes: int) -> None:
         """Map ``path``. Raises FileNotFoundError, or `DamagedIndexError` if it is not as said."""
         faiss = load_faiss()
-        found_bytes = path.stat().st_size
+        with path.open("rb") as file:  # FAISS's own error would not say why it cannot be read
+            found = os.fstat(file.fileno())
+        found_bytes = found.st_size
         if found_bytes != size_bytes:
             raise DamagedIndexError(
                 f"{path} is damaged ({found_bytes} bytes instead of {size_bytes}): "
@@ -51,6 +54,7 @@ class LayerFile:
             # IO_FLAG_MMAP_IFC maps flat codes; plain IO_FLAG_MMAP would read them whole.
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
+            path.stat()  # raises FileNotFoundError where a compaction has just removed it
             raise _damaged(path) from error
         fits = (
             isinstance(index, faiss.IndexScalarQuantizer)
@@ -62,9 +66,17 @@ class LayerFile:
         if not fits:
             raise _damaged(path)
         self._index = index
+        self._inode = found.st_ino
         self.n = n
         codes = faiss.rev_swig_ptr(index.codes.data(), n * width * 2)
         self._codes: NDArray[np.uint8] = codes.reshape(n, width * 2)
+
+    def is_current(self, path: Path) -> bool:
+        """Whether ``path`` still is the mapped file, and not one that a repair put in its place."""
+        try:
+            return path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def codes(self, positions: Positions | slice) -> NDArray[np.float16]:
         """Return stored vectors as they are, (m, width) float16."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from layerdex.errors import FilterError
@@ -37,7 +38,17 @@ def where_clauses(
     ``metadata.NAME``, is a metadata field. A document without the field matches ``!=`` only.
     Raises `FilterError` for a field that no document has.
     """
+    for condition in where:
+        _check_unicode(condition)
     return [_clause(connection, condition) for condition in where]
+
+
+def _check_unicode(condition: Condition) -> None:
+    for text in (condition.field, *condition.values):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise FilterError(f"{text!a} in a condition is not Unicode") from error
 
 
 def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]:
@@ -72,16 +83,21 @@ def _metadata_clause(condition: Condition) -> ColumnElement[bool]:
     if condition.operator in _COMPARISONS:
         number = MetadatumRow.number
         return _ordered(condition.operator, number, MetadatumRow.text, condition.values[0])
-    return or_(false(), *(_metadata_equal(value) for value in condition.values))
+    return _metadata_equal(*condition.values)
 
 
-def _metadata_equal(value: str) -> ColumnElement[bool]:
+def _metadata_equal(*values: str) -> ColumnElement[bool]:
+    numbers = [number for value in values if (number := parse_number(value)) is not None]
+    whole = [str(int(Decimal(v))) for v in values if _is_whole(v)]
+    # The text "007" is not the number 7, but the number 7.0 is; beyond 2^53 only digits tell.
+    is_real = and_(MetadatumRow.kind == Kind.REAL, MetadatumRow.number.in_(numbers))
+    is_integer = and_(MetadatumRow.kind == Kind.INTEGER, MetadatumRow.text.in_(whole))
+    return or_(MetadatumRow.text.in_(values), is_real, is_integer)
+
+
+def _is_whole(value: str) -> bool:
     number = parse_number(value)
-    if number is None:
-        return MetadatumRow.text == value
-    # The text "007" is not the number 7, but the number 7.0 is.
-    is_number = and_(MetadatumRow.kind != Kind.TEXT, MetadatumRow.number == number)
-    return or_(MetadatumRow.text == value, is_number)
+    return number is not None and abs(number) < 1e19 and Decimal(value) % 1 == 0
 
 
 def _ordered(

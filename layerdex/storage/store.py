@@ -51,9 +51,9 @@ class Store:
         """
         self.path = path
         self._catalog = path / CATALOG
-        self._engine = read_engine(self._catalog)
-        self._segments: list[Segment] = []
-        self._commits: int | None = None
+        with clear_errors(self._catalog):
+            self._engine = read_engine(self._catalog)
+        self._known: tuple[int, list[Segment]] = (-1, [])  # a commit, and its segments
         self._files: dict[tuple[str, int], LayerFile] = {}
         with clear_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
@@ -91,10 +91,9 @@ class Store:
         """Open the newest commit for reading; it stays the same until the context ends."""
         with clear_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
-            self._refresh(connection)
             yield Snapshot(
                 connection,
-                segments=self._segments,
+                segments=self._refresh(connection),
                 width=self.settings.width,
                 open_file=self._open_file,
             )
@@ -147,22 +146,32 @@ class Store:
 
     def check_sizes(self) -> None:
         """Raise `DamagedIndexError` if a segment file is missing or has another size."""
-        with self.read() as snapshot:
+
+        def question(snapshot: Snapshot) -> None:
             for segment in snapshot.segments:
                 for layer, file in segment.files.items():
                     path = self.file_path(segment, layer)
-                    if not path.is_file() or path.stat().st_size != file.size_bytes:
+                    if path.stat().st_size != file.size_bytes:
                         raise DamagedIndexError(
-                            f"{path} is missing or damaged: run 'layerdex repair' on this index"
+                            f"{path} is damaged: run 'layerdex repair' on this index"
                         )
 
-    def _refresh(self, connection: Connection) -> None:
+        self.ask(question)
+
+    def _refresh(self, connection: Connection) -> list[Segment]:
+        """Return the segments of this commit; another thread may be at another one."""
         commits: int = read_setting(connection, COMMITS)
-        if commits != self._commits:
-            self._segments = read_segments(connection)
-            self._commits = commits
-            names = {segment.name for segment in self._segments}
-            self._files = {key: file for key, file in self._files.items() if key[0] in names}
+        known, segments = self._known
+        if commits != known:
+            segments = read_segments(connection)
+            self._known = (commits, segments)
+            by_name = {segment.name: segment for segment in segments}
+            self._files = {
+                (name, layer): file
+                for (name, layer), file in self._files.items()
+                if name in by_name and file.is_current(self.file_path(by_name[name], layer))
+            }
+        return segments
 
     def _open_file(self, segment: Segment, layer: int) -> LayerFile:
         key = (segment.name, layer)

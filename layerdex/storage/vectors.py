@@ -85,13 +85,12 @@ class LayerVectors:
 
     def gather(self, rows: Rows) -> Vectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
-        vectors = np.empty((len(rows), self.width), dtype=np.float32)
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
-        for part in self.parts(ascending):
-            start = np.searchsorted(ascending, part.rows[0])
-            vectors[order[start : start + len(part.rows)]] = part.decode(0, len(part.rows))
-        return vectors
+        distinct, place = np.unique(rows, return_inverse=True)
+        vectors = np.empty((len(distinct), self.width), dtype=np.float32)
+        for part in self.parts(distinct):
+            start = np.searchsorted(distinct, part.rows[0])
+            vectors[start : start + len(part.rows)] = part.decode(0, len(part.rows))
+        return vectors[place]
 
     def _locate(self, segment: Segment, rows: Rows | None) -> tuple[Rows, Positions]:
         own = self._rows_of(segment)

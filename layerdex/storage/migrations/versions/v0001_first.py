@@ -92,7 +92,7 @@ def _create_documents() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("number", sa.Float(), nullable=True),
+        sa.Column("number", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("row", "name", name="pk_metadatum"),
         sa.ForeignKeyConstraint(
             ["row"], ["document.row"], name="fk_metadatum_row_document", ondelete="CASCADE"
