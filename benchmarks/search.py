@@ -18,8 +18,8 @@ from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.records import EncoderSettings, Pooling, Rows
 from layerdex.search.neighbors import find_neighbors
+from layerdex.storage.changes import NewVersion
 from layerdex.storage.store import Store
-from layerdex.storage.writer import NewVersion
 
 LAYERS = tuple(range(7))
 WIDTH, WINDOW, K = 384, 4_096, 10

@@ -22,7 +22,7 @@ from layerdex.cli.output import (
 
 if TYPE_CHECKING:
     from layerdex.index import Index
-    from layerdex.search.answers import Deduplication
+    from layerdex.search.results import Deduplication
 
 _N_SHOWN = 10
 

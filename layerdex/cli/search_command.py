@@ -31,7 +31,7 @@ from layerdex.cli.output import (
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from layerdex.search.answers import Hit
+    from layerdex.search.results import Hit
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,10 @@ from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.upkeep import OnProgress, Source, Upkeep
 from layerdex.layers import LayerSelection, resolve_layers
 from layerdex.records import Encoder, Keep, Pooling, Vectors, Weights, to_choice
-from layerdex.search.answers import (
-    Deduplication,
-    Hit,
-    Prediction,
-    answer_classify,
-    answer_dedup,
-    answer_like,
-    answer_search,
-)
+from layerdex.search.answers import answer_classify, answer_dedup, answer_like, answer_search
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
 from layerdex.search.filters import parse_where
+from layerdex.search.results import Deduplication, Hit, Prediction
 from layerdex.storage.segment import unit_length
 from layerdex.storage.snapshot import Facts, Snapshot
 from layerdex.storage.store import Store

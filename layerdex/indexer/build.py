@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, fields
 from layerdex.errors import RowError
 from layerdex.indexer.corpus import RunIds, content_hash
 from layerdex.records import UNSET, Encoder, OnError, Rejected, Scalar, SourceDocument
+from layerdex.storage.changes import NewVersion, Relabelling, Stored
 from layerdex.storage.store import Store
-from layerdex.storage.writer import NewVersion, Relabelling, Stored, Writer
+from layerdex.storage.writer import Writer
 
 OnProgress = Callable[[int, int | None], None]
 OnReject = Callable[[Rejected], None]

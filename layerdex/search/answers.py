@@ -1,89 +1,21 @@
-"""Answers as users see them: the user's own ids and texts instead of catalog rows."""
+"""From rows to answers: the user's own ids and texts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.records import Document, Keep, Rows, Scalar, Vectors, Weights
+from layerdex.records import Document, Keep, Rows, Vectors, Weights
 from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import OnProgress, find_duplicates
 from layerdex.search.neighbors import Neighbors, find_neighbors
+from layerdex.search.results import Deduplication, Hit, Prediction, Removal, Voter
 from layerdex.storage.snapshot import Facts, Snapshot, Where
 
 # Similarities are shown to the step within which they count as equal.
 _DECIMALS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A document found; ``rank`` counts from 1, ``similarity`` is the cosine, higher is closer."""
-
-    rank: int
-    id: str
-    similarity: float
-    label: str | None
-    text: str
-    metadata: dict[str, Scalar]
-    layer: int
-
-
-@dataclass(frozen=True, slots=True)
-class Voter:
-    """A neighbour that voted."""
-
-    id: str
-    label: str
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A text's label by its neighbours; None where the vote share was below the minimum."""
-
-    text: str
-    label: str | None
-    confidence: float
-    layer: int
-    neighbors: tuple[Voter, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """A document that repeats a kept one: the same text, or as similar as this."""
-
-    id: str
-    kept: str
-    similarity: float
-    is_exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Deduplication:
-    """What stays (``kept``, ids in input order) and what goes, at one layer and threshold."""
-
-    layer: int
-    threshold: float
-    keep: Keep
-    n: int
-    kept: tuple[str, ...]
-    removed: tuple[Removal, ...]
-
-    @property
-    def n_exact(self) -> int:
-        """How many were removed because a document before them has the same text."""
-        return sum(removal.is_exact for removal in self.removed)
-
-    @property
-    def clusters(self) -> dict[str, tuple[Removal, ...]]:
-        """The removals by the id of the document kept for them, in input order of the latter."""
-        found: dict[str, list[Removal]] = {}
-        for removal in self.removed:
-            found.setdefault(removal.kept, []).append(removal)
-        return {kept: tuple(found[kept]) for kept in self.kept if kept in found}
 
 
 def answer_search(

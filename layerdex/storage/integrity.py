@@ -14,13 +14,14 @@ from sqlalchemy import delete, func, select, text, update
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows
 from layerdex.storage.catalog import clear_errors
+from layerdex.storage.changes import insert_segment
 from layerdex.storage.files import checksum, remove_tree, sync_folder, write_file
 from layerdex.storage.segment import LayerFile, layer_filename, serialize_layer
 from layerdex.storage.snapshot import segment_rows
 from layerdex.storage.store import SEGMENTS, Store
 from layerdex.storage.tables import DocumentRow, SegmentFileRow, SegmentRow, TextRow
 from layerdex.storage.vectors import Segment
-from layerdex.storage.writer import Writer, insert_segment
+from layerdex.storage.writer import Writer
 
 OnProgress = Callable[[int, int | None], None]
 

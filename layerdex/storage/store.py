@@ -26,13 +26,14 @@ from layerdex.storage.catalog import (
     read_engine,
     write_engine,
 )
+from layerdex.storage.changes import COMMITS, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import remove_tree
 from layerdex.storage.segment import LayerFile, layer_filename
 from layerdex.storage.snapshot import Snapshot, read_segments, read_setting
 from layerdex.storage.tables import DocumentRow, SettingRow
 from layerdex.storage.vectors import Segment
-from layerdex.storage.writer import COMMITS, NEXT_ORDINAL, NEXT_ROW, Writer
+from layerdex.storage.writer import Writer
 
 CATALOG = "catalog.sqlite3"
 SEGMENTS = "segments"

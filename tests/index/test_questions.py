@@ -18,7 +18,7 @@ from layerdex.errors import (
     OptionError,
 )
 from layerdex.records import Keep, Weights
-from layerdex.search.answers import Hit
+from layerdex.search.results import Hit
 from tests.encoders import WordEncoder
 from tests.index.expectations import Row, corpus, nearest, texts_of, vectors_of
 

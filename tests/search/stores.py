@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.records import Scalar, StoredVectors
+from layerdex.storage.changes import NewVersion
 from layerdex.storage.store import Store
-from layerdex.storage.writer import NewVersion
 from tests.encoders import WordEncoder
 
 

@@ -14,7 +14,7 @@ import pytest
 from layerdex import Index
 from layerdex.indexer.build import build
 from layerdex.indexer.corpus.sources import read_all
-from layerdex.storage import writer
+from layerdex.storage import changes, writer
 from layerdex.storage.files import sync_folder
 from tests.encoders import WordEncoder
 from tests.storage.corpora import Row, rows
@@ -65,7 +65,7 @@ def arm(point: str) -> None:
         case "after the rename":
             _replace("sync_folder", _after(sync_folder, n_calls=2))
         case "in the transaction":
-            _replace("_insert_versions", _after(writer._insert_versions))
+            _replace("insert_versions", _after(changes.insert_versions))
         case "after the commit":
             _replace("Writer.commit", _after(writer.Writer.commit))
         case "compaction: before its commit":

@@ -13,8 +13,8 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import LayerdexError, StorageError
+from layerdex.storage.changes import insert_segment
 from layerdex.storage.files import sync_folder, write_file
-from layerdex.storage.writer import insert_segment
 from tests.encoders import WordEncoder
 from tests.storage.corpora import ids_of, reopen, rows
 from tests.storage.stored import contents, query, read_live, read_versions
@@ -80,7 +80,7 @@ def _break_last_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _break_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     # After the segment and the documents, the last thing that the transaction does.
-    monkeypatch.setattr("layerdex.storage.writer._relabel", _fail)
+    monkeypatch.setattr("layerdex.storage.writer.relabel", _fail)
 
 
 STEPS = [

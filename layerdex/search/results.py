@@ -1,0 +1,75 @@
+"""Answers as users see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from layerdex.records import Keep, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document found; ``rank`` counts from 1, ``similarity`` is the cosine, higher is closer."""
+
+    rank: int
+    id: str
+    similarity: float
+    label: str | None
+    text: str
+    metadata: dict[str, Scalar]
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """A neighbour that voted."""
+
+    id: str
+    label: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A text's label by its neighbours; None where the vote share was below the minimum."""
+
+    text: str
+    label: str | None
+    confidence: float
+    layer: int
+    neighbors: tuple[Voter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A document that repeats a kept one: the same text, or as similar as this."""
+
+    id: str
+    kept: str
+    similarity: float
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deduplication:
+    """What stays (``kept``, ids in input order) and what goes, at one layer and threshold."""
+
+    layer: int
+    threshold: float
+    keep: Keep
+    n: int
+    kept: tuple[str, ...]
+    removed: tuple[Removal, ...]
+
+    @property
+    def n_exact(self) -> int:
+        """How many were removed because a document before them has the same text."""
+        return sum(removal.is_exact for removal in self.removed)
+
+    @property
+    def clusters(self) -> dict[str, tuple[Removal, ...]]:
+        """The removals by the id of the document kept for them, in input order of the latter."""
+        found: dict[str, list[Removal]] = {}
+        for removal in self.removed:
+            found.setdefault(removal.kept, []).append(removal)
+        return {kept: tuple(found[kept]) for kept in self.kept if kept in found}
