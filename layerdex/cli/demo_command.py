@@ -58,11 +58,13 @@ def command(folder: Path, device: str, dtype: str) -> None:
 def _index(folder: Path, *, device: str, dtype: str) -> Index:
     from layerdex.index import Index
     from layerdex.indexer.docstrings import collect_docstrings
+    from layerdex.storage.catalog import clear_errors
     from layerdex.storage.store import CATALOG
 
     path, source = folder / "index", folder / "docstrings.jsonl"
     click.secho("1. Every layer in one pass", bold=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    with clear_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with progress("Collecting docstrings") as on_progress:
         documents = []
         for document in collect_docstrings():

@@ -17,10 +17,9 @@ from layerdex.cli.options import (
     make_fields,
     verbosity_options,
 )
-from layerdex.cli.output import note, print_json, progress, write_jsonl
+from layerdex.cli.output import note, print_json, progress
+from layerdex.cli.rejects import check_rejects_path, open_rejects
 from layerdex.errors import LayerdexError, LockedIndexError
-
-_N_REJECTS_SHOWN = 5
 
 
 @click.command("index", short_help="Create or extend an index.")
@@ -82,30 +81,23 @@ def command(
     """
     from layerdex.indexer.corpus import check_sources
     from layerdex.indexer.corpus.formats import Format
+    from layerdex.storage.catalog import clear_errors
 
     if not sources:
         raise click.UsageError("give at least one SOURCE, or - for standard input")
     check_sources(sources, format=Format(format_))
-    had_folder = index.exists()
-    if rejects is not None:
-        write_jsonl(rejects, [])  # so that a wrong path shows before the work, not after it
+    check_rejects_path(rejects, sources)
+    with clear_errors(index):
+        had_folder = index.exists()
     target, is_new = _open_or_create(index, device=device, dtype=dtype, **settings)
-    rejected: list[dict[str, Any]] = []
-
-    def on_reject(one: Any) -> None:
-        source, line = one.origin.source, one.origin.line
-        rejected.append({"source": source, "line": line, "reason": one.reason})
-        if len(rejected) <= _N_REJECTS_SHOWN:
-            note(f"Skipped {one}")
-
     try:
-        with progress("Indexing") as on_progress:
+        with open_rejects(rejects) as rejected, progress("Indexing") as on_progress:
             report = target.add(
                 *sources,
                 fields=make_fields(text_field, id_field, label_field, metadata_fields),
                 format=format_,
                 on_error=on_error,
-                on_reject=on_reject,
+                on_reject=rejected.add,
                 on_progress=on_progress,
                 lock_timeout_s=lock_timeout_s,
             )
@@ -115,10 +107,7 @@ def command(
         if isinstance(error, KeyboardInterrupt) and index.exists():
             raise KeyboardInterrupt("what was committed is in the index.") from error
         raise
-    if len(rejected) > _N_REJECTS_SHOWN:
-        note(f"… and {len(rejected) - _N_REJECTS_SHOWN} more rows skipped")
-    if rejects is not None:
-        write_jsonl(rejects, rejected)
+    rejected.summarize()
     _print_report(report, target, as_json=as_json)
 
 

@@ -64,7 +64,9 @@ def _print(info: Any) -> None:
     from layerdex.layers import describe_layers
 
     encoder = info.encoder
-    labels = ", ".join(f"{label} ({n:,})" for label, n in list(info.labels.items())[:5])
+    labels = ", ".join(
+        f"{label} ({n:,})" for label, n in list(info.labels.items())[:_N_LABELS_SHOWN]
+    )
     n_more = len(info.labels) - _N_LABELS_SHOWN
     best = info.best_layer
     saved = "none saved" if best is None else f"{best['layer']} (macro-F1 {best['macro_f1']:.4f})"

@@ -61,7 +61,7 @@ def device_options(function: Decorated) -> Decorated:
 
 
 def field_options(function: Decorated) -> Decorated:
-    """Add the options that say how to read a source; they arrive as one `Fields`-like dict."""
+    """Add the options that say how to read a source; see `make_fields`."""
     decorators = (
         click.option("--text-field", default="text", show_default=True, help="Field of the text."),
         click.option("--id-field", help="Field of the id. [default: id, if there is one]"),

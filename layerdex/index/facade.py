@@ -28,7 +28,7 @@ class Index(Upkeep):
     """An index directory: add documents, then ask at any of its layers.
 
     Every question is answered from the newest commit. ``layer`` left out means the layer that
-    ``evaluate(save_best=True)`` saved, else the deepest; a negative layer counts from the
+    `save_best` saved, else the deepest; a negative layer counts from the
     deepest. ``where`` takes conditions such as ``"label=ham"`` (see `search.filters`).
     """
 
@@ -218,7 +218,7 @@ class Index(Upkeep):
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
         options: dict[str, Any] = {
-            "ks": [k] if isinstance(k, int) else list(dict.fromkeys(k)),
+            "ks": list(dict.fromkeys(k)) if isinstance(k, Iterable) else [int(k)],
             "weights": to_choice(Weights, weights),
             "on_progress": on_progress,
         }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerdex.errors import OptionError
 from layerdex.layers import LayerSelection, resolve_stored
 from layerdex.records import Document, Encoder, OnError, Rejected, to_choice
 from layerdex.search.filters import parse_where
@@ -123,7 +124,10 @@ class Upkeep:
     def choose_layer(self, layer: int | None) -> int:
         """Return the stored layer that ``layer`` stands for; see the class for None."""
         if layer is not None:
-            return self.resolve_layers(layer)[0]
+            chosen = self.resolve_layers(layer)
+            if len(chosen) > 1:
+                raise OptionError(f"one layer is needed here, not {layer!r}")
+            return chosen[0]
         with self.store.read() as snapshot:
             best = snapshot.setting(BEST_LAYER)
         return self.layers[-1] if best is None else int(best["layer"])

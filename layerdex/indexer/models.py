@@ -111,15 +111,24 @@ def _fetch(name: str, revision: str | None) -> Path:
 def _check_files(name: str, path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(f"{name!r} is not a model: {path} holds no config.json")
-    attention = str(read_json(path / "config.json", dict).get("attn_implementation"))
-    if "/" in attention:
-        raise ModelError(f"{name!r} asks for code from the hub ({attention}), which is never run")
+    if (kernel := _hub_kernel(read_json(path / "config.json", dict))) is not None:
+        raise ModelError(f"{name!r} asks for code from the hub ({kernel}), which is never run")
     if not any(path.glob("*.safetensors")):
         pickles = [file.name for pattern in _PICKLES for file in path.glob(pattern)]
         found = f", only {pickles[0]}, which could run code" if pickles else ""
         raise ModelError(
             f"{name!r} has no safetensors weights{found}: convert it with safetensors first"
         )
+
+
+def _hub_kernel(config: dict[str, Any]) -> str | None:
+    """Return an attention implementation that transformers would fetch and run, if any."""
+    for key, value in config.items():
+        if isinstance(value, dict) and (found := _hub_kernel(value)) is not None:
+            return found
+        if key.endswith("attn_implementation") and "/" in str(value):
+            return str(value)
+    return None
 
 
 def _own_defaults(path: Path) -> tuple[Pooling | str | None, int | None]:

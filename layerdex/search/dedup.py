@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from layerdex.errors import OptionError
 from layerdex.records import Keep, Rows
-from layerdex.search.neighbors import cosine, find_neighbors
+from layerdex.search.neighbors import cosine, find_neighbors, to_steps
 from layerdex.storage.snapshot import Facts
 from layerdex.storage.vectors import LayerVectors
 
 OnProgress = Callable[[int, int | None], None]
 
 _BLOCK = 2_048
-# A product in float32 may fall short of the exact value by this much.
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +95,9 @@ def _keep_greedily(
         vectors = layer.gather(block)
         if len(kept):
             nearest = find_neighbors(layer, vectors, 1, rows=np.sort(kept))
-            is_new = nearest.similarities[:, 0] < threshold - _ROUNDING
+            is_new = to_steps(nearest.similarities[:, 0]) < to_steps(threshold)
             block, vectors = block[is_new], vectors[is_new]
-        close = cosine(vectors, vectors) >= threshold - _ROUNDING
+        close = to_steps(cosine(vectors, vectors)) >= to_steps(threshold)
         stays = np.ones(len(block), dtype=np.bool_)
         for i in np.flatnonzero(np.triu(close, 1).any(axis=1)):
             if stays[i]:
@@ -127,8 +125,11 @@ def _nearest_kept(
         return np.empty(0, np.int64), np.empty(0, np.float32)
     leader_of = np.zeros(facts.content_groups.max() + 1, dtype=np.int64)
     leader_of[facts.content_groups[leaders]] = facts.rows[leaders]
-    leader = leader_of[facts.content_groups[removed]]
-    nearest = find_neighbors(layer, layer.gather(leader), 1, rows=kept)
-    kept_for, similarities = nearest.rows[:, 0], nearest.similarities[:, 0]
-    is_repeat = np.isin(leader, kept)
-    return np.where(is_repeat, leader, kept_for), np.where(is_repeat, 1, similarities)
+    leader, place = np.unique(leader_of[facts.content_groups[removed]], return_inverse=True)
+    kept_for, similarities = leader.copy(), np.ones(len(leader), dtype=np.float32)
+    near = np.flatnonzero(~np.isin(leader, kept))
+    for start in range(0, len(near), _BLOCK):
+        block = near[start : start + _BLOCK]
+        nearest = find_neighbors(layer, layer.gather(leader[block]), 1, rows=kept)
+        kept_for[block], similarities[block] = nearest.rows[:, 0], nearest.similarities[:, 0]
+    return kept_for[place], similarities[place]

@@ -17,6 +17,7 @@ from layerdex.storage.snapshot import Facts
 from layerdex.storage.vectors import LayerVectors
 
 _BLOCK = 4_096
+_MAX_SPARE = 64
 OnProgress = Callable[[int, int | None], None]
 GetLayer = Callable[[int], LayerVectors]
 
@@ -148,9 +149,16 @@ def _others(
     """Yield the k nearest documents with another text, for blocks of positions in ``facts``."""
     groups = facts.content_groups
     group_sizes = np.bincount(groups)[groups]
-    # Documents with as many repeats need as many spare neighbours.
+    # Documents with as many repeats need as many spare neighbours; a large group is left out of
+    # the search instead.
     n_spare = 1 << np.ceil(np.log2(group_sizes)).astype(np.int64)
-    for spare in np.unique(n_spare):
+    for group in np.unique(groups[n_spare > _MAX_SPARE]):
+        others = facts.rows[groups != group]
+        members = np.flatnonzero(groups == group)
+        for start in range(0, len(members), _BLOCK):
+            block = members[start : start + _BLOCK]
+            yield block, find_neighbors(layer, layer.gather(facts.rows[block]), k, rows=others)
+    for spare in np.unique(n_spare[n_spare <= _MAX_SPARE]):
         chosen = np.flatnonzero(n_spare == spare)
         for start in range(0, len(chosen), _BLOCK):
             block = chosen[start : start + _BLOCK]

@@ -105,7 +105,7 @@ def _scan(part: Part, query: Vectors, k: int) -> tuple[Rows, NDArray[np.float32]
         # The raw product of what was left out, divided by the shortest length it may have.
         ceiling = products[-1] / (1 - np.sign(products[-1]) * NORM_TOLERANCE)
         kth = np.partition(similarities, -k)[-k]
-        if _steps(ceiling) < _steps(kth):
+        if to_steps(ceiling) < to_steps(kth):
             break
         n_wanted *= 2
     order = np.argsort(positions)
@@ -131,7 +131,7 @@ def _find_by_product(
         best = np.take_along_axis(merged, keep, axis=1)
     found = _take(best_rows, best, k)
     is_cut = best.min(axis=1)
-    is_unsure = np.isfinite(is_cut) & (_steps(is_cut) >= _steps(found.similarities[:, -1]))
+    is_unsure = np.isfinite(is_cut) & (to_steps(is_cut) >= to_steps(found.similarities[:, -1]))
     return found, is_unsure
 
 
@@ -165,7 +165,7 @@ def _take(rows: Rows, similarities: NDArray[np.float32], k: int) -> Neighbors:
     missing = max(k - rows.shape[1], 0)
     rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=_NO_ROW)
     similarities = np.pad(similarities, ((0, 0), (0, missing)), constant_values=-np.inf)
-    order = np.lexsort((rows, -_steps(similarities)), axis=-1)[:, :k]
+    order = np.lexsort((rows, -to_steps(similarities)), axis=-1)[:, :k]
     return Neighbors(
         np.take_along_axis(rows, order, axis=1),
         np.take_along_axis(similarities, order, axis=1).astype(np.float32),
@@ -178,6 +178,7 @@ def _stack(found: Sequence[Neighbors], k: int) -> Neighbors:
     return Neighbors(np.concatenate(rows), np.concatenate(similarities))
 
 
-def _steps(similarities: NDArray[np.float32]) -> NDArray[np.float64]:
+def to_steps(similarities: NDArray[np.float32] | float) -> NDArray[np.float64]:
+    """Return the step of `SIMILARITY_STEP` that each similarity falls into."""
     steps: NDArray[np.float64] = np.rint(np.asarray(similarities, np.float64) / SIMILARITY_STEP)
     return steps

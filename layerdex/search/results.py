@@ -42,7 +42,11 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A document that repeats a kept one: the same text, or as similar as this."""
+    """A document that goes, and the kept one that it is most similar to.
+
+    ``is_exact`` says that a document before it in keep order has the same text; where that one
+    went itself as a near duplicate, ``kept`` has another text.
+    """
 
     id: str
     kept: str

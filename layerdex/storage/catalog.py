@@ -43,7 +43,8 @@ def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
     config = Config()
     config.set_main_option("script_location", "layerdex:storage/migrations")
     config.set_main_option("path_separator", "os")
-    engine = write_engine(temporary)
+    # A checkpoint of WAL fails silently on a full disk; with a rollback journal commit says so.
+    engine = write_engine(temporary, journal="DELETE", mode="rwc")
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         upgrade(config, "head")
@@ -55,12 +56,18 @@ def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
     sync_folder(path.parent)
 
 
-def write_engine(path: Path) -> Engine:
-    """Open the catalog for the one writer: WAL, every commit flushed, BEGIN IMMEDIATE."""
+def write_engine(path: Path, *, journal: str = "WAL", mode: str = "rw") -> Engine:
+    """Open the catalog for the one writer: WAL, every commit flushed, BEGIN IMMEDIATE.
+
+    Mode ``rw`` never makes a file where there is none.
+    """
+    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection = sqlite3.connect(
+            address, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
+        )
+        connection.execute(f"PRAGMA journal_mode={journal}")
         # NORMAL can lose the last commits when the power goes.
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
@@ -92,6 +99,25 @@ def read_engine(path: Path) -> Engine:
         return connection
 
     return _engine(connect, begin="BEGIN")
+
+
+@contextmanager
+def unchanged_if_immutable(path: Path) -> Iterator[None]:
+    """Refuse an answer from a catalog that its owner changed while it was read as immutable.
+
+    That is how it is opened where this user may not write: SQLite then looks at no lock.
+    """
+    if not _is_read_only(path.parent):
+        yield
+        return
+    before = _stamp(path)
+    try:
+        yield
+    finally:
+        if _stamp(path) != before:
+            raise StorageError(
+                f"{path} was changed while it was read without permission to write: ask again"
+            )
 
 
 def check_schema(connection: Connection) -> None:
@@ -147,6 +173,11 @@ def _connect_read_only(address: str) -> sqlite3.Connection:
 
 def _parse_number(text: str | None) -> float | None:
     return None if text is None else parse_number(text)
+
+
+def _stamp(path: Path) -> tuple[int, int, bool]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, _has_unread_log(path)
 
 
 def _has_unread_log(path: Path) -> bool:

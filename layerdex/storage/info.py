@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,18 @@ def read_info(store: Store) -> IndexInfo:
             n_dead=n_stored - snapshot.n_documents,
             n_segments=len(snapshot.segments),
             n_truncated=len(snapshot.truncated()),
-            size_bytes=sum(f.stat().st_size for f in store.path.rglob("*") if f.is_file()),
+            size_bytes=_size_bytes(store.path),
             layers=store.layers,
             labels=snapshot.count_labels(),
             best_layer=snapshot.setting("best_layer"),
             encoder=store.settings,
         )
+
+
+def _size_bytes(folder: Path) -> int:
+    n_bytes = 0
+    for path in folder.rglob("*"):
+        # A writer at work makes and removes files meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            n_bytes += path.stat().st_size if path.is_file() else 0
+    return n_bytes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import LargeBinary, cast, delete, func, select, text, update
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows
@@ -18,7 +18,7 @@ from layerdex.storage.changes import insert_segment
 from layerdex.storage.files import checksum, remove_tree, sync_folder, write_file
 from layerdex.storage.segment import LayerFile, layer_filename, serialize_layer
 from layerdex.storage.snapshot import segment_rows
-from layerdex.storage.store import SEGMENTS, Store
+from layerdex.storage.store import CATALOG, SEGMENTS, Store
 from layerdex.storage.tables import DocumentRow, SegmentFileRow, SegmentRow, TextRow
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
@@ -109,18 +109,19 @@ def restore_layers(
     differs from the old one where another engine encoded it, and is recorded.
     """
     folder = store.path / SEGMENTS / segment.name
-    folder.mkdir(exist_ok=True)
     restored = []
-    for layer, vectors in layers.items():
-        target = folder / layer_filename(layer)
-        temporary = target.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        data = serialize_layer(vectors)
-        crc32 = write_file(temporary, data)
-        temporary.replace(target)
-        restored.append((layer, data.nbytes, crc32))
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    with clear_errors(folder):
+        folder.mkdir(exist_ok=True)
+        for layer, vectors in layers.items():
+            target = folder / layer_filename(layer)
+            temporary = target.with_suffix(".new")
+            temporary.unlink(missing_ok=True)
+            data = serialize_layer(vectors)
+            crc32 = write_file(temporary, data)
+            temporary.replace(target)
+            restored.append((layer, data.nbytes, crc32))
+        sync_folder(folder)
+        sync_folder(folder.parent)
     with writer.change() as connection:
         for layer, size_bytes, crc32 in restored:
             key = (SegmentFileRow.segment_id == segment.id, SegmentFileRow.layer == layer)
@@ -142,6 +143,8 @@ def compact(store: Store, writer: Writer, *, on_progress: OnProgress | None = No
         n_replaced += len(group)
         if on_progress is not None:
             on_progress(done, len(groups))
+    if groups:
+        writer.vacuum()
     return n_replaced
 
 
@@ -189,8 +192,9 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
         connection.execute(delete(DocumentRow).where(within, ~DocumentRow.live))
         if new is not None:
             insert_segment(connection, *new, rows.tolist())
-    for segment in group:
-        remove_tree(store.path / SEGMENTS / segment.name)
+    with clear_errors(store.path):
+        for segment in group:
+            remove_tree(store.path / SEGMENTS / segment.name)
 
 
 def _open(store: Store, segment: Segment, layer: int) -> LayerFile:
@@ -220,7 +224,7 @@ def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
 
 
 def _verify_catalog(store: Store) -> list[Problem]:
-    path = store.path / "catalog.sqlite3"
+    path = store.path / CATALOG
     with store.read() as snapshot:
         connection = snapshot.connection
         found = connection.execute(text("PRAGMA integrity_check")).scalars().all()
@@ -230,10 +234,12 @@ def _verify_catalog(store: Store) -> list[Problem]:
             count = select(func.count()).select_from(DocumentRow).where(within)
             if connection.scalar(count) != segment.n_documents:
                 problems.append(Problem(path, f"lost documents of segment {segment.name}"))
-        query = select(DocumentRow.id, DocumentRow.content_hash, TextRow.text).outerjoin_from(
+        # As bytes, since a damaged text need not be UTF-8.
+        content_bytes = cast(TextRow.text, LargeBinary)
+        query = select(DocumentRow.id, DocumentRow.content_hash, content_bytes).outerjoin_from(
             DocumentRow, TextRow, TextRow.row == DocumentRow.row
         )
         for identifier, digest, content in connection.execute(query):
-            if content is None or sha256(content.encode()).digest() != digest:
+            if content is None or sha256(content).digest() != digest:
                 problems.append(Problem(path, f"the text of document {identifier!r} is damaged"))
     return problems

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.errors import DamagedIndexError
+from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import Vectors
 from layerdex.storage.faiss_library import load_faiss
 
@@ -55,6 +55,8 @@ class LayerFile:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             path.stat()  # raises FileNotFoundError where a compaction has just removed it
+            if "mmap" in str(error):
+                raise StorageError(f"cannot map {path}: too many files are mapped") from error
             raise _damaged(path) from error
         fits = (
             isinstance(index, faiss.IndexScalarQuantizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from layerdex.errors import DocumentNotFoundError
+from layerdex.errors import DamagedIndexError, DocumentNotFoundError
 from layerdex.records import Condition, Document, Rows, Scalar
 from layerdex.storage.metadata import decode_value
 from layerdex.storage.segment import LayerFile
@@ -28,6 +29,8 @@ from layerdex.storage.vectors import LayerVectors, Segment, SegmentFile
 
 # SQLite binds at most 32,766 parameters in a statement, older builds 999.
 CHUNK = 900
+
+SEGMENT_NAME = re.compile(r"[0-9a-f]{16}")
 
 T = TypeVar("T")
 Columns = TypeVarTuple("Columns")
@@ -201,9 +204,14 @@ def read_segments(connection: Connection) -> list[Segment]:
         SegmentRow.first_row,
         SegmentRow.last_row,
     ).order_by(SegmentRow.first_row)
-    return [
+    segments = [
         Segment(*columns, files=files.get(columns[0], {})) for columns in connection.execute(query)
     ]
+    for segment in segments:
+        # A name becomes a path, which must not lead out of the index.
+        if not SEGMENT_NAME.fullmatch(segment.name):
+            raise DamagedIndexError(f"the catalog names a segment {segment.name!a}: restore it")
+    return segments
 
 
 def segment_rows(connection: Connection, segment: Segment) -> Rows:

@@ -9,7 +9,7 @@ writer.lock
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from layerdex.storage.catalog import (
     clear_errors,
     create_catalog,
     read_engine,
+    unchanged_if_immutable,
     write_engine,
 )
 from layerdex.storage.changes import COMMITS, NEXT_ORDINAL, NEXT_ROW
@@ -39,6 +40,9 @@ CATALOG = "catalog.sqlite3"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
 
+# The kernel allows a process some 65,000 maps.
+_MAX_MAPPED = 16_384
+
 T = TypeVar("T")
 
 
@@ -46,7 +50,7 @@ class Store:
     """An index directory, opened."""
 
     def __init__(self, path: Path) -> None:
-        """Open the index at ``path`` and check it cheaply: schema, counts, sizes.
+        """Open the index at ``path``, and check its schema and counts.
 
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
@@ -90,7 +94,11 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
         """Open the newest commit for reading; it stays the same until the context ends."""
-        with clear_errors(self._catalog), self._engine.connect() as connection:
+        with (
+            unchanged_if_immutable(self._catalog),
+            clear_errors(self._catalog),
+            self._engine.connect() as connection,
+        ):
             check_schema(connection)
             yield Snapshot(
                 connection,
@@ -121,14 +129,17 @@ class Store:
     @contextmanager
     def write(self, *, lock_timeout_s: float = 10.0) -> Iterator[Writer]:
         """Become the one writer. Raises `LockedIndexError` when another stays longer."""
-        with clear_errors(self.path), _locked(self.path, timeout_s=lock_timeout_s):
-            engine = write_engine(self._catalog)
-            with engine.connect() as connection:
+        with ExitStack() as stack:
+            with clear_errors(self.path):
+                stack.enter_context(_locked(self.path, timeout_s=lock_timeout_s))
+                _check_segments_folder(self.path / SEGMENTS)
+                connection = stack.enter_context(write_engine(self._catalog).connect())
                 check_schema(connection)
                 connection.rollback()
                 writer = Writer(connection, self.path / SEGMENTS, layers=self.layers)
                 writer.remove_leftovers()
-                yield writer
+            # What the caller does in between, such as reading a source, is none of our errors.
+            yield writer
 
     def discard_if_unused(self) -> None:
         """Remove what `create` made, if nothing was ever committed; other files stay."""
@@ -136,10 +147,11 @@ class Store:
             with self.read() as snapshot:
                 if snapshot.setting(COMMITS) != 0:
                     return
+            _check_segments_folder(self.path / SEGMENTS)
             remove_tree(self.path / SEGMENTS)  # it was made empty and holds leftovers at most
             for suffix in ("", "-wal", "-shm"):
                 self._catalog.with_name(CATALOG + suffix).unlink(missing_ok=True)
-        (self.path / LOCK).unlink(missing_ok=True)
+            (self.path / LOCK).unlink(missing_ok=True)
 
     def file_path(self, segment: Segment, layer: int) -> Path:
         """Return where a segment's layer lies."""
@@ -177,6 +189,8 @@ class Store:
     def _open_file(self, segment: Segment, layer: int) -> LayerFile:
         key = (segment.name, layer)
         if key not in self._files:
+            while len(self._files) >= _MAX_MAPPED:
+                self._files.pop(next(iter(self._files)))
             self._files[key] = LayerFile(
                 self.file_path(segment, layer),
                 n=segment.n_documents,
@@ -214,6 +228,11 @@ def _check_creatable(path: Path) -> None:
             f"{path} is not an index and not empty (it holds {foreign[0]!r}): "
             "choose another directory"
         )
+
+
+def _check_segments_folder(folder: Path) -> None:
+    if folder.is_symlink() or not folder.is_dir():
+        raise DamagedIndexError(f"{folder} is not a folder: nothing is written through it")
 
 
 def _is_unfinished(entry: Path) -> bool:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, insert, select
 
-from layerdex.errors import DocumentNotFoundError
+from layerdex.errors import DocumentNotFoundError, ModelError
 from layerdex.records import StoredVectors
+from layerdex.storage.catalog import clear_errors
 from layerdex.storage.changes import (
     COMMITS,
     NEXT_ROW,
@@ -32,8 +33,14 @@ from layerdex.storage.changes import (
     take,
 )
 from layerdex.storage.files import remove_tree, sync_folder, write_file
-from layerdex.storage.segment import layer_filename, serialize_layer
-from layerdex.storage.snapshot import CHUNK, chunks, read_metadata, read_segments
+from layerdex.storage.segment import NORM_TOLERANCE, layer_filename, serialize_layer
+from layerdex.storage.snapshot import (
+    CHUNK,
+    SEGMENT_NAME,
+    chunks,
+    read_metadata,
+    read_segments,
+)
 from layerdex.storage.tables import (
     DocumentRow,
     SegmentRow,
@@ -54,9 +61,11 @@ class Writer:
         """Remove what a killed writer wrote and never committed."""
         with self.transaction() as connection:
             committed = set(connection.scalars(select(SegmentRow.name)))
-        for entry in self._folder.iterdir():
-            if entry.name not in committed:
-                remove_tree(entry)
+        with clear_errors(self._folder):
+            for entry in self._folder.iterdir():
+                is_ours = SEGMENT_NAME.fullmatch(entry.name.removesuffix(".new"))
+                if is_ours and entry.name not in committed:
+                    remove_tree(entry)
 
     def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return the live documents among ``ids``."""
@@ -82,6 +91,7 @@ class Writer:
 
         ``vectors`` is (n_layers, n, width) float16, layers as stored and ascending.
         """
+        _check_vectors(vectors, n_layers=len(self._layers), n=len(versions))
         name, files = self.write_segment(iter(vectors))
         with self.change() as connection:
             first_row = take(connection, NEXT_ROW, len(versions))
@@ -125,22 +135,30 @@ class Writer:
         """Write one file per stored layer from (n, width) float16; not yet committed."""
         name = uuid.uuid4().hex[:16]
         temporary = self._folder / f"{name}.new"
-        temporary.mkdir()
         files: dict[int, SegmentFile] = {}
-        for layer, vectors in zip(self._layers, layers, strict=True):
-            data = serialize_layer(vectors)
-            crc32 = write_file(temporary / layer_filename(layer), data)
-            files[layer] = SegmentFile(data.nbytes, crc32)
-        sync_folder(temporary)
-        temporary.rename(self._folder / name)
-        sync_folder(self._folder)
+        with clear_errors(self._folder):
+            temporary.mkdir()
+            for layer, vectors in zip(self._layers, layers, strict=True):
+                data = serialize_layer(vectors)
+                crc32 = write_file(temporary / layer_filename(layer), data)
+                files[layer] = SegmentFile(data.nbytes, crc32)
+            sync_folder(temporary)
+            temporary.rename(self._folder / name)
+            sync_folder(self._folder)
         return name, files
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Run one transaction: all of it or nothing."""
-        with self._connection.begin():
+        with clear_errors(self._folder.parent), self._connection.begin():
             yield self._connection
+
+    def vacuum(self) -> None:
+        """Give the catalog's free pages back to the file system."""
+        with clear_errors(self._folder.parent):
+            driver: Any = self._connection.connection.driver_connection
+            driver.execute("VACUUM")
+            self._connection.rollback()
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
@@ -148,3 +166,17 @@ class Writer:
         with self.transaction() as connection:
             take(connection, COMMITS, 1)
             yield connection
+
+
+def _check_vectors(vectors: StoredVectors, *, n_layers: int, n: int) -> None:
+    """Refuse what the scan of raw codes could not search exactly, NaN included."""
+    if vectors.shape[:2] != (n_layers, n) or vectors.dtype != np.float16:
+        raise ModelError(
+            f"the encoder gave vectors of shape {vectors.shape} and type {vectors.dtype}, "
+            f"not ({n_layers}, {n}, width) and float16"
+        )
+    for layer in vectors:
+        wide = layer.astype(np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+        if not (np.abs(lengths - 1) <= NORM_TOLERANCE).all():
+            raise ModelError("the encoder gave vectors that are not of length 1")

@@ -80,11 +80,11 @@ def _read_cells(
         return Rejected(origin, f"invalid UTF-8{where}")
     if len(cells) != len(header):
         return Rejected(origin, f"{len(cells)} cells, but the header has {len(header)}")
-    row: dict[str, str | None] = dict(zip(header, cells, strict=True))
-    for name in (fields.id_name, fields.label_name):
-        # a table has no other way to write null
-        if row.get(name) == "" and name != fields.text:
-            row[name] = None
+    # A table has no other way to write null; the text is checked for being empty.
+    row = {
+        name: cell if cell or name == fields.text else None
+        for name, cell in zip(header, cells, strict=True)
+    }
     return read_row(row, origin=origin, fields=fields)
 
 

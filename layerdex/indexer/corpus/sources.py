@@ -24,7 +24,7 @@ def read_all(
     format: Format | str = Format.AUTO,
     fields: Fields | None = None,
 ) -> Iterator[Reading]:
-    """Read paths, ``-``, data frames, mappings and documents in the order given.
+    """Read paths, ``-``, data frames and mappings in the order given.
 
     All paths are checked before the first row is read. Raises `SourceError`.
     """
