@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from layerdex.cli.output import note
 from layerdex.errors import OptionError, StorageError
-from layerdex.records import Rejected
+
+if TYPE_CHECKING:
+    from layerdex.records import Rejected
 
 _N_SHOWN = 5
 

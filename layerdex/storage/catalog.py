@@ -53,6 +53,8 @@ def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
     engine.dispose()
     sync_file(temporary)
     temporary.replace(path)
+    with write_engine(path).connect():
+        pass  # the connection turns the journal to WAL
     sync_folder(path.parent)
 
 

@@ -161,7 +161,7 @@ def test_rejects_that_cannot_be_written_are_said_before_the_work(
 ) -> None:
     rejects = tmp_path / "nowhere" / "rejects.jsonl"
     message = cli.error("index", new, source, "--on-error", "skip", "--rejects", rejects, "-q")
-    assert message == f"cannot write {rejects}: No such file or directory"
+    assert message == f"cannot write {rejects}: there is no folder {rejects.parent}"
     assert not new.exists()
 
 

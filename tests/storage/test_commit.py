@@ -145,7 +145,7 @@ def test_failed_window_keeps_the_windows_before(
     assert ids_of(index) == [f"d{i}" for i in range(16)]
 
 
-def test_leftovers_of_any_kind_are_removed_and_links_not_followed(
+def test_leftovers_are_removed_links_not_followed_and_foreign_files_left(
     index: Index, tmp_path: Path
 ) -> None:
     index.add(rows(3))
@@ -153,12 +153,14 @@ def test_leftovers_of_any_kind_are_removed_and_links_not_followed(
     outside.mkdir()
     (outside / "precious").write_text("stay")
     segments = index.store.path / "segments"
-    (segments / "0123.new").mkdir()
-    (segments / "0123.new" / "layer-00.faiss").write_bytes(b"half")
+    (committed,) = segments.iterdir()
+    unfinished = segments / "0123456789abcdef.new"
+    unfinished.mkdir()
+    (unfinished / "layer-00.faiss").write_bytes(b"half")
+    (segments / "00000000000000ff").symlink_to(outside)
     (segments / "stray").write_bytes(b"file")
-    (segments / "link").symlink_to(outside)
     index.delete("d0")
-    assert len(list(segments.iterdir())) == 1
+    assert set(segments.iterdir()) == {committed, segments / "stray"}
     assert (outside / "precious").read_text() == "stay"
 
 

@@ -25,12 +25,14 @@ def test_line_is_the_first_of_a_row_with_quoted_newlines(tmp_path: Path) -> None
 
 def test_tsv_is_quoted_as_csv(tmp_path: Path) -> None:
     (document,) = documents(read(tmp_path, b'text\tn\n"a\tb, ""c"""\t\n', suffix="tsv"))
-    assert (document.text, document.metadata) == ('a\tb, "c"', {"n": ""})
+    assert (document.text, document.metadata) == ('a\tb, "c"', {"n": None})
 
 
-def test_empty_id_and_label_cells_are_null(tmp_path: Path) -> None:
+def test_empty_cells_are_null(tmp_path: Path) -> None:
     (document,) = documents(read(tmp_path, b"text,id,label\na,,\n"))
     assert (document.id, document.label) == (None, None)
+    (document,) = documents(read(tmp_path, b"text,year\na,\n"))
+    assert document.metadata == {"year": None}
     (document,) = documents(read(tmp_path, b"text,id\na,007\n"))
     assert (document.id, document.label) == ("007", UNSET)
 
