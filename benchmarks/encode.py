@@ -41,7 +41,8 @@ def main() -> None:
             for name, all_s in seconds.items()
         },
     }
-    save("encode", "python -m benchmarks.encode", results)
+    command = f"python -m benchmarks.encode --n-texts {len(texts)} --rounds {options.rounds}"
+    save("encode", command, results)
 
 
 def measure(texts: Sequence[str], rounds: int) -> dict[str, list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,6 +22,15 @@ class Precision(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+
+
+def bound_memory() -> None:
+    """Keep oneDNN from remembering a primitive for every shape of batch that it ever saw.
+
+    Its cache holds 1,024 by default, which with batches of many shapes is a steady growth over
+    the first 100,000 texts. Has no effect once torch has computed something.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 def choose_device(name: str) -> torch.device:

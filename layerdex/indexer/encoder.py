@@ -17,6 +17,7 @@ from layerdex.indexer.devices import (
     CPU_TOKEN_BUDGET,
     GPU_TOKEN_BUDGET,
     Precision,
+    bound_memory,
     choose_device,
     choose_dtype,
 )
@@ -54,6 +55,7 @@ class TransformerEncoder:
 
         Raises `ModelError`, `OptionError` or `MissingPackageError`.
         """
+        bound_memory()
         folder = find_model(model, revision=revision)
         self._device = choose_device(device)
         self.dtype = choose_dtype(precision, self._device)
