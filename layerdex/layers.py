@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import SupportsIndex
 
 from layerdex.errors import LayerError, OptionError
 
-LayerSelection = str | int | Iterable[int]
+LayerSelection = str | SupportsIndex | Iterable[SupportsIndex]
 
 _RANGE = re.compile(r"\s*(-?\d+)\s*(?:-\s*(-?\d+))?\s*")
 
 
-def resolve_layer(layer: int, *, depth: int) -> int:
+def resolve_layer(layer: SupportsIndex, *, depth: int) -> int:
     """Turn a layer number, possibly negative, into one from 0 to ``depth``.
 
     Raises `LayerError` when the model has no such layer.
     """
-    resolved = layer if layer >= 0 else depth + 1 + layer
+    if isinstance(layer, bool) or not isinstance(layer, SupportsIndex):
+        raise OptionError(f"a layer is a whole number, not {layer!r}")
+    number = layer.__index__()
+    resolved = number if number >= 0 else depth + 1 + number
     if not 0 <= resolved <= depth:
         raise LayerError(
             f"layer {layer} does not exist: this model has layers 0 to {depth} "
@@ -37,10 +41,12 @@ def resolve_layers(selection: LayerSelection, *, depth: int) -> tuple[int, ...]:
     """
     if isinstance(selection, str):
         chosen = _parse(selection, depth=depth)
-    elif isinstance(selection, int):
+    elif isinstance(selection, SupportsIndex):
         chosen = [resolve_layer(selection, depth=depth)]
-    else:
+    elif isinstance(selection, Iterable):
         chosen = [resolve_layer(layer, depth=depth) for layer in selection]
+    else:
+        raise OptionError(f"cannot read layers {selection!r}")
     if not chosen:
         raise OptionError("no layer selected")
     return tuple(sorted(set(chosen)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, SupportsFloat, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,25 @@ def to_choice(kind: type[Choice], value: str) -> Choice:
         return kind(value)
     except ValueError as error:
         raise OptionError(f"{value!r} is none of {', '.join(kind)}") from error
+
+
+def check_count(name: str, value: object) -> int:
+    """Return a whole number of at least 1; anything else is an `OptionError`."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise OptionError(f"{name} must be a whole number, not {value!r}")
+    if (count := value.__index__()) < 1:
+        raise OptionError(f"{name} must be at least 1, not {count}")
+    return count
+
+
+def check_between(name: str, value: object, low: float, high: float) -> float:
+    """Return a number within two bounds; anything else is an `OptionError`."""
+    number = math.nan
+    if isinstance(value, SupportsFloat) and not isinstance(value, bool):
+        number = float(value)
+    if not low <= number <= high:
+        raise OptionError(f"{name} lies between {low:g} and {high:g}, not at {value!r}")
+    return number
 
 
 class Pooling(StrEnum):

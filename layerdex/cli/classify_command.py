@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from layerdex.cli.options import (
-    device_options,
+    check_one_form,
+    encoder_options,
     index_argument,
     json_option,
     jsonl_option,
     k_option,
+    text_field_option,
     verbosity_options,
     where_option,
 )
@@ -35,6 +37,7 @@ _N_NEIGHBORS_SHOWN = 3
 @index_argument
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option("--input", "input_", metavar="FILE", help="Texts from a file (jsonl, txt, …) or -.")
+@text_field_option
 @k_option
 @click.option("--layer", type=int, help="Layer. [default: the saved best, else the deepest]")
 @click.option(
@@ -53,14 +56,16 @@ _N_NEIGHBORS_SHOWN = 3
 @where_option
 @json_option
 @jsonl_option
-@device_options
+@encoder_options
 @verbosity_options
 def command(
     index: Path,
     texts: tuple[str, ...],
     input_: str | None,
+    text_field: str,
     as_json: bool,
     as_jsonl: bool,
+    model: str | None,
     device: str,
     dtype: str,
     **options: Any,
@@ -76,12 +81,13 @@ def command(
     """
     from layerdex.index import Index
 
+    check_one_form(as_json, as_jsonl)
     asked: list[tuple[str | None, str]] = [(None, text) for text in texts]
     if input_ is not None:
-        asked.extend(read_queries(input_))
+        asked.extend(read_queries(input_, text_field=text_field))
     if not asked and input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
-    target = Index.open(index, device=device, dtype=dtype)
+    target = Index.open(index, model=model, device=device, dtype=dtype)
     predictions = target.classify([text for _, text in asked], **options)
     n_labels = len(target.info().labels)
     if n_labels == 1:
@@ -98,13 +104,22 @@ def command(
         _print(predictions)
 
 
+def _shown_voters(prediction: Any) -> list[Any]:
+    """Return the nearest neighbours, and of the winner's at least one."""
+    shown = list(prediction.neighbors[:_N_NEIGHBORS_SHOWN])
+    winners = [voter for voter in prediction.neighbors if voter.label == prediction.label]
+    if winners and winners[0] not in shown:
+        shown[-1] = winners[0]
+    return shown
+
+
 def _print(predictions: list[Any]) -> None:
     if not predictions:
         return
     layer = predictions[0].layer
     table = make_table("text", "label", ">confidence", title=f"layer {layer}")
     for one in predictions:
-        voters = one.neighbors[:_N_NEIGHBORS_SHOWN]
+        voters = _shown_voters(one)
         nearest = [one_line(f"{v.similarity:.3f} {v.label} · {v.id}") for v in voters]
         label = "(unsure)" if one.label is None else one_line(one.label, 30)
         cell = make_cell(one_line(one.text, 120), *nearest)

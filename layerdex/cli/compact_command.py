@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from layerdex.cli.options import index_argument, lock_timeout_option, verbosity_options
-from layerdex.cli.output import note, progress
+from layerdex.cli.output import counted, note, progress
 
 
 @click.command("compact", short_help="Merge segments, free deleted space.")
@@ -23,6 +23,6 @@ def command(index: Path, lock_timeout_s: float) -> None:
         n_replaced = target.compact(lock_timeout_s=lock_timeout_s, on_progress=on_progress)
     info = target.info()
     note(
-        f"{n_replaced:,} segments merged; {info.n_documents:,} documents in "
-        f"{info.n_segments:,} segments, {info.size_bytes / 1e6:,.1f} MB"
+        f"{counted(n_replaced, 'segment')} merged; {counted(info.n_documents, 'document')} in "
+        f"{counted(info.n_segments, 'segment')}, {info.size_bytes / 1e6:,.1f} MB"
     )

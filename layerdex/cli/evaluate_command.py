@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from layerdex.cli.options import (
-    device_options,
+    encoder_options,
     field_options,
     index_argument,
     json_option,
@@ -69,7 +69,7 @@ class NumbersType(click.ParamType[list[int]]):
 )
 @click.option("--report", is_flag=True, help="Print scikit-learn's report for the best layer.")
 @json_option
-@device_options
+@encoder_options
 @lock_timeout_option
 @verbosity_options
 def command(
@@ -85,6 +85,7 @@ def command(
     plot: Path | None,
     report: bool,
     as_json: bool,
+    model: str | None,
     device: str,
     dtype: str,
     lock_timeout_s: float,
@@ -104,7 +105,7 @@ def command(
 
     if plot is not None:
         check_picture(plot)
-    target = Index.open(index, device=device, dtype=dtype)
+    target = Index.open(index, model=model, device=device, dtype=dtype)
     with progress("Evaluating") as on_progress:
         evaluation = target.evaluate(
             k=k,

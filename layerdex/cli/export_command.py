@@ -28,7 +28,9 @@ def command(index: Path, output: Path | None, where: tuple[str, ...]) -> None:
     """
     from layerdex.index import Index
 
-    documents = (document_json(one) for one in Index.open(index).documents(where=where))
+    documents = (
+        document_json(one) for one in Index.open(index, damaged=True).documents(where=where)
+    )
     if output is None:
         print_jsonl(documents)
     else:

@@ -20,7 +20,7 @@ def command(index: Path, ids: tuple[str, ...], as_json: bool) -> None:
     """Print documents of INDEX by id, a JSON line each."""
     from layerdex.index import Index
 
-    documents = [document_json(document) for document in Index.open(index).get(*ids)]
+    documents = [document_json(document) for document in Index.open(index, damaged=True).get(*ids)]
     if as_json:
         print_json(documents)
     else:

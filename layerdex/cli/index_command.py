@@ -17,9 +17,9 @@ from layerdex.cli.options import (
     make_fields,
     verbosity_options,
 )
-from layerdex.cli.output import note, print_json, progress
+from layerdex.cli.output import counted, note, print_json, progress
 from layerdex.cli.rejects import check_rejects_path, open_rejects
-from layerdex.errors import LayerdexError, LockedIndexError
+from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
 
 
 @click.command("index", short_help="Create or extend an index.")
@@ -108,6 +108,8 @@ def command(
             raise KeyboardInterrupt("what was committed is in the index.") from error
         raise
     rejected.summarize()
+    if is_new:
+        note(f"Created {index}")
     _print_report(report, target, as_json=as_json)
 
 
@@ -117,13 +119,22 @@ def _open_or_create(path: Path, *, device: str, dtype: str, **settings: Any) -> 
     from layerdex.storage.store import CATALOG
 
     if (path / CATALOG).exists():
-        target = Index.open(path, device=device, dtype=dtype)
+        target = Index.open(path, model=_folder(settings["model"]), device=device, dtype=dtype)
         check_agreement(target.store.settings, target.layers, **settings)
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}
-    target = Index.create(path, device=device, dtype=dtype, **given)
-    note(f"Created {path}")
-    return target, True
+    try:
+        return Index.create(path, device=device, dtype=dtype, **given), True
+    except IndexExistsError:
+        if not (path / CATALOG).exists():
+            raise
+        # Another first run was faster; this one extends what that one made.
+        return _open_or_create(path, device=device, dtype=dtype, **settings)
+
+
+def _folder(model: str | None) -> str | None:
+    """Return the model if it is a folder, which may have moved."""
+    return model if model is not None and Path(model).expanduser().is_dir() else None
 
 
 def _discard_if_unused(target: Any, *, had_folder: bool) -> None:
@@ -147,9 +158,11 @@ def _print_report(report: Any, target: Any, *, as_json: bool) -> None:
         f"+ {report.n_unchanged:,} unchanged + {report.n_rejected:,} rejected"
     )
     layers, settings = describe_layers(target.layers), target.store.settings
-    click.echo(f"{len(target):,} documents in the index, layers {layers} of {settings.model}")
+    click.echo(
+        f"{counted(len(target), 'document')} in the index, layers {layers} of {settings.model}"
+    )
     if report.n_truncated:
         note(
-            f"{report.n_truncated:,} texts were longer than {settings.max_length} tokens and were "
-            f"cut: see 'layerdex info {target.store.path} --truncated'"
+            f"{counted(report.n_truncated, 'text')} longer than {settings.max_length} tokens, cut: "
+            f" see 'layerdex info {target.store.path} --truncated'"
         )

@@ -56,6 +56,11 @@ class CommandGroup(click.Group):
             # The reader, such as `head`, has seen enough; nothing may be flushed to it any more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
+        except OSError as error:
+            # The library turns its own into LayerdexError, so this is where the answer was to go.
+            click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(1)
         except KeyboardInterrupt as interrupt:
             click.echo("; ".join(("Interrupted", *map(str, interrupt.args))), err=True)
             ctx.exit(_INTERRUPTED)

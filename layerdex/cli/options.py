@@ -22,6 +22,9 @@ where_option = click.option(
     "id or a metadata field. Repeatable: all must hold.",
 )
 k_option = click.option("-k", type=int, default=10, show_default=True, help="How many neighbours.")
+text_field_option = click.option(
+    "--text-field", default="text", show_default=True, help="Field of the text in --input."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 jsonl_option = click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON line a result.")
 lock_timeout_option = click.option(
@@ -33,6 +36,12 @@ lock_timeout_option = click.option(
     metavar="SECONDS",
     help="How long to wait for another writer.",
 )
+
+
+def check_one_form(as_json: bool, as_jsonl: bool) -> None:
+    """Refuse two forms of output at once."""
+    if as_json and as_jsonl:
+        raise click.UsageError("give --json or --jsonl, not both")
 
 
 def verbosity_options(function: Decorated) -> Decorated:
@@ -60,6 +69,12 @@ def device_options(function: Decorated) -> Decorated:
     return device(dtype(function))
 
 
+def encoder_options(function: Decorated) -> Decorated:
+    """Add the options of a command that may need the encoder of an index that exists."""
+    model = click.option("--model", help="Folder of the index's model, if it has moved.")
+    return model(device_options(function))
+
+
 def field_options(function: Decorated) -> Decorated:
     """Add the options that say how to read a source; see `make_fields`."""
     decorators = (
@@ -70,7 +85,7 @@ def field_options(function: Decorated) -> Decorated:
             "--metadata-field",
             "metadata_fields",
             multiple=True,
-            help="Keep only this other field; repeatable. [default: all that are not nested]",
+            help="Keep only this other field; repeatable. [default: all; a nested one is an error]",
         ),
         click.option(
             "--format",

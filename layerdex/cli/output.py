@@ -28,6 +28,11 @@ def note(message: str) -> None:
         click.echo(escape(message), err=True)
 
 
+def counted(n: int, noun: str) -> str:
+    """Write ``1 segment`` or ``2,000 segments``."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))

@@ -7,21 +7,23 @@ from pathlib import Path
 import click
 
 from layerdex.cli.options import (
-    device_options,
+    encoder_options,
     index_argument,
     lock_timeout_option,
     verbosity_options,
 )
-from layerdex.cli.output import note, progress
+from layerdex.cli.output import counted, note, progress
 
 
 @click.command("repair", short_help="Rebuild damaged layer files.")
 @index_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be rebuilt.")
-@device_options
+@encoder_options
 @lock_timeout_option
 @verbosity_options
-def command(index: Path, dry_run: bool, device: str, dtype: str, lock_timeout_s: float) -> None:
+def command(
+    index: Path, dry_run: bool, model: str | None, device: str, dtype: str, lock_timeout_s: float
+) -> None:
     """Rebuild damaged or missing layer files of INDEX by encoding only their texts again.
 
     The texts in the catalog are the last truth; a damaged catalog must come from a backup.
@@ -29,17 +31,17 @@ def command(index: Path, dry_run: bool, device: str, dtype: str, lock_timeout_s:
     from layerdex.errors import DamagedIndexError
     from layerdex.index import Index
 
-    target = Index.open(index, device=device, dtype=dtype, damaged=True)
+    target = Index.open(index, model=model, device=device, dtype=dtype, damaged=True)
     with progress("Verifying") as on_progress:
         problems = target.verify(on_progress=on_progress)
     for problem in problems:
         note(str(problem))
     if dry_run or not problems:
-        note(f"{len(problems)} problems found")
+        note(f"{counted(len(problems), 'problem')} found")
         return
     in_catalog = [problem for problem in problems if problem.segment is None]
     with progress("Repairing") as on_progress:
         n_files = target.repair(problems, lock_timeout_s=lock_timeout_s, on_progress=on_progress)
-    note(f"{n_files} layer files rebuilt")
+    note(f"{counted(n_files, 'layer file')} rebuilt")
     if in_catalog:
         raise DamagedIndexError(f"the catalog is damaged ({in_catalog[0]}): restore a backup")

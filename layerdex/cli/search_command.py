@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerdex.cli.options import (
-    device_options,
+    check_one_form,
+    encoder_options,
     index_argument,
     json_option,
     jsonl_option,
     k_option,
+    text_field_option,
     verbosity_options,
     where_option,
 )
@@ -48,6 +50,7 @@ class Answer:
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
 @click.option("--like", multiple=True, metavar="ID", help="Search by a document; repeatable.")
 @click.option("--input", "input_", metavar="FILE", help="Queries from a file (jsonl, txt, …) or -.")
+@text_field_option
 @k_option
 @click.option(
     "--layer", help="One or several, such as 4 or 0,3,6. [default: the saved best, else deepest]"
@@ -56,19 +59,21 @@ class Answer:
 @click.option("--min-similarity", type=float, help="Only hits at least this similar, -1 to 1.")
 @json_option
 @jsonl_option
-@device_options
+@encoder_options
 @verbosity_options
 def command(
     index: Path,
     queries: tuple[str, ...],
     like: tuple[str, ...],
     input_: str | None,
+    text_field: str,
     k: int,
     layer: str | None,
     where: tuple[str, ...],
     min_similarity: float | None,
     as_json: bool,
     as_jsonl: bool,
+    model: str | None,
     device: str,
     dtype: str,
 ) -> None:
@@ -81,12 +86,13 @@ def command(
     """
     from layerdex.index import Index
 
-    target = Index.open(index, device=device, dtype=dtype)
+    check_one_form(as_json, as_jsonl)
+    target = Index.open(index, model=model, device=device, dtype=dtype)
     layers = target.choose_layer(None) if layer is None else layer
     options: dict[str, Any] = {"k": k, "where": where, "min_similarity": min_similarity}
     asked: list[tuple[str | None, str]] = [(None, query) for query in queries]
     if input_ is not None:
-        asked.extend(read_queries(input_))
+        asked.extend(read_queries(input_, text_field=text_field))
     if not asked and not like and input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
     answers = [
@@ -108,14 +114,15 @@ def command(
             print_answer(answer)
 
 
-def read_queries(source: str) -> list[tuple[str | None, str]]:
+def read_queries(source: str, *, text_field: str) -> list[tuple[str | None, str]]:
     """Return ids (where given) and texts of a file of queries; a bad row is an error."""
     from layerdex.errors import RowError
+    from layerdex.indexer.corpus import Fields
     from layerdex.indexer.corpus.sources import read_all
     from layerdex.records import Rejected
 
     queries = []
-    for row in read_all([source]):
+    for row in read_all([source], fields=Fields(text=text_field)):
         if isinstance(row, Rejected):
             raise RowError(str(row))
         queries.append((row.id, row.text))

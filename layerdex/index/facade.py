@@ -75,6 +75,7 @@ class Index(Upkeep):
         cls,
         path: str | Path,
         *,
+        model: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         encoder: Encoder | None = None,
@@ -82,7 +83,8 @@ class Index(Upkeep):
     ) -> Index:
         """Open an index; its encoder is loaded when first needed.
 
-        ``damaged`` opens it even if segment files are missing or cut, to be repaired.
+        ``model`` is the folder where its model lies now, if that has moved. ``damaged`` opens it
+        even if segment files are missing or cut, to be repaired or to save its texts.
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
         store = Store(Path(path))
@@ -99,7 +101,7 @@ class Index(Upkeep):
             from layerdex.indexer.encoder import TransformerEncoder
 
             return TransformerEncoder.for_index(
-                store.settings, device=device, precision=to_choice(Precision, dtype)
+                store.settings, device=device, precision=to_choice(Precision, dtype), model=model
             )
 
         return cls(store, load)
@@ -218,7 +220,7 @@ class Index(Upkeep):
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
         options: dict[str, Any] = {
-            "ks": list(dict.fromkeys(k)) if isinstance(k, Iterable) else [int(k)],
+            "ks": list(dict.fromkeys(k)) if isinstance(k, Iterable) else [k],
             "weights": to_choice(Weights, weights),
             "on_progress": on_progress,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerdex.errors import IndexMismatchError
+from layerdex.indexer.fingerprint import fingerprint
 from layerdex.indexer.models import find_model
 from layerdex.layers import LayerSelection, describe_layers, resolve_layers
 from layerdex.records import EncoderSettings, Pooling
@@ -26,8 +27,7 @@ def check_agreement(
         wanted = describe_layers(resolve_layers(layers, depth=settings.depth))
         _check("layers", describe_layers(stored_layers), wanted)
     if model is not None:
-        folder = Path(model).expanduser()
-        _check("model", settings.model, str(folder.resolve()) if folder.is_dir() else model)
+        _check("model", settings.model, same_model(settings, model))
     if revision is not None and revision != settings.revision:
         # A branch or tag stands for the commit that the index remembers.
         found = find_model(settings.model, revision=revision).revision
@@ -35,6 +35,25 @@ def check_agreement(
     _check("pooling", settings.pooling, pooling)
     _check("template", settings.template, template)
     _check("max length", settings.max_length, max_length)
+
+
+def same_model(recorded: EncoderSettings, model: str) -> str:
+    """Return the recorded name of the model where ``model`` is a folder that holds the same.
+
+    So a model folder may move; anything else is returned as it is, a folder resolved.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return model
+    if str(folder.resolve()) == recorded.model:
+        return recorded.model
+    found = fingerprint(
+        find_model(model).path,
+        pooling=recorded.pooling,
+        template=recorded.template,
+        max_length=recorded.max_length,
+    )
+    return recorded.model if found == recorded.fingerprint else str(folder.resolve())
 
 
 def check_fingerprint(found: EncoderSettings, recorded: EncoderSettings) -> None:

@@ -91,12 +91,20 @@ class TransformerEncoder:
 
     @classmethod
     def for_index(
-        cls, settings: EncoderSettings, *, device: str, precision: Precision
+        cls,
+        settings: EncoderSettings,
+        *,
+        device: str,
+        precision: Precision,
+        model: str | None = None,
     ) -> TransformerEncoder:
-        """Load the encoder that an index was made with, or raise `IndexMismatchError`."""
+        """Load the encoder that an index was made with, or raise `IndexMismatchError`.
+
+        ``model`` is where it lies now, if it has moved.
+        """
         encoder = cls(
-            settings.model,
-            revision=settings.revision,
+            model or settings.model,
+            revision=settings.revision if model is None else None,
             pooling=settings.pooling,
             template=settings.template,
             max_length=settings.max_length,

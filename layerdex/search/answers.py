@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from layerdex.errors import NoLabelsError, OptionError
-from layerdex.records import Document, Keep, Rows, Vectors, Weights
+from layerdex.errors import NoLabelsError
+from layerdex.records import (
+    Document,
+    Keep,
+    Rows,
+    Vectors,
+    Weights,
+    check_between,
+    check_count,
+)
 from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import OnProgress, find_duplicates
 from layerdex.search.neighbors import Neighbors, find_neighbors
@@ -32,10 +40,9 @@ def answer_search(
 
     ``leave_out`` (n,) names a row per query that is not an answer: the query itself.
     """
-    if min_similarity is not None and not -1 <= min_similarity <= 1:
-        raise OptionError(f"a similarity lies between -1 and 1, not at {min_similarity}")
-    if k < 1:
-        raise OptionError(f"k must be at least 1, not {k}")
+    if min_similarity is not None:
+        check_between("a similarity", min_similarity, -1, 1)
+    k = check_count("k", k)
     rows = snapshot.rows(where) if where else None
     n_spare = 0 if leave_out is None else 1
     found = find_neighbors(snapshot.layer(layer), queries, k + n_spare, rows=rows)
@@ -117,8 +124,7 @@ def answer_classify(
 
     Raises `NoLabelsError` where no matching document has a label.
     """
-    if not 0 <= min_confidence <= 1:
-        raise OptionError(f"a confidence lies between 0 and 1, not at {min_confidence}")
+    check_between("a confidence", min_confidence, 0, 1)
     facts = snapshot.facts(where, labelled=True)
     if not len(facts.rows):
         raise NoLabelsError("no document here has a label (see 'layerdex index --label-field')")

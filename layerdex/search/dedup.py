@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.errors import OptionError
-from layerdex.records import Keep, Rows
+from layerdex.records import Keep, Rows, check_between
 from layerdex.search.neighbors import cosine, find_neighbors, to_steps
 from layerdex.storage.snapshot import Facts
 from layerdex.storage.vectors import LayerVectors
@@ -50,8 +49,7 @@ def find_duplicates(
     the threshold, never only a removed one (no chains). Blocks are compared with kept documents
     only. Raises `OptionError` for a threshold outside [-1, 1].
     """
-    if not -1 <= threshold <= 1:
-        raise OptionError(f"a similarity threshold lies between -1 and 1, not at {threshold}")
+    threshold = check_between("a similarity threshold", threshold, -1, 1)
     order = _keep_order(facts, keep)
     _, first = np.unique(facts.content_groups[order], return_index=True)
     leaders = order[np.sort(first)]  # of each text, the document to keep, in keep order

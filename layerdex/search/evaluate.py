@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.records import Vectors, Weights
+from layerdex.records import Vectors, Weights, check_count
 from layerdex.search.classify import NO_LABEL, encode_labels, labels_of, vote
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.storage.snapshot import Facts
@@ -139,8 +139,10 @@ def evaluate_on_test(
 
 
 def _check_ks(ks: Sequence[int]) -> None:
-    if not ks or min(ks) < 1:
-        raise OptionError(f"every k must be at least 1, not {', '.join(map(str, ks)) or 'none'}")
+    if not ks:
+        raise OptionError("give at least one k")
+    for k in ks:
+        check_count("k", k)
 
 
 def _others(

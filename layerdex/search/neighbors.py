@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.errors import OptionError
-from layerdex.records import Rows, Vectors
+from layerdex.records import Rows, Vectors, check_count
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.segment import NORM_TOLERANCE
 from layerdex.storage.vectors import LayerVectors, Part
@@ -53,9 +53,7 @@ def find_neighbors(
     Similarity is the cosine; two that fall in the same step of `SIMILARITY_STEP` are ordered by
     row. Raises `OptionError` for k < 1.
     """
-    if k < 1:
-        raise OptionError(f"k must be at least 1, not {k}")
-    k = min(k, layer.n_documents if rows is None else len(rows))
+    k = min(check_count("k", k), layer.n_documents if rows is None else len(rows))
     if k == 0:
         return Neighbors(
             np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)

@@ -144,7 +144,9 @@ def clear_errors(path: Path) -> Iterator[None]:
             raise DamagedIndexError(
                 f"the catalog {path} is damaged ({reason}): restore it from a backup"
             ) from error
-        raise StorageError(f"cannot use the catalog {path}: {reason}") from error
+        # SQLite cannot grow its shared-memory file on a full disk, and calls that an I/O error.
+        hint = " (is the disk full?)" if "I/O" in reason else ""
+        raise StorageError(f"cannot use the catalog {path}: {reason}{hint}") from error
     except UnicodeEncodeError as error:
         raise OptionError(f"{error.object!a} is not text: it has a lone surrogate") from error
     except OSError as error:

@@ -6,6 +6,7 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +32,11 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> int:
     return zlib.crc32(view)
 
 
-def checksum(path: Path) -> int:
-    """Return the CRC-32 of a file. Raises OSError."""
+def checksum(file: BinaryIO) -> int:
+    """Return the CRC-32 of what is left to read of a file. Raises OSError."""
     value = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            value = zlib.crc32(chunk, value)
+    while chunk := file.read(_CHUNK_BYTES):
+        value = zlib.crc32(chunk, value)
     return value
 
 

@@ -198,16 +198,12 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
 
 
 def _open(store: Store, segment: Segment, layer: int) -> LayerFile:
-    # A damaged vector must not be copied under a fresh checksum.
-    if (reason := _verify_file(store, segment, layer)) is not None:
-        path = store.file_path(segment, layer)
-        raise DamagedIndexError(f"{path}: {reason}: run 'layerdex repair' on this index")
-    return LayerFile(
-        store.file_path(segment, layer),
-        n=segment.n_documents,
-        width=store.settings.width,
-        size_bytes=segment.files[layer].size_bytes,
-    )
+    try:  # the checks keep a damaged vector from being copied under a fresh checksum
+        return store.open_file(segment, layer)
+    except FileNotFoundError as error:
+        raise DamagedIndexError(
+            f"{error.filename} is missing: run 'layerdex repair' on this index"
+        ) from error
 
 
 def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
@@ -218,7 +214,8 @@ def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
     try:
         if path.stat().st_size != recorded.size_bytes:
             return f"{path.stat().st_size} bytes instead of {recorded.size_bytes}"
-        return None if checksum(path) == recorded.crc32 else "wrong checksum"
+        with path.open("rb") as file:
+            return None if checksum(file) == recorded.crc32 else "wrong checksum"
     except FileNotFoundError:
         return "missing"
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import Vectors
 from layerdex.storage.faiss_library import load_faiss
+from layerdex.storage.files import checksum
 
 Positions = NDArray[np.int64]
 
@@ -39,17 +40,19 @@ def serialize_layer(vectors: NDArray[np.float16]) -> NDArray[np.uint8]:
 class LayerFile:
     """A mapped layer file: n unit vectors of ``width`` components, in positions 0..n-1."""
 
-    def __init__(self, path: Path, *, n: int, width: int, size_bytes: int) -> None:
-        """Map ``path``. Raises FileNotFoundError, or `DamagedIndexError` if it is not as said."""
+    def __init__(self, path: Path, *, n: int, width: int, size_bytes: int, crc32: int) -> None:
+        """Check ``path`` against its size and CRC-32, and map it.
+
+        Raises FileNotFoundError, or `DamagedIndexError` if it is not as said.
+        """
         faiss = load_faiss()
         with path.open("rb") as file:  # FAISS's own error would not say why it cannot be read
             found = os.fstat(file.fileno())
-        found_bytes = found.st_size
-        if found_bytes != size_bytes:
-            raise DamagedIndexError(
-                f"{path} is damaged ({found_bytes} bytes instead of {size_bytes}): "
-                "run 'layerdex repair' on this index"
-            )
+            if found.st_size != size_bytes:
+                raise _damaged(path, f"{found.st_size} bytes instead of {size_bytes}")
+            # Once a process, before FAISS parses it; damage done later under the map is not seen.
+            if checksum(file) != crc32:
+                raise _damaged(path, "wrong checksum")
         try:
             # IO_FLAG_MMAP_IFC maps flat codes; plain IO_FLAG_MMAP would read them whole.
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
@@ -57,7 +60,7 @@ class LayerFile:
             path.stat()  # raises FileNotFoundError where a compaction has just removed it
             if "mmap" in str(error):
                 raise StorageError(f"cannot map {path}: too many files are mapped") from error
-            raise _damaged(path) from error
+            raise _damaged(path, "not a FAISS index") from error
         fits = (
             isinstance(index, faiss.IndexScalarQuantizer)
             and (index.ntotal, index.d) == (n, width)
@@ -66,7 +69,7 @@ class LayerFile:
             and index.codes.size() == n * width * 2
         )
         if not fits:
-            raise _damaged(path)
+            raise _damaged(path, "not the index that the catalog describes")
         self._index = index
         self._inode = found.st_ino
         self.n = n
@@ -114,5 +117,5 @@ def unit_length(vectors: Vectors) -> Vectors:
     return vectors
 
 
-def _damaged(path: Path) -> DamagedIndexError:
-    return DamagedIndexError(f"{path} is damaged: run 'layerdex repair' on this index")
+def _damaged(path: Path, reason: str) -> DamagedIndexError:
+    return DamagedIndexError(f"{path} is damaged ({reason}): run 'layerdex repair' on this index")

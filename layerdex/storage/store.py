@@ -67,8 +67,19 @@ class Store:
             _check_counts(connection, path)
 
     @classmethod
-    def create(cls, path: Path, settings: EncoderSettings, layers: tuple[int, ...]) -> Store:
-        """Create an empty index in a directory that does not exist or is empty."""
+    def create(
+        cls,
+        path: Path,
+        settings: EncoderSettings,
+        layers: tuple[int, ...],
+        *,
+        lock_timeout_s: float = 10.0,
+    ) -> Store:
+        """Create an empty index in a directory that does not exist or is empty.
+
+        Raises `IndexExistsError` where there is something, also an index that another process
+        made meanwhile.
+        """
 
         def fill(connection: Connection) -> None:
             values = {
@@ -85,7 +96,7 @@ class Store:
         with clear_errors(path):
             _check_creatable(path)
             path.mkdir(parents=True, exist_ok=True)
-            with _locked(path, timeout_s=0):
+            with _locked(path, timeout_s=lock_timeout_s):
                 _check_creatable(path)
                 (path / SEGMENTS).mkdir(exist_ok=True)
                 create_catalog(path / CATALOG, fill)
@@ -104,7 +115,7 @@ class Store:
                 connection,
                 segments=self._refresh(connection),
                 width=self.settings.width,
-                open_file=self._open_file,
+                open_file=self._mapped_file,
             )
 
     def ask(self, question: Callable[[Snapshot], T]) -> T:
@@ -133,6 +144,7 @@ class Store:
             with clear_errors(self.path):
                 stack.enter_context(_locked(self.path, timeout_s=lock_timeout_s))
                 _check_segments_folder(self.path / SEGMENTS)
+                (self.path / SEGMENTS).mkdir(exist_ok=True)
                 connection = stack.enter_context(write_engine(self._catalog).connect())
                 check_schema(connection)
                 connection.rollback()
@@ -156,6 +168,22 @@ class Store:
     def file_path(self, segment: Segment, layer: int) -> Path:
         """Return where a segment's layer lies."""
         return self.path / SEGMENTS / segment.name / layer_filename(layer)
+
+    def open_file(self, segment: Segment, layer: int) -> LayerFile:
+        """Map a segment's layer, checked against the catalog.
+
+        Raises FileNotFoundError or `DamagedIndexError`.
+        """
+        path, recorded = self.file_path(segment, layer), segment.files.get(layer)
+        if recorded is None:
+            raise DamagedIndexError(f"{path} is not in the catalog: run 'layerdex repair'")
+        return LayerFile(
+            path,
+            n=segment.n_documents,
+            width=self.settings.width,
+            size_bytes=recorded.size_bytes,
+            crc32=recorded.crc32,
+        )
 
     def check_sizes(self) -> None:
         """Raise `DamagedIndexError` if a segment file is missing or has another size."""
@@ -186,17 +214,12 @@ class Store:
             }
         return segments
 
-    def _open_file(self, segment: Segment, layer: int) -> LayerFile:
+    def _mapped_file(self, segment: Segment, layer: int) -> LayerFile:
         key = (segment.name, layer)
         if key not in self._files:
             while len(self._files) >= _MAX_MAPPED:
                 self._files.pop(next(iter(self._files)))
-            self._files[key] = LayerFile(
-                self.file_path(segment, layer),
-                n=segment.n_documents,
-                width=self.settings.width,
-                size_bytes=segment.files[layer].size_bytes,
-            )
+            self._files[key] = self.open_file(segment, layer)
         return self._files[key]
 
 
@@ -231,7 +254,8 @@ def _check_creatable(path: Path) -> None:
 
 
 def _check_segments_folder(folder: Path) -> None:
-    if folder.is_symlink() or not folder.is_dir():
+    # A folder that is gone is made anew, for `repair` to fill.
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise DamagedIndexError(f"{folder} is not a folder: nothing is written through it")
 
 

@@ -234,8 +234,8 @@ def test_rare_labels_are_left_out(cli: Cli, path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-k", "0"], "every k must be at least 1, not 0"),
-        (["-k", "5,-1"], "every k must be at least 1, not 5, -1"),
+        (["-k", "0"], "k must be at least 1, not 0"),
+        (["-k", "5,-1"], "k must be at least 1, not -1"),
         (
             ["--layers", "0,7"],
             "layer 7 does not exist: this model has layers 0 to 3 "

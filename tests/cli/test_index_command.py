@@ -143,9 +143,8 @@ def test_skipped_rows_are_shown_and_written(cli: Cli, new: Path, tmp_path: Path)
     source, rejects = write_jsonl(tmp_path / "s.jsonl", rows), tmp_path / "rejects.jsonl"
     result = cli.ok("index", new, source, "--on-error", "skip", "--rejects", rejects)
     assert result.stdout.startswith("9 read = 1 new + 0 updated + 0 unchanged + 8 rejected\n")
-    assert result.stderr == f"Created {new}\n" + "".join(
-        f"Skipped {source}:{line}: text is blank\n" for line in range(2, 7)
-    ) + ("… and 3 more rows skipped\n")
+    skipped = "".join(f"Skipped {source}:{line}: text is blank\n" for line in range(2, 7))
+    assert result.stderr == f"{skipped}… and 3 more rows skipped\nCreated {new}\n"
     assert [json.loads(line) for line in rejects.read_text("utf-8").splitlines()] == [
         *[{"source": str(source), "line": n, "reason": "text is blank"} for n in range(2, 9)],
         {

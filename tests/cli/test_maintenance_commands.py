@@ -199,5 +199,5 @@ def test_compact_refuses_a_damaged_file(cli: Cli, path: Path) -> None:
     file = layer_files(path)[0]
     flip_a_byte(file)
     message = cli.error("compact", path)
-    assert message == f"{file}: wrong checksum: run 'layerdex repair' on this index"
+    assert message == f"{file} is damaged (wrong checksum): run 'layerdex repair' on this index"
     assert len(layer_files(path)) == 12

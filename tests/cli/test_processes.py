@@ -48,6 +48,39 @@ def started(*words: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.parametrize("words", [("info",), ("export",), ("search", "--like", "d1", "--json")])
+def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[str, ...]) -> None:
+    command, *rest = words
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "layerdex", command, large, *rest],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    assert result.stderr == "Error: cannot write the output: No space left on device\n"
+    assert result.returncode == 1
+
+
+def test_two_first_runs_at_once_both_add_their_documents(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    sources = [
+        write_jsonl(
+            tmp_path / f"{name}.jsonl",
+            [{"id": f"{name}{i}", "text": f"card {i}"} for i in range(9)],
+        )
+        for name in "ab"
+    ]
+    commands = [("-c", WITH_WORDS, "index", path, source) for source in sources]
+    with started(*commands[0]) as first, started(*commands[1]) as second:
+        ends = [process.communicate(timeout=TIMEOUT_S) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), ends
+    assert len(Index.open(path)) == 18
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of more text than a pipe holds."""

@@ -57,9 +57,10 @@ class WordTransformer(WordEncoder):
         *,
         device: str,
         precision: Precision,
+        model: str | None = None,
     ) -> Self:
         return cls(
-            settings.model,
+            model or settings.model,
             revision=settings.revision,
             pooling=settings.pooling,
             template=settings.template,

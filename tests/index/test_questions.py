@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,32 @@ def test_encoder_of_another_fingerprint_never_answers(filled: Index, tmp_path: P
 def test_missing_layer_is_an_error(filled: Index, layer: int) -> None:
     with pytest.raises(LayerError, match=f"layer {layer} does not exist"):
         filled.search(QUERY, layer=layer)
+
+
+@pytest.mark.parametrize("k", ["3", 1.5, True, None])
+def test_a_k_that_is_no_whole_number_is_refused(filled: Index, k: object) -> None:
+    questions: list[Callable[..., object]] = [
+        lambda **options: filled.search(QUERY, **options),
+        lambda **options: filled.search_like("d1", **options),
+        filled.evaluate,
+    ]
+    for ask in questions:
+        with pytest.raises(OptionError, match="k must be a whole number"):
+            ask(k=k)
+
+
+@pytest.mark.parametrize("layer", ["1,2", 1.0, True])
+def test_a_layer_that_is_not_one_whole_number_is_refused(filled: Index, layer: object) -> None:
+    with pytest.raises(OptionError, match="layer"):
+        filled.search(QUERY, layer=layer)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threshold", ["0.9", True, float("nan"), None])
+def test_a_threshold_that_is_no_similarity_is_refused(filled: Index, threshold: object) -> None:
+    with pytest.raises(OptionError, match="a similarity threshold lies between -1 and 1"):
+        filled.deduplicate(threshold=threshold)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers(filled: Index) -> None:
+    plain = filled.search(QUERY, k=3, layer=2)
+    assert filled.search(QUERY, k=np.int64(3), layer=np.int32(2)) == plain  # type: ignore[arg-type]

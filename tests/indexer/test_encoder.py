@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from layerdex.errors import IndexMismatchError, LayerError, OptionError
+from layerdex import Index
+from layerdex.errors import IndexMismatchError, LayerError, ModelError, OptionError
 from layerdex.indexer import hidden_states
+from layerdex.indexer.agreement import check_agreement
 from layerdex.indexer.devices import CPU_TOKEN_BUDGET, Precision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.records import Encoded, Pooling
@@ -59,6 +61,23 @@ def assert_same(left: Encoded, right: Encoded) -> None:
     assert left.vectors.tobytes() == right.vectors.tobytes()
     np.testing.assert_array_equal(left.n_tokens, right.n_tokens)
     np.testing.assert_array_equal(left.truncated, right.truncated)
+
+
+def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", model=str(bert))
+    index.add([{"id": "a", "text": "the cat sat"}])
+    moved = bert.rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match="no model folder"):
+        Index.open(index.store.path).search("the cat")
+    (hit,) = Index.open(index.store.path, model=str(moved)).search("the cat sat")
+    assert (hit.id, hit.similarity) == ("a", 1.0)
+    settings, layers = index.store.settings, index.layers
+    check_agreement(settings, layers, model=str(moved))
+    other = save_tiny_model("bert", tmp_path / "other", seed=1)
+    with pytest.raises(IndexMismatchError, match=r"made with model .*bert', not .*other'"):
+        check_agreement(settings, layers, model=str(other))
+    with pytest.raises(IndexMismatchError, match="another version of the model"):
+        Index.open(index.store.path, model=str(other)).search("the cat")
 
 
 @pytest.mark.parametrize("pooling", [Pooling.MEAN, Pooling.CLS, Pooling.MAX])

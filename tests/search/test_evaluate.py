@@ -217,7 +217,7 @@ def test_rare_labels_are_left_out(store: Store) -> None:
 @pytest.mark.parametrize("ks", [[], [0], [5, 0], [-1]])
 def test_k_below_one_is_an_error(store: Store, ks: list[int]) -> None:
     _corpus(store, 12, repeats={})
-    with pytest.raises(OptionError, match="at least 1"):
+    with pytest.raises(OptionError, match=r"at least (1|one k)"):
         _evaluate(store, ks)
 
 

@@ -119,15 +119,17 @@ def test_long_lived_reader_sees_the_repaired_vectors(filled: Index) -> None:
         if path.read_bytes().endswith(one.vectors[layer])
     )
     (document,) = filled.get(identifier)
-    sound = filled.search(document.text, k=1, layer=layer)
+    reader = reopen(filled)
+    sound = reader.search(document.text, k=1, layer=layer)
     # The last document's vector turns round, under the reader's map.
     data = bytearray(path.read_bytes())
     for high in range(len(data) - 31, len(data), 2):
         data[high] ^= 0x80
     with path.open("r+b") as file:
         file.write(data)
-    reader = reopen(filled)
-    assert reader.search(document.text, k=1, layer=layer) != sound
+    assert reader.search(document.text, k=1, layer=layer) != sound  # checked when it was mapped
+    with pytest.raises(DamagedIndexError, match="wrong checksum"):
+        reopen(filled).search(document.text, k=1, layer=layer)
     mender = reopen(filled)
     assert mender.repair(mender.verify()) == 1
     assert reopen(filled).search(document.text, k=1, layer=layer) == sound

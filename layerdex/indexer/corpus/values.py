@@ -67,8 +67,13 @@ def text_value(value: object, *, field: str) -> str:
 
 
 def name_value(value: object, *, field: str, empty_advice: str) -> str | None:
-    """Return an id or a label as a string, or None for null; integers are converted."""
+    """Return an id or a label as a string, or None for null; whole numbers are converted.
+
+    A float such as 3.0 is one: pandas makes floats of integers in a column with gaps.
+    """
     value = plain(value, field=field)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if value is None:
         return None
     if isinstance(value, str):
@@ -76,7 +81,7 @@ def name_value(value: object, *, field: str, empty_advice: str) -> str | None:
         return clean_string(value, field=field)
     if isinstance(value, int) and not isinstance(value, bool):
         return _digits(value, field=field)
-    raise BadValueError(f"{field} is neither a string nor an integer ({kind(value)})")
+    raise BadValueError(f"{field} is neither a string nor a whole number ({kind(value)})")
 
 
 def metadata_value(value: object, *, field: str) -> Scalar | None:

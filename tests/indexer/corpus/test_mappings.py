@@ -69,3 +69,12 @@ def test_importing_the_readers_loads_no_heavy_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_whole_numbers_that_pandas_made_floats_are_ids_and_labels() -> None:
+    frame = pd.DataFrame(
+        {"text": ["a", "b"], "id": [7.0, 8.0], "label": [1, None], "size": [1, None]}
+    )
+    first, second = documents(list(read_frame(frame)))
+    assert (first.id, first.label, first.metadata) == ("7", "1", {"size": 1.0})
+    assert (second.id, second.label) == ("8", None)
