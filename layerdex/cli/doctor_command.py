@@ -27,6 +27,7 @@ def command(as_json: bool) -> None:
         "gpu": _describe_gpu(),
         "torch": _version("torch"),
         "transformers": _version("transformers"),
+        "openvino": _version("openvino"),
         "faiss": _describe_faiss(),
         "sqlite": sqlite3.sqlite_version,
         "minilm": _describe_minilm(),

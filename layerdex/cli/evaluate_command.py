@@ -86,6 +86,7 @@ def command(
     report: bool,
     as_json: bool,
     model: str | None,
+    engine: str,
     device: str,
     dtype: str,
     lock_timeout_s: float,
@@ -105,7 +106,7 @@ def command(
 
     if plot is not None:
         check_picture(plot)
-    target = Index.open(index, model=model, device=device, dtype=dtype)
+    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
     with progress("Evaluating") as on_progress:
         evaluation = target.evaluate(
             k=k,

@@ -62,6 +62,7 @@ def command(
     format_: str,
     on_error: str,
     rejects: Path | None,
+    engine: str,
     device: str,
     dtype: str,
     lock_timeout_s: float,
@@ -89,7 +90,8 @@ def command(
     check_rejects_path(rejects, sources)
     with clear_errors(index):
         had_folder = index.exists()
-    target, is_new = _open_or_create(index, device=device, dtype=dtype, **settings)
+    running = {"engine": engine, "device": device, "dtype": dtype}
+    target, is_new = _open_or_create(index, running=running, **settings)
     try:
         with open_rejects(rejects) as rejected, progress("Indexing") as on_progress:
             report = target.add(
@@ -113,23 +115,24 @@ def command(
     _print_report(report, target, as_json=as_json)
 
 
-def _open_or_create(path: Path, *, device: str, dtype: str, **settings: Any) -> tuple[Any, bool]:
+def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> tuple[Any, bool]:
+    """Return the index, and whether it is new; ``running`` says on what the encoder runs."""
     from layerdex.index import Index
     from layerdex.indexer.agreement import check_agreement
     from layerdex.storage.store import CATALOG
 
     if (path / CATALOG).exists():
-        target = Index.open(path, model=_folder(settings["model"]), device=device, dtype=dtype)
+        target = Index.open(path, model=_folder(settings["model"]), **running)
         check_agreement(target.store.settings, target.layers, **settings)
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}
     try:
-        return Index.create(path, device=device, dtype=dtype, **given), True
+        return Index.create(path, **running, **given), True
     except IndexExistsError:
         if not (path / CATALOG).exists():
             raise
         # Another first run was faster; this one extends what that one made.
-        return _open_or_create(path, device=device, dtype=dtype, **settings)
+        return _open_or_create(path, running=running, **settings)
 
 
 def _folder(model: str | None) -> str | None:

@@ -56,7 +56,13 @@ def verbosity_options(function: Decorated) -> Decorated:
 
 
 def device_options(function: Decorated) -> Decorated:
-    """Add ``--device`` and ``--dtype``."""
+    """Add ``--engine``, ``--device`` and ``--dtype``."""
+    engine = click.option(
+        "--engine",
+        type=click.Choice(["auto", "torch", "openvino"]),
+        default="auto",
+        help="What encodes. [default: openvino on a CPU where it is installed, else torch]",
+    )
     device = click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
     )
@@ -66,7 +72,7 @@ def device_options(function: Decorated) -> Decorated:
         default="auto",
         help="Precision of the encoder. [default: bfloat16 where the hardware has it]",
     )
-    return device(dtype(function))
+    return engine(device(dtype(function)))
 
 
 def encoder_options(function: Decorated) -> Decorated:

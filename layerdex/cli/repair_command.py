@@ -22,7 +22,13 @@ from layerdex.cli.output import counted, note, progress
 @lock_timeout_option
 @verbosity_options
 def command(
-    index: Path, dry_run: bool, model: str | None, device: str, dtype: str, lock_timeout_s: float
+    index: Path,
+    dry_run: bool,
+    model: str | None,
+    engine: str,
+    device: str,
+    dtype: str,
+    lock_timeout_s: float,
 ) -> None:
     """Rebuild damaged or missing layer files of INDEX by encoding only their texts again.
 
@@ -31,7 +37,7 @@ def command(
     from layerdex.errors import DamagedIndexError
     from layerdex.index import Index
 
-    target = Index.open(index, model=model, device=device, dtype=dtype, damaged=True)
+    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype, damaged=True)
     with progress("Verifying") as on_progress:
         problems = target.verify(on_progress=on_progress)
     for problem in problems:

@@ -74,6 +74,7 @@ def command(
     as_json: bool,
     as_jsonl: bool,
     model: str | None,
+    engine: str,
     device: str,
     dtype: str,
 ) -> None:
@@ -87,7 +88,7 @@ def command(
     from layerdex.index import Index
 
     check_one_form(as_json, as_jsonl)
-    target = Index.open(index, model=model, device=device, dtype=dtype)
+    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
     layers = target.choose_layer(None) if layer is None else layer
     options: dict[str, Any] = {"k": k, "where": where, "min_similarity": min_similarity}
     asked: list[tuple[str | None, str]] = [(None, query) for query in queries]

@@ -45,6 +45,7 @@ class Index(Upkeep):
         max_length: int | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        engine: str = "auto",
         encoder: Encoder | None = None,
     ) -> Index:
         """Create an empty index in a new or empty directory.
@@ -56,6 +57,7 @@ class Index(Upkeep):
         if encoder is None:
             from layerdex.indexer.devices import Precision
             from layerdex.indexer.encoder import TransformerEncoder
+            from layerdex.indexer.engine import EngineName
 
             encoder = TransformerEncoder(
                 model,
@@ -65,6 +67,7 @@ class Index(Upkeep):
                 max_length=max_length,
                 device=device,
                 precision=to_choice(Precision, dtype),
+                engine=to_choice(EngineName, engine),
             )
         settings = encoder.settings
         store = Store.create(Path(path), settings, resolve_layers(layers, depth=settings.depth))
@@ -78,6 +81,7 @@ class Index(Upkeep):
         model: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        engine: str = "auto",
         encoder: Encoder | None = None,
         damaged: bool = False,
     ) -> Index:
@@ -99,9 +103,14 @@ class Index(Upkeep):
                 return encoder
             from layerdex.indexer.devices import Precision
             from layerdex.indexer.encoder import TransformerEncoder
+            from layerdex.indexer.engine import EngineName
 
             return TransformerEncoder.for_index(
-                store.settings, device=device, precision=to_choice(Precision, dtype), model=model
+                store.settings,
+                device=device,
+                precision=to_choice(Precision, dtype),
+                engine=to_choice(EngineName, engine),
+                model=model,
             )
 
         return cls(store, load)

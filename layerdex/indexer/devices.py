@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from layerdex.errors import OptionError
 
-# Measured with MiniLM on two Zen 5 cores: 1,024-token batches keep activations in cache and beat
-# 4,096 by a fifth. A GPU wants its multiprocessors filled instead.
-CPU_TOKEN_BUDGET = 1_024
+if TYPE_CHECKING:
+    import torch
+
+# Batches for one core whose activations stay in its cache: on Zen 3, 512 tokens beat 1,024 by a
+# tenth and 2,048 by a quarter. A GPU wants its multiprocessors filled instead.
+CPU_TOKEN_BUDGET = 512
 GPU_TOKEN_BUDGET = 32_768
 
 
@@ -35,6 +37,8 @@ def bound_memory() -> None:
 
 def choose_device(name: str) -> torch.device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that is there."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -47,18 +51,25 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+def may_have_gpu() -> bool:
+    """Say whether this machine has an NVIDIA driver, without importing torch to ask it."""
+    return any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg"))
+
+
+def choose_precision(precision: Precision, device: torch.device) -> Precision:
     """Pick bfloat16 where the hardware computes in it, else float32; an explicit choice wins.
 
     Without avx512_bf16 or AMX, bfloat16 on a CPU is 44 to 499 times slower (pytorch#146508).
     """
+    import torch
+
     if precision is not Precision.AUTO:
-        return torch.bfloat16 if precision is Precision.BFLOAT16 else torch.float32
+        return precision
     if device.type == "cuda":
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         is_fast = cpu_has_bfloat16()
-    return torch.bfloat16 if is_fast else torch.float32
+    return Precision.BFLOAT16 if is_fast else Precision.FLOAT32
 
 
 def cpu_has_bfloat16() -> bool:
@@ -71,5 +82,7 @@ def cpu_has_bfloat16() -> bool:
 
 
 def _describe_devices() -> str:
+    import torch
+
     n_devices = torch.cuda.device_count()
     return "cpu" if n_devices == 0 else f"cpu and cuda:0 to cuda:{n_devices - 1}"

@@ -34,8 +34,25 @@ def fingerprint(folder: Path, *, pooling: Pooling, template: str, max_length: in
     That is weights, configuration, tokenizer, template, pooling, maximum length, long-text mode
     and normalisation; not the dtype or the device, whose tolerance is stated elsewhere.
     """
+    parts = {
+        **_model_parts(folder),
+        "template": template,
+        "pooling": pooling.value,
+        "max_length": max_length,
+        "long": "truncate",
+        "normalization": "l2",
+    }
+    return _digest(parts)
+
+
+def model_digest(folder: Path) -> str:
+    """Return 32 hex digits over weights, configuration and tokenizer alone."""
+    return _digest(_model_parts(folder))
+
+
+def _model_parts(folder: Path) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_bytes())
-    parts: dict[str, Any] = {
+    return {
         "config": {k: v for k, v in config.items() if k not in _IRRELEVANT_CONFIG},
         "weights": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
         "tokenizer": {
@@ -43,12 +60,10 @@ def fingerprint(folder: Path, *, pooling: Pooling, template: str, max_length: in
             for name in _TOKENIZER_FILES
             if (folder / name).is_file()
         },
-        "template": template,
-        "pooling": pooling.value,
-        "max_length": max_length,
-        "long": "truncate",
-        "normalization": "l2",
     }
+
+
+def _digest(parts: dict[str, Any]) -> str:
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -70,9 +85,14 @@ def file_digest(path: Path) -> str:
     return digest
 
 
-def _cache_path() -> Path:
+def cache_folder() -> Path:
+    """Return where Layerdex keeps what only saves time; it need not exist."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "layerdex" / "digests.json"
+    return Path(home).expanduser() / "layerdex"
+
+
+def _cache_path() -> Path:
+    return cache_folder() / "digests.json"
 
 
 def _read_cache() -> dict[str, list[Any]]:

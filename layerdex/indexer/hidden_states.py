@@ -7,7 +7,9 @@ block hands it over, and the pass ends as soon as the deepest wanted layer is th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +24,15 @@ class _DeepestReachedError(Exception):
     """Not an error: leaves the forward pass early."""
 
 
+@dataclass(slots=True)
+class _Pass:
+    """A forward pass under way in one thread; ``layer`` is the next one to be handed over."""
+
+    receive: Receive
+    wanted: frozenset[int]
+    layer: int = 0
+
+
 class HiddenStates:
     """Runs a transformers encoder and hands over the states of chosen layers."""
 
@@ -32,9 +43,7 @@ class HiddenStates:
         Raises `ModelError` for a model without hidden states.
         """
         self._model = model
-        self._receive: Receive | None = None
-        self._wanted: frozenset[int] = frozenset()
-        self._next = 0
+        self._local = threading.local()  # several threads may each run a pass
         reference = _plain_states(model, probe)
         self.depth = len(reference) - 1
         self.width = int(reference[-1].shape[-1])
@@ -57,25 +66,26 @@ class HiddenStates:
             for layer in layers:
                 receive(layer, states[layer])
             return
-        self._receive, self._wanted, self._next = receive, frozenset(layers), 0
+        self._local.current = _Pass(receive, frozenset(layers))
         try:
             # Said outright, as a model's own configuration may ask for all states.
             output = self._model(**inputs, output_hidden_states=False, return_dict=True)
         except _DeepestReachedError:
             return
         finally:
-            self._receive = None
+            self._local.current = None
         receive(self.depth, output.last_hidden_state)
 
     def _on_block(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._receive is None:
+        current: _Pass | None = getattr(self._local, "current", None)
+        if current is None:
             return
-        layer = self._next
-        self._next += 1
-        if layer in self._wanted:
+        layer = current.layer
+        current.layer += 1
+        if layer in current.wanted:
             states: Any = args[0] if args else kwargs.get("hidden_states")
-            self._receive(layer, states)
-            if layer == max(self._wanted):
+            current.receive(layer, states)
+            if layer == max(current.wanted):
                 raise _DeepestReachedError
 
     def _agrees(self, probe: dict[str, Tensor], reference: Sequence[Tensor]) -> bool:

@@ -11,18 +11,16 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from layerdex.errors import LayerdexError, ModelError, OptionError
+from layerdex.errors import LayerdexError, ModelError
 from layerdex.indexer.models import ModelFolder
+from layerdex.indexer.tokenizing import TokenizerFacts
 
-# Longer inputs are rarely what a user of a long-context model wants unasked: attention is
-# quadratic. --max-length goes up to what the model allows.
-_DEFAULT_MAX_LENGTH = 512
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Load the encoder for inference. Raises `ModelError`, also where weights are missing."""
-    with _quiet(), _clear_errors(folder):
+    with quiet(), _clear_errors(folder):
         config = AutoConfig.from_pretrained(folder.path, **_LOCAL)
         if getattr(config, "is_encoder_decoder", False):
             raise ModelError(f"{folder.name!r} is an encoder-decoder; Layerdex takes encoders")
@@ -45,7 +43,7 @@ def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype)
 
 def load_tokenizer(folder: ModelFolder) -> Any:
     """Load the tokenizer, which must be a fast one. Raises `ModelError`."""
-    with _quiet(), _clear_errors(folder):
+    with quiet(), _clear_errors(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **_LOCAL)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(f"{folder.name!r} has no fast tokenizer (tokenizer.json)")
@@ -55,20 +53,19 @@ def load_tokenizer(folder: ModelFolder) -> Any:
     return tokenizer
 
 
-def choose_max_length(
-    folder: ModelFolder, model: nn.Module, tokenizer: Any, wanted: int | None
-) -> int:
-    """Return the number of tokens a text may have, special ones included.
+def describe_tokenizer(tokenizer: Any) -> TokenizerFacts:
+    """Return what is needed of a transformers tokenizer to do without it."""
+    return TokenizerFacts(
+        definition=tokenizer.backend_tokenizer.to_str(),
+        pad_id=tokenizer.pad_token_id or 0,
+        mask_token=tokenizer.mask_token,
+        mask_id=tokenizer.mask_token_id,
+    )
 
-    Left out, that is the model's own (sentence-transformers) value, else at most 512. Raises
-    `OptionError` for more than the model has positions for.
-    """
-    limit = min(_n_positions(model), int(tokenizer.model_max_length))
-    if wanted is None:
-        return min(folder.max_length or _DEFAULT_MAX_LENGTH, limit)
-    if not 1 <= wanted <= limit:
-        raise OptionError(f"maximum length {wanted} is not between 1 and {limit} tokens")
-    return wanted
+
+def count_positions(model: nn.Module, tokenizer: Any) -> int:
+    """Return how many tokens a text may have at most, special ones included."""
+    return min(_n_positions(model), int(tokenizer.model_max_length))
 
 
 def _n_positions(model: nn.Module) -> int:
@@ -82,7 +79,7 @@ def _n_positions(model: nn.Module) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from reporting unused heads and drawing bars of its own."""
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()

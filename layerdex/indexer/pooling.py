@@ -31,6 +31,7 @@ def pool(
         case Pooling.MASK:
             if mask_positions is None:
                 raise ValueError("mask pooling needs mask positions")
-            texts = torch.arange(len(states), device=states.device)
-            vectors = states[texts, mask_positions].float()
+            # Not states[texts, positions]: OpenVINO converts that to something else.
+            places = mask_positions[:, None, None].expand(-1, 1, states.shape[2])
+            vectors = states.gather(1, places)[:, 0].float()
     return torch.nn.functional.normalize(vectors, dim=1)

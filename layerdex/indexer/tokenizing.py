@@ -32,33 +32,39 @@ class Tokens:
         return np.fromiter((len(ids) for ids in self.ids), dtype=np.int32, count=len(self.ids))
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizerFacts:
+    """A tokenizer as the library tokenizers writes it (JSON), and its special tokens."""
+
+    definition: str
+    pad_id: int
+    mask_token: str | None
+    mask_id: int | None
+
+
 class TextTokenizer:
     """A fast tokenizer with a template and a maximum length."""
 
     def __init__(
-        self, tokenizer: Any, *, template: Template, max_length: int, needs_mask: bool
+        self, facts: TokenizerFacts, *, template: Template, max_length: int, needs_mask: bool
     ) -> None:
-        """Take a transformers tokenizer; raises `OptionError` if the template does not fit."""
+        """Take a tokenizer; raises `OptionError` if the template does not fit."""
         from tokenizers import Tokenizer
 
-        self._whole = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._whole = Tokenizer.from_str(facts.definition)
         self._whole.no_padding()
         self._whole.no_truncation()
         self._cutting = Tokenizer.from_str(self._whole.to_str())
         self._cutting.enable_truncation(max_length)
         self._template = template
         self._max_length = max_length
-        self._mask_id = tokenizer.mask_token_id if needs_mask else None
-        self._mask_is_last = needs_mask and template.mask_is_last(tokenizer.mask_token)
+        self._mask_id = facts.mask_id if needs_mask else None
+        self._mask_is_last = needs_mask and template.mask_is_last(facts.mask_token)
         n_template = len(self._whole.encode(template.render("")).ids)
         if n_template >= max_length:
             raise OptionError(
                 f"the template alone takes {n_template} of at most {max_length} tokens"
             )
-
-    def probe(self, text: str) -> list[list[int]]:
-        """Return the token ids of a tiny batch, without the template."""
-        return [self._whole.encode(text).ids[: self._max_length]]
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Tokenise each text within the template, cut to the maximum length.

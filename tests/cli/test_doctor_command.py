@@ -21,6 +21,7 @@ KEYS = [
     "gpu",
     "torch",
     "transformers",
+    "openvino",
     "faiss",
     "sqlite",
     "minilm",

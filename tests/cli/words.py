@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from layerdex.errors import OptionError
 from layerdex.indexer.devices import Precision
+from layerdex.indexer.engine import EngineName
 from layerdex.records import Encoded, EncoderSettings, Pooling
 from tests.encoders import WordEncoder
 
@@ -35,6 +36,7 @@ class WordTransformer(WordEncoder):
         window: int = WINDOW,
         device: str = "auto",  # noqa: ARG002 - the real one's keywords
         precision: Precision = Precision.AUTO,  # noqa: ARG002
+        engine: EngineName = EngineName.AUTO,  # noqa: ARG002
     ) -> None:
         super().__init__(depth=self.depth, window=window)
         if template.count("{text}") != 1:
@@ -57,6 +59,7 @@ class WordTransformer(WordEncoder):
         *,
         device: str,
         precision: Precision,
+        engine: EngineName = EngineName.AUTO,
         model: str | None = None,
     ) -> Self:
         return cls(
@@ -69,6 +72,7 @@ class WordTransformer(WordEncoder):
             window=settings.window,
             device=device,
             precision=precision,
+            engine=engine,
         )
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:

@@ -14,6 +14,16 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
+from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.torch_engine import TorchEngine
+
+
+def torch_engine(encoder: TransformerEncoder) -> TorchEngine:
+    """Return the engine of an encoder that was asked for torch."""
+    assert isinstance(encoder.engine, TorchEngine)
+    return encoder.engine
+
+
 Floats = NDArray[np.float64]
 
 logging.disable_progress_bar()

@@ -7,7 +7,7 @@ import torch
 
 from layerdex.errors import OptionError
 from layerdex.indexer import devices
-from layerdex.indexer.devices import Precision, choose_device, choose_dtype
+from layerdex.indexer.devices import Precision, choose_device, choose_precision
 
 CPU = torch.device("cpu")
 
@@ -66,24 +66,24 @@ def test_a_name_that_is_no_device_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ("fpu avx2 avx512f avx512_bf16 avx512_vnni", torch.bfloat16),
-        ("fpu avx2 amx_bf16 amx_tile", torch.bfloat16),
-        ("fpu avx2 avx512f avx512_vnni", torch.float32),
+        ("fpu avx2 avx512f avx512_bf16 avx512_vnni", Precision.BFLOAT16),
+        ("fpu avx2 amx_bf16 amx_tile", Precision.BFLOAT16),
+        ("fpu avx2 avx512f avx512_vnni", Precision.FLOAT32),
         # Not the instructions, only names that contain theirs.
-        ("fpu avx512_bf16x xamx_bf16 bf16", torch.float32),
-        ("", torch.float32),
-        (None, torch.float32),
+        ("fpu avx512_bf16x xamx_bf16 bf16", Precision.FLOAT32),
+        ("", Precision.FLOAT32),
+        (None, Precision.FLOAT32),
     ],
 )
 def test_a_cpu_computes_in_bfloat16_only_where_its_flags_say_so(
     flags: str | None,
-    expected: torch.dtype,
+    expected: Precision,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_flags(monkeypatch, tmp_path / "cpuinfo", flags)
 
-    assert choose_dtype(Precision.AUTO, CPU) is expected
+    assert choose_precision(Precision.AUTO, CPU) is expected
 
 
 @pytest.mark.parametrize("flags", ["avx2", "avx512_bf16"])
@@ -92,8 +92,8 @@ def test_an_explicit_precision_wins(
 ) -> None:
     set_flags(monkeypatch, tmp_path / "cpuinfo", flags)
 
-    assert choose_dtype(Precision.FLOAT32, CPU) is torch.float32
-    assert choose_dtype(Precision.BFLOAT16, CPU) is torch.bfloat16
+    assert choose_precision(Precision.FLOAT32, CPU) is Precision.FLOAT32
+    assert choose_precision(Precision.BFLOAT16, CPU) is Precision.BFLOAT16
 
 
 @pytest.mark.parametrize("is_fast", [True, False])
@@ -105,5 +105,5 @@ def test_a_gpu_computes_in_bfloat16_only_where_it_need_not_emulate_it(
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
 
-    expected = torch.bfloat16 if is_fast else torch.float32
-    assert choose_dtype(Precision.AUTO, torch.device("cuda")) is expected
+    expected = Precision.BFLOAT16 if is_fast else Precision.FLOAT32
+    assert choose_precision(Precision.AUTO, torch.device("cuda")) is expected

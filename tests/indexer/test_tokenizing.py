@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from layerdex.errors import OptionError
+from layerdex.indexer.loading import describe_tokenizer
 from layerdex.indexer.templates import Template
 from layerdex.indexer.tokenizing import TextTokenizer
 from tests.indexer.conftest import TinyModel
@@ -40,7 +41,8 @@ MEDIUM = {
 def make(folder: Path, *, max_length: int, template: str = "{text}") -> TextTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     parsed = Template.parse(template, mask_token=tokenizer.mask_token)
-    return TextTokenizer(tokenizer, template=parsed, max_length=max_length, needs_mask=False)
+    facts = describe_tokenizer(tokenizer)
+    return TextTokenizer(facts, template=parsed, max_length=max_length, needs_mask=False)
 
 
 @pytest.mark.parametrize("max_length", [8, 40, 256])
@@ -158,7 +160,8 @@ def test_a_word_is_not_cut_in_two_by_the_first_cut(space: str) -> None:
     # With a maximum of 8, the first cut is at 128 characters: inside the long word.
     tokenizer = pieces_of_one_word()
     text = "a" + space * 119 + "b" * 40 + space + "a" + space * 20
-    own = TextTokenizer(tokenizer, template=Template("", ""), max_length=8, needs_mask=False)
+    facts = describe_tokenizer(tokenizer)
+    own = TextTokenizer(facts, template=Template("", ""), max_length=8, needs_mask=False)
 
     found = own.tokenize([text])
 
@@ -176,9 +179,8 @@ def test_any_short_text_is_cut_as_the_tokenizer_itself_cuts_it(
     texts: list[str], max_length: int
 ) -> None:
     tokenizer = pieces_of_one_word()
-    own = TextTokenizer(
-        tokenizer, template=Template("", ""), max_length=max_length, needs_mask=False
-    )
+    facts = describe_tokenizer(tokenizer)
+    own = TextTokenizer(facts, template=Template("", ""), max_length=max_length, needs_mask=False)
 
     found = own.tokenize(texts)
 
@@ -201,7 +203,7 @@ ENORMOUS = {
 # show that the measure works, half of such a text is tokenised whole.
 MEASURE = """
 import json, resource, sys
-from layerdex.indexer.devices import Precision
+from layerdex.indexer.engine import EngineName
 from layerdex.indexer.encoder import TransformerEncoder
 
 def peak():
@@ -209,7 +211,7 @@ def peak():
 
 folder, texts = sys.argv[1], json.loads(sys.argv[2])
 encoders = [
-    TransformerEncoder(folder, template=template, device="cpu", precision=Precision.FLOAT32)
+    TransformerEncoder(folder, template=template, engine=EngineName.TORCH)
     for template in ("{text}", "a {text} means what")
 ]
 for encoder in encoders:

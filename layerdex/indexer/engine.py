@@ -1,0 +1,123 @@
+"""The seam between the encoder and what computes: what an engine takes, gives and knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.errors import MissingPackageError, OptionError
+from layerdex.indexer.devices import Precision, may_have_gpu
+from layerdex.indexer.tokenizing import TokenizerFacts, Tokens
+from layerdex.records import Pooling, Vectors
+
+if TYPE_CHECKING:
+    from layerdex.indexer.models import ModelFolder
+
+
+class EngineName(StrEnum):
+    """What computes the encoder's layers."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What must be known of a model beside its weights.
+
+    ``n_positions`` is the most tokens that a text may have, special ones included.
+    """
+
+    depth: int
+    width: int
+    n_positions: int
+    tokenizer: TokenizerFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some texts' tokens, padded: ``ids`` and ``mask`` are (n, n_tokens) int64.
+
+    ``places`` (n,) says which texts of the window these are; ``mask_positions`` (n,) where the
+    template's mask token stands, for `Pooling.MASK`.
+    """
+
+    places: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    mask: NDArray[np.int64]
+    mask_positions: NDArray[np.int64] | None
+
+
+Pooled = tuple[NDArray[np.int64], Sequence[Vectors]]
+"""The places of a batch, and its unit vectors by layer, (n, width) float32 each."""
+
+
+class Engine(Protocol):
+    """Runs batches through the model and pools each chosen layer."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in, never `Precision.AUTO`."""
+        ...
+
+    @property
+    def token_budget(self) -> int:
+        """How many tokens a batch should hold to keep this engine's caches or cores filled."""
+        ...
+
+    def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Iterator[Pooled]:
+        """Yield the batches' vectors at ``layers`` (ascending), in any order of batches."""
+        ...
+
+
+def make_batch(tokens: Tokens, places: NDArray[np.int64], *, pad_id: int) -> Batch:
+    """Pad the tokens of some texts to the longest of them."""
+    rows = [tokens.ids[place] for place in places]
+    shape = (len(rows), max(map(len, rows)))
+    ids, mask = np.full(shape, pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    positions = tokens.mask_positions
+    return Batch(places, ids, mask, None if positions is None else positions[places])
+
+
+def load_engine(
+    folder: ModelFolder, *, name: EngineName, pooling: Pooling, device: str, precision: Precision
+) -> Engine:
+    """Load a model on the engine of that name.
+
+    `EngineName.AUTO` is OpenVINO on a CPU where it is installed and agrees with torch, and torch
+    otherwise. Raises `ModelError`, `OptionError` or `MissingPackageError`.
+    """
+    on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
+    if name is EngineName.OPENVINO or (name is EngineName.AUTO and on_cpu):
+        from layerdex.indexer.openvino_engine import OpenVinoEngine, is_installed
+
+        if name is EngineName.OPENVINO and device not in ("auto", "cpu"):
+            raise OptionError(f"the openvino engine runs on the CPU, not on {device!r}")
+        if is_installed():
+            found = OpenVinoEngine.load(folder, pooling=pooling, precision=precision)
+            if found is not None:
+                return found
+            if name is EngineName.OPENVINO:
+                raise OptionError(
+                    f"OpenVINO does not compute the model {folder.name!r} as torch does: "
+                    "use --engine torch"
+                )
+        elif name is EngineName.OPENVINO:
+            raise MissingPackageError("OpenVINO is not installed: pip install 'layerdex[openvino]'")
+    from layerdex.indexer.torch_engine import TorchEngine
+
+    return TorchEngine(folder, pooling=pooling, device=device, precision=precision)
