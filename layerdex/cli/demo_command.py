@@ -27,6 +27,7 @@ QUERIES = (
 )
 _MIN_PER_LABEL = 20
 _THRESHOLD = 0.95
+_MAX_LENGTH = 128  # half of MiniLM's own: what a docstring is about stands at its start
 _N_HITS = 3
 
 
@@ -76,7 +77,10 @@ def _index(folder: Path, *, engine: str, device: str, dtype: str) -> Index:
     if (path / CATALOG).exists():
         target = Index.open(path, engine=engine, device=device, dtype=dtype)
     else:
-        target = Index.create(path, engine=engine, device=device, dtype=dtype)
+        with progress("Loading the model"):
+            target = Index.create(
+                path, max_length=_MAX_LENGTH, engine=engine, device=device, dtype=dtype
+            )
     with progress("Indexing") as on_progress:
         report = target.add(source, on_progress=on_progress, n_total=len(documents))
     seconds = time.monotonic() - started
@@ -84,7 +88,7 @@ def _index(folder: Path, *, engine: str, device: str, dtype: str) -> Index:
         f"{report.n_read:,} docstrings, {report.n_encoded:,} of them encoded at "
         f"{len(target.layers)} layers in {seconds:.0f} s, {report.n_truncated:,} cut"
     )
-    _show("index", path, source)
+    _show("index", path, source, "--max-length", str(target.store.settings.max_length))
     return target
 
 

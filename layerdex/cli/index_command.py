@@ -127,7 +127,8 @@ def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> 
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}
     try:
-        return Index.create(path, **running, **given), True
+        with progress("Loading the model"):
+            return Index.create(path, **running, **given), True
     except IndexExistsError:
         if not (path / CATALOG).exists():
             raise
