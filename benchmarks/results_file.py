@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "results"
-_PACKAGES = ("torch", "transformers", "faiss-cpu", "sqlalchemy", "numpy", "scikit-learn")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "openvino",
+    "sentence-transformers",
+    "faiss-cpu",
+    "sqlalchemy",
+    "numpy",
+    "scikit-learn",
+)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
