@@ -68,12 +68,12 @@ class DocumentRow(Base):
     __tablename__ = "document"
     __table_args__ = (
         # An id is unique among the living only: an update leaves its dead predecessor behind.
+        # What PostgreSQL needs for that is in the migration: said here, it would import its dialect.
         Index(
             "uq_document_id_live",
             "id",
             unique=True,
             sqlite_where=text("live"),
-            postgresql_where=text("live"),
         ),
         Index("ix_document_dead", "row", sqlite_where=text("NOT live")),
         Index("ix_document_truncated", "row", sqlite_where=text("truncated")),
