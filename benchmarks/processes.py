@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def cold(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name, command in commands.items():
-            taken = timed(lambda c=command: subprocess.run(c, check=True, capture_output=True))
+            taken = timed(partial(subprocess.run, command, check=True, capture_output=True))
             if number:  # the first round fills the caches
                 seconds[name].append(taken)
     return {name: spread(taken) for name, taken in seconds.items()}
@@ -85,7 +86,7 @@ def indexing(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str,
         source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         index = Index.create(folder / f"index-{number}", encoder=encoder)
         bare_s.append(timed(bare))
-        whole_s.append(timed(lambda i=index, s=source: i.add(s)))
+        whole_s.append(timed(partial(index.add, source)))
     ratios = [a / b for a, b in zip(bare_s, whole_s, strict=True)]
     return {
         "bare_encoder_seconds": spread(bare_s),
@@ -106,8 +107,8 @@ def process(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, 
     ours, theirs = [], []
     for number in range(rounds):
         command = [*LAYERDEX, "index", str(folder / f"process-{number}"), str(source)]
-        theirs.append(timed(lambda: model.encode(texts, show_progress_bar=False)))
-        ours.append(timed(lambda c=command: subprocess.run(c, check=True, capture_output=True)))
+        theirs.append(timed(partial(model.encode, texts, show_progress_bar=False)))
+        ours.append(timed(partial(subprocess.run, command, check=True, capture_output=True)))
     return {
         "documents": len(rows),
         "layerdex_index_seconds": spread(ours),

@@ -68,7 +68,7 @@ class DocumentRow(Base):
     __tablename__ = "document"
     __table_args__ = (
         # An id is unique among the living only: an update leaves its dead predecessor behind.
-        # What PostgreSQL needs for that is in the migration: said here, it would import its dialect.
+        # PostgreSQL's share of that is in the migration: said here, its dialect would be imported.
         Index(
             "uq_document_id_live",
             "id",
