@@ -41,12 +41,10 @@ def resolve_layers(selection: LayerSelection, *, depth: int) -> tuple[int, ...]:
     """
     if isinstance(selection, str):
         chosen = _parse(selection, depth=depth)
-    elif isinstance(selection, SupportsIndex):
-        chosen = [resolve_layer(selection, depth=depth)]
     elif isinstance(selection, Iterable):
         chosen = [resolve_layer(layer, depth=depth) for layer in selection]
     else:
-        raise OptionError(f"cannot read layers {selection!r}")
+        chosen = [resolve_layer(selection, depth=depth)]
     if not chosen:
         raise OptionError("no layer selected")
     return tuple(sorted(set(chosen)))

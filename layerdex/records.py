@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Literal, Protocol, SupportsFloat, SupportsIndex, TypeVar
@@ -47,7 +47,8 @@ def to_choice(kind: type[Choice], value: str) -> Choice:
 
 def check_count(name: str, value: object) -> int:
     """Return a whole number of at least 1; anything else is an `OptionError`."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    is_iterable = isinstance(value, Iterable)  # NumPy's arrays have an __index__ that fails
+    if isinstance(value, bool) or is_iterable or not isinstance(value, SupportsIndex):
         raise OptionError(f"{name} must be a whole number, not {value!r}")
     if (count := value.__index__()) < 1:
         raise OptionError(f"{name} must be at least 1, not {count}")

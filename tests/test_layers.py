@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,3 +111,10 @@ def test_layers_are_described_in_short(layers: tuple[int, ...], text: str) -> No
 @given(st.sets(st.integers(0, 30), min_size=1))
 def test_description_is_a_selection_of_the_same_layers(layers: set[int]) -> None:
     assert resolve_layers(describe_layers(sorted(layers)), depth=30) == tuple(sorted(layers))
+
+
+def test_an_array_is_layers_and_other_things_are_refused() -> None:
+    assert resolve_layers(np.array([4, 0]), depth=6) == (0, 4)
+    for wrong in (np.array([0.5]), 1.0, True, None):
+        with pytest.raises(OptionError):
+            resolve_layers(wrong, depth=6)  # type: ignore[arg-type]

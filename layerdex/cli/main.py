@@ -57,8 +57,9 @@ class CommandGroup(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         except OSError as error:
-            # The library turns its own into LayerdexError, so this is where the answer was to go.
-            click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
+            # One without a name comes from where the answer was to go.
+            what = f"use {error.filename}" if error.filename else "write the output"
+            click.echo(f"Error: cannot {what}: {error.strerror or error}", err=True)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(1)
         except KeyboardInterrupt as interrupt:

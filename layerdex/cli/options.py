@@ -56,7 +56,7 @@ def verbosity_options(function: Decorated) -> Decorated:
 
 
 def device_options(function: Decorated) -> Decorated:
-    """Add ``--engine``, ``--device`` and ``--dtype``."""
+    """Add ``--engine``, ``--device`` and ``--dtype``: what the encoder runs on."""
     engine = click.option(
         "--engine",
         type=click.Choice(["auto", "torch", "openvino"]),

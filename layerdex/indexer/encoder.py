@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 
@@ -134,9 +135,10 @@ class TransformerEncoder:
             make_batch(tokens, places, pad_id=pad_id)
             for places in plan_batches(lengths, token_budget=self._settings.token_budget)
         )
-        for places, pooled in self.engine.pool(batches, layers):
-            for slot, of_layer in enumerate(pooled):
-                vectors[slot, places] = of_layer
+        with contextlib.closing(self.engine.pool(batches, layers)) as results:
+            for places, pooled in results:
+                for slot, of_layer in enumerate(pooled):
+                    vectors[slot, places] = of_layer
         if not np.isfinite(vectors).all() or not vectors.any(axis=-1).all():
             raise ModelError(f"the model {self._settings.model!r} gave vectors without a direction")
         return vectors

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.errors import MissingPackageError, OptionError
-from layerdex.indexer.devices import Precision, may_have_gpu
+from layerdex.errors import MissingPackageError, OptionError, StorageError
+from layerdex.indexer.devices import Precision, choose_device, may_have_gpu
 from layerdex.indexer.tokenizing import TokenizerFacts, Tokens
 from layerdex.records import Pooling, Vectors
 
 if TYPE_CHECKING:
     from layerdex.indexer.models import ModelFolder
+
+
+logger = logging.getLogger(__name__)
 
 
 class EngineName(StrEnum):
@@ -76,8 +80,8 @@ class Engine(Protocol):
         """How many tokens a batch should hold to keep this engine's caches or cores filled."""
         ...
 
-    def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Iterator[Pooled]:
-        """Yield the batches' vectors at ``layers`` (ascending), in any order of batches."""
+    def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
+        """Yield the batches' vectors at ``layers`` (ascending), in the batches' order."""
         ...
 
 
@@ -99,25 +103,48 @@ def load_engine(
     """Load a model on the engine of that name.
 
     `EngineName.AUTO` is OpenVINO on a CPU where it is installed and agrees with torch, and torch
-    otherwise. Raises `ModelError`, `OptionError` or `MissingPackageError`.
+    otherwise. Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
     """
-    on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
-    if name is EngineName.OPENVINO or (name is EngineName.AUTO and on_cpu):
-        from layerdex.indexer.openvino_engine import OpenVinoEngine, is_installed
-
-        if name is EngineName.OPENVINO and device not in ("auto", "cpu"):
-            raise OptionError(f"the openvino engine runs on the CPU, not on {device!r}")
-        if is_installed():
-            found = OpenVinoEngine.load(folder, pooling=pooling, precision=precision)
-            if found is not None:
-                return found
-            if name is EngineName.OPENVINO:
-                raise OptionError(
-                    f"OpenVINO does not compute the model {folder.name!r} as torch does: "
-                    "use --engine torch"
-                )
-        elif name is EngineName.OPENVINO:
-            raise MissingPackageError("OpenVINO is not installed: pip install 'layerdex[openvino]'")
+    if name is EngineName.OPENVINO or (name is EngineName.AUTO and _is_cpu(device)):
+        found = _load_openvino(
+            folder, name=name, pooling=pooling, device=device, precision=precision
+        )
+        if found is not None:
+            return found
     from layerdex.indexer.torch_engine import TorchEngine
 
     return TorchEngine(folder, pooling=pooling, device=device, precision=precision)
+
+
+def _load_openvino(
+    folder: ModelFolder, *, name: EngineName, pooling: Pooling, device: str, precision: Precision
+) -> Engine | None:
+    """Load the OpenVINO engine; None where that was not asked for by name and cannot be."""
+    from layerdex.indexer.openvino_engine import OpenVinoEngine, is_installed
+
+    is_asked_for = name is EngineName.OPENVINO
+    if is_asked_for and device not in ("auto", "cpu"):
+        raise OptionError(f"the openvino engine runs on the CPU, not on {device!r}")
+    if not is_installed():
+        if is_asked_for:
+            raise MissingPackageError("OpenVINO is not installed: pip install 'layerdex[openvino]'")
+        return None
+    try:
+        found = OpenVinoEngine.load(folder, pooling=pooling, precision=precision)
+    except OSError as error:
+        if is_asked_for:
+            raise StorageError(f"cannot keep the converted model: {error}") from error
+        logger.warning("OpenVINO is not used, as its cache cannot be written: %s", error)
+        return None
+    if found is None and is_asked_for:
+        raise OptionError(
+            f"OpenVINO does not compute the model {folder.name!r} in {precision} as torch does: "
+            "use --engine torch"
+        )
+    return found
+
+
+def _is_cpu(device: str) -> bool:
+    if device == "auto" and may_have_gpu():
+        return choose_device(device).type == "cpu"
+    return device in ("auto", "cpu")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from layerdex.indexer.fingerprint import cache_folder, model_digest
 from layerdex.indexer.models import ModelFolder
 from layerdex.indexer.tokenizing import TokenizerFacts
 from layerdex.records import Pooling
+from layerdex.storage.files import checksum, sync_file
 
 logger = logging.getLogger(__name__)
 
 # Raised where the conversion changes, so that graphs of older versions are not used.
 _GRAPH_VERSION = 1
-PROBE = "probe.npz"
-_GRAPH, _FACTS, _COMPILED = "graph.xml", "facts.json", "compiled"
+_GRAPH, _WEIGHTS, _FACTS, _PROBE = "graph.xml", "graph.bin", "facts.json", "probe.npz"
+_UNFINISHED = ".new-"
+_DAY_S = 86_400
 
 
 def import_openvino() -> Any:
@@ -45,26 +48,48 @@ def import_openvino() -> Any:
 class CachedGraph:
     """A model's graph with one pooled output a layer, converted from torch.
 
-    ``cosines`` is the worst agreement with torch by precision, for those that were tried.
+    ``is_converted`` is False for a model that OpenVINO cannot convert: that is cached too.
     """
 
     def __init__(self, folder: Path) -> None:
+        """Open a cache folder; raises OSError, ValueError or KeyError where it is damaged."""
         content = json.loads((folder / _FACTS).read_bytes())
-        self._folder = folder
-        self.cosines: dict[str, float] = content["cosines"]
+        self.folder = folder
+        self.is_converted: bool = content["is_converted"]
         facts = content["facts"]
         self.facts = ModelFacts(**{**facts, "tokenizer": TokenizerFacts(**facts["tokenizer"])})
-        self._graph: Any = None
+        # A flipped byte in the weights would give vectors that look like any other.
+        for name, expected in content["crc32"].items():
+            with (folder / name).open("rb") as file:
+                if checksum(file) != expected:
+                    raise ValueError(f"{folder / name} has the wrong checksum")
 
-    def record(self, precision: str, cosine: float) -> None:
-        """Remember how well a precision agrees."""
-        logger.info("OpenVINO in %s: worst cosine to torch %.7f", precision, cosine)
-        self.cosines[precision] = cosine
-        write_facts(self._folder, self.facts, self.cosines)
+    @property
+    def path(self) -> Path:
+        """The graph's description; its weights lie beside it."""
+        return self.folder / _GRAPH
+
+    def agreement(self, key: str) -> float | None:
+        """Return the worst cosine to torch that was recorded for ``key``, if any."""
+        try:
+            return float(self._agreement_path(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def record_agreement(self, key: str, cosine: float) -> None:
+        """Remember how well the graph agrees; where that cannot be written, it is not."""
+        logger.info("OpenVINO, %s: worst cosine to torch %.7f", key, cosine)
+        with (
+            contextlib.suppress(OSError),
+            tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False) as file,
+        ):
+            file.write(repr(cosine))
+            file.close()
+            Path(file.name).replace(self._agreement_path(key))
 
     def reference(self) -> tuple[NDArray[np.float32], list[Batch]]:
         """Return torch's vectors of the probe texts, (depth + 1, n, width), and their batches."""
-        with np.load(self._folder / PROBE, allow_pickle=False) as probe:
+        with np.load(self.folder / _PROBE, allow_pickle=False) as probe:
             batches = [
                 Batch(
                     places=probe[f"places_{i}"],
@@ -76,65 +101,83 @@ class CachedGraph:
             ]
             return probe["vectors"], batches
 
-    def compile(self, ov: Any, layers: tuple[int, ...], config: Mapping[str, Any]) -> Any:
-        """Return the graph, cut after the deepest of ``layers``, compiled for this CPU.
-
-        OpenVINO keeps compiled graphs in this cache and finds out itself whether one fits.
-        """
-        core = ov.Core()
-        core.set_property({"CACHE_DIR": str(self._folder / _COMPILED)})
-        if self._graph is None:
-            self._graph = core.read_model(self._folder / _GRAPH)
-        # What no result needs is not part of the model: blocks above the deepest layer never run.
-        outputs = [self._graph.output(layer) for layer in layers]
-        part = ov.Model(outputs, self._graph.get_parameters(), f"layers {layers}")
-        return core.compile_model(part, "CPU", dict(config))
+    def _agreement_path(self, key: str) -> Path:
+        return self.folder / f"agreement-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def find_graph(folder: ModelFolder, pooling: Pooling) -> CachedGraph | None:
-    """Return a model's converted graph, made now where there is none; None if that fails."""
-    ov = import_openvino()
-    key = json.dumps([_GRAPH_VERSION, ov.get_version(), model_digest(folder.path), pooling.value])
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    target = cache_folder() / "openvino" / name
-    if not (target / _FACTS).exists():
-        target = _convert(folder, pooling, target)
-    graph = CachedGraph(target)
-    return graph if (target / _GRAPH).exists() else None
+def graph_folder(folder: ModelFolder, pooling: Pooling) -> Path:
+    """Return where a model's graph is kept: what decides the graph decides the name."""
+    versions = [version(name) for name in ("openvino", "torch", "transformers")]
+    key = json.dumps([_GRAPH_VERSION, versions, model_digest(folder.path), pooling.value])
+    return cache_folder() / "openvino" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def write_facts(folder: Path, facts: ModelFacts, cosines: Mapping[str, float]) -> None:
-    """Write what `CachedGraph` reads; the file appears whole or not at all."""
-    content = json.dumps({"facts": asdict(facts), "cosines": dict(cosines)})
-    temporary = folder / f"{_FACTS}.{os.getpid()}"
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(folder / _FACTS)
-
-
-def save_graph(ov: Any, graph: Any, folder: Path) -> None:
-    """Write a converted graph with its weights as they are."""
-    ov.save_model(graph, folder / _GRAPH, compress_to_fp16=False)
-
-
-def _convert(folder: ModelFolder, pooling: Pooling, target: Path) -> Path:
-    """Convert into a folder that appears whole; in one that goes, where the home is read-only."""
-    from layerdex.indexer.openvino_graph import convert
-
+def find_graph(target: Path) -> CachedGraph | None:
+    """Open a cached graph; None where there is none, or a damaged one, which is removed."""
+    if not target.exists():
+        return None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
-    except OSError:
-        made = target = Path(tempfile.mkdtemp(prefix="layerdex-"))
-        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        return CachedGraph(target)
+    except (OSError, ValueError, KeyError, TypeError):
+        logger.warning("the cached graph in %s is damaged: converting again", target)
+        with (
+            tempfile.TemporaryDirectory(dir=target.parent, prefix=_UNFINISHED) as aside,
+            contextlib.suppress(FileNotFoundError),  # another process was faster
+        ):
+            target.rename(Path(aside) / "damaged")
+        return None
+
+
+@contextlib.contextmanager
+def new_graph_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to fill, which appears at ``target`` whole or not at all.
+
+    Raises OSError where the cache cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(target.parent)
+    made = Path(tempfile.mkdtemp(dir=target.parent, prefix=_UNFINISHED))
     try:
-        convert(folder, pooling, made)
-    except BaseException:
+        yield made
+        for file in made.iterdir():
+            sync_file(file)
+        try:
+            made.rename(target)
+        except OSError:
+            if not target.exists():  # else another process was faster, and made the same
+                raise
+    finally:
         shutil.rmtree(made, ignore_errors=True)
-        raise
-    if made == target:
-        return target
-    try:
-        made.rename(target)
-    except OSError:  # another process was faster
-        shutil.rmtree(made)
-    return target
+
+
+def write_graph(
+    folder: Path,
+    graph: Any,
+    *,
+    facts: ModelFacts,
+    batches: Sequence[Batch],
+    vectors: NDArray[np.float32],
+) -> None:
+    """Write all that `CachedGraph` reads; ``graph`` is None for a model not converted."""
+    crc32 = {}
+    if graph is not None:
+        import_openvino().save_model(graph, folder / _GRAPH, compress_to_fp16=False)
+        for name in (_GRAPH, _WEIGHTS):
+            with (folder / name).open("rb") as file:
+                crc32[name] = checksum(file)
+    arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "n_batches": np.array(len(batches))}
+    for i, batch in enumerate(batches):
+        arrays |= {f"{name}_{i}": getattr(batch, name) for name in ("places", "ids", "mask")}
+        if batch.mask_positions is not None:
+            arrays[f"mask_positions_{i}"] = batch.mask_positions
+    with (folder / _PROBE).open("wb") as probe:
+        np.savez(probe, **arrays)  # type: ignore[arg-type]
+    content = {"facts": asdict(facts), "is_converted": graph is not None, "crc32": crc32}
+    (folder / _FACTS).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for leftover in folder.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _DAY_S:
+                shutil.rmtree(leftover, ignore_errors=True)

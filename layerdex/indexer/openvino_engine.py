@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from layerdex.errors import ModelError
 from layerdex.indexer.devices import Precision, cpu_has_bfloat16
 from layerdex.indexer.engine import Batch, ModelFacts, Pooled
 from layerdex.indexer.models import ModelFolder
-from layerdex.indexer.openvino_cache import CachedGraph, find_graph, import_openvino
+from layerdex.indexer.openvino_cache import (
+    CachedGraph,
+    find_graph,
+    graph_folder,
+    import_openvino,
+)
 from layerdex.records import Pooling, Vectors
 
-# Tokens a batch: 256 × 1,536 float32 are 1.5 MB, the largest activation of MiniLM. Measured on
-# Zen 3 with float32: 256 gave 5,300 tokens/s, 512 gave 4,300, 128 gave 4,150.
-_TOKEN_BUDGETS = {Precision.FLOAT32: 256, Precision.BFLOAT16: 512}
+# Tokens a batch, for one core. On Zen 3 in float32 256 to 512 differ by less than the noise.
+_TOKEN_BUDGET = 512
 _HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
 # Worst cosine to torch in float32, over every layer of the probe texts.
 _TOLERANCES = {Precision.FLOAT32: 0.99999, Precision.BFLOAT16: 0.999}
+# Depths compiled at once: each holds the weights up to there, so two, for two layers in turn.
+_MAX_COMPILED = 2
 
 
 def is_installed() -> bool:
@@ -37,12 +45,16 @@ class OpenVinoEngine:
     """A cached graph of a transformers encoder on OpenVINO, behind the `Engine` protocol."""
 
     def __init__(self, graph: CachedGraph, precision: Precision) -> None:
+        """Take a graph; ``precision`` is not AUTO, and float32 where the CPU has no bfloat16."""
+        self._core = import_openvino().Core()
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.facts: ModelFacts = graph.facts
-        self.precision = precision
-        self.token_budget = _TOKEN_BUDGETS[precision]
+        self.precision = precision if "BF16" in capabilities else Precision.FLOAT32
+        self.token_budget = _TOKEN_BUDGET
         self._graph = graph
+        self._model: Any = None
         self._n_cores = len(os.sched_getaffinity(0))
-        self._requests: dict[tuple[int, ...], list[Any]] = {}
+        self._requests: dict[int, list[Any]] = {}  # by depth, the least recently used first
 
     @classmethod
     def load(
@@ -50,17 +62,29 @@ class OpenVinoEngine:
     ) -> OpenVinoEngine | None:
         """Load a model from the cache, converted and checked against torch on its first use.
 
-        None where OpenVINO cannot convert the model or its vectors are not torch's.
+        None where OpenVINO cannot convert the model or its vectors are not torch's. Raises
+        `ModelError`, or OSError where the cache cannot be written.
         """
-        if precision is Precision.AUTO:
-            precision = Precision.BFLOAT16 if cpu_has_bfloat16() else Precision.FLOAT32
-        graph = find_graph(folder, pooling)
+        target = graph_folder(folder, pooling)
+        graph = find_graph(target)
         if graph is None:
+            from layerdex.indexer.openvino_graph import convert
+
+            convert(folder, pooling, target)
+            graph = find_graph(target)
+        if graph is None or not graph.is_converted:
             return None
-        engine = cls(graph, precision)
-        if precision.value not in graph.cosines:
-            graph.record(precision.value, engine.measure_agreement())
-        return engine if graph.cosines[precision.value] >= _TOLERANCES[precision] else None
+        engines = (cls(graph, one) for one in _precisions(precision))
+        return next((engine for engine in engines if engine.agrees()), None)
+
+    def agrees(self) -> bool:
+        """Say whether the vectors are torch's, measured once for a CPU and precision."""
+        key = f"{self.precision} on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        cosine = self._graph.agreement(key)
+        if cosine is None:
+            cosine = self.measure_agreement()
+            self._graph.record_agreement(key, cosine)
+        return cosine >= _TOLERANCES[self.precision]
 
     def measure_agreement(self) -> float:
         """Return the worst cosine to the reference vectors, over texts and layers."""
@@ -73,39 +97,62 @@ class OpenVinoEngine:
                 worst = min(worst, float(np.nan_to_num(cosines, nan=-1.0).min()))
         return worst
 
-    def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Iterator[Pooled]:
+    def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
         """Yield the batches' vectors in order, as many at work as there are cores."""
-        idle = deque(self._requests_for(layers))
+        with _clear_errors():
+            idle = deque(self._requests_to(layers[-1]))
         at_work: deque[tuple[Batch, Any]] = deque()
         try:
             for batch in batches:
                 if not idle:
                     done, request = at_work.popleft()
-                    yield done.places, _finish(request)
+                    yield done.places, _finish(request, layers)
                     idle.append(request)
                 request = idle.popleft()
-                request.start_async(_inputs(batch), share_inputs=True)
                 at_work.append((batch, request))
+                with _clear_errors():
+                    request.start_async(_inputs(batch), share_inputs=True)
             while at_work:
                 done, request = at_work.popleft()
-                yield done.places, _finish(request)
+                yield done.places, _finish(request, layers)
         finally:
             for _, request in at_work:  # an interruption must not leave them running
                 request.wait()
 
-    def _requests_for(self, layers: tuple[int, ...]) -> list[Any]:
-        if layers not in self._requests:
-            ov = import_openvino()
-            hint = _HINTS[self.precision]
-            config = {
-                "PERFORMANCE_HINT": "THROUGHPUT",
-                "NUM_STREAMS": str(self._n_cores),
-                "INFERENCE_NUM_THREADS": self._n_cores,
-                "INFERENCE_PRECISION_HINT": hint,
-            }
-            compiled = self._graph.compile(ov, layers, config)
-            self._requests[layers] = [compiled.create_infer_request() for _ in range(self._n_cores)]
-        return self._requests[layers]
+    def _requests_to(self, depth: int) -> list[Any]:
+        """Return a request a core for the graph cut after layer ``depth``."""
+        requests = self._requests.pop(depth, None)
+        if requests is None:
+            compiled = self._compile(depth)
+            requests = [compiled.create_infer_request() for _ in range(self._n_cores)]
+            while len(self._requests) >= _MAX_COMPILED:
+                self._requests.pop(next(iter(self._requests)))
+        self._requests[depth] = requests
+        return requests
+
+    def _compile(self, depth: int) -> Any:
+        if self._model is None:
+            self._model = self._core.read_model(self._graph.path)
+        # What no result needs is not part of the model: blocks above the depth never run.
+        outputs = [self._model.output(layer) for layer in range(depth + 1)]
+        part = import_openvino().Model(outputs, self._model.get_parameters(), f"to {depth}")
+        config: dict[str, Any] = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": str(self._n_cores),
+            "INFERENCE_NUM_THREADS": self._n_cores,
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+        }
+        if os.access(self._graph.folder, os.W_OK):
+            # OpenVINO itself finds out whether what it kept here fits this CPU and version.
+            config["CACHE_DIR"] = str(self._graph.folder / "compiled")
+        return self._core.compile_model(part, "CPU", config)
+
+
+def _precisions(wanted: Precision) -> list[Precision]:
+    """Return the precisions to try, the fastest first."""
+    if wanted is not Precision.AUTO:
+        return [wanted]
+    return [*([Precision.BFLOAT16] if cpu_has_bfloat16() else []), Precision.FLOAT32]
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:
@@ -115,6 +162,17 @@ def _inputs(batch: Batch) -> dict[str, Any]:
     return inputs
 
 
-def _finish(request: Any) -> list[Vectors]:
-    request.wait()
-    return [np.array(tensor.data) for tensor in request.output_tensors]
+def _finish(request: Any, layers: tuple[int, ...]) -> list[Vectors]:
+    with _clear_errors():
+        request.wait()
+        tensors = request.output_tensors
+    return [np.array(tensors[layer].data) for layer in layers]
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what OpenVINO's C++ throws
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"OpenVINO failed ({reason}): use --engine torch") from error

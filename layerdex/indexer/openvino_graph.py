@@ -17,7 +17,7 @@ from layerdex.indexer.devices import Precision
 from layerdex.indexer.engine import Batch, make_batch
 from layerdex.indexer.loading import quiet
 from layerdex.indexer.models import ModelFolder
-from layerdex.indexer.openvino_cache import PROBE, import_openvino, save_graph, write_facts
+from layerdex.indexer.openvino_cache import import_openvino, new_graph_folder, write_graph
 from layerdex.indexer.pooling import pool
 from layerdex.indexer.tokenizing import Tokens
 from layerdex.indexer.torch_engine import TorchEngine
@@ -26,6 +26,8 @@ from layerdex.records import Pooling
 logger = logging.getLogger(__name__)
 
 _WORDS = "a probe of the layers, with words and (some) signs: it reads from 1 to 2 pages. "
+# Branches on the length are frozen by tracing; one probe is as long as most texts ever get.
+_LONGEST_PROBE = 1_024
 
 
 class _PooledLayers(nn.Module):
@@ -51,29 +53,40 @@ class _PooledLayers(nn.Module):
 
 
 def convert(folder: ModelFolder, pooling: Pooling, target: Path) -> None:
-    """Write into ``target`` the graph, what must be known of it, and vectors to check it by.
+    """Convert a model into the cache, with torch's vectors of some texts to check it by.
 
-    Where OpenVINO cannot convert the model, only the graph is missing.
+    That OpenVINO cannot convert a model is cached as well. Raises `ModelError`, or OSError where
+    the cache cannot be written.
     """
-    ov = import_openvino()
-    engine = TorchEngine(folder, pooling=pooling, device="cpu", precision=Precision.FLOAT32)
-    batches = _probe_batches(engine, pooling)
-    _write_probe(engine, batches, target / PROBE)
+    with new_graph_folder(target) as made:
+        engine = TorchEngine(folder, pooling=pooling, device="cpu", precision=Precision.FLOAT32)
+        batches = _probe_batches(engine, pooling)
+        write_graph(
+            made,
+            _trace(engine.module, pooling, batches[0], name=folder.name),
+            facts=engine.facts,
+            batches=batches,
+            vectors=_reference(engine, batches),
+        )
+
+
+def _trace(model: nn.Module, pooling: Pooling, batch: Batch, *, name: str) -> Any:
+    example = {"input_ids": batch.ids, "attention_mask": batch.mask}
+    if batch.mask_positions is not None:
+        example["mask_positions"] = batch.mask_positions
     try:
         with torch.inference_mode(), quiet(), warnings.catch_warnings():
             # Of each Python branch on a shape; the probe tells whether one mattered.
             warnings.simplefilter("ignore")
-            example = {"input_ids": batches[0].ids, "attention_mask": batches[0].mask}
-            if batches[0].mask_positions is not None:
-                example["mask_positions"] = batches[0].mask_positions
-            graph = ov.convert_model(
-                _PooledLayers(engine.module, pooling),
-                example_input={name: torch.from_numpy(one) for name, one in example.items()},
+            return import_openvino().convert_model(
+                _PooledLayers(model, pooling),
+                example_input={key: torch.from_numpy(one) for key, one in example.items()},
             )
-        save_graph(ov, graph, target)
+    except (MemoryError, OSError):  # says nothing about the model
+        raise
     except Exception:  # whatever the conversion's many parts raise: torch computes this model
-        logger.info("OpenVINO cannot convert %s", folder.name, exc_info=True)
-    write_facts(target, engine.facts, {})
+        logger.info("OpenVINO cannot convert %s", name, exc_info=True)
+        return None
 
 
 def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
@@ -83,8 +96,8 @@ def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
     facts = engine.facts
     tokenizer = Tokenizer.from_str(facts.tokenizer.definition)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(min(facts.n_positions, 256))
-    texts = ["layers", _WORDS, _WORDS * 9, "of 2 pages", _WORDS * 2, _WORDS, "signs"]
+    tokenizer.enable_truncation(min(facts.n_positions, _LONGEST_PROBE))
+    texts = ["layers", _WORDS, _WORDS * 9, "of 2 pages", _WORDS * 2, _WORDS * 99, "signs"]
     ids: list[list[int]] = [one.ids for one in tokenizer.encode_batch(texts)]
     positions = np.arange(len(ids)) % min(map(len, ids)) if pooling is Pooling.MASK else None
     tokens = Tokens(ids, np.zeros(len(ids), dtype=np.bool_), positions)
@@ -92,17 +105,11 @@ def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
     return [make_batch(tokens, np.array(one), pad_id=facts.tokenizer.pad_id) for one in places]
 
 
-def _write_probe(engine: TorchEngine, batches: Sequence[Batch], path: Path) -> None:
+def _reference(engine: TorchEngine, batches: Sequence[Batch]) -> NDArray[np.float32]:
     layers = tuple(range(engine.facts.depth + 1))
     n = sum(len(batch.places) for batch in batches)
     vectors = np.empty((len(layers), n, engine.facts.width), dtype=np.float32)
-    arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "n_batches": np.array(len(batches))}
-    for i, batch in enumerate(batches):
-        arrays |= {f"{name}_{i}": getattr(batch, name) for name in ("places", "ids", "mask")}
-        if batch.mask_positions is not None:
-            arrays[f"mask_positions_{i}"] = batch.mask_positions
     for places, pooled in engine.pool(batches, layers):
         for layer, of_layer in enumerate(pooled):
             vectors[layer, places] = of_layer
-    with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return vectors

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class TorchEngine:
         self._workers = (
             None
             if self._n_workers == 1
-            else _start_workers(self._n_workers, n_threads_each=n_threads // self._n_workers)
+            else _start_workers(self._n_workers, n_threads_each=-(-n_threads // self._n_workers))
         )
         self.facts = ModelFacts(
             depth=self._states.depth,
@@ -73,20 +73,24 @@ class TorchEngine:
             tokenizer=describe_tokenizer(tokenizer),
         )
 
-    def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Iterator[Pooled]:
+    def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
         """Yield the batches' vectors in order; see `Engine.pool`."""
         if self._workers is None:
             for batch in batches:
                 yield batch.places, self._pool(batch, layers)
             return
         at_work: deque[tuple[Batch, Future[list[NDArray[np.float32]]]]] = deque()
-        for batch in batches:
-            at_work.append((batch, self._workers.submit(self._pool, batch, layers)))
-            if len(at_work) > 2 * self._n_workers:
+        try:
+            for batch in batches:
+                at_work.append((batch, self._workers.submit(self._pool, batch, layers)))
+                if len(at_work) > 2 * self._n_workers:
+                    done, future = at_work.popleft()
+                    yield done.places, future.result()
+            while at_work:
                 done, future = at_work.popleft()
                 yield done.places, future.result()
-        for done, future in at_work:
-            yield done.places, future.result()
+        finally:  # an interruption must leave none running
+            wait([future for _, future in at_work if not future.cancel()])
 
     @torch.inference_mode()
     def _pool(self, batch: Batch, layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
@@ -116,8 +120,12 @@ def _start_workers(n_workers: int, *, n_threads_each: int) -> ThreadPoolExecutor
         started.wait()
 
     workers = ThreadPoolExecutor(n_workers, "layerdex-torch", initialize)
-    for _ in range(n_workers):
-        workers.submit(int)
+    try:
+        for _ in range(n_workers):
+            workers.submit(int)
+    except BaseException:
+        started.abort()
+        raise
     started.wait()
     torch.set_num_threads(n_threads)
     return workers

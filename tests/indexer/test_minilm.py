@@ -87,11 +87,13 @@ def test_its_defaults_are_those_of_its_files() -> None:
     assert settings.max_length == 256
     assert (settings.depth, settings.width) == (DEPTH, 384)
     assert (
-        TransformerEncoder("minilm", engine=EngineName.TORCH, max_length=512).settings.max_length
+        TransformerEncoder(
+            "minilm", engine=EngineName.TORCH, device="cpu", max_length=512
+        ).settings.max_length
         == 512
     )
     with pytest.raises(OptionError, match="between 1 and 512"):
-        TransformerEncoder("minilm", engine=EngineName.TORCH, max_length=513)
+        TransformerEncoder("minilm", engine=EngineName.TORCH, device="cpu", max_length=513)
 
 
 @pytest.mark.minilm

@@ -216,7 +216,11 @@ def load(
     folder: Path, *, pooling: Pooling | None = None, max_length: int | None = None
 ) -> TransformerEncoder:
     return TransformerEncoder(
-        str(folder), pooling=pooling, max_length=max_length, engine=EngineName.TORCH
+        str(folder),
+        pooling=pooling,
+        max_length=max_length,
+        engine=EngineName.TORCH,
+        device="cpu",
     )
 
 

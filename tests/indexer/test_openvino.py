@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from layerdex.errors import MissingPackageError, OptionError
-from layerdex.indexer import openvino_engine
+from layerdex.errors import MissingPackageError, OptionError, StorageError
+from layerdex.indexer import engine, openvino_engine
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import EngineName
-from layerdex.indexer.openvino_cache import import_openvino
+from layerdex.indexer.engine import Batch, EngineName
+from layerdex.indexer.models import find_model
+from layerdex.indexer.openvino_cache import CachedGraph, graph_folder, import_openvino
 from layerdex.indexer.openvino_engine import OpenVinoEngine
 from layerdex.indexer.torch_engine import TorchEngine
 from layerdex.records import Pooling
@@ -57,6 +61,7 @@ def load(
     token_budget: int = 64,
     engine: EngineName = EngineName.OPENVINO,
     precision: Precision = Precision.FLOAT32,
+    device: str = "cpu",
 ) -> TransformerEncoder:
     return TransformerEncoder(
         str(folder),
@@ -65,6 +70,7 @@ def load(
         token_budget=token_budget,
         engine=engine,
         precision=precision,
+        device=device,
     )
 
 
@@ -115,11 +121,11 @@ def test_a_selection_is_cut_after_its_deepest_layer(
 
     assert cosines(some, every[list(layers)]).min() >= BOUND
     assert isinstance(encoder.engine, OpenVinoEngine)
-    (request, *_) = encoder.engine._requests[layers]
+    (request, *_) = encoder.engine._requests[max(layers)]
     names = " ".join(
         op.get_friendly_name() for op in request.get_compiled_model().get_runtime_model().get_ops()
     )
-    assert len(request.output_tensors) == len(layers)
+    assert len(request.output_tensors) == max(layers) + 1
     blocks = [i for i in range(DEPTH) if f"layer.{i}." in names or f"layer.{i}/" in names]
     assert blocks == list(range(max(layers)))
 
@@ -140,7 +146,7 @@ def test_once_a_model_is_cached_neither_torch_nor_transformers_is_imported(
 import json, sys
 from pathlib import Path
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import EngineName
+from layerdex.indexer.engine import Batch, EngineName
 encoder = TransformerEncoder(sys.argv[1], token_budget=64, engine=EngineName.AUTO, device="cpu")
 vectors = encoder.encode(json.loads(sys.argv[2]), range(5)).vectors
 heavy = [name for name in ("torch", "transformers") if name in sys.modules]
@@ -178,20 +184,19 @@ def test_an_architecture_that_openvino_gets_wrong_runs_on_torch(
     assert isinstance(engine, TorchEngine)
 
 
-def test_the_check_against_torch_sees_a_graph_of_another_model(
-    tmp_path: Path, converted: Path
-) -> None:
-    load(save_tiny_model("bert", tmp_path / "a", seed=6))
-    load(save_tiny_model("bert", tmp_path / "b", seed=7))
-    newest = sorted((converted / "layerdex/openvino").iterdir(), key=lambda p: p.stat().st_mtime)
-    first, second = newest[-2:]
-    facts = json.loads((first / "facts.json").read_text())
-    (first / "facts.json").write_text(json.dumps({**facts, "cosines": {}}))
-    (first / "graph.bin").write_bytes((second / "graph.bin").read_bytes())
+def test_the_check_against_torch_sees_other_weights(tmp_path: Path) -> None:
+    first, second = (
+        load(save_tiny_model("bert", tmp_path / str(seed), seed=seed)).engine for seed in (6, 7)
+    )
+    assert isinstance(first, OpenVinoEngine)
+    assert isinstance(second, OpenVinoEngine)
+    assert first.measure_agreement() > 0.99999
 
-    found = {type(load(tmp_path / name, engine=EngineName.AUTO).engine) for name in ("a", "b")}
+    first._graph = CachedGraph(second._graph.folder)
+    first._graph.folder = _cached_folder(tmp_path / "6")  # the probe of the one
+    first._model, first._requests = second._core.read_model(second._graph.path), {}
 
-    assert found == {OpenVinoEngine, TorchEngine}
+    assert first.measure_agreement() < 0.9
 
 
 def test_a_model_that_cannot_be_converted_runs_on_torch(
@@ -206,12 +211,101 @@ def test_a_model_that_cannot_be_converted_runs_on_torch(
     assert isinstance(load(folder, engine=EngineName.AUTO).engine, TorchEngine)
 
 
-def test_a_home_that_cannot_be_written_is_no_error(
+def test_where_nothing_can_be_cached_torch_is_used(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
 
-    assert isinstance(load(tiny_model("bert")).engine, OpenVinoEngine)
+    assert isinstance(load(tiny_model("bert"), engine=EngineName.AUTO).engine, TorchEngine)
+    with pytest.raises(StorageError, match="cannot keep the converted model"):
+        load(tiny_model("bert"))
+
+
+def _cached_folder(model: Path) -> Path:
+    return graph_folder(find_model(str(model)), Pooling.MEAN)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "changed"])
+@pytest.mark.parametrize("name", ["facts.json", "graph.xml", "graph.bin"])
+def test_a_damaged_cache_is_made_anew(name: str, damage: str, tiny_model: TinyModel) -> None:
+    folder = tiny_model("bert")
+    expected = load(folder).encode(TEXTS, LAYERS).vectors
+    file = _cached_folder(folder) / name
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "changed":
+        content[len(content) // 2] ^= 0x40 if name == "graph.bin" else 0xFF
+        file.write_bytes(content)
+    else:
+        file.write_bytes(content[: len(content) // 2 if damage == "cut" else 0])
+
+    encoder = load(folder, engine=EngineName.AUTO)
+
+    assert isinstance(encoder.engine, OpenVinoEngine)
+    assert encoder.encode(TEXTS, LAYERS).vectors.tobytes() == expected.tobytes()
+
+
+def test_a_full_disk_while_converting_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny_model("bert", tmp_path, seed=9)
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(import_openvino(), "save_model", fail)
+        assert isinstance(load(folder, engine=EngineName.AUTO).engine, TorchEngine)
+    assert not _cached_folder(folder).exists()
+    assert isinstance(load(folder, engine=EngineName.AUTO).engine, OpenVinoEngine)
+
+
+def test_bfloat16_is_claimed_only_where_the_cpu_has_it(tiny_model: TinyModel) -> None:
+    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+    engine = load(tiny_model("bert"), precision=Precision.BFLOAT16).engine
+
+    expected = Precision.BFLOAT16 if "BF16" in capabilities else Precision.FLOAT32
+    assert engine.precision is expected
+
+
+def test_an_interruption_leaves_the_engine_usable(tiny_model: TinyModel) -> None:
+    encoder = load(tiny_model("bert"))
+    expected = encoder.encode(TEXTS, LAYERS).vectors
+
+    def interrupted(batches: Iterable[Batch]) -> Iterator[Batch]:
+        yield from islice(batches, 3)
+        raise KeyboardInterrupt
+
+    pool = encoder.engine.pool
+    encoder.engine.pool = (  # type: ignore[method-assign]
+        lambda batches, layers: pool(interrupted(batches), layers)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        encoder.encode(TEXTS, LAYERS)
+    encoder.engine.pool = pool  # type: ignore[method-assign]
+    assert encoder.encode(TEXTS, LAYERS).vectors.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_auto_asks_torch_where_there_may_be_a_gpu(
+    has_gpu: bool, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def choose(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cuda" if has_gpu else "cpu")
+
+    monkeypatch.setattr(engine, "may_have_gpu", lambda: True)
+    monkeypatch.setattr(engine, "choose_device", choose)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    found = load(tiny_model("bert"), engine=EngineName.AUTO, device="auto").engine
+
+    assert isinstance(found, TorchEngine if has_gpu else OpenVinoEngine)
+    assert asked == ["auto"]
 
 
 def test_openvino_runs_on_the_cpu_only(tiny_model: TinyModel) -> None:

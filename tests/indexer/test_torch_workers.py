@@ -19,9 +19,9 @@ def test_workers_give_the_bytes_of_one_thread(
     family: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = str(tiny_model(family))
-    alone = TransformerEncoder(folder, token_budget=64, engine=EngineName.TORCH)
+    alone = TransformerEncoder(folder, token_budget=64, engine=EngineName.TORCH, device="cpu")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    together = TransformerEncoder(folder, token_budget=64, engine=EngineName.TORCH)
+    together = TransformerEncoder(folder, token_budget=64, engine=EngineName.TORCH, device="cpu")
     monkeypatch.undo()
     torch.set_num_threads(1)
 
@@ -36,7 +36,7 @@ def test_a_workers_error_comes_through(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    encoder = TransformerEncoder(str(tiny_model("bert")), engine=EngineName.TORCH)
+    encoder = TransformerEncoder(str(tiny_model("bert")), engine=EngineName.TORCH, device="cpu")
     monkeypatch.undo()
     torch.set_num_threads(1)
 

@@ -69,10 +69,11 @@ def text_value(value: object, *, field: str) -> str:
 def name_value(value: object, *, field: str, empty_advice: str) -> str | None:
     """Return an id or a label as a string, or None for null; whole numbers are converted.
 
-    A float such as 3.0 is one: pandas makes floats of integers in a column with gaps.
+    A float such as 3.0 is one: pandas makes floats of integers in a column with gaps. From 2^53
+    on a float may have lost digits, and is refused.
     """
     value = plain(value, field=field)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     if value is None:
         return None

@@ -78,3 +78,11 @@ def test_whole_numbers_that_pandas_made_floats_are_ids_and_labels() -> None:
     first, second = documents(list(read_frame(frame)))
     assert (first.id, first.label, first.metadata) == ("7", "1", {"size": 1.0})
     assert (second.id, second.label) == ("8", None)
+
+
+def test_a_float_that_may_have_lost_digits_is_no_id() -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "id": [float(2**53 - 1), float(2**53)]})
+    first, second = read_frame(frame)
+    assert isinstance(first, SourceDocument)
+    assert first.id == "9007199254740991"
+    assert reasons([second]) == ["id is neither a string nor a whole number (float)"]
