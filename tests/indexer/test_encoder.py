@@ -94,7 +94,7 @@ def test_every_layer_equals_pooled_hidden_states(
     encoded = encoder.encode(TEXTS, LAYERS)
 
     assert (encoder.settings.depth, encoder.settings.width) == (DEPTH, WIDTH)
-    assert torch_engine(encoder)._states._is_hooked
+    assert torch_engine(encoder)._replicas[0].states.is_hooked
     assert encoded.vectors.shape == (DEPTH + 1, len(TEXTS), WIDTH)
     assert encoded.vectors.dtype == np.float16
     assert cosines(encoded.vectors, expected).min() >= FLOAT32_BOUND
@@ -165,7 +165,7 @@ def test_a_model_whose_blocks_are_unknown_gives_the_same_vectors(
 
     encoder = load(folder)
 
-    assert not torch_engine(encoder)._states._is_hooked
+    assert not torch_engine(encoder)._replicas[0].states.is_hooked
     assert_same(encoder.encode(TEXTS, [0, 2, DEPTH]), hooked)
 
 
