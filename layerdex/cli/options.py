@@ -64,7 +64,7 @@ def device_options(function: Decorated) -> Decorated:
         help="What encodes. [default: openvino on a CPU where it is installed, else torch]",
     )
     device = click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda (all GPUs) or cuda:N."
     )
     dtype = click.option(
         "--dtype",

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 # Batches for one core whose activations stay in its cache: on Zen 3, 512 tokens beat 1,024 by a
-# tenth and 2,048 by a quarter. A GPU wants its multiprocessors filled instead.
+# tenth and 2,048 by a quarter. What a GPU wants instead is in `budget`.
 CPU_TOKEN_BUDGET = 512
-GPU_TOKEN_BUDGET = 32_768
 
 
 class Precision(StrEnum):
@@ -35,20 +34,29 @@ def bound_memory() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
-def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that is there."""
+def choose_devices(name: str) -> tuple[torch.device, ...]:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into the devices to encode on together.
+
+    ``cuda`` is every GPU that torch sees, ``auto`` the same where there is one, else the CPU.
+    Raises `OptionError` for anything that is not there.
+    """
     import torch
 
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if n_gpus else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise OptionError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from error
-    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
-    if device.type not in ("cpu", "cuda") or (device.index or 0) >= n_devices:
-        raise OptionError(f"device {name!r} is not there: this machine has {_describe_devices()}")
-    return device
+    n_devices = {"cpu": 1, "cuda": n_gpus}.get(device.type, 0)
+    if (device.index or 0) >= n_devices:
+        raise OptionError(
+            f"device {name!r} is not there: this machine has {_describe_devices(n_gpus)}"
+        )
+    if name == "cuda":
+        return tuple(torch.device("cuda", index) for index in range(n_gpus))
+    return (device,)
 
 
 def may_have_gpu() -> bool:
@@ -81,8 +89,5 @@ def cpu_has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _describe_devices() -> str:
-    import torch
-
-    n_devices = torch.cuda.device_count()
-    return "cpu" if n_devices == 0 else f"cpu and cuda:0 to cuda:{n_devices - 1}"
+def _describe_devices(n_gpus: int) -> str:
+    return "cpu" if n_gpus == 0 else f"cpu and cuda:0 to cuda:{n_gpus - 1}"

@@ -22,6 +22,7 @@ from layerdex.layers import resolve_layers
 from layerdex.records import Encoded, EncoderSettings, Pooling
 
 DEFAULT_WINDOW = 4_096
+_MOST_BUDGET_RATIO = 16
 # Longer inputs are rarely what a user of a long-context model wants unasked: attention is
 # quadratic. --max-length goes up to what the model allows.
 _DEFAULT_MAX_LENGTH = 512
@@ -62,6 +63,7 @@ class TransformerEncoder:
             needs_mask=self._pooling is Pooling.MASK,
         )
         self._lock = threading.Lock()
+        self._token_budget = token_budget or self.engine.token_budget
         self._settings = EncoderSettings(
             model=folder.name,
             revision=folder.revision,
@@ -73,7 +75,7 @@ class TransformerEncoder:
             fingerprint=fingerprint(
                 folder.path, pooling=self._pooling, template=template, max_length=max_length
             ),
-            token_budget=token_budget or self.engine.token_budget,
+            token_budget=self._token_budget,
             window=window,
         )
 
@@ -104,12 +106,23 @@ class TransformerEncoder:
             engine=engine,
         )
         check_fingerprint(encoder.settings, settings)
+        encoder._adapt_budget()
         return encoder
 
     @property
     def settings(self) -> EncoderSettings:
         """The settings that an index made with this encoder remembers."""
         return self._settings
+
+    def _adapt_budget(self) -> None:
+        """Use this engine's own budget where the recorded one is for another kind of device.
+
+        Batches for a GPU take gigabytes on a CPU, and those for a CPU leave a GPU idle. The same
+        bytes are promised on the same engine only.
+        """
+        recorded, own = self._settings.token_budget, self.engine.token_budget
+        if not own <= recorded * _MOST_BUDGET_RATIO <= own * _MOST_BUDGET_RATIO**2:
+            self._token_budget = own
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
         """Encode texts at ``layers`` (see `layerdex.layers`); order is kept.
@@ -133,7 +146,7 @@ class TransformerEncoder:
         pad_id = self.engine.facts.tokenizer.pad_id
         batches = (
             make_batch(tokens, places, pad_id=pad_id)
-            for places in plan_batches(lengths, token_budget=self._settings.token_budget)
+            for places in plan_batches(lengths, token_budget=self._token_budget)
         )
         with contextlib.closing(self.engine.pool(batches, layers)) as results:
             for places, pooled in results:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.errors import MissingPackageError, OptionError, StorageError
-from layerdex.indexer.devices import Precision, choose_device, may_have_gpu
+from layerdex.indexer.devices import Precision, choose_devices, may_have_gpu
 from layerdex.indexer.tokenizing import TokenizerFacts, Tokens
 from layerdex.records import Pooling, Vectors
 
@@ -146,5 +146,5 @@ def _load_openvino(
 
 def _is_cpu(device: str) -> bool:
     if device == "auto" and may_have_gpu():
-        return choose_device(device).type == "cpu"
+        return choose_devices(device)[0].type == "cpu"
     return device in ("auto", "cpu")

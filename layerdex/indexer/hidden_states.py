@@ -51,8 +51,8 @@ class HiddenStates:
             block.register_forward_pre_hook(self._on_block, with_kwargs=True)
             for block in _find_blocks(model)
         ]
-        self._is_hooked = bool(hooks) and self._agrees(probe, reference)
-        if not self._is_hooked:
+        self.is_hooked = bool(hooks) and self._agrees(probe, reference)
+        if not self.is_hooked:
             for hook in hooks:
                 hook.remove()
 
@@ -61,7 +61,7 @@ class HiddenStates:
 
         ``states`` are (n, n_tokens, width) in the model's dtype, on its device.
         """
-        if not self._is_hooked:
+        if not self.is_hooked:
             states = _plain_states(self._model, inputs)
             for layer in layers:
                 receive(layer, states[layer])
@@ -90,7 +90,7 @@ class HiddenStates:
 
     def _agrees(self, probe: dict[str, Tensor], reference: Sequence[Tensor]) -> bool:
         found: list[Any] = []
-        self._is_hooked = True
+        self.is_hooked = True
         self.run(probe, range(self.depth + 1), lambda _, states: found.append(states))
         return len(found) == len(reference) and all(
             isinstance(one, Tensor) and one.shape == other.shape and torch.allclose(one, other)

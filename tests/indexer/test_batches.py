@@ -34,11 +34,37 @@ def test_a_padded_batch_keeps_to_the_budget_unless_it_is_one_text(
 
 @settings(deadline=None)
 @given(LENGTHS, BUDGETS)
-def test_no_batch_could_take_the_next_shortest_text(lengths: np.ndarray, token_budget: int) -> None:
+def test_a_batch_ends_only_where_it_is_full_or_would_pad_much(
+    lengths: np.ndarray, token_budget: int
+) -> None:
     batches = plan_batches(lengths, token_budget=token_budget)
 
     for batch, after in itertools.pairwise(batches):
-        assert (len(batch) + 1) * int(lengths[after].min()) > token_budget
+        following = int(lengths[after].min())
+        is_full = (len(batch) + 1) * following > token_budget
+        n_padded = len(batch) * int(lengths[batch].max())
+        is_worthwhile = 8 * n_padded >= token_budget
+        assert is_full or (is_worthwhile and following > 1.25 * int(lengths[batch].min()))
+
+
+@settings(deadline=None)
+@given(LENGTHS, BUDGETS)
+def test_a_batch_with_much_padding_holds_little(lengths: np.ndarray, token_budget: int) -> None:
+    for batch in plan_batches(lengths, token_budget=token_budget):
+        shortest, longest = int(lengths[batch].min()), int(lengths[batch].max())
+        before = batch[lengths[batch] < longest]
+        if longest > 1.25 * shortest:
+            assert 8 * len(before) * int(lengths[before].max()) < token_budget
+
+
+def test_a_large_budget_pads_texts_of_mixed_lengths_little() -> None:
+    lengths = np.random.default_rng(0).integers(4, 257, size=4_096).astype(np.int32)
+
+    batches = plan_batches(lengths, token_budget=65_536)
+
+    n_padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    assert 1 - lengths.sum() / n_padded < 0.12
+    assert len(batches) < 20
 
 
 @settings(deadline=None)

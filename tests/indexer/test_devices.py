@@ -7,7 +7,7 @@ import torch
 
 from layerdex.errors import OptionError
 from layerdex.indexer import devices
-from layerdex.indexer.devices import Precision, choose_device, choose_precision
+from layerdex.indexer.devices import Precision, choose_devices, choose_precision
 
 CPU = torch.device("cpu")
 
@@ -33,34 +33,50 @@ def set_flags(monkeypatch: pytest.MonkeyPatch, path: Path, flags: str | None) ->
 @pytest.mark.usefixtures("no_cuda")
 @pytest.mark.parametrize("name", ["auto", "cpu"])
 def test_without_a_gpu_the_cpu_is_used(name: str) -> None:
-    assert choose_device(name) == CPU
+    assert choose_devices(name) == (CPU,)
 
 
 @pytest.mark.usefixtures("two_gpus")
 @pytest.mark.parametrize(
-    ("name", "expected"), [("auto", "cuda"), ("cuda", "cuda"), ("cuda:1", "cuda:1"), ("cpu", "cpu")]
+    ("name", "expected"),
+    [
+        ("auto", ("cuda:0", "cuda:1")),
+        ("cuda", ("cuda:0", "cuda:1")),
+        ("cuda:0", ("cuda:0",)),
+        ("cuda:1", ("cuda:1",)),
+        ("cpu", ("cpu",)),
+    ],
 )
-def test_a_gpu_that_is_there_is_used(name: str, expected: str) -> None:
-    assert choose_device(name) == torch.device(expected)
+def test_all_gpus_are_used_unless_one_is_named(name: str, expected: tuple[str, ...]) -> None:
+    assert choose_devices(name) == tuple(map(torch.device, expected))
+
+
+def test_gpus_that_torch_cannot_use_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    assert choose_devices("auto") == (CPU,)
+    with pytest.raises(OptionError, match=r"cuda.*this machine has cpu$"):
+        choose_devices("cuda")
 
 
 @pytest.mark.usefixtures("no_cuda")
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "meta", "cpu:3"])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(OptionError, match=f"{name}.*this machine has cpu$"):
-        choose_device(name)
+        choose_devices(name)
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_gpu_beyond_the_last_is_refused_with_those_there_are() -> None:
     with pytest.raises(OptionError, match="cuda:0 to cuda:1"):
-        choose_device("cuda:2")
+        choose_devices("cuda:2")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "CPU!", "auto:1"])
 def test_a_name_that_is_no_device_is_refused(name: str) -> None:
     with pytest.raises(OptionError, match="unknown device"):
-        choose_device(name)
+        choose_devices(name)
 
 
 @pytest.mark.parametrize(

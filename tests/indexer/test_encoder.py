@@ -94,7 +94,7 @@ def test_every_layer_equals_pooled_hidden_states(
     encoded = encoder.encode(TEXTS, LAYERS)
 
     assert (encoder.settings.depth, encoder.settings.width) == (DEPTH, WIDTH)
-    assert torch_engine(encoder)._states._is_hooked
+    assert torch_engine(encoder)._replicas[0].states.is_hooked
     assert encoded.vectors.shape == (DEPTH + 1, len(TEXTS), WIDTH)
     assert encoded.vectors.dtype == np.float16
     assert cosines(encoded.vectors, expected).min() >= FLOAT32_BOUND
@@ -165,7 +165,7 @@ def test_a_model_whose_blocks_are_unknown_gives_the_same_vectors(
 
     encoder = load(folder)
 
-    assert not torch_engine(encoder)._states._is_hooked
+    assert not torch_engine(encoder)._replicas[0].states.is_hooked
     assert_same(encoder.encode(TEXTS, [0, 2, DEPTH]), hooked)
 
 
@@ -323,3 +323,26 @@ def test_a_gpu_in_bfloat16_agrees_with_the_cpu(family: str, tiny_model: TinyMode
     encoder = load(folder, device="cuda", precision=Precision.BFLOAT16)
 
     assert cosines(encoder.encode(texts, LAYERS).vectors, expected).min() >= BFLOAT16_BOUND
+
+
+@pytest.mark.parametrize(
+    ("recorded", "used"),
+    [
+        (CPU_TOKEN_BUDGET, CPU_TOKEN_BUDGET),
+        (CPU_TOKEN_BUDGET // 16, CPU_TOKEN_BUDGET // 16),
+        (CPU_TOKEN_BUDGET * 16, CPU_TOKEN_BUDGET * 16),
+        (CPU_TOKEN_BUDGET * 128, CPU_TOKEN_BUDGET),
+        (8, CPU_TOKEN_BUDGET),
+    ],
+)
+def test_a_budget_for_another_kind_of_device_is_not_used(
+    recorded: int, used: int, tiny_model: TinyModel
+) -> None:
+    settings = load(tiny_model("bert"), token_budget=recorded).settings
+
+    encoder = TransformerEncoder.for_index(
+        settings, device="cpu", precision=Precision.FLOAT32, engine=EngineName.TORCH
+    )
+
+    assert encoder.settings.token_budget == recorded
+    assert encoder._token_budget == used

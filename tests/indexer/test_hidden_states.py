@@ -62,7 +62,7 @@ def test_hands_over_the_states_that_transformers_reports(family: str, attach: At
 
     found = collect(states, inputs, range(DEPTH + 1))
 
-    assert states._is_hooked
+    assert states.is_hooked
     assert (states.depth, states.width) == (DEPTH, WIDTH)
     assert list(found) == list(range(DEPTH + 1))
     for layer, one in found.items():
@@ -186,7 +186,7 @@ def test_falls_back_to_the_plain_way_where_the_blocks_are_not_found(
 
     found = collect(states, inputs, [0, 2, DEPTH])
 
-    assert not states._is_hooked
+    assert not states.is_hooked
     assert list(found) == [0, 2, DEPTH]
     for layer, one in found.items():
         np.testing.assert_array_equal(one.numpy(), expected[layer].numpy())

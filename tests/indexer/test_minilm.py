@@ -109,7 +109,7 @@ def test_every_layer_equals_plain_transformers(
     found = encoder.encode(SENTENCES, LAYERS)
 
     lowest = cosines(found.vectors, expected).min(axis=1)
-    assert torch_engine(encoder)._states._is_hooked
+    assert torch_engine(encoder)._replicas[0].states.is_hooked
     assert (lowest >= bound).all(), lowest
     # Layers differ by far more than the tolerance.
     assert cosines(expected[1:], expected[:-1]).max() < 0.999

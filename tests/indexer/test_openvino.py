@@ -294,12 +294,12 @@ def test_auto_asks_torch_where_there_may_be_a_gpu(
 ) -> None:
     asked: list[str] = []
 
-    def choose(name: str) -> torch.device:
+    def choose(name: str) -> tuple[torch.device, ...]:
         asked.append(name)
-        return torch.device("cuda" if has_gpu else "cpu")
+        return (torch.device("cuda" if has_gpu else "cpu"),)
 
     monkeypatch.setattr(engine, "may_have_gpu", lambda: True)
-    monkeypatch.setattr(engine, "choose_device", choose)
+    monkeypatch.setattr(engine, "choose_devices", choose)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     found = load(tiny_model("bert"), engine=EngineName.AUTO, device="auto").engine

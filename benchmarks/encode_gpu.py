@@ -1,0 +1,193 @@
+"""Encoding on GPUs: texts a second with all layers pooled, beside what the device can multiply.
+
+Models of BERT-base's and MiniLM's shapes with random weights and a made-up vocabulary, so that
+nothing is downloaded: speed does not depend on what weights say. "engine" is tokens in, vectors
+out; "encode" is with tokenising. The share of the ceiling counts only the linear layers of the
+blocks, and only real tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.random_models import SHAPES, Shape, make_texts, save_random_model
+from benchmarks.results_file import save, spread
+from layerdex.indexer.batches import plan_batches
+from layerdex.indexer.devices import Precision, choose_devices
+from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engine import EngineName, make_batch
+from layerdex.indexer.templates import PLAIN, Template
+from layerdex.indexer.tokenizing import TextTokenizer, Tokens
+
+_DTYPES = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}
+_MAX_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for."""
+
+    device: str
+    n_texts: int
+    rounds: int
+    window: int
+    models: list[str]
+
+
+def main() -> None:
+    options = parse_options()
+    devices = choose_devices(options.device)
+    results: dict[str, Any] = {
+        "devices": [describe_device(device) for device in devices],
+        "rounds": options.rounds,
+        "models": {},
+    }
+    for name in options.models:
+        with TemporaryDirectory() as folder:
+            path = save_random_model(SHAPES[name], Path(folder))
+            results["models"][name] = measure_model(path, SHAPES[name], options, devices)
+    command = (
+        f"python -m benchmarks.encode_gpu --device {options.device} --n-texts {options.n_texts} "
+        f"--rounds {options.rounds} --window {options.window} --models {' '.join(options.models)}"
+    )
+    kind = "encode_gpu" if devices[0].type == "cuda" else "encode_gpu_on_cpu"
+    save(kind, command, results)
+
+
+def parse_options() -> Options:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (all GPUs) or cuda:N")
+    parser.add_argument("--n-texts", type=int, default=65_536)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--window", type=int, default=16_384, help="texts encoded at a time")
+    parser.add_argument("--models", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    return Options(**vars(parser.parse_args()))
+
+
+def measure_model(
+    path: Path, shape: Shape, options: Options, devices: tuple[torch.device, ...]
+) -> dict[str, Any]:
+    """Return one model's speeds, their share of the ceiling, and how near float32 it is."""
+    encoder = load(path, options, Precision.AUTO)
+    precision = encoder.engine.precision
+    ceiling = sum(measure_ceiling(device, _DTYPES[precision]) for device in devices)
+    corpora = {
+        "128 tokens each": make_texts(options.n_texts, n_tokens=128),
+        "mixed lengths": make_texts(options.n_texts, n_tokens=None),
+    }
+    return {
+        "precision": str(precision),
+        "token_budget": encoder.settings.token_budget,
+        "matrix_ceiling_tflop_per_s": round(ceiling / 1e12, 3),
+        "cosine_to_float32": compare(path, encoder, options, corpora["mixed lengths"][:512]),
+        **{
+            name: measure_texts(encoder, shape, options, ceiling, texts)
+            for name, texts in corpora.items()
+        },
+    }
+
+
+def load(path: Path, options: Options, precision: Precision) -> TransformerEncoder:
+    return TransformerEncoder(
+        str(path),
+        max_length=_MAX_LENGTH,
+        device=options.device,
+        precision=precision,
+        engine=EngineName.TORCH,
+    )
+
+
+def measure_texts(
+    encoder: TransformerEncoder, shape: Shape, options: Options, ceiling: float, texts: list[str]
+) -> dict[str, Any]:
+    layers = tuple(range(shape.depth + 1))
+    windows = [texts[i : i + options.window] for i in range(0, len(texts), options.window)]
+    tokens = [tokenize(encoder, window) for window in windows]
+    n_tokens = int(sum(one.lengths.sum() for one in tokens))
+    engine_s = time_rounds(
+        lambda: [run_engine(encoder, one, layers) for one in tokens], options.rounds
+    )
+    encode_s = time_rounds(
+        lambda: [encoder.encode(window, layers) for window in windows], options.rounds
+    )
+    operations = n_tokens * shape.linear_operations_per_token
+    return {
+        "texts": len(texts),
+        "tokens_per_text": round(n_tokens / len(texts), 1),
+        "engine_texts_per_s": spread([len(texts) / s for s in engine_s]),
+        "encode_texts_per_s": spread([len(texts) / s for s in encode_s]),
+        "engine_share_of_ceiling": spread([operations / s / ceiling for s in engine_s]),
+    }
+
+
+def tokenize(encoder: TransformerEncoder, texts: list[str]) -> Tokens:
+    tokenizer = TextTokenizer(
+        encoder.engine.facts.tokenizer,
+        template=Template.parse(PLAIN, mask_token=None),
+        max_length=_MAX_LENGTH,
+        needs_mask=False,
+    )
+    return tokenizer.tokenize(texts)
+
+
+def run_engine(encoder: TransformerEncoder, tokens: Tokens, layers: tuple[int, ...]) -> int:
+    """Take a window's tokens to vectors in host memory, drop them there, return their number."""
+    plan = plan_batches(tokens.lengths, token_budget=encoder.settings.token_budget)
+    pad_id = encoder.engine.facts.tokenizer.pad_id
+    batches = (make_batch(tokens, places, pad_id=pad_id) for places in plan)
+    return sum(len(places) for places, _ in encoder.engine.pool(batches, layers))
+
+
+def compare(
+    path: Path, encoder: TransformerEncoder, options: Options, texts: list[str]
+) -> dict[str, float]:
+    """Return the least and the mean cosine to float32 on the same device, over all layers."""
+    layers = range(encoder.settings.depth + 1)
+    exact = load(path, options, Precision.FLOAT32).encode(texts, layers).vectors.astype(np.float32)
+    found = encoder.encode(texts, layers).vectors.astype(np.float32)
+    lengths = np.linalg.norm(exact, axis=-1) * np.linalg.norm(found, axis=-1)
+    cosines = (exact * found).sum(axis=-1) / lengths
+    return {"min": round(float(cosines.min()), 6), "mean": round(float(cosines.mean()), 6)}
+
+
+def measure_ceiling(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the operations a second of the fastest of several large matrix products."""
+    n = 8_192 if device.type == "cuda" else 2_048
+    left, right = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    n_products = 10 if device.type == "cuda" else 1
+
+    def multiply() -> None:
+        for _ in range(n_products):
+            torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return float(2 * n**3 * n_products / min(time_rounds(multiply, 10)))
+
+
+def time_rounds(run: Callable[[], object], rounds: int) -> list[float]:
+    """Return the seconds of each round, after one that does not count."""
+    run()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def describe_device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""One copy of a model on one device, and the threads that run batches on it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from layerdex.errors import ModelError
+from layerdex.indexer.engine import Batch
+from layerdex.indexer.hidden_states import HiddenStates
+from layerdex.indexer.pooling import pool
+from layerdex.indexer.transfers import Arriving, Transfers
+from layerdex.records import Pooling
+
+logger = logging.getLogger(__name__)
+
+_MAX_WORKERS = 8
+
+
+class Replica:
+    """A model on a device that pools batches, each in halves where the memory asks for it.
+
+    A CPU has one worker a core, a GPU one worker: it launches batches and never waits for them.
+    """
+
+    def __init__(
+        self, module: nn.Module, device: torch.device, probe: NDArray[np.int64], pooling: Pooling
+    ) -> None:
+        """Attach to a model that is on ``device``; ``probe`` (1, n_tokens) are ids to check it on.
+
+        Raises `ModelError` for a model without hidden states.
+        """
+        self.module = module
+        self._device = device
+        self._pooling = pooling
+        self._transfers = Transfers(device)
+        with torch.inference_mode():
+            ids = self._transfers.upload(probe)
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            self.states = HiddenStates(module, inputs)
+        # Workers of one thread each never wait for one another within a layer: 1.4 times as fast
+        # on two cores. Python itself keeps more than a few from working at once.
+        n_threads = torch.get_num_threads()
+        self.n_workers = 1 if device.type == "cuda" else min(n_threads, _MAX_WORKERS)
+        self._workers = _start_workers(
+            self.n_workers, n_threads_each=-(-n_threads // self.n_workers), device=device
+        )
+        self._most_tokens: int | None = None  # known after running out of memory
+
+    def submit(self, batch: Batch, layers: tuple[int, ...]) -> Future[list[Arriving]]:
+        """Have a worker run a batch; see `collect` for its result."""
+        return self._workers.submit(self._pool, batch, layers)
+
+    @torch.inference_mode()
+    def _pool(self, batch: Batch, layers: tuple[int, ...]) -> list[Arriving]:
+        """Return the vectors of a batch's parts, (n_layers, n, width) float32 each, in order."""
+        waiting, arriving = deque([batch]), []
+        while waiting:
+            part = waiting.popleft()
+            if self._is_too_large(part):
+                waiting.extendleft(reversed(_halve(part)))
+                continue
+            vectors = self._try(part, layers)
+            if vectors is None:
+                self._lower_limit(part)
+                waiting.appendleft(part)
+            else:
+                arriving.append(vectors)
+        return arriving
+
+    def _is_too_large(self, batch: Batch) -> bool:
+        is_divisible = len(batch.places) > 1
+        return is_divisible and batch.ids.size > (self._most_tokens or batch.ids.size)
+
+    def _try(self, batch: Batch, layers: tuple[int, ...]) -> Arriving | None:
+        """Run a batch, or return None where the device's memory does not suffice."""
+        try:
+            return self._run(batch, layers)
+        except torch.OutOfMemoryError:
+            pass  # the error holds on to the tensors of the failed pass: first be rid of it
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _lower_limit(self, failed: Batch) -> None:
+        n_texts, n_tokens = failed.ids.shape
+        if n_texts == 1:
+            raise ModelError(
+                f"out of memory on {self._device} with a single text of {n_tokens} tokens: "
+                "free some, or choose a smaller --max-length or --device cpu"
+            )
+        # Several workers may share this replica: none may raise what another has lowered.
+        limit = failed.ids.size // 2
+        self._most_tokens = min(limit, self._most_tokens or limit)
+        logger.warning(
+            "out of memory on %s with a batch of %d tokens: from here on at most %d at once",
+            self._device,
+            failed.ids.size,
+            self._most_tokens,
+        )
+
+    def _run(self, batch: Batch, layers: tuple[int, ...]) -> Arriving:
+        mask = self._transfers.upload(batch.mask)
+        positions = batch.mask_positions
+        mask_positions = None if positions is None else self._transfers.upload(positions)
+        pooled: list[Tensor] = []
+
+        def receive(_layer: int, states: Tensor) -> None:
+            pooled.append(pool(states, mask, self._pooling, mask_positions=mask_positions))
+
+        inputs = {"input_ids": self._transfers.upload(batch.ids), "attention_mask": mask}
+        self.states.run(inputs, layers, receive)
+        return self._transfers.download(torch.stack(pooled))  # (n_layers, n, width)
+
+
+def collect(parts: Sequence[Arriving]) -> list[NDArray[np.float32]]:
+    """Wait for a batch's parts; return its unit vectors by layer, (n, width) float32 each."""
+    arrays = [part.wait() for part in parts]
+    return list(arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1))
+
+
+def _halve(batch: Batch) -> list[Batch]:
+    """Split a batch's texts in two, without the padding that only the other half needed."""
+    middle = (len(batch.places) + 1) // 2
+    return [_take(batch, slice(middle)), _take(batch, slice(middle, None))]
+
+
+def _take(batch: Batch, texts: slice) -> Batch:
+    mask = batch.mask[texts]
+    n_tokens = int(mask.sum(axis=1).max())
+    positions = batch.mask_positions
+    return Batch(
+        places=batch.places[texts],
+        ids=np.ascontiguousarray(batch.ids[texts, :n_tokens]),
+        mask=np.ascontiguousarray(mask[:, :n_tokens]),
+        mask_positions=None if positions is None else positions[texts],
+    )
+
+
+def _start_workers(
+    n_workers: int, *, n_threads_each: int, device: torch.device
+) -> ThreadPoolExecutor:
+    """Start all workers now, as torch's number of threads is set in each and for later ones."""
+    n_threads = torch.get_num_threads()
+    started = threading.Barrier(n_workers + 1)
+
+    def initialize() -> None:
+        torch.set_num_threads(n_threads_each)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        started.wait()
+
+    workers = ThreadPoolExecutor(n_workers, "layerdex-torch", initialize)
+    try:
+        for _ in range(n_workers):
+            workers.submit(int)
+    except BaseException:
+        started.abort()
+        raise
+    started.wait()
+    torch.set_num_threads(n_threads)
+    return workers

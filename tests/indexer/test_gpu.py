@@ -1,0 +1,104 @@
+"""What only a real GPU can show: streams, pinned copies, its memory, several cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from layerdex.indexer.budget import shape_of
+from layerdex.indexer.devices import Precision
+from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engine import EngineName
+from tests.indexer.conftest import TinyModel
+from tests.indexer.plain import cosines, torch_engine
+from tests.tiny_models import DEPTH, FAMILIES, WIDTH, save_tiny_model, sentence
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+TEXTS = [sentence(1 + i % 37, seed=i) for i in range(2_000)]
+LAYERS = range(DEPTH + 1)
+
+
+def load(
+    folder: Path, device: str, precision: Precision, *, token_budget: int | None = None
+) -> TransformerEncoder:
+    return TransformerEncoder(
+        str(folder),
+        device=device,
+        precision=precision,
+        engine=EngineName.TORCH,
+        token_budget=token_budget,
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
+def test_batches_in_flight_give_the_cpus_vectors_and_the_same_bytes_again(
+    precision: Precision, family: str, tiny_model: TinyModel
+) -> None:
+    folder = tiny_model(family)
+    expected = load(folder, "cpu", Precision.FLOAT32).encode(TEXTS, LAYERS).vectors
+    encoder = load(folder, "cuda:0", precision, token_budget=512)
+
+    found = [encoder.encode(TEXTS, LAYERS).vectors for _ in range(3)]
+
+    bound = 0.99999 if precision is Precision.FLOAT32 else 0.99
+    assert cosines(found[0], expected).min() >= bound
+    for one in found[1:]:
+        np.testing.assert_array_equal(one, found[0])
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+def test_all_gpus_give_the_bytes_of_one(tiny_model: TinyModel) -> None:
+    folder = tiny_model("bert")
+    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    if len(names) > 1:
+        pytest.skip("cards of two kinds round differently")
+    alone = load(folder, "cuda:0", Precision.AUTO, token_budget=512)
+    together = load(folder, "cuda", Precision.AUTO, token_budget=512)
+
+    expected, found = (one.encode(TEXTS, LAYERS).vectors for one in (alone, together))
+
+    assert len(torch_engine(together)._replicas) == torch.cuda.device_count()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_full_batch_keeps_to_the_estimate_of_memory(family: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 384, "intermediate_size": 1_536, "num_attention_heads": 12}
+    folder = save_tiny_model(family, tmp_path / family, **sizes)
+    budget = 32_768
+    encoder = load(folder, "cuda:0", Precision.BFLOAT16, token_budget=budget)
+    texts = [sentence(36, seed=i) for i in range(3_000)]
+    encoder.encode(texts[:40], LAYERS)
+    shape = shape_of(torch_engine(encoder).module, depth=DEPTH, width=384, keeps_layers=False)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+
+    encoder.encode(texts, LAYERS)
+
+    assert torch.cuda.max_memory_allocated() - before < budget * shape.bytes_per_token
+
+
+def test_the_real_end_of_memory_halves_batches(tiny_model: TinyModel) -> None:
+    folder = tiny_model("bert")
+    expected = load(folder, "cuda:0", Precision.FLOAT32).encode(TEXTS, LAYERS).vectors
+    encoder = load(folder, "cuda:0", Precision.FLOAT32, token_budget=65_536)
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    # Room for about a tenth of the largest batch: 65,536 tokens of WIDTH floats are 8 MB an array.
+    room = torch.cuda.memory_allocated(0) + 2 * 65_536 * WIDTH * 4
+    torch.cuda.set_per_process_memory_fraction(room / total, 0)
+    try:
+        found = encoder.encode(TEXTS, LAYERS).vectors
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, 0)
+
+    assert torch_engine(encoder)._replicas[0]._most_tokens is not None
+    assert cosines(found, expected).min() > 0.99999
