@@ -123,7 +123,8 @@ def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> 
 
     if (path / CATALOG).exists():
         target = Index.open(path, model=_folder(settings["model"]), **running)
-        check_agreement(target.store.settings, target.layers, **settings)
+        store = target.store
+        check_agreement(store.settings, store.layers, store.precision, **settings)
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}
     try:
