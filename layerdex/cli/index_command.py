@@ -35,6 +35,11 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
 )
 @click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
 @click.option("--max-length", type=int, help="Tokens a text may have. [default: the model's own]")
+@click.option(
+    "--precision",
+    type=click.Choice(["float16", "float32", "int8"]),
+    help="What vectors are stored in. [default: float16]",
+)
 @field_options
 @click.option(
     "--on-error",
