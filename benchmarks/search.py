@@ -65,7 +65,7 @@ def fill(path: Path, n: int) -> NDArray[np.float16]:
             part /= np.linalg.norm(part, axis=2, keepdims=True)
             parts.append(part.astype(np.float16))
             versions = [_version(i) for i in range(start, start + size)]
-            writer.commit(versions, parts[-1])
+            writer.commit(versions, part)
     return np.concatenate(parts, axis=1)
 
 

@@ -21,8 +21,8 @@ Scalar = str | int | float | bool
 Vectors = NDArray[np.float32]
 """Decoded vectors of one layer, shape (n, width), float32, unit length."""
 
-StoredVectors = NDArray[np.float16]
-"""Vectors of several layers as they are kept, shape (n_layers, n, width), float16."""
+EncodedVectors = NDArray[np.float32]
+"""Vectors of several layers as an encoder gives them, shape (n_layers, n, width), float32."""
 
 Rows = NDArray[np.int64]
 """Catalog rows, shape (n,), int64, ascending unless said otherwise."""
@@ -72,6 +72,14 @@ class Pooling(StrEnum):
     CLS = "cls"
     MAX = "max"
     MASK = "mask"
+
+
+class StoredPrecision(StrEnum):
+    """How exactly an index keeps vectors, whatever its encoder computes in."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+    INT8 = "int8"
 
 
 class Weights(StrEnum):
@@ -170,11 +178,11 @@ class Document:
 class Encoded:
     """What an encoder makes of n texts.
 
-    ``vectors`` is (n_layers, n, width) float16, unit length before rounding; ``n_tokens`` is (n,)
-    int32 with special tokens; ``truncated`` is (n,) bool: the text did not fit.
+    ``vectors`` is (n_layers, n, width) float32 of unit length, which storage rounds; ``n_tokens``
+    is (n,) int32 with special tokens; ``truncated`` is (n,) bool: the text did not fit.
     """
 
-    vectors: StoredVectors
+    vectors: EncodedVectors
     n_tokens: NDArray[np.int32]
     truncated: NDArray[np.bool_]
 

@@ -50,7 +50,7 @@ class WordEncoder:
         ).reshape(len(layers), len(texts), width)
         vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
         return Encoded(
-            vectors.astype(np.float16),
+            vectors.astype(np.float32),
             np.array([len(one) for one in kept], dtype=np.int32),
             np.array([len(one) > len(cut) for one, cut in zip(words, kept, strict=True)]),
         )

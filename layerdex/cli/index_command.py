@@ -35,6 +35,11 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
 )
 @click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
 @click.option("--max-length", type=int, help="Tokens a text may have. [default: the model's own]")
+@click.option(
+    "--precision",
+    type=click.Choice(["float16", "float32", "int8"]),
+    help="What vectors are stored in. [default: float16]",
+)
 @field_options
 @click.option(
     "--on-error",
@@ -123,7 +128,8 @@ def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> 
 
     if (path / CATALOG).exists():
         target = Index.open(path, model=_folder(settings["model"]), **running)
-        check_agreement(target.store.settings, target.layers, **settings)
+        store = target.store
+        check_agreement(store.settings, store.layers, store.precision, **settings)
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}
     try:

@@ -70,7 +70,7 @@ def device_options(function: Decorated) -> Decorated:
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16"]),
         default="auto",
-        help="Precision of the encoder. [default: bfloat16 where the hardware has it]",
+        help="What the encoder computes in. [default: bfloat16 where the hardware has it]",
     )
     return engine(device(dtype(function)))
 

@@ -6,17 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.upkeep import OnProgress, Source, Upkeep
 from layerdex.layers import LayerSelection, resolve_layers
-from layerdex.records import Encoder, Keep, Pooling, Vectors, Weights, to_choice
+from layerdex.records import Encoder, Keep, Pooling, StoredPrecision, Vectors, Weights, to_choice
 from layerdex.search.answers import answer_classify, answer_dedup, answer_like, answer_search
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
 from layerdex.search.filters import parse_where
 from layerdex.search.results import Deduplication, Hit, Prediction
-from layerdex.storage.segment import unit_length
+from layerdex.storage.codecs import as_kept
 from layerdex.storage.snapshot import Facts, Snapshot
 from layerdex.storage.store import Store
 
@@ -43,6 +41,7 @@ class Index(Upkeep):
         pooling: Pooling | str | None = None,
         template: str = "{text}",
         max_length: int | None = None,
+        precision: StoredPrecision | str = StoredPrecision.FLOAT16,
         device: str = "auto",
         dtype: str = "auto",
         engine: str = "auto",
@@ -51,9 +50,11 @@ class Index(Upkeep):
         """Create an empty index in a new or empty directory.
 
         ``model`` is ``minilm``, a local folder or a hub id; what is None is the model's own
-        choice. An ``encoder`` of your own replaces all of these. Raises `IndexExistsError`,
-        `ModelError`, `OptionError` or `MissingPackageError`.
+        choice. An ``encoder`` of your own replaces all but ``layers`` and ``precision``, the
+        one that vectors are stored in (``dtype`` is what the encoder computes in). Raises
+        `IndexExistsError`, `ModelError`, `OptionError` or `MissingPackageError`.
         """
+        precision = to_choice(StoredPrecision, precision)
         if encoder is None:
             from layerdex.indexer.devices import Precision
             from layerdex.indexer.encoder import TransformerEncoder
@@ -70,7 +71,8 @@ class Index(Upkeep):
                 engine=to_choice(EngineName, engine),
             )
         settings = encoder.settings
-        store = Store.create(Path(path), settings, resolve_layers(layers, depth=settings.depth))
+        resolved = resolve_layers(layers, depth=settings.depth)
+        store = Store.create(Path(path), settings, resolved, precision=precision)
         return cls(store, lambda: encoder)
 
     @classmethod
@@ -292,8 +294,9 @@ class Index(Upkeep):
 
     def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> dict[int, Vectors]:
         _check_texts(texts)
-        vectors = self.encoder.encode(texts, layers).vectors.astype(np.float32)
-        return {layer: unit_length(vectors[i]) for i, layer in enumerate(layers)}
+        vectors = self.encoder.encode(texts, layers).vectors
+        codec = self.store.codec
+        return {layer: as_kept(one, codec) for layer, one in zip(layers, vectors, strict=True)}
 
 
 def _check_texts(texts: Sequence[str]) -> None:

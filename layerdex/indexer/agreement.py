@@ -8,12 +8,13 @@ from layerdex.errors import IndexMismatchError
 from layerdex.indexer.fingerprint import fingerprint
 from layerdex.indexer.models import find_model
 from layerdex.layers import LayerSelection, describe_layers, resolve_layers
-from layerdex.records import EncoderSettings, Pooling
+from layerdex.records import EncoderSettings, Pooling, StoredPrecision
 
 
 def check_agreement(
     settings: EncoderSettings,
     stored_layers: tuple[int, ...],
+    stored_precision: StoredPrecision,
     *,
     model: str | None = None,
     revision: str | None = None,
@@ -21,6 +22,7 @@ def check_agreement(
     pooling: Pooling | None = None,
     template: str | None = None,
     max_length: int | None = None,
+    precision: StoredPrecision | str | None = None,
 ) -> None:
     """Raise `IndexMismatchError` for the first option given (not None) that differs."""
     if layers is not None:
@@ -35,6 +37,7 @@ def check_agreement(
     _check("pooling", settings.pooling, pooling)
     _check("template", settings.template, template)
     _check("max length", settings.max_length, max_length)
+    _check("precision", stored_precision, precision)
 
 
 def same_model(recorded: EncoderSettings, model: str) -> str:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from layerdex.errors import ModelError, OptionError
 from layerdex.indexer.agreement import check_fingerprint
@@ -19,7 +18,7 @@ from layerdex.indexer.models import ModelFolder, find_model
 from layerdex.indexer.templates import PLAIN, Template
 from layerdex.indexer.tokenizing import TextTokenizer, Tokens
 from layerdex.layers import resolve_layers
-from layerdex.records import Encoded, EncoderSettings, Pooling
+from layerdex.records import Encoded, EncodedVectors, EncoderSettings, Pooling
 
 DEFAULT_WINDOW = 4_096
 _MOST_BUDGET_RATIO = 16
@@ -128,7 +127,7 @@ class TransformerEncoder:
         """Encode texts at ``layers`` (see `layerdex.layers`); order is kept.
 
         Identical texts are encoded once, and only blocks up to the deepest layer run. Returns
-        vectors (n_layers, n, width) float16, layers ascending.
+        vectors (n_layers, n, width) float32, layers ascending.
         """
         layers = resolve_layers(layers, depth=self._settings.depth)
         places: dict[str, int] = {}
@@ -136,13 +135,15 @@ class TransformerEncoder:
         with self._lock:
             tokens = self._tokenizer.tokenize(list(places))
             vectors = self._encode_tokens(tokens, layers)
-        return Encoded(vectors[:, place], tokens.lengths[place], tokens.truncated[place])
+        if len(places) < len(texts):  # only repeats are worth a copy of all vectors
+            vectors = vectors[:, place]
+        return Encoded(vectors, tokens.lengths[place], tokens.truncated[place])
 
-    def _encode_tokens(self, tokens: Tokens, layers: tuple[int, ...]) -> NDArray[np.float16]:
+    def _encode_tokens(self, tokens: Tokens, layers: tuple[int, ...]) -> EncodedVectors:
         lengths = tokens.lengths
         if not lengths.all():
             raise ModelError("a text gave no tokens at all, and this model adds none")
-        vectors = np.empty((len(layers), len(lengths), self._settings.width), dtype=np.float16)
+        vectors = np.empty((len(layers), len(lengths), self._settings.width), dtype=np.float32)
         pad_id = self.engine.facts.tokenizer.pad_id
         batches = (
             make_batch(tokens, places, pad_id=pad_id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from layerdex.records import Encoder
+from layerdex.storage.codecs import Codes
 from layerdex.storage.integrity import (
     OnProgress,
     Problem,
@@ -37,8 +37,9 @@ def repair(
         there = {segment.name for segment in writer.segments()}
         damaged = {name: entry for name, entry in damaged.items() if name in there}
         for done, (segment, layers) in enumerate(damaged.values(), 1):
-            vectors = _encode(load_encoder(), segment_texts(writer, segment), sorted(layers), store)
-            restore_layers(store, writer, segment, dict(zip(sorted(layers), vectors, strict=True)))
+            texts = segment_texts(writer, segment)
+            codes = _encode(load_encoder(), texts, sorted(layers), store)
+            restore_layers(store, writer, segment, codes)
             n_files += len(layers)
             if on_progress is not None:
                 on_progress(done, len(damaged))
@@ -47,10 +48,12 @@ def repair(
 
 def _encode(
     encoder: Encoder, texts: Sequence[str], layers: Sequence[int], store: Store
-) -> NDArray[np.float16]:
+) -> dict[int, Codes]:
+    """Encode window by window, and round at once: a merged segment is many windows long."""
     window = store.settings.window
-    parts = [
-        encoder.encode(texts[start : start + window], layers).vectors
-        for start in range(0, len(texts), window)
-    ]
-    return np.concatenate(parts, axis=1)
+    parts: dict[int, list[Codes]] = {layer: [] for layer in layers}
+    for start in range(0, len(texts), window):
+        vectors = encoder.encode(texts[start : start + window], layers).vectors
+        for layer, of_layer in zip(layers, vectors, strict=True):
+            parts[layer].append(store.codec.encode(of_layer))
+    return {layer: np.concatenate(codes) for layer, codes in parts.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerdex.records import EncoderSettings
+from layerdex.records import EncoderSettings, StoredPrecision
 from layerdex.storage.store import Store
 
 
@@ -27,6 +27,7 @@ class IndexInfo:
     n_truncated: int
     size_bytes: int
     layers: tuple[int, ...]
+    precision: StoredPrecision
     labels: dict[str, int]
     best_layer: dict[str, Any] | None
     encoder: EncoderSettings
@@ -44,6 +45,7 @@ def read_info(store: Store) -> IndexInfo:
             n_truncated=len(snapshot.truncated()),
             size_bytes=_size_bytes(store.path),
             layers=store.layers,
+            precision=store.precision,
             labels=snapshot.count_labels(),
             best_layer=snapshot.setting("best_layer"),
             encoder=store.settings,

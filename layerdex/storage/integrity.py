@@ -8,13 +8,13 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import LargeBinary, cast, delete, func, select, text, update
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.changes import insert_segment
+from layerdex.storage.codecs import Codes
 from layerdex.storage.files import checksum, remove_tree, sync_folder, write_file
 from layerdex.storage.segment import LayerFile, layer_filename, serialize_layer
 from layerdex.storage.snapshot import segment_rows
@@ -101,9 +101,9 @@ def segment_texts(writer: Writer, segment: Segment) -> list[str]:
 
 
 def restore_layers(
-    store: Store, writer: Writer, segment: Segment, layers: Mapping[int, NDArray[np.float16]]
+    store: Store, writer: Writer, segment: Segment, layers: Mapping[int, Codes]
 ) -> None:
-    """Replace damaged layer files by ones over the given vectors, (n, width) float16 each.
+    """Replace damaged layer files by ones over the given codes of the store's codec.
 
     A new file is renamed over the old one, which readers may still have mapped. Its checksum
     differs from the old one where another engine encoded it, and is recorded.
@@ -112,11 +112,11 @@ def restore_layers(
     restored = []
     with clear_errors(folder):
         folder.mkdir(exist_ok=True)
-        for layer, vectors in layers.items():
+        for layer, codes in layers.items():
             target = folder / layer_filename(layer)
             temporary = target.with_suffix(".new")
             temporary.unlink(missing_ok=True)
-            data = serialize_layer(vectors)
+            data = serialize_layer(codes, store.codec)
             crc32 = write_file(temporary, data)
             temporary.replace(target)
             restored.append((layer, data.nbytes, crc32))
@@ -178,7 +178,7 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
         own = [segment_rows(connection, segment) for segment in group]
     positions = [np.searchsorted(mine, chosen) for mine, chosen in zip(own, live, strict=True)]
 
-    def merged_layers() -> Iterator[NDArray[np.float16]]:
+    def merged_layers() -> Iterator[Codes]:
         for layer in store.layers:
             files = [_open(store, segment, layer) for segment in group]
             parts = zip(files, positions, strict=True)

@@ -1,4 +1,4 @@
-"""One layer of one segment: a FAISS scalar-quantizer index, mapped and never rewritten."""
+"""One layer of one segment: a FAISS index of flat codes, mapped and never rewritten."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import Vectors
+from layerdex.storage.codecs import Codec, Codes, unit_length
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import checksum
 
 Positions = NDArray[np.int64]
-
-# A float16 component is off by at most 2^-11 of itself, so a unit vector's decoded length is
-# within 4.9e-4 of 1; this bound is what makes the scan of raw codes exact.
-NORM_TOLERANCE = 5e-4
 
 
 def layer_filename(layer: int) -> str:
@@ -25,22 +22,21 @@ def layer_filename(layer: int) -> str:
     return f"layer-{layer:02d}.faiss"
 
 
-def serialize_layer(vectors: NDArray[np.float16]) -> NDArray[np.uint8]:
-    """Return the bytes of a FAISS index over ``vectors``, (n, width) float16, in order."""
-    faiss = load_faiss()
-    index = faiss.IndexScalarQuantizer(
-        vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    # The codes are the float16 bytes themselves; FAISS's own encoder need not round the same.
-    index.add_sa_codes(np.ascontiguousarray(vectors).view(np.uint8))
-    serialized: NDArray[np.uint8] = faiss.serialize_index(index)
+def serialize_layer(codes: Codes, codec: Codec) -> NDArray[np.uint8]:
+    """Return the bytes of a FAISS index over ``codes``, in order."""
+    index = codec.new_index(codes.shape[1] // codec.code_bytes)
+    # Codes, not vectors: FAISS's own encoder need not round the same.
+    index.add_sa_codes(np.ascontiguousarray(codes))
+    serialized: NDArray[np.uint8] = load_faiss().serialize_index(index)
     return serialized
 
 
 class LayerFile:
-    """A mapped layer file: n unit vectors of ``width`` components, in positions 0..n-1."""
+    """A mapped layer file: n vectors of ``width`` components, in positions 0..n-1."""
 
-    def __init__(self, path: Path, *, n: int, width: int, size_bytes: int, crc32: int) -> None:
+    def __init__(
+        self, path: Path, *, n: int, width: int, codec: Codec, size_bytes: int, crc32: int
+    ) -> None:
         """Check ``path`` against its size and CRC-32, and map it.
 
         Raises FileNotFoundError, or `DamagedIndexError` if it is not as said.
@@ -61,20 +57,21 @@ class LayerFile:
             if "mmap" in str(error):
                 raise StorageError(f"cannot map {path}: too many files are mapped") from error
             raise _damaged(path, "not a FAISS index") from error
+        code_size = width * codec.code_bytes
         fits = (
-            isinstance(index, faiss.IndexScalarQuantizer)
+            codec.reads(index)
             and (index.ntotal, index.d) == (n, width)
-            and index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
             and index.metric_type == faiss.METRIC_INNER_PRODUCT
-            and index.codes.size() == n * width * 2
+            and index.codes.size() == n * code_size
         )
         if not fits:
             raise _damaged(path, "not the index that the catalog describes")
         self._index = index
         self._inode = found.st_ino
+        self._codec = codec
         self.n = n
-        codes = faiss.rev_swig_ptr(index.codes.data(), n * width * 2)
-        self._codes: NDArray[np.uint8] = codes.reshape(n, width * 2)
+        codes = faiss.rev_swig_ptr(index.codes.data(), n * code_size)
+        self._codes: Codes = codes.reshape(n, code_size)
 
     def is_current(self, path: Path) -> bool:
         """Whether ``path`` still is the mapped file, and not one that a repair put in its place."""
@@ -83,13 +80,13 @@ class LayerFile:
         except FileNotFoundError:
             return False
 
-    def codes(self, positions: Positions | slice) -> NDArray[np.float16]:
-        """Return stored vectors as they are, (m, width) float16."""
-        return np.ascontiguousarray(self._codes[positions]).view(np.float16)
+    def codes(self, positions: Positions | slice) -> Codes:
+        """Return the codes at ``positions`` as they are."""
+        return self._codes[positions]
 
     def decode(self, positions: Positions | slice) -> Vectors:
         """Return the unit vectors at ``positions``, (m, width) float32."""
-        return unit_length(self.codes(positions).astype(np.float32))
+        return unit_length(self._codec.decode(self._codes[positions]))
 
     def scan(
         self, query: Vectors, k: int, *, allowed: NDArray[np.bool_] | None
@@ -97,8 +94,8 @@ class LayerFile:
         """Return the k positions with the largest raw inner product with one query, (1, width).
 
         ``allowed`` is a mask over positions. Raw means that the decoded vectors' lengths, which
-        differ from 1 by up to `NORM_TOLERANCE`, are not divided out. Fewer than k come back when
-        fewer are allowed.
+        differ from 1 by up to `NORM_TOLERANCE`, are not divided out; so this is for codecs that
+        keep lengths only. Fewer than k come back when fewer are allowed.
         """
         faiss = load_faiss()
         parameters = None
@@ -108,13 +105,6 @@ class LayerFile:
         products, positions = self._index.search(query, min(k, self.n), params=parameters)
         found = positions[0] >= 0
         return products[0][found], positions[0][found]
-
-
-def unit_length(vectors: Vectors) -> Vectors:
-    """Divide vectors, (n, width) float32, by their lengths in place, and return them."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    vectors /= lengths[:, None]
-    return vectors
 
 
 def _damaged(path: Path, reason: str) -> DamagedIndexError:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from layerdex.errors import DamagedIndexError, DocumentNotFoundError
 from layerdex.records import Condition, Document, Rows, Scalar
+from layerdex.storage.codecs import Codec
 from layerdex.storage.metadata import decode_value
 from layerdex.storage.segment import LayerFile
 from layerdex.storage.selection import where_clauses
@@ -75,10 +76,12 @@ class Snapshot:
         *,
         segments: Sequence[Segment],
         width: int,
+        codec: Codec,
         open_file: Callable[[Segment, int], LayerFile],
     ) -> None:
         self.connection = connection
         self._width = width
+        self._codec = codec
         self._open_file = open_file
         self.segments = segments
         dead = select(DocumentRow.row).where(~DocumentRow.live).order_by(DocumentRow.row)
@@ -95,6 +98,7 @@ class Snapshot:
             self.segments,
             n_documents=self.n_documents,
             width=self._width,
+            keeps_length=self._codec.keeps_length,
             dead=self._dead,
             rows_of=lambda segment: segment_rows(self.connection, segment),
             open_file=lambda segment: self._open_file(segment, layer),

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, insert, select
 
 from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexError, StorageError
-from layerdex.records import EncoderSettings, Pooling
+from layerdex.records import EncoderSettings, Pooling, StoredPrecision
 from layerdex.storage.catalog import (
     check_schema,
     clear_errors,
@@ -28,6 +28,7 @@ from layerdex.storage.catalog import (
     write_engine,
 )
 from layerdex.storage.changes import COMMITS, NEXT_ORDINAL, NEXT_ROW
+from layerdex.storage.codecs import codec_of, read_precision
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import remove_tree
 from layerdex.storage.segment import LayerFile, layer_filename
@@ -64,7 +65,9 @@ class Store:
             check_schema(connection)
             self.settings = _read_settings(connection)
             self.layers: tuple[int, ...] = tuple(read_setting(connection, "layers"))
+            self.precision = read_precision(read_setting(connection, "precision"))
             _check_counts(connection, path)
+        self.codec = codec_of(self.precision)
 
     @classmethod
     def create(
@@ -73,6 +76,7 @@ class Store:
         settings: EncoderSettings,
         layers: tuple[int, ...],
         *,
+        precision: StoredPrecision = StoredPrecision.FLOAT16,
         lock_timeout_s: float = 10.0,
     ) -> Store:
         """Create an empty index in a directory that does not exist or is empty.
@@ -85,6 +89,7 @@ class Store:
             values = {
                 "encoder": asdict(settings),
                 "layers": layers,
+                "precision": precision.value,
                 NEXT_ROW: 1,
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,
@@ -115,6 +120,7 @@ class Store:
                 connection,
                 segments=self._refresh(connection),
                 width=self.settings.width,
+                codec=self.codec,
                 open_file=self._mapped_file,
             )
 
@@ -148,7 +154,9 @@ class Store:
                 connection = stack.enter_context(write_engine(self._catalog).connect())
                 check_schema(connection)
                 connection.rollback()
-                writer = Writer(connection, self.path / SEGMENTS, layers=self.layers)
+                writer = Writer(
+                    connection, self.path / SEGMENTS, layers=self.layers, codec=self.codec
+                )
                 writer.remove_leftovers()
             # What the caller does in between, such as reading a source, is none of our errors.
             yield writer
@@ -181,6 +189,7 @@ class Store:
             path,
             n=segment.n_documents,
             width=self.settings.width,
+            codec=self.codec,
             size_bytes=recorded.size_bytes,
             crc32=recorded.crc32,
         )

@@ -65,12 +65,14 @@ class LayerVectors:
         *,
         n_documents: int,
         width: int,
+        keeps_length: bool,
         dead: Rows,
         rows_of: Callable[[Segment], Rows],
         open_file: Callable[[Segment], LayerFile],
     ) -> None:
         self.n_documents = n_documents
         self.width = width
+        self.keeps_length = keeps_length  # see `Codec`
         self._segments = segments
         self._dead = dead
         self._rows_of = rows_of

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, insert, select
 
 from layerdex.errors import DocumentNotFoundError, ModelError
-from layerdex.records import StoredVectors
+from layerdex.records import EncodedVectors
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.changes import (
     COMMITS,
@@ -32,8 +31,9 @@ from layerdex.storage.changes import (
     stored_columns,
     take,
 )
+from layerdex.storage.codecs import Codec, Codes
 from layerdex.storage.files import remove_tree, sync_folder, write_file
-from layerdex.storage.segment import NORM_TOLERANCE, layer_filename, serialize_layer
+from layerdex.storage.segment import layer_filename, serialize_layer
 from layerdex.storage.snapshot import (
     CHUNK,
     SEGMENT_NAME,
@@ -52,10 +52,13 @@ from layerdex.storage.vectors import Segment, SegmentFile
 class Writer:
     """Changes to an index, each method one commit; made by `Store.write`."""
 
-    def __init__(self, connection: Connection, folder: Path, *, layers: tuple[int, ...]) -> None:
+    def __init__(
+        self, connection: Connection, folder: Path, *, layers: tuple[int, ...], codec: Codec
+    ) -> None:
         self._connection = connection
         self._folder = folder
         self._layers = layers
+        self._codec = codec
 
     def remove_leftovers(self) -> None:
         """Remove what a killed writer wrote and never committed."""
@@ -84,15 +87,17 @@ class Writer:
     def commit(
         self,
         versions: Sequence[NewVersion],
-        vectors: StoredVectors,
+        vectors: EncodedVectors,
         relabellings: Sequence[Relabelling] = (),
     ) -> None:
         """Add ``versions`` as one segment, and relabel, in one transaction.
 
-        ``vectors`` is (n_layers, n, width) float16, layers as stored and ascending.
+        ``vectors`` is (n_layers, n, width) float32, layers as stored and ascending; they are
+        rounded to the index's precision. Raises `ModelError` where their length is not 1.
         """
-        _check_vectors(vectors, n_layers=len(self._layers), n=len(versions))
-        name, files = self.write_segment(iter(vectors))
+        _check_shape(vectors, n_layers=len(self._layers), n=len(versions))
+        codes = [self._codec.encode(layer) for layer in vectors]
+        name, files = self.write_segment(iter(codes))
         with self.change() as connection:
             first_row = take(connection, NEXT_ROW, len(versions))
             rows = range(first_row, first_row + len(versions))
@@ -129,17 +134,15 @@ class Writer:
         with self.transaction() as connection:
             return read_segments(connection)
 
-    def write_segment(
-        self, layers: Iterator[NDArray[np.float16]]
-    ) -> tuple[str, dict[int, SegmentFile]]:
-        """Write one file per stored layer from (n, width) float16; not yet committed."""
+    def write_segment(self, layers: Iterator[Codes]) -> tuple[str, dict[int, SegmentFile]]:
+        """Write one file per stored layer; not yet committed."""
         name = uuid.uuid4().hex[:16]
         temporary = self._folder / f"{name}.new"
         files: dict[int, SegmentFile] = {}
         with clear_errors(self._folder):
             temporary.mkdir()
-            for layer, vectors in zip(self._layers, layers, strict=True):
-                data = serialize_layer(vectors)
+            for layer, codes in zip(self._layers, layers, strict=True):
+                data = serialize_layer(codes, self._codec)
                 crc32 = write_file(temporary / layer_filename(layer), data)
                 files[layer] = SegmentFile(data.nbytes, crc32)
             sync_folder(temporary)
@@ -168,15 +171,9 @@ class Writer:
             yield connection
 
 
-def _check_vectors(vectors: StoredVectors, *, n_layers: int, n: int) -> None:
-    """Refuse what the scan of raw codes could not search exactly, NaN included."""
-    if vectors.shape[:2] != (n_layers, n) or vectors.dtype != np.float16:
+def _check_shape(vectors: EncodedVectors, *, n_layers: int, n: int) -> None:
+    if vectors.shape[:2] != (n_layers, n) or vectors.dtype != np.float32:
         raise ModelError(
             f"the encoder gave vectors of shape {vectors.shape} and type {vectors.dtype}, "
-            f"not ({n_layers}, {n}, width) and float16"
+            f"not ({n_layers}, {n}, width) and float32"
         )
-    for layer in vectors:
-        wide = layer.astype(np.float32)
-        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-        if not (np.abs(lengths - 1) <= NORM_TOLERANCE).all():
-            raise ModelError("the encoder gave vectors that are not of length 1")

@@ -152,6 +152,7 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "layers": [0, 1, 2, 3],
         "depth": 3,
         "width": 16,
+        "precision": "float16",
         "model": "minilm",
         "revision": None,
         "pooling": "mean",
@@ -171,6 +172,7 @@ def test_info_is_a_table(cli: Cli, path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert title.rstrip() == "my-index"
     assert shown["documents"] == "20 live, 0 dead versions"
     assert shown["layers"] == "0-3 of 0-3, width 16"
+    assert shown["precision"] == "float16"
     assert shown["labels"] == "card (7), food (6), rain (6)"
     assert shown["template"] == "{text}"
     assert shown["model"] == "minilm"

@@ -113,6 +113,20 @@ def test_the_template_is_around_documents_and_queries(cli: Cli, new: Path, sourc
     assert [hit["id"] for hit in hits] == [identifier for identifier, _ in expected]
 
 
+@pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
+def test_the_precision_asked_for_stays(cli: Cli, new: Path, source: Path, precision: str) -> None:
+    cli.ok("index", new, source, "--precision", precision)
+    assert cli.json("info", new)["precision"] == precision
+    (hit,) = cli.json("search", new, DOCUMENTS[0]["text"], "-k", "1")
+    assert (hit["id"], hit["similarity"]) == (DOCUMENTS[0]["id"], 1.0)
+    assert cli.ok("index", new, source).stdout.startswith("20 read = 0 new + 0 updated + 20 unch")
+    other = "int8" if precision != "int8" else "float32"
+    assert cli.error("index", new, source, "--precision", other) == (
+        f"this index was made with precision '{precision}', not '{other}': "
+        "leave the option out, or make a new index"
+    )
+
+
 @pytest.mark.parametrize(
     ("option", "given", "stored"),
     [
@@ -121,6 +135,7 @@ def test_the_template_is_around_documents_and_queries(cli: Cli, new: Path, sourc
         ("--pooling", "cls", "mean"),
         ("--template", "A question: {text}", "{text}"),
         ("--max-length", "5", "12"),
+        ("--precision", "int8", "float16"),
     ],
 )
 def test_an_option_that_differs_from_the_index_is_an_error(
@@ -134,7 +149,8 @@ def test_an_option_that_differs_from_the_index_is_an_error(
 
 def test_options_that_agree_with_the_index_are_welcome(cli: Cli, path: Path, source: Path) -> None:
     options = ["--layers", "all", "--pooling", "mean", "--max-length", "12", "--model", "minilm"]
-    result = cli.ok("index", path, source, *options, "--template", "{text}")
+    options += ["--template", "{text}", "--precision", "float16"]
+    result = cli.ok("index", path, source, *options)
     assert result.stdout.startswith("20 read = 0 new + 0 updated + 20 unchanged")
 
 

@@ -92,7 +92,8 @@ def similarities(
     """Return the cosines of queries and texts as float16 keeps their vectors, (m, n)."""
     encoder = WordTransformer(template=template)
     q, v = (
-        encoder.encode(x, [layer]).vectors[0].astype(np.float64) for x in (list(queries), texts)
+        encoder.encode(x, [layer]).vectors[0].astype(np.float16).astype(np.float64)
+        for x in (list(queries), texts)
     )
     q, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, v))
     return np.asarray(q @ v.T)

@@ -37,7 +37,7 @@ def vectors_of(texts: Sequence[str], layer: int) -> NDArray[np.float64]:
         [np.sum([word_vector(w, layer, WIDTH) for w in text.split()], axis=0) for text in texts]
     )
     unit = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    stored = unit.astype(np.float16).astype(np.float64)
+    stored = unit.astype(np.float32).astype(np.float16).astype(np.float64)
     return np.asarray(stored / np.linalg.norm(stored, axis=1, keepdims=True))
 
 

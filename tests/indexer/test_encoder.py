@@ -73,11 +73,11 @@ def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> N
         Index.open(index.store.path, engine="torch").search("the cat")
     (hit,) = Index.open(index.store.path, model=str(moved), engine="torch").search("the cat sat")
     assert (hit.id, hit.similarity) == ("a", 1.0)
-    settings, layers = index.store.settings, index.layers
-    check_agreement(settings, layers, model=str(moved))
+    stored = (index.store.settings, index.layers, index.store.precision)
+    check_agreement(*stored, model=str(moved))
     other = save_tiny_model("bert", tmp_path / "other", seed=1)
     with pytest.raises(IndexMismatchError, match=r"made with model .*bert', not .*other'"):
-        check_agreement(settings, layers, model=str(other))
+        check_agreement(*stored, model=str(other))
     with pytest.raises(IndexMismatchError, match="another version of the model"):
         Index.open(index.store.path, model=str(other), engine="torch").search("the cat")
 
@@ -96,7 +96,7 @@ def test_every_layer_equals_pooled_hidden_states(
     assert (encoder.settings.depth, encoder.settings.width) == (DEPTH, WIDTH)
     assert torch_engine(encoder)._replicas[0].states.is_hooked
     assert encoded.vectors.shape == (DEPTH + 1, len(TEXTS), WIDTH)
-    assert encoded.vectors.dtype == np.float16
+    assert encoded.vectors.dtype == np.float32
     assert cosines(encoded.vectors, expected).min() >= FLOAT32_BOUND
     lengths = np.linalg.norm(encoded.vectors.astype(np.float64), axis=2)
     np.testing.assert_allclose(lengths, 1, atol=5e-4)
@@ -230,7 +230,7 @@ def test_no_texts_give_empty_arrays(tiny_model: TinyModel) -> None:
     encoded = load(tiny_model("bert")).encode([], [0, 2])
 
     assert encoded.vectors.shape == (2, 0, WIDTH)
-    assert encoded.vectors.dtype == np.float16
+    assert encoded.vectors.dtype == np.float32
     assert encoded.n_tokens.shape == encoded.truncated.shape == (0,)
 
 

@@ -22,10 +22,10 @@ def cosines(queries: NDArray[np.floating], codes: NDArray[np.floating]) -> NDArr
     return np.clip(left @ right.T, -1, 1)
 
 
-def read_live(path: Path, layer: int) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+def read_live(path: Path, layer: int) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
     """Return the live rows of an index, ascending, and their vectors, read from its files."""
     rows: list[int] = []
-    parts: list[NDArray[np.float16]] = []
+    parts: list[NDArray[np.floating]] = []
     for name, first, last in query(
         path, "SELECT name, first_row, last_row FROM segment ORDER BY first_row"
     ):
@@ -44,7 +44,7 @@ def assert_nearest(
     found: Neighbors,
     queries: NDArray[np.floating],
     rows: NDArray[np.int64],
-    codes: NDArray[np.float16],
+    codes: NDArray[np.floating],
     k: int,
 ) -> None:
     """Check an answer against every candidate: ``codes`` (n, width) at ``rows``, ascending."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import Scalar, StoredVectors
+from layerdex.records import Scalar, StoredPrecision
 from layerdex.storage.changes import NewVersion
 from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
@@ -25,14 +25,20 @@ def random_codes(n: int, width: int, *, seed: int = 0) -> NDArray[np.float16]:
     return unit_codes(np.random.default_rng(seed).standard_normal((n, width)))
 
 
-def create(path: Path, *, width: int, n_layers: int = 1) -> Store:
+def create(
+    path: Path,
+    *,
+    width: int,
+    n_layers: int = 1,
+    precision: StoredPrecision = StoredPrecision.FLOAT16,
+) -> Store:
     encoder = WordEncoder(depth=n_layers - 1, width=width)
-    return Store.create(path, encoder.settings, tuple(range(n_layers)))
+    return Store.create(path, encoder.settings, tuple(range(n_layers)), precision=precision)
 
 
 def add(
     store: Store,
-    vectors: StoredVectors | NDArray[np.float16],
+    vectors: NDArray[np.floating],
     *,
     texts: Sequence[str] | None = None,
     labels: Sequence[str | None] | None = None,
@@ -63,4 +69,4 @@ def add(
         for i, (text, label, fields) in enumerate(zip(texts, labels, metadata, strict=True))
     ]
     with store.write() as writer:
-        writer.commit(versions, layers)
+        writer.commit(versions, layers.astype(np.float32))

@@ -36,11 +36,21 @@ def layer_paths(path: Path) -> list[Path]:
     return sorted((path / "segments").glob("*/*.faiss"))
 
 
-def read_codes(file: Path) -> NDArray[np.float16]:
-    """Return the vectors of a layer file, (n, width)."""
+def read_codes(file: Path) -> NDArray[np.floating]:
+    """Return the vectors of a layer file as they are, (n, width), whole numbers as float32."""
     index: Any = faiss.read_index(str(file))
     codes: NDArray[np.uint8] = faiss.vector_to_array(index.codes)
-    return codes.view(np.float16).reshape(index.ntotal, index.d)
+    return components(index, codes).reshape(index.ntotal, index.d)
+
+
+def components(index: Any, codes: NDArray[np.uint8]) -> NDArray[np.floating]:
+    """Decode by the type of the index."""
+    if isinstance(index, faiss.IndexFlat):
+        return codes.view(np.float32)
+    if index.sq.qtype == faiss.ScalarQuantizer.QT_8bit_direct_signed:
+        return codes.astype(np.float32) - 128
+    assert index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
+    return codes.view(np.float16)
 
 
 def read_versions(path: Path) -> list[Version]:

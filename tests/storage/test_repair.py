@@ -93,7 +93,10 @@ class _OtherEngine(WordEncoder):
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
         encoded = super().encode(texts, layers)
-        return replace(encoded, vectors=np.nextafter(encoded.vectors, np.float16(1)))
+        return replace(
+            encoded,
+            vectors=np.nextafter(np.float16(encoded.vectors), np.float16(1)).astype(np.float32),
+        )
 
 
 def test_other_bytes_of_another_engine_are_recorded(filled: Index) -> None:

@@ -41,7 +41,7 @@ def test_opening_100_000_documents_maps_no_layer_file(
     vectors = random.standard_normal((_N_LAYERS, _N, _WIDTH), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     with store.write() as writer:
-        writer.commit([_version(number) for number in range(_N)], vectors.astype(np.float16))
+        writer.commit([_version(number) for number in range(_N)], vectors)
 
     mapped: list[str] = []
     whole = LayerFile.__init__
