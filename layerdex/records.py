@@ -73,6 +73,13 @@ class Pooling(StrEnum):
     MASK = "mask"
 
 
+class LongText(StrEnum):
+    """What becomes of a text that is longer than the maximum length."""
+
+    TRUNCATE = "truncate"
+    CHUNK = "chunk"
+
+
 class Weights(StrEnum):
     """How much a neighbour's vote counts."""
 
@@ -170,7 +177,8 @@ class Encoded:
     """What an encoder makes of n texts.
 
     ``vectors`` is (n_layers, n, width) float16, unit length before rounding; ``n_tokens`` is (n,)
-    int32 with special tokens; ``truncated`` is (n,) bool: the text did not fit.
+    int32 with special tokens, of a text in chunks each token once; ``truncated`` is (n,) bool:
+    the end of the text was left out.
     """
 
     vectors: StoredVectors
@@ -196,6 +204,7 @@ class EncoderSettings:
     fingerprint: str
     token_budget: int
     window: int
+    long: LongText = LongText.TRUNCATE
 
 
 class Encoder(Protocol):

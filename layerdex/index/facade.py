@@ -11,7 +11,7 @@ import numpy as np
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.upkeep import OnProgress, Source, Upkeep
 from layerdex.layers import LayerSelection, resolve_layers
-from layerdex.records import Encoder, Keep, Pooling, Vectors, Weights, to_choice
+from layerdex.records import Encoder, Keep, LongText, Pooling, Vectors, Weights, to_choice
 from layerdex.search.answers import answer_classify, answer_dedup, answer_like, answer_search
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
 from layerdex.search.filters import parse_where
@@ -43,6 +43,7 @@ class Index(Upkeep):
         pooling: Pooling | str | None = None,
         template: str = "{text}",
         max_length: int | None = None,
+        long: LongText | str = LongText.TRUNCATE,
         device: str = "auto",
         dtype: str = "auto",
         engine: str = "auto",
@@ -51,7 +52,8 @@ class Index(Upkeep):
         """Create an empty index in a new or empty directory.
 
         ``model`` is ``minilm``, a local folder or a hub id; what is None is the model's own
-        choice. An ``encoder`` of your own replaces all of these. Raises `IndexExistsError`,
+        choice. ``long`` says whether a text beyond ``max_length`` tokens is cut, or averaged over
+        chunks. An ``encoder`` of your own replaces all of these. Raises `IndexExistsError`,
         `ModelError`, `OptionError` or `MissingPackageError`.
         """
         if encoder is None:
@@ -65,6 +67,7 @@ class Index(Upkeep):
                 pooling=None if pooling is None else to_choice(Pooling, pooling),
                 template=template,
                 max_length=max_length,
+                long=to_choice(LongText, long),
                 device=device,
                 precision=to_choice(Precision, dtype),
                 engine=to_choice(EngineName, engine),

@@ -8,7 +8,7 @@ from layerdex.errors import IndexMismatchError
 from layerdex.indexer.fingerprint import fingerprint
 from layerdex.indexer.models import find_model
 from layerdex.layers import LayerSelection, describe_layers, resolve_layers
-from layerdex.records import EncoderSettings, Pooling
+from layerdex.records import EncoderSettings, LongText, Pooling
 
 
 def check_agreement(
@@ -21,6 +21,7 @@ def check_agreement(
     pooling: Pooling | None = None,
     template: str | None = None,
     max_length: int | None = None,
+    long: LongText | None = None,
 ) -> None:
     """Raise `IndexMismatchError` for the first option given (not None) that differs."""
     if layers is not None:
@@ -35,6 +36,7 @@ def check_agreement(
     _check("pooling", settings.pooling, pooling)
     _check("template", settings.template, template)
     _check("max length", settings.max_length, max_length)
+    _check("long", settings.long, long)
 
 
 def same_model(recorded: EncoderSettings, model: str) -> str:
@@ -52,6 +54,7 @@ def same_model(recorded: EncoderSettings, model: str) -> str:
         pooling=recorded.pooling,
         template=recorded.template,
         max_length=recorded.max_length,
+        long=recorded.long,
     )
     return recorded.model if found == recorded.fingerprint else str(folder.resolve())
 
