@@ -35,6 +35,11 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
 )
 @click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
 @click.option("--max-length", type=int, help="Tokens a text may have. [default: the model's own]")
+@click.option(
+    "--long",
+    type=click.Choice(["truncate", "chunk"]),
+    help="A longer text: cut it, or average overlapping chunks. [default: truncate]",
+)
 @field_options
 @click.option(
     "--on-error",
