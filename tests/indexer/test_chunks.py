@@ -177,7 +177,7 @@ def test_texts_are_averaged_by_their_tokens_a_bounded_number_of_chunks_at_a_time
 
 
 # 10 MB each; the unknown words are one token for 91 characters, which keeps this quick. At the
-# end, to show that the measure works, half of such a text of known words is tokenised whole.
+# end, to show that the measure works, a quarter of such a text of known words is tokenised whole.
 MEASURE = """
 import json, resource, sys
 from tests.indexer.test_tokenizing import make
@@ -198,7 +198,7 @@ for tokenizer, text in zip(tokenizers, texts):
         pass
     ends.append(chunk.end)
 grown = peak() - baseline
-tokenizer._whole.encode("word " * 1_000_000)
+tokenizer._whole.encode("word " * 500_000)
 print(json.dumps([ends, [len(text) for text in texts], grown, peak() - baseline]))
 """
 
@@ -216,5 +216,5 @@ def test_chunks_of_ten_megabytes_take_little_more_memory(tiny_model: TinyModel) 
     assert run.returncode == 0, run.stderr
     covered, n_characters, grown_mib, whole_mib = json.loads(run.stdout)
     assert covered == n_characters
-    assert whole_mib > 150
-    assert grown_mib < 60
+    assert whole_mib > 100
+    assert grown_mib < 50
