@@ -82,6 +82,13 @@ class StoredPrecision(StrEnum):
     INT8 = "int8"
 
 
+class LongText(StrEnum):
+    """What becomes of a text that is longer than the maximum length."""
+
+    TRUNCATE = "truncate"
+    CHUNK = "chunk"
+
+
 class Weights(StrEnum):
     """How much a neighbour's vote counts."""
 
@@ -179,7 +186,8 @@ class Encoded:
     """What an encoder makes of n texts.
 
     ``vectors`` is (n_layers, n, width) float32 of unit length, which storage rounds; ``n_tokens``
-    is (n,) int32 with special tokens; ``truncated`` is (n,) bool: the text did not fit.
+    is (n,) int32 with special tokens, of a text in chunks each token once; ``truncated`` is (n,)
+    bool: the end of the text was left out.
     """
 
     vectors: EncodedVectors
@@ -205,6 +213,7 @@ class EncoderSettings:
     fingerprint: str
     token_budget: int
     window: int
+    long: LongText = LongText.TRUNCATE
 
 
 class Encoder(Protocol):

@@ -40,6 +40,11 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
     type=click.Choice(["float16", "float32", "int8"]),
     help="What vectors are stored in. [default: float16]",
 )
+@click.option(
+    "--long",
+    type=click.Choice(["truncate", "chunk"]),
+    help="A longer text: cut it, or average overlapping chunks. [default: truncate]",
+)
 @field_options
 @click.option(
     "--on-error",

@@ -58,6 +58,7 @@ def _to_json(info: Any) -> dict[str, Any]:
         "pooling": encoder.pooling.value,
         "template": encoder.template,
         "max_length": encoder.max_length,
+        "long": encoder.long.value,
         "fingerprint": encoder.fingerprint,
         "token_budget": encoder.token_budget,
         "window": encoder.window,
@@ -83,10 +84,11 @@ def _print(info: Any) -> None:
         "precision": info.precision.value,
         "best layer": saved,
         "labels": f"{labels or 'none'}" + (f" and {n_more:,} more" if n_more > 0 else ""),
-        "truncated": f"{info.n_truncated:,} texts over {encoder.max_length} tokens",
+        "truncated": f"{info.n_truncated:,} texts",
         "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
         "pooling": encoder.pooling.value,
         "template": encoder.template,
+        "long texts": f"{encoder.long} at {encoder.max_length} tokens",
         "fingerprint": encoder.fingerprint,
     }
     table = make_table("", "", title=one_line(str(info.path)))

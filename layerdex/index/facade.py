@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.upkeep import OnProgress, Source, Upkeep
 from layerdex.layers import LayerSelection, resolve_layers
-from layerdex.records import Encoder, Keep, Pooling, StoredPrecision, Vectors, Weights, to_choice
+from layerdex.records import (
+    Encoder,
+    Keep,
+    LongText,
+    Pooling,
+    StoredPrecision,
+    Vectors,
+    Weights,
+    to_choice,
+)
 from layerdex.search.answers import answer_classify, answer_dedup, answer_like, answer_search
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
 from layerdex.search.filters import parse_where
@@ -42,6 +51,7 @@ class Index(Upkeep):
         template: str = "{text}",
         max_length: int | None = None,
         precision: StoredPrecision | str = StoredPrecision.FLOAT16,
+        long: LongText | str = LongText.TRUNCATE,
         device: str = "auto",
         dtype: str = "auto",
         engine: str = "auto",
@@ -50,7 +60,8 @@ class Index(Upkeep):
         """Create an empty index in a new or empty directory.
 
         ``model`` is ``minilm``, a local folder or a hub id; what is None is the model's own
-        choice. An ``encoder`` of your own replaces all but ``layers`` and ``precision``, the
+        choice. ``long`` says whether a text beyond ``max_length`` tokens is cut, or averaged over
+        chunks. An ``encoder`` of your own replaces all but ``layers`` and ``precision``, the
         one that vectors are stored in (``dtype`` is what the encoder computes in). Raises
         `IndexExistsError`, `ModelError`, `OptionError` or `MissingPackageError`.
         """
@@ -66,6 +77,7 @@ class Index(Upkeep):
                 pooling=None if pooling is None else to_choice(Pooling, pooling),
                 template=template,
                 max_length=max_length,
+                long=to_choice(LongText, long),
                 device=device,
                 precision=to_choice(Precision, dtype),
                 engine=to_choice(EngineName, engine),

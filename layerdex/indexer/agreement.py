@@ -8,7 +8,7 @@ from layerdex.errors import IndexMismatchError
 from layerdex.indexer.fingerprint import fingerprint
 from layerdex.indexer.models import find_model
 from layerdex.layers import LayerSelection, describe_layers, resolve_layers
-from layerdex.records import EncoderSettings, Pooling, StoredPrecision
+from layerdex.records import EncoderSettings, LongText, Pooling, StoredPrecision
 
 
 def check_agreement(
@@ -23,6 +23,7 @@ def check_agreement(
     template: str | None = None,
     max_length: int | None = None,
     precision: StoredPrecision | str | None = None,
+    long: LongText | None = None,
 ) -> None:
     """Raise `IndexMismatchError` for the first option given (not None) that differs."""
     if layers is not None:
@@ -38,6 +39,7 @@ def check_agreement(
     _check("template", settings.template, template)
     _check("max length", settings.max_length, max_length)
     _check("precision", stored_precision, precision)
+    _check("long", settings.long, long)
 
 
 def same_model(recorded: EncoderSettings, model: str) -> str:
@@ -55,6 +57,7 @@ def same_model(recorded: EncoderSettings, model: str) -> str:
         pooling=recorded.pooling,
         template=recorded.template,
         max_length=recorded.max_length,
+        long=recorded.long,
     )
     return recorded.model if found == recorded.fingerprint else str(folder.resolve())
 

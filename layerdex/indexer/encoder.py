@@ -11,6 +11,7 @@ import numpy as np
 from layerdex.errors import ModelError, OptionError
 from layerdex.indexer.agreement import check_fingerprint
 from layerdex.indexer.batches import plan_batches
+from layerdex.indexer.chunks import average_chunks
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.engine import EngineName, load_engine, make_batch
 from layerdex.indexer.fingerprint import fingerprint
@@ -18,7 +19,7 @@ from layerdex.indexer.models import ModelFolder, find_model
 from layerdex.indexer.templates import PLAIN, Template
 from layerdex.indexer.tokenizing import TextTokenizer, Tokens
 from layerdex.layers import resolve_layers
-from layerdex.records import Encoded, EncodedVectors, EncoderSettings, Pooling
+from layerdex.records import Encoded, EncodedVectors, EncoderSettings, LongText, Pooling
 
 DEFAULT_WINDOW = 4_096
 _MOST_BUDGET_RATIO = 16
@@ -38,6 +39,7 @@ class TransformerEncoder:
         pooling: Pooling | None = None,
         template: str = PLAIN,
         max_length: int | None = None,
+        long: LongText = LongText.TRUNCATE,
         token_budget: int | None = None,
         window: int = DEFAULT_WINDOW,
         device: str = "auto",
@@ -72,10 +74,15 @@ class TransformerEncoder:
             depth=facts.depth,
             width=facts.width,
             fingerprint=fingerprint(
-                folder.path, pooling=self._pooling, template=template, max_length=max_length
+                folder.path,
+                pooling=self._pooling,
+                template=template,
+                max_length=max_length,
+                long=long,
             ),
             token_budget=self._token_budget,
             window=window,
+            long=long,
         )
 
     @classmethod
@@ -98,6 +105,7 @@ class TransformerEncoder:
             pooling=settings.pooling,
             template=settings.template,
             max_length=settings.max_length,
+            long=settings.long,
             token_budget=settings.token_budget,
             window=settings.window,
             device=device,
@@ -127,19 +135,41 @@ class TransformerEncoder:
         """Encode texts at ``layers`` (see `layerdex.layers`); order is kept.
 
         Identical texts are encoded once, and only blocks up to the deepest layer run. Returns
-        vectors (n_layers, n, width) float32, layers ascending.
+        vectors (n_layers, n, width) float32, layers ascending. With `LongText.CHUNK` a text that
+        does not fit gets the average of its chunks (see `average_chunks`), and one that fits the
+        same bytes as without.
         """
         layers = resolve_layers(layers, depth=self._settings.depth)
         places: dict[str, int] = {}
         place = np.array([places.setdefault(text, len(places)) for text in texts], dtype=np.int64)
         with self._lock:
-            tokens = self._tokenizer.tokenize(list(places))
-            vectors = self._encode_tokens(tokens, layers)
-        if len(places) < len(texts):  # only repeats are worth a copy of all vectors
-            vectors = vectors[:, place]
-        return Encoded(vectors, tokens.lengths[place], tokens.truncated[place])
+            once = self._encode(list(places), layers)
+        if not np.isfinite(once.vectors).all() or not once.vectors.any(axis=-1).all():
+            raise ModelError(f"the model {self._settings.model!r} gave vectors without a direction")
+        if len(places) == len(texts):  # only repeats are worth a copy of all vectors
+            return once
+        return Encoded(once.vectors[:, place], once.n_tokens[place], once.truncated[place])
 
-    def _encode_tokens(self, tokens: Tokens, layers: tuple[int, ...]) -> EncodedVectors:
+    def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> Encoded:
+        tokens = self._tokenizer.tokenize(texts)
+        n_tokens, truncated = tokens.lengths, tokens.truncated
+        # A first chunk is the text as it would be cut, so that batches, and with them the bytes of
+        # texts that fit, are the same in either mode.
+        vectors = self._pool(tokens, layers)
+        if self._settings.long is LongText.CHUNK and truncated.any():
+            long = np.flatnonzero(truncated)
+            whole = average_chunks(
+                self._tokenizer,
+                [texts[int(i)] for i in long],
+                vectors[:, long],
+                lambda chunks: self._pool(chunks, layers),
+            )
+            vectors[:, long] = whole.vectors
+            n_tokens[long], truncated[long] = whole.n_tokens, whole.truncated
+        return Encoded(vectors, n_tokens, truncated)
+
+    def _pool(self, tokens: Tokens, layers: tuple[int, ...]) -> EncodedVectors:
+        """Return the vectors of tokenised texts, (n_layers, n, width) float32."""
         lengths = tokens.lengths
         if not lengths.all():
             raise ModelError("a text gave no tokens at all, and this model adds none")
@@ -153,8 +183,6 @@ class TransformerEncoder:
             for places, pooled in results:
                 for slot, of_layer in enumerate(pooled):
                     vectors[slot, places] = of_layer
-        if not np.isfinite(vectors).all() or not vectors.any(axis=-1).all():
-            raise ModelError(f"the model {self._settings.model!r} gave vectors without a direction")
         return vectors
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from layerdex.errors import ModelError
-from layerdex.records import Pooling
+from layerdex.records import LongText, Pooling
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -28,7 +28,9 @@ _N_CACHED = 4  # size, time of change, inode, digest
 _IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
-def fingerprint(folder: Path, *, pooling: Pooling, template: str, max_length: int) -> str:
+def fingerprint(
+    folder: Path, *, pooling: Pooling, template: str, max_length: int, long: LongText
+) -> str:
     """Return 32 hex digits over all that decides a vector.
 
     That is weights, configuration, tokenizer, template, pooling, maximum length, long-text mode
@@ -39,7 +41,7 @@ def fingerprint(folder: Path, *, pooling: Pooling, template: str, max_length: in
         "template": template,
         "pooling": pooling.value,
         "max_length": max_length,
-        "long": "truncate",
+        "long": long.value,
         "normalization": "l2",
     }
     return _digest(parts)

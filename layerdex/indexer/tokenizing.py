@@ -33,6 +33,21 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """As much of a text as fits: its token ids, with template and special tokens.
+
+    ``begins`` are the characters at which the text's own tokens begin, ascending, and
+    ``starts_word`` says which of them begin a word (as the tokenizer divides words). ``end`` is
+    the character at which the rest of the text begins.
+    """
+
+    ids: list[int]
+    begins: list[int]
+    starts_word: list[bool]
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizerFacts:
     """A tokenizer as the library tokenizers writes it (JSON), and its special tokens."""
 
@@ -58,6 +73,7 @@ class TextTokenizer:
         self._cutting.enable_truncation(max_length)
         self._template = template
         self._max_length = max_length
+        self._limits = tuple(n * max_length for n in _CHARACTERS_PER_TOKEN)
         self._mask_id = facts.mask_id if needs_mask else None
         self._mask_is_last = needs_mask and template.mask_is_last(facts.mask_token)
         n_template = len(self._whole.encode(template.render("")).ids)
@@ -74,7 +90,7 @@ class TextTokenizer:
         ids: list[list[int]] = []
         truncated = np.zeros(len(texts), dtype=np.bool_)
         for start in range(0, len(texts), _BATCH):
-            part = [self._shorten(text, 0) for text in texts[start : start + _BATCH]]
+            part = [_shorten(text, self._limits[0]) for text in texts[start : start + _BATCH]]
             rendered = [self._template.render(text) for text in part]
             encodings = self._cutting.encode_batch_fast(rendered)
             for i, encoding in enumerate(encodings, start):
@@ -83,33 +99,57 @@ class TextTokenizer:
                 truncated[i] = cut
         return Tokens(ids, truncated, self._find_masks(ids))
 
+    @property
+    def n_characters(self) -> int:
+        """How far into a text is looked for tokens at most."""
+        return self._limits[-1]
+
+    def collect(self, ids: list[list[int]]) -> Tokens:
+        """Return token ids that `begin` gave as `Tokens`, none of them counted as cut."""
+        return Tokens(ids, np.zeros(len(ids), dtype=np.bool_), self._find_masks(ids))
+
+    def begin(self, text: str, *, n_likely: int | None = None) -> Beginning:
+        """Return what `tokenize` keeps of a text, and where.
+
+        ``n_likely`` characters are tokenised first, where those probably give enough tokens.
+        """
+        likely = [] if n_likely is None else [n_likely]
+        for limit in [*likely, *(one for one in self._limits if one > max([0, *likely]))]:
+            part = _shorten(text, limit)
+            encoding = self._cutting.encode(self._template.render(part))
+            if encoding.overflowing or len(part) == len(text):
+                break
+        start, end = len(self._template.prefix), len(part)
+        if encoding.overflowing and self._template.suffix:
+            encoding, end = self._cut_text(part)
+            part = part[:end]
+        elif encoding.overflowing:
+            rest = encoding.overflowing[0]
+            ours = zip(rest.offsets, rest.special_tokens_mask, strict=True)
+            end = max(0, next(first for (first, _), special in ours if not special) - start)
+        begins, starts_word = _own_tokens(encoding, start, start + len(part))
+        return Beginning(list(encoding.ids), begins, starts_word, end)
+
     def _finish(self, text: str, shortened: str, encoding: Any) -> tuple[list[int], bool]:
         overflows = bool(encoding.overflowing)
         if len(shortened) < len(text) and not overflows:
-            shortened = self._shorten(text, 1)
+            shortened = _shorten(text, self._limits[1])
             encoding = self._cutting.encode(self._template.render(shortened))
             overflows = bool(encoding.overflowing)
         if overflows and self._template.suffix:
-            return self._cut_text(shortened), True
+            return list(self._cut_text(shortened)[0].ids), True
         # Blanks at the end are no loss.
         is_cut = overflows or not (len(shortened) == len(text) or text[len(shortened) :].isspace())
         return list(encoding.ids), is_cut
 
-    def _shorten(self, text: str, step: int) -> str:
-        limit = _CHARACTERS_PER_TOKEN[step] * self._max_length
-        if len(text) <= limit:
-            return text
-        # Between words, so that no token before the end changes; a cut inside a word would.
-        spaces = (i for i in range(limit, limit // 2, -1) if text[i].isspace())
-        return text[: next(spaces, limit)]
-
-    def _cut_text(self, text: str) -> list[int]:
+    def _cut_text(self, text: str) -> tuple[Any, int]:
+        """Return the encoding of as much of a text as fits, and how many characters that is."""
         start = len(self._template.prefix)
         while True:
             encoding = self._whole.encode(self._template.render(text))
             excess = len(encoding.ids) - self._max_length
             if excess <= 0:
-                return list(encoding.ids)
+                return encoding, len(text)
             end = start + len(text)
             begins = [first for first, last in encoding.offsets if start <= first < min(last, end)]
             # At least one token of the text goes each time, so this ends.
@@ -124,3 +164,26 @@ class TextTokenizer:
         else:
             found = [one.index(self._mask_id) for one in ids]
         return np.array(found, dtype=np.int64)
+
+
+def _shorten(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    # Between words, so that no token before the end changes; a cut inside a word would.
+    spaces = (i for i in range(limit, limit // 2, -1) if text[i].isspace())
+    return text[: next(spaces, limit)]
+
+
+def _own_tokens(encoding: Any, start: int, stop: int) -> tuple[list[int], list[bool]]:
+    """Return where the tokens of a text at ``start`` to ``stop`` begin in it, and which a word."""
+    begins: list[int] = []
+    starts_word: list[bool] = []
+    before = None
+    tokens = zip(encoding.offsets, encoding.special_tokens_mask, encoding.word_ids, strict=True)
+    for (first, last), special, word in tokens:
+        # A token may begin in the template, as one with the blank before it, and may be empty.
+        if not special and first < stop and max(last, first + 1) > start:
+            begins.append(max(0, first - start))
+            starts_word.append(word != before)
+        before = word
+    return begins, starts_word

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, insert, select
 
 from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexError, StorageError
-from layerdex.records import EncoderSettings, Pooling, StoredPrecision
+from layerdex.records import EncoderSettings, LongText, Pooling, StoredPrecision
 from layerdex.storage.catalog import (
     check_schema,
     clear_errors,
@@ -277,7 +277,9 @@ def _is_unfinished(entry: Path) -> bool:
 
 def _read_settings(connection: Connection) -> EncoderSettings:
     stored: dict[str, Any] = read_setting(connection, "encoder")
-    return EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"])})
+    # Indexes made before long texts could be chunked say nothing of them.
+    long = LongText(stored.get("long", LongText.TRUNCATE))
+    return EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"]), "long": long})
 
 
 def _check_counts(connection: Connection, path: Path) -> None:

@@ -158,6 +158,7 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "pooling": "mean",
         "template": "{text}",
         "max_length": 12,
+        "long": "truncate",
         "window": 8,
         "labels": {"card": 7, "food": 6, "rain": 6},
         "best_layer": None,

@@ -136,6 +136,7 @@ def test_the_precision_asked_for_stays(cli: Cli, new: Path, source: Path, precis
         ("--template", "A question: {text}", "{text}"),
         ("--max-length", "5", "12"),
         ("--precision", "int8", "float16"),
+        ("--long", "chunk", "truncate"),
     ],
 )
 def test_an_option_that_differs_from_the_index_is_an_error(
@@ -150,8 +151,18 @@ def test_an_option_that_differs_from_the_index_is_an_error(
 def test_options_that_agree_with_the_index_are_welcome(cli: Cli, path: Path, source: Path) -> None:
     options = ["--layers", "all", "--pooling", "mean", "--max-length", "12", "--model", "minilm"]
     options += ["--template", "{text}", "--precision", "float16"]
+    options += ["--long", "truncate"]
     result = cli.ok("index", path, source, *options)
     assert result.stdout.startswith("20 read = 0 new + 0 updated + 20 unchanged")
+
+
+def test_what_becomes_of_long_texts_is_stored(cli: Cli, new: Path, source: Path) -> None:
+    cli.ok("index", new, source, "--long", "chunk")
+    assert cli.json("info", new)["long"] == "chunk"
+    assert "chunk at 12 tokens" in cli.data("info", new)
+    assert cli.ok("index", new, source).stdout.startswith("20 read = 0 new")
+    assert "made with long 'chunk'" in cli.error("index", new, source, "--long", "truncate")
+    assert cli.json("search", new, "where is my card", "-k", 1)
 
 
 def test_skipped_rows_are_shown_and_written(cli: Cli, new: Path, tmp_path: Path) -> None:

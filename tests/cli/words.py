@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from layerdex.errors import OptionError
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.engine import EngineName
-from layerdex.records import Encoded, EncoderSettings, Pooling
+from layerdex.records import Encoded, EncoderSettings, LongText, Pooling
 from tests.encoders import WordEncoder
 
 MAX_LENGTH = 12
@@ -32,6 +32,7 @@ class WordTransformer(WordEncoder):
         pooling: Pooling | None = None,
         template: str = "{text}",
         max_length: int | None = None,
+        long: LongText = LongText.TRUNCATE,
         token_budget: int | None = None,
         window: int = WINDOW,
         device: str = "auto",  # noqa: ARG002 - the real one's keywords
@@ -48,8 +49,10 @@ class WordTransformer(WordEncoder):
             pooling=pooling or Pooling.MEAN,
             template=template,
             max_length=max_length or MAX_LENGTH,
+            long=long,
             token_budget=token_budget or self.settings.token_budget,
-            fingerprint=f"{model}/{pooling or Pooling.MEAN}/{template}/{max_length or MAX_LENGTH}",
+            fingerprint=f"{model}/{pooling or Pooling.MEAN}/{template}"
+            f"/{max_length or MAX_LENGTH}/{long}",
         )
 
     @classmethod
@@ -68,6 +71,7 @@ class WordTransformer(WordEncoder):
             pooling=settings.pooling,
             template=settings.template,
             max_length=settings.max_length,
+            long=settings.long,
             token_budget=settings.token_budget,
             window=settings.window,
             device=device,

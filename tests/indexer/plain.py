@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,28 @@ POOLINGS: dict[str, Callable[[Floats], Floats]] = {
     "cls": lambda states: states[0],
     "max": lambda states: states.max(axis=0),
 }
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some consecutive tokens of a text, between the special ones."""
+
+    ids: list[int]
+    n_tokens: int
+
+
+def plain_windows(tokenizer: Any, text: str, *, max_length: int) -> list[Window]:
+    """Slide over the tokens of the whole text; each window begins at a word where one begins."""
+    whole = tokenizer(text, add_special_tokens=False)
+    ids, words = whole["input_ids"], whole.word_ids()
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    room = max_length - 2
+    start, windows = 0, []
+    while True:
+        stop = min(start + room, len(ids))
+        windows.append(Window([first, *ids[start:stop], last], stop - start))
+        if stop == len(ids):
+            return windows
+        shared = range(stop - room // 8, stop)
+        begins = [i for i in shared if words[i] != words[i - 1]]
+        start = [*begins, *shared, stop][0]

@@ -11,7 +11,7 @@ import pytest
 
 from layerdex.errors import ModelError
 from layerdex.indexer.fingerprint import file_digest, fingerprint
-from layerdex.records import Pooling
+from layerdex.records import LongText, Pooling
 from tests.tiny_models import change_json
 
 Change = Callable[[Path], object]
@@ -23,8 +23,9 @@ def of(
     pooling: Pooling = Pooling.MEAN,
     template: str = "{text}",
     max_length: int = 32,
+    long: LongText = LongText.TRUNCATE,
 ) -> str:
-    return fingerprint(folder, pooling=pooling, template=template, max_length=max_length)
+    return fingerprint(folder, pooling=pooling, template=template, max_length=max_length, long=long)
 
 
 def cache_file() -> Path:
@@ -105,10 +106,20 @@ def test_every_option_that_decides_a_vector_gives_another(bert: Path) -> None:
         of(bert, template="q: {text}"),
         of(bert, template="{text} "),
         of(bert, max_length=31),
+        of(bert, long=LongText.CHUNK),
     ]
 
     assert len(set(found)) == len(found)
     assert all(len(one) == 32 and int(one, 16) for one in found)
+
+
+def test_is_what_it_was_before_long_texts_could_be_chunked(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "vocab.txt").write_text("a\nb\n")
+
+    # Indexes that exist hold this one: it must never change.
+    assert of(tmp_path, template="q: {text}") == "8ede3894c9af26d93a7cea0a5b9ee3ae"
 
 
 def test_a_copy_elsewhere_has_the_same(bert: Path, tmp_path: Path) -> None:

@@ -202,12 +202,15 @@ ENORMOUS = {
 # Each text plain and in a template with a suffix, where it is cut in another way. At the end, to
 # show that the measure works, one such text is tokenised whole.
 MEASURE = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 from layerdex.indexer.engine import EngineName
 from layerdex.indexer.encoder import TransformerEncoder
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    # Not ru_maxrss, which starts at the size of the process that this one was forked from.
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) // 1024
 
 folder, texts = sys.argv[1], json.loads(sys.argv[2])
 encoders = [
