@@ -25,7 +25,8 @@ from layerdex.records import EncodedVectors, StoredPrecision
 from layerdex.search.neighbors import find_neighbors
 from layerdex.storage.changes import NewVersion
 from layerdex.storage.codecs import as_kept
-from layerdex.storage.store import SEGMENTS, Store
+from layerdex.storage.directory import SEGMENTS
+from layerdex.storage.store import Store
 
 K = 10
 

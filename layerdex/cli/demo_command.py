@@ -60,7 +60,7 @@ def _index(folder: Path, *, engine: str, device: str, dtype: str) -> Index:
     from layerdex.index import Index
     from layerdex.indexer.docstrings import collect_docstrings
     from layerdex.storage.catalog import clear_errors
-    from layerdex.storage.store import CATALOG
+    from layerdex.storage.directory import CATALOG
 
     path, source = folder / "index", folder / "docstrings.jsonl"
     click.secho("1. Every layer in one pass", bold=True)

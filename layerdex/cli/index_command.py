@@ -129,7 +129,7 @@ def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> 
     """Return the index, and whether it is new; ``running`` says on what the encoder runs."""
     from layerdex.index import Index
     from layerdex.indexer.agreement import check_agreement
-    from layerdex.storage.store import CATALOG
+    from layerdex.storage.directory import CATALOG
 
     if (path / CATALOG).exists():
         target = Index.open(path, model=_folder(settings["model"]), **running)

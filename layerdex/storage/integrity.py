@@ -15,10 +15,11 @@ from layerdex.records import Rows
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.changes import insert_segment
 from layerdex.storage.codecs import Codes
+from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import checksum, remove_tree, sync_folder, write_file
 from layerdex.storage.segment import LayerFile, layer_filename, serialize_layer
 from layerdex.storage.snapshot import segment_rows
-from layerdex.storage.store import CATALOG, SEGMENTS, Store
+from layerdex.storage.store import Store
 from layerdex.storage.tables import DocumentRow, SegmentFileRow, SegmentRow, TextRow
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer

@@ -14,10 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, insert, select
 
-from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexError, StorageError
+from layerdex.errors import DamagedIndexError
 from layerdex.records import EncoderSettings, LongText, Pooling, StoredPrecision
 from layerdex.storage.catalog import (
     check_schema,
@@ -29,6 +28,14 @@ from layerdex.storage.catalog import (
 )
 from layerdex.storage.changes import COMMITS, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.codecs import codec_of, read_precision
+from layerdex.storage.directory import (
+    CATALOG,
+    LOCK,
+    SEGMENTS,
+    check_creatable,
+    check_segments_folder,
+    locked,
+)
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import remove_tree
 from layerdex.storage.segment import LayerFile, layer_filename
@@ -36,10 +43,6 @@ from layerdex.storage.snapshot import Snapshot, read_segments, read_setting
 from layerdex.storage.tables import DocumentRow, SettingRow
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
-
-CATALOG = "catalog.sqlite3"
-SEGMENTS = "segments"
-LOCK = "writer.lock"
 
 # The kernel allows a process some 65,000 maps.
 _MAX_MAPPED = 16_384
@@ -99,10 +102,10 @@ class Store:
 
         load_faiss()  # its absence should show before anything is made
         with clear_errors(path):
-            _check_creatable(path)
+            check_creatable(path)
             path.mkdir(parents=True, exist_ok=True)
-            with _locked(path, timeout_s=lock_timeout_s):
-                _check_creatable(path)
+            with locked(path, timeout_s=lock_timeout_s):
+                check_creatable(path)
                 (path / SEGMENTS).mkdir(exist_ok=True)
                 create_catalog(path / CATALOG, fill)
         return cls(path)
@@ -148,8 +151,8 @@ class Store:
         """Become the one writer. Raises `LockedIndexError` when another stays longer."""
         with ExitStack() as stack:
             with clear_errors(self.path):
-                stack.enter_context(_locked(self.path, timeout_s=lock_timeout_s))
-                _check_segments_folder(self.path / SEGMENTS)
+                stack.enter_context(locked(self.path, timeout_s=lock_timeout_s))
+                check_segments_folder(self.path / SEGMENTS)
                 (self.path / SEGMENTS).mkdir(exist_ok=True)
                 connection = stack.enter_context(write_engine(self._catalog).connect())
                 check_schema(connection)
@@ -163,11 +166,11 @@ class Store:
 
     def discard_if_unused(self) -> None:
         """Remove what `create` made, if nothing was ever committed; other files stay."""
-        with clear_errors(self.path), _locked(self.path, timeout_s=0):
+        with clear_errors(self.path), locked(self.path, timeout_s=0):
             with self.read() as snapshot:
                 if snapshot.setting(COMMITS) != 0:
                     return
-            _check_segments_folder(self.path / SEGMENTS)
+            check_segments_folder(self.path / SEGMENTS)
             remove_tree(self.path / SEGMENTS)  # it was made empty and holds leftovers at most
             for suffix in ("", "-wal", "-shm"):
                 self._catalog.with_name(CATALOG + suffix).unlink(missing_ok=True)
@@ -230,49 +233,6 @@ class Store:
                 self._files.pop(next(iter(self._files)))
             self._files[key] = self.open_file(segment, layer)
         return self._files[key]
-
-
-@contextmanager
-def _locked(path: Path, *, timeout_s: float) -> Iterator[None]:
-    lock = FileLock(path / LOCK, timeout=timeout_s)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise LockedIndexError(
-            f"another process is writing to {path} (waited {timeout_s:g} s); try again later"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _check_creatable(path: Path) -> None:
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise StorageError(f"{path} is a file, not a directory for an index")
-    if (path / CATALOG).exists():
-        raise IndexExistsError(f"{path} already holds an index")
-    foreign = [entry.name for entry in path.iterdir() if not _is_unfinished(entry)]
-    if foreign:
-        raise IndexExistsError(
-            f"{path} is not an index and not empty (it holds {foreign[0]!r}): "
-            "choose another directory"
-        )
-
-
-def _check_segments_folder(folder: Path) -> None:
-    # A folder that is gone is made anew, for `repair` to fill.
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise DamagedIndexError(f"{folder} is not a folder: nothing is written through it")
-
-
-def _is_unfinished(entry: Path) -> bool:
-    """Say whether an interrupted creation left this, which is not in the way."""
-    if entry.name == SEGMENTS:
-        return entry.is_dir() and not any(entry.iterdir())
-    return entry.name == LOCK or entry.name.startswith(CATALOG + ".new")
 
 
 def _read_settings(connection: Connection) -> EncoderSettings:

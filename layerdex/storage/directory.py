@@ -1,0 +1,61 @@
+"""What lies in an index directory, who may write to it, and where one can be made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexError, StorageError
+
+CATALOG = "catalog.sqlite3"
+SEGMENTS = "segments"
+LOCK = "writer.lock"
+
+
+@contextmanager
+def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
+    """Hold the writer lock of an index; `LockedIndexError` when another holds it longer."""
+    lock = FileLock(path / LOCK, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LockedIndexError(
+            f"another process is writing to {path} (waited {timeout_s:g} s); try again later"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_creatable(path: Path) -> None:
+    """Raise `IndexExistsError` or `StorageError` unless an index can be made at ``path``."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise StorageError(f"{path} is a file, not a directory for an index")
+    if (path / CATALOG).exists():
+        raise IndexExistsError(f"{path} already holds an index")
+    foreign = [entry.name for entry in path.iterdir() if not _is_unfinished(entry)]
+    if foreign:
+        raise IndexExistsError(
+            f"{path} is not an index and not empty (it holds {foreign[0]!r}): "
+            "choose another directory"
+        )
+
+
+def check_segments_folder(folder: Path) -> None:
+    """Raise `DamagedIndexError` where the segments' folder is a link or a file."""
+    # A folder that is gone is made anew, for `repair` to fill.
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise DamagedIndexError(f"{folder} is not a folder: nothing is written through it")
+
+
+def _is_unfinished(entry: Path) -> bool:
+    """Say whether an interrupted creation left this, which is not in the way."""
+    if entry.name == SEGMENTS:
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name == LOCK or entry.name.startswith(CATALOG + ".new")
