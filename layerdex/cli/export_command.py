@@ -8,7 +8,7 @@ import click
 
 from layerdex.cli.dedup_command import document_json
 from layerdex.cli.options import index_argument, verbosity_options, where_option
-from layerdex.cli.output import note, print_jsonl, write_jsonl
+from layerdex.cli.output import check_outputs, counted, note, print_jsonl, write_jsonl
 
 
 @click.command("export", short_help="Write the documents as jsonl.")
@@ -28,10 +28,11 @@ def command(index: Path, output: Path | None, where: tuple[str, ...]) -> None:
     """
     from layerdex.index import Index
 
+    check_outputs(index, output)
     documents = (
         document_json(one) for one in Index.open(index, damaged=True).documents(where=where)
     )
     if output is None:
         print_jsonl(documents)
     else:
-        note(f"{write_jsonl(output, documents):,} documents written to {output}")
+        note(f"{counted(write_jsonl(output, documents), 'document')} written to {output}")

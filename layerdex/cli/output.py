@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from layerdex.cli.options import QUIET
-from layerdex.errors import StorageError
+from layerdex.errors import OptionError, StorageError
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -114,6 +114,16 @@ def progress(description: str) -> Iterator[OnProgress | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(description, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def check_outputs(index: Path, *paths: Path | None) -> None:
+    """Refuse, before any work, to write over the index, or two results into one file."""
+    written = [path.resolve() for path in paths if path is not None]
+    for path in written:
+        if index.resolve() in path.parents:
+            raise OptionError(f"{path} is inside the index: write elsewhere")
+    if len(set(written)) < len(written):
+        raise OptionError(f"two results cannot be written to one file, {written[0]}")
 
 
 def write_jsonl(path: Path, values: Iterable[Any]) -> int:

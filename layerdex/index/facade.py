@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.index.upkeep import OnProgress, Source, Upkeep
+from layerdex.index.upkeep import OnProgress, Source, Upkeep, check_ids
 from layerdex.layers import LayerSelection, resolve_layers
 from layerdex.records import (
     Encoder,
@@ -150,7 +150,7 @@ class Index(Upkeep):
 
     def search_many(
         self,
-        queries: Sequence[str],
+        queries: Iterable[str],
         *,
         layers: LayerSelection,
         k: int = 10,
@@ -159,7 +159,7 @@ class Index(Upkeep):
     ) -> dict[int, list[list[Hit]]]:
         """Search for several texts at several layers, encoding each text once."""
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
-        vectors = self._encode(queries, chosen)
+        vectors = self._encode(_read_texts(queries), chosen)
         return self.store.ask(
             lambda snapshot: {
                 layer: answer_search(
@@ -186,6 +186,7 @@ class Index(Upkeep):
         """Search by a document's stored vectors, at several layers; itself is left out."""
         chosen = (self.choose_layer(None),) if layers is None else self.resolve_layers(layers)
         conditions = parse_where(where)
+        check_ids([document_id])
         return self.store.ask(
             lambda snapshot: answer_like(
                 snapshot,
@@ -199,7 +200,7 @@ class Index(Upkeep):
 
     def classify(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         k: int = 10,
         layer: int | None = None,
@@ -210,6 +211,7 @@ class Index(Upkeep):
         """Label texts by the vote of their k nearest labelled documents."""
         chosen, conditions = self.choose_layer(layer), parse_where(where)
         weights = to_choice(Weights, weights)
+        texts = _read_texts(texts)
         vectors = self._encode(texts, (chosen,))[chosen]
         return self.store.ask(
             lambda snapshot: answer_classify(
@@ -305,20 +307,21 @@ class Index(Upkeep):
         )
 
     def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> dict[int, Vectors]:
-        _check_texts(texts)
         vectors = self.encoder.encode(texts, layers).vectors
         codec = self.store.codec
         return {layer: as_kept(one, codec) for layer, one in zip(layers, vectors, strict=True)}
 
 
-def _check_texts(texts: Sequence[str]) -> None:
-    """Hold questions to the rules for documents' texts."""
+def _read_texts(texts: Iterable[str]) -> list[str]:
+    """Return questions as a list, held to the rules for documents' texts."""
     from layerdex.indexer.corpus.values import BadValueError, text_value
 
     if isinstance(texts, str):
         raise OptionError("give a list of texts, not one string")
+    texts = list(texts)
     for text in texts:
         try:
             text_value(text, field="a text asked about")
         except BadValueError as error:
             raise OptionError(str(error)) from error
+    return texts

@@ -96,6 +96,7 @@ class Upkeep:
 
     def get(self, *ids: str) -> list[Document]:
         """Return documents by id, in the order asked; raises `DocumentNotFoundError`."""
+        check_ids(ids)
 
         def question(snapshot: Snapshot) -> list[Document]:
             rows = [snapshot.row_of(identifier) for identifier in ids]
@@ -114,6 +115,7 @@ class Upkeep:
 
         Nothing is deleted then.
         """
+        check_ids(ids)
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             return writer.delete(ids)
 
@@ -168,3 +170,10 @@ class Upkeep:
             lock_timeout_s=lock_timeout_s,
             on_progress=on_progress,
         )
+
+
+def check_ids(ids: Sequence[object]) -> None:
+    """Raise `OptionError` for an id that is no string, such as a list of ids."""
+    for one in ids:
+        if not isinstance(one, str):
+            raise OptionError(f"an id is a string, not {one!r}; give several one by one: *ids")

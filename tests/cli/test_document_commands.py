@@ -188,3 +188,16 @@ def test_info_shows_the_most_frequent_labels(cli: Cli, tmp_path: Path) -> None:
 def test_info_lists_no_truncated_texts_where_there_are_none(cli: Cli, path: Path) -> None:
     assert cli.data("info", path, "--truncated") == ""
     assert cli.json("info", path, "--truncated") == []
+
+
+def test_results_are_not_written_over_the_index_or_each_other(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    catalog = path / "catalog.sqlite3"
+    before = catalog.read_bytes()
+    for words in (("export", path, "-o"), ("dedup", path, "-o"), ("dedup", path, "--clusters")):
+        assert "is inside the index" in cli.error(*words, catalog)
+    assert catalog.read_bytes() == before
+    same = tmp_path / "same.jsonl"
+    assert "one file" in cli.error("dedup", path, "-o", same, "--clusters", same)
+    assert not same.exists()

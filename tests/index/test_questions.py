@@ -317,3 +317,16 @@ def test_a_threshold_that_is_no_similarity_is_refused(filled: Index, threshold: 
 def test_numbers_of_numpy_are_numbers(filled: Index) -> None:
     plain = filled.search(QUERY, k=3, layer=2)
     assert filled.search(QUERY, k=np.int64(3), layer=np.int32(2)) == plain  # type: ignore[arg-type]
+
+
+def test_an_iterator_of_texts_is_read_once_and_answered(filled: Index) -> None:
+    texts = ["word1 word2", "word3"]
+    assert filled.classify(iter(texts)) == filled.classify(texts)
+    found = filled.search_many(iter(texts), layers=[2], k=2)
+    assert found == filled.search_many(texts, layers=[2], k=2)
+
+
+def test_a_list_in_place_of_an_id_is_an_option_error(filled: Index) -> None:
+    for ask in (filled.get, filled.delete, filled.search_like):
+        with pytest.raises(OptionError, match="an id is a string"):
+            ask(["d1"])  # type: ignore[arg-type]
