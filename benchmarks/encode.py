@@ -34,20 +34,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--short", type=Path, help="jsonl of short texts, such as Banking77's")
     options = parser.parse_args()
-    engines = {
-        name: TransformerEncoder(device="cpu", engine=name)
-        for name in (EngineName.TORCH, EngineName.OPENVINO)
-    }
-    systems: Systems = {**load_peers(), **dict(_own(engines))}
+    systems: Systems = {**load_peers(), **dict(_own())}
     corpora = {"docstrings": [document.text for document in collect_docstrings()]}
     if options.short is not None:
         lines = options.short.read_text(encoding="utf-8").splitlines()
         corpora["short"] = [json.loads(line)["text"] for line in lines]
-    counter = engines[EngineName.TORCH]
+    counter = TransformerEncoder(device="cpu")
     ceilings = measure_ceilings()
     results: dict[str, Any] = {
         "rounds": options.rounds,
-        "precision": {name: encoder.engine.precision for name, encoder in engines.items()},
+        "precision": counter.engine.precision,
         "ceilings_gflops": {name: round(value) for name, value in ceilings.items()},
     }
     for name, texts in corpora.items():
@@ -59,10 +55,12 @@ def main() -> None:
     save("encode", command + (" --short SHORT.jsonl" if options.short else ""), results)
 
 
-def _own(engines: dict[EngineName, TransformerEncoder]) -> Iterator[tuple[str, Any]]:
-    for engine, encoder in engines.items():
+def _own() -> Iterator[tuple[str, Any]]:
+    for engine in (EngineName.TORCH, EngineName.OPENVINO):
         for name, layers in LAYERS.items():
             if name == "all layers" or engine is EngineName.OPENVINO or layers == [DEPTH]:
+                # One each, as an encoder keeps only a few depths compiled.
+                encoder = TransformerEncoder(device="cpu", engine=engine)
                 yield (
                     f"(e) layerdex, {engine}, {name}",
                     lambda texts, e=encoder, chosen=layers: e.encode(texts, chosen),
