@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 
 from layerdex.records import Scalar
 from layerdex.storage.metadata import encode_value
 from layerdex.storage.snapshot import CHUNK, chunks, read_setting
 from layerdex.storage.tables import (
-    DocumentRow,
-    MetadatumRow,
-    SegmentFileRow,
-    SegmentRow,
-    SettingRow,
-    TextRow,
+    DOCUMENT,
+    DOCUMENT_TEXT,
+    METADATUM,
+    SEGMENT,
+    SEGMENT_FILE,
+    SETTING,
 )
 from layerdex.storage.vectors import SegmentFile
 
@@ -63,18 +62,18 @@ class Relabelling:
 def stored_columns() -> Select[str, int, int, bytes, str | None]:
     """Return the query of all that `Stored` holds, short of metadata."""
     return select(
-        DocumentRow.id,
-        DocumentRow.row,
-        DocumentRow.ordinal,
-        DocumentRow.content_hash,
-        DocumentRow.label,
+        DOCUMENT.c.id,
+        DOCUMENT.c.row,
+        DOCUMENT.c.ordinal,
+        DOCUMENT.c.content_hash,
+        DOCUMENT.c.label,
     )
 
 
 def take(connection: Connection, counter: str, n: int) -> int:
     """Advance a counter by n, and return what it was."""
     value: int = read_setting(connection, counter)
-    connection.execute(update(SettingRow).where(SettingRow.key == counter).values(value=value + n))
+    connection.execute(update(SETTING).where(SETTING.c.key == counter).values(value=value + n))
     return value
 
 
@@ -82,13 +81,13 @@ def insert_segment(
     connection: Connection, name: str, files: Mapping[int, SegmentFile], rows: Sequence[int]
 ) -> None:
     """Make a written segment part of the index; ``rows`` ascend by position."""
-    statement = insert(SegmentRow).values(
+    statement = insert(SEGMENT).values(
         name=name, n_documents=len(rows), first_row=int(rows[0]), last_row=int(rows[-1])
     )
     connection.execute(statement)
-    segment_id = connection.scalar(select(SegmentRow.id).where(SegmentRow.name == name))
+    segment_id = connection.scalar(select(SEGMENT.c.id).where(SEGMENT.c.name == name))
     connection.execute(
-        insert(SegmentFileRow),
+        insert(SEGMENT_FILE),
         [
             {"segment_id": segment_id, "layer": layer, "size_bytes": f.size_bytes, "crc32": f.crc32}
             for layer, f in files.items()
@@ -104,7 +103,7 @@ def insert_versions(
     n_fresh = sum(version.replaces is None for version in versions)
     ordinals = iter(range(take(connection, NEXT_ORDINAL, n_fresh), 1 << 62))
     connection.execute(
-        insert(DocumentRow),
+        insert(DOCUMENT),
         [
             {
                 "row": row,
@@ -121,7 +120,7 @@ def insert_versions(
         ],
     )
     texts = [{"row": row, "text": v.text} for row, v in zip(rows, versions, strict=True)]
-    connection.execute(insert(TextRow), texts)
+    connection.execute(insert(DOCUMENT_TEXT), texts)
     _insert_metadata(connection, zip(rows, (v.metadata for v in versions), strict=True))
 
 
@@ -136,7 +135,7 @@ def _insert_metadata(
                 {"row": row, "name": name, "kind": kind.value, "text": text, "number": number}
             )
     if values:
-        connection.execute(insert(MetadatumRow), values)
+        connection.execute(insert(METADATUM), values)
 
 
 def relabel(connection: Connection, relabellings: Sequence[Relabelling]) -> None:
@@ -144,18 +143,18 @@ def relabel(connection: Connection, relabellings: Sequence[Relabelling]) -> None
     if not relabellings:
         return
     connection.execute(
-        update(cast(Table, DocumentRow.__table__))
-        .where(DocumentRow.row == bindparam("at_row"))
+        update(DOCUMENT)
+        .where(DOCUMENT.c.row == bindparam("at_row"))
         .values(label=bindparam("new_label")),
         [{"at_row": change.row, "new_label": change.label} for change in relabellings],
     )
     for chunk in chunks([change.row for change in relabellings], CHUNK):
-        connection.execute(delete(MetadatumRow).where(MetadatumRow.row.in_(chunk)))
+        connection.execute(delete(METADATUM).where(METADATUM.c.row.in_(chunk)))
     _insert_metadata(connection, ((change.row, change.metadata) for change in relabellings))
 
 
 def bury(connection: Connection, rows: Sequence[int]) -> None:
     """Mark document versions dead."""
     for chunk in chunks(rows, CHUNK):
-        statement = update(DocumentRow).where(DocumentRow.row.in_(chunk))
+        statement = update(DOCUMENT).where(DOCUMENT.c.row.in_(chunk))
         connection.execute(statement.values(live=False))

@@ -20,7 +20,7 @@ from layerdex.storage.files import checksum, remove_tree, sync_folder, write_fil
 from layerdex.storage.segment import LayerFile, layer_filename, serialize_layer
 from layerdex.storage.snapshot import segment_rows
 from layerdex.storage.store import Store
-from layerdex.storage.tables import DocumentRow, SegmentFileRow, SegmentRow, TextRow
+from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
 
@@ -84,12 +84,12 @@ def segment_texts(writer: Writer, segment: Segment) -> list[str]:
     Raises `DamagedIndexError` where one of them is lost or changed.
     """
     with writer.transaction() as connection:
-        within = DocumentRow.row.between(segment.first_row, segment.last_row)
+        within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
         query = (
-            select(DocumentRow.content_hash, TextRow.text)
-            .outerjoin_from(DocumentRow, TextRow, TextRow.row == DocumentRow.row)
+            select(DOCUMENT.c.content_hash, DOCUMENT_TEXT.c.text)
+            .outerjoin_from(DOCUMENT, DOCUMENT_TEXT, DOCUMENT_TEXT.c.row == DOCUMENT.c.row)
             .where(within)
-            .order_by(DocumentRow.row)
+            .order_by(DOCUMENT.c.row)
         )
         found = list(connection.execute(query))
     if len(found) != segment.n_documents or any(
@@ -125,9 +125,9 @@ def restore_layers(
         sync_folder(folder.parent)
     with writer.change() as connection:
         for layer, size_bytes, crc32 in restored:
-            key = (SegmentFileRow.segment_id == segment.id, SegmentFileRow.layer == layer)
+            key = (SEGMENT_FILE.c.segment_id == segment.id, SEGMENT_FILE.c.layer == layer)
             values = {"size_bytes": size_bytes, "crc32": crc32}
-            connection.execute(update(SegmentFileRow).where(*key).values(**values))
+            connection.execute(update(SEGMENT_FILE).where(*key).values(**values))
 
 
 def compact(store: Store, writer: Writer, *, on_progress: OnProgress | None = None) -> int:
@@ -167,8 +167,8 @@ def _worth_merging(writer: Writer, group: list[Segment]) -> Iterator[list[Segmen
 
 def _live_rows(writer: Writer, segment: Segment) -> Rows:
     with writer.transaction() as connection:
-        within = DocumentRow.row.between(segment.first_row, segment.last_row)
-        query = select(DocumentRow.row).where(within, DocumentRow.live).order_by(DocumentRow.row)
+        within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
+        query = select(DOCUMENT.c.row).where(within, DOCUMENT.c.live).order_by(DOCUMENT.c.row)
         return np.fromiter(connection.scalars(query), dtype=np.int64)
 
 
@@ -188,9 +188,9 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
     new = writer.write_segment(merged_layers()) if len(rows) else None
     first, last = group[0].first_row, group[-1].last_row
     with writer.change() as connection:
-        connection.execute(delete(SegmentRow).where(SegmentRow.id.in_([s.id for s in group])))
-        within = DocumentRow.row.between(first, last)
-        connection.execute(delete(DocumentRow).where(within, ~DocumentRow.live))
+        connection.execute(delete(SEGMENT).where(SEGMENT.c.id.in_([s.id for s in group])))
+        within = DOCUMENT.c.row.between(first, last)
+        connection.execute(delete(DOCUMENT).where(within, ~DOCUMENT.c.live))
         if new is not None:
             insert_segment(connection, *new, rows.tolist())
     with clear_errors(store.path):
@@ -228,14 +228,14 @@ def _verify_catalog(store: Store) -> list[Problem]:
         found = connection.execute(text("PRAGMA integrity_check")).scalars().all()
         problems = [Problem(path, reason) for reason in found if reason != "ok"]
         for segment in snapshot.segments:
-            within = DocumentRow.row.between(segment.first_row, segment.last_row)
-            count = select(func.count()).select_from(DocumentRow).where(within)
+            within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
+            count = select(func.count()).select_from(DOCUMENT).where(within)
             if connection.scalar(count) != segment.n_documents:
                 problems.append(Problem(path, f"lost documents of segment {segment.name}"))
         # As bytes, since a damaged text need not be UTF-8.
-        content_bytes = cast(TextRow.text, LargeBinary)
-        query = select(DocumentRow.id, DocumentRow.content_hash, content_bytes).outerjoin_from(
-            DocumentRow, TextRow, TextRow.row == DocumentRow.row
+        content_bytes = cast(DOCUMENT_TEXT.c.text, LargeBinary)
+        query = select(DOCUMENT.c.id, DOCUMENT.c.content_hash, content_bytes).outerjoin_from(
+            DOCUMENT, DOCUMENT_TEXT, DOCUMENT_TEXT.c.row == DOCUMENT.c.row
         )
         for identifier, digest, content in connection.execute(query):
             if content is None or sha256(content).digest() != digest:

@@ -8,13 +8,12 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import Column, ColumnElement, Connection, and_, func, or_, select
 
 from layerdex.errors import FilterError
 from layerdex.records import Condition, Operator
 from layerdex.storage.metadata import Kind, parse_number
-from layerdex.storage.tables import DocumentRow, MetadatumRow
+from layerdex.storage.tables import DOCUMENT, METADATUM
 
 METADATA_PREFIX = "metadata."
 _COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
@@ -23,16 +22,16 @@ _COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
     Operator.LESS_EQUAL: operator.le,
     Operator.GREATER_EQUAL: operator.ge,
 }
-_COLUMNS: dict[str, InstrumentedAttribute[str] | InstrumentedAttribute[str | None]] = {
-    "id": DocumentRow.id,
-    "label": DocumentRow.label,
+_COLUMNS: dict[str, Column[str] | Column[str | None]] = {
+    "id": DOCUMENT.c.id,
+    "label": DOCUMENT.c.label,
 }
 
 
 def where_clauses(
     connection: Connection, where: tuple[Condition, ...]
 ) -> list[ColumnElement[bool]]:
-    """Return the SQL clauses over `DocumentRow` that ``where`` stands for.
+    """Return the SQL clauses over `DOCUMENT` that ``where`` stands for.
 
     ``label`` and ``id`` are the document's own; any other name, or one written
     ``metadata.NAME``, is a metadata field. A document without the field matches ``!=`` only.
@@ -57,14 +56,14 @@ def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]
         return _column_clause(column, condition)
     name = condition.field.removeprefix(METADATA_PREFIX)
     _check_field(connection, name)
-    rows = select(MetadatumRow.row).where(MetadatumRow.name == name)
+    rows = select(METADATUM.c.row).where(METADATUM.c.name == name)
     if condition.operator is Operator.NOT_EQUAL:
-        return DocumentRow.row.not_in(rows.where(_metadata_equal(condition.values[0])))
-    return DocumentRow.row.in_(rows.where(_metadata_clause(condition)))
+        return DOCUMENT.c.row.not_in(rows.where(_metadata_equal(condition.values[0])))
+    return DOCUMENT.c.row.in_(rows.where(_metadata_clause(condition)))
 
 
 def _column_clause(
-    column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None], condition: Condition
+    column: Column[str] | Column[str | None], condition: Condition
 ) -> ColumnElement[bool]:
     value = condition.values[0]
     match condition.operator:
@@ -81,8 +80,8 @@ def _column_clause(
 
 def _metadata_clause(condition: Condition) -> ColumnElement[bool]:
     if condition.operator in _COMPARISONS:
-        number = MetadatumRow.number
-        return _ordered(condition.operator, number, MetadatumRow.text, condition.values[0])
+        number = METADATUM.c.number
+        return _ordered(condition.operator, number, METADATUM.c.text, condition.values[0])
     return _metadata_equal(*condition.values)
 
 
@@ -90,9 +89,9 @@ def _metadata_equal(*values: str) -> ColumnElement[bool]:
     numbers = [number for value in values if (number := parse_number(value)) is not None]
     whole = [str(int(Decimal(v))) for v in values if _is_whole(v)]
     # The text "007" is not the number 7, but the number 7.0 is; beyond 2^53 only digits tell.
-    is_real = and_(MetadatumRow.kind == Kind.REAL, MetadatumRow.number.in_(numbers))
-    is_integer = and_(MetadatumRow.kind == Kind.INTEGER, MetadatumRow.text.in_(whole))
-    return or_(MetadatumRow.text.in_(values), is_real, is_integer)
+    is_real = and_(METADATUM.c.kind == Kind.REAL, METADATUM.c.number.in_(numbers))
+    is_integer = and_(METADATUM.c.kind == Kind.INTEGER, METADATUM.c.text.in_(whole))
+    return or_(METADATUM.c.text.in_(values), is_real, is_integer)
 
 
 def _is_whole(value: str) -> bool:
@@ -102,8 +101,8 @@ def _is_whole(value: str) -> bool:
 
 def _ordered(
     comparison: Operator,
-    number: ColumnElement[float | None] | InstrumentedAttribute[float | None],
-    text: InstrumentedAttribute[str] | InstrumentedAttribute[str | None],
+    number: ColumnElement[float | None] | Column[float | None],
+    text: Column[str] | Column[str | None],
     value: str,
 ) -> ColumnElement[bool]:
     compare = _COMPARISONS[comparison]
@@ -115,10 +114,10 @@ def _ordered(
 
 
 def _check_field(connection: Connection, name: str) -> None:
-    known = select(MetadatumRow.name).where(MetadatumRow.name == name).limit(1)
+    known = select(METADATUM.c.name).where(METADATUM.c.name == name).limit(1)
     if connection.execute(known).first() is not None:
         return
-    fields = connection.scalars(select(MetadatumRow.name).distinct()).all()
+    fields = connection.scalars(select(METADATUM.c.name).distinct()).all()
     close = get_close_matches(name, [*fields, "label"], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     there = ", ".join(sorted(fields)) or "none"

@@ -19,12 +19,12 @@ from layerdex.storage.metadata import decode_value
 from layerdex.storage.segment import LayerFile
 from layerdex.storage.selection import where_clauses
 from layerdex.storage.tables import (
-    DocumentRow,
-    MetadatumRow,
-    SegmentFileRow,
-    SegmentRow,
-    SettingRow,
-    TextRow,
+    DOCUMENT,
+    DOCUMENT_TEXT,
+    METADATUM,
+    SEGMENT,
+    SEGMENT_FILE,
+    SETTING,
 )
 from layerdex.storage.vectors import LayerVectors, Segment, SegmentFile
 
@@ -84,7 +84,7 @@ class Snapshot:
         self._codec = codec
         self._open_file = open_file
         self.segments = segments
-        dead = select(DocumentRow.row).where(~DocumentRow.live).order_by(DocumentRow.row)
+        dead = select(DOCUMENT.c.row).where(~DOCUMENT.c.live).order_by(DOCUMENT.c.row)
         self._dead = row_array(connection.scalars(dead))
         self.n_documents = sum(s.n_documents for s in segments) - len(self._dead)
 
@@ -106,12 +106,12 @@ class Snapshot:
 
     def rows(self, where: Where = ()) -> Rows:
         """Return the rows of the live documents that match every condition, ascending."""
-        query = self._matching(select(DocumentRow.row), where).order_by(DocumentRow.row)
+        query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.row)
         return row_array(self.connection.scalars(query))
 
     def facts(self, where: Where = (), *, labelled: bool = False) -> Facts:
         """Return what is known of the matching live documents, or of the labelled ones of them."""
-        document = DocumentRow
+        document = DOCUMENT.c
         query = self._matching(
             select(
                 document.row,
@@ -139,7 +139,7 @@ class Snapshot:
 
     def row_of(self, document_id: str) -> int:
         """Return the row of the live document with this id, or raise `DocumentNotFoundError`."""
-        query = select(DocumentRow.row).where(DocumentRow.live, DocumentRow.id == document_id)
+        query = select(DOCUMENT.c.row).where(DOCUMENT.c.live, DOCUMENT.c.id == document_id)
         row = self.connection.scalar(query)
         if row is None:
             raise DocumentNotFoundError(f"no document has the id {document_id!r}")
@@ -150,14 +150,14 @@ class Snapshot:
         found: dict[int, Document] = {}
         for chunk in chunks(list(rows), CHUNK):
             metadata = read_metadata(self.connection, chunk)
-            query = _document_columns().where(DocumentRow.row.in_(chunk))
+            query = _document_columns().where(DOCUMENT.c.row.in_(chunk))
             for row, identifier, label, text in self.connection.execute(query):
                 found[row] = Document(row, identifier, text, label, metadata.get(row, {}))
         return found
 
     def in_input_order(self, where: Where = ()) -> Iterator[Document]:
         """Yield the matching live documents in input order, whole."""
-        query = self._matching(select(DocumentRow.row), where).order_by(DocumentRow.ordinal)
+        query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.ordinal)
         rows = self.connection.scalars(query).all()
         for chunk in chunks(rows, CHUNK):
             documents = self.documents(chunk)
@@ -166,9 +166,9 @@ class Snapshot:
     def truncated(self) -> list[tuple[str, int, int]]:
         """Return id, characters and tokens kept of each live document that was cut."""
         query = (
-            select(DocumentRow.id, DocumentRow.n_characters, DocumentRow.n_tokens)
-            .where(DocumentRow.truncated, DocumentRow.live)
-            .order_by(DocumentRow.ordinal)
+            select(DOCUMENT.c.id, DOCUMENT.c.n_characters, DOCUMENT.c.n_tokens)
+            .where(DOCUMENT.c.truncated, DOCUMENT.c.live)
+            .order_by(DOCUMENT.c.ordinal)
         )
         return list(self.connection.execute(query))
 
@@ -176,38 +176,38 @@ class Snapshot:
         """Return how many live documents each label has, the most frequent first."""
         number = func.count()
         query = (
-            select(DocumentRow.label, number)
-            .where(DocumentRow.live, DocumentRow.label.is_not(None))
-            .group_by(DocumentRow.label)
-            .order_by(number.desc(), DocumentRow.label)
+            select(DOCUMENT.c.label, number)
+            .where(DOCUMENT.c.live, DOCUMENT.c.label.is_not(None))
+            .group_by(DOCUMENT.c.label)
+            .order_by(number.desc(), DOCUMENT.c.label)
         )
         return {str(label): n for label, n in self.connection.execute(query)}
 
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
         clauses: list[ColumnElement[bool]] = where_clauses(self.connection, where)
-        return query.where(DocumentRow.live, *clauses)
+        return query.where(DOCUMENT.c.live, *clauses)
 
 
 def read_setting(connection: Connection, key: str) -> Any:
     """Return the value of a setting, or None where there is none."""
-    return connection.scalar(select(SettingRow.value).where(SettingRow.key == key))
+    return connection.scalar(select(SETTING.c.value).where(SETTING.c.key == key))
 
 
 def read_segments(connection: Connection) -> list[Segment]:
     """Return all segments in row order."""
     files: dict[int, dict[int, SegmentFile]] = {}
-    columns = (SegmentFileRow.segment_id, SegmentFileRow.layer)
+    columns = (SEGMENT_FILE.c.segment_id, SEGMENT_FILE.c.layer)
     for segment_id, layer, size_bytes, crc32 in connection.execute(
-        select(*columns, SegmentFileRow.size_bytes, SegmentFileRow.crc32).order_by(*columns)
+        select(*columns, SEGMENT_FILE.c.size_bytes, SEGMENT_FILE.c.crc32).order_by(*columns)
     ):
         files.setdefault(segment_id, {})[layer] = SegmentFile(size_bytes, crc32)
     query = select(
-        SegmentRow.id,
-        SegmentRow.name,
-        SegmentRow.n_documents,
-        SegmentRow.first_row,
-        SegmentRow.last_row,
-    ).order_by(SegmentRow.first_row)
+        SEGMENT.c.id,
+        SEGMENT.c.name,
+        SEGMENT.c.n_documents,
+        SEGMENT.c.first_row,
+        SEGMENT.c.last_row,
+    ).order_by(SEGMENT.c.first_row)
     segments = [
         Segment(*columns, files=files.get(columns[0], {})) for columns in connection.execute(query)
     ]
@@ -222,17 +222,17 @@ def segment_rows(connection: Connection, segment: Segment) -> Rows:
     """Return the row at each position of a segment, dead ones included."""
     if segment.is_contiguous:
         return np.arange(segment.first_row, segment.last_row + 1, dtype=np.int64)
-    within = DocumentRow.row.between(segment.first_row, segment.last_row)
-    query = select(DocumentRow.row).where(within).order_by(DocumentRow.row)
+    within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
+    query = select(DOCUMENT.c.row).where(within).order_by(DOCUMENT.c.row)
     return row_array(connection.scalars(query))
 
 
 def read_metadata(connection: Connection, rows: Sequence[int]) -> dict[int, dict[str, Scalar]]:
     """Return the metadata of at most `CHUNK` rows, fields in alphabetical order."""
     query = (
-        select(MetadatumRow.row, MetadatumRow.name, MetadatumRow.kind, MetadatumRow.text)
-        .where(MetadatumRow.row.in_(rows))
-        .order_by(MetadatumRow.row, MetadatumRow.name)
+        select(METADATUM.c.row, METADATUM.c.name, METADATUM.c.kind, METADATUM.c.text)
+        .where(METADATUM.c.row.in_(rows))
+        .order_by(METADATUM.c.row, METADATUM.c.name)
     )
     metadata: dict[int, dict[str, Scalar]] = {}
     for row, name, kind, text in connection.execute(query):
@@ -252,6 +252,6 @@ def row_array(rows: Iterable[int]) -> Rows:
 
 
 def _document_columns() -> Select[int, str, str | None, str]:
-    return select(DocumentRow.row, DocumentRow.id, DocumentRow.label, TextRow.text).join(
-        TextRow, TextRow.row == DocumentRow.row
+    return select(DOCUMENT.c.row, DOCUMENT.c.id, DOCUMENT.c.label, DOCUMENT_TEXT.c.text).join(
+        DOCUMENT_TEXT, DOCUMENT_TEXT.c.row == DOCUMENT.c.row
     )

@@ -40,7 +40,7 @@ from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import remove_tree
 from layerdex.storage.segment import LayerFile, layer_filename
 from layerdex.storage.snapshot import Snapshot, read_segments, read_setting
-from layerdex.storage.tables import DocumentRow, SettingRow
+from layerdex.storage.tables import DOCUMENT, SETTING
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
 
@@ -98,7 +98,7 @@ class Store:
                 COMMITS: 0,
             }
             rows = [{"key": key, "value": value} for key, value in values.items()]
-            connection.execute(insert(SettingRow), rows)
+            connection.execute(insert(SETTING), rows)
 
         load_faiss()  # its absence should show before anything is made
         with clear_errors(path):
@@ -243,7 +243,7 @@ def _read_settings(connection: Connection) -> EncoderSettings:
 
 
 def _check_counts(connection: Connection, path: Path) -> None:
-    n_rows = connection.scalar(select(func.count()).select_from(DocumentRow))
+    n_rows = connection.scalar(select(func.count()).select_from(DOCUMENT))
     n_positions = sum(segment.n_documents for segment in read_segments(connection))
     if n_rows != n_positions:
         raise DamagedIndexError(

@@ -42,9 +42,9 @@ from layerdex.storage.snapshot import (
     read_segments,
 )
 from layerdex.storage.tables import (
-    DocumentRow,
-    SegmentRow,
-    SettingRow,
+    DOCUMENT,
+    SEGMENT,
+    SETTING,
 )
 from layerdex.storage.vectors import Segment, SegmentFile
 
@@ -63,7 +63,7 @@ class Writer:
     def remove_leftovers(self) -> None:
         """Remove what a killed writer wrote and never committed."""
         with self.transaction() as connection:
-            committed = set(connection.scalars(select(SegmentRow.name)))
+            committed = set(connection.scalars(select(SEGMENT.c.name)))
         with clear_errors(self._folder):
             for entry in self._folder.iterdir():
                 is_ours = SEGMENT_NAME.fullmatch(entry.name.removesuffix(".new"))
@@ -75,7 +75,7 @@ class Writer:
         found: dict[str, Stored] = {}
         with self.transaction() as connection:
             for chunk in chunks(ids, CHUNK):
-                query = stored_columns().where(DocumentRow.live, DocumentRow.id.in_(chunk))
+                query = stored_columns().where(DOCUMENT.c.live, DOCUMENT.c.id.in_(chunk))
                 documents = connection.execute(query).all()
                 metadata = read_metadata(connection, [document.row for document in documents])
                 for identifier, row, ordinal, content_hash, label in documents:
@@ -126,8 +126,8 @@ class Writer:
     def set(self, key: str, value: Any) -> None:
         """Remember a setting."""
         with self.change() as connection:
-            connection.execute(delete(SettingRow).where(SettingRow.key == key))
-            connection.execute(insert(SettingRow).values(key=key, value=value))
+            connection.execute(delete(SETTING).where(SETTING.c.key == key))
+            connection.execute(insert(SETTING).values(key=key, value=value))
 
     def segments(self) -> list[Segment]:
         """Return all segments in row order."""

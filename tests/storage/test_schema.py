@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, SchemaError
-from layerdex.storage.tables import Base
+from layerdex.storage.tables import SCHEMA
 from tests.storage.corpora import reopen, rows
 from tests.storage.stored import query
 
@@ -41,7 +41,7 @@ def test_alembic_finds_no_difference_from_the_tables(index: Index) -> None:
     engine = create_engine(f"sqlite:///{index.store.path / 'catalog.sqlite3'}")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, SCHEMA) == []
     engine.dispose()
 
 
@@ -50,7 +50,7 @@ def test_migrated_schema_is_the_one_that_the_tables_would_create(
 ) -> None:
     # Alembic's comparison does not look at partial indexes and tables without row ids.
     engine = create_engine(f"sqlite:///{tmp_path / 'tables.sqlite3'}")
-    Base.metadata.create_all(engine)
+    SCHEMA.create_all(engine)
     engine.dispose()
     migrated = _schema(index.store.path / "catalog.sqlite3")
     assert migrated == _schema(tmp_path / "tables.sqlite3")

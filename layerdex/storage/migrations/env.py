@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from layerdex.storage.tables import Base
+from layerdex.storage.tables import SCHEMA
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=SCHEMA,
     render_as_batch=True,  # SQLite cannot alter most things in place
 )
 with context.begin_transaction():
