@@ -8,7 +8,7 @@ import click
 
 from layerdex.cli.dedup_command import document_json
 from layerdex.cli.options import index_argument, verbosity_options, where_option
-from layerdex.cli.output import check_outputs, counted, note, print_jsonl, write_jsonl
+from layerdex.cli.output import check_outputs, counted, note, note_damage, print_jsonl, write_jsonl
 
 
 @click.command("export", short_help="Write the documents as jsonl.")
@@ -29,9 +29,9 @@ def command(index: Path, output: Path | None, where: tuple[str, ...]) -> None:
     from layerdex.index import Index
 
     check_outputs(index, output)
-    documents = (
-        document_json(one) for one in Index.open(index, damaged=True).documents(where=where)
-    )
+    target = Index.open(index, damaged=True)
+    note_damage(target)
+    documents = (document_json(one) for one in target.documents(where=where))
     if output is None:
         print_jsonl(documents)
     else:

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from layerdex.cli.options import index_argument, json_option, verbosity_options
-from layerdex.cli.output import make_table, note, one_line, print_json, print_jsonl, print_table
+from layerdex.cli.output import (
+    make_table,
+    note_damage,
+    one_line,
+    print_json,
+    print_jsonl,
+    print_table,
+)
 
 _N_LABELS_SHOWN = 5
 
@@ -20,7 +27,6 @@ _N_LABELS_SHOWN = 5
 @verbosity_options
 def command(index: Path, truncated: bool, as_json: bool) -> None:
     """Say what is in INDEX and how it was made."""
-    from layerdex.errors import DamagedIndexError
     from layerdex.index import Index
 
     target = Index.open(index, damaged=True)
@@ -31,10 +37,7 @@ def command(index: Path, truncated: bool, as_json: bool) -> None:
         (print_json if as_json else print_jsonl)(rows)
         return
     info = target.info()
-    try:
-        target.store.check_sizes()
-    except DamagedIndexError as error:
-        note(f"Damaged: {error}")
+    note_damage(target)
     if as_json:
         print_json(_to_json(info))
     else:

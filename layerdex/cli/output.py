@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from layerdex.cli.options import QUIET
-from layerdex.errors import OptionError, StorageError
+from layerdex.errors import DamagedIndexError, OptionError, StorageError
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
+
+    from layerdex.index import Index
 
 OnProgress = Callable[[int, int | None], None]
 
@@ -26,6 +28,14 @@ def note(message: str) -> None:
     """Tell the user something beside the data, unless they asked for quiet."""
     if not click.get_current_context().meta.get(QUIET):
         click.echo(escape(message), err=True)
+
+
+def note_damage(index: Index) -> None:
+    """Say so where an index opened in spite of damage has some."""
+    try:
+        index.store.check_whole()
+    except DamagedIndexError as error:
+        note(f"Damaged: {error}")
 
 
 def counted(n: int, noun: str) -> str:

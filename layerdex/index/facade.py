@@ -107,7 +107,7 @@ class Index(Upkeep):
         """
         store = Store(Path(path))
         if not damaged:
-            store.check_sizes()
+            store.check_whole()
 
         def load() -> Encoder:
             if encoder is not None:

@@ -139,8 +139,8 @@ def clear_errors(path: Path) -> Iterator[None]:
         yield
     except DatabaseError as error:
         reason = str(error.orig)
-        damaged = not isinstance(error, OperationalError) or "no such table" in reason
-        if damaged or "malformed" in reason:
+        signs = ("no such table", "malformed", "Could not decode")
+        if not isinstance(error, OperationalError) or any(sign in reason for sign in signs):
             raise DamagedIndexError(
                 f"the catalog {path} is damaged ({reason}): restore it from a backup"
             ) from error

@@ -116,9 +116,11 @@ def restore_layers(
         for layer, codes in layers.items():
             target = folder / layer_filename(layer)
             temporary = target.with_suffix(".new")
-            temporary.unlink(missing_ok=True)
+            remove_tree(temporary)
             data = serialize_layer(codes, store.codec)
             crc32 = write_file(temporary, data)
+            if target.is_dir():
+                remove_tree(target)  # no file can be renamed over a folder
             temporary.replace(target)
             restored.append((layer, data.nbytes, crc32))
         sync_folder(folder)

@@ -153,6 +153,10 @@ class Snapshot:
             query = _document_columns().where(DOCUMENT.c.row.in_(chunk))
             for row, identifier, label, text in self.connection.execute(query):
                 found[row] = Document(row, identifier, text, label, metadata.get(row, {}))
+            if lost := [row for row in chunk if row not in found]:
+                raise DamagedIndexError(
+                    f"the catalog has lost the text of row {lost[0]}: restore it from a backup"
+                )
         return found
 
     def in_input_order(self, where: Where = ()) -> Iterator[Document]:
@@ -190,7 +194,12 @@ class Snapshot:
 
 def read_setting(connection: Connection, key: str) -> Any:
     """Return the value of a setting, or None where there is none."""
-    return connection.scalar(select(SETTING.c.value).where(SETTING.c.key == key))
+    try:
+        return connection.scalar(select(SETTING.c.value).where(SETTING.c.key == key))
+    except ValueError as error:
+        raise DamagedIndexError(
+            f"the catalog's setting {key!r} is no JSON: restore the catalog from a backup"
+        ) from error
 
 
 def read_segments(connection: Connection) -> list[Segment]:

@@ -8,6 +8,7 @@ writer.lock
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -54,7 +55,7 @@ class Store:
     """An index directory, opened."""
 
     def __init__(self, path: Path) -> None:
-        """Open the index at ``path``, and check its schema and counts.
+        """Open the index at ``path``, and check its schema.
 
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
@@ -66,10 +67,8 @@ class Store:
         self._files: dict[tuple[str, int], LayerFile] = {}
         with clear_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
-            self.settings = _read_settings(connection)
-            self.layers: tuple[int, ...] = tuple(read_setting(connection, "layers"))
+            self.settings, self.layers = _read_settings(connection, path)
             self.precision = read_precision(read_setting(connection, "precision"))
-            _check_counts(connection, path)
         self.codec = codec_of(self.precision)
 
     @classmethod
@@ -197,10 +196,14 @@ class Store:
             crc32=recorded.crc32,
         )
 
-    def check_sizes(self) -> None:
-        """Raise `DamagedIndexError` if a segment file is missing or has another size."""
+    def check_whole(self) -> None:
+        """Check what is cheap to check: counts of document versions, and sizes of segment files.
+
+        Raises `DamagedIndexError`.
+        """
 
         def question(snapshot: Snapshot) -> None:
+            _check_counts(snapshot, self.path)
             for segment in snapshot.segments:
                 for layer, file in segment.files.items():
                     path = self.file_path(segment, layer)
@@ -235,16 +238,28 @@ class Store:
         return self._files[key]
 
 
-def _read_settings(connection: Connection) -> EncoderSettings:
-    stored: dict[str, Any] = read_setting(connection, "encoder")
-    # Indexes made before long texts could be chunked say nothing of them.
-    long = LongText(stored.get("long", LongText.TRUNCATE))
-    return EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"]), "long": long})
+def _read_settings(connection: Connection, path: Path) -> tuple[EncoderSettings, tuple[int, ...]]:
+    """Return the encoder's settings and the stored layers; the counters are looked at too."""
+    try:
+        stored: dict[str, Any] = read_setting(connection, "encoder")
+        # Indexes made before long texts could be chunked say nothing of them.
+        long = LongText(stored.get("long", LongText.TRUNCATE))
+        settings = EncoderSettings(
+            **{**stored, "pooling": Pooling(stored["pooling"]), "long": long}
+        )
+        layers = tuple(map(operator.index, read_setting(connection, "layers")))
+        for counter in (COMMITS, NEXT_ROW, NEXT_ORDINAL):
+            operator.index(read_setting(connection, counter))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedIndexError(
+            f"the catalog of {path} has damaged settings: restore it from a backup"
+        ) from error
+    return settings, layers
 
 
-def _check_counts(connection: Connection, path: Path) -> None:
-    n_rows = connection.scalar(select(func.count()).select_from(DOCUMENT))
-    n_positions = sum(segment.n_documents for segment in read_segments(connection))
+def _check_counts(snapshot: Snapshot, path: Path) -> None:
+    n_rows = snapshot.connection.scalar(select(func.count()).select_from(DOCUMENT))
+    n_positions = sum(segment.n_documents for segment in snapshot.segments)
     if n_rows != n_positions:
         raise DamagedIndexError(
             f"the catalog of {path} has {n_rows} document versions, its segments have "

@@ -161,3 +161,14 @@ def test_repair_fills_a_segments_folder_that_is_gone(cli: Cli, path: Path) -> No
     cli.ok("repair", path)
     assert {file: file.read_bytes() for file in path.rglob("*.faiss")} == before
     cli.ok("verify", path)
+
+
+def test_export_saves_what_a_catalog_with_a_lost_row_still_has(cli: Cli, path: Path) -> None:
+    with closing(sqlite3.connect(path / "catalog.sqlite3")) as connection, connection:
+        connection.execute("DELETE FROM document WHERE id = 'card-1'")
+    whole = cli.error("search", path, "--like", "card-2")
+    assert "restore the catalog from a backup" in whole
+    result = cli.ok("export", path)
+    assert result.stderr == f"Damaged: {whole}\n"
+    assert '"card-1"' not in result.stdout
+    assert '"card-2"' in result.stdout

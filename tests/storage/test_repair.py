@@ -55,6 +55,18 @@ def test_repair_restores_identical_bytes(filled: Index) -> None:
     assert reopen(filled).search("text number9 of 4", k=1, layer=3)[0].id == "d9"
 
 
+def test_folder_in_place_of_a_layer_file_is_replaced(filled: Index) -> None:
+    path = filled.store.path
+    before = contents(path)
+    (file := layer_paths(path)[0]).unlink()
+    (file / "inner").mkdir(parents=True)
+    file.with_suffix(".new").mkdir()
+    target = Index.open(path, encoder=WordEncoder(), damaged=True)
+    assert target.repair(target.verify()) == 1
+    assert contents(path) == before
+    assert not file.with_suffix(".new").exists()
+
+
 def test_only_the_texts_of_damaged_segments_are_encoded(filled: Index) -> None:
     flip_byte(layer_paths(filled.store.path)[0])
     encoder = WordEncoder()

@@ -96,3 +96,37 @@ def test_catalog_and_segments_that_count_differently_are_damage(index: Index) ->
     query(index.store.path, "DELETE FROM document WHERE id = 'd1'")
     with pytest.raises(DamagedIndexError, match=r"2 document versions.*3.*backup"):
         reopen(index)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE setting SET value = 'no JSON' WHERE key = 'encoder'",
+        "UPDATE setting SET value = '[]' WHERE key = 'encoder'",
+        "UPDATE setting SET value = '{}' WHERE key = 'encoder'",
+        "UPDATE setting SET value = 'null' WHERE key = 'layers'",
+        "UPDATE setting SET value = '[0, \"1\"]' WHERE key = 'layers'",
+        "UPDATE setting SET value = '\"x\"' WHERE key = 'commits'",
+        "DELETE FROM setting WHERE key = 'next_row'",
+    ],
+)
+def test_damaged_setting_is_damage(index: Index, damage: str) -> None:
+    query(index.store.path, damage)
+    with pytest.raises(DamagedIndexError, match=r"setting.*backup"):
+        Index.open(index.store.path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM document_text WHERE row = 2",
+        "UPDATE document_text SET text = CAST(x'ff' AS TEXT) WHERE row = 2",
+    ],
+)
+def test_lost_text_is_damage(index: Index, damage: str) -> None:
+    index.add(rows(3))
+    query(index.store.path, damage)
+    with pytest.raises(DamagedIndexError, match="backup"):
+        list(reopen(index).documents())
+    with pytest.raises(DamagedIndexError, match="backup"):
+        reopen(index).search("text number1 of 1")
