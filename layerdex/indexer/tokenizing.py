@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,21 +67,30 @@ class TextTokenizer:
         """Take a tokenizer; raises `OptionError` if the template does not fit."""
         from tokenizers import Tokenizer
 
-        self._whole = Tokenizer.from_str(facts.definition)
-        self._whole.no_padding()
-        self._whole.no_truncation()
-        self._cutting = Tokenizer.from_str(self._whole.to_str())
+        self._definition = facts.definition
+        self._cutting = Tokenizer.from_str(facts.definition)
+        self._cutting.no_padding()
         self._cutting.enable_truncation(max_length)
         self._template = template
         self._max_length = max_length
         self._limits = tuple(n * max_length for n in _CHARACTERS_PER_TOKEN)
         self._mask_id = facts.mask_id if needs_mask else None
         self._mask_is_last = needs_mask and template.mask_is_last(facts.mask_token)
-        n_template = len(self._whole.encode(template.render("")).ids)
-        if n_template >= max_length:
+        if len(self._cutting.encode(template.render("")).ids) >= max_length:
+            n_template = len(self._whole.encode(template.render("")).ids)
             raise OptionError(
                 f"the template alone takes {n_template} of at most {max_length} tokens"
             )
+
+    @cached_property
+    def _whole(self) -> Any:
+        """The tokenizer that cuts nothing; reading it takes as long as a short question."""
+        from tokenizers import Tokenizer
+
+        whole = Tokenizer.from_str(self._definition)
+        whole.no_padding()
+        whole.no_truncation()
+        return whole
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Tokenise each text within the template, cut to the maximum length.
