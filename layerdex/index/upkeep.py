@@ -142,7 +142,7 @@ class Upkeep:
         self, *, lock_timeout_s: float = 10.0, on_progress: OnProgress | None = None
     ) -> int:
         """Merge small segments and drop dead versions; return how many segments were replaced."""
-        from layerdex.storage.integrity import compact
+        from layerdex.storage.compaction import compact
 
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             return compact(self.store, writer, on_progress=on_progress)

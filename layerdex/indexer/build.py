@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from layerdex.errors import RowError
 from layerdex.indexer.corpus import RunIds, content_hash
 from layerdex.records import UNSET, Encoder, OnError, Rejected, Scalar, SourceDocument
-from layerdex.storage.changes import NewVersion, Relabelling, Stored
+from layerdex.storage.changes import NewVersion, Relabelling
+from layerdex.storage.rows import Version
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 
@@ -44,7 +45,7 @@ class BuildReport:
 class _Changes:
     """A window sorted into what has to be done."""
 
-    fresh: list[tuple[str, SourceDocument, bytes, Stored | None]] = field(default_factory=list)
+    fresh: list[tuple[str, SourceDocument, bytes, Version | None]] = field(default_factory=list)
     relabellings: list[Relabelling] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     n_unchanged: int = 0
@@ -156,7 +157,7 @@ def _version(
     identifier: str,
     document: SourceDocument,
     digest: bytes,
-    before: Stored | None,
+    before: Version | None,
     *,
     n_tokens: int,
     truncated: bool,
@@ -174,7 +175,7 @@ def _version(
     )
 
 
-def _relabelling(document: SourceDocument, before: Stored) -> Relabelling | None:
+def _relabelling(document: SourceDocument, before: Version) -> Relabelling | None:
     label, metadata = _merge(document, before)
     # 1 == 1.0 == True in Python, but not in an export.
     is_same = [(k, type(v), v) for k, v in sorted(metadata.items())] == [
@@ -182,10 +183,12 @@ def _relabelling(document: SourceDocument, before: Stored) -> Relabelling | None
     ]
     if label == before.label and is_same:
         return None
-    return Relabelling(before.row, label, metadata)
+    return Relabelling(before, label, metadata)
 
 
-def _merge(document: SourceDocument, before: Stored | None) -> tuple[str | None, dict[str, Scalar]]:
+def _merge(
+    document: SourceDocument, before: Version | None
+) -> tuple[str | None, dict[str, Scalar]]:
     """Keep what was not given, and clear what was given as null."""
     old_label = None if before is None else before.label
     label = old_label if document.label is UNSET else document.label

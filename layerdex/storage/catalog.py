@@ -23,7 +23,8 @@ from layerdex.errors import (
 from layerdex.storage.files import sync_file, sync_folder
 from layerdex.storage.metadata import parse_number
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
+OLDER_SCHEMAS = ("0001",)
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
 _BUSY_TIMEOUT_S = 30.0
@@ -34,23 +35,38 @@ def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
 
     It is built under a temporary name, flushed, and renamed.
     """
-    from alembic.command import upgrade
-    from alembic.config import Config
-
-    temporary = path.with_name(path.name + ".new")
-    for leftover in path.parent.glob(path.name + ".new*"):
-        leftover.unlink()
-    config = Config()
-    config.set_main_option("script_location", "layerdex:storage/migrations")
-    config.set_main_option("path_separator", "os")
+    temporary = new_catalog(path)
     # A checkpoint of WAL fails silently on a full disk; with a rollback journal commit says so.
     engine = write_engine(temporary, journal="DELETE", mode="rwc")
     with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        upgrade(config, "head")
+        upgrade(connection)
         fill(connection)
         connection.commit()
     engine.dispose()
+    put_in_place(temporary, path)
+
+
+def new_catalog(path: Path) -> Path:
+    """Return the name under which a catalog is made, where nothing is left of an earlier try."""
+    for leftover in path.parent.glob(path.name + ".new*"):
+        leftover.unlink()
+    return path.with_name(path.name + ".new")
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring a catalog to the schema of this version."""
+    from alembic.command import upgrade
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "layerdex:storage/migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    upgrade(config, "head")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flush a finished catalog and rename it."""
     sync_file(temporary)
     temporary.replace(path)
     with write_engine(path).connect():
@@ -94,7 +110,7 @@ def read_engine(path: Path) -> Engine:
             connection = _connect_read_only(address)
         except sqlite3.OperationalError:
             # SQLite cannot make the shared-memory file of a WAL catalog in a read-only place.
-            if _has_unread_log(path) or not _is_read_only(path.parent):
+            if _has_unread_log(path) or not is_read_only(path.parent):
                 raise
             connection = _connect_read_only(address + "&immutable=1")
         connection.create_function("parse_number", 1, _parse_number, deterministic=True)
@@ -109,7 +125,7 @@ def unchanged_if_immutable(path: Path) -> Iterator[None]:
 
     That is how it is opened where this user may not write: SQLite then looks at no lock.
     """
-    if not _is_read_only(path.parent):
+    if not is_read_only(path.parent):
         yield
         return
     before = _stamp(path)
@@ -124,12 +140,17 @@ def unchanged_if_immutable(path: Path) -> Iterator[None]:
 
 def check_schema(connection: Connection) -> None:
     """Raise `SchemaError` unless the catalog has the schema that this version reads."""
-    version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    version = read_schema(connection)
     if version != SCHEMA_VERSION:
         raise SchemaError(
             f"this index has schema {version}, and this version of Layerdex reads "
             f"{SCHEMA_VERSION}: use a newer Layerdex"
         )
+
+
+def read_schema(connection: Connection) -> str | None:
+    """Return the version of the catalog's schema."""
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 @contextmanager
@@ -189,6 +210,7 @@ def _has_unread_log(path: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
-def _is_read_only(folder: Path) -> bool:
+def is_read_only(folder: Path) -> bool:
+    """Say whether this user can write nothing in a folder."""
     read_only_mount = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
     return read_only_mount or not os.access(folder, os.W_OK)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from layerdex.records import Scalar
+from layerdex.storage.digests import (
+    metadata_digest,
+    segment_digest,
+    setting_digest,
+)
 from layerdex.storage.metadata import encode_value
-from layerdex.storage.snapshot import CHUNK, chunks, read_setting
+from layerdex.storage.rows import CHUNK, VERSION_FIELDS, Version, chunks, read_setting
 from layerdex.storage.tables import (
     DOCUMENT,
     DOCUMENT_TEXT,
@@ -18,22 +25,11 @@ from layerdex.storage.tables import (
     SEGMENT_FILE,
     SETTING,
 )
-from layerdex.storage.vectors import SegmentFile
+from layerdex.storage.vectors import Segment, SegmentFile
 
 NEXT_ROW = "next_row"
 NEXT_ORDINAL = "next_ordinal"
 COMMITS = "commits"
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A live document as it stands before a change."""
-
-    row: int
-    ordinal: int
-    content_hash: bytes
-    label: str | None
-    metadata: dict[str, Scalar]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +43,31 @@ class NewVersion:
     content_hash: bytes
     n_tokens: int
     truncated: bool
-    replaces: Stored | None
+    replaces: Version | None
 
 
 @dataclass(frozen=True, slots=True)
 class Relabelling:
     """New label and metadata for a live document whose text stays."""
 
-    row: int
+    before: Version
     label: str | None
     metadata: Mapping[str, Scalar]
 
 
-def stored_columns() -> Select[str, int, int, bytes, str | None]:
-    """Return the query of all that `Stored` holds, short of metadata."""
-    return select(
-        DOCUMENT.c.id,
-        DOCUMENT.c.row,
-        DOCUMENT.c.ordinal,
-        DOCUMENT.c.content_hash,
-        DOCUMENT.c.label,
-    )
+def put_setting(connection: Connection, key: str, value: Any) -> None:
+    """Set a setting, JSON."""
+    connection.execute(delete(SETTING).where(SETTING.c.key == key))
+    # Digested as it will be read: a tuple comes back as a list.
+    value = json.loads(json.dumps(value))
+    values = {"key": key, "value": value, "digest": setting_digest(key, value)}
+    connection.execute(insert(SETTING).values(**values))
 
 
 def take(connection: Connection, counter: str, n: int) -> int:
     """Advance a counter by n, and return what it was."""
     value: int = read_setting(connection, counter)
-    connection.execute(update(SETTING).where(SETTING.c.key == counter).values(value=value + n))
+    put_setting(connection, counter, value + n)
     return value
 
 
@@ -81,8 +75,13 @@ def insert_segment(
     connection: Connection, name: str, files: Mapping[int, SegmentFile], rows: Sequence[int]
 ) -> None:
     """Make a written segment part of the index; ``rows`` ascend by position."""
+    segment = Segment(0, name, len(rows), int(rows[0]), int(rows[-1]), dict(files))
     statement = insert(SEGMENT).values(
-        name=name, n_documents=len(rows), first_row=int(rows[0]), last_row=int(rows[-1])
+        name=name,
+        n_documents=segment.n_documents,
+        first_row=segment.first_row,
+        last_row=segment.last_row,
+        digest=segment_digest(segment),
     )
     connection.execute(statement)
     segment_id = connection.scalar(select(SEGMENT.c.id).where(SEGMENT.c.name == name))
@@ -102,59 +101,79 @@ def insert_versions(
     bury(connection, [v.replaces.row for v in versions if v.replaces is not None])
     n_fresh = sum(version.replaces is None for version in versions)
     ordinals = iter(range(take(connection, NEXT_ORDINAL, n_fresh), 1 << 62))
-    connection.execute(
-        insert(DOCUMENT),
-        [
-            {
-                "row": row,
-                "id": version.id,
-                "ordinal": next(ordinals) if version.replaces is None else version.replaces.ordinal,
-                "label": version.label,
-                "content_hash": version.content_hash,
-                "n_characters": len(version.text),
-                "n_tokens": version.n_tokens,
-                "truncated": version.truncated,
-                "live": True,
-            }
-            for row, version in zip(rows, versions, strict=True)
-        ],
-    )
+    documents, metadata = [], []
+    for row, version in zip(rows, versions, strict=True):
+        written = _written(row, version.metadata)
+        new = Version(
+            row=row,
+            id=version.id,
+            ordinal=next(ordinals) if version.replaces is None else version.replaces.ordinal,
+            label=version.label,
+            content_hash=version.content_hash,
+            n_characters=len(version.text),
+            n_tokens=version.n_tokens,
+            truncated=version.truncated,
+            metadata_digest=_digest_of(written),
+            metadata={},
+        )
+        values = {name: getattr(new, name) for name in VERSION_FIELDS}
+        documents.append({**values, "live": True, "digest": new.digest()})
+        metadata += written
+    connection.execute(insert(DOCUMENT), documents)
     texts = [{"row": row, "text": v.text} for row, v in zip(rows, versions, strict=True)]
     connection.execute(insert(DOCUMENT_TEXT), texts)
-    _insert_metadata(connection, zip(rows, (v.metadata for v in versions), strict=True))
-
-
-def _insert_metadata(
-    connection: Connection, rows: Iterable[tuple[int, Mapping[str, Scalar]]]
-) -> None:
-    values = []
-    for row, metadata in rows:
-        for name, value in metadata.items():
-            kind, text, number = encode_value(value)
-            values.append(
-                {"row": row, "name": name, "kind": kind.value, "text": text, "number": number}
-            )
-    if values:
-        connection.execute(insert(METADATUM), values)
+    if metadata:
+        connection.execute(insert(METADATUM), metadata)
 
 
 def relabel(connection: Connection, relabellings: Sequence[Relabelling]) -> None:
     """Replace label and metadata of live documents."""
     if not relabellings:
         return
+    documents, metadata = [], []
+    for change in relabellings:
+        written = _written(change.before.row, change.metadata)
+        after = replace(change.before, label=change.label, metadata_digest=_digest_of(written))
+        documents.append(
+            {
+                "at_row": after.row,
+                "new_label": after.label,
+                "new_metadata_digest": after.metadata_digest,
+                "new_digest": after.digest(),
+            }
+        )
+        metadata += written
     connection.execute(
         update(DOCUMENT)
         .where(DOCUMENT.c.row == bindparam("at_row"))
-        .values(label=bindparam("new_label")),
-        [{"at_row": change.row, "new_label": change.label} for change in relabellings],
+        .values(
+            label=bindparam("new_label"),
+            metadata_digest=bindparam("new_metadata_digest"),
+            digest=bindparam("new_digest"),
+        ),
+        documents,
     )
-    for chunk in chunks([change.row for change in relabellings], CHUNK):
+    for chunk in chunks([change.before.row for change in relabellings], CHUNK):
         connection.execute(delete(METADATUM).where(METADATUM.c.row.in_(chunk)))
-    _insert_metadata(connection, ((change.row, change.metadata) for change in relabellings))
+    if metadata:
+        connection.execute(insert(METADATUM), metadata)
 
 
 def bury(connection: Connection, rows: Sequence[int]) -> None:
-    """Mark document versions dead."""
+    """Mark live document versions dead."""
     for chunk in chunks(rows, CHUNK):
         statement = update(DOCUMENT).where(DOCUMENT.c.row.in_(chunk))
-        connection.execute(statement.values(live=False))
+        connection.execute(statement.values(live=False, digest=DOCUMENT.c.digest.bitwise_not()))
+
+
+def _written(row: int, metadata: Mapping[str, Scalar]) -> list[dict[str, Any]]:
+    """Return a document's metadata as rows of the table."""
+    rows = []
+    for name, value in metadata.items():
+        kind, text, number = encode_value(value)
+        rows.append({"row": row, "name": name, "kind": kind.value, "text": text, "number": number})
+    return rows
+
+
+def _digest_of(rows: Sequence[Mapping[str, Any]]) -> int:
+    return metadata_digest((r["name"], r["kind"], r["text"], r["number"]) for r in rows)

@@ -1,33 +1,28 @@
-"""Whole checks of an index, mending of damaged layer files, and compaction."""
+"""Whole checks of an index, and mending of damaged layer files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-from sqlalchemy import LargeBinary, cast, delete, func, select, text, update
+from sqlalchemy import Connection, LargeBinary, cast, func, select, text, update
 
 from layerdex.errors import DamagedIndexError
-from layerdex.records import Rows
 from layerdex.storage.catalog import clear_errors
-from layerdex.storage.changes import insert_segment
 from layerdex.storage.codecs import Codes
+from layerdex.storage.digests import segment_digest
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import checksum, remove_tree, sync_folder, write_file
-from layerdex.storage.segment import LayerFile, layer_filename, serialize_layer
-from layerdex.storage.snapshot import segment_rows
+from layerdex.storage.rows import CHUNK, chunks, read_segments, read_versions
+from layerdex.storage.segment import layer_filename, serialize_layer
 from layerdex.storage.store import Store
 from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
-from layerdex.storage.vectors import Segment
+from layerdex.storage.vectors import Segment, SegmentFile
 from layerdex.storage.writer import Writer
 
 OnProgress = Callable[[int, int | None], None]
-
-# A merged segment of this many documents, 384 wide, takes 50 MB a layer while it is written.
-_TARGET_DOCUMENTS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +105,7 @@ def restore_layers(
     differs from the old one where another engine encoded it, and is recorded.
     """
     folder = store.path / SEGMENTS / segment.name
-    restored = []
+    restored: dict[int, SegmentFile] = {}
     with clear_errors(folder):
         folder.mkdir(exist_ok=True)
         for layer, codes in layers.items():
@@ -122,91 +117,17 @@ def restore_layers(
             if target.is_dir():
                 remove_tree(target)  # no file can be renamed over a folder
             temporary.replace(target)
-            restored.append((layer, data.nbytes, crc32))
+            restored[layer] = SegmentFile(data.nbytes, crc32)
         sync_folder(folder)
         sync_folder(folder.parent)
     with writer.change() as connection:
-        for layer, size_bytes, crc32 in restored:
+        (current,) = (one for one in read_segments(connection) if one.id == segment.id)
+        after = replace(current, files={**current.files, **restored})
+        for layer, file in restored.items():
             key = (SEGMENT_FILE.c.segment_id == segment.id, SEGMENT_FILE.c.layer == layer)
-            values = {"size_bytes": size_bytes, "crc32": crc32}
-            connection.execute(update(SEGMENT_FILE).where(*key).values(**values))
-
-
-def compact(store: Store, writer: Writer, *, on_progress: OnProgress | None = None) -> int:
-    """Merge small segments and drop dead versions; return how many segments were replaced.
-
-    Each group of neighbouring segments is one commit: the new segment is written whole, swapped
-    in by one transaction, and only then are the old files unlinked.
-    """
-    n_replaced = 0
-    segments = writer.segments()
-    groups = list(_groups(writer, segments))
-    for done, group in enumerate(groups, 1):
-        _merge(store, writer, group)
-        n_replaced += len(group)
-        if on_progress is not None:
-            on_progress(done, len(groups))
-    if groups:
-        writer.vacuum()
-    return n_replaced
-
-
-def _groups(writer: Writer, segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    group: list[Segment] = []
-    for segment in segments:
-        if group and sum(s.n_documents for s in group) + segment.n_documents > _TARGET_DOCUMENTS:
-            yield from _worth_merging(writer, group)
-            group = []
-        group.append(segment)
-    yield from _worth_merging(writer, group)
-
-
-def _worth_merging(writer: Writer, group: list[Segment]) -> Iterator[list[Segment]]:
-    n_live = sum(len(_live_rows(writer, segment)) for segment in group)
-    if len(group) > 1 or n_live < sum(segment.n_documents for segment in group):
-        yield group
-
-
-def _live_rows(writer: Writer, segment: Segment) -> Rows:
-    with writer.transaction() as connection:
-        within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
-        query = select(DOCUMENT.c.row).where(within, DOCUMENT.c.live).order_by(DOCUMENT.c.row)
-        return np.fromiter(connection.scalars(query), dtype=np.int64)
-
-
-def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
-    live = [_live_rows(writer, segment) for segment in group]
-    rows = np.concatenate(live)
-    with writer.transaction() as connection:
-        own = [segment_rows(connection, segment) for segment in group]
-    positions = [np.searchsorted(mine, chosen) for mine, chosen in zip(own, live, strict=True)]
-
-    def merged_layers() -> Iterator[Codes]:
-        for layer in store.layers:
-            files = [_open(store, segment, layer) for segment in group]
-            parts = zip(files, positions, strict=True)
-            yield np.concatenate([file.codes(at) for file, at in parts])
-
-    new = writer.write_segment(merged_layers()) if len(rows) else None
-    first, last = group[0].first_row, group[-1].last_row
-    with writer.change() as connection:
-        connection.execute(delete(SEGMENT).where(SEGMENT.c.id.in_([s.id for s in group])))
-        within = DOCUMENT.c.row.between(first, last)
-        connection.execute(delete(DOCUMENT).where(within, ~DOCUMENT.c.live))
-        if new is not None:
-            insert_segment(connection, *new, rows.tolist())
-    with clear_errors(store.path):
-        for segment in group:
-            remove_tree(store.path / SEGMENTS / segment.name)
-
-
-def _open(store: Store, segment: Segment, layer: int) -> LayerFile:
-    try:  # the checks keep a damaged vector from being copied under a fresh checksum
-        return store.open_file(segment, layer)
-    except FileNotFoundError as error:
-        raise DamagedIndexError(
-            f"{error.filename} is missing: run 'layerdex repair' on this index"
-        ) from error
+            connection.execute(update(SEGMENT_FILE).where(*key).values(**asdict(file)))
+        of_segment = update(SEGMENT).where(SEGMENT.c.id == segment.id)
+        connection.execute(of_segment.values(digest=segment_digest(after)))
 
 
 def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
@@ -234,12 +155,26 @@ def _verify_catalog(store: Store) -> list[Problem]:
             count = select(func.count()).select_from(DOCUMENT).where(within)
             if connection.scalar(count) != segment.n_documents:
                 problems.append(Problem(path, f"lost documents of segment {segment.name}"))
-        # As bytes, since a damaged text need not be UTF-8.
-        content_bytes = cast(DOCUMENT_TEXT.c.text, LargeBinary)
-        query = select(DOCUMENT.c.id, DOCUMENT.c.content_hash, content_bytes).outerjoin_from(
-            DOCUMENT, DOCUMENT_TEXT, DOCUMENT_TEXT.c.row == DOCUMENT.c.row
-        )
-        for identifier, digest, content in connection.execute(query):
-            if content is None or sha256(content).digest() != digest:
-                problems.append(Problem(path, f"the text of document {identifier!r} is damaged"))
+        rows = connection.scalars(select(DOCUMENT.c.row).order_by(DOCUMENT.c.row)).all()
+        for chunk in chunks(rows, CHUNK):
+            problems += _verify_rows(connection, path, chunk)
     return problems
+
+
+def _verify_rows(connection: Connection, path: Path, rows: Sequence[int]) -> list[Problem]:
+    """Check document versions, dead ones included; one by one only where something is wrong."""
+    try:
+        versions = read_versions(connection, DOCUMENT.c.row.in_(rows))
+    except DamagedIndexError as error:
+        if len(rows) == 1:
+            return [Problem(path, str(error))]
+        return [problem for row in rows for problem in _verify_rows(connection, path, [row])]
+    # As bytes, since a damaged text need not be UTF-8.
+    content = cast(DOCUMENT_TEXT.c.text, LargeBinary)
+    query = select(DOCUMENT_TEXT.c.row, content).where(DOCUMENT_TEXT.c.row.in_(rows))
+    texts = dict(connection.execute(query).all())
+    return [
+        Problem(path, f"the text of document {one.id!r} is damaged")
+        for one in versions
+        if one.row not in texts or sha256(texts[one.row]).digest() != one.content_hash
+    ]

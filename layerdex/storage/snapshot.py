@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, TypeVarTuple
+from hashlib import sha256
+from typing import Any, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from layerdex.errors import DamagedIndexError, DocumentNotFoundError
-from layerdex.records import Condition, Document, Rows, Scalar
+from layerdex.records import Condition, Document, Rows
 from layerdex.storage.codecs import Codec
-from layerdex.storage.metadata import decode_value
+from layerdex.storage.rows import (
+    CHUNK,
+    VERSION_COLUMNS,
+    check_version,
+    chunks,
+    read_setting,
+    read_versions,
+    row_array,
+    segment_rows,
+)
 from layerdex.storage.segment import LayerFile
 from layerdex.storage.selection import where_clauses
-from layerdex.storage.tables import (
-    DOCUMENT,
-    DOCUMENT_TEXT,
-    METADATUM,
-    SEGMENT,
-    SEGMENT_FILE,
-    SETTING,
-)
-from layerdex.storage.vectors import LayerVectors, Segment, SegmentFile
+from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT
+from layerdex.storage.vectors import LayerVectors, Segment
 
-# SQLite binds at most 32,766 parameters in a statement, older builds 999.
-CHUNK = 900
-
-SEGMENT_NAME = re.compile(r"[0-9a-f]{16}")
-
-T = TypeVar("T")
 Columns = TypeVarTuple("Columns")
 
 Where = tuple[Condition, ...]
@@ -75,6 +71,7 @@ class Snapshot:
         connection: Connection,
         *,
         segments: Sequence[Segment],
+        dead: Rows,
         width: int,
         codec: Codec,
         open_file: Callable[[Segment, int], LayerFile],
@@ -84,9 +81,8 @@ class Snapshot:
         self._codec = codec
         self._open_file = open_file
         self.segments = segments
-        dead = select(DOCUMENT.c.row).where(~DOCUMENT.c.live).order_by(DOCUMENT.c.row)
-        self._dead = row_array(connection.scalars(dead))
-        self.n_documents = sum(s.n_documents for s in segments) - len(self._dead)
+        self._dead = dead
+        self.n_documents = sum(s.n_documents for s in segments) - len(dead)
 
     def setting(self, key: str) -> Any:
         """Return a setting, or None."""
@@ -111,22 +107,15 @@ class Snapshot:
 
     def facts(self, where: Where = (), *, labelled: bool = False) -> Facts:
         """Return what is known of the matching live documents, or of the labelled ones of them."""
-        document = DOCUMENT.c
-        query = self._matching(
-            select(
-                document.row,
-                document.id,
-                document.label,
-                document.ordinal,
-                document.n_characters,
-                document.content_hash,
-            ),
-            where,
-        ).order_by(document.row)
+        query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
         if labelled:
-            query = query.where(document.label.is_not(None))
-        columns = list(zip(*self.connection.execute(query), strict=True))
-        rows, ids, labels, ordinals, n_characters, hashes = columns or [()] * 6
+            query = query.where(DOCUMENT.c.label.is_not(None))
+        versions = self.connection.execute(query).all()
+        for version in versions:
+            check_version(version)
+        rows, ids, ordinals, labels, hashes, n_characters, *_ = [*zip(*versions, strict=True)] or [
+            ()
+        ] * len(VERSION_COLUMNS)
         groups: dict[bytes, int] = {}
         return Facts(
             rows=row_array(rows),
@@ -146,16 +135,20 @@ class Snapshot:
         return row
 
     def documents(self, rows: Iterable[int]) -> dict[int, Document]:
-        """Return the documents at ``rows`` by row, in two queries a chunk."""
+        """Return the documents at ``rows`` by row; raises `DamagedIndexError` for a lost one."""
         found: dict[int, Document] = {}
         for chunk in chunks(list(rows), CHUNK):
-            metadata = read_metadata(self.connection, chunk)
-            query = _document_columns().where(DOCUMENT.c.row.in_(chunk))
-            for row, identifier, label, text in self.connection.execute(query):
-                found[row] = Document(row, identifier, text, label, metadata.get(row, {}))
+            query = select(DOCUMENT_TEXT.c.row, DOCUMENT_TEXT.c.text)
+            within = DOCUMENT_TEXT.c.row.in_(chunk)
+            texts = dict(self.connection.execute(query.where(within)).all())
+            for one in read_versions(self.connection, DOCUMENT.c.row.in_(chunk)):
+                text = texts.get(one.row)
+                if text is not None and sha256(text.encode()).digest() == one.content_hash:
+                    found[one.row] = Document(one.row, one.id, text, one.label, one.metadata)
             if lost := [row for row in chunk if row not in found]:
                 raise DamagedIndexError(
-                    f"the catalog has lost the text of row {lost[0]}: restore it from a backup"
+                    f"the text of row {lost[0]} of the catalog is damaged: "
+                    "restore the catalog from a backup"
                 )
         return found
 
@@ -190,77 +183,3 @@ class Snapshot:
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
         clauses: list[ColumnElement[bool]] = where_clauses(self.connection, where)
         return query.where(DOCUMENT.c.live, *clauses)
-
-
-def read_setting(connection: Connection, key: str) -> Any:
-    """Return the value of a setting, or None where there is none."""
-    try:
-        return connection.scalar(select(SETTING.c.value).where(SETTING.c.key == key))
-    except ValueError as error:
-        raise DamagedIndexError(
-            f"the catalog's setting {key!r} is no JSON: restore the catalog from a backup"
-        ) from error
-
-
-def read_segments(connection: Connection) -> list[Segment]:
-    """Return all segments in row order."""
-    files: dict[int, dict[int, SegmentFile]] = {}
-    columns = (SEGMENT_FILE.c.segment_id, SEGMENT_FILE.c.layer)
-    for segment_id, layer, size_bytes, crc32 in connection.execute(
-        select(*columns, SEGMENT_FILE.c.size_bytes, SEGMENT_FILE.c.crc32).order_by(*columns)
-    ):
-        files.setdefault(segment_id, {})[layer] = SegmentFile(size_bytes, crc32)
-    query = select(
-        SEGMENT.c.id,
-        SEGMENT.c.name,
-        SEGMENT.c.n_documents,
-        SEGMENT.c.first_row,
-        SEGMENT.c.last_row,
-    ).order_by(SEGMENT.c.first_row)
-    segments = [
-        Segment(*columns, files=files.get(columns[0], {})) for columns in connection.execute(query)
-    ]
-    for segment in segments:
-        # A name becomes a path, which must not lead out of the index.
-        if not SEGMENT_NAME.fullmatch(segment.name):
-            raise DamagedIndexError(f"the catalog names a segment {segment.name!a}: restore it")
-    return segments
-
-
-def segment_rows(connection: Connection, segment: Segment) -> Rows:
-    """Return the row at each position of a segment, dead ones included."""
-    if segment.is_contiguous:
-        return np.arange(segment.first_row, segment.last_row + 1, dtype=np.int64)
-    within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
-    query = select(DOCUMENT.c.row).where(within).order_by(DOCUMENT.c.row)
-    return row_array(connection.scalars(query))
-
-
-def read_metadata(connection: Connection, rows: Sequence[int]) -> dict[int, dict[str, Scalar]]:
-    """Return the metadata of at most `CHUNK` rows, fields in alphabetical order."""
-    query = (
-        select(METADATUM.c.row, METADATUM.c.name, METADATUM.c.kind, METADATUM.c.text)
-        .where(METADATUM.c.row.in_(rows))
-        .order_by(METADATUM.c.row, METADATUM.c.name)
-    )
-    metadata: dict[int, dict[str, Scalar]] = {}
-    for row, name, kind, text in connection.execute(query):
-        metadata.setdefault(row, {})[name] = decode_value(kind, text)
-    return metadata
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield ``items`` in runs of at most ``size``."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def row_array(rows: Iterable[int]) -> Rows:
-    """Return integers as an int64 array."""
-    return np.fromiter(rows, dtype=np.int64)
-
-
-def _document_columns() -> Select[int, str, str | None, str]:
-    return select(DOCUMENT.c.row, DOCUMENT.c.id, DOCUMENT.c.label, DOCUMENT_TEXT.c.text).join(
-        DOCUMENT_TEXT, DOCUMENT_TEXT.c.row == DOCUMENT.c.row
-    )

@@ -8,17 +8,16 @@ writer.lock
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection
 
 from layerdex.errors import DamagedIndexError
-from layerdex.records import EncoderSettings, LongText, Pooling, StoredPrecision
+from layerdex.records import EncoderSettings, StoredPrecision
 from layerdex.storage.catalog import (
     check_schema,
     clear_errors,
@@ -27,7 +26,7 @@ from layerdex.storage.catalog import (
     unchanged_if_immutable,
     write_engine,
 )
-from layerdex.storage.changes import COMMITS, NEXT_ORDINAL, NEXT_ROW
+from layerdex.storage.changes import COMMITS, NEXT_ORDINAL, NEXT_ROW, put_setting
 from layerdex.storage.codecs import codec_of, read_precision
 from layerdex.storage.directory import (
     CATALOG,
@@ -39,9 +38,11 @@ from layerdex.storage.directory import (
 )
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import remove_tree
+from layerdex.storage.migration import migrate_if_older
+from layerdex.storage.rows import read_setting, row_array
 from layerdex.storage.segment import LayerFile, layer_filename
-from layerdex.storage.snapshot import Snapshot, read_segments, read_setting
-from layerdex.storage.tables import DOCUMENT, SETTING
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.state import Commit, check_counts, read_commit, read_settings
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
 
@@ -55,7 +56,7 @@ class Store:
     """An index directory, opened."""
 
     def __init__(self, path: Path) -> None:
-        """Open the index at ``path``, and check its schema.
+        """Open the index at ``path``; an older schema is migrated first.
 
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
@@ -63,11 +64,12 @@ class Store:
         self._catalog = path / CATALOG
         with clear_errors(self._catalog):
             self._engine = read_engine(self._catalog)
-        self._known: tuple[int, list[Segment]] = (-1, [])  # a commit, and its segments
+            migrate_if_older(path)
+        self._known: Commit = Commit(-1, [], row_array([]))
         self._files: dict[tuple[str, int], LayerFile] = {}
         with clear_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
-            self.settings, self.layers = _read_settings(connection, path)
+            self.settings, self.layers = read_settings(connection, path)
             self.precision = read_precision(read_setting(connection, "precision"))
         self.codec = codec_of(self.precision)
 
@@ -96,8 +98,8 @@ class Store:
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,
             }
-            rows = [{"key": key, "value": value} for key, value in values.items()]
-            connection.execute(insert(SETTING), rows)
+            for key, value in values.items():
+                put_setting(connection, key, value)
 
         load_faiss()  # its absence should show before anything is made
         with clear_errors(path):
@@ -118,9 +120,11 @@ class Store:
             self._engine.connect() as connection,
         ):
             check_schema(connection)
+            known = self._refresh(connection)
             yield Snapshot(
                 connection,
-                segments=self._refresh(connection),
+                segments=known.segments,
+                dead=known.dead,
                 width=self.settings.width,
                 codec=self.codec,
                 open_file=self._mapped_file,
@@ -203,7 +207,7 @@ class Store:
         """
 
         def question(snapshot: Snapshot) -> None:
-            _check_counts(snapshot, self.path)
+            check_counts(snapshot, self.path)
             for segment in snapshot.segments:
                 for layer, file in segment.files.items():
                     path = self.file_path(segment, layer)
@@ -214,20 +218,20 @@ class Store:
 
         self.ask(question)
 
-    def _refresh(self, connection: Connection) -> list[Segment]:
-        """Return the segments of this commit; another thread may be at another one."""
+    def _refresh(self, connection: Connection) -> Commit:
+        """Return what is known of this commit; another thread may be at another one."""
         commits: int = read_setting(connection, COMMITS)
-        known, segments = self._known
-        if commits != known:
-            segments = read_segments(connection)
-            self._known = (commits, segments)
-            by_name = {segment.name: segment for segment in segments}
+        known = self._known
+        if commits != known.number:
+            known = read_commit(connection, commits)
+            self._known = known
+            by_name = {segment.name: segment for segment in known.segments}
             self._files = {
                 (name, layer): file
                 for (name, layer), file in self._files.items()
                 if name in by_name and file.is_current(self.file_path(by_name[name], layer))
             }
-        return segments
+        return known
 
     def _mapped_file(self, segment: Segment, layer: int) -> LayerFile:
         key = (segment.name, layer)
@@ -236,32 +240,3 @@ class Store:
                 self._files.pop(next(iter(self._files)))
             self._files[key] = self.open_file(segment, layer)
         return self._files[key]
-
-
-def _read_settings(connection: Connection, path: Path) -> tuple[EncoderSettings, tuple[int, ...]]:
-    """Return the encoder's settings and the stored layers; the counters are looked at too."""
-    try:
-        stored: dict[str, Any] = read_setting(connection, "encoder")
-        # Indexes made before long texts could be chunked say nothing of them.
-        long = LongText(stored.get("long", LongText.TRUNCATE))
-        settings = EncoderSettings(
-            **{**stored, "pooling": Pooling(stored["pooling"]), "long": long}
-        )
-        layers = tuple(map(operator.index, read_setting(connection, "layers")))
-        for counter in (COMMITS, NEXT_ROW, NEXT_ORDINAL):
-            operator.index(read_setting(connection, counter))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DamagedIndexError(
-            f"the catalog of {path} has damaged settings: restore it from a backup"
-        ) from error
-    return settings, layers
-
-
-def _check_counts(snapshot: Snapshot, path: Path) -> None:
-    n_rows = snapshot.connection.scalar(select(func.count()).select_from(DOCUMENT))
-    n_positions = sum(segment.n_documents for segment in snapshot.segments)
-    if n_rows != n_positions:
-        raise DamagedIndexError(
-            f"the catalog of {path} has {n_rows} document versions, its segments have "
-            f"{n_positions}: restore the catalog from a backup"
-        )

@@ -1,5 +1,8 @@
 """The catalog's tables. A change here needs a migration in ``migrations/versions``.
 
+A ``digest`` covers its row (see `storage.digests`), that of a segment the rows of its files too.
+Its default is there because SQLite needs one to add a column.
+
 They are SQLAlchemy's typed Core tables: the ORM would add a fifth of a second to every command.
 """
 
@@ -33,7 +36,7 @@ SCHEMA = MetaData(
 )
 
 # SQLite gives only INTEGER primary keys the fast row id; other databases need 64 bits said.
-_RowInteger = BigInteger().with_variant(Integer(), "sqlite")
+_Integer64 = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class _SettingColumns(TypedColumns):
@@ -41,6 +44,7 @@ class _SettingColumns(TypedColumns):
 
     key: Named[str] = Column(primary_key=True)
     value: Named[Any] = Column(JSON, nullable=False)
+    digest: Named[int] = Column(_Integer64, server_default=text("0"))
 
 
 class _SegmentColumns(TypedColumns):
@@ -53,8 +57,9 @@ class _SegmentColumns(TypedColumns):
     id: Named[int] = Column(primary_key=True)
     name: Named[str] = Column(unique=True)
     n_documents: Named[int]
-    first_row: Named[int] = Column(_RowInteger)
-    last_row: Named[int] = Column(_RowInteger)
+    first_row: Named[int] = Column(_Integer64)
+    last_row: Named[int] = Column(_Integer64)
+    digest: Named[int] = Column(_Integer64, server_default=text("0"))
 
 
 class _SegmentFileColumns(TypedColumns):
@@ -69,15 +74,17 @@ class _SegmentFileColumns(TypedColumns):
 class _DocumentColumns(TypedColumns):
     """A document version. ``row`` is never reused; dead versions stay until compaction."""
 
-    row: Named[int] = Column(_RowInteger, primary_key=True, autoincrement=False)
+    row: Named[int] = Column(_Integer64, primary_key=True, autoincrement=False)
     id: Named[str]
-    ordinal: Named[int] = Column(_RowInteger)
+    ordinal: Named[int] = Column(_Integer64)
     label: Named[str | None]
     content_hash: Named[bytes]
     n_characters: Named[int]
     n_tokens: Named[int]
     truncated: Named[bool]
     live: Named[bool]
+    metadata_digest: Named[int] = Column(_Integer64, server_default=text("0"))
+    digest: Named[int] = Column(_Integer64, server_default=text("0"))
 
 
 class _DocumentTextColumns(TypedColumns):

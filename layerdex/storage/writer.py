@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
 from layerdex.errors import DocumentNotFoundError, ModelError
 from layerdex.records import EncodedVectors
@@ -23,29 +23,25 @@ from layerdex.storage.changes import (
     NEXT_ROW,
     NewVersion,
     Relabelling,
-    Stored,
     bury,
     insert_segment,
     insert_versions,
+    put_setting,
     relabel,
-    stored_columns,
     take,
 )
 from layerdex.storage.codecs import Codec, Codes
 from layerdex.storage.files import remove_tree, sync_folder, write_file
-from layerdex.storage.segment import layer_filename, serialize_layer
-from layerdex.storage.snapshot import (
+from layerdex.storage.rows import (
     CHUNK,
     SEGMENT_NAME,
+    Version,
     chunks,
-    read_metadata,
     read_segments,
+    read_versions,
 )
-from layerdex.storage.tables import (
-    DOCUMENT,
-    SEGMENT,
-    SETTING,
-)
+from layerdex.storage.segment import layer_filename, serialize_layer
+from layerdex.storage.tables import DOCUMENT, SEGMENT
 from layerdex.storage.vectors import Segment, SegmentFile
 
 
@@ -70,18 +66,13 @@ class Writer:
                 if is_ours and entry.name not in committed:
                     remove_tree(entry)
 
-    def find(self, ids: Sequence[str]) -> dict[str, Stored]:
+    def find(self, ids: Sequence[str]) -> dict[str, Version]:
         """Return the live documents among ``ids``."""
-        found: dict[str, Stored] = {}
+        found: dict[str, Version] = {}
         with self.transaction() as connection:
             for chunk in chunks(ids, CHUNK):
-                query = stored_columns().where(DOCUMENT.c.live, DOCUMENT.c.id.in_(chunk))
-                documents = connection.execute(query).all()
-                metadata = read_metadata(connection, [document.row for document in documents])
-                for identifier, row, ordinal, content_hash, label in documents:
-                    found[identifier] = Stored(
-                        row, ordinal, content_hash, label, metadata.get(row, {})
-                    )
+                versions = read_versions(connection, DOCUMENT.c.live, DOCUMENT.c.id.in_(chunk))
+                found.update((version.id, version) for version in versions)
         return found
 
     def commit(
@@ -120,14 +111,13 @@ class Writer:
             if identifier not in found:
                 raise DocumentNotFoundError(f"no document has the id {identifier!r}")
         with self.change() as connection:
-            bury(connection, [stored.row for stored in found.values()])
+            bury(connection, [version.row for version in found.values()])
         return len(found)
 
     def set(self, key: str, value: Any) -> None:
         """Remember a setting."""
         with self.change() as connection:
-            connection.execute(delete(SETTING).where(SETTING.c.key == key))
-            connection.execute(insert(SETTING).values(key=key, value=value))
+            put_setting(connection, key, value)
 
     def segments(self) -> list[Segment]:
         """Return all segments in row order."""

@@ -69,9 +69,9 @@ def test_a_newer_schema_needs_a_newer_layerdex(
     cli: Cli, path: Path, command: str, rest: tuple[str, ...]
 ) -> None:
     with closing(sqlite3.connect(path / "catalog.sqlite3")) as catalog, catalog:
-        catalog.execute("UPDATE alembic_version SET version_num = '0002'")
+        catalog.execute("UPDATE alembic_version SET version_num = '9999'")
     assert cli.error(command, path, *rest) == (
-        "this index has schema 0002, and this version of Layerdex reads 0001: use a newer Layerdex"
+        "this index has schema 9999, and this version of Layerdex reads 0002: use a newer Layerdex"
     )
 
 

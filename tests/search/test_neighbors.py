@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from layerdex.errors import OptionError
 from layerdex.search import neighbors
 from layerdex.search.neighbors import Neighbors, find_neighbors
-from layerdex.storage.integrity import compact
+from layerdex.storage.compaction import compact
 from layerdex.storage.store import Store
 from tests.search.brute_force import assert_nearest, cosines, read_live
 from tests.search.stores import add, create, random_codes, unit_codes

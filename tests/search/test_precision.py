@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from layerdex.records import StoredPrecision
 from layerdex.search.neighbors import Neighbors, find_neighbors
-from layerdex.storage.integrity import compact
+from layerdex.storage.compaction import compact
 from layerdex.storage.store import Store
 from tests.rounding import decoded, rounded
 from tests.search.brute_force import assert_nearest, cosines, read_live

@@ -71,7 +71,7 @@ def arm(point: str) -> None:
         case "compaction: before its commit":
             _replace("Writer.write_segment", _after(writer.Writer.write_segment))
         case "compaction: after its commit":
-            _replace("remove_tree", _die, module="integrity")
+            _replace("remove_tree", _die, module="compaction")
         case _:
             raise ValueError(point)
 

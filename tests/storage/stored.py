@@ -11,6 +11,9 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import create_engine
+
+from layerdex.storage.migrations.versions import v0002_digests
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,14 @@ def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
     """Run SQL on the catalog of the index at ``path``, committing what it changes."""
     with closing(sqlite3.connect(path / "catalog.sqlite3")) as connection, connection:
         return connection.execute(statement).fetchall()
+
+
+def redigest(path: Path) -> None:
+    """Make every digest of the catalog fit its row again, as a forger would."""
+    engine = create_engine(f"sqlite:///{path / 'catalog.sqlite3'}")
+    with engine.begin() as connection:
+        v0002_digests.digest_all(connection)
+    engine.dispose()
 
 
 def layer_paths(path: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from layerdex.records import StoredPrecision
 from tests.encoders import WordEncoder
 from tests.rounding import rounded
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
-from tests.storage.stored import contents, layer_paths, query, read_live
+from tests.storage.stored import contents, layer_paths, query, read_live, redigest
 
 MakeIndex = Callable[[int], Any]  # of a width
 
@@ -140,6 +140,7 @@ def _put(index: Index, make: MakeIndex, *, n: int, width: int) -> None:
         f"UPDATE segment_file SET size_bytes = {len(data)}, crc32 = {zlib.crc32(data)} "
         f"WHERE layer = 3 AND segment_id = (SELECT id FROM segment WHERE name = '{name}')",
     )
+    redigest(index.store.path)
 
 
 @pytest.mark.parametrize("kind", [*StoredPrecision, *_FOREIGN])
@@ -178,5 +179,6 @@ def test_index_from_before_precisions_is_float16(tmp_path: Path) -> None:
 def test_index_of_a_precision_to_come_is_refused(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "index", encoder=WordEncoder())
     query(index.store.path, "UPDATE setting SET value = '\"int4\"' WHERE key = 'precision'")
+    redigest(index.store.path)
     with pytest.raises(SchemaError, match="'int4'"):
         reopen(index)

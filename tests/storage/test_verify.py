@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
-from layerdex.errors import LayerdexError
+from layerdex.errors import DamagedIndexError, LayerdexError
 from tests.storage.corpora import flip_byte, reopen, rows
 from tests.storage.powers import powerless
 from tests.storage.stored import layer_paths, query, read_codes
@@ -88,10 +88,10 @@ def test_documents_in_the_wrong_segment_are_found(filled: Index) -> None:
     assert any("lost documents of segment" in problem.reason for problem in reopen(filled).verify())
 
 
-def test_file_that_the_catalog_does_not_list_is_found(filled: Index) -> None:
+def test_file_that_the_catalog_does_not_list_is_damage_of_the_catalog(filled: Index) -> None:
     query(filled.store.path, "DELETE FROM segment_file WHERE layer = 3 AND segment_id = 1")
-    (problem,) = filled.verify()
-    assert (problem.layer, problem.reason) == (3, "not in the catalog")
+    with pytest.raises(DamagedIndexError, match=r"segment .* is damaged.*backup"):
+        reopen(filled)
 
 
 def test_verification_beside_a_compaction_finds_nothing(

@@ -1,0 +1,109 @@
+"""Digests of settings, segments and document versions.
+
+Revision ID: 0002
+"""
+
+from collections import defaultdict
+
+import sqlalchemy as sa
+from alembic import op
+
+from layerdex.storage.digests import (
+    document_digest,
+    metadata_digest,
+    segment_digest,
+    setting_digest,
+)
+from layerdex.storage.vectors import Segment, SegmentFile
+
+revision = "0002"
+down_revision = "0001"
+
+INTEGER_64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_PAGE = 1_000
+
+
+def upgrade() -> None:
+    """Add the digests, and compute those of the rows that are there."""
+    for table, names in {
+        "setting": ["digest"],
+        "segment": ["digest"],
+        "document": ["metadata_digest", "digest"],
+    }.items():
+        for name in names:
+            # SQLite needs a default to add a column that is never null; 0 is no row's digest.
+            column = sa.Column(name, INTEGER_64, nullable=False, server_default=sa.text("0"))
+            op.add_column(table, column)
+    digest_all(op.get_bind())
+
+
+def digest_all(connection: sa.Connection) -> None:
+    """Compute every digest anew."""
+    _digest_settings(connection)
+    _digest_segments(connection)
+    _digest_documents(connection)
+
+
+def _digest_settings(connection: sa.Connection) -> None:
+    setting = sa.table("setting", sa.column("key"), sa.column("value", sa.JSON), _DIGEST)
+    for key, value in connection.execute(sa.select(setting.c.key, setting.c.value)).all():
+        change = sa.update(setting).where(setting.c.key == key)
+        connection.execute(change.values(digest=setting_digest(key, value)))
+
+
+def _digest_segments(connection: sa.Connection) -> None:
+    files: dict[int, dict[int, SegmentFile]] = defaultdict(dict)
+    query = sa.text("SELECT segment_id, layer, size_bytes, crc32 FROM segment_file")
+    for segment_id, layer, size_bytes, crc32 in connection.execute(query):
+        files[segment_id][layer] = SegmentFile(size_bytes, crc32)
+    query = sa.text("SELECT id, name, n_documents, first_row, last_row FROM segment")
+    for segment_id, name, n_documents, first, last in connection.execute(query).all():
+        segment = Segment(segment_id, name, n_documents, first, last, files[segment_id])
+        connection.execute(
+            sa.text("UPDATE segment SET digest = :digest WHERE id = :id"),
+            {"id": segment.id, "digest": segment_digest(segment)},
+        )
+
+
+def _digest_documents(connection: sa.Connection) -> None:
+    query = sa.text(
+        "SELECT row, id, ordinal, label, content_hash, n_characters, n_tokens, truncated, live "
+        "FROM document WHERE row > :row ORDER BY row LIMIT :page"
+    )
+    row = -1
+    while page := connection.execute(query, {"row": row, "page": _PAGE}).all():
+        metadata = defaultdict(list)
+        for of_row, *field in connection.execute(
+            sa.text(
+                "SELECT row, name, kind, text, number FROM metadatum "
+                "WHERE row BETWEEN :first AND :last"
+            ),
+            {"first": page[0][0], "last": page[-1][0]},
+        ):
+            metadata[of_row].append(tuple(field))
+        changes = []
+        for own in page:
+            of_metadata = metadata_digest(metadata[own.row])
+            digest = document_digest(
+                own.row,
+                own.id,
+                own.ordinal,
+                own.label,
+                own.content_hash,
+                own.n_characters,
+                own.n_tokens,
+                own.truncated,
+                of_metadata,
+            )
+            digest = digest if own.live else ~digest
+            changes.append({"at": own.row, "metadata": of_metadata, "digest": digest})
+        connection.execute(
+            sa.text(
+                "UPDATE document SET metadata_digest = :metadata, digest = :digest WHERE row = :at"
+            ),
+            changes,
+        )
+        row = page[-1][0]
+
+
+_DIGEST = sa.column("digest", sa.BigInteger)

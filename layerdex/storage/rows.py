@@ -1,0 +1,194 @@
+"""Reading the catalog's rows, each checked against its digest.
+
+Whatever a reader or the writer learns of a row comes through here, so that a damaged row is an
+error rather than an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, select
+
+from layerdex.errors import DamagedIndexError
+from layerdex.records import Rows, Scalar
+from layerdex.storage.digests import (
+    check_digest,
+    document_digest,
+    metadata_digest,
+    segment_digest,
+    setting_digest,
+)
+from layerdex.storage.metadata import decode_value
+from layerdex.storage.tables import DOCUMENT, METADATUM, SEGMENT, SEGMENT_FILE, SETTING
+from layerdex.storage.vectors import Segment, SegmentFile
+
+# SQLite binds at most 32,766 parameters in a statement, older builds 999.
+CHUNK = 900
+
+SEGMENT_NAME = re.compile(r"[0-9a-f]{16}")
+
+T = TypeVar("T")
+
+VERSION_COLUMNS = (
+    DOCUMENT.c.row,
+    DOCUMENT.c.id,
+    DOCUMENT.c.ordinal,
+    DOCUMENT.c.label,
+    DOCUMENT.c.content_hash,
+    DOCUMENT.c.n_characters,
+    DOCUMENT.c.n_tokens,
+    DOCUMENT.c.truncated,
+    DOCUMENT.c.metadata_digest,
+    DOCUMENT.c.live,
+    DOCUMENT.c.digest,
+)
+"""All of a document version, in the order that `check_version` takes."""
+
+VERSION_FIELDS = tuple(column.name for column in VERSION_COLUMNS[:-2])
+"""Those that a digest covers; liveness turns it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A document version as the catalog has it, short of its text."""
+
+    row: int
+    id: str
+    ordinal: int
+    label: str | None
+    content_hash: bytes
+    n_characters: int
+    n_tokens: int
+    truncated: bool
+    metadata_digest: int
+    metadata: dict[str, Scalar]
+
+    def digest(self) -> int:
+        """Return its digest while it lives."""
+        return document_digest(*(getattr(self, name) for name in VERSION_FIELDS))
+
+
+def check_version(columns: Sequence[Any]) -> None:
+    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` of a row agree with its digest."""
+    *fields, live, recorded = columns
+    try:
+        found = document_digest(*fields)
+    except (AttributeError, TypeError) as error:  # SQLite keeps any type in any column
+        raise _damaged_row(fields[0]) from error
+    if (found if live else ~found) != recorded:
+        raise _damaged_row(fields[0])
+
+
+def read_versions(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
+    """Return the versions that match, with their metadata, by ascending row."""
+    query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
+    found = connection.execute(query).all()
+    for columns in found:
+        check_version(columns)
+    metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in found})
+    return [Version(*columns[:9], metadata=metadata[columns[0]]) for columns in found]
+
+
+def read_setting(connection: Connection, key: str) -> Any:
+    """Return the value of a setting, or None where there is none."""
+    query = select(SETTING.c.value, SETTING.c.digest).where(SETTING.c.key == key)
+    try:
+        found = connection.execute(query).one_or_none()
+    except ValueError as error:  # not JSON
+        raise DamagedIndexError(
+            f"the catalog's setting {key!r} is damaged: restore the catalog from a backup"
+        ) from error
+    if found is None:
+        return None
+    check_digest(setting_digest(key, found.value), found.digest, f"the setting {key!r}")
+    return found.value
+
+
+def read_segments(connection: Connection) -> list[Segment]:
+    """Return all segments in row order."""
+    files: dict[int, dict[int, SegmentFile]] = {}
+    columns = (SEGMENT_FILE.c.segment_id, SEGMENT_FILE.c.layer)
+    for segment_id, layer, size_bytes, crc32 in connection.execute(
+        select(*columns, SEGMENT_FILE.c.size_bytes, SEGMENT_FILE.c.crc32).order_by(*columns)
+    ):
+        files.setdefault(segment_id, {})[layer] = SegmentFile(size_bytes, crc32)
+    query = select(
+        SEGMENT.c.id,
+        SEGMENT.c.name,
+        SEGMENT.c.n_documents,
+        SEGMENT.c.first_row,
+        SEGMENT.c.last_row,
+        SEGMENT.c.digest,
+    ).order_by(SEGMENT.c.first_row)
+    segments = []
+    for segment_id, name, n_documents, first_row, last_row, digest in connection.execute(query):
+        of_segment = files.get(segment_id, {})
+        segment = Segment(segment_id, name, n_documents, first_row, last_row, of_segment)
+        # A name becomes a path, which must not lead out of the index.
+        if not isinstance(segment.name, str) or not SEGMENT_NAME.fullmatch(segment.name):
+            raise DamagedIndexError(f"the catalog names a segment {segment.name!a}: restore it")
+        check_digest(segment_digest(segment), digest, f"segment {segment.name}")
+        segments.append(segment)
+    return segments
+
+
+def segment_rows(connection: Connection, segment: Segment) -> Rows:
+    """Return the row at each position of a segment, dead ones included."""
+    if segment.is_contiguous:
+        return np.arange(segment.first_row, segment.last_row + 1, dtype=np.int64)
+    within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
+    query = select(DOCUMENT.c.row).where(within).order_by(DOCUMENT.c.row)
+    rows = row_array(connection.scalars(query))
+    if len(rows) != segment.n_documents:
+        raise DamagedIndexError(
+            f"the catalog has lost documents of segment {segment.name}: restore it from a backup"
+        )
+    return rows
+
+
+def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int, dict[str, Scalar]]:
+    """Return the metadata of rows whose digests are given, fields in alphabetical order."""
+    fields: dict[int, list[tuple[str, str, str, float | None]]] = {row: [] for row in digests}
+    for chunk in chunks(list(digests), CHUNK):
+        query = (
+            select(
+                METADATUM.c.row,
+                METADATUM.c.name,
+                METADATUM.c.kind,
+                METADATUM.c.text,
+                METADATUM.c.number,
+            )
+            .where(METADATUM.c.row.in_(chunk))
+            .order_by(METADATUM.c.row, METADATUM.c.name)
+        )
+        for row, name, kind, text, number in connection.execute(query):
+            fields[row].append((name, kind, text, number))
+    for row, recorded in digests.items():
+        if metadata_digest(fields[row]) != recorded:
+            raise _damaged_row(row)
+    return {
+        row: {name: decode_value(kind, text) for name, kind, text, _ in of_row}
+        for row, of_row in fields.items()
+    }
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield ``items`` in runs of at most ``size``."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def row_array(rows: Iterable[int]) -> Rows:
+    """Return integers as an int64 array."""
+    return np.fromiter(rows, dtype=np.int64)
+
+
+def _damaged_row(row: int) -> DamagedIndexError:
+    return DamagedIndexError(
+        f"row {row} of the catalog is damaged: restore the catalog from a backup"
+    )

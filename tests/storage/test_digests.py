@@ -1,0 +1,126 @@
+"""Rows of the catalog that someone else has changed: never part of an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerdex import Index
+from layerdex.errors import DamagedIndexError
+from tests.storage.corpora import reopen, rows
+from tests.storage.stored import query, redigest
+
+CHANGES = [
+    "UPDATE document SET id = 'd99' WHERE row = 2",
+    "UPDATE document SET label = 'l0' WHERE row = 2",
+    "UPDATE document SET label = NULL WHERE row = 2",
+    "UPDATE document SET ordinal = 77 WHERE row = 2",
+    "UPDATE document SET n_characters = 1 WHERE row = 2",
+    "UPDATE document SET n_characters = 'x' WHERE row = 2",
+    "UPDATE document SET n_tokens = 1 WHERE row = 2",
+    "UPDATE document SET truncated = 1 WHERE row = 2",
+    "UPDATE document SET content_hash = 'text' WHERE row = 2",
+    "UPDATE document SET content_hash = x'00' WHERE row = 2",
+    "UPDATE document SET metadata_digest = 0 WHERE row = 2",
+    "UPDATE document SET digest = 0 WHERE row = 2",
+    "UPDATE document SET row = 99 WHERE row = 2",
+    "UPDATE document_text SET text = 'text number1 of 2' WHERE row = 2",
+    "UPDATE metadatum SET text = '3' WHERE row = 2",
+    "UPDATE metadatum SET number = 3 WHERE row = 2",
+    "UPDATE metadatum SET kind = 'text' WHERE row = 2",
+    "UPDATE metadatum SET name = 'weight' WHERE row = 2",
+    "DELETE FROM metadatum WHERE row = 2",
+    "INSERT INTO metadatum VALUES (2, 'new', 'text', 'x', NULL)",
+]
+LIVENESS = [
+    "UPDATE document SET live = 0 WHERE row = 2",
+    "UPDATE document SET live = 1 WHERE row = 3",
+]
+OF_SEGMENTS = [
+    "UPDATE segment SET first_row = 2 WHERE id = 1",
+    "UPDATE segment SET last_row = 9 WHERE id = 1",
+    "UPDATE segment SET n_documents = 7 WHERE id = 1",
+    "UPDATE segment SET name = '0123456789abcdef' WHERE id = 1",
+    "UPDATE segment_file SET crc32 = 5 WHERE segment_id = 1 AND layer = 2",
+    "UPDATE segment_file SET layer = 9 WHERE segment_id = 1 AND layer = 2",
+    "DELETE FROM segment_file WHERE segment_id = 1 AND layer = 2",
+    "UPDATE setting SET value = '{\"layer\": 1}' WHERE key = 'best_layer'",
+    "UPDATE setting SET value = '[0, 1]' WHERE key = 'layers'",
+    "UPDATE setting SET key = 'best' WHERE key = 'commits'",
+]
+
+
+@pytest.fixture
+def path(index: Index) -> Path:
+    """Rows 1 to 9, of which row 3 (d2) is dead, in two segments, with a best layer."""
+    index.add(rows(9))
+    index.delete("d2")
+    index.save_best(index.evaluate(k=1))
+    return index.store.path
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *LIVENESS])
+def test_changed_document_is_never_an_answer(index: Index, path: Path, change: str) -> None:
+    query(path, change)
+    for question in (
+        lambda: reopen(index).search("text number1 of 1", k=9),
+        lambda: list(reopen(index).documents()),
+    ):
+        with pytest.raises(DamagedIndexError, match=r"catalog.*damaged.*backup"):
+            question()
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *LIVENESS])
+def test_verification_finds_a_changed_document(index: Index, path: Path, change: str) -> None:
+    query(path, change)
+    try:
+        problems = Index.open(path, damaged=True).verify()
+    except DamagedIndexError:
+        return
+    assert problems
+    assert all("catalog" in str(problem) for problem in problems)
+
+
+@pytest.mark.parametrize("change", CHANGES[:12] + LIVENESS)
+def test_facts_of_a_changed_document_are_refused(index: Index, path: Path, change: str) -> None:
+    query(path, change)
+    for question in (
+        lambda: reopen(index).evaluate(k=1),
+        lambda: reopen(index).deduplicate(),
+    ):
+        with pytest.raises(DamagedIndexError, match=r"damaged.*backup"):
+            question()
+
+
+@pytest.mark.parametrize("change", OF_SEGMENTS)
+def test_changed_segment_or_setting_is_found(index: Index, path: Path, change: str) -> None:
+    query(path, change)
+    with pytest.raises(DamagedIndexError, match=r"damaged.*backup"):
+        reopen(index).search("text number1 of 1")
+
+
+@pytest.mark.parametrize("change", CHANGES[:12])
+def test_writer_does_not_give_a_damaged_row_a_fresh_digest(
+    index: Index, path: Path, change: str
+) -> None:
+    identifier = "d99" if "d99" in change else "d1"
+    query(path, change)
+    before = query(path, "SELECT * FROM document")
+    with pytest.raises(DamagedIndexError, match="row 2 "):
+        index.add([{"id": identifier, "text": "text number1 of 1", "label": "other"}])
+    with pytest.raises(DamagedIndexError, match="row 2 "):
+        index.delete(identifier)
+    assert query(path, "SELECT * FROM document") == before
+
+
+def test_compaction_and_deletion_keep_digests(index: Index, path: Path) -> None:
+    index.add([{"id": "d1", "text": "text number1 of 1", "label": "new", "zero": -0.0}])
+    index.add([{"id": "d4", "text": "another text"}])
+    index.delete("d5", "d6")
+    assert index.verify() == []
+    index.compact()
+    assert index.verify() == []
+    digests = query(path, "SELECT row, metadata_digest, digest FROM document")
+    redigest(path)
+    assert query(path, "SELECT row, metadata_digest, digest FROM document") == digests
