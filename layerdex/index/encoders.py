@@ -5,7 +5,19 @@ torch and transformers are imported when an encoder is needed, and then only if 
 
 from __future__ import annotations
 
-from layerdex.records import Encoder, EncoderSettings, LongText, Pooling, to_choice
+from layerdex.arguments import check_count, check_kind, shown, to_choice
+from layerdex.errors import OptionError
+from layerdex.records import Encoder, EncoderSettings, LongText, Pooling
+
+_DEVICE = "a device is a string such as cuda:1"
+
+
+def check_encoder(encoder: object) -> None:
+    """Raise `OptionError` for what lacks the parts of the `Encoder` protocol."""
+    settings = getattr(encoder, "settings", None)
+    is_one = isinstance(settings, EncoderSettings) and callable(getattr(encoder, "encode", None))
+    if not is_one:
+        raise OptionError(f"an encoder has settings and encode (see Encoder), not {shown(encoder)}")
 
 
 def make_encoder(
@@ -21,6 +33,8 @@ def make_encoder(
     engine: str,
 ) -> Encoder:
     """Load a model for a new index, its options as users give them (see `Index.create`)."""
+    check_kind(template, str, what="a template is a string")
+    check_kind(device, str, what=_DEVICE)
     from layerdex.indexer.devices import Precision
     from layerdex.indexer.encoder import TransformerEncoder
     from layerdex.indexer.engine import EngineName
@@ -30,7 +44,7 @@ def make_encoder(
         revision=revision,
         pooling=None if pooling is None else to_choice(Pooling, pooling),
         template=template,
-        max_length=max_length,
+        max_length=None if max_length is None else check_count("max_length", max_length),
         long=to_choice(LongText, long),
         device=device,
         precision=to_choice(Precision, dtype),
@@ -56,6 +70,7 @@ def load_encoder(
 
         check_fingerprint(given.settings, settings)
         return given
+    check_kind(device, str, what=_DEVICE)
     from layerdex.indexer.devices import Precision
     from layerdex.indexer.encoder import TransformerEncoder
     from layerdex.indexer.engine import EngineName

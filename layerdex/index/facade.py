@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerdex.index.encoders import load_encoder, make_encoder
+from layerdex.arguments import to_choice, to_path
+from layerdex.index.encoders import check_encoder, load_encoder, make_encoder
 from layerdex.index.questions import Questions
 from layerdex.layers import LayerSelection, resolve_layers
-from layerdex.records import Encoder, LongText, Pooling, StoredPrecision, to_choice
+from layerdex.records import Encoder, LongText, Pooling, StoredPrecision
 from layerdex.storage.store import Store
+
+_WHAT = "an index is a directory's path"
 
 
 class Index(Questions):
@@ -45,6 +48,7 @@ class Index(Questions):
         one that vectors are stored in (``dtype`` is what the encoder computes in). Raises
         `IndexExistsError`, `ModelError`, `OptionError` or `MissingPackageError`.
         """
+        path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
         if encoder is None:
             encoder = make_encoder(
@@ -58,9 +62,11 @@ class Index(Questions):
                 dtype=dtype,
                 engine=engine,
             )
+        else:
+            check_encoder(encoder)
         settings = encoder.settings
         resolved = resolve_layers(layers, depth=settings.depth)
-        store = Store.create(Path(path), settings, resolved, precision=precision)
+        store = Store.create(path, settings, resolved, precision=precision)
         return cls(store, lambda: encoder)
 
     @classmethod
@@ -81,7 +87,9 @@ class Index(Questions):
         even if segment files are missing or cut, to be repaired or to save its texts.
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
-        store = Store(Path(path))
+        store = Store(to_path(path, what=_WHAT))
+        if encoder is not None:
+            check_encoder(encoder)
         if not damaged:
             store.check_sizes()
 

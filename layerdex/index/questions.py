@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from layerdex.arguments import check_callbacks, check_count, to_choice, to_list
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.upkeep import OnProgress, Source, Upkeep, check_ids
 from layerdex.layers import LayerSelection
-from layerdex.records import Keep, Vectors, Weights, to_choice
+from layerdex.records import Keep, Vectors, Weights
 from layerdex.search.answers import answer_classify, answer_dedup, answer_like, answer_search
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
-from layerdex.search.filters import parse_where
+from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.results import Deduplication, Hit, Prediction
 from layerdex.storage.codecs import as_kept
 from layerdex.storage.snapshot import Facts, Snapshot
@@ -29,7 +30,7 @@ class Questions(Upkeep):
         *,
         k: int = 10,
         layer: int | None = None,
-        where: str | Iterable[str] = (),
+        where: Expressions = None,
         min_similarity: float | None = None,
     ) -> list[Hit]:
         """Return the k documents most similar to a text, the closest first."""
@@ -48,7 +49,7 @@ class Questions(Upkeep):
         *,
         layers: LayerSelection,
         k: int = 10,
-        where: str | Iterable[str] = (),
+        where: Expressions = None,
         min_similarity: float | None = None,
     ) -> dict[int, list[list[Hit]]]:
         """Search for several texts at several layers, encoding each text once."""
@@ -74,7 +75,7 @@ class Questions(Upkeep):
         *,
         layers: LayerSelection | None = None,
         k: int = 10,
-        where: str | Iterable[str] = (),
+        where: Expressions = None,
         min_similarity: float | None = None,
     ) -> dict[int, list[Hit]]:
         """Search by a document's stored vectors, at several layers; itself is left out."""
@@ -99,7 +100,7 @@ class Questions(Upkeep):
         k: int = 10,
         layer: int | None = None,
         weights: Weights | str = Weights.DISTANCE,
-        where: str | Iterable[str] = (),
+        where: Expressions = None,
         min_confidence: float = 0.0,
     ) -> list[Prediction]:
         """Label texts by the vote of their k nearest labelled documents."""
@@ -126,7 +127,7 @@ class Questions(Upkeep):
         layers: LayerSelection = "all",
         k: int | Sequence[int] = 10,
         weights: Weights | str = Weights.DISTANCE,
-        where: str | Iterable[str] = (),
+        where: Expressions = None,
         min_per_label: int = 1,
         test: Source | None = None,
         fields: Fields | None = None,
@@ -138,8 +139,11 @@ class Questions(Upkeep):
         Labels with fewer than ``min_per_label`` documents are left out.
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
+        check_count("min_per_label", min_per_label)
+        check_callbacks(on_progress=on_progress)
+        given = to_list(k, what="k is a number or several") if isinstance(k, Iterable) else [k]
         options: dict[str, Any] = {
-            "ks": list(dict.fromkeys(k)) if isinstance(k, Iterable) else [k],
+            "ks": list(dict.fromkeys(check_count("k", one) for one in given)),
             "weights": to_choice(Weights, weights),
             "on_progress": on_progress,
         }
@@ -182,13 +186,14 @@ class Questions(Upkeep):
         *,
         threshold: float = 0.9,
         layer: int | None = None,
-        where: str | Iterable[str] = (),
+        where: Expressions = None,
         keep: Keep | str = Keep.FIRST,
         on_progress: OnProgress | None = None,
     ) -> Deduplication:
         """Find exact and near duplicates; nothing is removed from the index."""
         chosen, conditions = self.choose_layer(layer), parse_where(where)
         keep = to_choice(Keep, keep)
+        check_callbacks(on_progress=on_progress)
         return self.store.ask(
             lambda snapshot: answer_dedup(
                 snapshot,
@@ -212,7 +217,7 @@ def _read_texts(texts: Iterable[str]) -> list[str]:
 
     if isinstance(texts, str):
         raise OptionError("give a list of texts, not one string")
-    texts = list(texts)
+    texts = to_list(texts, what="give a list of texts")
     for text in texts:
         try:
             text_value(text, field="a text asked about")
