@@ -149,7 +149,9 @@ def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> 
 
 def _folder(model: str | None) -> str | None:
     """Return the model if it is a folder, which may have moved."""
-    return model if model is not None and Path(model).expanduser().is_dir() else None
+    from layerdex.indexer.models import to_folder
+
+    return model if model is not None and to_folder(model).is_dir() else None
 
 
 def _discard_if_unused(target: Any, *, had_folder: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,10 +28,19 @@ text_field_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 jsonl_option = click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON line a result.")
+
+
+def _refuse_nan(_ctx: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds")
+    return value
+
+
 lock_timeout_option = click.option(
     "--lock-timeout",
     "lock_timeout_s",
     type=click.FloatRange(min=0),
+    callback=_refuse_nan,
     default=10.0,
     show_default=True,
     metavar="SECONDS",

@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from layerdex.arguments import check_kind, to_list
 from layerdex.errors import FilterError
 from layerdex.records import Condition, Operator
+
+Expressions = str | Iterable[str] | None
+
+_WHAT = "a condition is a string such as 'label=ham'"
 
 _EXPRESSION = re.compile(
     r"\s*(?P<field>\S.*?)\s*(?:(?P<operator>!=|<=|>=|=|<|>)|\s(?P<in>in)\s)\s*(?P<value>.*?)\s*",
@@ -17,17 +22,21 @@ _EXPRESSION = re.compile(
 _CELL = re.compile(r"""(?:^|(?<=,))((?:\s*"(?:[^"]|"")*"\s*(?=,|$))|[^,]*)""", re.DOTALL)
 
 
-def parse_where(where: str | Iterable[str]) -> tuple[Condition, ...]:
-    """Read one expression or several, which are joined by AND.
+def parse_where(where: Expressions) -> tuple[Condition, ...]:
+    """Read one expression or several, which are joined by AND; None is no condition.
 
     An expression is ``FIELD OP VALUE`` with OP one of = != < > <= >= or ``in`` (values separated
-    by commas). Quotes around a value keep its spaces. Raises `FilterError`.
+    by commas). Quotes around a value keep its spaces. Raises `FilterError`,
+    or `OptionError` for what is no string.
     """
-    expressions = [where] if isinstance(where, str) else where
+    if where is None:
+        return ()
+    expressions = [where] if isinstance(where, str) else to_list(where, what=_WHAT)
     return tuple(_parse(expression) for expression in expressions)
 
 
 def _parse(expression: str) -> Condition:
+    check_kind(expression, str, what=_WHAT)
     match = _EXPRESSION.fullmatch(expression)
     if match is None or match["value"] == "":
         raise FilterError(

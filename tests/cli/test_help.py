@@ -128,6 +128,10 @@ def test_a_command_without_its_index_is_wrong_usage(cli: Cli, command: str) -> N
             "Invalid value for '--lock-timeout': -1.0 is not in the range x>=0.",
         ),
         (
+            ["compact", "i", "--lock-timeout", "nan"],
+            "Invalid value for '--lock-timeout': nan is not a number of seconds",
+        ),
+        (
             ["evaluate", "i", "-k", "1,x"],
             "Invalid value for '-k': '1,x' is not a number, nor numbers separated by commas",
         ),

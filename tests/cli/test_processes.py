@@ -29,6 +29,18 @@ from layerdex.cli.main import main
 main()
 """
 
+# Stops where it has found no index and is about to make one, until a line comes in.
+WITH_WORDS_AND_A_STOP = f"""
+import sys
+from layerdex.storage.store import Store
+create = Store.create
+def stop_and_create(*words, **options):
+    print("found no index", flush=True)
+    sys.stdin.readline()
+    return create(*words, **options)
+Store.create = stop_and_create
+{WITH_WORDS}"""
+
 
 @contextmanager
 def started(*words: object) -> Iterator[subprocess.Popen[str]]:
@@ -74,10 +86,16 @@ def test_two_first_runs_at_once_both_add_their_documents(tmp_path: Path) -> None
         )
         for name in "ab"
     ]
-    commands = [("-c", WITH_WORDS, "index", path, source) for source in sources]
+    commands = [("-c", WITH_WORDS_AND_A_STOP, "index", path, source) for source in sources]
     with started(*commands[0]) as first, started(*commands[1]) as second:
+        for process in (first, second):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "found no index\n"
+        for process in (first, second):
+            print(file=process.stdin, flush=True)
         ends = [process.communicate(timeout=TIMEOUT_S) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), ends
+    assert sorted(errors for _, errors in ends) == ["", f"Created {path}\n"]
     assert len(Index.open(path)) == 18
 
 

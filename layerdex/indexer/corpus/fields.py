@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from shlex import quote
+from types import NoneType
 
+from layerdex.arguments import check_kind
 from layerdex.errors import SourceError
 
 COMMON_TEXT_NAMES = (
@@ -45,6 +47,13 @@ class Fields:
     id: str | None = None
     label: str | None = None
     metadata: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        listed = (tuple, list, set, frozenset, NoneType)  # in a string, every part of it would be
+        check_kind(self.metadata, listed, what="metadata fields are a tuple of names")
+        optional = [name for name in (self.id, self.label) if name is not None]
+        for name in (self.text, *optional, *(self.metadata or ())):
+            check_kind(name, str, what="a field's name is a string")
 
     @property
     def id_name(self) -> str:

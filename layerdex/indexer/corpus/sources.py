@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import Any, cast
 
+from layerdex.arguments import check_kind, to_choice
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.corpus.fields import Fields
 from layerdex.indexer.corpus.formats import Format, check_sources
 from layerdex.indexer.corpus.mappings import Frame, read_frame, read_mappings
 from layerdex.indexer.corpus.read import read_source
 from layerdex.indexer.corpus.rows import Reading
-from layerdex.records import Rejected, to_choice
+from layerdex.records import Rejected
 
 Source = str | Path | Iterable[Mapping[str, Any]]
 
@@ -28,6 +30,7 @@ def read_all(
 
     All paths are checked before the first row is read. Raises `SourceError`.
     """
+    check_kind(fields, (Fields, NoneType), what="fields are given as `Fields`")
     given, format_ = list(sources), to_choice(Format, format)
     check_sources([one for one in given if isinstance(one, str | Path)], format=format_)
     return chain.from_iterable(_read(one, format_, fields) for one in given)
