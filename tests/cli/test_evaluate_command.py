@@ -208,7 +208,7 @@ def test_a_test_set_can_have_other_fields(cli: Cli, path: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"text": "no label"}, "a test document needs a label"),
+        ({"text": "no label"}, "a test document needs a label (field 'label')"),
         ({"text": "", "label": "card"}, "text is empty"),
     ],
 )

@@ -46,7 +46,8 @@ def read_labelled(
         if isinstance(document, Rejected):
             raise RowError(str(document))
         if not isinstance(document.label, str):
-            raise RowError(f"{document.origin}: a test document needs a label")
+            name = (fields or Fields()).label_name
+            raise RowError(f"{document.origin}: a test document needs a label (field {name!r})")
         texts.append(document.text)
         labels.append(document.label)
     return texts, labels
