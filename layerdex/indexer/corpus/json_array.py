@@ -11,7 +11,7 @@ from layerdex.errors import SourceError
 from layerdex.indexer.corpus.fields import Fields
 from layerdex.indexer.corpus.rows import RawRow, Reading, read_rows
 from layerdex.indexer.corpus.streams import CHUNK_BYTES
-from layerdex.indexer.corpus.strict_json import StrictDecoder
+from layerdex.indexer.corpus.strict_json import StrictDecoder, describe
 from layerdex.records import Origin, Rejected
 
 BLANKS = " \t\r\n"
@@ -88,7 +88,8 @@ class ArrayText:
                 value, end = decoder.raw_decode(self._text, self._start)
             except json.JSONDecodeError as error:
                 if not self._may_be_cut(error):
-                    raise self.error(f"broken JSON: {error.msg}", position=error.pos) from None
+                    reason = f"broken JSON: {describe(error)}"
+                    raise self.error(reason, position=error.pos) from None
             except RecursionError:
                 raise self.error("broken JSON: nested too deeply") from None
             else:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from layerdex.indexer.corpus.fields import Fields
 from layerdex.indexer.corpus.rows import RawRow, Reading, read_rows
 from layerdex.indexer.corpus.streams import invalid_utf8
-from layerdex.indexer.corpus.strict_json import StrictDecoder
+from layerdex.indexer.corpus.strict_json import StrictDecoder, describe
 from layerdex.records import Origin, Rejected
 
 
@@ -33,7 +33,7 @@ def _decode(line: bytes, origin: Origin, decoder: StrictDecoder) -> object:
     except UnicodeDecodeError as error:
         return Rejected(origin, invalid_utf8(error))
     except json.JSONDecodeError as error:
-        return Rejected(origin, f"broken JSON: {error.msg} at column {error.colno}")
+        return Rejected(origin, f"broken JSON: {describe(error)} at column {error.colno}")
     except RecursionError:
         return Rejected(origin, "broken JSON: nested too deeply")
     if decoder.problem:
