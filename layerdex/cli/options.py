@@ -19,7 +19,8 @@ where_option = click.option(
     multiple=True,
     metavar="CONDITION",
     help="Only documents with FIELD=VALUE, !=, <, >, <=, >=, or 'FIELD in A,B'; FIELD is label, "
-    "id or a metadata field. Repeatable: all must hold.",
+    "id or a metadata field, in double quotes if an operator is in its name. Repeatable: all "
+    "must hold.",
 )
 k_option = click.option("-k", type=int, default=10, show_default=True, help="How many neighbours.")
 text_field_option = click.option(
