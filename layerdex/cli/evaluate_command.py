@@ -17,7 +17,7 @@ from layerdex.cli.options import (
     verbosity_options,
     where_option,
 )
-from layerdex.cli.output import escape, make_table, note, print_json, print_table, progress
+from layerdex.cli.output import counted, escape, make_table, note, print_json, print_table, progress
 from layerdex.cli.plot import check_picture, plot_evaluation
 
 _METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
@@ -149,7 +149,8 @@ def print_evaluation(evaluation: Any) -> None:
     """Print a row a layer, in a table per metric where there are many k, and name the best."""
     ks = list(dict.fromkeys(result.k for result in evaluation.results))
     n_labels = len(set(evaluation.true.tolist()))
-    title = f"{evaluation.method.value}, {evaluation.n:,} documents, {n_labels} labels"
+    documents, labels = counted(evaluation.n, "document"), counted(n_labels, "label")
+    title = f"{evaluation.method.value}, {documents}, {labels}"
     if len(ks) <= _N_KS_BESIDE:
         columns = [(f"{name} k={k}", k, name) for k in ks for name in _METRICS]
         _print_results(evaluation, columns, title)

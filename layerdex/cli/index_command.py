@@ -178,6 +178,7 @@ def _print_report(report: Any, target: Any, *, as_json: bool) -> None:
     )
     if report.n_truncated:
         note(
-            f"{counted(report.n_truncated, 'text')} longer than {settings.max_length} tokens, cut: "
+            f"{counted(report.n_truncated, 'text')} longer than "
+            f"{counted(settings.max_length, 'token')}, cut: "
             f"see 'layerdex info {target.store.path} --truncated'"
         )
