@@ -96,6 +96,8 @@ def command(
 
     if not sources:
         raise click.UsageError("give at least one SOURCE, or - for standard input")
+    if rejects is not None and on_error != "skip":
+        raise click.UsageError("--rejects needs --on-error skip: the run ends at a bad row")
     check_sources(sources, format=Format(format_))
     check_rejects_path(rejects, sources)
     with clear_errors(index):
