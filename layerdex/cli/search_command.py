@@ -23,6 +23,7 @@ from layerdex.cli.options import (
 from layerdex.cli.output import (
     make_cell,
     make_table,
+    n_beside,
     note,
     one_line,
     print_json,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from layerdex.search.results import Hit
+
+_LAYER_WIDTH = 26  # of three on 80 columns; in less, ids are broken too often to be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +145,18 @@ def print_answer(answer: Answer) -> None:
             cell = make_cell(one_line(hit.id), one_line(hit.text))
             label = one_line(hit.label or "", 30)
             table.add_row(str(hit.rank), f"{hit.similarity:.3f}", cell, label)
-    else:
-        names = (f"layer {layer}" for layer in answer.hits)
-        table = make_table(">#", *names, title=title)
-        for rank in range(max(len(hits) for hits in answer.hits.values())):
-            cells = (_cell(hits, rank) for hits in answer.hits.values())
-            table.add_row(str(rank + 1), *cells)
+        print_table(table)
+        return
+    layers, n = list(answer.hits), n_beside(_LAYER_WIDTH)
+    for start in range(0, len(layers), n):
+        shown = {layer: answer.hits[layer] for layer in layers[start : start + n]}
+        _print_beside(shown, title=None if start else title)
+
+
+def _print_beside(found: dict[int, list[Hit]], *, title: str | None) -> None:
+    table = make_table(">#", *(f"layer {layer}" for layer in found), title=title)
+    for rank in range(max(len(hits) for hits in found.values())):
+        table.add_row(str(rank + 1), *(_cell(hits, rank) for hits in found.values()))
     print_table(table)
 
 

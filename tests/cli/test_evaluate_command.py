@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, f1_score
 
@@ -174,6 +177,34 @@ def test_a_plot_that_cannot_be_written_prints_nothing_else(
     picture = tmp_path / "nowhere" / "c.png"
     message = cli.error("evaluate", path, "--plot", picture)
     assert message == f"cannot draw {picture}: there is no folder {picture.parent}"
+
+
+@pytest.mark.parametrize("before", [None, b"an older picture"])
+def test_a_plot_that_cannot_be_finished_leaves_what_was_there(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
+    picture = tmp_path / "c.png"
+    if before is not None:
+        picture.write_bytes(before)
+
+    def fill_the_disk(_: Figure, name: Path, **__: object) -> None:
+        name.write_bytes(PNG)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Figure, "savefig", fill_the_disk)
+    result = cli("evaluate", path, "--plot", picture)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"Error: cannot write {picture}: No space left on device\n",
+    )
+    assert [one.read_bytes() for one in tmp_path.glob("*c.png*")] == [before] * (before is not None)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_title_is_not_broken_at_the_width_of_its_table(cli: Cli, path: Path) -> None:
+    lines = cli.data("evaluate", path, "-k", "1,2,3").splitlines()
+    what = f"leave-one-out, {len(LABELLED)} documents, 3 labels"
+    assert [line for line in lines if "leave" in line] == [f"accuracy, {what}", f"macro-F1, {what}"]
 
 
 def test_the_report_is_that_of_the_best_layer(cli: Cli, path: Path) -> None:

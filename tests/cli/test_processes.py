@@ -48,12 +48,22 @@ def started(*words: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("words", [("info",), ("export",), ("search", "--like", "d1", "--json")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info", "INDEX"),
+        ("export", "INDEX"),
+        ("search", "INDEX", "--like", "d1", "--json"),
+        ("--help",),
+        ("--version",),
+        ("search", "--help"),
+    ],
+)
 def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[str, ...]) -> None:
-    command, *rest = words
+    given = [large if word == "INDEX" else word for word in words]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
-            [sys.executable, "-m", "layerdex", command, large, *rest],
+            [sys.executable, "-m", "layerdex", *given],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -98,6 +108,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["search", "--like", "d0", "-k", "499", "--jsonl"], '{"query": "d0", "query_id": "d0"'),
         (["search", "--like", "d0", "-k", "499", "--json"], "["),
         (["search", "--like", "d0", "-k", "499"], "d0 · layer 3"),
+        (["search", *["--like", "d0"] * 9, "-k", "99"], "d0 · layer 3"),
     ],
 )
 def test_a_reader_that_has_seen_enough_is_no_error(
