@@ -17,7 +17,7 @@ from layerdex.cli.options import (
     make_fields,
     verbosity_options,
 )
-from layerdex.cli.output import counted, note, print_json, progress
+from layerdex.cli.output import counted, note, print_json, progress, reading_progress
 from layerdex.cli.rejects import check_rejects_path, open_rejects
 from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
 
@@ -105,14 +105,15 @@ def command(
     running = {"engine": engine, "device": device, "dtype": dtype}
     target, is_new = _open_or_create(index, running=running, **settings)
     try:
-        with open_rejects(rejects) as rejected, progress("Indexing") as on_progress:
+        with open_rejects(rejects) as rejected, reading_progress("Indexing") as (on_rows, on_bytes):
             report = target.add(
                 *sources,
                 fields=make_fields(text_field, id_field, label_field, metadata_fields),
                 format=format_,
                 on_error=on_error,
                 on_reject=rejected.add,
-                on_progress=on_progress,
+                on_progress=on_rows,
+                on_bytes=on_bytes,
                 lock_timeout_s=lock_timeout_s,
             )
     except BaseException as error:

@@ -17,9 +17,11 @@ from layerdex.errors import OptionError, StorageError
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
 OnProgress = Callable[[int, int | None], None]
+OnBytes = Callable[[int, int], None]
 
 
 def note(message: str) -> None:
@@ -105,13 +107,49 @@ def escape(text: str, keep: str = "") -> str:
 @contextmanager
 def progress(description: str) -> Iterator[OnProgress | None]:
     """Show a progress bar on a terminal; elsewhere, and when quiet, give no callback."""
-    if click.get_current_context().meta.get(QUIET) or not sys.stderr.isatty():
+    if not _is_watched():
         yield None
         return
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(MofNCompleteColumn()) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def reading_progress(description: str) -> Iterator[tuple[OnProgress, OnBytes] | tuple[None, None]]:
+    """Show the rows done, and a bar of the bytes they were read from; see `progress`.
+
+    The bar moves with the rows: bytes alone would run ahead by a window that is being encoded.
+    """
+    if not _is_watched():
+        yield None, None
+        return
+    from rich.progress import TaskProgressColumn, TextColumn
+
+    with _bar(TaskProgressColumn(), TextColumn("{task.fields[rows]}")) as bar:
+        task = bar.add_task(description, total=None, rows="")
+        read: tuple[int, int | None] = (0, None)
+
+        def on_bytes(done: int, total: int) -> None:
+            nonlocal read
+            read = (done, total)
+
+        def on_rows(done: int, _total: int | None) -> None:
+            bar.update(task, completed=read[0], total=read[1], rows=counted(done, "row"))
+
+        yield on_rows, on_bytes
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty() and not click.get_current_context().meta.get(QUIET)
+
+
+def _bar(*figures: ProgressColumn) -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeElapsedColumn,
@@ -120,14 +158,12 @@ def progress(description: str) -> Iterator[OnProgress | None]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=30),  # room for what is beside it on 80 columns
+        *figures,
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(description, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def check_outputs(index: Path, *paths: Path | None) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -73,6 +76,38 @@ def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[
         )
     assert result.stderr == "Error: cannot write the output: No space left on device\n"
     assert result.returncode == 1
+
+
+def seen_on_a_terminal(*words: object, stdin: Path | None = None) -> str:
+    """Run Python with a terminal as its stderr; return what it showed there."""
+    ours, theirs = pty.openpty()
+    with (stdin or Path(os.devnull)).open("rb") as given:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            stdin=given,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            env={**environment(), "COLUMNS": "80", "TERM": "xterm"},
+        )
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal
+            while data := os.read(ours, 1 << 16):
+                shown += data
+        os.close(ours)
+        assert process.wait(TIMEOUT_S) == 0
+    return shown.decode()
+
+
+def test_progress_of_files_has_an_end_and_that_of_a_pipe_a_count(
+    tmp_path: Path, source: Path
+) -> None:
+    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "a", source)
+    assert "100%" in shown
+    assert "20 rows" in shown
+    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "b", "-", stdin=source)
+    assert "%" not in shown
+    assert "20 rows" in shown
 
 
 def test_two_first_runs_at_once_both_add_their_documents(tmp_path: Path) -> None:
