@@ -38,7 +38,9 @@ _N_SHOWN = 10
     show_default=True,
     help="Similarity from which two texts count as the same, -1 to 1.",
 )
-@click.option("--layer", type=int, help="Layer. [default: the saved best, else the deepest]")
+@click.option(
+    "--layer", type=int, help="Layer to compare at. [default: the saved best, else the deepest]"
+)
 @where_option
 @click.option(
     "--keep",

@@ -40,16 +40,22 @@ class NumbersType(click.ParamType[list[int]]):
 
 @click.command("evaluate", short_help="Measure every layer, and name the best.")
 @index_argument
-@click.option("--layers", default="all", show_default=True, help="Layers to compare.")
 @click.option(
-    "-k", type=NumbersType(), default="10", show_default=True, help="Neighbours, such as 1,5,10."
+    "--layers", default="all", show_default=True, help="Layers to compare, such as 0,4-6."
+)
+@click.option(
+    "-k",
+    type=NumbersType(),
+    default="10",
+    show_default=True,
+    help="How many neighbours, or several such as 1,5,10.",
 )
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform"]),
     default="distance",
     show_default=True,
-    help="What a neighbour's vote counts.",
+    help="What a neighbour's vote counts: 1/distance, or 1.",
 )
 @where_option
 @click.option(
@@ -59,13 +65,17 @@ class NumbersType(click.ParamType[list[int]]):
     metavar="N",
     help="Leave out labels with fewer documents than this.",
 )
-@click.option("--test", metavar="FILE", help="Classify this labelled file instead.")
+@click.option(
+    "--test",
+    metavar="FILE",
+    help="Classify this labelled file, read with the options up to --format.",
+)
 @field_options
 @click.option("--save-best", is_flag=True, help="Make the best layer the default of this index.")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the curve (png, svg, pdf).",
+    help="Draw accuracy and macro-F1 by layer (png, svg or pdf).",
 )
 @click.option("--report", is_flag=True, help="Print scikit-learn's report for the best layer.")
 @json_option

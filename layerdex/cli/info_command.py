@@ -23,7 +23,7 @@ _N_LABELS_SHOWN = 5
 
 @click.command("info", short_help="Say what is in an index.")
 @index_argument
-@click.option("--truncated", is_flag=True, help="List the texts that were cut.")
+@click.option("--truncated", is_flag=True, help="List the texts that were cut, as jsonl, instead.")
 @json_option
 @verbosity_options
 def command(index: Path, truncated: bool, as_json: bool) -> None:

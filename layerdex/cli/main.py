@@ -97,4 +97,5 @@ def main() -> None:
     Your data:   layerdex index my-index reviews.jsonl
                  layerdex search my-index "battery died after a week"
                  layerdex evaluate my-index --save-best
+    More:        layerdex COMMAND --help
     """

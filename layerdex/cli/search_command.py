@@ -51,7 +51,12 @@ class Answer:
 @click.command("search", short_help="Find the nearest documents to a text.")
 @index_argument
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
-@click.option("--like", multiple=True, metavar="ID", help="Search by a document; repeatable.")
+@click.option(
+    "--like",
+    multiple=True,
+    metavar="ID",
+    help="Search by this document instead of a text; repeatable.",
+)
 @click.option("--input", "input_", metavar="FILE", help="Queries from a file (jsonl, txt, …) or -.")
 @text_field_option
 @k_option
@@ -81,12 +86,15 @@ def command(
     device: str,
     dtype: str,
 ) -> None:
-    """Find the documents of INDEX nearest to each QUERY, exactly.
+    """Find the documents of INDEX most similar to each QUERY.
+
+    Similarity is the cosine at a layer. Every document is compared, so that no hit is missed.
 
     \b
     layerdex search my-index "battery died after a week"
     layerdex search my-index "battery died" --layer 0,3,6
     layerdex search my-index --like a17 --where 'stars<3' -k 5
+    layerdex search my-index --input questions.txt --jsonl
     """
     from layerdex.index import Index
 
