@@ -236,6 +236,15 @@ def test_a_test_set_can_have_other_fields(cli: Cli, path: Path, tmp_path: Path) 
     assert cli.json("evaluate", path, "--test", file, *words)["n"] == 2
 
 
+def test_a_misspelt_field_of_a_test_set_names_those_that_are_there(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    file = write_jsonl(tmp_path / "test.jsonl", TEST)
+    assert cli.error("evaluate", path, "--test", file, "--label-field", "lable") == (
+        f"{file}: no label field 'lable'; there is 'text', 'label'; try --label-field label"
+    )
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

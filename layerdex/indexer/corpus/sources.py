@@ -15,7 +15,7 @@ from layerdex.indexer.corpus.mappings import Frame, read_frame, read_mappings
 from layerdex.indexer.corpus.read import read_source
 from layerdex.indexer.corpus.rows import Reading
 from layerdex.indexer.corpus.streams import OnBytes, is_stdin, naming, source_name
-from layerdex.records import Rejected, to_choice
+from layerdex.records import Origin, Rejected, to_choice
 
 Source = str | Path | Iterable[Mapping[str, Any]]
 
@@ -47,14 +47,19 @@ def read_labelled(
     """Return texts and labels of a test set, which must all be there; else `RowError`."""
     texts: list[str] = []
     labels: list[str] = []
+    unlabelled: Origin | None = None
     for document in read_all([source], format=format, fields=fields):
         if isinstance(document, Rejected):
             raise RowError(str(document))
         if not isinstance(document.label, str):
-            name = (fields or Fields()).label_name
-            raise RowError(f"{document.origin}: a test document needs a label (field {name!r})")
+            # read on: if no row has the field, the reader's error says which ones are there
+            unlabelled = unlabelled or document.origin
+            continue
         texts.append(document.text)
         labels.append(document.label)
+    if unlabelled is not None:
+        name = (fields or Fields()).label_name
+        raise RowError(f"{unlabelled}: a test document needs a label (field {name!r})")
     return texts, labels
 
 
