@@ -58,13 +58,15 @@ class Upkeep:
         on_error: OnError | str = OnError.ABORT,
         on_reject: Callable[[Rejected], None] | None = None,
         on_progress: OnProgress | None = None,
+        on_bytes: Callable[[int, int], None] | None = None,
         n_total: int | None = None,
         lock_timeout_s: float = 10.0,
     ) -> BuildReport:
         """Add documents from paths, mappings or data frames; what is unchanged is skipped.
 
         An id that is there already is an update. ``n_total`` documents are what ``on_progress``
-        is told to expect. Raises `RowError` at a bad row unless
+        is told to expect; where all sources are files, ``on_bytes`` gets the bytes read so far and
+        in all. Raises `RowError` at a bad row unless
         ``on_error`` is skip, `SourceError` for a source that cannot be read.
         """
         from layerdex.indexer.build import build
@@ -75,7 +77,7 @@ class Upkeep:
             check_count("n_total", n_total, least=0)
         return build(
             self.store,
-            read_all(sources, format=format, fields=fields),
+            read_all(sources, format=format, fields=fields, on_bytes=on_bytes),
             lambda: self.encoder,
             on_error=to_choice(OnError, on_error),
             on_reject=on_reject,

@@ -121,6 +121,10 @@ def test_a_command_without_its_index_is_wrong_usage(cli: Cli, command: str) -> N
         (["delete", "i"], "Missing argument 'ID...'."),
         (["info", "i", "j"], "Got unexpected extra argument (j)"),
         (["index", "i"], "give at least one SOURCE, or - for standard input"),
+        (
+            ["index", "i", "x.txt", "--rejects", "r.jsonl"],
+            "--rejects needs --on-error skip: the run ends at a bad row",
+        ),
         (["classify", "i"], "give a TEXT or --input FILE"),
         (["search", "i", "x", "-k", "x"], "Invalid value for '-k': 'x' is not a valid integer."),
         (

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -60,12 +63,22 @@ def started(*words: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("words", [("info",), ("export",), ("search", "--like", "d1", "--json")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info", "INDEX"),
+        ("export", "INDEX"),
+        ("search", "INDEX", "--like", "d1", "--json"),
+        ("--help",),
+        ("--version",),
+        ("search", "--help"),
+    ],
+)
 def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[str, ...]) -> None:
-    command, *rest = words
+    given = [large if word == "INDEX" else word for word in words]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
-            [sys.executable, "-m", "layerdex", command, large, *rest],
+            [sys.executable, "-m", "layerdex", *given],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -75,6 +88,38 @@ def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[
         )
     assert result.stderr == "Error: cannot write the output: No space left on device\n"
     assert result.returncode == 1
+
+
+def seen_on_a_terminal(*words: object, stdin: Path | None = None) -> str:
+    """Run Python with a terminal as its stderr; return what it showed there."""
+    ours, theirs = pty.openpty()
+    with (stdin or Path(os.devnull)).open("rb") as given:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            stdin=given,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            env={**environment(), "COLUMNS": "80", "TERM": "xterm"},
+        )
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal
+            while data := os.read(ours, 1 << 16):
+                shown += data
+        os.close(ours)
+        assert process.wait(TIMEOUT_S) == 0
+    return shown.decode()
+
+
+def test_progress_of_files_has_an_end_and_that_of_a_pipe_a_count(
+    tmp_path: Path, source: Path
+) -> None:
+    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "a", source)
+    assert "100%" in shown
+    assert "20 rows" in shown
+    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "b", "-", stdin=source)
+    assert "%" not in shown
+    assert "20 rows" in shown
 
 
 def test_two_first_runs_at_once_both_add_their_documents(tmp_path: Path) -> None:
@@ -116,6 +161,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["search", "--like", "d0", "-k", "499", "--jsonl"], '{"query": "d0", "query_id": "d0"'),
         (["search", "--like", "d0", "-k", "499", "--json"], "["),
         (["search", "--like", "d0", "-k", "499"], "d0 · layer 3"),
+        (["search", *["--like", "d0"] * 9, "-k", "99"], "d0 · layer 3"),
     ],
 )
 def test_a_reader_that_has_seen_enough_is_no_error(
