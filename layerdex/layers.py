@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable
 from typing import SupportsIndex
 
+from layerdex.arguments import shown, to_list
 from layerdex.errors import LayerError, OptionError
 
 LayerSelection = str | SupportsIndex | Iterable[SupportsIndex]
 
-_RANGE = re.compile(r"\s*(-?\d+)\s*(?:-\s*(-?\d+))?\s*")
+_RANGE = re.compile(r"\s*(-?\d{1,9})\s*(?:-\s*(-?\d{1,9}))?\s*")
 
 
 def resolve_layer(layer: SupportsIndex, *, depth: int) -> int:
@@ -22,13 +23,14 @@ def resolve_layer(layer: SupportsIndex, *, depth: int) -> int:
 
     Raises `LayerError` when the model has no such layer.
     """
-    if isinstance(layer, bool) or not isinstance(layer, SupportsIndex):
-        raise OptionError(f"a layer is a whole number, not {layer!r}")
+    is_iterable = isinstance(layer, Iterable)  # NumPy's arrays have an __index__ that fails
+    if isinstance(layer, bool) or is_iterable or not isinstance(layer, SupportsIndex):
+        raise OptionError(f"a layer is a whole number, not {shown(layer)}")
     number = layer.__index__()
     resolved = number if number >= 0 else depth + 1 + number
     if not 0 <= resolved <= depth:
         raise LayerError(
-            f"layer {layer} does not exist: this model has layers 0 to {depth} "
+            f"layer {shown(number)} does not exist: this model has layers 0 to {depth} "
             f"(or -1 to -{depth + 1}, counted from the deepest)"
         )
     return resolved
@@ -42,7 +44,8 @@ def resolve_layers(selection: LayerSelection, *, depth: int) -> tuple[int, ...]:
     if isinstance(selection, str):
         chosen = _parse(selection, depth=depth)
     elif isinstance(selection, Iterable):
-        chosen = [resolve_layer(layer, depth=depth) for layer in selection]
+        numbers = to_list(selection, what="layers are whole numbers")
+        chosen = [resolve_layer(layer, depth=depth) for layer in numbers]
     else:
         chosen = [resolve_layer(selection, depth=depth)]
     if not chosen:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Literal, Protocol, SupportsFloat, SupportsIndex, TypeVar
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from layerdex.errors import OptionError
-
-Choice = TypeVar("Choice", bound=StrEnum)
 
 Scalar = str | int | float | bool
 """A metadata value."""
@@ -35,34 +30,6 @@ class Unset(Enum):
 
 
 UNSET: Literal[Unset.UNSET] = Unset.UNSET
-
-
-def to_choice(kind: type[Choice], value: str) -> Choice:
-    """Turn a user's word into one of a closed set; `OptionError` lists them all."""
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise OptionError(f"{value!r} is none of {', '.join(kind)}") from error
-
-
-def check_count(name: str, value: object) -> int:
-    """Return a whole number of at least 1; anything else is an `OptionError`."""
-    is_iterable = isinstance(value, Iterable)  # NumPy's arrays have an __index__ that fails
-    if isinstance(value, bool) or is_iterable or not isinstance(value, SupportsIndex):
-        raise OptionError(f"{name} must be a whole number, not {value!r}")
-    if (count := value.__index__()) < 1:
-        raise OptionError(f"{name} must be at least 1, not {count}")
-    return count
-
-
-def check_between(name: str, value: object, low: float, high: float) -> float:
-    """Return a number within two bounds; anything else is an `OptionError`."""
-    number = math.nan
-    if isinstance(value, SupportsFloat) and not isinstance(value, bool):
-        number = float(value)
-    if not low <= number <= high:
-        raise OptionError(f"{name} lies between {low:g} and {high:g}, not at {value!r}")
-    return number
 
 
 class Pooling(StrEnum):

@@ -39,7 +39,9 @@ _N_NEIGHBORS_SHOWN = 3
 @click.option("--input", "input_", metavar="FILE", help="Texts from a file (jsonl, txt, …) or -.")
 @text_field_option
 @k_option
-@click.option("--layer", type=int, help="Layer. [default: the saved best, else the deepest]")
+@click.option(
+    "--layer", type=int, help="Layer to compare at. [default: the saved best, else the deepest]"
+)
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform"]),
@@ -73,8 +75,8 @@ def command(
 ) -> None:
     """Label each TEXT by the vote of its nearest labelled documents in INDEX.
 
-    A tie goes to the label of the nearest neighbour among the tied. CONFIDENCE is the winning
-    label's share of the vote.
+    A tie goes to the label of the nearest neighbour among the tied. The confidence is the
+    winning label's share of the vote.
 
     \b
     layerdex classify my-index "where is my card?"

@@ -15,7 +15,7 @@ from layerdex.cli.output import counted, note, progress
 @lock_timeout_option
 @verbosity_options
 def command(index: Path, lock_timeout_s: float) -> None:
-    """Merge the small segments of INDEX and free the space of deleted documents."""
+    """Merge the small segments of INDEX and free what deleted and updated documents leave."""
     from layerdex.index import Index
 
     target = Index.open(index)

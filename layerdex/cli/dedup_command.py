@@ -11,6 +11,7 @@ import click
 from layerdex.cli.options import index_argument, json_option, verbosity_options, where_option
 from layerdex.cli.output import (
     check_outputs,
+    counted,
     make_cell,
     make_table,
     note,
@@ -37,7 +38,9 @@ _N_SHOWN = 10
     show_default=True,
     help="Similarity from which two texts count as the same, -1 to 1.",
 )
-@click.option("--layer", type=int, help="Layer. [default: the saved best, else the deepest]")
+@click.option(
+    "--layer", type=int, help="Layer to compare at. [default: the saved best, else the deepest]"
+)
 @where_option
 @click.option(
     "--keep",
@@ -90,10 +93,10 @@ def command(
         kept = set(found.kept)
         documents = (d for d in target.documents(where=where) if d.id in kept)
         n_written = write_jsonl(output, (document_json(d) for d in documents))
-        note(f"{n_written:,} kept documents written to {output}")
+        note(f"{counted(n_written, 'kept document')} written to {output}")
     if clusters is not None:
         write_jsonl(clusters, _clusters(found))
-        note(f"{len(found.clusters):,} clusters written to {clusters}")
+        note(f"{counted(len(found.clusters), 'cluster')} written to {clusters}")
     if as_json:
         print_json(_to_json(found))
     else:
@@ -114,16 +117,18 @@ def print_duplicates(found: Deduplication, target: Index) -> None:
     """Print the counts and the largest clusters."""
     n_removed = len(found.removed)
     click.echo(
-        f"{found.n:,} documents = {len(found.kept):,} kept + {found.n_exact:,} exact repeats "
-        f"+ {n_removed - found.n_exact:,} near ones (layer {found.layer}, similarity >= "
+        f"{counted(found.n, 'document')} = {len(found.kept):,} kept "
+        f"+ {counted(found.n_exact, 'exact repeat')} "
+        f"+ {counted(n_removed - found.n_exact, 'near one')} (layer {found.layer}, similarity >= "
         f"{found.threshold:g}, keep {found.keep})"
     )
     largest = sorted(found.clusters.items(), key=lambda item: -len(item[1]))
     if not largest:
         return
-    title = f"The largest of {len(largest):,} clusters"
+    shown, title = largest[:_N_SHOWN], counted(len(largest), "cluster")
+    if len(shown) < len(largest):
+        title = f"The largest of {title}"
     table = make_table("kept", "removed", title=title)
-    shown = largest[:_N_SHOWN]
     for document, (kept, removals) in zip(
         target.get(*(kept for kept, _ in shown)), shown, strict=True
     ):

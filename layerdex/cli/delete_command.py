@@ -20,6 +20,9 @@ def command(index: Path, ids: tuple[str, ...], dry_run: bool, lock_timeout_s: fl
     """Delete documents from INDEX by id: all of them, or none if one is missing.
 
     Their space is freed by 'layerdex compact'.
+
+    \b
+    layerdex delete my-index a17 a18 --dry-run
     """
     from layerdex.index import Index
 

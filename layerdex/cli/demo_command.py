@@ -40,7 +40,10 @@ def command(folder: Path, engine: str, device: str, dtype: str) -> None:
 
     The docstrings of Python's standard library, about 8,000 of them, are collected into FOLDER
     (default: layerdex-demo), indexed at every layer in one pass with the packaged MiniLM, then
-    searched, classified and deduplicated. The index stays: try the commands shown on it.
+    searched, evaluated layer by layer and deduplicated. The index stays, with commands to try.
+
+    \b
+    layerdex demo
     """
     started = time.monotonic()
     target = _index(folder, engine=engine, device=device, dtype=dtype)

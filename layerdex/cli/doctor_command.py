@@ -19,7 +19,7 @@ from layerdex.cli.output import make_table, print_json, print_table
 @json_option
 @verbosity_options
 def command(as_json: bool) -> None:
-    """Say what this machine has, and what is missing or in conflict; exit 1 for the latter."""
+    """Say what this machine has; exit 1 if FAISS is missing or in conflict."""
     found = {
         "layerdex": __version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",

@@ -17,7 +17,7 @@ from layerdex.cli.options import (
     verbosity_options,
     where_option,
 )
-from layerdex.cli.output import escape, make_table, note, print_json, print_table, progress
+from layerdex.cli.output import counted, escape, make_table, note, print_json, print_table, progress
 from layerdex.cli.plot import check_picture, plot_evaluation
 
 _METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
@@ -40,16 +40,22 @@ class NumbersType(click.ParamType[list[int]]):
 
 @click.command("evaluate", short_help="Measure every layer, and name the best.")
 @index_argument
-@click.option("--layers", default="all", show_default=True, help="Layers to compare.")
 @click.option(
-    "-k", type=NumbersType(), default="10", show_default=True, help="Neighbours, such as 1,5,10."
+    "--layers", default="all", show_default=True, help="Layers to compare, such as 0,4-6."
+)
+@click.option(
+    "-k",
+    type=NumbersType(),
+    default="10",
+    show_default=True,
+    help="How many neighbours, or several such as 1,5,10.",
 )
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform"]),
     default="distance",
     show_default=True,
-    help="What a neighbour's vote counts.",
+    help="What a neighbour's vote counts: 1/distance, or 1.",
 )
 @where_option
 @click.option(
@@ -59,13 +65,17 @@ class NumbersType(click.ParamType[list[int]]):
     metavar="N",
     help="Leave out labels with fewer documents than this.",
 )
-@click.option("--test", metavar="FILE", help="Classify this labelled file instead.")
+@click.option(
+    "--test",
+    metavar="FILE",
+    help="Classify this labelled file, read with the options up to --format.",
+)
 @field_options
 @click.option("--save-best", is_flag=True, help="Make the best layer the default of this index.")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the curve (png, svg, pdf).",
+    help="Draw accuracy and macro-F1 by layer (png, svg or pdf).",
 )
 @click.option("--report", is_flag=True, help="Print scikit-learn's report for the best layer.")
 @json_option
@@ -149,7 +159,8 @@ def print_evaluation(evaluation: Any) -> None:
     """Print a row a layer, in a table per metric where there are many k, and name the best."""
     ks = list(dict.fromkeys(result.k for result in evaluation.results))
     n_labels = len(set(evaluation.true.tolist()))
-    title = f"{evaluation.method.value}, {evaluation.n:,} documents, {n_labels} labels"
+    documents, labels = counted(evaluation.n, "document"), counted(n_labels, "label")
+    title = f"{evaluation.method.value}, {documents}, {labels}"
     if len(ks) <= _N_KS_BESIDE:
         columns = [(f"{name} k={k}", k, name) for k in ks for name in _METRICS]
         _print_results(evaluation, columns, title)

@@ -25,6 +25,10 @@ def command(index: Path, output: Path | None, where: tuple[str, ...]) -> None:
     """Write the documents of INDEX as jsonl, in input order.
 
     'layerdex index' makes the same index of it.
+
+    \b
+    layerdex export my-index -o all.jsonl
+    layerdex export my-index --where label=spam | head
     """
     from layerdex.index import Index
 

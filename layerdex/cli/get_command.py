@@ -17,7 +17,11 @@ from layerdex.cli.output import print_json, print_jsonl
 @json_option
 @verbosity_options
 def command(index: Path, ids: tuple[str, ...], as_json: bool) -> None:
-    """Print documents of INDEX by id, a JSON line each."""
+    """Print documents of INDEX by id, a JSON line each.
+
+    \b
+    layerdex get my-index a17 a18
+    """
     from layerdex.index import Index
 
     documents = [document_json(document) for document in Index.open(index, damaged=True).get(*ids)]

@@ -17,7 +17,7 @@ from layerdex.cli.options import (
     make_fields,
     verbosity_options,
 )
-from layerdex.cli.output import counted, note, print_json, progress
+from layerdex.cli.output import counted, note, print_json, progress, reading_progress
 from layerdex.cli.rejects import check_rejects_path, open_rejects
 from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
 
@@ -34,16 +34,18 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
     help="Token states to one vector. [default: the model's own, else mean]",
 )
 @click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
-@click.option("--max-length", type=int, help="Tokens a text may have. [default: the model's own]")
+@click.option(
+    "--max-length", type=int, help="Tokens that a text may have. [default: the model's own]"
+)
 @click.option(
     "--precision",
     type=click.Choice(["float16", "float32", "int8"]),
-    help="What vectors are stored in. [default: float16]",
+    help="How exactly vectors are stored. [default: float16]",
 )
 @click.option(
     "--long",
     type=click.Choice(["truncate", "chunk"]),
-    help="A longer text: cut it, or average overlapping chunks. [default: truncate]",
+    help="Cut a longer text, or average its overlapping chunks. [default: truncate]",
 )
 @field_options
 @click.option(
@@ -51,12 +53,12 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
     type=click.Choice(["abort", "skip"]),
     default="abort",
     show_default=True,
-    help="What a bad row does.",
+    help="A bad row ends the run, or is skipped and counted.",
 )
 @click.option(
     "--rejects",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the rows that were skipped, and why, to this file (jsonl).",
+    help="Write where skipped rows are, and why, to this file (jsonl).",
 )
 @device_options
 @lock_timeout_option
@@ -83,12 +85,16 @@ def command(
 
     A SOURCE is a jsonl, json, csv, tsv, parquet or txt file (a document a line), a folder of
     text files, or - for standard input. Documents that are there unchanged are skipped; an id
-    that is there with another text is an update. Each window of documents is committed as it
+    that is there with other content is an update. Each window of documents is committed as it
     is done: after an interruption, run the same command again.
+
+    The options from --model to --long are stored in INDEX by its first run.
 
     \b
     layerdex index my-index reviews.csv --text-field body --label-field stars
     layerdex index my-index questions.txt --template 'A question: {text}'
+    layerdex index my-index more.jsonl --on-error skip --rejects bad.jsonl
+    zcat old.jsonl.gz | layerdex index my-index -
     """
     from layerdex.indexer.corpus import check_sources
     from layerdex.indexer.corpus.formats import Format
@@ -96,6 +102,8 @@ def command(
 
     if not sources:
         raise click.UsageError("give at least one SOURCE, or - for standard input")
+    if rejects is not None and on_error != "skip":
+        raise click.UsageError("--rejects needs --on-error skip: the run ends at a bad row")
     check_sources(sources, format=Format(format_))
     check_rejects_path(rejects, sources)
     with clear_errors(index):
@@ -103,14 +111,15 @@ def command(
     running = {"engine": engine, "device": device, "dtype": dtype}
     target, is_new = _open_or_create(index, running=running, **settings)
     try:
-        with open_rejects(rejects) as rejected, progress("Indexing") as on_progress:
+        with open_rejects(rejects) as rejected, reading_progress("Indexing") as (on_rows, on_bytes):
             report = target.add(
                 *sources,
                 fields=make_fields(text_field, id_field, label_field, metadata_fields),
                 format=format_,
                 on_error=on_error,
                 on_reject=rejected.add,
-                on_progress=on_progress,
+                on_progress=on_rows,
+                on_bytes=on_bytes,
                 lock_timeout_s=lock_timeout_s,
             )
     except BaseException as error:
@@ -149,7 +158,9 @@ def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> 
 
 def _folder(model: str | None) -> str | None:
     """Return the model if it is a folder, which may have moved."""
-    return model if model is not None and Path(model).expanduser().is_dir() else None
+    from layerdex.indexer.models import to_folder
+
+    return model if model is not None and to_folder(model).is_dir() else None
 
 
 def _discard_if_unused(target: Any, *, had_folder: bool) -> None:
@@ -178,6 +189,7 @@ def _print_report(report: Any, target: Any, *, as_json: bool) -> None:
     )
     if report.n_truncated:
         note(
-            f"{counted(report.n_truncated, 'text')} longer than {settings.max_length} tokens, cut: "
+            f"{counted(report.n_truncated, 'text')} longer than "
+            f"{counted(settings.max_length, 'token')}, cut: "
             f"see 'layerdex info {target.store.path} --truncated'"
         )

@@ -9,6 +9,7 @@ import click
 
 from layerdex.cli.options import index_argument, json_option, verbosity_options
 from layerdex.cli.output import (
+    counted,
     make_table,
     note_damage,
     one_line,
@@ -22,7 +23,7 @@ _N_LABELS_SHOWN = 5
 
 @click.command("info", short_help="Say what is in an index.")
 @index_argument
-@click.option("--truncated", is_flag=True, help="List the texts that were cut.")
+@click.option("--truncated", is_flag=True, help="List the texts that were cut, as jsonl, instead.")
 @json_option
 @verbosity_options
 def command(index: Path, truncated: bool, as_json: bool) -> None:
@@ -81,17 +82,17 @@ def _print(info: Any) -> None:
     best = info.best_layer
     saved = "none saved" if best is None else f"{best['layer']} (macro-F1 {best['macro_f1']:.4f})"
     rows = {
-        "documents": f"{info.n_documents:,} live, {info.n_dead:,} dead versions",
+        "documents": f"{info.n_documents:,} live, {counted(info.n_dead, 'dead version')}",
         "segments": f"{info.n_segments:,}, {info.size_bytes / 1e6:,.1f} MB in all",
         "layers": f"{describe_layers(info.layers)} of 0-{encoder.depth}, width {encoder.width}",
         "precision": info.precision.value,
         "best layer": saved,
         "labels": f"{labels or 'none'}" + (f" and {n_more:,} more" if n_more > 0 else ""),
-        "truncated": f"{info.n_truncated:,} texts",
+        "truncated": counted(info.n_truncated, "text"),
         "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
         "pooling": encoder.pooling.value,
         "template": encoder.template,
-        "long texts": f"{encoder.long} at {encoder.max_length} tokens",
+        "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
         "fingerprint": encoder.fingerprint,
     }
     table = make_table("", "", title=one_line(str(info.path)))

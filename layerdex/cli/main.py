@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -45,26 +47,41 @@ class CommandGroup(click.Group):
         command: click.Command = import_module(f"layerdex.cli.{cmd_name}_command").command
         return command
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _exits():  # help pages are printed here
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _exits():
             return super().invoke(ctx)
-        except LayerdexError as error:
-            message = escape(str(error))
-            click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
-            ctx.exit(1)
-        except BrokenPipeError:
-            # The reader, such as `head`, has seen enough; nothing may be flushed to it any more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-        except OSError as error:
-            # One without a name comes from where the answer was to go.
-            what = f"use {error.filename}" if error.filename else "write the output"
-            click.echo(f"Error: cannot {what}: {error.strerror or error}", err=True)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(1)
-        except KeyboardInterrupt as interrupt:
-            click.echo("; ".join(("Interrupted", *map(str, interrupt.args))), err=True)
-            ctx.exit(_INTERRUPTED)
+
+
+@contextmanager
+def _exits() -> Iterator[None]:
+    """Turn errors into one line and an exit code."""
+    try:
+        yield
+    except LayerdexError as error:
+        message = escape(str(error))
+        click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
+        raise click.exceptions.Exit(1) from error
+    except BrokenPipeError as error:
+        # The reader, such as `head`, has seen enough; nothing may be flushed to it any more.
+        _drop_output()
+        raise click.exceptions.Exit(0) from error
+    except OSError as error:
+        # One without a name comes from where the answer was to go.
+        what = f"use {error.filename}" if error.filename else "write the output"
+        click.echo(f"Error: cannot {what}: {error.strerror or error}", err=True)
+        _drop_output()
+        raise click.exceptions.Exit(1) from error
+    except KeyboardInterrupt as interrupt:
+        click.echo("; ".join(("Interrupted", *map(str, interrupt.args))), err=True)
+        raise click.exceptions.Exit(_INTERRUPTED) from interrupt
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,4 +97,5 @@ def main() -> None:
     Your data:   layerdex index my-index reviews.jsonl
                  layerdex search my-index "battery died after a week"
                  layerdex evaluate my-index --save-best
+    More:        layerdex COMMAND --help
     """

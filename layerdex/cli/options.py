@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,18 +20,28 @@ where_option = click.option(
     multiple=True,
     metavar="CONDITION",
     help="Only documents with FIELD=VALUE, !=, <, >, <=, >=, or 'FIELD in A,B'; FIELD is label, "
-    "id or a metadata field. Repeatable: all must hold.",
+    "id or a metadata field, in double quotes if an operator is in its name. Repeatable: all "
+    "must hold.",
 )
 k_option = click.option("-k", type=int, default=10, show_default=True, help="How many neighbours.")
 text_field_option = click.option(
-    "--text-field", default="text", show_default=True, help="Field of the text in --input."
+    "--text-field", default="text", show_default=True, help="Field of the text in --input FILE."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 jsonl_option = click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON line a result.")
+
+
+def _refuse_nan(_ctx: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds")
+    return value
+
+
 lock_timeout_option = click.option(
     "--lock-timeout",
     "lock_timeout_s",
     type=click.FloatRange(min=0),
+    callback=_refuse_nan,
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -47,10 +58,20 @@ def check_one_form(as_json: bool, as_jsonl: bool) -> None:
 def verbosity_options(function: Decorated) -> Decorated:
     """Add ``-q`` (no progress, no notes) and ``-v`` (the library's log)."""
     quiet = click.option(
-        "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="No notes."
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_quiet,
+        help="No notes, no progress.",
     )
     verbose = click.option(
-        "-v", "--verbose", is_flag=True, expose_value=False, callback=_set_verbose, help="Log more."
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbose,
+        help="Show the log.",
     )
     return quiet(verbose(function))
 
@@ -86,7 +107,7 @@ def field_options(function: Decorated) -> Decorated:
     decorators = (
         click.option("--text-field", default="text", show_default=True, help="Field of the text."),
         click.option("--id-field", help="Field of the id. [default: id, if there is one]"),
-        click.option("--label-field", help="Field of the label. [default: label, if there]"),
+        click.option("--label-field", help="Field of the label. [default: label, if there is one]"),
         click.option(
             "--metadata-field",
             "metadata_fields",
@@ -98,7 +119,7 @@ def field_options(function: Decorated) -> Decorated:
             "format_",
             type=click.Choice(["auto", "jsonl", "json", "csv", "tsv", "parquet", "txt", "folder"]),
             default="auto",
-            help="Format of the sources. [default: by file name]",
+            help="Format of what is read. [default: by file name; for -, jsonl or txt]",
         ),
     )
     for decorator in reversed(decorators):

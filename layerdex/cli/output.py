@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +17,13 @@ from layerdex.errors import DamagedIndexError, OptionError, StorageError
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
     from layerdex.index import Index
 
 OnProgress = Callable[[int, int | None], None]
+OnBytes = Callable[[int, int], None]
 
 
 def note(message: str) -> None:
@@ -59,7 +61,7 @@ def make_table(*columns: str, title: str | None = None) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, title=title)
     for column in columns:
         is_right = column.startswith(">")
         table.add_column(
@@ -83,8 +85,22 @@ def make_cell(name: str, *details: str) -> Group:
 def print_table(table: Table) -> None:
     """Print a table, as wide as the terminal and 80 columns elsewhere."""
     from rich.console import Console
+    from rich.text import Text
 
-    Console(highlight=False, emoji=False, markup=False).print(table)
+    console = Console(highlight=False, emoji=False, markup=False)
+    title, table.title = table.title, None  # Rich would break it at the table's width
+    with console.capture() as captured:  # Rich would exit with 1 where a pipe has closed
+        if title is not None:
+            console.print(Text(str(title), style="bold"))
+        console.print(table)
+    click.echo(captured.get(), nl=False, color=True)
+
+
+def n_beside(width: int) -> int:
+    """Return how many columns of a width are readable side by side, at least 1."""
+    from rich.console import Console
+
+    return max(1, Console().width // width)
 
 
 def one_line(text: str, limit: int = 300) -> str:
@@ -101,13 +117,49 @@ def escape(text: str, keep: str = "") -> str:
 @contextmanager
 def progress(description: str) -> Iterator[OnProgress | None]:
     """Show a progress bar on a terminal; elsewhere, and when quiet, give no callback."""
-    if click.get_current_context().meta.get(QUIET) or not sys.stderr.isatty():
+    if not _is_watched():
         yield None
         return
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(MofNCompleteColumn()) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def reading_progress(description: str) -> Iterator[tuple[OnProgress, OnBytes] | tuple[None, None]]:
+    """Show the rows done, and a bar of the bytes they were read from; see `progress`.
+
+    The bar moves with the rows: bytes alone would run ahead by a window that is being encoded.
+    """
+    if not _is_watched():
+        yield None, None
+        return
+    from rich.progress import TaskProgressColumn, TextColumn
+
+    with _bar(TaskProgressColumn(), TextColumn("{task.fields[rows]}")) as bar:
+        task = bar.add_task(description, total=None, rows="")
+        read: tuple[int, int | None] = (0, None)
+
+        def on_bytes(done: int, total: int) -> None:
+            nonlocal read
+            read = (done, total)
+
+        def on_rows(done: int, _total: int | None) -> None:
+            bar.update(task, completed=read[0], total=read[1], rows=counted(done, "row"))
+
+        yield on_rows, on_bytes
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty() and not click.get_current_context().meta.get(QUIET)
+
+
+def _bar(*figures: ProgressColumn) -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeElapsedColumn,
@@ -116,14 +168,12 @@ def progress(description: str) -> Iterator[OnProgress | None]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=30),  # room for what is beside it on 80 columns
+        *figures,
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(description, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def check_outputs(index: Path, *paths: Path | None) -> None:
@@ -137,37 +187,33 @@ def check_outputs(index: Path, *paths: Path | None) -> None:
 
 
 def write_jsonl(path: Path, values: Iterable[Any]) -> int:
-    """Write a JSON line for each value, and return how many.
+    """Write a JSON line for each value, and return how many; see `whole_file`."""
+    n_values = 0
+    with whole_file(path) as written, written.open("w", encoding="utf-8") as file:
+        for value in values:
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            n_values += 1
+    return n_values
 
-    A regular file appears whole or not at all; pipes and devices are written to directly.
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give the name to write to, so that ``path`` appears whole or not at all.
+
+    Pipes and devices are written to directly. Raises `StorageError` where the operating system
+    refuses.
     """
-    path = path.resolve()
+    target = path.resolve()
+    is_direct = target.exists() and not target.is_file()
+    written = target if is_direct else target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        if path.exists() and not path.is_file():
-            with path.open("w", encoding="utf-8") as file:
-                return _write_lines(file, values)
-        return _replace_file(path, values)
+        yield written
+        if not is_direct:
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
+            written.replace(target)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _replace_file(path: Path, values: Iterable[Any]) -> int:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            n_values = _write_lines(file, values)
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return n_values
-
-
-def _write_lines(file: TextIO, values: Iterable[Any]) -> int:
-    n_values = 0
-    for value in values:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
-        n_values += 1
-    file.flush()
-    return n_values
+    finally:
+        if not is_direct:
+            written.unlink(missing_ok=True)

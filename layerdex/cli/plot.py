@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from layerdex.errors import OptionError, StorageError
+from layerdex.cli.output import whole_file
+from layerdex.errors import OptionError
 
 _FORMATS = (".png", ".svg", ".pdf")
 
@@ -42,7 +43,5 @@ def plot_evaluation(evaluation: Any, path: Path) -> None:
     axes.set_ylabel(f"{evaluation.method.value}, {evaluation.n:,} documents")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    with whole_file(path) as written:
+        figure.savefig(written, dpi=150, format=path.suffix.lower().removeprefix("."))

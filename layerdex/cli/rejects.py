@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from layerdex.cli.output import note
+from layerdex.cli.output import counted, note
 from layerdex.errors import OptionError, StorageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Rejects:
     def summarize(self) -> None:
         """Say how many were not shown."""
         if self._n_rows > _N_SHOWN:
-            note(f"… and {self._n_rows - _N_SHOWN:,} more rows skipped")
+            note(f"… and {counted(self._n_rows - _N_SHOWN, 'more row')} skipped")
 
 
 def check_rejects_path(path: Path | None, sources: Sequence[str]) -> None:

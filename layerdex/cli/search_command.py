@@ -23,6 +23,7 @@ from layerdex.cli.options import (
 from layerdex.cli.output import (
     make_cell,
     make_table,
+    n_beside,
     note,
     one_line,
     print_json,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from layerdex.search.results import Hit
+
+_LAYER_WIDTH = 26  # of three on 80 columns; in less, ids are broken too often to be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,12 @@ class Answer:
 @click.command("search", short_help="Find the nearest documents to a text.")
 @index_argument
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
-@click.option("--like", multiple=True, metavar="ID", help="Search by a document; repeatable.")
+@click.option(
+    "--like",
+    multiple=True,
+    metavar="ID",
+    help="Search by this document instead of a text; repeatable.",
+)
 @click.option("--input", "input_", metavar="FILE", help="Queries from a file (jsonl, txt, …) or -.")
 @text_field_option
 @k_option
@@ -78,12 +86,15 @@ def command(
     device: str,
     dtype: str,
 ) -> None:
-    """Find the documents of INDEX nearest to each QUERY, exactly.
+    """Find the documents of INDEX most similar to each QUERY.
+
+    Similarity is the cosine at a layer. Every document is compared, so that no hit is missed.
 
     \b
     layerdex search my-index "battery died after a week"
     layerdex search my-index "battery died" --layer 0,3,6
     layerdex search my-index --like a17 --where 'stars<3' -k 5
+    layerdex search my-index --input questions.txt --jsonl
     """
     from layerdex.index import Index
 
@@ -142,12 +153,18 @@ def print_answer(answer: Answer) -> None:
             cell = make_cell(one_line(hit.id), one_line(hit.text))
             label = one_line(hit.label or "", 30)
             table.add_row(str(hit.rank), f"{hit.similarity:.3f}", cell, label)
-    else:
-        names = (f"layer {layer}" for layer in answer.hits)
-        table = make_table(">#", *names, title=title)
-        for rank in range(max(len(hits) for hits in answer.hits.values())):
-            cells = (_cell(hits, rank) for hits in answer.hits.values())
-            table.add_row(str(rank + 1), *cells)
+        print_table(table)
+        return
+    layers, n = list(answer.hits), n_beside(_LAYER_WIDTH)
+    for start in range(0, len(layers), n):
+        shown = {layer: answer.hits[layer] for layer in layers[start : start + n]}
+        _print_beside(shown, title=None if start else title)
+
+
+def _print_beside(found: dict[int, list[Hit]], *, title: str | None) -> None:
+    table = make_table(">#", *(f"layer {layer}" for layer in found), title=title)
+    for rank in range(max(len(hits) for hits in found.values())):
+        table.add_row(str(rank + 1), *(_cell(hits, rank) for hits in found.values()))
     print_table(table)
 
 

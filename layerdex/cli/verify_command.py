@@ -14,7 +14,10 @@ from layerdex.cli.output import note, progress
 @index_argument
 @verbosity_options
 def command(index: Path) -> None:
-    """Check all of INDEX: every checksum, every text, the catalog; exit 1 if anything is wrong."""
+    """Check all of INDEX: every checksum, every text, the catalog; exit 1 if anything is wrong.
+
+    'layerdex repair' rebuilds what is damaged.
+    """
     from layerdex.index import Index
 
     with progress("Verifying") as on_progress:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerdex.arguments import check_callbacks, check_count, check_kind, to_choice, to_list
 from layerdex.errors import OptionError
 from layerdex.layers import LayerSelection, resolve_stored
-from layerdex.records import Document, Encoder, OnError, Rejected, to_choice
-from layerdex.search.filters import parse_where
+from layerdex.records import Document, Encoder, OnError, Rejected
+from layerdex.search.evaluate import Evaluation
+from layerdex.search.filters import Expressions, parse_where
 from layerdex.storage.info import IndexInfo, read_info
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
@@ -17,7 +19,6 @@ from layerdex.storage.store import Store
 if TYPE_CHECKING:
     from layerdex.indexer.build import BuildReport
     from layerdex.indexer.corpus import Fields, Format
-    from layerdex.search.evaluate import Evaluation
     from layerdex.storage.integrity import Problem
 
 Source = str | Path | Iterable[Mapping[str, Any]]
@@ -57,21 +58,26 @@ class Upkeep:
         on_error: OnError | str = OnError.ABORT,
         on_reject: Callable[[Rejected], None] | None = None,
         on_progress: OnProgress | None = None,
+        on_bytes: Callable[[int, int], None] | None = None,
         n_total: int | None = None,
         lock_timeout_s: float = 10.0,
     ) -> BuildReport:
         """Add documents from paths, mappings or data frames; what is unchanged is skipped.
 
         An id that is there already is an update. ``n_total`` documents are what ``on_progress``
-        is told to expect. Raises `RowError` at a bad row unless
+        is told to expect; where all sources are files, ``on_bytes`` gets the bytes read so far and
+        in all. Raises `RowError` at a bad row unless
         ``on_error`` is skip, `SourceError` for a source that cannot be read.
         """
         from layerdex.indexer.build import build
         from layerdex.indexer.corpus.sources import read_all
 
+        check_callbacks(on_reject=on_reject, on_progress=on_progress)
+        if n_total is not None:
+            check_count("n_total", n_total, least=0)
         return build(
             self.store,
-            read_all(sources, format=format, fields=fields),
+            read_all(sources, format=format, fields=fields, on_bytes=on_bytes),
             lambda: self.encoder,
             on_error=to_choice(OnError, on_error),
             on_reject=on_reject,
@@ -82,6 +88,8 @@ class Upkeep:
 
     def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
         """Make an evaluation's best layer the default of later questions."""
+        check_kind(evaluation, Evaluation, what="the best layer is one of an `Evaluation`")
+        self.resolve_layers(evaluation.best_layer)  # that of another index may not be here
         best = evaluation.result(evaluation.best_layer, evaluation.results[0].k)
         value = {
             "layer": best.layer,
@@ -105,10 +113,15 @@ class Upkeep:
 
         return self.store.ask(question)
 
-    def documents(self, *, where: str | Iterable[str] = ()) -> Iterator[Document]:
+    def documents(self, *, where: Expressions = None) -> Iterator[Document]:
         """Yield the documents in input order, all from one commit."""
-        with self.store.read() as snapshot:
-            yield from snapshot.in_input_order(parse_where(where))
+        conditions = parse_where(where)
+
+        def listing() -> Iterator[Document]:
+            with self.store.read() as snapshot:
+                yield from snapshot.in_input_order(conditions)
+
+        return listing()
 
     def delete(self, *ids: str, lock_timeout_s: float = 10.0) -> int:
         """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
@@ -144,6 +157,7 @@ class Upkeep:
         """Merge small segments and drop dead versions; return how many segments were replaced."""
         from layerdex.storage.compaction import compact
 
+        check_callbacks(on_progress=on_progress)
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             return compact(self.store, writer, on_progress=on_progress)
 
@@ -151,6 +165,7 @@ class Upkeep:
         """Check every checksum, every text and the catalog; return what is wrong."""
         from layerdex.storage.integrity import verify
 
+        check_callbacks(on_progress=on_progress)
         return verify(self.store, on_progress=on_progress)
 
     def repair(
@@ -162,7 +177,13 @@ class Upkeep:
     ) -> int:
         """Rebuild the layer files among the problems that `verify` found; return how many."""
         from layerdex.indexer.repair import repair
+        from layerdex.storage.integrity import Problem
 
+        check_callbacks(on_progress=on_progress)
+        what = "give the problems that `verify` found"
+        problems = to_list(problems, what=what)
+        for one in problems:
+            check_kind(one, Problem, what=what)
         return repair(
             self.store,
             problems,

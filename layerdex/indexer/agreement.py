@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from layerdex.errors import IndexMismatchError
 from layerdex.indexer.fingerprint import fingerprint
-from layerdex.indexer.models import find_model
+from layerdex.indexer.models import find_model, to_folder
 from layerdex.layers import LayerSelection, describe_layers, resolve_layers
 from layerdex.records import EncoderSettings, LongText, Pooling, StoredPrecision
 
@@ -47,7 +45,7 @@ def same_model(recorded: EncoderSettings, model: str) -> str:
 
     So a model folder may move; anything else is returned as it is, a folder resolved.
     """
-    folder = Path(model).expanduser()
+    folder = to_folder(model)
     if not folder.is_dir():
         return model
     if str(folder.resolve()) == recorded.model:

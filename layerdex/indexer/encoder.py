@@ -100,7 +100,7 @@ class TransformerEncoder:
         ``model`` is where it lies now, if it has moved.
         """
         encoder = cls(
-            model or settings.model,
+            settings.model if model is None else model,
             revision=settings.revision if model is None else None,
             pooling=settings.pooling,
             template=settings.template,

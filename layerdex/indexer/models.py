@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from layerdex.arguments import to_path
 from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.fingerprint import file_digest
 from layerdex.records import Pooling
@@ -53,7 +55,7 @@ def find_model(name: str, *, revision: str | None = None) -> ModelFolder:
     Only safetensors weights are accepted and no code of the model is ever run. Raises
     `ModelError`, or `MissingPackageError` where ``minilm`` is not installed.
     """
-    folder = Path(name).expanduser()
+    folder, name = to_folder(name), str(name)
     if revision is not None and (name == MINILM or folder.is_dir()):
         raise OptionError(f"a revision is for hub models; {name!r} has none")
     if name == MINILM:
@@ -68,6 +70,14 @@ def find_model(name: str, *, revision: str | None = None) -> ModelFolder:
     _check_files(name, path)
     pooling, max_length = _own_defaults(path)
     return ModelFolder(name, revision, path, pooling, max_length)
+
+
+def to_folder(model: str) -> Path:
+    """Return the folder that a model's name would be; it need not be there."""
+    folder = to_path(model, what="a model is minilm, a folder or a hub id")
+    with contextlib.suppress(RuntimeError):  # ~ of a user without a home
+        folder = folder.expanduser()
+    return folder
 
 
 def _packaged_minilm() -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from layerdex.arguments import check_between, check_count
 from layerdex.errors import NoLabelsError
 from layerdex.records import (
     Document,
@@ -13,8 +14,6 @@ from layerdex.records import (
     Rows,
     Vectors,
     Weights,
-    check_between,
-    check_count,
 )
 from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import OnProgress, find_duplicates

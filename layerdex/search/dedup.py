@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import Keep, Rows, check_between
+from layerdex.arguments import check_between
+from layerdex.records import Keep, Rows
 from layerdex.search.neighbors import cosine, find_neighbors, to_steps
 from layerdex.storage.snapshot import Facts
 from layerdex.storage.vectors import LayerVectors

@@ -9,8 +9,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.arguments import check_count, shown
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.records import Vectors, Weights, check_count
+from layerdex.records import Vectors, Weights
 from layerdex.search.classify import NO_LABEL, encode_labels, labels_of, vote
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.storage.snapshot import Facts
@@ -55,8 +56,11 @@ class Evaluation:
     label_names: tuple[str, ...]
 
     def result(self, layer: int, k: int) -> LayerResult:
-        """Return the result for a layer and a k that were evaluated."""
-        return next(one for one in self.results if (one.layer, one.k) == (layer, k))
+        """Return the result for a layer and a k; `OptionError` if they were not evaluated."""
+        for one in self.results:
+            if (one.layer, one.k) == (layer, k):
+                return one
+        raise OptionError(f"layer {shown(layer)} was not evaluated with k = {shown(k)}")
 
     def report(self, layer: int, k: int) -> str:
         """Return scikit-learn's classification report for a layer and k."""

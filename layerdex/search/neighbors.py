@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.arguments import check_count
 from layerdex.errors import OptionError
-from layerdex.records import Rows, Vectors, check_count
+from layerdex.records import Rows, Vectors
 from layerdex.storage.codecs import NORM_TOLERANCE
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.vectors import LayerVectors, Part

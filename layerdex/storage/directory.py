@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from layerdex.arguments import check_between
 from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexError, StorageError
 
 CATALOG = "catalog.sqlite3"
@@ -18,6 +20,8 @@ LOCK = "writer.lock"
 @contextmanager
 def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
     """Hold the writer lock of an index; `LockedIndexError` when another holds it longer."""
+    # To FileLock, -1 s is for ever.
+    timeout_s = check_between("lock_timeout_s", timeout_s, 0, math.inf)
     lock = FileLock(path / LOCK, timeout=timeout_s)
     try:
         lock.acquire()

@@ -88,10 +88,12 @@ def _metadata_clause(condition: Condition) -> ColumnElement[bool]:
 def _metadata_equal(*values: str) -> ColumnElement[bool]:
     numbers = [number for value in values if (number := parse_number(value)) is not None]
     whole = [str(int(Decimal(v))) for v in values if _is_whole(v)]
+    truths = [truth for value in values if (truth := value.lower()) in ("true", "false")]
+    is_boolean = and_(METADATUM.c.kind == Kind.BOOLEAN, METADATUM.c.text.in_(truths))
     # The text "007" is not the number 7, but the number 7.0 is; beyond 2^53 only digits tell.
     is_real = and_(METADATUM.c.kind == Kind.REAL, METADATUM.c.number.in_(numbers))
     is_integer = and_(METADATUM.c.kind == Kind.INTEGER, METADATUM.c.text.in_(whole))
-    return or_(METADATUM.c.text.in_(values), is_real, is_integer)
+    return or_(METADATUM.c.text.in_(values), is_real, is_integer, is_boolean)
 
 
 def _is_whole(value: str) -> bool:

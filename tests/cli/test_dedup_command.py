@@ -86,13 +86,26 @@ def test_a_threshold_of_one_leaves_exact_repeats(cli: Cli, path: Path) -> None:
 def test_the_table_counts_and_shows_clusters(cli: Cli, path: Path) -> None:
     lines = cli.data("dedup", path, "--threshold", 1).splitlines()
     assert lines[0] == (
-        "20 documents = 19 kept + 1 exact repeats + 0 near ones "
+        "20 documents = 19 kept + 1 exact repeat + 0 near ones "
         "(layer 3, similarity >= 1, keep first)"
     )
-    assert lines[1].rstrip() == "The largest of 1 clusters"
+    assert lines[1].rstrip() == "1 cluster"
     assert lines[3].split() == ["kept", "removed"]
     rows = [line.split() for line in lines[5:] if line.strip()]
     assert rows == [["card-0", "1.000", "again"], DOCUMENTS[0]["text"].split()]
+
+
+def test_only_the_largest_of_many_clusters_are_shown(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{i}-{j}", "text": "word " * i + "end"}
+        for i in range(11)
+        for j in range(2 + i // 10)
+    ]
+    cli.ok("index", tmp_path / "new", write_jsonl(tmp_path / "s.jsonl", rows))
+    lines = cli.data("dedup", tmp_path / "new", "--threshold", 1).splitlines()
+    assert lines[1].rstrip() == "The largest of 11 clusters"
+    shown = [word for line in lines for word in line.split() if word.endswith("-0")]
+    assert shown == ["10-0", *(f"{i}-0" for i in range(9))]
 
 
 def test_no_duplicates_is_one_line(cli: Cli, path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, f1_score
 
@@ -176,6 +179,34 @@ def test_a_plot_that_cannot_be_written_prints_nothing_else(
     assert message == f"cannot draw {picture}: there is no folder {picture.parent}"
 
 
+@pytest.mark.parametrize("before", [None, b"an older picture"])
+def test_a_plot_that_cannot_be_finished_leaves_what_was_there(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
+    picture = tmp_path / "c.png"
+    if before is not None:
+        picture.write_bytes(before)
+
+    def fill_the_disk(_: Figure, name: Path, **__: object) -> None:
+        name.write_bytes(PNG)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Figure, "savefig", fill_the_disk)
+    result = cli("evaluate", path, "--plot", picture)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"Error: cannot write {picture}: No space left on device\n",
+    )
+    assert [one.read_bytes() for one in tmp_path.glob("*c.png*")] == [before] * (before is not None)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_title_is_not_broken_at_the_width_of_its_table(cli: Cli, path: Path) -> None:
+    lines = cli.data("evaluate", path, "-k", "1,2,3").splitlines()
+    what = f"leave-one-out, {len(LABELLED)} documents, 3 labels"
+    assert [line for line in lines if "leave" in line] == [f"accuracy, {what}", f"macro-F1, {what}"]
+
+
 def test_the_report_is_that_of_the_best_layer(cli: Cli, path: Path) -> None:
     best = cli.json("evaluate", path, "-k", "3,1")["best_layer"]
     shown = cli.data("evaluate", path, "-k", "3,1", "--report")
@@ -205,10 +236,19 @@ def test_a_test_set_can_have_other_fields(cli: Cli, path: Path, tmp_path: Path) 
     assert cli.json("evaluate", path, "--test", file, *words)["n"] == 2
 
 
+def test_a_misspelt_field_of_a_test_set_names_those_that_are_there(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    file = write_jsonl(tmp_path / "test.jsonl", TEST)
+    assert cli.error("evaluate", path, "--test", file, "--label-field", "lable") == (
+        f"{file}: no label field 'lable'; there is 'text', 'label'; try --label-field label"
+    )
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"text": "no label"}, "a test document needs a label"),
+        ({"text": "no label"}, "a test document needs a label (field 'label')"),
         ({"text": "", "label": "card"}, "text is empty"),
     ],
 )

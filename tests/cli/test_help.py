@@ -121,11 +121,19 @@ def test_a_command_without_its_index_is_wrong_usage(cli: Cli, command: str) -> N
         (["delete", "i"], "Missing argument 'ID...'."),
         (["info", "i", "j"], "Got unexpected extra argument (j)"),
         (["index", "i"], "give at least one SOURCE, or - for standard input"),
+        (
+            ["index", "i", "x.txt", "--rejects", "r.jsonl"],
+            "--rejects needs --on-error skip: the run ends at a bad row",
+        ),
         (["classify", "i"], "give a TEXT or --input FILE"),
         (["search", "i", "x", "-k", "x"], "Invalid value for '-k': 'x' is not a valid integer."),
         (
             ["delete", "i", "x", "--lock-timeout", "-1"],
             "Invalid value for '--lock-timeout': -1.0 is not in the range x>=0.",
+        ),
+        (
+            ["compact", "i", "--lock-timeout", "nan"],
+            "Invalid value for '--lock-timeout': nan is not a number of seconds",
         ),
         (
             ["evaluate", "i", "-k", "1,x"],

@@ -158,6 +158,19 @@ def test_fields_can_have_other_names(cli: Cli, new: Path, tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_a_misspelt_field_stops_the_run_before_anything_is_made(
+    cli: Cli, new: Path, tmp_path: Path, kind: str
+) -> None:
+    source = write_source(kind, tmp_path / f"source.{kind}")
+    message = cli.error("index", new, source, "--label-field", "lable", "--on-error", "skip", "-q")
+    assert message == (
+        f"{source}: no label field 'lable'; there is 'id', 'text', 'label', 'stars'; "
+        "try --label-field label"
+    )
+    assert not new.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "content", "message"),
     [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -29,6 +32,18 @@ from layerdex.cli.main import main
 main()
 """
 
+# Stops where it has found no index and is about to make one, until a line comes in.
+WITH_WORDS_AND_A_STOP = f"""
+import sys
+from layerdex.storage.store import Store
+create = Store.create
+def stop_and_create(*words, **options):
+    print("found no index", flush=True)
+    sys.stdin.readline()
+    return create(*words, **options)
+Store.create = stop_and_create
+{WITH_WORDS}"""
+
 
 @contextmanager
 def started(*words: object) -> Iterator[subprocess.Popen[str]]:
@@ -48,12 +63,22 @@ def started(*words: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("words", [("info",), ("export",), ("search", "--like", "d1", "--json")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info", "INDEX"),
+        ("export", "INDEX"),
+        ("search", "INDEX", "--like", "d1", "--json"),
+        ("--help",),
+        ("--version",),
+        ("search", "--help"),
+    ],
+)
 def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[str, ...]) -> None:
-    command, *rest = words
+    given = [large if word == "INDEX" else word for word in words]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
-            [sys.executable, "-m", "layerdex", command, large, *rest],
+            [sys.executable, "-m", "layerdex", *given],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -65,6 +90,38 @@ def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[
     assert result.returncode == 1
 
 
+def seen_on_a_terminal(*words: object, stdin: Path | None = None) -> str:
+    """Run Python with a terminal as its stderr; return what it showed there."""
+    ours, theirs = pty.openpty()
+    with (stdin or Path(os.devnull)).open("rb") as given:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            stdin=given,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            env={**environment(), "COLUMNS": "80", "TERM": "xterm"},
+        )
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal
+            while data := os.read(ours, 1 << 16):
+                shown += data
+        os.close(ours)
+        assert process.wait(TIMEOUT_S) == 0
+    return shown.decode()
+
+
+def test_progress_of_files_has_an_end_and_that_of_a_pipe_a_count(
+    tmp_path: Path, source: Path
+) -> None:
+    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "a", source)
+    assert "100%" in shown
+    assert "20 rows" in shown
+    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "b", "-", stdin=source)
+    assert "%" not in shown
+    assert "20 rows" in shown
+
+
 def test_two_first_runs_at_once_both_add_their_documents(tmp_path: Path) -> None:
     path = tmp_path / "index"
     sources = [
@@ -74,10 +131,16 @@ def test_two_first_runs_at_once_both_add_their_documents(tmp_path: Path) -> None
         )
         for name in "ab"
     ]
-    commands = [("-c", WITH_WORDS, "index", path, source) for source in sources]
+    commands = [("-c", WITH_WORDS_AND_A_STOP, "index", path, source) for source in sources]
     with started(*commands[0]) as first, started(*commands[1]) as second:
+        for process in (first, second):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "found no index\n"
+        for process in (first, second):
+            print(file=process.stdin, flush=True)
         ends = [process.communicate(timeout=TIMEOUT_S) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), ends
+    assert sorted(errors for _, errors in ends) == ["", f"Created {path}\n"]
     assert len(Index.open(path)) == 18
 
 
@@ -98,6 +161,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["search", "--like", "d0", "-k", "499", "--jsonl"], '{"query": "d0", "query_id": "d0"'),
         (["search", "--like", "d0", "-k", "499", "--json"], "["),
         (["search", "--like", "d0", "-k", "499"], "d0 · layer 3"),
+        (["search", *["--like", "d0"] * 9, "-k", "99"], "d0 · layer 3"),
     ],
 )
 def test_a_reader_that_has_seen_enough_is_no_error(

@@ -148,6 +148,18 @@ def test_layers_side_by_side(cli: Cli, path: Path) -> None:
         assert shown == [[f"{similarity:.3f}", name] for name, similarity in expected]
 
 
+@pytest.mark.parametrize(
+    ("columns", "blocks"), [("80", ["0 1 2", "3"]), ("60", ["0 1", "2 3"]), ("20", list("0123"))]
+)
+def test_layers_that_do_not_fit_beside_each_other_follow_in_blocks(
+    cli: Cli, path: Path, monkeypatch: pytest.MonkeyPatch, columns: str, blocks: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = cli.data("search", path, QUERY, "--layer", "all", "-k", 1).splitlines()
+    headers = [line.replace("layer", "").split() for line in lines if "#" in line]
+    assert headers == [["#", *block.split()] for block in blocks]
+
+
 def test_a_layer_with_fewer_hits_leaves_its_own_column_empty(cli: Cli, path: Path) -> None:
     few, many = 0, 2
     texts = [str(one["text"]) for one in DOCUMENTS]

@@ -17,6 +17,7 @@ from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engine import EngineName
 from layerdex.records import Encoded, Pooling
 from tests.indexer.conftest import TinyModel
+from tests.indexer.loaded import load
 from tests.indexer.plain import calls_of, cosines, plain_vectors, torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, WIDTH, save_tiny_model, sentence
 
@@ -35,28 +36,6 @@ TEXTS = [
     "  battery \t died\n\nafter one week.  ",
     sentence(25, seed=4),
 ]
-
-
-def load(
-    folder: Path,
-    *,
-    pooling: Pooling | None = None,
-    template: str = "{text}",
-    max_length: int | None = None,
-    token_budget: int | None = None,
-    precision: Precision = Precision.FLOAT32,
-    device: str = "cpu",
-) -> TransformerEncoder:
-    return TransformerEncoder(
-        str(folder),
-        pooling=pooling,
-        template=template,
-        max_length=max_length,
-        token_budget=token_budget,
-        precision=precision,
-        device=device,
-        engine=EngineName.TORCH,
-    )
 
 
 def assert_same(left: Encoded, right: Encoded) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -15,10 +16,8 @@ from layerdex import Index
 from layerdex.errors import IndexMismatchError, OptionError
 from layerdex.indexer.agreement import check_agreement
 from layerdex.indexer.chunks import split
-from layerdex.indexer.devices import Precision
-from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import EngineName
 from layerdex.records import LongText, Pooling, StoredPrecision
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import (
     POOLINGS,
@@ -39,22 +38,7 @@ SHORT = [sentence(9, seed=1), "a", sentence(20, seed=4), f"the{' a' * (N_POSITIO
 LONG = [sentence(60, seed=1), sentence(200, seed=2), "the cat sat " * 13 + "money, money"]
 
 
-def load(
-    folder: Path,
-    *,
-    long: LongText = LongText.CHUNK,
-    pooling: Pooling = Pooling.MEAN,
-    template: str = "{text}",
-) -> TransformerEncoder:
-    return TransformerEncoder(
-        str(folder),
-        long=long,
-        pooling=pooling,
-        template=template,
-        device="cpu",
-        precision=Precision.FLOAT32,
-        engine=EngineName.TORCH,
-    )
+load = partial(loaded.load, long=LongText.CHUNK)
 
 
 def averaged(vectors: Floats, weights: list[int]) -> Floats:

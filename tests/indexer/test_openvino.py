@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from layerdex.indexer.openvino_cache import CachedGraph, graph_folder, import_op
 from layerdex.indexer.openvino_engine import OpenVinoEngine
 from layerdex.indexer.torch_engine import TorchEngine
 from layerdex.records import Pooling
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import cosines, plain_vectors
 from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, save_tiny_model, sentence
@@ -53,25 +55,8 @@ def _shared_cache(
     assert "openvino_telemetry" not in sys.modules or sys.modules["openvino_telemetry"] is None
 
 
-def load(
-    folder: Path,
-    *,
-    pooling: Pooling = Pooling.MEAN,
-    template: str = "{text}",
-    token_budget: int = 64,
-    engine: EngineName = EngineName.OPENVINO,
-    precision: Precision = Precision.FLOAT32,
-    device: str = "cpu",
-) -> TransformerEncoder:
-    return TransformerEncoder(
-        str(folder),
-        pooling=pooling,
-        template=template,
-        token_budget=token_budget,
-        engine=engine,
-        precision=precision,
-        device=device,
-    )
+# A small budget, for many batches.
+load = partial(loaded.load, engine=EngineName.OPENVINO, token_budget=64)
 
 
 # Converting costs seconds: every family with one pooling, and every pooling with one family.

@@ -97,7 +97,9 @@ def _written(value: Scalar) -> str:
 
 
 def _equal(value: Scalar, wanted: str) -> bool:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return wanted.lower() == _written(value)
+    if isinstance(value, (int, float)):
         number = _number(wanted)
         return number == value or _written(value) == wanted
     return _written(value) == wanted
@@ -156,6 +158,7 @@ _WANTED = st.one_of(
     st.sampled_from([_written(value) for value in _VALUES]),
     st.sampled_from([label for label in _LABELS if label is not None]),
     st.sampled_from(["d1", "d10", "d239", "2020.00", "+7", "2.02e3", ".1", "d1' --", "\\", "*"]),
+    st.sampled_from(["True", "FALSE"]),
     st.integers(-3000, 3000).map(str),
     st.floats(-1e4, 1e4).map(repr),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
@@ -176,6 +179,8 @@ def _conditions(draw: st.DrawFn) -> Condition:
 @example(where=[Condition("label", Operator.NOT_EQUAL, ("ham",))])
 @example(where=[Condition("year", Operator.EQUAL, ("-0",))])
 @example(where=[Condition("mixed", Operator.IN, ("true", "7.5", "abc"))])
+@example(where=[Condition("mixed", Operator.EQUAL, ("True",))])
+@example(where=[Condition("mixed", Operator.NOT_EQUAL, ("FALSE",))])
 def test_selected_documents_are_those_of_a_loop(store: Store, where: list[Condition]) -> None:
     expected = [row.id for row in ROWS if all(matches(row, one) for one in where)]
     with store.read() as snapshot:

@@ -79,7 +79,8 @@ def _read_cells(
         where = f" in column {header[invalid]!r}" if invalid < len(header) else ""
         return Rejected(origin, f"invalid UTF-8{where}")
     if len(cells) != len(header):
-        return Rejected(origin, f"{len(cells)} cells, but the header has {len(header)}")
+        n_cells = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        return Rejected(origin, f"{n_cells}, but the header has {len(header)}")
     # A table has no other way to write null; the text is checked for being empty.
     row = {
         name: cell if cell or name == fields.text else None

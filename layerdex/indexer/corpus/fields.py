@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from shlex import quote
+from types import NoneType
 
+from layerdex.arguments import check_kind
 from layerdex.errors import SourceError
 
 COMMON_TEXT_NAMES = (
@@ -46,6 +48,13 @@ class Fields:
     label: str | None = None
     metadata: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        listed = (tuple, list, set, frozenset, NoneType)  # in a string, every part of it would be
+        check_kind(self.metadata, listed, what="metadata fields are a tuple of names")
+        optional = [name for name in (self.id, self.label) if name is not None]
+        for name in (self.text, *optional, *(self.metadata or ())):
+            check_kind(name, str, what="a field's name is a string")
+
     @property
     def id_name(self) -> str:
         """The field that holds the id."""
@@ -61,6 +70,13 @@ class Fields:
         """The fields that are no metadata unless they are named as such."""
         return (self.text, self.id_name, self.label_name)
 
+    @property
+    def given_names(self) -> list[tuple[str, str]]:
+        """The explicitly named fields other than the text, each after what it is named for."""
+        named = [("id", self.id), ("label", self.label)]
+        named += [("metadata", name) for name in self.metadata or ()]
+        return [(option, name) for option, name in named if name is not None]
+
 
 def check_columns(
     names: Collection[object], *, fields: Fields, source: str, nested: Collection[str] = ()
@@ -75,12 +91,10 @@ def check_columns(
         raise SourceError(f"{source}: {_listed(repeated)} is the name of more than one column")
     if fields.text not in names:
         raise SourceError(f"{source}: {missing_text(fields, names)}")
-    for option, name in (("id", fields.id), ("label", fields.label)):
-        if name is not None and name not in names:
-            raise SourceError(f"{source}: {missing_field(option, name, names)}")
-    for name in fields.metadata or ():
-        if name not in names and name not in nested:
-            raise SourceError(f"{source}: {missing_field('metadata', name, [*names, *nested])}")
+    for option, name in fields.given_names:
+        there = [*names, *nested] if option == "metadata" else names
+        if name not in there:
+            raise SourceError(f"{source}: {missing_field(option, name, there)}")
 
 
 def missing_text(fields: Fields, names: Collection[object]) -> str:
@@ -90,9 +104,12 @@ def missing_text(fields: Fields, names: Collection[object]) -> str:
     return message if likely is None else f"{message}; try --text-field {quote(likely)}"
 
 
-def missing_field(option: str, name: str, names: Collection[object]) -> str:
-    """Say that an explicitly named field is missing, what is there, and the nearest to it."""
-    message = f"no {option} field {name!r}; there is {_listed(names)}"
+def missing_field(option: str, name: str, names: Collection[object], *, searched: str = "") -> str:
+    """Say that an explicitly named field is missing, what is there, and the nearest to it.
+
+    ``searched`` says where it was looked for, if that was not everywhere.
+    """
+    message = f"no {option} field {name!r}{searched}; there is {_listed(names)}"
     close = difflib.get_close_matches(name, _suggestible(names), 1)
     return f"{message}; try --{option}-field {quote(close[0])}" if close else message
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 
+from layerdex.arguments import is_path
 from layerdex.errors import SourceError
 from layerdex.indexer.corpus.streams import is_stdin, naming, source_name
 
@@ -89,8 +90,7 @@ def _by_suffix(source: str | Path) -> Format:
 
 
 def _mode(source: str | Path) -> int:
-    # Path("") would be the working directory, and a NUL raises ValueError in os.stat
-    if not str(source) or "\0" in str(source):
+    if not is_path(source):
         raise SourceError(f"{str(source)!r} is not the name of a source")
     with naming(source_name(source)):
         return Path(source).stat().st_mode

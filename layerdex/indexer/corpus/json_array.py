@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 from layerdex.errors import SourceError
 from layerdex.indexer.corpus.fields import Fields
-from layerdex.indexer.corpus.rows import Reading, read_row
+from layerdex.indexer.corpus.rows import RawRow, Reading, read_rows
 from layerdex.indexer.corpus.streams import CHUNK_BYTES
-from layerdex.indexer.corpus.strict_json import StrictDecoder
+from layerdex.indexer.corpus.strict_json import StrictDecoder, describe
 from layerdex.records import Origin, Rejected
 
 BLANKS = " \t\r\n"
@@ -25,6 +25,10 @@ def read_json(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading
 
     Raises `SourceError` on broken JSON or UTF-8: nothing says where the next element begins.
     """
+    return read_rows(_rows(stream, source), source=source, fields=fields)
+
+
+def _rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
     text = ArrayText(stream, source)
     decoder = StrictDecoder()
     if text.peek() != "[":
@@ -41,9 +45,9 @@ def read_json(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading
         origin = Origin(source, text.line)
         row = text.take(decoder)
         if decoder.problem:
-            yield Rejected(origin, f"broken JSON: {decoder.problem}")
+            yield origin, Rejected(origin, f"broken JSON: {decoder.problem}")
         else:
-            yield read_row(row, origin=origin, fields=fields)
+            yield origin, row
     text.skip(1)
     if text.peek():
         raise text.error("broken JSON: text after the array")
@@ -84,7 +88,8 @@ class ArrayText:
                 value, end = decoder.raw_decode(self._text, self._start)
             except json.JSONDecodeError as error:
                 if not self._may_be_cut(error):
-                    raise self.error(f"broken JSON: {error.msg}", position=error.pos) from None
+                    reason = f"broken JSON: {describe(error)}"
+                    raise self.error(reason, position=error.pos) from None
             except RecursionError:
                 raise self.error("broken JSON: nested too deeply") from None
             else:

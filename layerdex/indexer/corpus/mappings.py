@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from layerdex.indexer.corpus.fields import Fields, check_columns
-from layerdex.indexer.corpus.rows import SPREAD, Reading, read_row
+from layerdex.indexer.corpus.rows import SPREAD, Reading, read_rows
 from layerdex.records import Origin
 
 SOURCE = "<memory>"
@@ -34,9 +34,8 @@ def read_mappings(
     rows: Iterable[Mapping[str, object]], *, fields: Fields | None = None
 ) -> Iterator[Reading]:
     """Read mappings in their order; ``origin.line`` is the row's number from 1."""
-    fields = fields or Fields()
-    for number, row in enumerate(rows, start=1):
-        yield read_row(row, origin=Origin(SOURCE, number), fields=fields)
+    numbered = ((Origin(SOURCE, number), row) for number, row in enumerate(rows, start=1))
+    return read_rows(numbered, source=SOURCE, fields=fields or Fields())
 
 
 def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Reading]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from layerdex.errors import SourceError
 from layerdex.indexer.corpus.fields import Fields, check_columns
 from layerdex.indexer.corpus.rows import SPREAD, Reading, read_row
-from layerdex.indexer.corpus.streams import CHUNK_BYTES, naming, source_name
+from layerdex.indexer.corpus.streams import CHUNK_BYTES, OnBytes, naming, source_name
 from layerdex.indexer.corpus.values import Unreadable
 from layerdex.records import Origin
 
@@ -18,21 +19,22 @@ BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 4096
 
 
-def read_parquet(path: Path, fields: Fields) -> Iterator[Reading]:
+def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) -> Iterator[Reading]:
     """Read a table batch by batch; ``origin.line`` is the row's number from 1.
 
-    A batch takes about 16 MiB, or the longest row or page if that is more.
+    A batch takes about 16 MiB, or the longest row or page if that is more. Each is counted as
+    its rows' share of the file, as unwanted columns are not read.
     """
     source = source_name(path)
     numbers = count(1)
-    for batch in _batches(path, source, fields):
+    for batch in _batches(path, source, fields, on_bytes):
         names = batch.schema.names
         for cells in zip(*map(_cells, batch.columns), strict=True):
             row = dict(zip(names, cells, strict=True))
             yield read_row(row, origin=Origin(source, next(numbers)), fields=fields)
 
 
-def _batches(path: Path, source: str, fields: Fields) -> Iterator[Any]:
+def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -41,11 +43,17 @@ def _batches(path: Path, source: str, fields: Fields) -> Iterator[Any]:
             # without pre_buffer a row group is read page by page, not whole
             table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
             _check_schema(table.schema_arrow, fields, source)
-            yield from table.iter_batches(
+            batches = table.iter_batches(
                 batch_size=_batch_rows(table.metadata),
                 columns=_wanted_columns(table.schema_arrow.names, fields),
                 use_threads=False,
             )
+            n_bytes, n_rows, n_read = os.fstat(file.fileno()).st_size, table.metadata.num_rows, 0
+            for batch in batches:
+                before, n_read = n_bytes * n_read // n_rows, n_read + batch.num_rows
+                if on_bytes is not None:
+                    on_bytes(n_bytes * n_read // n_rows - before)
+                yield batch
     except pa.ArrowException as error:
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{source}: broken parquet file: {reason}") from error

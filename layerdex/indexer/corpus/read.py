@@ -16,7 +16,7 @@ from layerdex.indexer.corpus.jsonl import read_jsonl
 from layerdex.indexer.corpus.parquet import read_parquet
 from layerdex.indexer.corpus.plain_text import read_txt
 from layerdex.indexer.corpus.rows import Reading
-from layerdex.indexer.corpus.streams import first_byte, open_stream, source_name
+from layerdex.indexer.corpus.streams import OnBytes, first_byte, open_stream, source_name
 
 StreamReader = Callable[[BinaryIO, str, Fields], Iterator[Reading]]
 
@@ -35,10 +35,12 @@ def read_source(
     format: Format = Format.AUTO,
     fields: Fields | None = None,
     stdin: BinaryIO | None = None,
+    on_bytes: OnBytes | None = None,
 ) -> Iterator[Reading]:
     """Read a source row by row, in its order.
 
-    ``source`` is a path or ``-`` for ``stdin`` (default: the process's). Memory is bounded by
+    ``source`` is a path or ``-`` for ``stdin`` (default: the process's). ``on_bytes`` is
+    told of what is read of a file. Memory is bounded by
     the longest row, a parquet batch or one file of a folder, not by the source. Raises
     `SourceError`: at once where the source is missing or its format unknown, later where it
     cannot be read on. A bad row is yielded as `Rejected`.
@@ -48,14 +50,18 @@ def read_source(
     if resolved is Format.FOLDER:
         return read_folder(Path(source), fields)
     if resolved is Format.PARQUET:
-        return read_parquet(Path(source), fields)
-    return _read_stream(source, resolved, fields, stdin or sys.stdin.buffer)
+        return read_parquet(Path(source), fields, on_bytes)
+    return _read_stream(source, resolved, fields, stdin or sys.stdin.buffer, on_bytes)
 
 
 def _read_stream(
-    source: str | Path, format_: Format, fields: Fields, stdin: BinaryIO
+    source: str | Path,
+    format_: Format,
+    fields: Fields,
+    stdin: BinaryIO,
+    on_bytes: OnBytes | None,
 ) -> Iterator[Reading]:
-    with open_stream(source, stdin=stdin) as opened:
+    with open_stream(source, stdin=stdin, on_bytes=on_bytes) as opened:
         stream: BinaryIO = opened
         if format_ is Format.AUTO:
             first, stream = first_byte(stream)

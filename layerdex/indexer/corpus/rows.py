@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from layerdex.indexer.corpus.fields import Fields, missing_field, missing_text
+from layerdex.errors import SourceError
+from layerdex.indexer.corpus.fields import (
+    MAX_NAMES_COMPARED,
+    Fields,
+    missing_field,
+    missing_text,
+)
 from layerdex.indexer.corpus.values import (
     BadValueError,
     clean_string,
@@ -18,8 +24,62 @@ from layerdex.records import UNSET, Origin, Rejected, Scalar, SourceDocument, Un
 Reading = SourceDocument | Rejected
 """What a reader yields for each row."""
 
+RawRow = tuple[Origin, object]
+"""A row as its format gave it, or why it is none (`Rejected`)."""
+
 SPREAD = "metadata"
 """The field whose object ``export`` fills with a document's metadata."""
+
+MAX_ROWS_SEARCHED = 1000
+"""Fewer than a window, so that a misspelt field is found before anything is committed."""
+
+
+def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
+    """Judge the rows of a source in which each may have fields of its own.
+
+    Raises `SourceError` where none of the first 1,000 has a field that was named explicitly.
+    """
+    missing = _MissingFields(fields)
+    for origin, row in rows:
+        if missing.names and isinstance(row, Mapping):
+            missing.look_at(row)
+            if missing.n_rows == MAX_ROWS_SEARCHED:
+                searched = f" in the first {MAX_ROWS_SEARCHED:,} rows"
+                missing.check(source, searched=searched)
+        yield row if isinstance(row, Rejected) else read_row(row, origin=origin, fields=fields)
+    missing.check(source)
+
+
+class _MissingFields:
+    """The explicitly named fields that no row has had yet."""
+
+    def __init__(self, fields: Fields) -> None:
+        self.names = fields.given_names
+        self.n_rows = 0
+        self._there: dict[object, None] = {}
+        self._nested: dict[object, None] = {}
+
+    def look_at(self, row: Mapping[object, object]) -> None:
+        """Strike off what a row has."""
+        self.n_rows += 1
+        inner = row.get(SPREAD)
+        nested = inner if isinstance(inner, Mapping) else {}
+        self.names = [
+            (option, name)
+            for option, name in self.names
+            if name not in row and (option != "metadata" or name not in nested)
+        ]
+        if len(self._there) < MAX_NAMES_COMPARED:
+            self._there.update(dict.fromkeys(row))
+            self._nested.update(dict.fromkeys(nested))
+
+    def check(self, source: str, *, searched: str = "") -> None:
+        """Raise `SourceError` for a field that is still missing from the rows looked at."""
+        if self.names and self.n_rows:
+            option, name = self.names[0]
+            there = [*self._there, *(self._nested if option == "metadata" else ())]
+            reason = missing_field(option, name, there, searched=searched)
+            raise SourceError(f"{source}: {reason}")
 
 
 def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:

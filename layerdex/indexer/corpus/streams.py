@@ -5,12 +5,15 @@ from __future__ import annotations
 import codecs
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from layerdex.errors import SourceError
+
+OnBytes = Callable[[int], None]
+"""Told of each further number of bytes that has been read."""
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 16
@@ -21,10 +24,11 @@ WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE[:3])
 class Replay(io.RawIOBase):
     """Bytes already read, then the rest of the stream they came from, which stays open."""
 
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+    def __init__(self, head: bytes, rest: BinaryIO, on_bytes: OnBytes | None = None) -> None:
         super().__init__()
         self._head = head
         self._rest = rest
+        self._on_bytes = on_bytes
 
     def readable(self) -> bool:
         """Say that this is a stream to read."""
@@ -33,8 +37,12 @@ class Replay(io.RawIOBase):
     # the protocol of RawIOBase
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
         """Fill the buffer as far as there are bytes; return how many, 0 at the end."""
-        data = self._head[: len(buffer)] or self._rest.read(len(buffer))
-        self._head = self._head[len(data) :]
+        if data := self._head[: len(buffer)]:
+            self._head = self._head[len(data) :]
+        else:
+            data = self._rest.read(len(buffer))
+            if self._on_bytes is not None:
+                self._on_bytes(len(data))
         buffer[: len(data)] = data
         return len(data)
 
@@ -62,7 +70,9 @@ def naming(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_stream(source: str | Path, *, stdin: BinaryIO) -> Iterator[BinaryIO]:
+def open_stream(
+    source: str | Path, *, stdin: BinaryIO, on_bytes: OnBytes | None = None
+) -> Iterator[BinaryIO]:
     """Open a source for reading after its byte order mark; standard input is left open.
 
     Raises `SourceError` if the source cannot be opened or read, or begins like UTF-16.
@@ -70,10 +80,10 @@ def open_stream(source: str | Path, *, stdin: BinaryIO) -> Iterator[BinaryIO]:
     name = source_name(source)
     with naming(name):
         if is_stdin(source):
-            yield _after_mark(stdin, name=name)
+            yield _after_mark(stdin, name=name, on_bytes=on_bytes)
         else:
             with Path(source).open("rb") as file:
-                yield _after_mark(file, name=name)
+                yield _after_mark(file, name=name, on_bytes=on_bytes)
 
 
 def first_byte(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
@@ -86,9 +96,9 @@ def first_byte(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
     return b"", replay(bytes(head), stream)
 
 
-def replay(head: bytes, rest: BinaryIO) -> BinaryIO:
-    """Return a buffered stream of the bytes already read and the rest."""
-    return io.BufferedReader(Replay(head, rest), CHUNK_BYTES)
+def replay(head: bytes, rest: BinaryIO, on_bytes: OnBytes | None = None) -> BinaryIO:
+    """Return a buffered stream of the bytes already read and the rest, which is counted."""
+    return io.BufferedReader(Replay(head, rest, on_bytes), CHUNK_BYTES)
 
 
 def invalid_utf8(error: UnicodeDecodeError) -> str:
@@ -96,8 +106,10 @@ def invalid_utf8(error: UnicodeDecodeError) -> str:
     return f"invalid UTF-8 at byte {error.start + 1}"
 
 
-def _after_mark(stream: BinaryIO, *, name: str) -> BinaryIO:
+def _after_mark(stream: BinaryIO, *, name: str, on_bytes: OnBytes | None) -> BinaryIO:
     head = stream.read(len(codecs.BOM_UTF8))
+    if on_bytes is not None:
+        on_bytes(len(head))
     if head.startswith(WIDE_MARKS):
         raise SourceError(f"{name}: looks like UTF-16; convert it to UTF-8")
-    return replay(head.removeprefix(codecs.BOM_UTF8), stream)
+    return replay(head.removeprefix(codecs.BOM_UTF8), stream, on_bytes)

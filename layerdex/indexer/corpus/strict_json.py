@@ -6,6 +6,11 @@ import json
 from collections import Counter
 
 
+def describe(error: json.JSONDecodeError) -> str:
+    """Say what is wrong, without where: Python's words may end as if a place followed."""
+    return error.msg.removesuffix(": ").removesuffix(" at").removesuffix(" starting")
+
+
 class StrictDecoder:
     """A JSON decoder that notes what is wrong with a value that can be parsed.
 

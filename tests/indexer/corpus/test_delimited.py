@@ -40,7 +40,7 @@ def test_empty_cells_are_null(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (b"a", "1 cells, but the header has 2"),
+        (b"a", "1 cell, but the header has 2"),
         (b"a,b,c", "3 cells, but the header has 2"),
         (b"\xff,b", "invalid UTF-8 in column 'text'"),
         (b"a,\xed\xa0\x80", "invalid UTF-8 in column 'n'"),

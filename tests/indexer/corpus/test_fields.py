@@ -86,9 +86,55 @@ def test_row_without_the_named_label_or_metadata_leaves_them_unset(
     kind: str, tmp_path: Path
 ) -> None:
     fields = Fields(label="topic", metadata=("m",))
-    (plain,) = documents(read_as(kind, [{"text": "a"}], tmp_path, Fields()))
-    (named,) = documents(read_as(kind, [{"text": "a"}], tmp_path, fields))
+    rows: list[Row] = [{"text": "a"}, {"text": "b", "topic": "t", "metadata": {"m": 1}}]
+    plain, _ = documents(read_as(kind, rows, tmp_path, Fields()))
+    named, _ = documents(read_as(kind, rows, tmp_path, fields))
     assert named == plain
+
+
+@pytest.mark.parametrize("kind", STREAMED)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (Fields(id="kye"), "no id field 'kye'; there is 'text', 'key', 'topic', 'metadata'; try"),
+        (Fields(label="topc"), "'key', 'topic', 'metadata'; try --label-field topic"),
+        (Fields(label="m"), "no label field 'm'; there is 'text', 'key', 'topic', 'metadata'"),
+        (Fields(metadata=("m", "lng")), "'metadata', 'm', 'lang'; try --metadata-field lang"),
+    ],
+)
+def test_field_that_no_row_has_is_an_error(
+    kind: str, fields: Fields, message: str, tmp_path: Path
+) -> None:
+    rows: list[Row] = [
+        {"text": "a", "key": 1},
+        {"text": "b", "topic": "t", "metadata": {"m": 1, "lang": "en"}},
+    ]
+    with pytest.raises(SourceError) as caught:
+        read_as(kind, rows, tmp_path, fields)
+    assert str(caught.value).startswith(
+        "<memory>: no" if kind == "mappings" else f"{tmp_path / f'source.{kind}'}: no"
+    )
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("rows", [[], [{"text": "a", "topic": None}], ["no object"]])
+def test_field_is_not_missed_where_no_row_could_have_it_or_one_has(rows: list[Row]) -> None:
+    assert len(list(read_mappings(rows, fields=Fields(label="topic")))) == len(rows)
+
+
+@pytest.mark.parametrize(("n_without", "is_read"), [(999, True), (1000, False)])
+def test_field_is_looked_for_in_the_first_1000_rows(n_without: int, is_read: bool) -> None:
+    rows = iter([*[{"text": "a"}] * n_without, {"text": "b", "topic": "t"}, {"text": "c"}])
+    readings = read_mappings(rows, fields=Fields(label="topic"))
+    if is_read:
+        assert len(documents(list(readings))) == n_without + 2
+        return
+    with pytest.raises(SourceError) as caught:
+        list(readings)
+    assert str(caught.value) == (
+        "<memory>: no label field 'topic' in the first 1,000 rows; there is 'text'"
+    )
+    assert len(list(rows)) == 2
 
 
 @pytest.mark.parametrize("kind", READ_AS)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from layerdex.indexer.corpus import read_source
+from layerdex.indexer.corpus.sources import read_all
 from layerdex.records import SourceDocument
 from tests.indexer.corpus.sources import READ_AS, WRITERS, documents
 
@@ -84,6 +85,35 @@ def test_first_document_comes_before_the_rest_is_read(tmp_path: Path) -> None:
     readings = read_source(path)
     assert documents([next(readings)])[0].text == "first"
     readings.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", [*FILES, "txt"])
+def test_bytes_read_are_counted_to_the_end(kind: str, tmp_path: Path) -> None:
+    paths = [tmp_path / f"a.{kind}", tmp_path / f"b.{kind}"]
+    for path in paths:
+        if kind == "txt":
+            path.write_bytes(b"\xef\xbb\xbf" + b"x\n" * 100_000)
+        else:
+            WRITERS[kind]([{"text": f"{i}"} for i in range(20_000)], path)
+    counts: list[tuple[int, int]] = []
+    readings = read_all(paths, on_bytes=lambda done, total: counts.append((done, total)))
+    next(readings)
+    first, size = counts[-1][0], sum(path.stat().st_size for path in paths)
+    assert 0 < first < size / 2
+    assert sum(1 for _ in readings) > 0
+    assert counts == sorted(counts)
+    assert {total for _, total in counts} == {size}
+    assert counts[-1][0] == size
+
+
+def test_bytes_are_not_counted_where_a_source_has_no_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("x\n")
+    counts: list[object] = []
+    for other in (tmp_path, [{"text": "a"}]):
+        readings = read_all([path, other], on_bytes=lambda *count: counts.append(count))
+        assert len(list(readings)) == 2
+    assert counts == []
 
 
 def test_frame_is_not_copied_whole() -> None:

@@ -1,0 +1,90 @@
+"""Checks of what callers give: each returns it as the library wants it, or raises `OptionError`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import reprlib
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import SupportsFloat, SupportsIndex, TypeVar
+
+from layerdex.errors import OptionError
+
+Choice = TypeVar("Choice", bound=StrEnum)
+Item = TypeVar("Item")
+
+
+def to_choice(kind: type[Choice], value: str) -> Choice:
+    """Turn a user's word into one of a closed set; the error lists them all."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise OptionError(f"{shown(value)} is none of {', '.join(kind)}") from error
+
+
+def to_path(value: str | os.PathLike[str], *, what: str) -> Path:
+    """Return a path; ``what`` begins the error where the value cannot be one."""
+    if not is_path(value):
+        raise OptionError(f"{what}, not {shown(value)}")
+    return Path(value)
+
+
+def is_path(value: object) -> bool:
+    """Say whether the operating system could have a file of that name."""
+    try:
+        # Path("") would be the working directory, and the system's calls end at a NUL.
+        return value != "" and b"\0" not in os.fsencode(Path(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # not a path, an array, a lone surrogate
+        return False
+
+
+def to_list(values: Iterable[Item], *, what: str) -> list[Item]:
+    """Return an iterable's items; ``what`` begins the error where the value is none."""
+    try:
+        items = iter(values)
+    except TypeError as error:
+        raise OptionError(f"{what}, not {shown(values)}") from error
+    return list(items)
+
+
+def check_kind(value: object, kind: type | tuple[type, ...], *, what: str) -> None:
+    """Hold a value to a class; ``what`` begins the error where it is of another."""
+    if not isinstance(value, kind):
+        raise OptionError(f"{what}, not {shown(value)}")
+
+
+def check_callbacks(**callbacks: object) -> None:
+    """Hold each to be callable or None, before there is something to tell it."""
+    for name, callback in callbacks.items():
+        if callback is not None and not callable(callback):
+            raise OptionError(f"{name} must be callable, not {shown(callback)}")
+
+
+def check_count(name: str, value: object, *, least: int = 1) -> int:
+    """Return a whole number of at least ``least``."""
+    is_iterable = isinstance(value, Iterable)  # NumPy's arrays have an __index__ that fails
+    if isinstance(value, bool) or is_iterable or not isinstance(value, SupportsIndex):
+        raise OptionError(f"{name} must be a whole number, not {shown(value)}")
+    if (count := value.__index__()) < least:
+        raise OptionError(f"{name} must be at least {least}, not {shown(count)}")
+    return count
+
+
+def check_between(name: str, value: object, low: float, high: float) -> float:
+    """Return a number within two bounds."""
+    number = math.nan
+    if isinstance(value, SupportsFloat) and not isinstance(value, bool):
+        # Arrays have a __float__ that fails, and an integer can be beyond a float.
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            number = float(value)
+    if not low <= number <= high:
+        raise OptionError(f"{name} lies between {low:g} and {high:g}, not at {shown(value)}")
+    return number
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: on one line, and cut where it is long."""
+    return " ".join(reprlib.repr(value).split())

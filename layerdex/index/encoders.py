@@ -1,0 +1,84 @@
+"""The encoder of an index: made with it, and loaded again for its questions.
+
+torch and transformers are imported when an encoder is needed, and then only if its engine is torch.
+"""
+
+from __future__ import annotations
+
+from layerdex.arguments import check_count, check_kind, shown, to_choice
+from layerdex.errors import OptionError
+from layerdex.records import Encoder, EncoderSettings, LongText, Pooling
+
+_DEVICE = "a device is a string such as cuda:1"
+
+
+def check_encoder(encoder: object) -> None:
+    """Raise `OptionError` for what lacks the parts of the `Encoder` protocol."""
+    settings = getattr(encoder, "settings", None)
+    is_one = isinstance(settings, EncoderSettings) and callable(getattr(encoder, "encode", None))
+    if not is_one:
+        raise OptionError(f"an encoder has settings and encode (see Encoder), not {shown(encoder)}")
+
+
+def make_encoder(
+    model: str,
+    *,
+    revision: str | None,
+    pooling: Pooling | str | None,
+    template: str,
+    max_length: int | None,
+    long: LongText | str,
+    device: str,
+    dtype: str,
+    engine: str,
+) -> Encoder:
+    """Load a model for a new index, its options as users give them (see `Index.create`)."""
+    check_kind(template, str, what="a template is a string")
+    check_kind(device, str, what=_DEVICE)
+    from layerdex.indexer.devices import Precision
+    from layerdex.indexer.encoder import TransformerEncoder
+    from layerdex.indexer.engine import EngineName
+
+    return TransformerEncoder(
+        model,
+        revision=revision,
+        pooling=None if pooling is None else to_choice(Pooling, pooling),
+        template=template,
+        max_length=None if max_length is None else check_count("max_length", max_length),
+        long=to_choice(LongText, long),
+        device=device,
+        precision=to_choice(Precision, dtype),
+        engine=to_choice(EngineName, engine),
+    )
+
+
+def load_encoder(
+    settings: EncoderSettings,
+    *,
+    given: Encoder | None,
+    model: str | None,
+    device: str,
+    dtype: str,
+    engine: str,
+) -> Encoder:
+    """Return the encoder ``given``, else load the one that an index was made with.
+
+    Raises `IndexMismatchError` where its vectors could not be compared with the index's.
+    """
+    if given is not None:
+        from layerdex.indexer.agreement import check_fingerprint
+
+        check_fingerprint(given.settings, settings)
+        return given
+    check_kind(device, str, what=_DEVICE)
+    from layerdex.indexer.devices import Precision
+    from layerdex.indexer.encoder import TransformerEncoder
+    from layerdex.indexer.engine import EngineName
+
+    return TransformerEncoder.for_index(
+        settings,
+        device=device,
+        precision=to_choice(Precision, dtype),
+        engine=to_choice(EngineName, engine),
+        model=model,
+    )

@@ -1,0 +1,35 @@
+"""An encoder of a tiny model, so that its vectors can be held to those of plain transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from layerdex.indexer.devices import Precision
+from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engine import EngineName
+from layerdex.records import LongText, Pooling
+
+
+def load(
+    folder: Path,
+    *,
+    pooling: Pooling | None = None,
+    template: str = "{text}",
+    max_length: int | None = None,
+    long: LongText = LongText.TRUNCATE,
+    token_budget: int | None = None,
+    engine: EngineName = EngineName.TORCH,
+    precision: Precision = Precision.FLOAT32,
+    device: str = "cpu",
+) -> TransformerEncoder:
+    return TransformerEncoder(
+        str(folder),
+        pooling=pooling,
+        template=template,
+        max_length=max_length,
+        long=long,
+        token_budget=token_budget,
+        engine=engine,
+        precision=precision,
+        device=device,
+    )
