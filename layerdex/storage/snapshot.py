@@ -108,11 +108,11 @@ class Snapshot:
     def facts(self, where: Where = (), *, labelled: bool = False) -> Facts:
         """Return what is known of the matching live documents, or of the labelled ones of them."""
         query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
-        if labelled:
-            query = query.where(DOCUMENT.c.label.is_not(None))
         versions = self.connection.execute(query).all()
         for version in versions:
             check_version(version)
+        if labelled:  # only now: a label that was lost is damage, not a document without one
+            versions = [version for version in versions if version.label is not None]
         rows, ids, ordinals, labels, hashes, n_characters, *_ = [*zip(*versions, strict=True)] or [
             ()
         ] * len(VERSION_COLUMNS)
