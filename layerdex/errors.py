@@ -69,7 +69,9 @@ class SchemaError(LayerdexError):
 
 
 class DamagedIndexError(LayerdexError):
-    """Catalog and segment files disagree."""
+    """Catalog and segment files disagree; ``reason`` is the short of it for one file."""
+
+    reason: str | None = None
 
 
 class LockedIndexError(LayerdexError):

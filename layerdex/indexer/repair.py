@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from layerdex.errors import DamagedIndexError
 from layerdex.records import Encoder
 from layerdex.storage.codecs import Codes
 from layerdex.storage.integrity import (
@@ -15,7 +16,9 @@ from layerdex.storage.integrity import (
     restore_layers,
     segment_texts,
 )
+from layerdex.storage.seal import WRONG_SEAL
 from layerdex.storage.store import Store
+from layerdex.storage.writer import check_shape
 
 
 def repair(
@@ -28,12 +31,20 @@ def repair(
 ) -> int:
     """Rebuild the layer files among ``problems``; return how many were rebuilt.
 
+    Raises `DamagedIndexError` for problems of the catalog; a wrong checksum of the whole file is
+    none if `verify` found no other, and is mended.
+
     Only damaged layers of damaged segments are encoded. The same engine gives the same bytes for
     a segment that no compaction has touched, and vectors within the stated tolerance otherwise.
     """
+    in_catalog = [problem for problem in problems if problem.segment is None]
+    for problem in in_catalog:
+        if problem.reason != WRONG_SEAL:
+            raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")
     damaged = damaged_layers(problems)
     n_files = 0
-    with store.write(lock_timeout_s=lock_timeout_s) as writer:
+    # A wrong seal over rows that are all sound is renewed when the writer is done.
+    with store.write(lock_timeout_s=lock_timeout_s, is_sealed=not in_catalog) as writer:
         there = {segment.name for segment in writer.segments()}
         damaged = {name: entry for name, entry in damaged.items() if name in there}
         for done, (segment, layers) in enumerate(damaged.values(), 1):
@@ -53,7 +64,9 @@ def _encode(
     window = store.settings.window
     parts: dict[int, list[Codes]] = {layer: [] for layer in layers}
     for start in range(0, len(texts), window):
-        vectors = encoder.encode(texts[start : start + window], layers).vectors
+        part = texts[start : start + window]
+        vectors = encoder.encode(part, layers).vectors
+        check_shape(vectors, (len(layers), len(part), store.settings.width))
         for layer, of_layer in zip(layers, vectors, strict=True):
             parts[layer].append(store.codec.encode(of_layer))
     return {layer: np.concatenate(codes) for layer, codes in parts.items()}

@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from layerdex.errors import (
@@ -22,6 +23,7 @@ from layerdex.errors import (
 )
 from layerdex.storage.files import sync_file, sync_folder
 from layerdex.storage.metadata import parse_number
+from layerdex.storage.seal import has_log
 
 SCHEMA_VERSION = "0002"
 OLDER_SCHEMAS = ("0001",)
@@ -110,13 +112,21 @@ def read_engine(path: Path) -> Engine:
             connection = _connect_read_only(address)
         except sqlite3.OperationalError:
             # SQLite cannot make the shared-memory file of a WAL catalog in a read-only place.
-            if _has_unread_log(path) or not is_read_only(path.parent):
+            if has_log(path) or not is_read_only(path.parent):
                 raise
             connection = _connect_read_only(address + "&immutable=1")
         connection.create_function("parse_number", 1, _parse_number, deterministic=True)
         return connection
 
     return _engine(connect, begin="BEGIN")
+
+
+def empty_log(connection: Connection) -> None:
+    """Bring the write-ahead log into the catalog, unless a reader still needs it."""
+    connection.rollback()
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA busy_timeout=0")
+    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 @contextmanager
@@ -158,10 +168,12 @@ def clear_errors(path: Path) -> Iterator[None]:
     """Turn database and operating-system errors about ``path`` into Layerdex's own."""
     try:
         yield
-    except DatabaseError as error:
-        reason = str(error.orig)
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        original = error.orig if isinstance(error, DatabaseError) else error
+        reason = str(original)
         signs = ("no such table", "malformed", "Could not decode")
-        if not isinstance(error, OperationalError) or any(sign in reason for sign in signs):
+        is_usual = isinstance(original, sqlite3.OperationalError)
+        if not is_usual or any(sign in reason for sign in signs):
             raise DamagedIndexError(
                 f"the catalog {path} is damaged ({reason}): restore it from a backup"
             ) from error
@@ -202,12 +214,7 @@ def _parse_number(text: str | None) -> float | None:
 
 def _stamp(path: Path) -> tuple[int, int, bool]:
     status = path.stat()
-    return status.st_size, status.st_mtime_ns, _has_unread_log(path)
-
-
-def _has_unread_log(path: Path) -> bool:
-    log = path.with_name(path.name + "-wal")
-    return log.exists() and log.stat().st_size > 0
+    return status.st_size, status.st_mtime_ns, has_log(path)
 
 
 def is_read_only(folder: Path) -> bool:

@@ -30,6 +30,7 @@ from layerdex.storage.vectors import Segment, SegmentFile
 NEXT_ROW = "next_row"
 NEXT_ORDINAL = "next_ordinal"
 COMMITS = "commits"
+IDENTITY = "identity"
 
 
 @dataclass(frozen=True, slots=True)

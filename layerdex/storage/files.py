@@ -50,6 +50,14 @@ def sync_folder(path: Path) -> None:
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, and flush each name; one that is there is left."""
+    if not path.is_dir():
+        make_folder(path.absolute().parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.absolute().parent)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder and what is in it; a link is removed, never followed."""
     if path.is_symlink() or not path.is_dir():

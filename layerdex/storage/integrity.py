@@ -14,8 +14,9 @@ from layerdex.storage.catalog import clear_errors
 from layerdex.storage.codecs import Codes
 from layerdex.storage.digests import segment_digest
 from layerdex.storage.directory import CATALOG, SEGMENTS
-from layerdex.storage.files import checksum, remove_tree, sync_folder, write_file
+from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.rows import CHUNK, chunks, read_segments, read_versions
+from layerdex.storage.seal import check_seal
 from layerdex.storage.segment import layer_filename, serialize_layer
 from layerdex.storage.store import Store
 from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
@@ -40,7 +41,7 @@ class Problem:
 
 def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Problem]:
     """Check the catalog's structure, every text's hash and every layer file's checksum."""
-    problems = _verify_catalog(store)
+    problems = _verify_seal(store) + _verify_catalog(store)
     with store.read() as snapshot:
         segments = snapshot.segments
     with clear_errors(store.path):
@@ -131,17 +132,25 @@ def restore_layers(
 
 
 def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
-    recorded = segment.files.get(layer)
-    path = store.file_path(segment, layer)
-    if recorded is None:
-        return "not in the catalog"
     try:
-        if path.stat().st_size != recorded.size_bytes:
-            return f"{path.stat().st_size} bytes instead of {recorded.size_bytes}"
-        with path.open("rb") as file:
-            return None if checksum(file) == recorded.crc32 else "wrong checksum"
+        store.open_file(segment, layer)
     except FileNotFoundError:
         return "missing"
+    except IsADirectoryError:
+        return "a folder"
+    except DamagedIndexError as error:
+        return error.reason or str(error)
+    return None
+
+
+def _verify_seal(store: Store) -> list[Problem]:
+    path = store.path / CATALOG
+    try:
+        with clear_errors(path):
+            check_seal(path)
+    except DamagedIndexError as error:
+        return [Problem(path, error.reason or str(error))]
+    return []
 
 
 def _verify_catalog(store: Store) -> list[Problem]:

@@ -20,6 +20,7 @@ from layerdex.storage.catalog import (
     write_engine,
 )
 from layerdex.storage.directory import CATALOG, locked
+from layerdex.storage.seal import break_seal, renew_seal
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ def _migrate(catalog: Path) -> None:
             connection.commit()
         engine.dispose()
         _compare(old, temporary)
+        break_seal(catalog)
         put_in_place(temporary, catalog)
+        renew_seal(catalog)
 
 
 def _lock_out(old: sqlite3.Connection, catalog: Path) -> None:
@@ -97,5 +100,5 @@ def _compare(old: sqlite3.Connection, new_path: Path) -> None:
             )
         for (table,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
             count = f'SELECT count(*) FROM "{table}"'
-            if old.execute(count).fetchone() != new.execute(count).fetchone():
+            if old.execute(count).fetchone() > new.execute(count).fetchone():
                 raise DamagedIndexError(f"migration lost rows of the table {table}: report this")

@@ -108,4 +108,6 @@ class LayerFile:
 
 
 def _damaged(path: Path, reason: str) -> DamagedIndexError:
-    return DamagedIndexError(f"{path} is damaged ({reason}): run 'layerdex repair' on this index")
+    error = DamagedIndexError(f"{path} is damaged ({reason}): run 'layerdex repair' on this index")
+    error.reason = reason
+    return error

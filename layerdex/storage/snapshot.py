@@ -23,7 +23,6 @@ from layerdex.storage.rows import (
     read_setting,
     read_versions,
     row_array,
-    segment_rows,
 )
 from layerdex.storage.segment import LayerFile
 from layerdex.storage.selection import where_clauses
@@ -74,11 +73,13 @@ class Snapshot:
         dead: Rows,
         width: int,
         codec: Codec,
+        rows_of: Callable[[Connection, Segment], Rows],
         open_file: Callable[[Segment, int], LayerFile],
     ) -> None:
         self.connection = connection
         self._width = width
         self._codec = codec
+        self._rows_of = rows_of
         self._open_file = open_file
         self.segments = segments
         self._dead = dead
@@ -96,7 +97,7 @@ class Snapshot:
             width=self._width,
             keeps_length=self._codec.keeps_length,
             dead=self._dead,
-            rows_of=lambda segment: segment_rows(self.connection, segment),
+            rows_of=lambda segment: self._rows_of(self.connection, segment),
             open_file=lambda segment: self._open_file(segment, layer),
         )
 

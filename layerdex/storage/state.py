@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from layerdex.errors import DamagedIndexError
-from layerdex.records import EncoderSettings, LongText, Pooling, Rows
-from layerdex.storage.changes import COMMITS, NEXT_ORDINAL, NEXT_ROW
+from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.records import EncoderSettings, LongText, Pooling, Rows, StoredPrecision
+from layerdex.storage.changes import COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
+from layerdex.storage.codecs import read_precision
 from layerdex.storage.rows import (
     VERSION_COLUMNS,
     check_version,
@@ -33,23 +34,39 @@ class Commit:
     dead: Rows
 
 
-def read_settings(connection: Connection, path: Path) -> tuple[EncoderSettings, tuple[int, ...]]:
-    """Return the encoder's settings and the stored layers; the counters are looked at too."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What does not change in the life of an index; ``identity`` tells it from any other."""
+
+    identity: str
+    encoder: EncoderSettings
+    layers: tuple[int, ...]
+    precision: StoredPrecision
+
+
+def read_settings(connection: Connection, path: Path) -> Settings:
+    """Return the settings; the counters are looked at too."""
     try:
         stored: dict[str, Any] = read_setting(connection, "encoder")
         # Indexes made before long texts could be chunked say nothing of them.
         long = LongText(stored.get("long", LongText.TRUNCATE))
-        settings = EncoderSettings(
-            **{**stored, "pooling": Pooling(stored["pooling"]), "long": long}
-        )
+        encoder = EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"]), "long": long})
         layers = tuple(map(operator.index, read_setting(connection, "layers")))
         for counter in (COMMITS, NEXT_ROW, NEXT_ORDINAL):
             operator.index(read_setting(connection, counter))
+        identity = str(read_setting(connection, IDENTITY))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedIndexError(
             f"the catalog of {path} has damaged settings: restore it from a backup"
         ) from error
-    return settings, layers
+    precision = read_precision(read_setting(connection, "precision"))
+    return Settings(identity, encoder, layers, precision)
+
+
+def check_identity(connection: Connection, identity: str, path: Path) -> None:
+    """Raise `StorageError` if another index has taken the place of the one that was opened."""
+    if read_setting(connection, IDENTITY) != identity:
+        raise StorageError(f"{path} holds another index than when it was opened: open it again")
 
 
 def read_commit(connection: Connection, commits: int) -> Commit:

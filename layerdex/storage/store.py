@@ -8,6 +8,8 @@ writer.lock
 
 from __future__ import annotations
 
+import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -17,17 +19,18 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from layerdex.errors import DamagedIndexError
-from layerdex.records import EncoderSettings, StoredPrecision
+from layerdex.records import EncoderSettings, Rows, StoredPrecision
 from layerdex.storage.catalog import (
     check_schema,
     clear_errors,
     create_catalog,
+    empty_log,
     read_engine,
     unchanged_if_immutable,
     write_engine,
 )
-from layerdex.storage.changes import COMMITS, NEXT_ORDINAL, NEXT_ROW, put_setting
-from layerdex.storage.codecs import codec_of, read_precision
+from layerdex.storage.changes import COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW, put_setting
+from layerdex.storage.codecs import codec_of
 from layerdex.storage.directory import (
     CATALOG,
     LOCK,
@@ -37,12 +40,19 @@ from layerdex.storage.directory import (
     locked,
 )
 from layerdex.storage.faiss_library import load_faiss
-from layerdex.storage.files import remove_tree
+from layerdex.storage.files import make_folder, remove_tree
 from layerdex.storage.migration import migrate_if_older
-from layerdex.storage.rows import read_setting, row_array
+from layerdex.storage.rows import read_setting, row_array, segment_rows
+from layerdex.storage.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.segment import LayerFile, layer_filename
 from layerdex.storage.snapshot import Snapshot
-from layerdex.storage.state import Commit, check_counts, read_commit, read_settings
+from layerdex.storage.state import (
+    Commit,
+    check_counts,
+    check_identity,
+    read_commit,
+    read_settings,
+)
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
 
@@ -67,10 +77,14 @@ class Store:
             migrate_if_older(path)
         self._known: Commit = Commit(-1, [], row_array([]))
         self._files: dict[tuple[str, int], LayerFile] = {}
+        self._rows: dict[str, Rows] = {}  # by segment, where they have gaps
+        self._lock = threading.Lock()  # an index may answer several threads
         with clear_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
-            self.settings, self.layers = read_settings(connection, path)
-            self.precision = read_precision(read_setting(connection, "precision"))
+            fixed = read_settings(connection, path)
+        self._identity = fixed.identity
+        self.settings, self.layers = fixed.encoder, fixed.layers
+        self.precision = fixed.precision
         self.codec = codec_of(self.precision)
 
     @classmethod
@@ -91,6 +105,7 @@ class Store:
 
         def fill(connection: Connection) -> None:
             values = {
+                IDENTITY: uuid.uuid4().hex,
                 "encoder": asdict(settings),
                 "layers": layers,
                 "precision": precision.value,
@@ -104,11 +119,12 @@ class Store:
         load_faiss()  # its absence should show before anything is made
         with clear_errors(path):
             check_creatable(path)
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             with locked(path, timeout_s=lock_timeout_s):
                 check_creatable(path)
                 (path / SEGMENTS).mkdir(exist_ok=True)
                 create_catalog(path / CATALOG, fill)
+                renew_seal(path / CATALOG)
         return cls(path)
 
     @contextmanager
@@ -119,12 +135,13 @@ class Store:
             clear_errors(self._catalog),
             self._engine.connect() as connection,
         ):
-            check_schema(connection)
+            self._check_same(connection)
             known = self._refresh(connection)
             yield Snapshot(
                 connection,
                 segments=known.segments,
                 dead=known.dead,
+                rows_of=self._segment_rows,
                 width=self.settings.width,
                 codec=self.codec,
                 open_file=self._mapped_file,
@@ -150,22 +167,45 @@ class Store:
                     ) from missing
 
     @contextmanager
-    def write(self, *, lock_timeout_s: float = 10.0) -> Iterator[Writer]:
-        """Become the one writer. Raises `LockedIndexError` when another stays longer."""
+    def write(self, *, lock_timeout_s: float = 10.0, is_sealed: bool = True) -> Iterator[Writer]:
+        """Become the one writer. Raises `LockedIndexError` when another stays longer.
+
+        `DamagedIndexError` is raised where the seal is not that of the catalog, unless
+        ``is_sealed`` is False: then the caller has checked every row.
+        """
         with ExitStack() as stack:
             with clear_errors(self.path):
                 stack.enter_context(locked(self.path, timeout_s=lock_timeout_s))
                 check_segments_folder(self.path / SEGMENTS)
                 (self.path / SEGMENTS).mkdir(exist_ok=True)
                 connection = stack.enter_context(write_engine(self._catalog).connect())
-                check_schema(connection)
+                self._check_same(connection)
                 connection.rollback()
+                if is_sealed:
+                    check_seal(self._catalog)
+                break_seal(self._catalog)
+                stack.callback(self._finish, connection)
                 writer = Writer(
-                    connection, self.path / SEGMENTS, layers=self.layers, codec=self.codec
+                    connection,
+                    self.path / SEGMENTS,
+                    layers=self.layers,
+                    width=self.settings.width,
+                    codec=self.codec,
                 )
                 writer.remove_leftovers()
             # What the caller does in between, such as reading a source, is none of our errors.
             yield writer
+
+    def _finish(self, connection: Connection) -> None:
+        """End a writer's work: leave no log behind, and seal the catalog."""
+        with clear_errors(self._catalog):
+            empty_log(connection)
+            connection.close()
+            renew_seal(self._catalog)
+
+    def _check_same(self, connection: Connection) -> None:
+        check_schema(connection)
+        check_identity(connection, self._identity, self.path)
 
     def discard_if_unused(self) -> None:
         """Remove what `create` made, if nothing was ever committed; other files stay."""
@@ -175,6 +215,7 @@ class Store:
                     return
             check_segments_folder(self.path / SEGMENTS)
             remove_tree(self.path / SEGMENTS)  # it was made empty and holds leftovers at most
+            break_seal(self._catalog)
             for suffix in ("", "-wal", "-shm"):
                 self._catalog.with_name(CATALOG + suffix).unlink(missing_ok=True)
             (self.path / LOCK).unlink(missing_ok=True)
@@ -201,7 +242,7 @@ class Store:
         )
 
     def check_whole(self) -> None:
-        """Check what is cheap to check: counts of document versions, and sizes of segment files.
+        """Check what is cheap to check: the catalog's seal, counts, and sizes of segment files.
 
         Raises `DamagedIndexError`.
         """
@@ -216,27 +257,42 @@ class Store:
                             f"{path} is damaged: run 'layerdex repair' on this index"
                         )
 
+        with clear_errors(self._catalog):
+            check_seal(self._catalog)
         self.ask(question)
 
     def _refresh(self, connection: Connection) -> Commit:
         """Return what is known of this commit; another thread may be at another one."""
         commits: int = read_setting(connection, COMMITS)
-        known = self._known
-        if commits != known.number:
-            known = read_commit(connection, commits)
-            self._known = known
-            by_name = {segment.name: segment for segment in known.segments}
-            self._files = {
-                (name, layer): file
-                for (name, layer), file in self._files.items()
-                if name in by_name and file.is_current(self.file_path(by_name[name], layer))
-            }
+        with self._lock:
+            known = self._known
+            if commits != known.number:
+                known = read_commit(connection, commits)
+                self._known = known
+                by_name = {segment.name: segment for segment in known.segments}
+                self._files = {
+                    (name, layer): file
+                    for (name, layer), file in self._files.items()
+                    if name in by_name and file.is_current(self.file_path(by_name[name], layer))
+                }
+                self._rows = {name: rows for name, rows in self._rows.items() if name in by_name}
         return known
+
+    def _segment_rows(self, connection: Connection, segment: Segment) -> Rows:
+        """Return a segment's rows, which never change."""
+        if segment.is_contiguous:
+            return segment_rows(connection, segment)
+        rows = self._rows.get(segment.name)
+        if rows is None:
+            rows = self._rows[segment.name] = segment_rows(connection, segment)
+        return rows
 
     def _mapped_file(self, segment: Segment, layer: int) -> LayerFile:
         key = (segment.name, layer)
-        if key not in self._files:
-            while len(self._files) >= _MAX_MAPPED:
-                self._files.pop(next(iter(self._files)))
-            self._files[key] = self.open_file(segment, layer)
-        return self._files[key]
+        with self._lock:
+            file = self._files.get(key)
+            if file is None:
+                while len(self._files) >= _MAX_MAPPED:
+                    self._files.pop(next(iter(self._files)))
+                file = self._files[key] = self.open_file(segment, layer)
+        return file

@@ -95,9 +95,9 @@ class LayerVectors:
         return vectors[place]
 
     def _locate(self, segment: Segment, rows: Rows | None) -> tuple[Rows, Positions]:
-        own = self._rows_of(segment)
         bounds = [segment.first_row, segment.last_row + 1]
         if rows is None:
+            own = self._rows_of(segment)
             first, last = np.searchsorted(self._dead, bounds)
             if first == last:
                 return own, np.arange(len(own))
@@ -105,6 +105,6 @@ class LayerVectors:
             return own[positions], positions
         first, last = np.searchsorted(rows, bounds)
         chosen = rows[first:last]
-        if segment.is_contiguous:
+        if segment.is_contiguous or not len(chosen):
             return chosen, chosen - segment.first_row
-        return chosen, np.searchsorted(own, chosen)
+        return chosen, np.searchsorted(self._rows_of(segment), chosen)

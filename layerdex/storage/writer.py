@@ -49,11 +49,18 @@ class Writer:
     """Changes to an index, each method one commit; made by `Store.write`."""
 
     def __init__(
-        self, connection: Connection, folder: Path, *, layers: tuple[int, ...], codec: Codec
+        self,
+        connection: Connection,
+        folder: Path,
+        *,
+        layers: tuple[int, ...],
+        width: int,
+        codec: Codec,
     ) -> None:
         self._connection = connection
         self._folder = folder
         self._layers = layers
+        self._width = width
         self._codec = codec
 
     def remove_leftovers(self) -> None:
@@ -65,6 +72,9 @@ class Writer:
                 is_ours = SEGMENT_NAME.fullmatch(entry.name.removesuffix(".new"))
                 if is_ours and entry.name not in committed:
                     remove_tree(entry)
+                elif is_ours:  # a repair that was killed
+                    for file in entry.glob("*.new"):
+                        remove_tree(file)
 
     def find(self, ids: Sequence[str]) -> dict[str, Version]:
         """Return the live documents among ``ids``."""
@@ -86,7 +96,7 @@ class Writer:
         ``vectors`` is (n_layers, n, width) float32, layers as stored and ascending; they are
         rounded to the index's precision. Raises `ModelError` where their length is not 1.
         """
-        _check_shape(vectors, n_layers=len(self._layers), n=len(versions))
+        check_shape(vectors, (len(self._layers), len(versions), self._width))
         codes = [self._codec.encode(layer) for layer in vectors]
         name, files = self.write_segment(iter(codes))
         with self.change() as connection:
@@ -161,9 +171,10 @@ class Writer:
             yield connection
 
 
-def _check_shape(vectors: EncodedVectors, *, n_layers: int, n: int) -> None:
-    if vectors.shape[:2] != (n_layers, n) or vectors.dtype != np.float32:
+def check_shape(vectors: EncodedVectors, shape: tuple[int, int, int]) -> None:
+    """Raise `ModelError` unless an encoder gave float32 vectors of (n_layers, n, width)."""
+    if vectors.shape != shape or vectors.dtype != np.float32:
         raise ModelError(
             f"the encoder gave vectors of shape {vectors.shape} and type {vectors.dtype}, "
-            f"not ({n_layers}, {n}, width) and float32"
+            f"not {shape} and float32"
         )

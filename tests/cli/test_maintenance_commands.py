@@ -98,7 +98,10 @@ def test_verify_finds_a_text_that_changed_behind_its_back(cli: Cli, path: Path) 
     damage_a_text(path)
     result = cli("verify", path)
     assert result.exit_code == 1
-    assert result.stdout == (f"{path}/catalog.sqlite3: the text of document 'card-2' is damaged\n")
+    assert result.stdout == (
+        f"{path}/catalog.sqlite3: wrong checksum\n"
+        f"{path}/catalog.sqlite3: the text of document 'card-2' is damaged\n"
+    )
 
 
 def test_repair_leaves_a_damaged_text_to_a_backup(cli: Cli, path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 
 from layerdex import Index
-from layerdex.errors import LayerdexError, StorageError
+from layerdex.errors import LayerdexError, ModelError, StorageError
+from layerdex.records import Encoded
 from layerdex.storage.changes import insert_segment
 from layerdex.storage.files import sync_folder, write_file
+from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
 from tests.storage.corpora import ids_of, reopen, rows
-from tests.storage.stored import contents, query, read_live, read_versions
+from tests.storage.stored import contents, layer_paths, query, read_live, read_versions
 
 
 def _fail(*_: object, **__: object) -> Any:
@@ -189,7 +192,8 @@ def test_file_is_flushed_before_its_rename_and_the_commit_comes_last(
     monkeypatch.setattr("layerdex.storage.writer.insert_segment", watched_insert)
     index.add(rows(2))
     layers = [f"sync layer-{layer:02d}.faiss" for layer in range(4)]
-    assert events == [*layers, "sync .new", "rename", "sync segments", "commit"]
+    broken_seal = f"sync {index.store.path.name}"
+    assert events == [broken_seal, *layers, "sync .new", "rename", "sync segments", "commit"]
 
 
 def test_segment_bytes_are_the_same_for_two_runs(tmp_path: Path) -> None:
@@ -232,3 +236,65 @@ def test_update_and_delete_change_all_or_nothing(index: Index) -> None:
     with pytest.raises(LayerdexError, match="'nobody'"):
         index.delete("d0", "nobody")
     assert ids_of(index) == ["d0", "d1", "d2", "d3"]
+
+
+def test_encoder_of_another_width_is_refused_and_commits_nothing(index: Index) -> None:
+    index.add(rows(2))
+    wide = Index.open(index.store.path, encoder=_Wide())
+    with pytest.raises(ModelError, match=r"\(4, 1, 8\).*not \(4, 1, 16\)"):
+        wide.add(rows(1, start=2))
+    assert len(reopen(index)) == 2
+    assert index.verify() == []
+
+
+class _Wide(WordEncoder):
+    """Gives vectors of another width than its settings say."""
+
+    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        encoded = super().encode(texts, layers)
+        return replace(encoded, vectors=encoded.vectors[:, :, :8])
+
+
+def test_file_that_a_killed_repair_left_is_removed_by_the_next_writer(index: Index) -> None:
+    index.add(rows(2))
+    left = layer_paths(index.store.path)[0].with_suffix(".new")
+    left.write_bytes(b"half")
+    index.add(rows(1, start=2))
+    assert not left.exists()
+
+
+def test_folders_made_for_an_index_are_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    Index.create(tmp_path / "one" / "two" / "index", encoder=WordEncoder())
+    assert {tmp_path, tmp_path / "one", tmp_path / "one" / "two"} <= set(synced)
+
+
+def test_failing_vacuum_is_an_error_of_our_own(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(9))
+    index.delete("d1")
+
+    real = Writer.vacuum
+
+    def interrupted(writer: Writer) -> None:
+        driver: Any = writer._connection.connection.driver_connection
+        driver.set_progress_handler(lambda: 1, 1)
+        try:
+            real(writer)
+        finally:
+            driver.set_progress_handler(None, 1)
+
+    monkeypatch.setattr(Writer, "vacuum", interrupted)
+    with pytest.raises(StorageError, match="interrupted"):
+        index.compact()
+    assert len(reopen(index)) == 8

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from layerdex import Index
-from layerdex.errors import DamagedIndexError
+from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.storage import store
 from layerdex.storage.faiss_library import load_faiss
+from layerdex.storage.rows import segment_rows
 from layerdex.storage.segment import LayerFile
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.writer import Writer
@@ -237,3 +238,66 @@ def test_only_asked_layers_are_mapped_and_each_once(
     reader.search("text", layer=2)
     reader.search("text", layer=2)
     assert mapped == ["layer-02.faiss"] * 3
+
+
+def test_another_index_in_the_same_place_is_not_taken_for_the_one_opened(
+    index: Index, tmp_path: Path
+) -> None:
+    index.add([{"id": "cat", "text": "a cat"}, {"id": "dog", "text": "a dog"}])
+    other = Index.create(tmp_path / "other", encoder=WordEncoder())
+    other.add([{"id": "dog", "text": "a dog"}, {"id": "cat", "text": "a cat"}])
+    path = index.store.path
+    shutil.rmtree(path)
+    (tmp_path / "other").rename(path)
+    for question in (
+        lambda: index.search("a cat"),
+        lambda: index.add([{"text": "a bird"}]),
+        lambda: index.delete("cat"),
+    ):
+        with pytest.raises(StorageError, match=r"another index.*open it again"):
+            question()
+    assert reopen(index).search("a cat", k=1)[0].id == "cat"
+
+
+def test_threads_share_an_index_beside_a_writer(index: Index) -> None:
+    index.add(rows(8))
+    reader, failures, done = reopen(index), [], threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                assert reader.search("text number1 of 1", k=1)[0].id == "d1"
+            except Exception as error:  # whatever it is, it fails the test
+                failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for start in range(8, 80, 8):
+        index.add(rows(8, start=start))
+        index.delete(f"d{start}")
+        index.compact()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_rows_of_a_compacted_segment_are_read_once(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(16))
+    index.delete("d3", "d9")
+    index.compact()
+    reader, asked = reopen(index), []
+    real = segment_rows
+
+    def counted(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(store, "segment_rows", counted)
+    for i in (1, 4, 15):
+        assert reader.search(f"text number{i} of {i % 5}", k=1)[0].id == f"d{i}"
+        assert reader.search_like(f"d{i}", k=3)
+    assert len(asked) == 1

@@ -3,6 +3,7 @@
 Revision ID: 0002
 """
 
+import uuid
 from collections import defaultdict
 
 import sqlalchemy as sa
@@ -34,6 +35,9 @@ def upgrade() -> None:
             # SQLite needs a default to add a column that is never null; 0 is no row's digest.
             column = sa.Column(name, INTEGER_64, nullable=False, server_default=sa.text("0"))
             op.add_column(table, column)
+    # Tells this index from another one that takes its place.
+    setting = sa.table("setting", sa.column("key"), sa.column("value", sa.JSON))
+    op.execute(sa.insert(setting).values(key="identity", value=uuid.uuid4().hex))
     digest_all(op.get_bind())
 
 
@@ -45,7 +49,9 @@ def digest_all(connection: sa.Connection) -> None:
 
 
 def _digest_settings(connection: sa.Connection) -> None:
-    setting = sa.table("setting", sa.column("key"), sa.column("value", sa.JSON), _DIGEST)
+    setting = sa.table(
+        "setting", sa.column("key"), sa.column("value", sa.JSON), sa.column("digest")
+    )
     for key, value in connection.execute(sa.select(setting.c.key, setting.c.value)).all():
         change = sa.update(setting).where(setting.c.key == key)
         connection.execute(change.values(digest=setting_digest(key, value)))
@@ -104,6 +110,3 @@ def _digest_documents(connection: sa.Connection) -> None:
             changes,
         )
         row = page[-1][0]
-
-
-_DIGEST = sa.column("digest", sa.BigInteger)
