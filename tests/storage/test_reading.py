@@ -273,7 +273,7 @@ def test_threads_share_an_index_beside_a_writer(index: Index) -> None:
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for start in range(8, 80, 8):
+    for start in range(8, 40, 8):
         index.add(rows(8, start=start))
         index.delete(f"d{start}")
         index.compact()
