@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Without this mode a clone named layerdex hides the package from its parent folder.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak clean
 
 demo: $(VENV)/.user  ## install, and run the whole tour on the docstrings of Python's standard library
 	$(BIN)/layerdex demo
@@ -22,6 +22,9 @@ bench: $(VENV)/.bench  ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.memory
+
+soak: $(VENV)/.dev  ## kill writers a thousand times: minutes, and no part of make test
+	$(BIN)/pytest tests/storage/test_crash.py --kills 500
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -46,6 +46,7 @@ def check_seal(catalog: Path) -> None:
 
 def break_seal(catalog: Path) -> None:
     """Take the seal away, before the first change."""
+    _unfinished(catalog).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         seal_path(catalog).unlink()
         sync_folder(catalog.parent)
@@ -57,7 +58,7 @@ def renew_seal(catalog: Path) -> None:
         return
     with catalog.open("rb") as file:
         digits = b"%08x" % checksum(file)
-    temporary = catalog.with_name(catalog.name + _SUFFIX + ".new")
+    temporary = _unfinished(catalog)
     # Not flushed: a seal that a power loss tears is none.
     temporary.write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
     temporary.replace(seal_path(catalog))
@@ -69,6 +70,10 @@ def has_log(catalog: Path) -> bool:
         return catalog.with_name(catalog.name + "-wal").stat().st_size > 0
     except FileNotFoundError:
         return False
+
+
+def _unfinished(catalog: Path) -> Path:
+    return catalog.with_name(catalog.name + _SUFFIX + ".new")
 
 
 def _read(catalog: Path) -> int | None:
