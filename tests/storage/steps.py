@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from layerdex import Index
+from layerdex.errors import LayerdexError
 from layerdex.indexer.build import build
 from layerdex.indexer.corpus.sources import read_all
-from layerdex.storage.migration import migrate_if_older
+from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
 from tests.storage.corpora import Row, rows
@@ -37,7 +40,7 @@ def corpus() -> list[Row]:
 def operate(operation: str, path: Path) -> None:
     """Do the whole of an operation on the index at ``path``."""
     if operation == "migrate":
-        migrate_if_older(path)
+        Store(path)
         return
     index = Index.open(path, encoder=WordEncoder(), damaged=True)
     match operation:
@@ -68,7 +71,36 @@ def child(operation: str, path: Path, *, die_at: int | None, names: Path, broken
     if broken:
         _break_the_order()
     operate(operation, path)
-    names.write_text(json.dumps(taken), encoding="utf-8")
+    _write(names, json.dumps(taken))
+
+
+def failing_child(operation: str, path: Path, *, fail_at: int, stays: bool, message: Path) -> None:
+    """Operate while step ``fail_at`` fails as on a full disk; write the error, if there is one.
+
+    With ``stays`` all later writes fail too. An error that is not Layerdex's own ends the child
+    with another exit code.
+    """
+    n_taken = 0
+
+    def step(name: str) -> None:
+        nonlocal n_taken
+        n_taken += 1
+        is_write = name not in ("unlink", "rmtree", "COMMIT")
+        if n_taken == fail_at + 1 or (stays and n_taken > fail_at + 1 and is_write):
+            if name.isupper() or " " in name:
+                raise sqlite3.OperationalError("database or disk is full")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    _watch(step)
+    try:
+        operate(operation, path)
+    except LayerdexError as error:
+        _write(message, str(error))
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:  # which is not watched
+        file.write(text)
 
 
 def _watch(step: Callable[[str], None]) -> None:

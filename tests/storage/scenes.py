@@ -1,0 +1,177 @@
+"""Operations on small indexes, what they may leave when they are cut off, and how to judge it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from layerdex import Index
+from layerdex.storage.catalog import SCHEMA_VERSION
+from tests.encoders import WordEncoder
+from tests.storage.corpora import flip_byte
+from tests.storage.steps import DELETED, child, corpus, failing_child, operate
+from tests.storage.stored import Version, layer_paths, query, read_versions
+from tests.storage.test_migration import unpack
+
+# Each child is forked from a process that has imported all it needs, so it starts in no time.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.storage.steps"])
+
+
+@dataclass
+class Scene:
+    """An index before an operation, its states on the way, and the operation's steps."""
+
+    operation: str
+    before: Path
+    states: list[list[Version]] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _prepare(operation: str, path: Path) -> None:
+    if operation == "migrate":
+        unpack("0001", path.parent)
+        return
+    index = Index.create(path, encoder=WordEncoder())
+    index.add([{"id": f"old{i}", "text": f"old text {i}", "label": "y"} for i in range(4)])
+    if operation != "index":
+        index.add(corpus())
+    if operation == "compact":
+        index.delete("old3", "d7")
+    if operation == "repair":
+        first, second, *_, last = layer_paths(path)
+        flip_byte(first)
+        second.unlink()
+        shutil.rmtree(last.parent)
+
+
+def _states(scene: Scene, folder: Path) -> list[list[Version]]:
+    """Return what the index may hold: after each window, or before and after all."""
+    path = folder / "states"
+    shutil.copytree(scene.before, path)
+    states = [] if scene.operation == "repair" else [read_versions(path)]
+    if scene.operation == "index":
+        for end in range(8, len(corpus()) + 8, 8):
+            shutil.rmtree(path)
+            shutil.copytree(scene.before, path)
+            Index.open(path, encoder=WordEncoder()).add(corpus()[:end])
+            states.append(read_versions(path))
+        return states
+    operate(scene.operation, path)
+    return [*states, read_versions(path)]
+
+
+def make_scene(operation: str, folder: Path) -> Scene:
+    """Prepare an index and run the operation on a copy of it, undisturbed."""
+    scene = Scene(operation, folder / "index")
+    _prepare(scene.operation, scene.before)
+    scene.states = _states(scene, folder)
+    run(scene, folder, die_at=None)  # the first child of all waits for the imports
+    start = time.monotonic()
+    code, names = run(scene, folder, die_at=None)
+    scene.seconds = time.monotonic() - start
+    assert code == 0
+    scene.steps = json.loads(names.read_text(encoding="utf-8"))
+    return scene
+
+
+def run(
+    scene: Scene,
+    folder: Path,
+    *,
+    die_at: int | None,
+    wait_s: float | None = None,
+    broken: bool = False,
+) -> tuple[int | None, Path]:
+    """Operate on a copy of the index in a child; return how it ended."""
+    path, names = folder / "killed", folder / "names.json"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(scene.before, path)
+    process = CONTEXT.Process(
+        target=partial(child, scene.operation, path, die_at=die_at, names=names, broken=broken)
+    )
+    process.start()
+    if wait_s is not None:
+        time.sleep(wait_s)
+        process.kill()
+    process.join()
+    return process.exitcode, names
+
+
+def run_failing(scene: Scene, folder: Path, *, fail_at: int, stays: bool) -> tuple[int, str]:
+    """Operate on a copy of the index while a step fails; return exit code and message."""
+    path, message = folder / "failed", folder / "message.txt"
+    for old in (path, message):
+        shutil.rmtree(old, ignore_errors=True)
+        old.unlink(missing_ok=True)
+    shutil.copytree(scene.before, path)
+    process = CONTEXT.Process(
+        target=partial(
+            failing_child, scene.operation, path, fail_at=fail_at, stays=stays, message=message
+        )
+    )
+    process.start()
+    process.join()
+    text = message.read_text(encoding="utf-8") if message.exists() else ""
+    return process.exitcode or 0, text
+
+
+def check(scene: Scene, path: Path) -> None:
+    """Judge what a killed writer left, and that a rerun completes it."""
+    if scene.operation == "migrate":
+        ((version,),) = query(path, "SELECT version_num FROM alembic_version")
+        assert version in ("0001", SCHEMA_VERSION)
+    else:
+        problems = Index.open(path, damaged=True).verify()
+        assert problems == [] or (
+            scene.operation == "repair" and all(one.segment is not None for one in problems)
+        )
+    if scene.operation != "repair":
+        _check_state(scene, read_versions(path))
+    encoder = WordEncoder()
+    _rerun(scene, path, encoder)
+    assert read_versions(path) == scene.states[-1]
+    assert Index.open(path).verify() == []
+    committed = {name for (name,) in query(path, "SELECT name FROM segment")}
+    assert {entry.name for entry in (path / "segments").iterdir()} == committed
+    assert list(path.rglob("*.new*")) == []
+
+
+def _check_state(scene: Scene, found: list[Version]) -> None:
+    assert found in scene.states or (
+        # A compaction commits group by group; versions and vectors stay the same.
+        scene.operation == "compact" and [one for one in found if one.live] == scene.states[-1]
+    )
+
+
+def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
+    index = Index.open(path, encoder=encoder, damaged=True)
+    match scene.operation:
+        case "index":
+            n_committed = 8 * scene.states.index(read_versions(path))
+            index.add(corpus())
+            # What was committed is not encoded again, and a new label needs no encoding.
+            left = [row for row in corpus()[n_committed:] if row.get("label") != "z"]
+            assert encoder.encoded == [row["text"] for row in left]
+        case "delete":
+            there = {document.id for document in index.documents()}
+            index.delete(*(one for one in DELETED if one in there))
+        case "migrate":
+            index.add([])  # any next writer removes what is left
+        case "compact":
+            index.compact()
+        case "repair":
+            index.repair(index.verify())
+
+
+def spread(places: list[int], n: int) -> list[int]:
+    """Return at most n of the places, the first and the last among them."""
+    if len(places) <= n:
+        return places
+    return [places[round(i * (len(places) - 1) / (n - 1))] for i in range(n)]
