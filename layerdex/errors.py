@@ -21,7 +21,12 @@ LayerdexError
 
 
 class LayerdexError(Exception):
-    """Root of all errors that have a clear one-line message for the user."""
+    """Root of all errors that have a clear one-line message for the user.
+
+    ``exit_code`` is what a command that fails with it exits with.
+    """
+
+    exit_code = 1
 
 
 class OptionError(LayerdexError):
@@ -75,7 +80,9 @@ class DamagedIndexError(LayerdexError):
 
 
 class LockedIndexError(LayerdexError):
-    """Another process holds the writer lock."""
+    """Another process holds the writer lock; the same may succeed later (EX_TEMPFAIL)."""
+
+    exit_code = 75
 
 
 class StorageError(LayerdexError):

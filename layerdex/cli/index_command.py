@@ -126,7 +126,7 @@ def command(
         if is_new and not isinstance(error, LockedIndexError):
             _discard_if_unused(target, had_folder=had_folder)
         if isinstance(error, KeyboardInterrupt) and index.exists():
-            raise KeyboardInterrupt("what was committed is in the index.") from error
+            error.args = ("what was committed is in the index.",)
         raise
     rejected.summarize()
     if is_new:

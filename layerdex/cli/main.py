@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ _COMMANDS = (
     "repair",
     "doctor",
 )
-_INTERRUPTED = 130  # what a shell reports for a process that SIGINT ended
+# What a shell reports for a process that SIGINT or SIGTERM ended.
+_INTERRUPTED, _TERMINATED = 130, 143
 
 
 class CommandGroup(click.Group):
@@ -52,7 +54,7 @@ class CommandGroup(click.Group):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _exits():
+        with _exits(), _ended_by_sigterm():
             return super().invoke(ctx)
 
 
@@ -64,7 +66,7 @@ def _exits() -> Iterator[None]:
     except LayerdexError as error:
         message = escape(str(error))
         click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
-        raise click.exceptions.Exit(1) from error
+        raise click.exceptions.Exit(error.exit_code) from error
     except BrokenPipeError as error:
         # The reader, such as `head`, has seen enough; nothing may be flushed to it any more.
         _drop_output()
@@ -76,8 +78,26 @@ def _exits() -> Iterator[None]:
         _drop_output()
         raise click.exceptions.Exit(1) from error
     except KeyboardInterrupt as interrupt:
-        click.echo("; ".join(("Interrupted", *map(str, interrupt.args))), err=True)
-        raise click.exceptions.Exit(_INTERRUPTED) from interrupt
+        is_asked = isinstance(interrupt, _Terminated)
+        what = "Terminated" if is_asked else "Interrupted"
+        click.echo("; ".join((what, *map(str, interrupt.args))), err=True)
+        raise click.exceptions.Exit(_TERMINATED if is_asked else _INTERRUPTED) from interrupt
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: the window at hand is dropped whole."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    def raise_it(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, raise_it)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _drop_output() -> None:

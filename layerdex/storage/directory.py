@@ -27,12 +27,28 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise LockedIndexError(
-            f"another process is writing to {path} (waited {timeout_s:g} s); try again later"
+            f"another process is writing to {path}{_owner(path / LOCK)} "
+            f"(waited {timeout_s:g} s); try again later"
         ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _owner(lock: Path) -> str:
+    """Say which process holds a lock, where the kernel tells (Linux)."""
+    try:
+        held = Path("/proc/locks").read_text(encoding="ascii")
+        inode = str(lock.stat().st_ino)
+    except OSError:
+        return ""
+    for line in held.splitlines():
+        # "1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234567 0 EOF"; a waiter has "->" after the number.
+        _, *rest = line.split()
+        if rest[0] == "FLOCK" and rest[4].rsplit(":", 1)[-1] == inode and rest[3].isdigit():
+            return f": process {rest[3]}"
+    return ""
 
 
 def check_creatable(path: Path) -> None:

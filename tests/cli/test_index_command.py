@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from layerdex import Index
+from layerdex.errors import LockedIndexError
 from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import WINDOW, WordTransformer, nearest
@@ -243,9 +246,14 @@ def test_a_run_that_lost_the_lock_leaves_the_winners_index(
         return made
 
     monkeypatch.setattr(Index, "create", create_and_lose_the_lock)
-    message = cli.error("index", new, source, "--lock-timeout", "0", "-q")
+    result = cli("index", new, source, "--lock-timeout", "0", "-q")
     lock.release()
-    assert message == f"another process is writing to {new} (waited 0 s); try again later"
+    assert (result.exit_code, result.stdout) == (LockedIndexError.exit_code, "")
+    assert re.fullmatch(
+        rf"Error: another process is writing to {new}(: process {os.getpid()})? "
+        r"\(waited 0 s\); try again later\n",
+        result.stderr,
+    )
     assert cli.json("info", new)["n_documents"] == 0
 
 

@@ -176,7 +176,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(
         assert process.wait(TIMEOUT_S) == 0
 
 
-def test_ctrl_c_leaves_what_was_committed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "what"),
+    [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
+)
+def test_ctrl_c_and_sigterm_leave_what_was_committed(
+    tmp_path: Path, number: signal.Signals, code: int, what: str
+) -> None:
     path = tmp_path / "new"
     with started("-c", WITH_WORDS, "index", path, "-", "-q") as process:
         assert process.stdin is not None
@@ -193,10 +199,10 @@ def test_ctrl_c_leaves_what_was_committed(tmp_path: Path) -> None:
         while len(Index.open(path)) < WINDOW:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(TIMEOUT_S) == 130
+        process.send_signal(number)
+        assert process.wait(TIMEOUT_S) == code
         assert process.stdout.read() == ""
-        assert process.stderr.read() == "Interrupted; what was committed is in the index.\n"
+        assert process.stderr.read() == f"{what}; what was committed is in the index.\n"
     ids = [document.id for document in Index.open(path).documents()]
     assert ids == [one["id"] for one in DOCUMENTS[:WINDOW]]
 

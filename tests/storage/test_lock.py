@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,8 +26,8 @@ with filelock.FileLock(sys.argv[1]):
 
 
 @contextmanager
-def _held_elsewhere(folder: Path) -> Iterator[Callable[[], None]]:
-    """Let another process hold the lock; the function given lets go."""
+def _held_elsewhere(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Let another process hold the lock, until its standard input is closed."""
     lock = str(folder / "writer.lock")
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -35,16 +35,17 @@ def _held_elsewhere(folder: Path) -> Iterator[Callable[[], None]]:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == b"held\n"
-        yield process.stdin.close
+        yield process
         process.stdin.close()
 
 
 def test_second_writer_gives_up_after_its_time_and_changes_nothing(index: Index) -> None:
     index.add(rows(3))
     evaluation = index.evaluate(k=1)
-    with _held_elsewhere(index.store.path):
+    with _held_elsewhere(index.store.path) as owner:
         start = time.monotonic()
-        with pytest.raises(LockedIndexError, match=r"another process.*waited 0.3 s"):
+        pid = f": process {owner.pid}" if Path("/proc/locks").exists() else ""
+        with pytest.raises(LockedIndexError, match=rf"another process.*{pid} \(waited 0.3 s"):
             index.add(rows(1, start=3), lock_timeout_s=0.3)
         assert 0.25 < time.monotonic() - start < 5
         for write in (index.compact, lambda **o: index.delete("d0", **o)):
@@ -60,8 +61,9 @@ def test_second_writer_gives_up_after_its_time_and_changes_nothing(index: Index)
 
 
 def test_second_writer_waits_for_the_first(index: Index) -> None:
-    with _held_elsewhere(index.store.path) as let_go:
-        timer = threading.Timer(0.4, let_go)
+    with _held_elsewhere(index.store.path) as owner:
+        assert owner.stdin is not None
+        timer = threading.Timer(0.4, owner.stdin.close)
         timer.start()
         start = time.monotonic()
         assert index.add(rows(3), lock_timeout_s=30).n_new == 3
