@@ -167,6 +167,8 @@ def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int,
             .order_by(METADATUM.c.row, METADATUM.c.name)
         )
         for row, name, kind, text, number in connection.execute(query):
+            if row not in fields:  # a damaged tree gives rows that were not asked for
+                raise _damaged_row(row)
             fields[row].append((name, kind, text, number))
     for row, recorded in digests.items():
         if metadata_digest(fields[row]) != recorded:
