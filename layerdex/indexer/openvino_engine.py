@@ -50,7 +50,7 @@ class OpenVinoEngine:
     """A cached graph of a transformers encoder on OpenVINO, behind the `Engine` protocol."""
 
     def __init__(self, graph: CachedGraph, precision: Precision) -> None:
-        """Take a graph; ``precision`` is not AUTO, and float32 is used where there is no bfloat16."""
+        """Take a graph; ``precision`` is not AUTO. Where there is no bfloat16, float32 is used."""
         self._core = import_openvino().Core()
         self.facts: ModelFacts = graph.facts
         self.precision = precision if _lists_bfloat16(self._core) else Precision.FLOAT32
