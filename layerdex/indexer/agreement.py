@@ -62,12 +62,28 @@ def same_model(recorded: EncoderSettings, model: str) -> str:
 
 def check_fingerprint(found: EncoderSettings, recorded: EncoderSettings) -> None:
     """Raise `IndexMismatchError` where an encoder is not the one an index was made with."""
-    if found.fingerprint != recorded.fingerprint:
-        raise IndexMismatchError(
-            f"this index was made with another version of the model {recorded.model!r} "
-            f"(fingerprint {recorded.fingerprint}, the model now has {found.fingerprint}): "
-            "its vectors cannot be compared; use that version or make a new index"
+    if found.fingerprint == recorded.fingerprint:
+        return
+    differences = [
+        f"{name} {str(one)!r}, not {str(other)!r}"
+        for name, one, other in (
+            ("pooling", recorded.pooling, found.pooling),
+            ("template", recorded.template, found.template),
+            ("max length", recorded.max_length, found.max_length),
+            ("long", recorded.long, found.long),
         )
+        if one != other
+    ]
+    if differences:
+        raise IndexMismatchError(
+            f"this index was made with {' and '.join(differences)}: the encoder's vectors cannot "
+            "be compared with its own; use the same settings or make a new index"
+        )
+    raise IndexMismatchError(
+        f"this index was made with another version of the model {recorded.model!r} "
+        f"(fingerprint {recorded.fingerprint}, the model now has {found.fingerprint}): "
+        "its vectors cannot be compared; use that version or make a new index"
+    )
 
 
 def _check(name: str, stored: object, given: object) -> None:

@@ -120,7 +120,7 @@ def _load_openvino(
     folder: ModelFolder, *, name: EngineName, pooling: Pooling, device: str, precision: Precision
 ) -> Engine | None:
     """Load the OpenVINO engine; None where that was not asked for by name and cannot be."""
-    from layerdex.indexer.openvino_engine import OpenVinoEngine, is_installed
+    from layerdex.indexer.openvino_engine import OpenVinoEngine, has_bfloat16, is_installed
 
     is_asked_for = name is EngineName.OPENVINO
     if is_asked_for and device not in ("auto", "cpu"):
@@ -128,6 +128,14 @@ def _load_openvino(
     if not is_installed():
         if is_asked_for:
             raise MissingPackageError("OpenVINO is not installed: pip install 'layerdex[openvino]'")
+        return None
+    if precision is Precision.BFLOAT16 and not has_bfloat16():
+        if is_asked_for:
+            raise OptionError(
+                "OpenVINO does not compute in bfloat16 on this CPU: use --dtype float32, or "
+                "--engine torch, which does so slowly"
+            )
+        logger.warning("OpenVINO is not used, as it does not compute in bfloat16 on this CPU")
         return None
     try:
         found = OpenVinoEngine.load(folder, pooling=pooling, precision=precision)

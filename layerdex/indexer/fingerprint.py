@@ -20,8 +20,11 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
+    "entity_vocab.json",
+    "tekken.json",
+    # transformers reads any SentencePiece model that it finds, and a tokenizer.json of its version.
+    "*.model",
+    "tokenizer.*.json",
 )
 _N_CACHED = 4  # size, time of change, inode, digest
 # These say who wrote the file, not what the model computes.
@@ -58,9 +61,10 @@ def _model_parts(folder: Path) -> dict[str, Any]:
         "config": {k: v for k, v in config.items() if k not in _IRRELEVANT_CONFIG},
         "weights": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
         "tokenizer": {
-            name: file_digest(folder / name)
-            for name in _TOKENIZER_FILES
-            if (folder / name).is_file()
+            file.name: file_digest(file)
+            for pattern in _TOKENIZER_FILES
+            for file in folder.glob(pattern)
+            if file.is_file()
         },
     }
 

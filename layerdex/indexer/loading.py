@@ -32,13 +32,13 @@ def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype)
             output_loading_info=True,
             **_LOCAL,
         )
+        module: nn.Module = model.eval().requires_grad_(False).to(device)
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
         n_weights = "a weight" if len(missing) == 1 else f"{len(missing)} weights"
         raise ModelError(
             f"{folder.name!r} lacks {n_weights} of its encoder, such as {missing[0]!r}"
         )
-    module: nn.Module = model.eval().requires_grad_(False).to(device)
     return module
 
 

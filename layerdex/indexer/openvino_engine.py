@@ -41,15 +41,19 @@ def is_installed() -> bool:
     return find_spec("openvino") is not None
 
 
+def has_bfloat16() -> bool:
+    """Say whether OpenVINO computes in bfloat16 on this CPU; elsewhere it would take float32."""
+    return _lists_bfloat16(import_openvino().Core())
+
+
 class OpenVinoEngine:
     """A cached graph of a transformers encoder on OpenVINO, behind the `Engine` protocol."""
 
     def __init__(self, graph: CachedGraph, precision: Precision) -> None:
-        """Take a graph; ``precision`` is not AUTO, and float32 where the CPU has no bfloat16."""
+        """Take a graph; ``precision`` is not AUTO. Where there is no bfloat16, float32 is used."""
         self._core = import_openvino().Core()
-        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.facts: ModelFacts = graph.facts
-        self.precision = precision if "BF16" in capabilities else Precision.FLOAT32
+        self.precision = precision if _lists_bfloat16(self._core) else Precision.FLOAT32
         self.token_budget = _TOKEN_BUDGET
         self._graph = graph
         self._model: Any = None
@@ -146,6 +150,10 @@ class OpenVinoEngine:
             # OpenVINO itself finds out whether what it kept here fits this CPU and version.
             config["CACHE_DIR"] = str(self._graph.folder / "compiled")
         return self._core.compile_model(part, "CPU", config)
+
+
+def _lists_bfloat16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _precisions(wanted: Precision) -> list[Precision]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from layerdex.records import Pooling
 logger = logging.getLogger(__name__)
 
 _MAX_WORKERS = 8
+# torch has no class of its own for a CPU without memory.
+_NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc")
 
 
 class Replica:
@@ -36,13 +39,13 @@ class Replica:
     ) -> None:
         """Attach to a model that is on ``device``; ``probe`` (1, n_tokens) are ids to check it on.
 
-        Raises `ModelError` for a model without hidden states.
+        Raises `ModelError` for a model without hidden states, or one that cannot be run.
         """
         self.module = module
         self._device = device
         self._pooling = pooling
         self._transfers = Transfers(device)
-        with torch.inference_mode():
+        with torch.inference_mode(), _clear_errors():
             ids = self._transfers.upload(probe)
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             self.states = HiddenStates(module, inputs)
@@ -84,8 +87,10 @@ class Replica:
         """Run a batch, or return None where the device's memory does not suffice."""
         try:
             return self._run(batch, layers)
-        except torch.OutOfMemoryError:
-            pass  # the error holds on to the tensors of the failed pass: first be rid of it
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Only here is the error gone, which holds on to the tensors of the failed pass.
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return None
@@ -93,9 +98,10 @@ class Replica:
     def _lower_limit(self, failed: Batch) -> None:
         n_texts, n_tokens = failed.ids.shape
         if n_texts == 1:
+            elsewhere = " or --device cpu" if self._device.type == "cuda" else ""
             raise ModelError(
                 f"out of memory on {self._device} with a single text of {n_tokens} tokens: "
-                "free some, or choose a smaller --max-length or --device cpu"
+                f"free some, or choose a smaller --max-length{elsewhere}"
             )
         # Several workers may share this replica: none may raise what another has lowered.
         limit = failed.ids.size // 2
@@ -121,9 +127,13 @@ class Replica:
         return self._transfers.download(torch.stack(pooled))  # (n_layers, n, width)
 
 
-def collect(parts: Sequence[Arriving]) -> list[NDArray[np.float32]]:
-    """Wait for a batch's parts; return its unit vectors by layer, (n, width) float32 each."""
-    arrays = [part.wait() for part in parts]
+def collect(result: Future[list[Arriving]]) -> list[NDArray[np.float32]]:
+    """Wait for a batch; return its unit vectors by layer, (n, width) float32 each.
+
+    Raises `ModelError` for what went wrong, with a GPU perhaps only now.
+    """
+    with _clear_errors():
+        arrays = [part.wait() for part in result.result()]
     return list(arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1))
 
 
@@ -145,26 +155,57 @@ def _take(batch: Batch, texts: slice) -> Batch:
     )
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, IndexError, MemoryError) as error:  # what torch raises in a pass
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(
+            f"torch cannot run this model ({reason}): try another --device or --dtype"
+        ) from error
+
+
 def _start_workers(
     n_workers: int, *, n_threads_each: int, device: torch.device
 ) -> ThreadPoolExecutor:
-    """Start all workers now, as torch's number of threads is set in each and for later ones."""
+    """Start all workers now, as torch's number of threads is set in each and for later ones.
+
+    Raises `ModelError` where one cannot use the device.
+    """
     n_threads = torch.get_num_threads()
     started = threading.Barrier(n_workers + 1)
+    failures: list[Exception] = []
 
     def initialize() -> None:
-        torch.set_num_threads(n_threads_each)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        started.wait()
+        # Raised here an error would only be logged, and the other threads would wait for ever.
+        try:
+            torch.set_num_threads(n_threads_each)
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
+            started.wait()
+        except Exception as error:
+            failures.append(error)
+            started.abort()
 
     workers = ThreadPoolExecutor(n_workers, "layerdex-torch", initialize)
     try:
         for _ in range(n_workers):
             workers.submit(int)
-    except BaseException:
+        started.wait()
+    except BaseException as error:
         started.abort()
+        workers.shutdown(wait=False)
+        if isinstance(error, threading.BrokenBarrierError):
+            reason = " ".join(str(failures[0]).split())[:300]
+            raise ModelError(f"cannot start a worker on {device}: {reason}") from failures[0]
         raise
-    started.wait()
-    torch.set_num_threads(n_threads)
+    finally:
+        torch.set_num_threads(n_threads)
     return workers

@@ -123,7 +123,7 @@ class TorchEngine:
 
 
 def _finish(batch: Batch, future: Future[list[Arriving]]) -> Pooled:
-    return batch.places, collect(future.result())
+    return batch.places, collect(future)
 
 
 def _abandon(futures: list[Future[list[Arriving]]]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,6 +41,14 @@ def test_where_memory_suffices_the_work_of_a_block_decides(
     shape: ModelShape, expected: int, free_bytes: int
 ) -> None:
     assert gpu_token_budget(shape, free_bytes=free_bytes) == expected
+
+
+@pytest.mark.parametrize(("shape", "expected"), [(BERT_BASE, 65_536), (MINILM, 131_072)])
+def test_float32_needs_more_memory_for_the_same(shape: ModelShape, expected: int) -> None:
+    float32 = replace(shape, item_bytes=4)
+
+    assert gpu_token_budget(float32, free_bytes=6 * GB) == expected // 2
+    assert gpu_token_budget(float32, free_bytes=10 * GB) == expected
 
 
 @pytest.mark.parametrize("shape", [BERT_BASE, BERT_LARGE, MINILM])

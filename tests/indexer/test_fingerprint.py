@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from layerdex.errors import ModelError
-from layerdex.indexer.fingerprint import file_digest, fingerprint
+from layerdex.indexer.fingerprint import file_digest, fingerprint, model_digest
 from layerdex.records import LongText, Pooling
 from tests.tiny_models import change_json
 
@@ -65,6 +65,11 @@ CHANGES: dict[str, Change] = {
     "its settings": lambda folder: change_json(folder / "tokenizer_config.json", do_lower_case=0),
     "a vocabulary": lambda folder: (folder / "vocab.txt").write_text("a\nb\n"),
     "sentencepiece": lambda folder: (folder / "spiece.model").write_bytes(b"\0"),
+    "sentencepiece of DeBERTa": lambda folder: (folder / "spm.model").write_bytes(b"\0"),
+    "sentencepiece of Llama": lambda folder: (folder / "tokenizer.model").write_bytes(b"\0"),
+    "sentencepiece by any name": lambda folder: (folder / "x.model").write_bytes(b"\0"),
+    "a version's tokenizer": lambda folder: (folder / "tokenizer.4.0.json").write_text("{}"),
+    "entities": lambda folder: (folder / "entity_vocab.json").write_text("{}"),
 }
 IRRELEVANT: dict[str, Change] = {
     "name": lambda folder: change_json(folder / "config.json", _name_or_path="elsewhere"),
@@ -87,6 +92,15 @@ def test_changes_with_whatever_decides_a_vector(what: str, bert: Path) -> None:
     CHANGES[what](bert)
 
     assert of(bert) != before
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_another_model_never_meets_a_graph_in_the_cache(what: str, bert: Path) -> None:
+    before = model_digest(bert)
+
+    CHANGES[what](bert)
+
+    assert model_digest(bert) != before
 
 
 @pytest.mark.parametrize("what", IRRELEVANT)
@@ -120,6 +134,25 @@ def test_is_what_it_was_before_long_texts_could_be_chunked(tmp_path: Path) -> No
 
     # Indexes that exist hold this one: it must never change.
     assert of(tmp_path, template="q: {text}") == "8ede3894c9af26d93a7cea0a5b9ee3ae"
+
+
+def test_is_what_it_was_when_only_some_tokenizer_files_counted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
+    for name in (
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.txt",
+        "vocab.json",
+        "merges.txt",
+        "sentencepiece.bpe.model",
+        "spiece.model",
+    ):
+        (tmp_path / name).write_text(name)
+
+    assert of(tmp_path) == "248360d8b2f328a8b759bf4e3368f055"
 
 
 def test_a_copy_elsewhere_has_the_same(bert: Path, tmp_path: Path) -> None:

@@ -249,3 +249,17 @@ def test_half_precision_weights_are_computed_in_the_precision_asked_for(
 
     assert encoder.engine.precision is Precision.FLOAT32
     assert cosines(encoder.encode(TEXTS, range(5)).vectors, expected).min() > 1 - 1e-6
+
+
+def test_a_model_too_large_for_its_device_is_a_clear_error(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def fail(*_args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", fail)
+
+    with pytest.raises(ModelError, match=r"cannot load the model .*: CUDA out of memory"):
+        load(bert)

@@ -247,12 +247,30 @@ def test_a_full_disk_while_converting_leaves_nothing_behind(
 
 
 def test_bfloat16_is_claimed_only_where_the_cpu_has_it(tiny_model: TinyModel) -> None:
+    folder = tiny_model("bert")
+    load(folder)
+    graph = CachedGraph(_cached_folder(folder))
     capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-    engine = load(tiny_model("bert"), precision=Precision.BFLOAT16).engine
+    engine = OpenVinoEngine(graph, Precision.BFLOAT16)
 
     expected = Precision.BFLOAT16 if "BF16" in capabilities else Precision.FLOAT32
     assert engine.precision is expected
+    assert openvino_engine.has_bfloat16() is ("BF16" in capabilities)
+
+
+def test_bfloat16_asked_for_by_name_is_never_silently_float32(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_engine, "has_bfloat16", lambda: False)
+    folder = tiny_model("bert")
+
+    with pytest.raises(OptionError, match="bfloat16 on this CPU: use --dtype float32, or --engine"):
+        load(folder, precision=Precision.BFLOAT16)
+    engine = load(folder, engine=EngineName.AUTO, precision=Precision.BFLOAT16).engine
+
+    assert isinstance(engine, TorchEngine)
+    assert engine.precision is Precision.BFLOAT16
 
 
 def test_an_interruption_leaves_the_engine_usable(tiny_model: TinyModel) -> None:

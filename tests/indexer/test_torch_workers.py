@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from layerdex.errors import ModelError
 from layerdex.indexer import torch_engine as torch_engine_file
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engine import Batch, EngineName
+from layerdex.indexer.replica import _start_workers
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, sentence
@@ -62,6 +63,38 @@ def test_a_workers_error_comes_through(
     monkeypatch.setattr(torch_engine(encoder)._replicas[0].states, "run", fail)
     with pytest.raises(ModelError, match="out of order"):
         encoder.encode(TEXTS, [1])
+
+
+def test_a_worker_that_cannot_start_is_an_error_and_no_endless_wait(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    n_asked = []
+
+    def fail_second(_device: torch.device) -> None:
+        n_asked.append(1)
+        if len(n_asked) == 2:
+            raise RuntimeError("CUDA error: device is busy")
+
+    monkeypatch.setattr(torch.cuda, "set_device", fail_second)
+    n_threads = torch.get_num_threads()
+    failed: list[Exception] = []
+
+    def start() -> None:
+        try:
+            _start_workers(3, n_threads_each=1, device=torch.device("cuda", 1))
+        except Exception as error:
+            failed.append(error)
+
+    thread = Thread(target=start, daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+
+    assert not thread.is_alive()
+    with pytest.raises(ModelError, match="worker on cuda:1: CUDA error: device is busy") as caught:
+        raise failed[0]
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert torch.get_num_threads() == n_threads
+    assert capfd.readouterr().err == ""
 
 
 def test_replicas_give_the_bytes_of_one(
