@@ -28,6 +28,7 @@ _COMMANDS = (
     "delete",
     "export",
     "info",
+    "backup",
     "compact",
     "verify",
     "repair",

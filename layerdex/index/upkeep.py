@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerdex.arguments import check_callbacks, check_count, check_kind, to_choice, to_list
+from layerdex.arguments import (
+    check_callbacks,
+    check_count,
+    check_kind,
+    to_choice,
+    to_list,
+    to_path,
+)
 from layerdex.errors import OptionError
 from layerdex.layers import LayerSelection, resolve_stored
 from layerdex.records import Document, Encoder, OnError, Rejected
@@ -160,6 +167,19 @@ class Upkeep:
         check_callbacks(on_progress=on_progress)
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             return compact(self.store, writer, on_progress=on_progress)
+
+    def backup(self, target: str | Path, *, on_progress: OnProgress | None = None) -> int:
+        """Copy the newest commit to a new directory; return how many documents it has.
+
+        A writer may be at work meanwhile. Raises `IndexExistsError` where there is something
+        already, and `DamagedIndexError` instead of copying damage.
+        """
+        from layerdex.storage.backup import back_up
+
+        check_callbacks(on_progress=on_progress)
+        return back_up(
+            self.store, to_path(target, what="a backup goes to a path"), on_progress=on_progress
+        )
 
     def verify(self, *, on_progress: OnProgress | None = None) -> list[Problem]:
         """Check every checksum, every text and the catalog; return what is wrong."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "delete": "[OPTIONS] INDEX ID...",
     "export": "[OPTIONS] INDEX",
     "info": "[OPTIONS] INDEX",
+    "backup": "[OPTIONS] INDEX TARGET",
     "compact": "[OPTIONS] INDEX",
     "verify": "[OPTIONS] INDEX",
     "repair": "[OPTIONS] INDEX",

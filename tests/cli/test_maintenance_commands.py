@@ -204,3 +204,11 @@ def test_compact_refuses_a_damaged_file(cli: Cli, path: Path) -> None:
     message = cli.error("compact", path)
     assert message == f"{file} is damaged (wrong checksum): run 'layerdex repair' on this index"
     assert len(layer_files(path)) == 12
+
+
+def test_backup_copies_the_index(cli: Cli, path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "backup"
+    result = cli.ok("backup", path, target)
+    assert (result.stdout, result.stderr) == ("", f"20 documents copied to {target}\n")
+    assert cli.ok("export", target).stdout == cli.ok("export", path).stdout
+    assert "there already" in cli.error("backup", path, target)

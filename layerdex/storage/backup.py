@@ -1,0 +1,83 @@
+"""A copy of an index, of one commit, while a writer may be at work."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerdex.errors import DamagedIndexError, IndexExistsError
+from layerdex.storage.catalog import clear_errors
+from layerdex.storage.directory import CATALOG, SEGMENTS
+from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
+from layerdex.storage.seal import renew_seal
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.store import Store
+from layerdex.storage.vectors import Segment
+
+OnProgress = Callable[[int, int | None], None]
+
+
+def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None) -> int:
+    """Copy the newest commit to ``target``, which appears whole or not at all.
+
+    Every layer file is checked against its checksum on the way, so that no damage is backed up.
+    Returns the number of documents. Raises `IndexExistsError` where there is something already,
+    `DamagedIndexError` or `StorageError`.
+    """
+    with clear_errors(target):
+        if target.exists():
+            raise IndexExistsError(f"{target} is there already: a backup is a new directory")
+        parent = target.absolute().parent
+        make_folder(parent)
+        unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}."))
+        try:
+            n = store.ask(lambda snapshot: _copy(store, snapshot, unfinished, on_progress))
+            unfinished.chmod(store.path.stat().st_mode & 0o777)
+            unfinished.rename(target)
+            sync_folder(parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return n
+
+
+def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgress | None) -> int:
+    # From a commit before, whose segments a compaction has removed meanwhile.
+    shutil.rmtree(folder / SEGMENTS, ignore_errors=True)
+    (folder / SEGMENTS).mkdir()
+    files = [(segment, layer) for segment in snapshot.segments for layer in segment.files]
+    for done, (segment, layer) in enumerate(files, 1):
+        _copy_layer(store, segment, layer, folder / SEGMENTS / segment.name)
+        if on_progress is not None:
+            on_progress(done, len(files))
+    for segment in snapshot.segments:
+        sync_folder(folder / SEGMENTS / segment.name)
+    sync_folder(folder / SEGMENTS)
+    _copy_catalog(snapshot, folder / CATALOG)
+    renew_seal(folder / CATALOG)
+    sync_folder(folder)
+    return snapshot.n_documents
+
+
+def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    source = store.file_path(segment, layer)
+    crc32 = write_file(folder / source.name, np.fromfile(source, dtype=np.uint8))
+    if crc32 != segment.files[layer].crc32:
+        raise DamagedIndexError(f"{source} is damaged: run 'layerdex repair' on this index first")
+
+
+def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
+    """Copy the catalog as the snapshot's transaction sees it."""
+    target.unlink(missing_ok=True)
+    source: Any = snapshot.connection.connection.driver_connection
+    with closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode=WAL")
+    sync_file(target)
