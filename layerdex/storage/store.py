@@ -8,7 +8,6 @@ writer.lock
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from layerdex.errors import DamagedIndexError
-from layerdex.records import EncoderSettings, Rows, StoredPrecision
+from layerdex.records import EncoderSettings, StoredPrecision
 from layerdex.storage.catalog import (
     check_schema,
     clear_errors,
@@ -41,23 +40,18 @@ from layerdex.storage.directory import (
 )
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import make_folder, remove_tree
+from layerdex.storage.known import Known
 from layerdex.storage.migration import migrate_if_older
-from layerdex.storage.rows import read_setting, row_array, segment_rows
 from layerdex.storage.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.segment import LayerFile, layer_filename
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.state import (
-    Commit,
     check_counts,
     check_identity,
-    read_commit,
     read_settings,
 )
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
-
-# The kernel allows a process some 65,000 maps.
-_MAX_MAPPED = 16_384
 
 T = TypeVar("T")
 
@@ -75,10 +69,7 @@ class Store:
         with clear_errors(self._catalog):
             self._engine = read_engine(self._catalog)
             migrate_if_older(path)
-        self._known: Commit = Commit(-1, [], row_array([]))
-        self._files: dict[tuple[str, int], LayerFile] = {}
-        self._rows: dict[str, Rows] = {}  # by segment, where they have gaps
-        self._lock = threading.Lock()  # an index may answer several threads
+        self._known = Known(self.open_file, self.file_path)
         with clear_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
             fixed = read_settings(connection, path)
@@ -136,15 +127,15 @@ class Store:
             self._engine.connect() as connection,
         ):
             self._check_same(connection)
-            known = self._refresh(connection)
+            commit = self._known.commit(connection)
             yield Snapshot(
                 connection,
-                segments=known.segments,
-                dead=known.dead,
-                rows_of=self._segment_rows,
+                segments=commit.segments,
+                dead=commit.dead,
                 width=self.settings.width,
                 codec=self.codec,
-                open_file=self._mapped_file,
+                rows_of=self._known.rows,
+                open_file=self._known.file,
             )
 
     def ask(self, question: Callable[[Snapshot], T]) -> T:
@@ -260,39 +251,3 @@ class Store:
         with clear_errors(self._catalog):
             check_seal(self._catalog)
         self.ask(question)
-
-    def _refresh(self, connection: Connection) -> Commit:
-        """Return what is known of this commit; another thread may be at another one."""
-        commits: int = read_setting(connection, COMMITS)
-        with self._lock:
-            known = self._known
-            if commits != known.number:
-                known = read_commit(connection, commits)
-                self._known = known
-                by_name = {segment.name: segment for segment in known.segments}
-                self._files = {
-                    (name, layer): file
-                    for (name, layer), file in self._files.items()
-                    if name in by_name and file.is_current(self.file_path(by_name[name], layer))
-                }
-                self._rows = {name: rows for name, rows in self._rows.items() if name in by_name}
-        return known
-
-    def _segment_rows(self, connection: Connection, segment: Segment) -> Rows:
-        """Return a segment's rows, which never change."""
-        if segment.is_contiguous:
-            return segment_rows(connection, segment)
-        rows = self._rows.get(segment.name)
-        if rows is None:
-            rows = self._rows[segment.name] = segment_rows(connection, segment)
-        return rows
-
-    def _mapped_file(self, segment: Segment, layer: int) -> LayerFile:
-        key = (segment.name, layer)
-        with self._lock:
-            file = self._files.get(key)
-            if file is None:
-                while len(self._files) >= _MAX_MAPPED:
-                    self._files.pop(next(iter(self._files)))
-                file = self._files[key] = self.open_file(segment, layer)
-        return file

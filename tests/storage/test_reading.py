@@ -13,7 +13,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, StorageError
-from layerdex.storage import store
+from layerdex.storage import known, store
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.rows import segment_rows
 from layerdex.storage.segment import LayerFile
@@ -296,7 +296,7 @@ def test_rows_of_a_compacted_segment_are_read_once(
         asked.append(arguments)
         return real(*arguments)
 
-    monkeypatch.setattr(store, "segment_rows", counted)
+    monkeypatch.setattr(known, "segment_rows", counted)
     for i in (1, 4, 15):
         assert reader.search(f"text number{i} of {i % 5}", k=1)[0].id == f"d{i}"
         assert reader.search_like(f"d{i}", k=3)
