@@ -211,7 +211,7 @@ def _cached_folder(model: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "changed"])
-@pytest.mark.parametrize("name", ["facts.json", "graph.xml", "graph.bin"])
+@pytest.mark.parametrize("name", ["facts.json", "graph.xml", "graph.bin", "probe.npz"])
 def test_a_damaged_cache_is_made_anew(name: str, damage: str, tiny_model: TinyModel) -> None:
     folder = tiny_model("bert")
     expected = load(folder).encode(TEXTS, LAYERS).vectors
