@@ -48,8 +48,8 @@ class ModelFacts:
 class Batch:
     """Some texts' tokens, padded: ``ids`` and ``mask`` are (n, n_tokens) int64.
 
-    ``places`` (n,) says which texts of the window these are; ``mask_positions`` (n,) where the
-    template's mask token stands, for `Pooling.MASK`.
+    ``places`` (n,) says which of the texts tokenised together these are; ``mask_positions`` (n,)
+    where the template's mask token stands, for `Pooling.MASK`.
     """
 
     places: NDArray[np.int64]
@@ -102,8 +102,9 @@ def load_engine(
 ) -> Engine:
     """Load a model on the engine of that name.
 
-    `EngineName.AUTO` is OpenVINO on a CPU where it is installed and agrees with torch, and torch
-    otherwise. Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
+    `EngineName.AUTO` is OpenVINO on a CPU where it is installed, agrees with torch, has the
+    precision and can keep the converted model, and torch otherwise. Raises `ModelError`,
+    `OptionError`, `StorageError` or `MissingPackageError`.
     """
     if name is EngineName.OPENVINO or (name is EngineName.AUTO and _is_cpu(device)):
         found = _load_openvino(

@@ -35,7 +35,7 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on this disk, checked to hold what is needed and only safe weights.
+    """A model on this disk, checked to hold a configuration and safetensors weights.
 
     ``pooling`` and ``max_length`` are the model's own defaults, from the files that
     sentence-transformers puts beside it, or None where it has none; a pooling that is not among
@@ -52,8 +52,9 @@ class ModelFolder:
 def find_model(name: str, *, revision: str | None = None) -> ModelFolder:
     """Find ``minilm``, a folder, or a hub model, fetching the latter if it is not cached.
 
-    Only safetensors weights are accepted and no code of the model is ever run. Raises
-    `ModelError`, or `MissingPackageError` where ``minilm`` is not installed.
+    Only safetensors weights are read and no code of the model is ever run. Raises `ModelError`,
+    `OptionError` for a revision of what has none, or `MissingPackageError` where ``minilm`` is not
+    installed.
     """
     folder, name = to_folder(name), str(name)
     if revision is not None and (name == MINILM or folder.is_dir()):

@@ -52,7 +52,10 @@ class CachedGraph:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a cache folder; raises OSError, ValueError or KeyError where it is damaged."""
+        """Open a cache folder.
+
+        Raises OSError, ValueError, KeyError or TypeError where it is damaged.
+        """
         content = json.loads((folder / _FACTS).read_bytes())
         self.folder = folder
         self.is_converted: bool = content["is_converted"]
@@ -159,12 +162,8 @@ def write_graph(
     vectors: NDArray[np.float32],
 ) -> None:
     """Write all that `CachedGraph` reads; ``graph`` is None for a model not converted."""
-    crc32 = {}
     if graph is not None:
         import_openvino().save_model(graph, folder / _GRAPH, compress_to_fp16=False)
-        for name in (_GRAPH, _WEIGHTS):
-            with (folder / name).open("rb") as file:
-                crc32[name] = checksum(file)
     arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "n_batches": np.array(len(batches))}
     for i, batch in enumerate(batches):
         arrays |= {f"{name}_{i}": getattr(batch, name) for name in ("places", "ids", "mask")}
@@ -172,6 +171,10 @@ def write_graph(
             arrays[f"mask_positions_{i}"] = batch.mask_positions
     with (folder / _PROBE).open("wb") as probe:
         np.savez(probe, **arrays)  # type: ignore[arg-type]
+    crc32 = {}
+    for name in (_PROBE,) if graph is None else (_PROBE, _GRAPH, _WEIGHTS):
+        with (folder / name).open("rb") as file:
+            crc32[name] = checksum(file)
     content = {"facts": asdict(facts), "is_converted": graph is not None, "crc32": crc32}
     (folder / _FACTS).write_text(json.dumps(content), encoding="utf-8")
 

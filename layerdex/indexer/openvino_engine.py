@@ -1,7 +1,8 @@
 """The OpenVINO engine: faster than torch on a CPU, and without torch once a model is cached.
 
 One infer request a core, each on one thread with small batches: activations then stay in the
-core's own cache, which measured faster than one request on all cores.
+core's own cache, which measured faster than one request on all cores. A single batch, such as a
+question, has one request made for it: the others would only take time to compile.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -103,11 +105,14 @@ class OpenVinoEngine:
 
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
         """Yield the batches' vectors in order, as many at work as there are cores."""
+        batches = iter(batches)
+        first = list(islice(batches, 2))
+        n_requests = self._n_cores if len(first) > 1 else 1
         with _clear_errors():
-            idle = deque(self._requests_to(layers[-1]))
+            idle = deque(self._requests_to(layers[-1], n_requests))
         at_work: deque[tuple[Batch, Any]] = deque()
         try:
-            for batch in batches:
+            for batch in chain(first, batches):
                 if not idle:
                     done, request = at_work.popleft()
                     yield done.places, _finish(request, layers)
@@ -123,18 +128,18 @@ class OpenVinoEngine:
             for _, request in at_work:  # an interruption must not leave them running
                 request.wait()
 
-    def _requests_to(self, depth: int) -> list[Any]:
-        """Return a request a core for the graph cut after layer ``depth``."""
-        requests = self._requests.pop(depth, None)
-        if requests is None:
-            compiled = self._compile(depth)
-            requests = [compiled.create_infer_request() for _ in range(self._n_cores)]
+    def _requests_to(self, depth: int, n_requests: int) -> list[Any]:
+        """Return at least so many requests for the graph cut after layer ``depth``."""
+        requests = self._requests.pop(depth, [])
+        if len(requests) < n_requests:
+            compiled = self._compile(depth, n_requests)
+            requests = [compiled.create_infer_request() for _ in range(n_requests)]
             while len(self._requests) >= _MAX_COMPILED:
                 self._requests.pop(next(iter(self._requests)))
         self._requests[depth] = requests
         return requests
 
-    def _compile(self, depth: int) -> Any:
+    def _compile(self, depth: int, n_requests: int) -> Any:
         if self._model is None:
             self._model = self._core.read_model(self._graph.path)
         # What no result needs is not part of the model: blocks above the depth never run.
@@ -142,8 +147,9 @@ class OpenVinoEngine:
         part = import_openvino().Model(outputs, self._model.get_parameters(), f"to {depth}")
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
-            "NUM_STREAMS": str(self._n_cores),
-            "INFERENCE_NUM_THREADS": self._n_cores,
+            # A thread each, however many there are: so a batch's bytes do not depend on that.
+            "NUM_STREAMS": str(n_requests),
+            "INFERENCE_NUM_THREADS": n_requests,
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
         }
         if os.access(self._graph.folder, os.W_OK):

@@ -31,7 +31,8 @@ _NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc")
 class Replica:
     """A model on a device that pools batches, each in halves where the memory asks for it.
 
-    A CPU has one worker a core, a GPU one worker: it launches batches and never waits for them.
+    A CPU has one worker a core, up to 8, and a GPU one, which launches batches and never waits for
+    their results.
     """
 
     def __init__(

@@ -211,7 +211,7 @@ def _cached_folder(model: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "changed"])
-@pytest.mark.parametrize("name", ["facts.json", "graph.xml", "graph.bin"])
+@pytest.mark.parametrize("name", ["facts.json", "graph.xml", "graph.bin", "probe.npz"])
 def test_a_damaged_cache_is_made_anew(name: str, damage: str, tiny_model: TinyModel) -> None:
     folder = tiny_model("bert")
     expected = load(folder).encode(TEXTS, LAYERS).vectors
@@ -271,6 +271,26 @@ def test_bfloat16_asked_for_by_name_is_never_silently_float32(
 
     assert isinstance(engine, TorchEngine)
     assert engine.precision is Precision.BFLOAT16
+
+
+def test_a_question_compiles_one_request_and_has_the_bytes_that_many_give(
+    tiny_model: TinyModel,
+) -> None:
+    encoder, among = load(tiny_model("bert")), load(tiny_model("bert"))
+    assert isinstance(encoder.engine, OpenVinoEngine)
+    assert isinstance(among.engine, OpenVinoEngine)
+    encoder.engine._n_cores = among.engine._n_cores = 3
+    among.encode(TEXTS, LAYERS)
+
+    for text in TEXTS:
+        found, expected = (one.encode([text], LAYERS).vectors for one in (encoder, among))
+        assert found.tobytes() == expected.tobytes()
+
+    assert len(encoder.engine._requests[DEPTH]) == 1
+    assert len(among.engine._requests[DEPTH]) == 3
+    expected = among.encode(TEXTS, LAYERS).vectors
+    assert encoder.encode(TEXTS, LAYERS).vectors.tobytes() == expected.tobytes()
+    assert len(encoder.engine._requests[DEPTH]) == 3
 
 
 def test_an_interruption_leaves_the_engine_usable(tiny_model: TinyModel) -> None:
