@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,4 +193,21 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
         """Encode texts at the given layers (resolved, ascending); order is kept."""
+        ...
+
+
+@runtime_checkable
+class ReportingEncoder(Encoder, Protocol):
+    """An encoder that says how far it is; only an attribute can show that while a program runs."""
+
+    reports_progress: Literal[True]
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Encoded:
+        """Do what `Encoder.encode` does, and tell now and then how many texts are done."""
         ...

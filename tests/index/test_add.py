@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from layerdex.errors import OptionError, RowError, SourceError
 from layerdex.indexer.build import BuildReport
 from layerdex.indexer.corpus import Fields
 from layerdex.records import OnError, Rejected, Scalar
-from tests.encoders import WordEncoder
+from tests.encoders import ReportingWordEncoder, WordEncoder
 from tests.index.expectations import corpus
 from tests.storage.stored import read_live, read_versions
 
@@ -195,6 +196,33 @@ def test_source_is_read_window_by_window(index: Index) -> None:
         on_progress=lambda done, total: seen.append((len(n_read), done, total)),
     )
     assert seen == [(8, 8, 20), (16, 16, 20), (20, 20, 20)]
+
+
+def test_progress_within_a_window_leads_to_its_commit(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", encoder=ReportingWordEncoder())
+    index.add(corpus(3))
+    path = tmp_path / "source.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in corpus(20)))
+    size = path.stat().st_size
+    seen: list[tuple[int, int | None, int]] = []
+    n_bytes: list[tuple[int, int]] = []
+
+    index.add(
+        path,
+        n_total=20,
+        on_bytes=lambda *told: n_bytes.append(told),
+        on_progress=lambda done, total: seen.append((done, total, len(index))),
+    )
+
+    # three of the first window's rows are there; each commit is told after its last row
+    first, second, third = [*range(4, 9), 8], [*range(9, 17), 16], [*range(17, 21), 20]
+    assert [done for done, *_ in seen] == [*first, *second, *third]
+    assert {total for _, total, _ in seen} == {20}
+    assert [n for *_, n in seen] == [*[3] * 5, *[8] * 9, *[16] * 5, 20]
+    assert len(n_bytes) == len(seen)
+    assert n_bytes == sorted(n_bytes)
+    assert n_bytes[0][0] == size * 4 // 8  # a short file is read whole for its first window
+    assert n_bytes[-1] == (size, size)
 
 
 def test_data_frame_is_a_source(index: Index) -> None:
