@@ -111,12 +111,17 @@ def _windows(
 def _sort_window(
     window: Sequence[SourceDocument | Rejected], ids: RunIds, writer: Writer
 ) -> _Changes:
-    changes = _Changes(rejected=[one for one in window if isinstance(one, Rejected)])
+    changes = _Changes()
     documents = [one for one in window if isinstance(one, SourceDocument)]
     hashes = [content_hash(document.text) for document in documents]
     assigned = ids.assign_many(list(zip(documents, hashes, strict=True)))
     stored = writer.find([one for one in assigned if isinstance(one, str)])
-    for document, digest, identifier in zip(documents, hashes, assigned, strict=True):
+    given = zip(hashes, assigned, strict=True)
+    for document in window:
+        if isinstance(document, Rejected):
+            changes.rejected.append(document)
+            continue
+        digest, identifier = next(given)
         if isinstance(identifier, Rejected):
             changes.rejected.append(identifier)
             continue

@@ -73,7 +73,7 @@ def test_each_row_is_counted_once_under_its_fate(index: Index, encoder: WordEnco
     assert _counts(report) == (2, 3, 1, 3)
     assert report.n_encoded == 3
     assert encoder.encoded == ["another text", "a new text", "no id"]
-    assert sorted(one.origin.line or 0 for one in rejected) == [6, 7, 9]
+    assert [one.origin.line for one in rejected] == [6, 7, 9]
     assert len(index) == 7
 
 
@@ -165,6 +165,21 @@ def test_bad_row_ends_the_run_and_keeps_the_windows_before(index: Index) -> None
     report = index.add(rows, on_error=OnError.SKIP, on_reject=rejected.append)
     assert _counts(report) == (13, 0, 16, 1)
     assert [one.origin.line for one in rejected] == [19]
+
+
+def test_first_bad_row_is_the_one_named_whatever_is_wrong_with_it(index: Index) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "text": "one"},
+        {"id": "a", "text": "two"},
+        {"id": "b", "text": "three"},
+        {"id": "c"},
+        {"id": "a", "text": "four"},
+    ]
+    with pytest.raises(RowError, match=r"<memory>:2: id 'a' was already given"):
+        index.add(rows)
+    rejected: list[Rejected] = []
+    index.add(rows, on_error="skip", on_reject=rejected.append)
+    assert [one.origin.line for one in rejected] == [2, 4, 5]
 
 
 def test_unknown_way_with_errors_is_an_error_before_anything_is_read(index: Index) -> None:
