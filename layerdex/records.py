@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,12 @@ EncodedVectors = NDArray[np.float32]
 
 Rows = NDArray[np.int64]
 """Catalog rows, shape (n,), int64, ascending unless said otherwise."""
+
+Source = str | Path | Iterable[Mapping[str, Any]]
+"""Where documents come from: a path, ``-`` for standard input, a data frame or mappings."""
+
+OnProgress = Callable[[int, int | None], None]
+"""Told how much is done, and of how much, which is None where nobody knows."""
 
 
 class Unset(Enum):
@@ -146,6 +153,15 @@ class Document:
     text: str
     label: str | None
     metadata: dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """A live document whose text was longer than the maximum length."""
+
+    id: str
+    n_characters: int
+    n_tokens_kept: int
 
 
 @dataclass(frozen=True, slots=True)

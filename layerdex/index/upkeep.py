@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from layerdex.arguments import check_callbacks, check_count, check_kind, to_choice, to_list
 from layerdex.errors import OptionError
 from layerdex.layers import LayerSelection, resolve_stored
-from layerdex.records import Document, Encoder, OnError, Rejected
+from layerdex.records import Document, Encoder, OnError, OnProgress, Rejected, Source, Truncated
 from layerdex.search.evaluate import Evaluation
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.storage.info import IndexInfo, read_info
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from layerdex.indexer.build import BuildReport
     from layerdex.indexer.corpus import Fields, Format
     from layerdex.storage.integrity import Problem
-
-Source = str | Path | Iterable[Mapping[str, Any]]
-OnProgress = Callable[[int, int | None], None]
 
 BEST_LAYER = "best_layer"
 
@@ -134,6 +130,10 @@ class Upkeep:
         check_ids(ids)
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             return writer.delete(ids)
+
+    def truncated(self) -> list[Truncated]:
+        """Return the documents that were cut, in input order."""
+        return self.store.ask(lambda snapshot: [Truncated(*one) for one in snapshot.truncated()])
 
     def info(self) -> IndexInfo:
         """Return counts, sizes and settings."""

@@ -114,7 +114,7 @@ def _sort_window(
     changes = _Changes()
     documents = [one for one in window if isinstance(one, SourceDocument)]
     hashes = [content_hash(document.text) for document in documents]
-    assigned = ids.assign_many(list(zip(documents, hashes, strict=True)))
+    assigned = ids.assign(list(zip(documents, hashes, strict=True)))
     stored = writer.find([one for one in assigned if isinstance(one, str)])
     given = zip(hashes, assigned, strict=True)
     for document in window:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
+from layerdex.records import OnProgress
+
 _INTERVAL_S = 0.25
 
 Tell = Callable[[float], None]
@@ -35,7 +37,7 @@ class RunProgress:
 
     def __init__(
         self,
-        on_rows: Callable[[int, int | None], None] | None = None,
+        on_rows: OnProgress | None = None,
         *,
         n_total: int | None = None,
         on_bytes: Callable[[int, int], None] | None = None,

@@ -14,7 +14,7 @@ from layerdex import Index
 from layerdex.errors import OptionError, RowError, SourceError
 from layerdex.indexer.build import BuildReport
 from layerdex.indexer.corpus import Fields
-from layerdex.records import OnError, Rejected, Scalar
+from layerdex.records import OnError, Rejected, Scalar, Truncated
 from tests.encoders import ReportingWordEncoder, WordEncoder
 from tests.index.expectations import corpus
 from tests.storage.stored import read_live, read_versions
@@ -306,8 +306,10 @@ def test_truncated_documents_are_counted_and_listed(index: Index) -> None:
         ]
     )
     assert (report.n_truncated, index.info().n_truncated) == (2, 2)
-    with index.store.read() as snapshot:
-        assert snapshot.truncated() == [("b", len(long), 12), ("c", len(long) + 5, 12)]
+    assert index.truncated() == [
+        Truncated("b", len(long), 12),
+        Truncated("c", len(long) + 5, 12),
+    ]
     index.add([{"id": "b", "text": "short now"}])
     index.delete("c")
-    assert index.info().n_truncated == 0
+    assert (index.truncated(), index.info().n_truncated) == ([], 0)
