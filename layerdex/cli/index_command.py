@@ -35,7 +35,10 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
 )
 @click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
 @click.option(
-    "--max-length", type=int, help="Tokens that a text may have. [default: the model's own]"
+    "--max-length",
+    type=int,
+    help="Tokens that a text may have. [default: what sentence-transformers has for the model, "
+    "else at most 512]",
 )
 @click.option(
     "--precision",
