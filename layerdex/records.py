@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,12 @@ EncodedVectors = NDArray[np.float32]
 
 Rows = NDArray[np.int64]
 """Catalog rows, shape (n,), int64, ascending unless said otherwise."""
+
+Source = str | Path | Iterable[Mapping[str, Any]]
+"""Where documents come from: a path, ``-`` for standard input, a data frame or mappings."""
+
+OnProgress = Callable[[int, int | None], None]
+"""Told how much is done, and of how much, which is None where nobody knows."""
 
 
 class Unset(Enum):
@@ -149,6 +156,15 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncated:
+    """A live document whose text was longer than the maximum length."""
+
+    id: str
+    n_characters: int
+    n_tokens_kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """What an encoder makes of n texts.
 
@@ -193,4 +209,21 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
         """Encode texts at the given layers (resolved, ascending); order is kept."""
+        ...
+
+
+@runtime_checkable
+class ReportingEncoder(Encoder, Protocol):
+    """An encoder that says how far it is; only an attribute can show that while a program runs."""
+
+    reports_progress: Literal[True]
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Encoded:
+        """Do what `Encoder.encode` does, and tell now and then how many texts are done."""
         ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,3 +55,21 @@ class WordEncoder:
             np.array([len(one) for one in kept], dtype=np.int32),
             np.array([len(one) > len(cut) for one, cut in zip(words, kept, strict=True)]),
         )
+
+
+class ReportingWordEncoder(WordEncoder):
+    """A `WordEncoder` that says after each text how far it is."""
+
+    reports_progress: Literal[True] = True
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Encoded:
+        for done in range(1, len(texts) + 1):
+            if on_progress is not None:
+                on_progress(done)
+        return super().encode(texts, layers)

@@ -19,7 +19,7 @@ from layerdex.cli.options import (
 )
 from layerdex.cli.output import counted, note, print_json, progress, reading_progress
 from layerdex.cli.rejects import check_rejects_path, open_rejects
-from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
+from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
 
 
 @click.command("index", short_help="Create or extend an index.")
@@ -35,7 +35,10 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError
 )
 @click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
 @click.option(
-    "--max-length", type=int, help="Tokens that a text may have. [default: the model's own]"
+    "--max-length",
+    type=int,
+    help="Tokens that a text may have. [default: what the model's sentence-transformers file "
+    "says, else at most 512]",
 )
 @click.option(
     "--precision",
@@ -129,9 +132,15 @@ def command(
             error.args = ("what was committed is in the index.",)
         raise
     rejected.summarize()
-    if is_new:
+    is_refused = 0 < report.n_read == report.n_rejected
+    if is_new and not is_refused:
         note(f"Created {index}")
     _print_report(report, target, as_json=as_json)
+    if is_refused:
+        if is_new:
+            _discard_if_unused(target, had_folder=had_folder)
+        outcome = f"{index} was not created" if is_new else f"{index} is as it was"
+        raise RowError(f"every row that was read was rejected, so {outcome}")
 
 
 def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> tuple[Any, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,7 @@ def command(index: Path, truncated: bool, as_json: bool) -> None:
 
     target = Index.open(index, damaged=True)
     if truncated:
-        with target.store.read() as snapshot:
-            cut = snapshot.truncated()
-        rows = [{"id": one, "n_characters": c, "n_tokens_kept": t} for one, c, t in cut]
+        rows = [asdict(one) for one in target.truncated()]
         (print_json if as_json else print_jsonl)(rows)
         return
     info = target.info()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from layerdex.index import Index
+    from layerdex.records import OnProgress
 
-OnProgress = Callable[[int, int | None], None]
 OnBytes = Callable[[int, int], None]
 
 

@@ -43,7 +43,8 @@ class Index(Questions):
         """Create an empty index in a new or empty directory.
 
         ``model`` is ``minilm``, a local folder or a hub id; what is None is the model's own
-        choice. ``long`` says whether a text beyond ``max_length`` tokens is cut, or averaged over
+        choice (of ``max_length`` what its sentence-transformers file says, else at most 512).
+        ``long`` says whether a text beyond ``max_length`` tokens is cut, or averaged over
         chunks. An ``encoder`` of your own replaces all but ``layers`` and ``precision``, the
         one that vectors are stored in (``dtype`` is what the encoder computes in). Raises
         `IndexExistsError`, `ModelError`, `OptionError` or `MissingPackageError`.

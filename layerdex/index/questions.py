@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from layerdex.arguments import check_callbacks, check_count, to_choice, to_list
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.index.upkeep import OnProgress, Source, Upkeep, check_ids
+from layerdex.index.upkeep import Upkeep, check_ids
 from layerdex.layers import LayerSelection
-from layerdex.records import Keep, Vectors, Weights
+from layerdex.records import Keep, OnProgress, Source, Vectors, Weights
 from layerdex.search.answers import answer_classify, answer_dedup, answer_like, answer_search
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
 from layerdex.search.filters import Expressions, parse_where

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from layerdex.arguments import (
     check_callbacks,
@@ -16,7 +15,7 @@ from layerdex.arguments import (
 )
 from layerdex.errors import OptionError
 from layerdex.layers import LayerSelection, resolve_stored
-from layerdex.records import Document, Encoder, OnError, Rejected
+from layerdex.records import Document, Encoder, OnError, OnProgress, Rejected, Source, Truncated
 from layerdex.search.evaluate import Evaluation
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.storage.info import IndexInfo, read_info
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from layerdex.indexer.build import BuildReport
     from layerdex.indexer.corpus import Fields, Format
     from layerdex.storage.integrity import Problem
-
-Source = str | Path | Iterable[Mapping[str, Any]]
-OnProgress = Callable[[int, int | None], None]
 
 BEST_LAYER = "best_layer"
 
@@ -71,25 +67,28 @@ class Upkeep:
     ) -> BuildReport:
         """Add documents from paths, mappings or data frames; what is unchanged is skipped.
 
-        An id that is there already is an update. ``n_total`` documents are what ``on_progress``
-        is told to expect; where all sources are files, ``on_bytes`` gets the bytes read so far and
-        in all. Raises `RowError` at a bad row unless
-        ``on_error`` is skip, `SourceError` for a source that cannot be read.
+        An id that is there already is an update. ``on_progress`` gets the rows done so far and
+        ``n_total``: at a commit what is committed, and in between, a few times a second, also
+        those of the next window whose encoding is done. It may not itself use the encoder, as a
+        search for a text does. Where all sources are files, ``on_bytes`` gets just before it the
+        bytes of these rows and of all. Raises `RowError` at a bad row unless ``on_error`` is skip,
+        `SourceError` for a source that cannot be read.
         """
         from layerdex.indexer.build import build
         from layerdex.indexer.corpus.sources import read_all
+        from layerdex.indexer.progress import RunProgress
 
-        check_callbacks(on_reject=on_reject, on_progress=on_progress)
+        check_callbacks(on_reject=on_reject, on_progress=on_progress, on_bytes=on_bytes)
         if n_total is not None:
             check_count("n_total", n_total, least=0)
+        progress = RunProgress(on_progress, n_total=n_total, on_bytes=on_bytes)
         return build(
             self.store,
-            read_all(sources, format=format, fields=fields, on_bytes=on_bytes),
+            read_all(sources, format=format, fields=fields, on_bytes=progress.read),
             lambda: self.encoder,
             on_error=to_choice(OnError, on_error),
             on_reject=on_reject,
-            on_progress=on_progress,
-            n_total=n_total,
+            progress=progress,
             lock_timeout_s=lock_timeout_s,
         )
 
@@ -138,6 +137,10 @@ class Upkeep:
         check_ids(ids)
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             return writer.delete(ids)
+
+    def truncated(self) -> list[Truncated]:
+        """Return the documents that were cut, in input order."""
+        return self.store.ask(lambda snapshot: [Truncated(*one) for one in snapshot.truncated()])
 
     def info(self) -> IndexInfo:
         """Return counts, sizes and settings."""

@@ -7,13 +7,22 @@ from dataclasses import dataclass, field, fields
 
 from layerdex.errors import RowError
 from layerdex.indexer.corpus import RunIds, content_hash
-from layerdex.records import UNSET, Encoder, OnError, Rejected, Scalar, SourceDocument
+from layerdex.indexer.progress import RunProgress
+from layerdex.records import (
+    UNSET,
+    Encoded,
+    Encoder,
+    OnError,
+    Rejected,
+    ReportingEncoder,
+    Scalar,
+    SourceDocument,
+)
 from layerdex.storage.changes import NewVersion, Relabelling
 from layerdex.storage.rows import Version
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 
-OnProgress = Callable[[int, int | None], None]
 OnReject = Callable[[Rejected], None]
 
 # A window also ends here, so that a run of very long texts stays within bounded memory.
@@ -58,16 +67,15 @@ def build(
     *,
     on_error: OnError = OnError.ABORT,
     on_reject: OnReject | None = None,
-    on_progress: OnProgress | None = None,
-    n_total: int | None = None,
+    progress: RunProgress | None = None,
     lock_timeout_s: float = 10.0,
 ) -> BuildReport:
     """Add documents to an index, window by window; what is there unchanged is skipped.
 
-    ``load_encoder`` is called at the first document that needs encoding. ``on_progress`` gets the
-    rows done so far and ``n_total``. Raises `RowError` at the first bad row unless ``on_error``
-    is skip; windows committed before stay.
+    ``load_encoder`` is called at the first document that needs encoding. Raises `RowError` at
+    the first bad row unless ``on_error`` is skip; windows committed before stay.
     """
+    progress = RunProgress() if progress is None else progress
     total = BuildReport()
     with store.write(lock_timeout_s=lock_timeout_s) as writer, RunIds() as ids:
         for window in _windows(documents, store.settings.window):
@@ -77,9 +85,11 @@ def build(
                     raise RowError(str(rejected))
                 if on_reject is not None:
                     on_reject(rejected)
-            total += _commit(changes, writer, store.layers, load_encoder, n_read=len(window))
-            if on_progress is not None:
-                on_progress(total.n_read, n_total)
+            progress.begin(len(window))
+            total += _commit(
+                changes, writer, store.layers, load_encoder, progress, n_read=len(window)
+            )
+            progress.commit()
     return total
 
 
@@ -101,12 +111,17 @@ def _windows(
 def _sort_window(
     window: Sequence[SourceDocument | Rejected], ids: RunIds, writer: Writer
 ) -> _Changes:
-    changes = _Changes(rejected=[one for one in window if isinstance(one, Rejected)])
+    changes = _Changes()
     documents = [one for one in window if isinstance(one, SourceDocument)]
     hashes = [content_hash(document.text) for document in documents]
-    assigned = ids.assign_many(list(zip(documents, hashes, strict=True)))
+    assigned = ids.assign(list(zip(documents, hashes, strict=True)))
     stored = writer.find([one for one in assigned if isinstance(one, str)])
-    for document, digest, identifier in zip(documents, hashes, assigned, strict=True):
+    given = zip(hashes, assigned, strict=True)
+    for document in window:
+        if isinstance(document, Rejected):
+            changes.rejected.append(document)
+            continue
+        digest, identifier = next(given)
         if isinstance(identifier, Rejected):
             changes.rejected.append(identifier)
             continue
@@ -125,13 +140,15 @@ def _commit(
     writer: Writer,
     layers: tuple[int, ...],
     load_encoder: Callable[[], Encoder],
+    progress: RunProgress,
     *,
     n_read: int,
 ) -> BuildReport:
     n_truncated = 0
     if changes.fresh:
         texts = [document.text for _, document, _, _ in changes.fresh]
-        encoded = load_encoder().encode(texts, layers)
+        n_others = n_read - len(texts)
+        encoded = _encode(load_encoder(), texts, layers, lambda n: progress.tell(n_others + n))
         n_truncated = int(encoded.truncated.sum())
         facts = zip(changes.fresh, encoded.n_tokens, encoded.truncated, strict=True)
         versions = [
@@ -151,6 +168,14 @@ def _commit(
         n_encoded=len(changes.fresh),
         n_truncated=n_truncated,
     )
+
+
+def _encode(
+    encoder: Encoder, texts: list[str], layers: tuple[int, ...], on_progress: Callable[[int], None]
+) -> Encoded:
+    if isinstance(encoder, ReportingEncoder):
+        return encoder.encode(texts, layers, on_progress=on_progress)
+    return encoder.encode(texts, layers)
 
 
 def _version(

@@ -92,12 +92,13 @@ def average_chunks(
     tokenizer: TextTokenizer,
     texts: Sequence[str],
     firsts: NDArray[np.float32],
-    encode: Callable[[Tokens], NDArray[np.float32]],
+    encode: Callable[[Tokens, float, float], NDArray[np.float32]],
 ) -> Averages:
     """Average the unit vectors of each text's chunks, weighted by their tokens of the text.
 
     ``firsts`` (n_layers, n, width) float32 are the vectors of the texts' first chunks, and are
-    overwritten; ``encode`` gives the unit vectors (n_layers, n_chunks, width) of further ones.
+    overwritten; ``encode`` gives the unit vectors (n_layers, n_chunks, width) of further ones,
+    and is told which shares of the texts' characters lie before and up to the end of these.
     """
     n_tokens = np.zeros(len(texts), dtype=np.int32)
     truncated = np.zeros(len(texts), dtype=np.bool_)
@@ -113,8 +114,12 @@ def average_chunks(
                 n_tokens[i] += chunk.n_new
                 truncated[i] |= not chunk.is_whole
 
+    before = np.cumsum([0, *map(len, texts)])
+    share = 0.0
     for group in _groups(further()):
-        vectors = encode(tokenizer.collect([chunk.ids for _, chunk in group]))
+        i, chunk = group[-1]
+        start, share = share, float((before[i] + chunk.end) / before[-1])
+        vectors = encode(tokenizer.collect([chunk.ids for _, chunk in group]), start, share)
         for place, (i, chunk) in enumerate(group):
             firsts[:, i] += chunk.n_tokens * vectors[:, place]
     lengths = np.linalg.norm(firsts, axis=2, keepdims=True)

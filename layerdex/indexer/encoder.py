@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerdex.errors import ModelError, OptionError
 from layerdex.indexer.agreement import check_fingerprint
@@ -16,6 +18,7 @@ from layerdex.indexer.devices import Precision
 from layerdex.indexer.engine import EngineName, load_engine, make_batch
 from layerdex.indexer.fingerprint import fingerprint
 from layerdex.indexer.models import ModelFolder, find_model
+from layerdex.indexer.progress import Tell, part, tell_texts
 from layerdex.indexer.templates import PLAIN, Template
 from layerdex.indexer.tokenizing import TextTokenizer, Tokens
 from layerdex.layers import resolve_layers
@@ -26,10 +29,14 @@ _MOST_BUDGET_RATIO = 16
 # Longer inputs are rarely what a user of a long-context model wants unasked: attention is
 # quadratic. --max-length goes up to what the model allows.
 _DEFAULT_MAX_LENGTH = 512
+# Of English; only how evenly progress moves depends on it.
+_CHARACTERS_PER_TOKEN = 4
 
 
 class TransformerEncoder:
     """A transformers encoder, on whichever engine, behind the `Encoder` protocol."""
+
+    reports_progress: Literal[True] = True
 
     def __init__(
         self,
@@ -63,7 +70,8 @@ class TransformerEncoder:
             max_length=max_length,
             needs_mask=self._pooling is Pooling.MASK,
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_at_work = False
         self._token_budget = token_budget or self.engine.token_budget
         self._settings = EncoderSettings(
             model=folder.name,
@@ -131,44 +139,63 @@ class TransformerEncoder:
         if not own <= recorded * _MOST_BUDGET_RATIO <= own * _MOST_BUDGET_RATIO**2:
             self._token_budget = own
 
-    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+    def encode(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Encoded:
         """Encode texts at ``layers`` (see `layerdex.layers`); order is kept.
 
         Identical texts are encoded once, and only blocks up to the deepest layer run. Returns
         vectors (n_layers, n, width) float32, layers ascending. With `LongText.CHUNK` a text that
         does not fit gets the average of its chunks (see `average_chunks`), and one that fits the
-        same bytes as without.
+        same bytes as without. ``on_progress`` is told a few times a second how many texts are
+        done: the share of tokens, as batches go by length. It may not call this encoder.
         """
         layers = resolve_layers(layers, depth=self._settings.depth)
         places: dict[str, int] = {}
         place = np.array([places.setdefault(text, len(places)) for text in texts], dtype=np.int64)
+        tell = tell_texts(len(texts), on_progress)
         with self._lock:
-            once = self._encode(list(places), layers)
+            if self._is_at_work:  # the lock lets its own thread in again
+                raise OptionError("on_progress called the encoder whose progress it is told")
+            self._is_at_work = True
+            try:
+                once = self._encode(list(places), layers, tell)
+            finally:
+                self._is_at_work = False
         if not np.isfinite(once.vectors).all() or not once.vectors.any(axis=-1).all():
             raise ModelError(f"the model {self._settings.model!r} gave vectors without a direction")
         if len(places) == len(texts):  # only repeats are worth a copy of all vectors
             return once
         return Encoded(once.vectors[:, place], once.n_tokens[place], once.truncated[place])
 
-    def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> Encoded:
+    def _encode(self, texts: Sequence[str], layers: tuple[int, ...], tell: Tell) -> Encoded:
         tokens = self._tokenizer.tokenize(texts)
         n_tokens, truncated = tokens.lengths, tokens.truncated
+        is_chunked = self._settings.long is LongText.CHUNK
+        long = np.flatnonzero(truncated) if is_chunked else np.empty(0, dtype=np.int64)
+        share = _share_of_firsts(n_tokens, [len(texts[int(i)]) for i in long])
         # A first chunk is the text as it would be cut, so that batches, and with them the bytes of
         # texts that fit, are the same in either mode.
-        vectors = self._pool(tokens, layers)
-        if self._settings.long is LongText.CHUNK and truncated.any():
-            long = np.flatnonzero(truncated)
+        vectors = self._pool(tokens, layers, part(tell, 0, share))
+        if len(long):
+            tell_rest = part(tell, share, 1)
             whole = average_chunks(
                 self._tokenizer,
                 [texts[int(i)] for i in long],
                 vectors[:, long],
-                lambda chunks: self._pool(chunks, layers),
+                lambda chunks, start, stop: self._pool(
+                    chunks, layers, part(tell_rest, start, stop)
+                ),
             )
             vectors[:, long] = whole.vectors
             n_tokens[long], truncated[long] = whole.n_tokens, whole.truncated
         return Encoded(vectors, n_tokens, truncated)
 
-    def _pool(self, tokens: Tokens, layers: tuple[int, ...]) -> EncodedVectors:
+    def _pool(self, tokens: Tokens, layers: tuple[int, ...], tell: Tell) -> EncodedVectors:
         """Return the vectors of tokenised texts, (n_layers, n, width) float32."""
         lengths = tokens.lengths
         if not lengths.all():
@@ -179,11 +206,20 @@ class TransformerEncoder:
             make_batch(tokens, places, pad_id=pad_id)
             for places in plan_batches(lengths, token_budget=self._token_budget)
         )
+        n_done, n_total = 0, int(lengths.sum())
         with contextlib.closing(self.engine.pool(batches, layers)) as results:
             for places, pooled in results:
                 for slot, of_layer in enumerate(pooled):
                     vectors[slot, places] = of_layer
+                n_done += int(lengths[places].sum())
+                tell(n_done / n_total)
         return vectors
+
+
+def _share_of_firsts(n_tokens: NDArray[np.int32], n_characters: Sequence[int]) -> float:
+    """Guess the share of the work that first chunks are; texts of ``n_characters`` have more."""
+    n_firsts = max(int(n_tokens.sum()), 1)
+    return n_firsts / (n_firsts + sum(n_characters) / _CHARACTERS_PER_TOKEN)
 
 
 def _choose_max_length(folder: ModelFolder, limit: int, wanted: int | None) -> int:

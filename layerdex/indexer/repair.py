@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from layerdex.errors import DamagedIndexError
-from layerdex.records import Encoder
+from layerdex.records import Encoder, OnProgress
 from layerdex.storage.codecs import Codes
 from layerdex.storage.integrity import (
-    OnProgress,
     Problem,
     damaged_layers,
     restore_layers,

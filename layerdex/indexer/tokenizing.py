@@ -78,8 +78,9 @@ class TextTokenizer:
         self._mask_is_last = needs_mask and template.mask_is_last(facts.mask_token)
         if len(self._cutting.encode(template.render("")).ids) >= max_length:
             n_template = len(self._whole.encode(template.render("")).ids)
+            tokens = "token" if max_length == 1 else "tokens"
             raise OptionError(
-                f"the template alone takes {n_template} of at most {max_length} tokens"
+                f"the template alone takes {n_template} of at most {max_length} {tokens}"
             )
 
     @cached_property

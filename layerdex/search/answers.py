@@ -11,12 +11,13 @@ from layerdex.errors import NoLabelsError
 from layerdex.records import (
     Document,
     Keep,
+    OnProgress,
     Rows,
     Vectors,
     Weights,
 )
 from layerdex.search.classify import encode_labels, labels_of, vote
-from layerdex.search.dedup import OnProgress, find_duplicates
+from layerdex.search.dedup import find_duplicates
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.search.results import Deduplication, Hit, Prediction, Removal, Voter
 from layerdex.storage.snapshot import Facts, Snapshot, Where

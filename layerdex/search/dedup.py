@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.arguments import check_between
-from layerdex.records import Keep, Rows
+from layerdex.records import Keep, OnProgress, Rows
 from layerdex.search.neighbors import cosine, find_neighbors, to_steps
 from layerdex.storage.snapshot import Facts
 from layerdex.storage.vectors import LayerVectors
-
-OnProgress = Callable[[int, int | None], None]
 
 _BLOCK = 2_048
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import check_count, shown
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.records import Vectors, Weights
+from layerdex.records import OnProgress, Vectors, Weights
 from layerdex.search.classify import NO_LABEL, encode_labels, labels_of, vote
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.storage.snapshot import Facts
@@ -19,7 +19,6 @@ from layerdex.storage.vectors import LayerVectors
 
 _BLOCK = 4_096
 _MAX_SPARE = 64
-OnProgress = Callable[[int, int | None], None]
 GetLayer = Callable[[int], LayerVectors]
 
 

@@ -22,7 +22,7 @@ from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.vectors import LayerVectors, Part
 
 SIMILARITY_STEP = 1e-5
-"""Similarities closer than this count as equal, and equal ones are ordered by row."""
+"""Similarities in the same step of this count as equal, and equal ones are ordered by row."""
 
 _NO_ROW = -1
 _BLOCK = 16_384  # rows decoded at once: 25 MB at width 384

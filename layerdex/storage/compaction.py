@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from sqlalchemy import delete, select
 
 from layerdex.errors import DamagedIndexError
-from layerdex.records import Rows
+from layerdex.records import OnProgress, Rows
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.changes import insert_segment
 from layerdex.storage.codecs import Codes
@@ -20,8 +20,6 @@ from layerdex.storage.store import Store
 from layerdex.storage.tables import DOCUMENT, SEGMENT
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
-
-OnProgress = Callable[[int, int | None], None]
 
 # A merged segment of this many documents, 384 wide, takes 50 MB a layer while it is written.
 _TARGET_DOCUMENTS = 65_536

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, LargeBinary, cast, func, select, text, update
 
 from layerdex.errors import DamagedIndexError
+from layerdex.records import OnProgress
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.codecs import Codes
 from layerdex.storage.digests import segment_digest
@@ -22,8 +23,6 @@ from layerdex.storage.store import Store
 from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
 from layerdex.storage.vectors import Segment, SegmentFile
 from layerdex.storage.writer import Writer
-
-OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,20 @@ def test_commands_that_need_no_model_import_no_torch(
     assert {name: ended for name, ended in found.items() if ended != [0, []]} == {}
 
 
+def test_questions_to_stored_vectors_import_no_package_of_models(
+    execute: Execute, path: Path
+) -> None:
+    heavy = ["torch", "transformers", "openvino", "tokenizers", "sqlalchemy.orm"]
+    commands = [
+        ["info", str(path)],
+        ["search", str(path), "--like", "card-1"],
+        ["dedup", str(path)],
+        ["delete", str(path), "card-1"],
+    ]
+    done = execute("-c", RUN_AND_LIST_IMPORTS, json.dumps([heavy, *commands]))
+    assert [*json.loads(done.stdout).values()] == [[0, []]] * len(commands)
+
+
 def test_an_unknown_command_is_wrong_usage(cli: Cli) -> None:
     assert cli.usage("frobnicate") == "No such command 'frobnicate'."
 

@@ -185,6 +185,26 @@ def test_skipped_rows_are_shown_and_written(cli: Cli, new: Path, tmp_path: Path)
     ]
 
 
+def test_a_run_that_rejects_every_row_fails_after_its_counts(
+    cli: Cli, new: Path, path: Path, tmp_path: Path
+) -> None:
+    source = write_jsonl(tmp_path / "s.jsonl", [BAD_ROW, BAD_ROW])
+    result = cli("index", new, source, "--on-error", "skip", "-q")
+    assert result.exit_code == 1
+    assert result.stdout == (
+        "2 read = 0 new + 0 updated + 0 unchanged + 2 rejected\n"
+        "0 documents in the index, layers 0-3 of minilm\n"
+    )
+    reason = "Error: every row that was read was rejected, so"
+    assert result.stderr == f"{reason} {new} was not created\n"
+    assert not new.exists()
+    before = cli.json("info", path)
+    result = cli("index", path, source, "--on-error", "skip", "--json", "-q")
+    assert (result.exit_code, json.loads(result.stdout)["n_rejected"]) == (1, 2)
+    assert result.stderr == f"{reason} {path} is as it was\n"
+    assert cli.json("info", path) == before
+
+
 def test_rejects_that_cannot_be_written_are_said_before_the_work(
     cli: Cli, new: Path, source: Path, tmp_path: Path
 ) -> None:

@@ -159,14 +159,15 @@ def test_fields_can_have_other_names(cli: Cli, new: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+@pytest.mark.parametrize(("option", "named"), [("label", "lable"), ("text", "txet")])
 def test_a_misspelt_field_stops_the_run_before_anything_is_made(
-    cli: Cli, new: Path, tmp_path: Path, kind: str
+    cli: Cli, new: Path, tmp_path: Path, kind: str, option: str, named: str
 ) -> None:
     source = write_source(kind, tmp_path / f"source.{kind}")
-    message = cli.error("index", new, source, "--label-field", "lable", "--on-error", "skip", "-q")
-    assert message == (
-        f"{source}: no label field 'lable'; there is 'id', 'text', 'label', 'stars'; "
-        "try --label-field label"
+    words = (f"--{option}-field", named, "--on-error", "skip", "-q")
+    assert cli.error("index", new, source, *words) == (
+        f"{source}: no {option} field '{named}'; there is 'id', 'text', 'label', 'stars'; "
+        f"try --{option}-field {option}"
     )
     assert not new.exists()
 

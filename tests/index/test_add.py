@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from layerdex import Index
 from layerdex.errors import OptionError, RowError, SourceError
 from layerdex.indexer.build import BuildReport
 from layerdex.indexer.corpus import Fields
-from layerdex.records import OnError, Rejected, Scalar
-from tests.encoders import WordEncoder
+from layerdex.records import OnError, Rejected, Scalar, Truncated
+from tests.encoders import ReportingWordEncoder, WordEncoder
 from tests.index.expectations import corpus
 from tests.storage.stored import read_live, read_versions
 
@@ -72,7 +73,7 @@ def test_each_row_is_counted_once_under_its_fate(index: Index, encoder: WordEnco
     assert _counts(report) == (2, 3, 1, 3)
     assert report.n_encoded == 3
     assert encoder.encoded == ["another text", "a new text", "no id"]
-    assert sorted(one.origin.line or 0 for one in rejected) == [6, 7, 9]
+    assert [one.origin.line for one in rejected] == [6, 7, 9]
     assert len(index) == 7
 
 
@@ -166,6 +167,21 @@ def test_bad_row_ends_the_run_and_keeps_the_windows_before(index: Index) -> None
     assert [one.origin.line for one in rejected] == [19]
 
 
+def test_first_bad_row_is_the_one_named_whatever_is_wrong_with_it(index: Index) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "text": "one"},
+        {"id": "a", "text": "two"},
+        {"id": "b", "text": "three"},
+        {"id": "c"},
+        {"id": "a", "text": "four"},
+    ]
+    with pytest.raises(RowError, match=r"<memory>:2: id 'a' was already given"):
+        index.add(rows)
+    rejected: list[Rejected] = []
+    index.add(rows, on_error="skip", on_reject=rejected.append)
+    assert [one.origin.line for one in rejected] == [2, 4, 5]
+
+
 def test_unknown_way_with_errors_is_an_error_before_anything_is_read(index: Index) -> None:
     n_read = 0
 
@@ -195,6 +211,33 @@ def test_source_is_read_window_by_window(index: Index) -> None:
         on_progress=lambda done, total: seen.append((len(n_read), done, total)),
     )
     assert seen == [(8, 8, 20), (16, 16, 20), (20, 20, 20)]
+
+
+def test_progress_within_a_window_leads_to_its_commit(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", encoder=ReportingWordEncoder())
+    index.add(corpus(3))
+    path = tmp_path / "source.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in corpus(20)))
+    size = path.stat().st_size
+    seen: list[tuple[int, int | None, int]] = []
+    n_bytes: list[tuple[int, int]] = []
+
+    index.add(
+        path,
+        n_total=20,
+        on_bytes=lambda *told: n_bytes.append(told),
+        on_progress=lambda done, total: seen.append((done, total, len(index))),
+    )
+
+    # three of the first window's rows are there; each commit is told after its last row
+    first, second, third = [*range(4, 9), 8], [*range(9, 17), 16], [*range(17, 21), 20]
+    assert [done for done, *_ in seen] == [*first, *second, *third]
+    assert {total for _, total, _ in seen} == {20}
+    assert [n for *_, n in seen] == [*[3] * 5, *[8] * 9, *[16] * 5, 20]
+    assert len(n_bytes) == len(seen)
+    assert n_bytes == sorted(n_bytes)
+    assert n_bytes[0][0] == size * 4 // 8  # a short file is read whole for its first window
+    assert n_bytes[-1] == (size, size)
 
 
 def test_data_frame_is_a_source(index: Index) -> None:
@@ -263,8 +306,10 @@ def test_truncated_documents_are_counted_and_listed(index: Index) -> None:
         ]
     )
     assert (report.n_truncated, index.info().n_truncated) == (2, 2)
-    with index.store.read() as snapshot:
-        assert snapshot.truncated() == [("b", len(long), 12), ("c", len(long) + 5, 12)]
+    assert index.truncated() == [
+        Truncated("b", len(long), 12),
+        Truncated("c", len(long) + 5, 12),
+    ]
     index.add([{"id": "b", "text": "short now"}])
     index.delete("c")
-    assert index.info().n_truncated == 0
+    assert (index.truncated(), index.info().n_truncated) == ([], 0)

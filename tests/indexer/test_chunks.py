@@ -150,14 +150,16 @@ def test_texts_are_averaged_by_their_tokens_a_bounded_number_of_chunks_at_a_time
     tokenizer = make(tiny_model("bert"), max_length=20)
     texts = [sentence(n, seed=n) for n in (30, 100, 45)]
     at_once: list[int] = []
+    shares: list[tuple[float, float]] = []
 
     def direction(ids: list[int]) -> NDArray[np.float32]:
         drawn = np.random.default_rng(ids).standard_normal((2, 5)).astype(np.float32)
         unit: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
         return unit
 
-    def encode(tokens: Tokens) -> NDArray[np.float32]:
+    def encode(tokens: Tokens, start: float, stop: float) -> NDArray[np.float32]:
         at_once.append(len(tokens.ids))
+        shares.append((start, stop))
         return np.stack([direction(ids) for ids in tokens.ids], axis=1)
 
     divided = [list(split(tokenizer, text)) for text in texts]
@@ -167,6 +169,9 @@ def test_texts_are_averaged_by_their_tokens_a_bounded_number_of_chunks_at_a_time
 
     assert max(at_once) <= n_in_a_group
     assert sum(at_once) == sum(len(one) - 1 for one in divided)
+    assert [start for start, _ in shares] == [0, *(stop for _, stop in shares[:-1])]
+    assert shares == sorted(shares)
+    assert shares[-1][1] == 1
     for i, one in enumerate(divided):
         weights = np.array([chunk.n_tokens for chunk in one])
         vectors = np.stack([direction(chunk.ids) for chunk in one]).astype(np.float64)

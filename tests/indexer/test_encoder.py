@@ -10,12 +10,12 @@ import torch
 
 from layerdex import Index
 from layerdex.errors import IndexMismatchError, LayerError, ModelError, OptionError
-from layerdex.indexer import hidden_states
+from layerdex.indexer import hidden_states, progress
 from layerdex.indexer.agreement import check_agreement
 from layerdex.indexer.devices import CPU_TOKEN_BUDGET, Precision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engine import EngineName
-from layerdex.records import Encoded, Pooling
+from layerdex.records import Encoded, LongText, Pooling
 from tests.indexer.conftest import TinyModel
 from tests.indexer.loaded import load
 from tests.indexer.plain import calls_of, cosines, plain_vectors, torch_engine
@@ -325,3 +325,44 @@ def test_a_budget_for_another_kind_of_device_is_not_used(
 
     assert encoder.settings.token_budget == recorded
     assert encoder._token_budget == used
+
+
+@pytest.mark.parametrize("long", LongText)
+def test_progress_rises_to_all_texts_and_changes_no_byte(
+    long: LongText, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_INTERVAL_S", 0)
+    encoder = load(tiny_model("bert"), long=long, token_budget=64)
+    texts = [sentence(1 + i % 150, seed=i % 200) for i in range(300)]
+    told: list[int] = []
+
+    followed = encoder.encode(texts, LAYERS, on_progress=told.append)
+
+    assert_same(followed, encoder.encode(texts, LAYERS))
+    assert told == sorted(set(told))
+    assert (told[0] > 0, told[-1]) == (True, 300)
+    assert np.diff([0, *told]).max() <= 30
+
+
+def test_progress_is_told_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(np.arange(0, 1_000, 0.1))  # each look at the clock is a tenth of a second later
+    monkeypatch.setattr("layerdex.indexer.progress.monotonic", lambda: next(now))
+    told: list[float] = []
+    tell = progress.tell_texts(1_000, told.append)
+    for i in range(100):
+        tell(i / 99)
+    assert len(told) == 33
+
+
+def test_progress_that_asks_its_encoder_is_an_error_and_no_deadlock(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_INTERVAL_S", 0)
+    encoder = load(tiny_model("bert"))
+
+    def ask(_: int) -> None:
+        encoder.encode(["a"], LAYERS)
+
+    with pytest.raises(OptionError, match="on_progress called the encoder"):
+        encoder.encode(TEXTS, LAYERS, on_progress=ask)
+    assert encoder.encode(["a"], LAYERS).n_tokens.tolist() == [3]

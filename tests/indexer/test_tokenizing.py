@@ -141,6 +141,8 @@ def test_no_room_for_the_template_is_an_option_error(tiny_model: TinyModel) -> N
         make(tiny_model("bert"), max_length=4, template="the cat {text}")
     with pytest.raises(OptionError, match="takes 2 of at most 2 tokens"):
         make(tiny_model("bert"), max_length=2)
+    with pytest.raises(OptionError, match=r"takes 2 of at most 1 token$"):
+        make(tiny_model("bert"), max_length=1)
 
 
 def pieces_of_one_word() -> PreTrainedTokenizerFast:

@@ -47,7 +47,7 @@ def test_second_writer_gives_up_after_its_time_and_changes_nothing(index: Index)
         pid = f": process {owner.pid}" if Path("/proc/locks").exists() else ""
         with pytest.raises(LockedIndexError, match=rf"another process.*{pid} \(waited 0.3 s"):
             index.add(rows(1, start=3), lock_timeout_s=0.3)
-        assert 0.25 < time.monotonic() - start < 5
+        assert time.monotonic() - start > 0.25
         for write in (index.compact, lambda **o: index.delete("d0", **o)):
             with pytest.raises(LockedIndexError):
                 write(lock_timeout_s=0)

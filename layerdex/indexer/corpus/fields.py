@@ -13,8 +13,9 @@ from types import NoneType
 from layerdex.arguments import check_kind
 from layerdex.errors import SourceError
 
+DEFAULT_TEXT_NAME = "text"
 COMMON_TEXT_NAMES = (
-    "text",
+    DEFAULT_TEXT_NAME,
     "body",
     "content",
     "sentence",
@@ -39,11 +40,12 @@ class Fields:
     """The names of a document's parts in a source.
 
     ``id`` and ``label`` are None where the user named none: then the fields called ``id`` and
-    ``label`` are used if they are there. A name given explicitly must be there. ``metadata`` is
-    None to keep all other scalar fields, or the names of the ones to keep.
+    ``label`` are used if they are there. A name given explicitly must be there, and so must a
+    text that is not called ``text``. ``metadata`` is None to keep all other scalar fields, or the
+    names of the ones to keep.
     """
 
-    text: str = "text"
+    text: str = DEFAULT_TEXT_NAME
     id: str | None = None
     label: str | None = None
     metadata: tuple[str, ...] | None = None
@@ -72,8 +74,9 @@ class Fields:
 
     @property
     def given_names(self) -> list[tuple[str, str]]:
-        """The explicitly named fields other than the text, each after what it is named for."""
-        named = [("id", self.id), ("label", self.label)]
+        """The explicitly named fields, each after what it is named for."""
+        text = None if self.text == DEFAULT_TEXT_NAME else self.text
+        named = [("text", text), ("id", self.id), ("label", self.label)]
         named += [("metadata", name) for name in self.metadata or ()]
         return [(option, name) for option, name in named if name is not None]
 
@@ -97,9 +100,9 @@ def check_columns(
             raise SourceError(f"{source}: {missing_field(option, name, there)}")
 
 
-def missing_text(fields: Fields, names: Collection[object]) -> str:
+def missing_text(fields: Fields, names: Collection[object], *, searched: str = "") -> str:
     """Say that the text field is missing, what is there, and which of it may be the text."""
-    message = f"no text field {fields.text!r}; there is {_listed(names)}"
+    message = f"no text field {fields.text!r}{searched}; there is {_listed(names)}"
     likely = _likely_text(fields, names)
     return message if likely is None else f"{message}; try --text-field {quote(likely)}"
 

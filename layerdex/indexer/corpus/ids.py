@@ -43,18 +43,13 @@ class RunIds:
             self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             self._database.executescript(SCHEMA)
 
-    def assign(self, document: SourceDocument, content_hash: bytes) -> str | Rejected:
-        """Return the document's id, or why it cannot have the one it brings.
+    def assign(self, documents: Iterable[tuple[SourceDocument, bytes]]) -> list[str | Rejected]:
+        """Return each document's id, or why it cannot have the one it brings.
 
-        A document without one gets the first 32 hex digits of the hash of its text; the n-th
-        in the run with the same text gets ``-n`` appended, or the next number that is free.
+        Documents come with the hash of their text. One without an id gets the hash's first 32
+        hex digits; the n-th in the run with the same text gets ``-n`` appended, or the next
+        number that is free.
         """
-        return self.assign_many([(document, content_hash)])[0]
-
-    def assign_many(
-        self, documents: Iterable[tuple[SourceDocument, bytes]]
-    ) -> list[str | Rejected]:
-        """Do what `assign` does for each, in order."""
         with _reporting():
             return [
                 self._derived(document, digest)

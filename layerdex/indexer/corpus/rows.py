@@ -54,6 +54,7 @@ class _MissingFields:
     """The explicitly named fields that no row has had yet."""
 
     def __init__(self, fields: Fields) -> None:
+        self._fields = fields
         self.names = fields.given_names
         self.n_rows = 0
         self._there: dict[object, None] = {}
@@ -78,7 +79,10 @@ class _MissingFields:
         if self.names and self.n_rows:
             option, name = self.names[0]
             there = [*self._there, *(self._nested if option == "metadata" else ())]
-            reason = missing_field(option, name, there, searched=searched)
+            if option == "text":
+                reason = missing_text(self._fields, there, searched=searched)
+            else:
+                reason = missing_field(option, name, there, searched=searched)
             raise SourceError(f"{source}: {reason}")
 
 

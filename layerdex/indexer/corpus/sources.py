@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from types import NoneType
-from typing import Any, cast
+from typing import cast
 
 from layerdex.arguments import check_kind, to_choice
 from layerdex.errors import RowError, SourceError
@@ -17,9 +17,7 @@ from layerdex.indexer.corpus.mappings import Frame, read_frame, read_mappings
 from layerdex.indexer.corpus.read import read_source
 from layerdex.indexer.corpus.rows import Reading
 from layerdex.indexer.corpus.streams import OnBytes, is_stdin, naming, source_name
-from layerdex.records import Origin, Rejected
-
-Source = str | Path | Iterable[Mapping[str, Any]]
+from layerdex.records import Origin, Rejected, Source
 
 
 def read_all(

@@ -96,6 +96,10 @@ def test_row_without_the_named_label_or_metadata_leaves_them_unset(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        (
+            Fields(text="txt"),
+            "no text field 'txt'; there is 'text', 'key', 'topic', 'metadata'; try",
+        ),
         (Fields(id="kye"), "no id field 'kye'; there is 'text', 'key', 'topic', 'metadata'; try"),
         (Fields(label="topc"), "'key', 'topic', 'metadata'; try --label-field topic"),
         (Fields(label="m"), "no label field 'm'; there is 'text', 'key', 'topic', 'metadata'"),
@@ -120,6 +124,11 @@ def test_field_that_no_row_has_is_an_error(
 @pytest.mark.parametrize("rows", [[], [{"text": "a", "topic": None}], ["no object"]])
 def test_field_is_not_missed_where_no_row_could_have_it_or_one_has(rows: list[Row]) -> None:
     assert len(list(read_mappings(rows, fields=Fields(label="topic")))) == len(rows)
+
+
+def test_text_under_its_usual_name_is_judged_row_by_row() -> None:
+    readings = read_mappings([{"body": "a"}] * 1_001)
+    assert all(isinstance(one, Rejected) for one in readings)
 
 
 @pytest.mark.parametrize(("n_without", "is_read"), [(999, True), (1000, False)])
