@@ -131,6 +131,16 @@ def test_export_writes_into_a_pipe_and_does_not_replace_it(
         os.close(reader)
 
 
+def test_export_writes_into_a_pipe_that_has_no_name(cli: Cli, path: Path) -> None:
+    read, written = os.pipe()
+    with os.fdopen(read, "rb") as reader:
+        try:
+            cli.ok("export", path, "-o", f"/dev/fd/{written}")
+        finally:
+            os.close(written)
+        assert read_jsonl(reader.read().decode()) == EXPORTED
+
+
 def test_export_follows_a_link(cli: Cli, path: Path, tmp_path: Path) -> None:
     link, target = tmp_path / "link.jsonl", tmp_path / "target.jsonl"
     link.symlink_to(target)
