@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,8 @@ from layerdex.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from layerdex.index import Index
-    from layerdex.search.results import Deduplication
+    from layerdex.index.questions import ReadDocuments
+    from layerdex.search.results import Deduplication, Removal
 
 _N_SHOWN = 10
 
@@ -85,22 +85,31 @@ def command(
 
     check_outputs(index, output, clusters)
     target = Index.open(index)
+    texts: dict[str, str] = {}
+
+    def on_found(found: Deduplication, read: ReadDocuments) -> None:
+        if output is not None:
+            write_jsonl(output, map(document_json, read(found.kept)))
+        texts.update(read_shown(found, read))
+
     with progress("Comparing") as on_progress:
         found = target.deduplicate(
-            threshold=threshold, layer=layer, where=where, keep=keep, on_progress=on_progress
+            threshold=threshold,
+            layer=layer,
+            where=where,
+            keep=keep,
+            on_progress=on_progress,
+            on_found=on_found,
         )
     if output is not None:
-        kept = set(found.kept)
-        documents = (d for d in target.documents(where=where) if d.id in kept)
-        n_written = write_jsonl(output, (document_json(d) for d in documents))
-        note(f"{counted(n_written, 'kept document')} written to {output}")
+        note(f"{counted(len(found.kept), 'kept document')} written to {output}")
     if clusters is not None:
         write_jsonl(clusters, _clusters(found))
         note(f"{counted(len(found.clusters), 'cluster')} written to {clusters}")
     if as_json:
         print_json(_to_json(found))
     else:
-        print_duplicates(found, target)
+        print_duplicates(found, texts)
 
 
 def document_json(document: Any) -> dict[str, Any]:
@@ -113,8 +122,13 @@ def document_json(document: Any) -> dict[str, Any]:
     }
 
 
-def print_duplicates(found: Deduplication, target: Index) -> None:
-    """Print the counts and the largest clusters."""
+def read_shown(found: Deduplication, read: ReadDocuments) -> dict[str, str]:
+    """Return the texts that `print_duplicates` needs, by id."""
+    return {one.id: one.text for one in read([kept for kept, _ in _largest(found)])}
+
+
+def print_duplicates(found: Deduplication, texts: Mapping[str, str]) -> None:
+    """Print the counts and the largest clusters with the texts kept."""
     n_removed = len(found.removed)
     click.echo(
         f"{counted(found.n, 'document')} = {len(found.kept):,} kept "
@@ -122,21 +136,22 @@ def print_duplicates(found: Deduplication, target: Index) -> None:
         f"+ {counted(n_removed - found.n_exact, 'near one')} (layer {found.layer}, similarity >= "
         f"{found.threshold:g}, keep {found.keep})"
     )
-    largest = sorted(found.clusters.items(), key=lambda item: -len(item[1]))
-    if not largest:
+    shown, title = _largest(found), counted(len(found.clusters), "cluster")
+    if not shown:
         return
-    shown, title = largest[:_N_SHOWN], counted(len(largest), "cluster")
-    if len(shown) < len(largest):
+    if len(shown) < len(found.clusters):
         title = f"The largest of {title}"
     table = make_table("kept", "removed", title=title)
-    for document, (kept, removals) in zip(
-        target.get(*(kept for kept, _ in shown)), shown, strict=True
-    ):
+    for kept, removals in shown:
         more = [f"and {len(removals) - 1} more"] if len(removals) > 1 else []
         first = f"{removals[0].similarity:.3f} {one_line(removals[0].id)}"
-        kept_cell = make_cell(one_line(kept), one_line(document.text))
+        kept_cell = make_cell(one_line(kept), one_line(texts[kept]))
         table.add_row(kept_cell, make_cell(first, *more))
     print_table(table)
+
+
+def _largest(found: Deduplication) -> list[tuple[str, tuple[Removal, ...]]]:
+    return sorted(found.clusters.items(), key=lambda item: -len(item[1]))[:_N_SHOWN]
 
 
 def _to_json(found: Deduplication) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerdex.cli.dedup_command import print_duplicates
+from layerdex.cli.dedup_command import print_duplicates, read_shown
 from layerdex.cli.evaluate_command import print_evaluation
 from layerdex.cli.options import device_options, verbosity_options
 from layerdex.cli.output import progress, write_jsonl
@@ -121,9 +121,14 @@ def _evaluate(target: Index, folder: Path) -> None:
 
 def _dedup(target: Index) -> None:
     click.secho("\n4. What is in the standard library twice?", bold=True)
+    texts: dict[str, str] = {}
     with progress("Comparing") as on_progress:
-        found = target.deduplicate(threshold=_THRESHOLD, on_progress=on_progress)
-    print_duplicates(found, target)
+        found = target.deduplicate(
+            threshold=_THRESHOLD,
+            on_progress=on_progress,
+            on_found=lambda found, read: texts.update(read_shown(found, read)),
+        )
+    print_duplicates(found, texts)
     _show("dedup", target.store.path, "--threshold", str(_THRESHOLD), "--clusters", "who.jsonl")
 
 

@@ -17,7 +17,16 @@ from layerdex.cli.options import (
     verbosity_options,
     where_option,
 )
-from layerdex.cli.output import counted, escape, make_table, note, print_json, print_table, progress
+from layerdex.cli.output import (
+    check_outputs,
+    counted,
+    escape,
+    make_table,
+    note,
+    print_json,
+    print_table,
+    progress,
+)
 from layerdex.cli.plot import check_picture, plot_evaluation
 
 _METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
@@ -116,6 +125,7 @@ def command(
 
     if plot is not None:
         check_picture(plot)
+        check_outputs(index, plot)
     target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
     with progress("Evaluating") as on_progress:
         evaluation = target.evaluate(

@@ -17,7 +17,14 @@ from layerdex.cli.options import (
     make_fields,
     verbosity_options,
 )
-from layerdex.cli.output import counted, note, print_json, progress, reading_progress
+from layerdex.cli.output import (
+    check_outputs,
+    counted,
+    note,
+    print_json,
+    progress,
+    reading_progress,
+)
 from layerdex.cli.rejects import check_rejects_path, open_rejects
 from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
 
@@ -108,6 +115,7 @@ def command(
     if rejects is not None and on_error != "skip":
         raise click.UsageError("--rejects needs --on-error skip: the run ends at a bad row")
     check_sources(sources, format=Format(format_))
+    check_outputs(index, rejects)
     check_rejects_path(rejects, sources)
     with clear_errors(index):
         had_folder = index.exists()

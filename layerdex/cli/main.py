@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -51,12 +52,19 @@ class CommandGroup(click.Group):
         return command
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        _write_utf8()
         with _exits():  # help pages are printed here
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         with _exits(), _ended_by_sigterm():
             return super().invoke(ctx)
+
+
+def _write_utf8() -> None:
+    """Texts have characters that the encoding of a locale may not; files are UTF-8 as well."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors=sys.stdout.errors)
 
 
 @contextmanager

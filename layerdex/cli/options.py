@@ -119,7 +119,8 @@ def field_options(function: Decorated) -> Decorated:
             "format_",
             type=click.Choice(["auto", "jsonl", "json", "csv", "tsv", "parquet", "txt", "folder"]),
             default="auto",
-            help="Format of what is read. [default: by file name; for -, jsonl or txt]",
+            help="Format of what is read. [default: by file name; - is jsonl if it begins with {, "
+            "json with [{, else txt]",
         ),
     )
     for decorator in reversed(decorators):

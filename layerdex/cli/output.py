@@ -203,9 +203,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     Pipes and devices are written to directly. Raises `StorageError` where the operating system
     refuses.
     """
-    target = path.resolve()
-    is_direct = target.exists() and not target.is_file()
-    written = target if is_direct else target.with_name(f".{target.name}.{os.getpid()}.new")
+    # before resolving: what /dev/stdout is a link to has no name that can be opened
+    is_direct = path.exists() and not path.is_file()
+    target = path if is_direct else path.resolve()
+    written = path if is_direct else target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
         yield written
         if not is_direct:

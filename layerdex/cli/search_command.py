@@ -127,14 +127,18 @@ def command(
 
 
 def read_queries(source: str, *, text_field: str) -> list[tuple[str | None, str]]:
-    """Return ids (where given) and texts of a file of queries; a bad row is an error."""
+    """Return ids (where given) and texts of a file of queries; a bad row is an error.
+
+    What else a row has is not looked at.
+    """
     from layerdex.errors import RowError
     from layerdex.indexer.corpus import Fields
     from layerdex.indexer.corpus.sources import read_all
-    from layerdex.records import Rejected
+    from layerdex.records import UNSET, Rejected
 
     queries = []
-    for row in read_all([source], fields=Fields(text=text_field)):
+    fields = Fields(text=text_field, label=UNSET, metadata=())
+    for row in read_all([source], fields=fields):
         if isinstance(row, Rejected):
             raise RowError(str(row))
         queries.append((row.id, row.text))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerdex.arguments import check_callbacks, check_count, to_choice, to_list
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.upkeep import Upkeep, check_ids
 from layerdex.layers import LayerSelection
-from layerdex.records import Keep, OnProgress, Source, Vectors, Weights
-from layerdex.search.answers import answer_classify, answer_dedup, answer_like, answer_search
+from layerdex.records import Document, Keep, OnProgress, Source, Vectors, Weights
+from layerdex.search.answers import (
+    answer_classify,
+    answer_dedup,
+    answer_documents,
+    answer_like,
+    answer_search,
+)
 from layerdex.search.evaluate import Evaluation, evaluate_leave_one_out, evaluate_on_test
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.results import Deduplication, Hit, Prediction
@@ -19,6 +25,10 @@ from layerdex.storage.snapshot import Facts, Snapshot
 
 if TYPE_CHECKING:
     from layerdex.indexer.corpus import Fields, Format
+
+
+ReadDocuments = Callable[[Sequence[str]], Iterator[Document]]
+"""Yields the documents with the given ids, one by one, in their order."""
 
 
 class Questions(Upkeep):
@@ -189,13 +199,19 @@ class Questions(Upkeep):
         where: Expressions = None,
         keep: Keep | str = Keep.FIRST,
         on_progress: OnProgress | None = None,
+        on_found: Callable[[Deduplication, ReadDocuments], None] | None = None,
     ) -> Deduplication:
-        """Find exact and near duplicates; nothing is removed from the index."""
+        """Find exact and near duplicates; nothing is removed from the index.
+
+        ``on_found`` gets the result and, for as long as it runs, a way to read documents as they
+        were when they were compared, whatever others write meanwhile.
+        """
         chosen, conditions = self.choose_layer(layer), parse_where(where)
         keep = to_choice(Keep, keep)
-        check_callbacks(on_progress=on_progress)
-        return self.store.ask(
-            lambda snapshot: answer_dedup(
+        check_callbacks(on_progress=on_progress, on_found=on_found)
+
+        def question(snapshot: Snapshot) -> Deduplication:
+            found = answer_dedup(
                 snapshot,
                 layer=chosen,
                 threshold=threshold,
@@ -203,7 +219,11 @@ class Questions(Upkeep):
                 where=conditions,
                 on_progress=on_progress,
             )
-        )
+            if on_found is not None:
+                on_found(found, lambda ids: answer_documents(snapshot, ids))
+            return found
+
+        return self.store.ask(question)
 
     def _encode(self, texts: Sequence[str], layers: tuple[int, ...]) -> dict[int, Vectors]:
         vectors = self.encoder.encode(texts, layers).vectors

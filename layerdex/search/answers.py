@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from layerdex.arguments import check_between, check_count
 from layerdex.errors import NoLabelsError
 from layerdex.records import (
+    Condition,
     Document,
     Keep,
     OnProgress,
+    Operator,
     Rows,
     Vectors,
     Weights,
@@ -20,6 +22,7 @@ from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import find_duplicates
 from layerdex.search.neighbors import Neighbors, find_neighbors
 from layerdex.search.results import Deduplication, Hit, Prediction, Removal, Voter
+from layerdex.storage.rows import CHUNK, chunks
 from layerdex.storage.snapshot import Facts, Snapshot, Where
 
 # Similarities are shown to the step within which they count as equal.
@@ -184,6 +187,14 @@ def answer_dedup(
             for row, kept, similarity, exact in removed
         ),
     )
+
+
+def answer_documents(snapshot: Snapshot, ids: Sequence[str]) -> Iterator[Document]:
+    """Yield the documents with these ids, in the order asked; a chunk of them is in memory."""
+    for chunk in chunks(ids, CHUNK):
+        asked = Condition("id", Operator.IN, tuple(chunk))
+        found = {document.id: document for document in snapshot.in_input_order((asked,))}
+        yield from (found[one] for one in chunk)
 
 
 def round_similarity(similarity: float) -> float:

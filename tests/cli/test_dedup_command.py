@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from layerdex import Index
+from layerdex.cli import output
 from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import similarities
@@ -127,6 +129,22 @@ def test_the_kept_documents_are_written_whole_in_input_order(
     expected = [one for one in EXPORTED if one["id"] not in removed]
     assert read_jsonl(output.read_text("utf-8")) == expected
     assert result.stderr == f"{len(expected)} kept documents written to {output}\n"
+
+
+def test_what_is_written_and_shown_is_what_was_compared(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "kept.jsonl"
+
+    def delete_and_write(*words: Any) -> int:
+        Index.open(path).delete("card-0")
+        return output.write_jsonl(*words)
+
+    monkeypatch.setattr("layerdex.cli.dedup_command.write_jsonl", delete_and_write)
+    shown = cli.ok("dedup", path, "--threshold", 1, "-o", target).stdout
+    expected = [one for one in EXPORTED if one["id"] != "again"]
+    assert read_jsonl(target.read_text("utf-8")) == expected
+    assert DOCUMENTS[0]["text"] in shown
 
 
 def test_clusters_are_written_one_a_line(cli: Cli, path: Path, tmp_path: Path) -> None:

@@ -134,6 +134,16 @@ def test_export_writes_into_a_pipe_and_does_not_replace_it(
         os.close(reader)
 
 
+def test_export_writes_into_a_pipe_that_has_no_name(cli: Cli, path: Path) -> None:
+    read, written = os.pipe()
+    with os.fdopen(read, "rb") as reader:
+        try:
+            cli.ok("export", path, "-o", f"/dev/fd/{written}")
+        finally:
+            os.close(written)
+        assert read_jsonl(reader.read().decode()) == EXPORTED
+
+
 def test_export_follows_a_link(cli: Cli, path: Path, tmp_path: Path) -> None:
     link, target = tmp_path / "link.jsonl", tmp_path / "target.jsonl"
     link.symlink_to(target)
@@ -194,13 +204,21 @@ def test_info_lists_no_truncated_texts_where_there_are_none(cli: Cli, path: Path
 
 
 def test_results_are_not_written_over_the_index_or_each_other(
-    cli: Cli, path: Path, tmp_path: Path
+    cli: Cli, path: Path, source: Path, tmp_path: Path
 ) -> None:
     catalog = path / "catalog.sqlite3"
     before = catalog.read_bytes()
-    for words in (("export", path, "-o"), ("dedup", path, "-o"), ("dedup", path, "--clusters")):
+    for words in (
+        ("export", path, "-o"),
+        ("dedup", path, "-o"),
+        ("dedup", path, "--clusters"),
+        ("index", path, source, "--on-error", "skip", "--rejects"),
+    ):
         assert "is inside the index" in cli.error(*words, catalog)
     assert catalog.read_bytes() == before
+    picture = path / "segments" / "curve.png"
+    assert "is inside the index" in cli.error("evaluate", path, "--plot", picture)
+    assert not picture.exists()
     same = tmp_path / "same.jsonl"
     assert "one file" in cli.error("dedup", path, "-o", same, "--clusters", same)
     assert not same.exists()

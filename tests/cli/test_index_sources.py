@@ -109,6 +109,7 @@ def test_a_folder_is_a_document_a_file(cli: Cli, new: Path, tmp_path: Path) -> N
     ("words", "stdin"),
     [
         ([], "".join(json.dumps(row) + "\n" for row in ROWS)),
+        ([], json.dumps(ROWS, indent=2)),
         (["--format", "jsonl"], "".join(json.dumps(row) + "\n" for row in ROWS)),
         (["--format", "json"], json.dumps(ROWS)),
     ],

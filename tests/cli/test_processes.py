@@ -90,6 +90,18 @@ def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[
     assert result.returncode == 1
 
 
+def test_output_is_utf_8_whatever_the_locale(
+    cli: Cli, tmp_path: Path, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, text = tmp_path / "index", "größer 猫 🐈"
+    cli.ok("index", path, write_jsonl(tmp_path / "s.jsonl", [{"id": "a", "text": text}]))
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    for words in (["export", path], ["get", path, "a"], ["search", path, "--like", "a"]):
+        result = execute("-m", "layerdex", *words)
+        assert result.returncode == 0, result.stderr
+    assert text in execute("-m", "layerdex", "export", path).stdout
+
+
 def seen_on_a_terminal(*words: object, stdin: Path | None = None) -> str:
     """Run Python with a terminal as its stderr; return what it showed there."""
     ours, theirs = pty.openpty()

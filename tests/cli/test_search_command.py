@@ -96,6 +96,17 @@ def test_queries_from_a_file_keep_their_ids(
     ]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_what_a_query_does_not_have_is_not_judged(
+    cli: Cli, path: Path, tmp_path: Path, suffix: str
+) -> None:
+    row = {"text": QUERY, "tags": ["q"], "label": ["x"], "metadata": {"": {}}, "": 1}
+    file = tmp_path / f"queries.{suffix}"
+    file.write_text(json.dumps([row] if suffix == "json" else row), encoding="utf-8")
+    assert cli.json("search", path, "--input", file, "-k", 2) == expected_hits(QUERY, 3, 2)
+    assert len(cli.json("classify", path, "--input", file)) == 1
+
+
 def test_a_bad_query_in_a_file_is_named(cli: Cli, path: Path, tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "queries.jsonl", [{"text": QUERY}, {"text": ""}])
     assert cli.error("search", path, "--input", file) == f"{file}:2: text is empty"

@@ -56,6 +56,7 @@ CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
     ("deduplicate", [], {"threshold": NAN}, "a similarity threshold lies between"),
     ("deduplicate", [], {"keep": None}, "None is none of first, last, longest"),
     ("deduplicate", [], {"on_progress": 5}, "on_progress must be callable"),
+    ("deduplicate", [], {"on_found": 5}, "on_found must be callable"),
     ("documents", [], {"where": 5}, "a condition is a string"),
     ("get", [None], {}, "an id is a string"),
     ("delete", [5], {}, "an id is a string"),

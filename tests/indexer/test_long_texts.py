@@ -17,6 +17,7 @@ from layerdex.errors import IndexMismatchError, OptionError
 from layerdex.indexer.agreement import check_agreement
 from layerdex.indexer.chunks import split
 from layerdex.records import LongText, Pooling, StoredPrecision
+from layerdex.storage.digests import setting_digest
 from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import (
@@ -176,8 +177,12 @@ def test_an_index_from_before_there_was_a_choice_cuts(bert: Path, tmp_path: Path
         ((value,),) = catalog.execute("SELECT value FROM setting WHERE key = 'encoder'").fetchall()
         stored = json.loads(value)
         assert stored.pop("long") == "truncate"
-        catalog.execute("UPDATE setting SET value = ? WHERE key = 'encoder'", [json.dumps(stored)])
+        catalog.execute(
+            "UPDATE setting SET value = ?, digest = ? WHERE key = 'encoder'",
+            [json.dumps(stored), setting_digest("encoder", stored)],
+        )
     catalog.close()
+    (index.store.path / "catalog.sqlite3.crc32").unlink()
 
     again = Index.open(index.store.path, engine="torch")
 

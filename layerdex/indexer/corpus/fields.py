@@ -12,6 +12,7 @@ from types import NoneType
 
 from layerdex.arguments import check_kind
 from layerdex.errors import SourceError
+from layerdex.records import UNSET, Unset
 
 DEFAULT_TEXT_NAME = "text"
 COMMON_TEXT_NAMES = (
@@ -41,19 +42,20 @@ class Fields:
 
     ``id`` and ``label`` are None where the user named none: then the fields called ``id`` and
     ``label`` are used if they are there. A name given explicitly must be there, and so must a
-    text that is not called ``text``. ``metadata`` is None to keep all other scalar fields, or the
+    text that is not called ``text``. ``label`` is `UNSET` where nothing is one. ``metadata`` is
+    None to keep all other scalar fields, or the
     names of the ones to keep.
     """
 
     text: str = DEFAULT_TEXT_NAME
     id: str | None = None
-    label: str | None = None
+    label: str | Unset | None = None
     metadata: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         listed = (tuple, list, set, frozenset, NoneType)  # in a string, every part of it would be
         check_kind(self.metadata, listed, what="metadata fields are a tuple of names")
-        optional = [name for name in (self.id, self.label) if name is not None]
+        optional = [name for name in (self.id, self.label) if name not in (None, UNSET)]
         for name in (self.text, *optional, *(self.metadata or ())):
             check_kind(name, str, what="a field's name is a string")
 
@@ -63,12 +65,14 @@ class Fields:
         return "id" if self.id is None else self.id
 
     @property
-    def label_name(self) -> str:
-        """The field that holds the label."""
+    def label_name(self) -> str | None:
+        """The field that holds the label, None where there is none."""
+        if self.label is UNSET:
+            return None
         return "label" if self.label is None else self.label
 
     @property
-    def own_names(self) -> tuple[str, str, str]:
+    def own_names(self) -> tuple[str, str, str | None]:
         """The fields that are no metadata unless they are named as such."""
         return (self.text, self.id_name, self.label_name)
 
@@ -76,7 +80,8 @@ class Fields:
     def given_names(self) -> list[tuple[str, str]]:
         """The explicitly named fields, each after what it is named for."""
         text = None if self.text == DEFAULT_TEXT_NAME else self.text
-        named = [("text", text), ("id", self.id), ("label", self.label)]
+        label = None if self.label is UNSET else self.label
+        named = [("text", text), ("id", self.id), ("label", label)]
         named += [("metadata", name) for name in self.metadata or ()]
         return [(option, name) for option, name in named if name is not None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from layerdex.arguments import is_path
 from layerdex.errors import SourceError
-from layerdex.indexer.corpus.streams import is_stdin, naming, source_name
+from layerdex.indexer.corpus.streams import is_stdin, naming, process_stdin, source_name
 
 
 class Format(StrEnum):
@@ -56,6 +56,7 @@ def check_sources(
         resolved = resolve_format(source, format)
         if is_stdin(source):
             n_stdin += 1
+            process_stdin()
         else:
             _check_readable(Path(source), resolved)
     if n_stdin > 1:

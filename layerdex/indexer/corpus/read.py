@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +15,7 @@ from layerdex.indexer.corpus.jsonl import read_jsonl
 from layerdex.indexer.corpus.parquet import read_parquet
 from layerdex.indexer.corpus.plain_text import read_txt
 from layerdex.indexer.corpus.rows import Reading
-from layerdex.indexer.corpus.streams import OnBytes, first_byte, open_stream, source_name
+from layerdex.indexer.corpus.streams import OnBytes, open_stream, opening, source_name
 
 StreamReader = Callable[[BinaryIO, str, Fields], Iterator[Reading]]
 
@@ -51,19 +50,27 @@ def read_source(
         return read_folder(Path(source), fields)
     if resolved is Format.PARQUET:
         return read_parquet(Path(source), fields, on_bytes)
-    return _read_stream(source, resolved, fields, stdin or sys.stdin.buffer, on_bytes)
+    return _read_stream(source, resolved, fields, stdin, on_bytes)
 
 
 def _read_stream(
     source: str | Path,
     format_: Format,
     fields: Fields,
-    stdin: BinaryIO,
+    stdin: BinaryIO | None,
     on_bytes: OnBytes | None,
 ) -> Iterator[Reading]:
     with open_stream(source, stdin=stdin, on_bytes=on_bytes) as opened:
         stream: BinaryIO = opened
         if format_ is Format.AUTO:
-            first, stream = first_byte(stream)
-            format_ = Format.JSONL if first == b"{" else Format.TXT
+            start, stream = opening(stream, 3)
+            format_ = _guess(start)
         yield from STREAM_READERS[format_](stream, source_name(source), fields)
+
+
+def _guess(start: bytes) -> Format:
+    if start.startswith(b"{"):
+        return Format.JSONL
+    # a bracket alone may begin a line of text, such as "[INFO] started"
+    is_array = start.startswith(b"[{") or start == b"[]"
+    return Format.JSON if is_array else Format.TXT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,31 +70,38 @@ def naming(source: str) -> Iterator[None]:
         raise SourceError(f"cannot read {source}: {reason[:1].lower()}{reason[1:]}") from error
 
 
+def process_stdin() -> BinaryIO:
+    """Return the process's standard input; raises `SourceError` where it was closed."""
+    if sys.stdin is None:
+        raise SourceError(f"cannot read {source_name(STDIN)}: it is closed")
+    return sys.stdin.buffer
+
+
 @contextmanager
 def open_stream(
-    source: str | Path, *, stdin: BinaryIO, on_bytes: OnBytes | None = None
+    source: str | Path, *, stdin: BinaryIO | None = None, on_bytes: OnBytes | None = None
 ) -> Iterator[BinaryIO]:
     """Open a source for reading after its byte order mark; standard input is left open.
 
-    Raises `SourceError` if the source cannot be opened or read, or begins like UTF-16.
+    ``stdin`` is read for ``-`` (default: the process's). Raises `SourceError` if the source cannot
+    be opened or read, or begins like UTF-16.
     """
     name = source_name(source)
     with naming(name):
         if is_stdin(source):
-            yield _after_mark(stdin, name=name, on_bytes=on_bytes)
+            yield _after_mark(stdin or process_stdin(), name=name, on_bytes=on_bytes)
         else:
             with Path(source).open("rb") as file:
                 yield _after_mark(file, name=name, on_bytes=on_bytes)
 
 
-def first_byte(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
-    """Return the first byte that is not blank (empty if none), and the stream unread."""
-    head = bytearray()
-    while chunk := stream.read(CHUNK_BYTES):
+def opening(stream: BinaryIO, n: int) -> tuple[bytes, BinaryIO]:
+    """Return the first n bytes that are not blank (fewer if the stream ends), and it unread."""
+    head, found = bytearray(), b""
+    while len(found) < n and (chunk := stream.read(CHUNK_BYTES)):
         head += chunk
-        if content := chunk.lstrip():
-            return content[:1], replay(bytes(head), stream)
-    return b"", replay(bytes(head), stream)
+        found += b"".join(chunk.split())[:n]
+    return found[:n], replay(bytes(head), stream)
 
 
 def replay(head: bytes, rest: BinaryIO, on_bytes: OnBytes | None = None) -> BinaryIO:

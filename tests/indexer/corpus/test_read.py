@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from layerdex.errors import SourceError
-from layerdex.indexer.corpus import Format, read_source
+from layerdex.indexer.corpus import Format, check_sources, read_source
 from tests.indexer.corpus.sources import documents
 
 
@@ -35,6 +35,7 @@ class Failing(io.BytesIO):
         (Format.TSV, b"text\tn\na\t1\nb\t2\n"),
         (Format.TXT, b"a\nb"),
         (Format.AUTO, b"a\nb\n"),
+        (Format.AUTO, b'\n[\n {"text": "a"},\n {"text": "b"}\n]'),
         (Format.AUTO, b'\xef\xbb\xbf {"text": "a"}\n{"text": "b"}'),
     ],
 )
@@ -53,6 +54,23 @@ def test_guessing_loses_no_lines() -> None:
     readings = list(read_source("-", stdin=io.BytesIO(blank + b"a")))
     assert len(readings) == 200_001
     assert list(read_source("-", stdin=io.BytesIO())) == []
+
+
+@pytest.mark.parametrize("line", ["[INFO] it runs", "[] to do", "[1, 2]", "[", "a [{"])
+def test_a_line_of_text_may_begin_with_a_bracket(line: str) -> None:
+    (document,) = documents(list(read_source("-", stdin=io.BytesIO(line.encode()))))
+    assert document.text == line
+
+
+def test_an_empty_array_is_no_text() -> None:
+    assert list(read_source("-", stdin=io.BytesIO(b" [\n ]\n"))) == []
+
+
+def test_a_closed_standard_input_is_a_source_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # what Python makes of a closed descriptor
+    for read in (lambda: check_sources(["-"]), lambda: list(read_source("-"))):
+        with pytest.raises(SourceError, match="cannot read <stdin>: it is closed"):
+            read()
 
 
 def test_named_pipe_is_read_once(tmp_path: Path) -> None:
