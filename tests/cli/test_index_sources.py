@@ -105,6 +105,20 @@ def test_a_folder_is_a_document_a_file(cli: Cli, new: Path, tmp_path: Path) -> N
     ]
 
 
+def test_an_index_inside_a_folder_is_left_out(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    (folder / "a.txt").write_text("text of a", encoding="utf-8")
+    for sum_ in ("1 read = 1 new +", "1 read = 0 new +"):
+        assert cli.ok("index", folder / "ix", folder).stdout.startswith(sum_)
+    assert [one["id"] for one in cli.jsonl("export", folder / "ix")] == ["a.txt"]
+
+
+def test_an_index_is_no_folder_of_texts(cli: Cli, path: Path) -> None:
+    message = cli.error("index", path, path)
+    assert message == f"{path}: is an index; read what 'layerdex export' writes"
+
+
 @pytest.mark.parametrize(
     ("words", "stdin"),
     [

@@ -8,20 +8,26 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from layerdex.errors import SourceError
 from layerdex.indexer.corpus.fields import Fields, check_columns
 from layerdex.indexer.corpus.rows import Reading, read_row
 from layerdex.indexer.corpus.streams import CHUNK_BYTES, naming, source_name
 from layerdex.records import Origin, Rejected
+from layerdex.storage.directory import CATALOG, SEGMENTS
 
 COLUMNS = ("id", "text", "folder")
 
 
 def read_folder(root: Path, fields: Fields) -> Iterator[Reading]:
-    """Read every regular file below a folder, ordered by path; hidden ones are skipped.
+    """Read every regular file below a folder, ordered by path.
+
+    Hidden files and indexes, such as the one that is being filled, are skipped.
 
     A document's fields are ``id`` (the path below the root, with ``/``), ``text`` (the whole
     file, line ends as they are) and ``folder`` (the path of its folder, absent at the top).
     """
+    if _is_index(root):
+        raise SourceError(f"{source_name(root)}: is an index; read what 'layerdex export' writes")
     check_columns(COLUMNS, fields=fields, source=source_name(root))
     for path in _files(root):
         yield _read_file(path, path.relative_to(root), fields)
@@ -37,10 +43,15 @@ def _files(folder: Path) -> Iterator[Path]:
         path = Path(entry.path)
         with naming(source_name(path)):
             is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
-        if is_folder:
+            is_index = is_folder and _is_index(path)
+        if is_folder and not is_index:
             yield from _files(path)
         elif is_file:
             yield path
+
+
+def _is_index(folder: Path) -> bool:
+    return (folder / CATALOG).is_file() and (folder / SEGMENTS).is_dir()
 
 
 def _read_file(path: Path, below_root: Path, fields: Fields) -> Reading:
