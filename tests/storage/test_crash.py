@@ -81,7 +81,7 @@ def test_full_disk_at_any_step_is_one_clear_error_and_loses_nothing(
     scene: Scene, tmp_path: Path, pytestconfig: pytest.Config, stays: bool
 ) -> None:
     n_faults = pytestconfig.getoption("--kills") // len(OPERATIONS)
-    for at in _choose(scene, n_each=2, n=n_faults):
+    for at in _choose(scene, n_each=1, n=n_faults):
         code, message = run_failing(scene, tmp_path, fail_at=at, stays=stays)
         try:
             assert code == 0
