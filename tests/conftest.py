@@ -23,7 +23,7 @@ settings.load_profile("no clock")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the soak kill more often than the suite."""
-    parser.addoption("--kills", type=int, default=50, help="writers killed in each way")
+    parser.addoption("--kills", type=int, default=20, help="writers killed in each way")
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,8 @@ from tests.cli.words import WINDOW, WordTransformer
 TIMEOUT_S = 90
 
 WITH_WORDS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 import layerdex.indexer.encoder
 from tests.cli.words import WordTransformer
 layerdex.indexer.encoder.TransformerEncoder = WordTransformer
