@@ -174,4 +174,4 @@ def spread(places: list[int], n: int) -> list[int]:
     """Return at most n of the places, the first and the last among them."""
     if len(places) <= n:
         return places
-    return [places[round(i * (len(places) - 1) / (n - 1))] for i in range(n)]
+    return [places[round(i * (len(places) - 1) / max(1, n - 1))] for i in range(n)]
