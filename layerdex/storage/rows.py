@@ -18,6 +18,7 @@ from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows, Scalar
 from layerdex.storage.digests import (
     check_digest,
+    damaged,
     document_digest,
     metadata_digest,
     segment_digest,
@@ -79,9 +80,9 @@ def check_version(columns: Sequence[Any]) -> None:
     try:
         found = document_digest(*fields)
     except (AttributeError, TypeError) as error:  # SQLite keeps any type in any column
-        raise _damaged_row(fields[0]) from error
+        raise damaged(f"row {fields[0]}") from error
     if (found if live else ~found) != recorded:
-        raise _damaged_row(fields[0])
+        raise damaged(f"row {fields[0]}")
 
 
 def read_versions(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
@@ -100,9 +101,7 @@ def read_setting(connection: Connection, key: str) -> Any:
     try:
         found = connection.execute(query).one_or_none()
     except ValueError as error:  # not JSON
-        raise DamagedIndexError(
-            f"the catalog's setting {key!r} is damaged: restore the catalog from a backup"
-        ) from error
+        raise damaged(f"the setting {key!r}") from error
     if found is None:
         return None
     check_digest(setting_digest(key, found.value), found.digest, f"the setting {key!r}")
@@ -168,11 +167,11 @@ def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int,
         )
         for row, name, kind, text, number in connection.execute(query):
             if row not in fields:  # a damaged tree gives rows that were not asked for
-                raise _damaged_row(row)
+                raise damaged(f"row {row}")
             fields[row].append((name, kind, text, number))
     for row, recorded in digests.items():
         if metadata_digest(fields[row]) != recorded:
-            raise _damaged_row(row)
+            raise damaged(f"row {row}")
     return {
         row: {name: decode_value(kind, text) for name, kind, text, _ in of_row}
         for row, of_row in fields.items()
@@ -188,9 +187,3 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def row_array(rows: Iterable[int]) -> Rows:
     """Return integers as an int64 array."""
     return np.fromiter(rows, dtype=np.int64)
-
-
-def _damaged_row(row: int) -> DamagedIndexError:
-    return DamagedIndexError(
-        f"row {row} of the catalog is damaged: restore the catalog from a backup"
-    )

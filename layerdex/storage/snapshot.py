@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from layerdex.errors import DamagedIndexError, DocumentNotFoundError
+from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Condition, Document, Rows
 from layerdex.storage.codecs import Codec
+from layerdex.storage.digests import damaged
 from layerdex.storage.rows import (
     CHUNK,
     VERSION_COLUMNS,
@@ -147,10 +148,7 @@ class Snapshot:
                 if text is not None and sha256(text.encode()).digest() == one.content_hash:
                     found[one.row] = Document(one.row, one.id, text, one.label, one.metadata)
             if lost := [row for row in chunk if row not in found]:
-                raise DamagedIndexError(
-                    f"the text of row {lost[0]} of the catalog is damaged: "
-                    "restore the catalog from a backup"
-                )
+                raise damaged(f"the text of row {lost[0]}")
         return found
 
     def in_input_order(self, where: Where = ()) -> Iterator[Document]:

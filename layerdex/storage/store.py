@@ -150,6 +150,9 @@ class Store:
                 try:
                     return question(snapshot)
                 except FileNotFoundError as error:
+                    # What a caller's own callback misses is not ours to explain.
+                    if not Path(str(error.filename)).is_relative_to(self.path / SEGMENTS):
+                        raise
                     missing = error
             with self.read() as newer:
                 if newer.setting(COMMITS) == commits:

@@ -306,3 +306,13 @@ def test_rows_of_a_compacted_segment_are_read_once(
         assert reader.search(f"text number{i} of {i % 5}", k=1)[0].id == f"d{i}"
         assert reader.search_like(f"d{i}", k=3)
     assert len(asked) == 1
+
+
+def test_file_that_a_callback_misses_is_no_damage_of_the_index(index: Index) -> None:
+    index.add(rows(3))
+
+    def on_found(*_: object) -> None:
+        Path("/nowhere/at/all").read_bytes()
+
+    with pytest.raises(StorageError, match="/nowhere/at/all"):
+        index.deduplicate(on_found=on_found)
