@@ -43,8 +43,7 @@ class Fields:
     ``id`` and ``label`` are None where the user named none: then the fields called ``id`` and
     ``label`` are used if they are there. A name given explicitly must be there, and so must a
     text that is not called ``text``. ``label`` is `UNSET` where nothing is one. ``metadata`` is
-    None to keep all other scalar fields, or the
-    names of the ones to keep.
+    None to keep all other scalar fields, or the names of the ones to keep.
     """
 
     text: str = DEFAULT_TEXT_NAME
