@@ -27,7 +27,7 @@ QUERIES = (
 )
 _MIN_PER_LABEL = 20
 _THRESHOLD = 0.95
-_MAX_LENGTH = 128  # half of MiniLM's own: what a docstring is about stands at its start
+_MAX_LENGTH = 64  # a quarter of MiniLM's own: what a docstring is about stands at its start
 _N_HITS = 3
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 import logging
 import os
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -128,13 +130,25 @@ def _parse(path: Path) -> ast.Module | None:
         _raise_unreadable(error)
     try:
         # Old files hold invalid escapes; a filter of "error" would make each a SyntaxError.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_collection():
             warnings.simplefilter("ignore")
             return ast.parse(source)
     # Python 3.11 raises ValueError for NUL bytes; the other two mean too deeply nested.
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         logger.debug("skipping %s: %s", path, error)
         return None
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep the cycle collector from walking the many nodes of a tree, which has no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _definitions(tree: ast.Module, module: str) -> Iterator[tuple[_Documented, str, Kind]]:
