@@ -22,7 +22,7 @@ from layerdex.storage.rows import (
 )
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.tables import DOCUMENT
-from layerdex.storage.vectors import Segment
+from layerdex.storage.vectors import Segment, n_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,8 @@ def _read_dead(connection: Connection) -> Rows:
 def check_counts(snapshot: Snapshot, path: Path) -> None:
     """Raise `DamagedIndexError` unless there is a document version for every vector."""
     n_rows = snapshot.connection.scalar(select(func.count()).select_from(DOCUMENT))
-    n_positions = sum(segment.n_documents for segment in snapshot.segments)
-    if n_rows != n_positions:
+    if n_rows != (n := n_positions(snapshot.segments)):
         raise DamagedIndexError(
             f"the catalog of {path} has {n_rows} document versions, its segments have "
-            f"{n_positions}: restore the catalog from a backup"
+            f"{n}: restore the catalog from a backup"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,11 @@ class Segment:
     def is_contiguous(self) -> bool:
         """Whether position i simply is row ``first_row + i``."""
         return self.last_row - self.first_row + 1 == self.n_documents
+
+
+def n_positions(segments: Iterable[Segment]) -> int:
+    """Return how many vectors segments have a layer, those of dead versions included."""
+    return sum(segment.n_documents for segment in segments)
 
 
 @dataclass(frozen=True, slots=True)

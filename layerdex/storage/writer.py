@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from layerdex.errors import DocumentNotFoundError, ModelError
 from layerdex.records import EncodedVectors
@@ -31,6 +31,7 @@ from layerdex.storage.changes import (
     take,
 )
 from layerdex.storage.codecs import Codec, Codes
+from layerdex.storage.digests import damaged
 from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.rows import (
     CHUNK,
@@ -42,7 +43,7 @@ from layerdex.storage.rows import (
 )
 from layerdex.storage.segment import layer_filename, serialize_layer
 from layerdex.storage.tables import DOCUMENT, SEGMENT
-from layerdex.storage.vectors import Segment, SegmentFile
+from layerdex.storage.vectors import Segment, SegmentFile, n_positions
 
 
 class Writer:
@@ -64,17 +65,39 @@ class Writer:
         self._codec = codec
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed writer wrote and never committed."""
+        """Remove what a killed writer wrote and never committed.
+
+        Raises `DamagedIndexError`, and removes nothing, where a damaged catalog may have
+        forgotten a segment.
+        """
         with self.transaction() as connection:
             committed = set(connection.scalars(select(SEGMENT.c.name)))
         with clear_errors(self._folder):
-            for entry in self._folder.iterdir():
-                is_ours = SEGMENT_NAME.fullmatch(entry.name.removesuffix(".new"))
-                if is_ours and entry.name not in committed:
-                    remove_tree(entry)
-                elif is_ours:  # a repair that was killed
-                    for file in entry.glob("*.new"):
-                        remove_tree(file)
+            ours = [
+                entry
+                for entry in self._folder.iterdir()
+                if SEGMENT_NAME.fullmatch(entry.name.removesuffix(".new"))
+            ]
+            leftovers = [entry for entry in ours if entry.name not in committed]
+            for entry in ours:
+                if entry.name in committed:  # a repair that was killed
+                    leftovers += entry.glob("*.new")
+            if leftovers:
+                self._check_none_forgotten(committed)
+            for entry in leftovers:
+                remove_tree(entry)
+
+    def _check_none_forgotten(self, committed: set[str]) -> None:
+        """Raise `DamagedIndexError` unless the names of all segments are ``committed``.
+
+        These came from an index of the catalog, unchecked; a page that lost the row of a segment
+        has not lost its documents.
+        """
+        with self.transaction() as connection:
+            segments = read_segments(connection)
+            n_rows = connection.scalar(select(func.count()).select_from(DOCUMENT))
+        if committed != {one.name for one in segments} or n_rows != n_positions(segments):
+            raise damaged("the list of segments")
 
     def find(self, ids: Sequence[str]) -> dict[str, Version]:
         """Return the live documents among ``ids``."""
