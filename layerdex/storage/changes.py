@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ from layerdex.storage.vectors import Segment, SegmentFile
 NEXT_ROW = "next_row"
 NEXT_ORDINAL = "next_ordinal"
 COMMITS = "commits"
+COMMIT_MARK = "commit_mark"
 IDENTITY = "identity"
 
 
@@ -70,6 +72,15 @@ def take(connection: Connection, counter: str, n: int) -> int:
     value: int = read_setting(connection, counter)
     put_setting(connection, counter, value + n)
     return value
+
+
+def mark_commit(connection: Connection) -> None:
+    """Count a commit, and draw the token that tells it from another of the same number.
+
+    There is another where a backup was put in the place of what it was made from.
+    """
+    take(connection, COMMITS, 1)
+    put_setting(connection, COMMIT_MARK, secrets.token_hex(8))
 
 
 def insert_segment(

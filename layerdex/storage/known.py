@@ -9,10 +9,9 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from layerdex.records import Rows
-from layerdex.storage.changes import COMMITS
-from layerdex.storage.rows import read_setting, row_array, segment_rows
+from layerdex.storage.rows import segment_rows
 from layerdex.storage.segment import LayerFile
-from layerdex.storage.state import Commit, read_commit
+from layerdex.storage.state import Commit, read_commit, read_mark
 from layerdex.storage.vectors import Segment
 
 # The kernel allows a process some 65,000 maps.
@@ -29,18 +28,20 @@ class Known:
     ) -> None:
         self._open_file = open_file
         self._file_path = file_path
-        self._commit = Commit(-1, [], row_array([]))
+        self._commit: Commit | None = None
         self._files: dict[tuple[str, int], LayerFile] = {}
         self._rows: dict[str, Rows] = {}
         self._lock = threading.Lock()
 
     def commit(self, connection: Connection) -> Commit:
         """Return the commit that a transaction sees, read only where it is another one."""
-        number: int = read_setting(connection, COMMITS)
-        with self._lock:
-            commit = self._commit
-            if number != commit.number:
-                commit = self._commit = read_commit(connection, number)
+        mark = read_mark(connection)
+        commit = self._commit
+        if commit is None or commit.mark != mark:
+            # Outside the lock: others may go on with the commit that they see.
+            commit = read_commit(connection, mark)
+            with self._lock:
+                self._commit = commit
                 self._forget_what_is_gone(commit)
         return commit
 
@@ -58,11 +59,14 @@ class Known:
         key = (segment.name, layer)
         with self._lock:
             file = self._files.get(key)
-            if file is None:
-                while len(self._files) >= _MAX_MAPPED:
-                    self._files.pop(next(iter(self._files)))
-                file = self._files[key] = self._open_file(segment, layer)
-        return file
+        if file is not None:
+            return file
+        # Reading a file for its checksum takes long, and is no reason for others to wait.
+        file = self._open_file(segment, layer)
+        with self._lock:
+            while len(self._files) >= _MAX_MAPPED:
+                self._files.pop(next(iter(self._files)))
+            return self._files.setdefault(key, file)
 
     def _forget_what_is_gone(self, commit: Commit) -> None:
         by_name = {segment.name: segment for segment in commit.segments}

@@ -7,12 +7,12 @@ error rather than an answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, TextClause, select
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows, Scalar
@@ -25,7 +25,7 @@ from layerdex.storage.digests import (
     setting_digest,
 )
 from layerdex.storage.metadata import decode_value
-from layerdex.storage.tables import DOCUMENT, METADATUM, SEGMENT, SEGMENT_FILE, SETTING
+from layerdex.storage.tables import DOCUMENT, LIVE, METADATUM, SEGMENT, SEGMENT_FILE, SETTING
 from layerdex.storage.vectors import Segment, SegmentFile
 
 # SQLite binds at most 32,766 parameters in a statement, older builds 999.
@@ -74,6 +74,20 @@ class Version:
         return document_digest(*(getattr(self, name) for name in VERSION_FIELDS))
 
 
+def check_live(columns: Sequence[Any]) -> None:
+    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of a live, sound version."""
+    check_version(columns)
+    if not columns[-2]:
+        raise damaged(f"row {columns[0]}")
+
+
+def check_dead(columns: Sequence[Any]) -> None:
+    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of a dead, sound version."""
+    check_version(columns)
+    if columns[-2]:
+        raise damaged(f"row {columns[0]}")
+
+
 def check_version(columns: Sequence[Any]) -> None:
     """Raise `DamagedIndexError` unless `VERSION_COLUMNS` of a row agree with its digest."""
     *fields, live, recorded = columns
@@ -85,12 +99,25 @@ def check_version(columns: Sequence[Any]) -> None:
         raise damaged(f"row {fields[0]}")
 
 
+def read_live(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
+    """Return the live versions that match, with their metadata, by ascending row."""
+    return _read(connection, check_live, LIVE, *where)
+
+
 def read_versions(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
-    """Return the versions that match, with their metadata, by ascending row."""
+    """Return the versions that match, dead ones included, by ascending row."""
+    return _read(connection, check_version, *where)
+
+
+def _read(
+    connection: Connection,
+    check: Callable[[Sequence[Any]], None],
+    *where: ColumnElement[bool] | TextClause,
+) -> list[Version]:
     query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
     found = connection.execute(query).all()
     for columns in found:
-        check_version(columns)
+        check(columns)
     metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in found})
     return [Version(*columns[:9], metadata=metadata[columns[0]]) for columns in found]
 

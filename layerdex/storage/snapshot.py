@@ -19,20 +19,23 @@ from layerdex.storage.digests import damaged
 from layerdex.storage.rows import (
     CHUNK,
     VERSION_COLUMNS,
-    check_version,
+    check_live,
     chunks,
+    read_live,
     read_setting,
-    read_versions,
     row_array,
 )
 from layerdex.storage.segment import LayerFile
 from layerdex.storage.selection import where_clauses
-from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT
+from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, LIVE, TRUNCATED
 from layerdex.storage.vectors import LayerVectors, Segment
 
 Columns = TypeVarTuple("Columns")
 
 Where = tuple[Condition, ...]
+
+CommitMark = tuple[int, str | None]
+"""A commit's number and random token; indexes that nothing was committed to have no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Snapshot:
         self,
         connection: Connection,
         *,
+        mark: CommitMark,
         segments: Sequence[Segment],
         dead: Rows,
         width: int,
@@ -78,6 +82,7 @@ class Snapshot:
         open_file: Callable[[Segment, int], LayerFile],
     ) -> None:
         self.connection = connection
+        self.mark = mark
         self._width = width
         self._codec = codec
         self._rows_of = rows_of
@@ -112,28 +117,31 @@ class Snapshot:
         query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
         versions = self.connection.execute(query).all()
         for version in versions:
-            check_version(version)
+            check_live(version)
         if labelled:  # only now: a label that was lost is damage, not a document without one
             versions = [version for version in versions if version.label is not None]
-        rows, ids, ordinals, labels, hashes, n_characters, *_ = [*zip(*versions, strict=True)] or [
-            ()
-        ] * len(VERSION_COLUMNS)
         groups: dict[bytes, int] = {}
         return Facts(
-            rows=row_array(rows),
-            ids=list(ids),
-            labels=list(labels),
-            ordinals=row_array(ordinals),
-            n_characters=row_array(n_characters),
-            content_groups=row_array(groups.setdefault(h, len(groups)) for h in hashes),
+            rows=row_array(one.row for one in versions),
+            ids=[one.id for one in versions],
+            labels=[one.label for one in versions],
+            ordinals=row_array(one.ordinal for one in versions),
+            n_characters=row_array(one.n_characters for one in versions),
+            content_groups=row_array(
+                groups.setdefault(one.content_hash, len(groups)) for one in versions
+            ),
         )
 
     def row_of(self, document_id: str) -> int:
         """Return the row of the live document with this id, or raise `DocumentNotFoundError`."""
-        query = select(DOCUMENT.c.row).where(DOCUMENT.c.live, DOCUMENT.c.id == document_id)
-        row = self.connection.scalar(query)
-        if row is None:
+        query = select(*VERSION_COLUMNS).where(LIVE, DOCUMENT.c.id == document_id)
+        version = self.connection.execute(query).first()
+        if version is None:
             raise DocumentNotFoundError(f"no document has the id {document_id!r}")
+        check_live(version)
+        if version.id != document_id:  # as an index of the catalog said
+            raise damaged(f"row {version.row}")
+        row: int = version.row
         return row
 
     def documents(self, rows: Iterable[int]) -> dict[int, Document]:
@@ -143,7 +151,7 @@ class Snapshot:
             query = select(DOCUMENT_TEXT.c.row, DOCUMENT_TEXT.c.text)
             within = DOCUMENT_TEXT.c.row.in_(chunk)
             texts = dict(self.connection.execute(query.where(within)).all())
-            for one in read_versions(self.connection, DOCUMENT.c.row.in_(chunk)):
+            for one in read_live(self.connection, DOCUMENT.c.row.in_(chunk)):
                 text = texts.get(one.row)
                 if text is not None and sha256(text.encode()).digest() == one.content_hash:
                     found[one.row] = Document(one.row, one.id, text, one.label, one.metadata)
@@ -161,19 +169,18 @@ class Snapshot:
 
     def truncated(self) -> list[tuple[str, int, int]]:
         """Return id, characters and tokens kept of each live document that was cut."""
-        query = (
-            select(DOCUMENT.c.id, DOCUMENT.c.n_characters, DOCUMENT.c.n_tokens)
-            .where(DOCUMENT.c.truncated, DOCUMENT.c.live)
-            .order_by(DOCUMENT.c.ordinal)
-        )
-        return list(self.connection.execute(query))
+        query = select(*VERSION_COLUMNS).where(TRUNCATED, LIVE).order_by(DOCUMENT.c.ordinal)
+        found = self.connection.execute(query).all()
+        for version in found:
+            check_live(version)
+        return [(one.id, one.n_characters, one.n_tokens) for one in found]
 
     def count_labels(self) -> dict[str, int]:
         """Return how many live documents each label has, the most frequent first."""
         number = func.count()
         query = (
             select(DOCUMENT.c.label, number)
-            .where(DOCUMENT.c.live, DOCUMENT.c.label.is_not(None))
+            .where(LIVE, DOCUMENT.c.label.is_not(None))
             .group_by(DOCUMENT.c.label)
             .order_by(number.desc(), DOCUMENT.c.label)
         )
@@ -181,4 +188,4 @@ class Snapshot:
 
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
         clauses: list[ColumnElement[bool]] = where_clauses(self.connection, where)
-        return query.where(DOCUMENT.c.live, *clauses)
+        return query.where(LIVE, *clauses)

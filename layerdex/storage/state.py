@@ -11,25 +11,25 @@ from sqlalchemy import Connection, func, select
 
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import EncoderSettings, LongText, Pooling, Rows, StoredPrecision
-from layerdex.storage.changes import COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
+from layerdex.storage.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.codecs import read_precision
 from layerdex.storage.rows import (
     VERSION_COLUMNS,
-    check_version,
+    check_dead,
     read_segments,
     read_setting,
     row_array,
 )
-from layerdex.storage.snapshot import Snapshot
-from layerdex.storage.tables import DOCUMENT
+from layerdex.storage.snapshot import CommitMark, Snapshot
+from layerdex.storage.tables import DEAD, DOCUMENT
 from layerdex.storage.vectors import Segment, n_positions
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit's number, its segments, and the rows that are dead in it, ascending."""
+    """A commit's mark, its segments, and the rows that are dead in it, ascending."""
 
-    number: int
+    mark: CommitMark
     segments: list[Segment]
     dead: Rows
 
@@ -69,16 +69,21 @@ def check_identity(connection: Connection, identity: str, path: Path) -> None:
         raise StorageError(f"{path} holds another index than when it was opened: open it again")
 
 
-def read_commit(connection: Connection, commits: int) -> Commit:
-    """Read the commit that a transaction sees, whose number is known."""
-    return Commit(commits, read_segments(connection), _read_dead(connection))
+def read_mark(connection: Connection) -> CommitMark:
+    """Return what tells the commit that a transaction sees from every other."""
+    return read_setting(connection, COMMITS), read_setting(connection, COMMIT_MARK)
+
+
+def read_commit(connection: Connection, mark: CommitMark) -> Commit:
+    """Read the commit that a transaction sees, whose mark is known."""
+    return Commit(mark, read_segments(connection), _read_dead(connection))
 
 
 def _read_dead(connection: Connection) -> Rows:
-    query = select(*VERSION_COLUMNS).where(~DOCUMENT.c.live).order_by(DOCUMENT.c.row)
+    query = select(*VERSION_COLUMNS).where(DEAD).order_by(DOCUMENT.c.row)
     found = connection.execute(query).all()
     for columns in found:
-        check_version(columns)
+        check_dead(columns)
     return row_array(columns[0] for columns in found)
 
 

@@ -130,6 +130,7 @@ class Store:
             commit = self._known.commit(connection)
             yield Snapshot(
                 connection,
+                mark=commit.mark,
                 segments=commit.segments,
                 dead=commit.dead,
                 width=self.settings.width,
@@ -146,7 +147,6 @@ class Store:
         """
         while True:
             with self.read() as snapshot:
-                commits = snapshot.setting(COMMITS)
                 try:
                     return question(snapshot)
                 except FileNotFoundError as error:
@@ -155,7 +155,7 @@ class Store:
                         raise
                     missing = error
             with self.read() as newer:
-                if newer.setting(COMMITS) == commits:
+                if newer.mark == snapshot.mark:
                     raise DamagedIndexError(
                         f"{missing.filename} is missing: run 'layerdex repair' on this index"
                     ) from missing

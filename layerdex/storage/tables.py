@@ -126,6 +126,13 @@ DOCUMENT = Table(
     Index("ix_document_truncated", "row", sqlite_where=text("truncated")),
     Index("ix_document_label", "label"),
 )
+# As the partial indexes above are defined: SQLite uses one only for a query that says the same,
+# and SQLAlchemy would write "live = 1". It then drops the test of the column, so that whoever
+# reads rows in this way holds them to `live` again (see `storage.rows`).
+LIVE = text("document.live")
+DEAD = text("NOT document.live")
+TRUNCATED = text("document.truncated")
+
 DOCUMENT_TEXT = Table("document_text", SCHEMA, _DocumentTextColumns)
 METADATUM = Table(
     "metadatum",

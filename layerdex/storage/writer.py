@@ -19,13 +19,13 @@ from layerdex.errors import DocumentNotFoundError, ModelError
 from layerdex.records import EncodedVectors
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.changes import (
-    COMMITS,
     NEXT_ROW,
     NewVersion,
     Relabelling,
     bury,
     insert_segment,
     insert_versions,
+    mark_commit,
     put_setting,
     relabel,
     take,
@@ -38,8 +38,8 @@ from layerdex.storage.rows import (
     SEGMENT_NAME,
     Version,
     chunks,
+    read_live,
     read_segments,
-    read_versions,
 )
 from layerdex.storage.segment import layer_filename, serialize_layer
 from layerdex.storage.tables import DOCUMENT, SEGMENT
@@ -104,7 +104,7 @@ class Writer:
         found: dict[str, Version] = {}
         with self.transaction() as connection:
             for chunk in chunks(ids, CHUNK):
-                versions = read_versions(connection, DOCUMENT.c.live, DOCUMENT.c.id.in_(chunk))
+                versions = read_live(connection, DOCUMENT.c.id.in_(chunk))
                 found.update((version.id, version) for version in versions)
         return found
 
@@ -190,7 +190,7 @@ class Writer:
     def change(self) -> Iterator[Connection]:
         """Run one transaction that readers will notice."""
         with self.transaction() as connection:
-            take(connection, COMMITS, 1)
+            mark_commit(connection)
             yield connection
 
 

@@ -264,6 +264,52 @@ def test_another_index_in_the_same_place_is_not_taken_for_the_one_opened(
     assert reopen(index).search("a cat", k=1)[0].id == "cat"
 
 
+def test_backup_put_in_place_is_seen_though_the_number_of_commits_is_the_same(
+    index: Index, tmp_path: Path
+) -> None:
+    index.add(rows(3))
+    index.backup(tmp_path / "backup")
+    index.add([{"id": "lost", "text": "a cat"}])
+    reader = reopen(index)
+    assert reader.search("a cat", k=1)[0].id == "lost"
+    path = index.store.path
+    shutil.rmtree(path)
+    (tmp_path / "backup").rename(path)
+    reopen(index).add([{"id": "kept", "text": "a dog"}])
+    assert reader.search("a dog", k=1)[0].id == "kept"
+    assert reader.search("a dog", k=1)[0].similarity == 1
+    assert "lost" not in [hit.id for hit in reader.search("a cat", k=9)]
+
+
+def test_thread_that_reads_a_file_for_the_first_time_keeps_no_other_waiting(index: Index) -> None:
+    index.add(rows(3))
+    reader = reopen(index)
+    reader.search("text", layer=1)
+    started, go_on = threading.Event(), threading.Event()
+    whole = reader.store.open_file
+
+    def slow(segment: Any, layer: int) -> LayerFile:
+        started.set()
+        assert go_on.wait(60)
+        return whole(segment, layer)
+
+    reader.store._known._open_file = slow
+    thread = threading.Thread(target=reader.search, args=["text"], kwargs={"layer": 2})
+    thread.start()
+    assert started.wait(60)
+    answers: list[str] = []
+    other = threading.Thread(
+        target=lambda: answers.append(reader.search("text number1 of 1", k=1, layer=1)[0].id)
+    )
+    other.start()
+    other.join(20)
+    in_time = list(answers)
+    go_on.set()
+    thread.join()
+    other.join()
+    assert in_time == ["d1"]
+
+
 def test_threads_share_an_index_beside_a_writer(index: Index) -> None:
     index.add(rows(8))
     reader, failures, done = reopen(index), [], threading.Event()

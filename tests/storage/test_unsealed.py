@@ -28,6 +28,56 @@ def spoil(path: Path, tree: str, old: bytes, new: bytes) -> None:
     (path / "catalog.sqlite3.crc32").unlink(missing_ok=True)
 
 
+def falsify(path: Path, tree: str, where: str) -> None:
+    """Fill a partial index of an unsealed catalog with rows that it should not have."""
+    redefine = (
+        "UPDATE sqlite_master SET sql = substr(sql, 1, instr(sql, ' WHERE ')) || ? WHERE name = ?"
+    )
+    for clause, statement in [(f"WHERE {where}", f"REINDEX {tree}"), (_clause(path, tree), None)]:
+        with closing(sqlite3.connect(path / "catalog.sqlite3")) as connection, connection:
+            connection.execute("PRAGMA writable_schema=ON")
+            connection.execute(redefine, [clause, tree])
+        if statement is not None:
+            query(path, statement)
+
+
+def _clause(path: Path, tree: str) -> str:
+    ((sql,),) = query(path, f"SELECT sql FROM sqlite_master WHERE name = '{tree}'")
+    return str(sql[sql.index("WHERE ") :])
+
+
+@pytest.mark.parametrize(
+    ("tree", "where"),
+    [
+        ("ix_document_dead", "live"),
+        ("ix_document_dead", "row < 0"),
+        ("uq_document_id_live", "row IS NOT NULL"),
+    ],
+)
+def test_index_that_resurrects_or_buries_documents_gives_no_answer(
+    index: Index, tree: str, where: str
+) -> None:
+    index.add(rows(9))
+    index.delete("d2")
+    path = index.store.path
+    falsify(path, tree, where)
+    assert any("index" in str(problem) or "damaged" in str(problem) for problem in _verify(path))
+    question = (
+        (lambda: reopen(index).search("text number2 of 2", k=9))
+        if tree == "ix_document_dead"
+        else (lambda: reopen(index).search_like("d2"))
+    )
+    with pytest.raises(DamagedIndexError, match=r"row .*backup"):
+        question()
+
+
+def _verify(path: Path) -> list[object]:
+    try:
+        return [*Index.open(path, damaged=True).verify()]
+    except DamagedIndexError as error:
+        return [error]
+
+
 def test_writer_removes_no_segment_on_the_word_of_a_damaged_name(index: Index) -> None:
     index.add(rows(20))
     path = index.store.path
