@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from layerdex.errors import DamagedIndexError, IndexExistsError
-from layerdex.storage.catalog import clear_errors
+from layerdex.records import OnProgress
+from layerdex.storage.catalog import clear_errors, write_engine
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
 from layerdex.storage.seal import renew_seal
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.soundness import catalog_faults
 from layerdex.storage.store import Store
 from layerdex.storage.vectors import Segment
-
-OnProgress = Callable[[int, int | None], None]
 
 
 def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None) -> int:
@@ -74,10 +73,21 @@ def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> Non
 
 
 def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
-    """Copy the catalog as the snapshot's transaction sees it."""
+    """Copy the catalog as the snapshot's transaction sees it, if it is sound."""
     target.unlink(missing_ok=True)
     source: Any = snapshot.connection.connection.driver_connection
     with closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
+    _check_catalog(target)
+    with closing(sqlite3.connect(target)) as copy:
         copy.execute("PRAGMA journal_mode=WAL")
     sync_file(target)
+
+
+def _check_catalog(path: Path) -> None:
+    """Raise `DamagedIndexError` for a copy that must not be sealed."""
+    with clear_errors(path), write_engine(path, journal="DELETE").connect() as connection:
+        if faults := catalog_faults(connection):
+            raise DamagedIndexError(
+                f"the catalog is damaged ({faults[0]}): restore it from an earlier backup"
+            )

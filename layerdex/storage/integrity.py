@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from sqlalchemy import Connection, LargeBinary, cast, func, select, text, update
+from sqlalchemy import select, update
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import OnProgress
@@ -16,9 +16,10 @@ from layerdex.storage.codecs import Codes
 from layerdex.storage.digests import segment_digest
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import remove_tree, sync_folder, write_file
-from layerdex.storage.rows import CHUNK, chunks, read_segments, read_versions
+from layerdex.storage.rows import read_segments, within
 from layerdex.storage.seal import check_seal
 from layerdex.storage.segment import layer_filename, serialize_layer
+from layerdex.storage.soundness import catalog_faults
 from layerdex.storage.store import Store
 from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
 from layerdex.storage.vectors import Segment, SegmentFile
@@ -39,7 +40,7 @@ class Problem:
 
 
 def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Problem]:
-    """Check the catalog's structure, every text's hash and every layer file's checksum."""
+    """Check the catalog, row by row and as a whole, and every layer file's checksum."""
     problems = _verify_seal(store) + _verify_catalog(store)
     with store.read() as snapshot:
         segments = snapshot.segments
@@ -79,16 +80,16 @@ def segment_texts(writer: Writer, segment: Segment) -> list[str]:
     Raises `DamagedIndexError` where one of them is lost or changed.
     """
     with writer.transaction() as connection:
-        within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
         query = (
             select(DOCUMENT.c.content_hash, DOCUMENT_TEXT.c.text)
             .outerjoin_from(DOCUMENT, DOCUMENT_TEXT, DOCUMENT_TEXT.c.row == DOCUMENT.c.row)
-            .where(within)
+            .where(within(segment))
             .order_by(DOCUMENT.c.row)
         )
         found = list(connection.execute(query))
     if len(found) != segment.n_documents or any(
-        content is None or sha256(content.encode()).digest() != digest for digest, content in found
+        not isinstance(content, str) or sha256(content.encode()).digest() != digest
+        for digest, content in found
     ):
         raise DamagedIndexError(
             f"the catalog has lost texts of segment {segment.name}: restore it from a backup"
@@ -155,34 +156,4 @@ def _verify_seal(store: Store) -> list[Problem]:
 def _verify_catalog(store: Store) -> list[Problem]:
     path = store.path / CATALOG
     with store.read() as snapshot:
-        connection = snapshot.connection
-        found = connection.execute(text("PRAGMA integrity_check")).scalars().all()
-        problems = [Problem(path, reason) for reason in found if reason != "ok"]
-        for segment in snapshot.segments:
-            within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
-            count = select(func.count()).select_from(DOCUMENT).where(within)
-            if connection.scalar(count) != segment.n_documents:
-                problems.append(Problem(path, f"lost documents of segment {segment.name}"))
-        rows = connection.scalars(select(DOCUMENT.c.row).order_by(DOCUMENT.c.row)).all()
-        for chunk in chunks(rows, CHUNK):
-            problems += _verify_rows(connection, path, chunk)
-    return problems
-
-
-def _verify_rows(connection: Connection, path: Path, rows: Sequence[int]) -> list[Problem]:
-    """Check document versions, dead ones included; one by one only where something is wrong."""
-    try:
-        versions = read_versions(connection, DOCUMENT.c.row.in_(rows))
-    except DamagedIndexError as error:
-        if len(rows) == 1:
-            return [Problem(path, str(error))]
-        return [problem for row in rows for problem in _verify_rows(connection, path, [row])]
-    # As bytes, since a damaged text need not be UTF-8.
-    content = cast(DOCUMENT_TEXT.c.text, LargeBinary)
-    query = select(DOCUMENT_TEXT.c.row, content).where(DOCUMENT_TEXT.c.row.in_(rows))
-    texts = dict(connection.execute(query).all())
-    return [
-        Problem(path, f"the text of document {one.id!r} is damaged")
-        for one in versions
-        if one.row not in texts or sha256(texts[one.row]).digest() != one.content_hash
-    ]
+        return [Problem(path, fault) for fault in catalog_faults(snapshot.connection)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, TextClause, select
+from sqlalchemy import ColumnElement, Connection, TextClause, func, select
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows, Scalar
@@ -163,12 +163,22 @@ def read_segments(connection: Connection) -> list[Segment]:
     return segments
 
 
+def within(segment: Segment) -> ColumnElement[bool]:
+    """Return the condition over `DOCUMENT` that a version lies in a segment."""
+    return DOCUMENT.c.row.between(segment.first_row, segment.last_row)
+
+
+def n_versions_within(connection: Connection, segment: Segment) -> int:
+    """Return how many document versions lie in a segment, dead ones included."""
+    query = select(func.count()).select_from(DOCUMENT).where(within(segment))
+    return int(connection.scalar(query) or 0)
+
+
 def segment_rows(connection: Connection, segment: Segment) -> Rows:
     """Return the row at each position of a segment, dead ones included."""
     if segment.is_contiguous:
         return np.arange(segment.first_row, segment.last_row + 1, dtype=np.int64)
-    within = DOCUMENT.c.row.between(segment.first_row, segment.last_row)
-    query = select(DOCUMENT.c.row).where(within).order_by(DOCUMENT.c.row)
+    query = select(DOCUMENT.c.row).where(within(segment)).order_by(DOCUMENT.c.row)
     rows = row_array(connection.scalars(query))
     if len(rows) != segment.n_documents:
         raise DamagedIndexError(
@@ -197,7 +207,11 @@ def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int,
                 raise damaged(f"row {row}")
             fields[row].append((name, kind, text, number))
     for row, recorded in digests.items():
-        if metadata_digest(fields[row]) != recorded:
+        try:
+            found = metadata_digest(fields[row])
+        except TypeError as error:  # SQLite keeps any type in any column
+            raise damaged(f"row {row}") from error
+        if found != recorded:
             raise damaged(f"row {row}")
     return {
         row: {name: decode_value(kind, text) for name, kind, text, _ in of_row}

@@ -9,12 +9,15 @@ the next one ends.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import zlib
 from pathlib import Path
 
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.files import checksum, sync_folder
+
+logger = logging.getLogger(__name__)
 
 WRONG_SEAL = "wrong checksum"
 
@@ -27,13 +30,13 @@ def seal_path(catalog: Path) -> Path:
     return catalog.with_name(catalog.name + _SUFFIX)
 
 
-def check_seal(catalog: Path) -> None:
-    """Raise `DamagedIndexError` if a sealed catalog is not what its seal says."""
+def check_seal(catalog: Path) -> bool:
+    """Say whether a catalog is sealed; raise `DamagedIndexError` if it is not what that says."""
     while (before := _read(catalog)) is not None and not has_log(catalog):
         with catalog.open("rb") as file:
             found = checksum(file)
         if found == before:
-            return
+            return True
         # A writer may have begun meanwhile, or even be done; it takes the seal away first.
         if _read(catalog) == before and not has_log(catalog):
             error = DamagedIndexError(
@@ -42,26 +45,35 @@ def check_seal(catalog: Path) -> None:
             )
             error.reason = WRONG_SEAL
             raise error
+    return False
 
 
 def break_seal(catalog: Path) -> None:
     """Take the seal away, before the first change."""
     _unfinished(catalog).unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        seal_path(catalog).unlink()
-        sync_folder(catalog.parent)
+    seal_path(catalog).unlink(missing_ok=True)
+    # Even where it was gone: a writer that was killed may not have flushed that.
+    sync_folder(catalog.parent)
 
 
 def renew_seal(catalog: Path) -> None:
-    """Seal a catalog that nobody is changing, unless its log could not be emptied."""
+    """Seal a sound catalog that nobody is changing, unless its log could not be emptied.
+
+    A catalog without a seal is in a valid state, so that a full disk is only worth a warning.
+    """
     if has_log(catalog):
         return
-    with catalog.open("rb") as file:
-        digits = b"%08x" % checksum(file)
     temporary = _unfinished(catalog)
-    # Not flushed: a seal that a power loss tears is none.
-    temporary.write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
-    temporary.replace(seal_path(catalog))
+    try:
+        with catalog.open("rb") as file:
+            digits = b"%08x" % checksum(file)
+        # Not flushed: a seal that a power loss tears is none.
+        temporary.write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
+        temporary.replace(seal_path(catalog))
+    except OSError as error:
+        logger.warning("%s stays without its checksum until the next writer: %s", catalog, error)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def has_log(catalog: Path) -> bool:

@@ -153,7 +153,7 @@ class Snapshot:
             texts = dict(self.connection.execute(query.where(within)).all())
             for one in read_live(self.connection, DOCUMENT.c.row.in_(chunk)):
                 text = texts.get(one.row)
-                if text is not None and sha256(text.encode()).digest() == one.content_hash:
+                if isinstance(text, str) and sha256(text.encode()).digest() == one.content_hash:
                     found[one.row] = Document(one.row, one.id, text, one.label, one.metadata)
             if lost := [row for row in chunk if row not in found]:
                 raise damaged(f"the text of row {lost[0]}")

@@ -8,6 +8,7 @@ writer.lock
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,9 +43,10 @@ from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import make_folder, remove_tree
 from layerdex.storage.known import Known
 from layerdex.storage.migration import migrate_if_older
-from layerdex.storage.seal import break_seal, check_seal, renew_seal
+from layerdex.storage.seal import break_seal, check_seal, has_log, renew_seal
 from layerdex.storage.segment import LayerFile, layer_filename
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.soundness import catalog_faults, structure_faults
 from layerdex.storage.state import (
     check_counts,
     check_identity,
@@ -52,6 +54,8 @@ from layerdex.storage.state import (
 )
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -165,7 +169,7 @@ class Store:
         """Become the one writer. Raises `LockedIndexError` when another stays longer.
 
         `DamagedIndexError` is raised where the seal is not that of the catalog, unless
-        ``is_sealed`` is False: then the caller has checked every row.
+        ``is_sealed`` is False: then every row is checked, and damage of one raises it.
         """
         with ExitStack() as stack:
             with clear_errors(self.path):
@@ -176,9 +180,11 @@ class Store:
                 self._check_same(connection)
                 connection.rollback()
                 if is_sealed:
-                    check_seal(self._catalog)
+                    was_sealed = check_seal(self._catalog)
+                else:
+                    was_sealed = self._check_rows(connection)
                 break_seal(self._catalog)
-                stack.callback(self._finish, connection)
+                stack.callback(self._finish, connection, was_sealed=was_sealed)
                 writer = Writer(
                     connection,
                     self.path / SEGMENTS,
@@ -190,12 +196,31 @@ class Store:
             # What the caller does in between, such as reading a source, is none of our errors.
             yield writer
 
-    def _finish(self, connection: Connection) -> None:
-        """End a writer's work: leave no log behind, and seal the catalog."""
+    def _finish(self, connection: Connection, *, was_sealed: bool) -> None:
+        """End a writer's work: leave no log behind, and seal the catalog.
+
+        One that had no seal gets one only where it is sound, for a seal hides damage for good.
+        """
         with clear_errors(self._catalog):
             empty_log(connection)
+            faults: list[str] = []
+            if not was_sealed and not has_log(self._catalog):
+                faults = structure_faults(connection)
             connection.close()
-            renew_seal(self._catalog)
+            if faults:
+                logger.warning(
+                    "%s is damaged (%s): run 'layerdex verify'", self._catalog, faults[0]
+                )
+            else:
+                renew_seal(self._catalog)
+
+    def _check_rows(self, connection: Connection) -> bool:
+        """Raise `DamagedIndexError` for any damage but that of the seal."""
+        faults = catalog_faults(connection)
+        connection.rollback()
+        if faults:
+            raise DamagedIndexError(f"the catalog is damaged ({faults[0]}): restore a backup")
+        return True
 
     def _check_same(self, connection: Connection) -> None:
         check_schema(connection)

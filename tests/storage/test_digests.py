@@ -32,6 +32,9 @@ CHANGES = [
     "UPDATE metadatum SET name = 'weight' WHERE row = 2",
     "DELETE FROM metadatum WHERE row = 2",
     "INSERT INTO metadatum VALUES (2, 'new', 'text', 'x', NULL)",
+    "INSERT INTO metadatum VALUES (2, x'6e6577', 'text', 'x', NULL)",
+    "UPDATE metadatum SET number = 'x' WHERE row = 2",
+    "UPDATE document_text SET text = CAST(text AS BLOB) WHERE row = 2",
 ]
 LIVENESS = [
     "UPDATE document SET live = 0 WHERE row = 2",

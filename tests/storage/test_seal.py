@@ -113,6 +113,22 @@ def test_log_that_a_reader_holds_leaves_the_catalog_without_a_seal(
     assert seal_path(catalog).exists()
 
 
+def test_full_disk_at_the_seal_is_no_failure(
+    index: Index, catalog: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        index.add(rows(1, start=20))
+    assert "without its checksum" in caplog.text
+    assert [one for one in catalog.parent.iterdir() if "crc32" in one.name] == []
+    assert len(reopen(index)) == 9
+    index.add(rows(1, start=21))
+    assert seal_path(catalog).exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"0000", b"00000000 00000000\n", b"\xff" * 18])
 def test_torn_seal_is_none(index: Index, catalog: Path, content: bytes) -> None:
     seal_path(catalog).write_bytes(content)

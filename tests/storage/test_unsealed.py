@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
 from tests.storage.corpora import reopen, rows
-from tests.storage.stored import contents, query
+from tests.storage.stored import contents, layer_paths, query
 
 
 def spoil(path: Path, tree: str, old: bytes, new: bytes) -> None:
@@ -69,6 +70,79 @@ def test_index_that_resurrects_or_buries_documents_gives_no_answer(
     )
     with pytest.raises(DamagedIndexError, match=r"row .*backup"):
         question()
+
+
+def test_writer_does_not_seal_a_damaged_catalog(
+    index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    index.add(rows(9))
+    path = index.store.path
+    spoil(path, "ix_document_label", b"l1", b"m1")
+    reopen(index).add(rows(2, start=9))
+    assert not (path / "catalog.sqlite3.crc32").exists()
+    assert "ix_document_label" in caplog.text
+    assert "layerdex verify" in caplog.text
+    query(path, "REINDEX ix_document_label")
+    reopen(index).add(rows(2, start=11))
+    assert (path / "catalog.sqlite3.crc32").exists()
+    assert reopen(index).verify() == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: spoil(path, "ix_document_label", b"l1", b"m1"), "ix_document_label"),
+        (lambda path: query(path, "UPDATE document SET label = 'l0' WHERE row = 2"), "row 2 "),
+        (lambda path: query(path, "DELETE FROM document_text WHERE row = 2"), "text of document"),
+        (lambda path: query(path, "UPDATE metadatum SET row = 99 WHERE row = 2"), "metadatum"),
+    ],
+    ids=["index", "row", "text", "metadata"],
+)
+def test_damaged_catalog_is_not_backed_up(
+    index: Index, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    index.add(rows(9))
+    damage(index.store.path)
+    with pytest.raises(DamagedIndexError, match=message):
+        reopen(index).backup(tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+
+
+def test_verification_reads_every_setting(index: Index) -> None:
+    index.add(rows(9))
+    index.save_best(index.evaluate(k=1))
+    path = index.store.path
+    query(path, "UPDATE setting SET value = '{\"layer\": 1}' WHERE key = 'best_layer'")
+    problems = [str(problem) for problem in Index.open(path, damaged=True).verify()]
+    assert len(problems) == 1
+    assert "'best_layer'" in problems[0]
+
+
+def test_texts_that_became_bytes_are_not_encoded_by_a_repair(index: Index) -> None:
+    index.add(rows(9))
+    path = index.store.path
+    layer_paths(path)[0].unlink()
+    target = Index.open(path, encoder=index.encoder, damaged=True)
+    problems = target.verify()
+    query(path, "UPDATE document_text SET text = CAST(text AS BLOB)")
+    with pytest.raises(DamagedIndexError, match="lost texts"):
+        target.repair(problems)
+
+
+def test_repair_renews_no_seal_over_damage_that_came_after_verification(index: Index) -> None:
+    index.add(rows(9))
+    path = index.store.path
+    seal = path / "catalog.sqlite3.crc32"
+    with (path / "catalog.sqlite3").open("ab") as file:
+        file.write(b"\0" * 4096)
+    target = Index.open(path, encoder=index.encoder, damaged=True)
+    problems = target.verify()
+    content = seal.read_bytes()
+    query(path, "UPDATE document SET label = 'l0' WHERE row = 2")
+    seal.write_bytes(content)
+    with pytest.raises(DamagedIndexError, match=r"row 2 .*backup"):
+        target.repair(problems)
+    assert seal.read_bytes() == content
 
 
 def _verify(path: Path) -> list[object]:
