@@ -27,6 +27,7 @@ def command(index: Path, ids: tuple[str, ...], dry_run: bool, lock_timeout_s: fl
     from layerdex.index import Index
 
     target = Index.open(index, damaged=True)
+    target.store.check_catalog()
     if dry_run:
         note(f"{len({document.id for document in target.get(*ids)}):,} would be deleted")
         return

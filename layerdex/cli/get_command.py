@@ -24,7 +24,9 @@ def command(index: Path, ids: tuple[str, ...], as_json: bool) -> None:
     """
     from layerdex.index import Index
 
-    documents = [document_json(document) for document in Index.open(index, damaged=True).get(*ids)]
+    target = Index.open(index, damaged=True)
+    target.store.check_catalog()
+    documents = [document_json(document) for document in target.get(*ids)]
     if as_json:
         print_json(documents)
     else:

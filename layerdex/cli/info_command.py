@@ -34,6 +34,7 @@ def command(index: Path, truncated: bool, as_json: bool) -> None:
     target = Index.open(index, damaged=True)
     if truncated:
         rows = [asdict(one) for one in target.truncated()]
+        note_damage(target)
         (print_json if as_json else print_jsonl)(rows)
         return
     info = target.info()

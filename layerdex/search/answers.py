@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from layerdex.arguments import check_between, check_count
-from layerdex.errors import NoLabelsError
+from layerdex.errors import DocumentNotFoundError, NoLabelsError
 from layerdex.records import (
     Condition,
     Document,
@@ -190,11 +190,17 @@ def answer_dedup(
 
 
 def answer_documents(snapshot: Snapshot, ids: Sequence[str]) -> Iterator[Document]:
-    """Yield the documents with these ids, in the order asked; a chunk of them is in memory."""
+    """Yield the documents with these ids, in the order asked; a chunk of them is in memory.
+
+    Raises `DocumentNotFoundError`.
+    """
     for chunk in chunks(ids, CHUNK):
         asked = Condition("id", Operator.IN, tuple(chunk))
         found = {document.id: document for document in snapshot.in_input_order((asked,))}
-        yield from (found[one] for one in chunk)
+        for one in chunk:
+            if one not in found:
+                raise DocumentNotFoundError(f"no document has the id {one!r}")
+            yield found[one]
 
 
 def round_similarity(similarity: float) -> float:

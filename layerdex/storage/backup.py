@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from layerdex.errors import DamagedIndexError, IndexExistsError
+from layerdex.errors import DamagedIndexError, IndexExistsError, OptionError
 from layerdex.records import OnProgress
-from layerdex.storage.catalog import clear_errors, write_engine
+from layerdex.storage.catalog import clear_errors, turn_to_wal, write_engine
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
 from layerdex.storage.seal import renew_seal
@@ -28,11 +28,13 @@ def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None
 
     Every layer file is checked against its checksum on the way, so that no damage is backed up.
     Returns the number of documents. Raises `IndexExistsError` where there is something already,
-    `DamagedIndexError` or `StorageError`.
+    `OptionError` for a target within the index, `DamagedIndexError` or `StorageError`.
     """
     with clear_errors(target):
         if target.exists():
             raise IndexExistsError(f"{target} is there already: a backup is a new directory")
+        if target.resolve().is_relative_to(store.path.resolve()):
+            raise OptionError(f"{target} lies in the index itself: choose another directory")
         parent = target.absolute().parent
         make_folder(parent)
         unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}."))
@@ -79,8 +81,7 @@ def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
     with closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
     _check_catalog(target)
-    with closing(sqlite3.connect(target)) as copy:
-        copy.execute("PRAGMA journal_mode=WAL")
+    turn_to_wal(target)
     sync_file(target)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -68,12 +68,17 @@ def upgrade(connection: Connection) -> None:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Flush a finished catalog and rename it."""
+    """Turn a finished catalog to WAL, flush it and rename it."""
+    turn_to_wal(temporary)  # not later: a reader of the renamed one would be in the way
     sync_file(temporary)
     temporary.replace(path)
-    with write_engine(path).connect():
-        pass  # the connection turns the journal to WAL
     sync_folder(path.parent)
+
+
+def turn_to_wal(path: Path) -> None:
+    """Let readers and a writer of a catalog work side by side from now on."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def write_engine(path: Path, *, journal: str = "WAL", mode: str = "rw") -> Engine:
@@ -108,13 +113,16 @@ def read_engine(path: Path) -> Engine:
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
 
     def connect() -> sqlite3.Connection:
+        connection: sqlite3.Connection
         try:
             connection = _connect_read_only(address)
         except sqlite3.OperationalError:
             # SQLite cannot make the shared-memory file of a WAL catalog in a read-only place.
             if has_log(path) or not is_read_only(path.parent):
                 raise
-            connection = _connect_read_only(address + "&immutable=1")
+            stamp = _stamp(path)
+            connection = _connect_read_only(address + "&immutable=1", _ImmutableConnection)
+            connection.stamp = stamp  # type: ignore[attr-defined]
         connection.create_function("parse_number", 1, _parse_number, deterministic=True)
         return connection
 
@@ -130,23 +138,33 @@ def empty_log(connection: Connection) -> None:
     driver.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000:.0f}")
 
 
+class _ImmutableConnection(sqlite3.Connection):
+    """A connection that looks at no lock; ``stamp`` is of the catalog before it was opened."""
+
+    stamp: tuple[int, int, bool]
+
+
 @contextmanager
-def unchanged_if_immutable(path: Path) -> Iterator[None]:
+def unchanged_if_immutable(connection: Connection, path: Path) -> Iterator[None]:
     """Refuse an answer from a catalog that its owner changed while it was read as immutable.
 
-    That is how it is opened where this user may not write: SQLite then looks at no lock.
+    That is how `read_engine` opens it where SQLite can share no memory with a writer.
     """
-    if not is_read_only(path.parent):
+    driver: Any = connection.connection.driver_connection
+    if not isinstance(driver, _ImmutableConnection):
         yield
         return
-    before = _stamp(path)
+    changed = StorageError(
+        f"{path} was changed while it was read without permission to write: ask again"
+    )
     try:
         yield
-    finally:
-        if _stamp(path) != before:
-            raise StorageError(
-                f"{path} was changed while it was read without permission to write: ask again"
-            )
+    except (DatabaseError, DamagedIndexError) as error:
+        if _stamp(path) != driver.stamp:  # which explains it
+            raise changed from error
+        raise
+    if _stamp(path) != driver.stamp:
+        raise changed
 
 
 def check_schema(connection: Connection) -> None:
@@ -199,8 +217,12 @@ def _engine(connect: object, *, begin: str) -> Engine:
     return engine
 
 
-def _connect_read_only(address: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+def _connect_read_only(
+    address: str, kind: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        address, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, factory=kind
+    )
     try:
         connection.execute("SELECT 1 FROM sqlite_master").close()
     except sqlite3.OperationalError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,9 @@ def read_info(store: Store) -> IndexInfo:
 
 def _size_bytes(folder: Path) -> int:
     n_bytes = 0
-    for path in folder.rglob("*"):
-        # A writer at work makes and removes files meanwhile.
-        with contextlib.suppress(FileNotFoundError):
-            n_bytes += path.stat().st_size if path.is_file() else 0
+    # A writer at work makes and removes files and folders meanwhile; walk passes over the latter.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                n_bytes += Path(parent, name).lstat().st_size
     return n_bytes

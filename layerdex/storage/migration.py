@@ -20,7 +20,7 @@ from layerdex.storage.catalog import (
     write_engine,
 )
 from layerdex.storage.directory import CATALOG, locked
-from layerdex.storage.seal import break_seal, renew_seal
+from layerdex.storage.seal import break_seal, check_seal, renew_seal
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +56,28 @@ def migrate_if_older(path: Path, *, lock_timeout_s: float = 10.0) -> None:
 def _migrate(catalog: Path) -> None:
     with closing(sqlite3.connect(catalog, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as old:
         _lock_out(old, catalog)
+        check_seal(catalog)  # the schema's number itself may be damaged
         temporary = new_catalog(catalog)
-        with closing(sqlite3.connect(temporary)) as copy:
-            old.backup(copy)
-        engine = write_engine(temporary, journal="DELETE")
-        with engine.connect() as connection:
-            upgrade(connection)
-            connection.commit()
-        engine.dispose()
-        _compare(old, temporary)
+        try:
+            _make_copy(old, temporary)
+        except BaseException:
+            new_catalog(catalog)
+            raise
         break_seal(catalog)
         put_in_place(temporary, catalog)
         renew_seal(catalog)
+
+
+def _make_copy(old: sqlite3.Connection, temporary: Path) -> None:
+    """Copy the old catalog, and bring the copy to this version's schema."""
+    with closing(sqlite3.connect(temporary)) as copy:
+        old.backup(copy)
+    engine = write_engine(temporary, journal="DELETE")
+    with engine.connect() as connection:
+        upgrade(connection)
+        connection.commit()
+    engine.dispose()
+    _compare(old, temporary)
 
 
 def _lock_out(old: sqlite3.Connection, catalog: Path) -> None:
@@ -93,7 +103,9 @@ def _compare(old: sqlite3.Connection, new_path: Path) -> None:
     """Raise `DamagedIndexError` if the migrated copy is unsound or has lost rows."""
     with closing(sqlite3.connect(new_path)) as new:
         reports = [reason for (reason,) in new.execute("PRAGMA integrity_check")]
-        if reports != ["ok"] or new.execute("PRAGMA foreign_key_check").fetchone() is not None:
+        if new.execute("PRAGMA foreign_key_check").fetchone() is not None:
+            reports = ["it has rows that belong to nothing"]
+        if reports != ["ok"]:
             raise DamagedIndexError(
                 f"the catalog {new_path.with_suffix('')} is damaged ({reports[0]}): "
                 "restore it from a backup"

@@ -124,15 +124,22 @@ def _read(
 
 def read_setting(connection: Connection, key: str) -> Any:
     """Return the value of a setting, or None where there is none."""
-    query = select(SETTING.c.value, SETTING.c.digest).where(SETTING.c.key == key)
+    found = _read_settings(connection, key, SETTING.c.key == key)
+    # One whose key is damaged, or its entry in SQLite's index, looks as if it were not there.
+    if not found and key in _read_settings(connection, key):
+        raise damaged(f"the setting {key!r}")
+    return found.get(key)
+
+
+def _read_settings(connection: Connection, key: str, *where: ColumnElement[bool]) -> dict[str, Any]:
+    query = select(SETTING.c.key, SETTING.c.value, SETTING.c.digest).where(*where)
     try:
-        found = connection.execute(query).one_or_none()
+        found = connection.execute(query).all()
     except ValueError as error:  # not JSON
         raise damaged(f"the setting {key!r}") from error
-    if found is None:
-        return None
-    check_digest(setting_digest(key, found.value), found.digest, f"the setting {key!r}")
-    return found.value
+    for one in found:
+        check_digest(setting_digest(one.key, one.value), one.digest, f"the setting {one.key!r}")
+    return {one.key: one.value for one in found}
 
 
 def read_segments(connection: Connection) -> list[Segment]:

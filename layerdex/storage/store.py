@@ -68,6 +68,7 @@ class Store:
 
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
+        path = path.absolute()  # whatever becomes of the working directory
         self.path = path
         self._catalog = path / CATALOG
         with clear_errors(self._catalog):
@@ -126,9 +127,9 @@ class Store:
     def read(self) -> Iterator[Snapshot]:
         """Open the newest commit for reading; it stays the same until the context ends."""
         with (
-            unchanged_if_immutable(self._catalog),
             clear_errors(self._catalog),
             self._engine.connect() as connection,
+            unchanged_if_immutable(connection, self._catalog),
         ):
             self._check_same(connection)
             commit = self._known.commit(connection)
@@ -175,7 +176,7 @@ class Store:
             with clear_errors(self.path):
                 stack.enter_context(locked(self.path, timeout_s=lock_timeout_s))
                 check_segments_folder(self.path / SEGMENTS)
-                (self.path / SEGMENTS).mkdir(exist_ok=True)
+                make_folder(self.path / SEGMENTS)
                 connection = stack.enter_context(write_engine(self._catalog).connect())
                 self._check_same(connection)
                 connection.rollback()
@@ -235,7 +236,7 @@ class Store:
             check_segments_folder(self.path / SEGMENTS)
             remove_tree(self.path / SEGMENTS)  # it was made empty and holds leftovers at most
             break_seal(self._catalog)
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in ("-wal", "-shm", ""):  # killed in between, it still is an index
                 self._catalog.with_name(CATALOG + suffix).unlink(missing_ok=True)
             (self.path / LOCK).unlink(missing_ok=True)
 
@@ -260,6 +261,15 @@ class Store:
             crc32=recorded.crc32,
         )
 
+    def check_catalog(self) -> None:
+        """Check the catalog's seal and counts, for what needs no vectors.
+
+        Raises `DamagedIndexError`.
+        """
+        with clear_errors(self._catalog):
+            check_seal(self._catalog)
+        self.ask(lambda snapshot: check_counts(snapshot, self.path))
+
     def check_whole(self) -> None:
         """Check what is cheap to check: the catalog's seal, counts, and sizes of segment files.
 
@@ -267,7 +277,6 @@ class Store:
         """
 
         def question(snapshot: Snapshot) -> None:
-            check_counts(snapshot, self.path)
             for segment in snapshot.segments:
                 for layer, file in segment.files.items():
                     path = self.file_path(segment, layer)
@@ -276,6 +285,5 @@ class Store:
                             f"{path} is damaged: run 'layerdex repair' on this index"
                         )
 
-        with clear_errors(self._catalog):
-            check_seal(self._catalog)
+        self.check_catalog()
         self.ask(question)

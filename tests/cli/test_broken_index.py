@@ -172,3 +172,21 @@ def test_export_saves_what_a_catalog_with_a_lost_row_still_has(cli: Cli, path: P
     assert result.stderr == f"Damaged: {whole}\n"
     assert '"card-1"' not in result.stdout
     assert '"card-2"' in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "rest"),
+    [("get", ("card-1",)), ("delete", ("card-1",)), ("delete", ("card-1", "--dry-run"))],
+)
+def test_a_changed_catalog_says_of_no_document_that_it_is_not_there(
+    cli: Cli, path: Path, command: str, rest: tuple[str, ...]
+) -> None:
+    with closing(sqlite3.connect(path / "catalog.sqlite3")) as connection, connection:
+        connection.execute("DELETE FROM document WHERE id = 'card-1'")
+    assert "wrong checksum" in cli.error(command, path, *rest)
+
+
+def test_truncated_texts_of_a_changed_catalog_come_with_a_warning(cli: Cli, path: Path) -> None:
+    with closing(sqlite3.connect(path / "catalog.sqlite3")) as connection, connection:
+        connection.execute("DELETE FROM document WHERE id = 'card-1'")
+    assert "wrong checksum" in cli.ok("info", path, "--truncated").stderr

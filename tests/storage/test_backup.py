@@ -108,3 +108,12 @@ def test_backup_restores_a_damaged_catalog(index: Index, tmp_path: Path) -> None
 def test_no_path_is_an_error_of_our_own(index: Index, target: object) -> None:
     with pytest.raises(OptionError, match="path"):
         index.backup(target)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("target", ["index/backup", "index/segments/a/b", "index/../index/c"])
+def test_index_is_not_backed_up_into_itself(index: Index, tmp_path: Path, target: str) -> None:
+    index.add(rows(3))
+    before = sorted(index.store.path.rglob("*"))
+    with pytest.raises(OptionError, match="in the index itself"):
+        index.backup(tmp_path / target)
+    assert sorted(index.store.path.rglob("*")) == before

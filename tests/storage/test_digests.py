@@ -127,3 +127,18 @@ def test_compaction_and_deletion_keep_digests(index: Index, path: Path) -> None:
     digests = query(path, "SELECT row, metadata_digest, digest FROM document")
     redigest(path)
     assert query(path, "SELECT row, metadata_digest, digest FROM document") == digests
+
+
+@pytest.mark.parametrize("key", ["best_layer", "precision"])
+def test_setting_whose_key_is_damaged_is_not_taken_for_absent(
+    index: Index, path: Path, key: str
+) -> None:
+    query(path, f"UPDATE setting SET key = 'x' || key WHERE key = '{key}'")
+    with pytest.raises(DamagedIndexError, match=rf"setting 'x{key}'.*backup"):
+        reopen(index).search("text number1 of 1")
+
+
+def test_setting_that_was_never_written_is_absent(index: Index, path: Path) -> None:
+    query(path, "DELETE FROM setting WHERE key IN ('best_layer', 'precision')")
+    assert reopen(index).info().best_layer is None
+    assert reopen(index).search("text number1 of 1", k=1)[0].layer == 3

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
-from layerdex.errors import LockedIndexError, SchemaError, StorageError
+from layerdex.errors import DamagedIndexError, LockedIndexError, SchemaError, StorageError
 from layerdex.storage import migration
 from layerdex.storage.catalog import OLDER_SCHEMAS, SCHEMA_VERSION
 from layerdex.storage.directory import locked
@@ -133,3 +133,42 @@ def test_killed_migration_leaves_the_old_or_the_new_index(
     assert index.verify() == []
     assert read_versions(old) == before
     assert list(old.glob("*.new*")) == []
+
+
+def test_reader_that_comes_at_the_rename_is_not_in_the_way(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, readers = Path.replace, []
+
+    def replace(self: Path, target: Path) -> Path:
+        renamed = rename(self, target)
+        if target.name == "catalog.sqlite3":
+            reader = sqlite3.connect(f"file:{target}?mode=ro", uri=True, isolation_level=None)
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM setting").fetchall()
+            readers.append(reader)
+        return renamed
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert len(Index.open(old, encoder=WordEncoder())) == 12
+    assert len(readers) == 1
+    readers[0].close()
+
+
+def test_failed_migration_leaves_nothing_and_says_what_was_wrong(old: Path) -> None:
+    query(old, "UPDATE metadatum SET row = 500 WHERE row = 3")
+    before = sorted(old.iterdir())
+    with pytest.raises(DamagedIndexError, match="belong to nothing"):
+        Index.open(old)
+    assert sorted(old.iterdir()) == before
+
+
+def test_damaged_schema_number_migrates_nothing(index: Index) -> None:
+    catalog = index.store.path / "catalog.sqlite3"
+    seal = catalog.with_name(catalog.name + ".crc32").read_bytes()
+    query(index.store.path, f"UPDATE alembic_version SET version_num = '{OLDER_SCHEMAS[0]}'")
+    catalog.with_name(catalog.name + ".crc32").write_bytes(seal)
+    before = catalog.read_bytes()
+    with pytest.raises(DamagedIndexError, match="wrong checksum"):
+        Index.open(index.store.path)
+    assert catalog.read_bytes()[100:] == before[100:]

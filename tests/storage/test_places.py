@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_read_only_copy_whose_log_cannot_be_read_is_no_older_state(
     _copy_with_log(index, path)
     (path / "catalog.sqlite3-shm").unlink()
     forbid_writing(path)
-    with powerless(), pytest.raises(StorageError, match="catalog"):
+    with powerless(), pytest.raises(StorageError, match="No such file"):
         Index.open(path)
 
 
@@ -185,3 +186,56 @@ def test_failed_creation_leaves_no_index(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(IndexNotFoundError):
         Index.open(tmp_path / "index")
     assert len(Index.create(tmp_path / "index", encoder=WordEncoder())) == 0
+
+
+def test_working_directory_may_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: WordEncoder
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    index = Index.create("mine", encoder=encoder)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    index.add(rows(3))
+    assert index.search("text number1 of 1", k=1)[0].id == "d1"
+    assert list(Path().iterdir()) == []
+
+
+def test_index_that_is_gone_is_a_clear_error(index: Index) -> None:
+    index.add(rows(3))
+    shutil.rmtree(index.store.path)
+    with pytest.raises(StorageError, match="No such file"):
+        index.search("text")
+
+
+def test_reader_without_permission_to_write_sees_commits_beside_a_writer(
+    index: Index, public_folder: Path
+) -> None:
+    index.add(rows(3))
+    path = public_folder / "index"
+    index.store.path.rename(path)
+    writer = Index.open(path, encoder=index.encoder)
+    for entry in path.rglob("*"):
+        entry.chmod(0o755 if entry.is_dir() else 0o644)
+    # SQLite's shared memory is there meanwhile, and the writer's files are open already.
+    with writer.store.write() as open_writer, powerless():
+        reader = Index.open(path, encoder=index.encoder)
+        with reader.store.read() as snapshot:
+            open_writer.delete(["d1"])
+            assert snapshot.n_documents == 3
+        assert len(reader) == 2
+
+
+def test_size_of_an_index_is_told_beside_a_writer(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(3))
+    whole = os.scandir
+
+    def vanishing(path: Any) -> Any:
+        if Path(path).parent.name == "segments":
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return whole(path)
+
+    sizes = [file.stat().st_size for file in index.store.path.iterdir() if file.is_file()]
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert index.info().size_bytes >= min(sizes)

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex import Index
-from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.errors import DamagedIndexError, DocumentNotFoundError, StorageError
 from layerdex.storage import known, store
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.rows import segment_rows
@@ -352,6 +352,19 @@ def test_rows_of_a_compacted_segment_are_read_once(
         assert reader.search(f"text number{i} of {i % 5}", k=1)[0].id == f"d{i}"
         assert reader.search_like(f"d{i}", k=3)
     assert len(asked) == 1
+
+
+def test_callback_that_asks_for_an_unknown_id_is_told_so(index: Index) -> None:
+    index.add(rows(3))
+    asked: list[str] = []
+
+    def on_found(_: object, read: Any) -> None:
+        asked.extend(one.id for one in read(["d1"]))
+        list(read(["d2", "d77"]))
+
+    with pytest.raises(DocumentNotFoundError, match="'d77'"):
+        index.deduplicate(on_found=on_found)
+    assert asked == ["d1"]
 
 
 def test_file_that_a_callback_misses_is_no_damage_of_the_index(index: Index) -> None:
