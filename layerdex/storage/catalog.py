@@ -170,6 +170,10 @@ def unchanged_if_immutable(connection: Connection, path: Path) -> Iterator[None]
 def check_schema(connection: Connection) -> None:
     """Raise `SchemaError` unless the catalog has the schema that this version reads."""
     version = read_schema(connection)
+    if version in OLDER_SCHEMAS:
+        raise SchemaError(
+            f"this index has schema {version}, from a backup of an older version: open it again"
+        )
     if version != SCHEMA_VERSION:
         raise SchemaError(
             f"this index has schema {version}, and this version of Layerdex reads "
@@ -199,7 +203,11 @@ def clear_errors(path: Path) -> Iterator[None]:
         # SQLite cannot grow its shared-memory file on a full disk, and calls that an I/O error.
         hint = " (is the disk full?)" if "I/O" in reason else ""
         raise StorageError(f"cannot use the catalog {path}: {reason}{hint}") from error
+    except BrokenPipeError:
+        raise  # a callback's: nothing of an index is a pipe
     except UnicodeEncodeError as error:
+        if error.encoding != "utf-8":  # a callback's, such as one that prints
+            raise
         raise OptionError(f"{error.object!a} is not text: it has a lone surrogate") from error
     except OSError as error:
         where = error.filename or path

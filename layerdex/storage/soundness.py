@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from pathlib import Path
 
 from sqlalchemy import Connection, LargeBinary, cast, func, select
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from layerdex.errors import DamagedIndexError
+from layerdex.storage.catalog import clear_errors, empty_log
 from layerdex.storage.rows import (
     CHUNK,
     chunks,
@@ -17,7 +20,10 @@ from layerdex.storage.rows import (
     read_setting,
     read_versions,
 )
+from layerdex.storage.seal import has_log, renew_seal
 from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SETTING
+
+logger = logging.getLogger(__name__)
 
 
 def catalog_faults(connection: Connection) -> list[str]:
@@ -45,6 +51,31 @@ def structure_faults(connection: Connection) -> list[str]:
         return [str(error.orig)]
     faults = [reason for reason in found if reason != "ok"]
     return faults + [f"row {row} of {table} belongs to nothing" for table, row, *_ in strays]
+
+
+def check_rows(connection: Connection) -> None:
+    """Raise `DamagedIndexError` for any damage of a catalog but that of its seal."""
+    faults = catalog_faults(connection)
+    connection.rollback()
+    if faults:
+        raise DamagedIndexError(f"the catalog is damaged ({faults[0]}): restore a backup")
+
+
+def end_writing(connection: Connection, catalog: Path, *, was_sealed: bool) -> None:
+    """End a writer's work: leave no log behind, and seal the catalog.
+
+    One that had no seal gets one only where it is sound, for a seal hides damage for good.
+    """
+    with clear_errors(catalog):
+        empty_log(connection)
+        faults: list[str] = []
+        if not was_sealed and not has_log(catalog):
+            faults = structure_faults(connection)
+        connection.close()
+        if faults:
+            logger.warning("%s is damaged (%s): run 'layerdex verify'", catalog, faults[0])
+        else:
+            renew_seal(catalog)
 
 
 def _setting_faults(connection: Connection) -> list[str]:

@@ -2,13 +2,13 @@
 
 my-index/
 catalog.sqlite3
+catalog.sqlite3.crc32
 segments/<name>/layer-00.faiss …
 writer.lock
 """
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +24,6 @@ from layerdex.storage.catalog import (
     check_schema,
     clear_errors,
     create_catalog,
-    empty_log,
     read_engine,
     unchanged_if_immutable,
     write_engine,
@@ -43,10 +42,10 @@ from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import make_folder, remove_tree
 from layerdex.storage.known import Known
 from layerdex.storage.migration import migrate_if_older
-from layerdex.storage.seal import break_seal, check_seal, has_log, renew_seal
+from layerdex.storage.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.segment import LayerFile, layer_filename
 from layerdex.storage.snapshot import Snapshot
-from layerdex.storage.soundness import catalog_faults, structure_faults
+from layerdex.storage.soundness import check_rows, end_writing
 from layerdex.storage.state import (
     check_counts,
     check_identity,
@@ -54,8 +53,6 @@ from layerdex.storage.state import (
 )
 from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -183,9 +180,10 @@ class Store:
                 if is_sealed:
                     was_sealed = check_seal(self._catalog)
                 else:
-                    was_sealed = self._check_rows(connection)
+                    check_rows(connection)
+                    was_sealed = True
                 break_seal(self._catalog)
-                stack.callback(self._finish, connection, was_sealed=was_sealed)
+                stack.callback(end_writing, connection, self._catalog, was_sealed=was_sealed)
                 writer = Writer(
                     connection,
                     self.path / SEGMENTS,
@@ -196,32 +194,6 @@ class Store:
                 writer.remove_leftovers()
             # What the caller does in between, such as reading a source, is none of our errors.
             yield writer
-
-    def _finish(self, connection: Connection, *, was_sealed: bool) -> None:
-        """End a writer's work: leave no log behind, and seal the catalog.
-
-        One that had no seal gets one only where it is sound, for a seal hides damage for good.
-        """
-        with clear_errors(self._catalog):
-            empty_log(connection)
-            faults: list[str] = []
-            if not was_sealed and not has_log(self._catalog):
-                faults = structure_faults(connection)
-            connection.close()
-            if faults:
-                logger.warning(
-                    "%s is damaged (%s): run 'layerdex verify'", self._catalog, faults[0]
-                )
-            else:
-                renew_seal(self._catalog)
-
-    def _check_rows(self, connection: Connection) -> bool:
-        """Raise `DamagedIndexError` for any damage but that of the seal."""
-        faults = catalog_faults(connection)
-        connection.rollback()
-        if faults:
-            raise DamagedIndexError(f"the catalog is damaged ({faults[0]}): restore a backup")
-        return True
 
     def _check_same(self, connection: Connection) -> None:
         check_schema(connection)

@@ -3,7 +3,7 @@
 A ``digest`` covers its row (see `storage.digests`), that of a segment the rows of its files too.
 Its default is there because SQLite needs one to add a column.
 
-They are SQLAlchemy's typed Core tables: the ORM would add a fifth of a second to every command.
+They are SQLAlchemy's typed Core tables: the ORM would add a tenth of a second to every command.
 """
 
 from __future__ import annotations

@@ -367,6 +367,24 @@ def test_callback_that_asks_for_an_unknown_id_is_told_so(index: Index) -> None:
     assert asked == ["d1"]
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), "é".encode])
+def test_error_of_a_callback_that_writes_elsewhere_is_its_own(index: Index, error: Any) -> None:
+    index.add(rows(3))
+
+    def write(*_: object) -> None:
+        if isinstance(error, Exception):
+            raise error
+        error("ascii")
+
+    for question in (
+        lambda: index.deduplicate(on_progress=write),
+        lambda: index.deduplicate(on_found=write),
+        lambda: index.verify(on_progress=write),
+    ):
+        with pytest.raises((BrokenPipeError, UnicodeEncodeError)):
+            question()
+
+
 def test_file_that_a_callback_misses_is_no_damage_of_the_index(index: Index) -> None:
     index.add(rows(3))
 

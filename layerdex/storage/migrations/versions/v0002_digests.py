@@ -3,19 +3,14 @@
 Revision ID: 0002
 """
 
+import hashlib
+import json
 import uuid
 from collections import defaultdict
+from operator import itemgetter
 
 import sqlalchemy as sa
 from alembic import op
-
-from layerdex.storage.digests import (
-    document_digest,
-    metadata_digest,
-    segment_digest,
-    setting_digest,
-)
-from layerdex.storage.vectors import Segment, SegmentFile
 
 revision = "0002"
 down_revision = "0001"
@@ -48,26 +43,32 @@ def digest_all(connection: sa.Connection) -> None:
     _digest_documents(connection)
 
 
+def _digest(*fields: str | int | float | None) -> int:
+    """Digest fields as this schema does, whatever `storage.digests` does for a later one."""
+    written = ["-" if field is None else f"{len(text := str(field))}:{text}" for field in fields]
+    hashed = hashlib.blake2b("".join(written).encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
 def _digest_settings(connection: sa.Connection) -> None:
     setting = sa.table(
         "setting", sa.column("key"), sa.column("value", sa.JSON), sa.column("digest")
     )
     for key, value in connection.execute(sa.select(setting.c.key, setting.c.value)).all():
         change = sa.update(setting).where(setting.c.key == key)
-        connection.execute(change.values(digest=setting_digest(key, value)))
+        connection.execute(change.values(digest=_digest(key, json.dumps(value, sort_keys=True))))
 
 
 def _digest_segments(connection: sa.Connection) -> None:
-    files: dict[int, dict[int, SegmentFile]] = defaultdict(dict)
-    query = sa.text("SELECT segment_id, layer, size_bytes, crc32 FROM segment_file")
-    for segment_id, layer, size_bytes, crc32 in connection.execute(query):
-        files[segment_id][layer] = SegmentFile(size_bytes, crc32)
+    files: dict[int, list[int]] = defaultdict(list)
+    query = sa.text("SELECT segment_id, layer, size_bytes, crc32 FROM segment_file ORDER BY 1, 2")
+    for segment_id, *of_file in connection.execute(query):
+        files[segment_id] += of_file
     query = sa.text("SELECT id, name, n_documents, first_row, last_row FROM segment")
-    for segment_id, name, n_documents, first, last in connection.execute(query).all():
-        segment = Segment(segment_id, name, n_documents, first, last, files[segment_id])
+    for segment_id, *of_segment in connection.execute(query).all():
         connection.execute(
             sa.text("UPDATE segment SET digest = :digest WHERE id = :id"),
-            {"id": segment.id, "digest": segment_digest(segment)},
+            {"id": segment_id, "digest": _digest(*of_segment, *files[segment_id])},
         )
 
 
@@ -86,19 +87,23 @@ def _digest_documents(connection: sa.Connection) -> None:
             ),
             {"first": page[0][0], "last": page[-1][0]},
         ):
-            metadata[of_row].append(tuple(field))
+            name, kind, text, number = field
+            # SQLite does not keep the sign of zero.
+            number = None if number is None else number + 0.0
+            metadata[of_row].append((name, kind, text, number))
         changes = []
         for own in page:
-            of_metadata = metadata_digest(metadata[own.row])
-            digest = document_digest(
+            fields = sorted(metadata[own.row], key=itemgetter(0))
+            of_metadata = _digest(*(value for field in fields for value in field))
+            digest = _digest(
                 own.row,
                 own.id,
                 own.ordinal,
                 own.label,
-                own.content_hash,
+                own.content_hash.hex(),
                 own.n_characters,
                 own.n_tokens,
-                own.truncated,
+                int(own.truncated),
                 of_metadata,
             )
             digest = digest if own.live else ~digest
