@@ -42,7 +42,7 @@ def command(index: Path, truncated: bool, as_json: bool) -> None:
     if as_json:
         print_json(_to_json(info))
     else:
-        _print(info)
+        _print(info, title=str(index))
 
 
 def _to_json(info: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _to_json(info: Any) -> dict[str, Any]:
     }
 
 
-def _print(info: Any) -> None:
+def _print(info: Any, *, title: str) -> None:
     from layerdex.layers import describe_layers
 
     encoder = info.encoder
@@ -95,7 +95,7 @@ def _print(info: Any) -> None:
         "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
         "fingerprint": encoder.fingerprint,
     }
-    table = make_table("", "", title=one_line(str(info.path)))
+    table = make_table("", "", title=one_line(title))
     table.show_header = False
     for name, value in rows.items():
         table.add_row(name, one_line(value))

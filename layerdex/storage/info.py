@@ -14,7 +14,7 @@ from layerdex.storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """Counts, sizes and settings of the newest commit.
+    """Counts, sizes and settings of the newest commit; ``path`` is absolute.
 
     ``n_dead`` are versions that compaction would drop; ``n_truncated`` are documents of which
     the encoder did not see the end; ``labels`` has documents by label, most frequent first;
