@@ -98,7 +98,7 @@ def _print_intervals(evaluation: Any, weights: Any, title: str) -> None:
     [k] = evaluation.ks
     has_intervals = bool(evaluation.best.intervals)
     beside = (">95 %",) if has_intervals else ()
-    headers = (">accuracy", *beside, ">macro-F1", *beside, ">weighted F1")
+    headers = (">accuracy", *beside, ">macro-F1", *beside)
     table = make_table(">layer", *headers, "", title=f"{title}, k = {k}")
     for layer in evaluation.layers:
         result = evaluation.result(layer, k, weights)
@@ -108,7 +108,6 @@ def _print_intervals(evaluation: Any, weights: Any, title: str) -> None:
             if has_intervals:
                 interval = result.intervals[name]
                 cells.append(f"{interval.low:.3f}-{interval.high:.3f}")
-        cells.append(f"{result.weighted_f1:.4f}")
         is_best = layer == evaluation.best_layer
         remark = "best" if is_best else ""
         if evaluation.frugal is not None and layer == evaluation.frugal.layer and not is_best:
@@ -129,3 +128,26 @@ def _print_results(
         cells = (*(f"{figure:.4f}" for figure in figures), "best" if is_best else "")
         table.add_row(str(layer), *cells, style="bold" if is_best else None)
     print_table(table)
+
+
+def print_proposal(proposal: Any) -> None:
+    """Print how layers were chosen to be fused, and what that gains on held-out documents."""
+    n_chosen_by = proposal.n - proposal.n_held_out
+    title = f"layers taken one by one, on folds of {counted(n_chosen_by, 'document')}"
+    table = make_table("layers", ">macro-F1", title=title)
+    for step in proposal.steps:
+        table.add_row(",".join(map(str, step.layers)), f"{step.macro_f1:.4f}")
+    print_table(table)
+    single, held_out = proposal.single, counted(proposal.n_held_out, "held-out document")
+    if len(proposal.layers) == 1:
+        click.echo(f"No other layer helps layer {single}: nothing to fuse")
+        return
+    low, high = proposal.gain_interval.low, proposal.gain_interval.high
+    layers = ",".join(map(str, proposal.layers))
+    click.echo(
+        f"On {held_out}, macro-F1 (accuracy):\n"
+        f"  layers {layers} fused  {proposal.fused.macro_f1:.4f} ({proposal.fused.accuracy:.4f})\n"
+        f"  layer {single} alone  {proposal.alone.macro_f1:.4f} ({proposal.alone.accuracy:.4f})\n"
+        f"  difference {proposal.gain:+.4f}, 95 % {low:+.4f} to {high:+.4f}: "
+        + ("measurably better" if low > 0 else "worse" if high < 0 else "may be chance")
+    )

@@ -15,6 +15,7 @@ from layerdex.search.evaluate import evaluate_leave_one_out, evaluate_on_folds, 
 from layerdex.search.evaluation import N_RESAMPLES, Choices, Evaluation
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.fusion import Fuse, Place, layers_of
+from layerdex.search.fusion_search import FusionProposal, propose_fusion
 from layerdex.storage.snapshot import Facts, Snapshot, Where
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Evaluations(Places):
         fuse: Fuse | str | None = None,
         k: int | Sequence[int] = 10,
         weights: Weights | str | Sequence[Weights | str] = Weights.DISTANCE,
-        by: str = "label",
+        by: str = LABEL,
         where: Expressions = None,
         min_per_label: int = 1,
         folds: int | None = None,
@@ -88,6 +89,35 @@ class Evaluations(Places):
             )
         )
         return replace(evaluation, label_field=by)
+
+    def propose_fusion(
+        self,
+        *,
+        layers: LayerSelection = "all",
+        k: int = 10,
+        weights: Weights | str = Weights.DISTANCE,
+        by: str = LABEL,
+        where: Expressions = None,
+        min_per_label: int = 1,
+        n_resamples: int = N_RESAMPLES,
+        on_progress: OnProgress | None = None,
+    ) -> FusionProposal:
+        """Propose layers to fuse for classification, judged on documents that chose neither.
+
+        See `search.fusion_search.propose_fusion` for the method.
+        """
+        chosen, conditions = self.resolve_layers(layers), parse_where(where)
+        check_callbacks(on_progress=on_progress)
+        choices = _choices(k, weights, check_count("n_resamples", n_resamples))
+        return self.store.ask(
+            lambda snapshot: propose_fusion(
+                snapshot.layer,
+                _labelled(snapshot, conditions, by, min_per_label),
+                choices,
+                layers=chosen,
+                on_progress=on_progress,
+            )
+        )
 
     def _compared(self, layers: LayerSelection, fuse: Fuse | str | None) -> tuple[Place, ...]:
         if fuse is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.arguments import check_count
+from layerdex.arguments import check_count, shown
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.records import LayerName, OnProgress, Vectors
 from layerdex.search.classify import NO_LABEL, encode_labels, labels_of
@@ -37,7 +37,7 @@ def evaluate_leave_one_out(
     Documents with the same text as the held-out one never vote. Raises `NoLabelsError` unless
     at least two labels occur.
     """
-    names, codes = _two_labels(facts)
+    names, codes = two_labels(facts)
     votes = _held_out(
         lambda place, k: _others(vectors_at(get_layer, place), facts, k),
         facts,
@@ -65,7 +65,7 @@ def evaluate_on_folds(
     `NoLabelsError` unless at least two labels occur, `OptionError` for fewer than 2 folds or more
     than there are texts.
     """
-    names, codes = _two_labels(facts)
+    names, codes = two_labels(facts)
     folds = split(codes, facts.content_groups, n_folds)
     votes = _held_out(
         lambda place, k: _other_folds(vectors_at(get_layer, place), facts, folds, k),
@@ -90,10 +90,12 @@ def evaluate_on_test(
 ) -> Evaluation:
     """Classify test texts, whose ``vectors`` (n, width) are given by layer, by all documents.
 
-    Raises `NoLabelsError` without labelled documents or without test texts.
+    Raises `NoLabelsError` without labelled documents, without test texts, or where no label of
+    theirs occurs among the documents.
     """
     if not len(facts.rows) or not len(test_labels):
         raise NoLabelsError("there are no labelled documents to vote, or none to be classified")
+    _check_known(facts, test_labels)
     names, codes = encode_labels([*facts.labels, *test_labels])
     known, true = codes[: len(facts.rows)], codes[len(facts.rows) :]
     votes: dict[LayerName, tuple[Codes, NDArray[np.float32]]] = {}
@@ -105,6 +107,16 @@ def evaluate_on_test(
         if on_progress is not None:
             on_progress(len(votes), len(places))
     return summarize(Method.TEST, votes, true, names, choices)
+
+
+def _check_known(facts: Facts, test_labels: Sequence[str]) -> None:
+    known = set(facts.labels)
+    if known.isdisjoint(test_labels):
+        there = ", ".join(sorted(map(str, known))[:3])
+        raise NoLabelsError(
+            f"the index has no document with a label of the test set ({shown(test_labels[0])}, "
+            f"...): the index has {there}, ..."
+        )
 
 
 def split(codes: Codes, groups: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:
@@ -124,7 +136,8 @@ def split(codes: Codes, groups: NDArray[np.int64], n_folds: int) -> NDArray[np.i
     return folds
 
 
-def _two_labels(facts: Facts) -> tuple[tuple[str, ...], Codes]:
+def two_labels(facts: Facts) -> tuple[tuple[str, ...], Codes]:
+    """Return the labels' names and each document's code; `NoLabelsError` for fewer than two."""
     names, codes = encode_labels(facts.labels)
     if len(names) < 2:
         raise NoLabelsError(

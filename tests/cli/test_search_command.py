@@ -292,3 +292,12 @@ def test_an_index_without_documents_finds_nothing(cli: Cli, tmp_path: Path) -> N
 def test_arguments_that_are_no_utf8(cli: Cli, path: Path, words: list[str]) -> None:
     # Python's surrogate for the byte 0xff of an argument.
     assert cli.error(*[path if word == "INDEX" else word for word in words])
+
+
+def test_layers_can_be_fused(cli: Cli, path: Path) -> None:
+    hits = cli.json("search", path, "my card", "--layer", "0:2,3", "--fuse", "mean", "-k", "3")
+    assert {hit["layer"] for hit in hits} == {"mean(0:2,3:1)"}
+    shown = cli.data("search", path, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
+    assert shown.splitlines()[0].rstrip() == "my card · layer rrf(0-3)"
+    message = cli.error("search", path, "my card", "--fuse", "mean")
+    assert message == "say which layers to fuse, such as 3,4,5 or all"
