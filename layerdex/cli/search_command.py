@@ -187,7 +187,7 @@ def _cell(hits: list[Hit], rank: int) -> Group | str:
     if rank >= len(hits):
         return ""
     hit = hits[rank]
-    return make_cell(f"{hit.similarity:.3f} {one_line(hit.id)}", one_line(hit.text))
+    return make_cell(f"{hit.similarity:.3f}\n{one_line(hit.id)}", one_line(hit.text))
 
 
 def _rows(answers: list[Answer]) -> Iterator[dict[str, Any]]:

@@ -57,7 +57,7 @@ class Questions(Evaluations):
         self,
         queries: Iterable[str],
         *,
-        layers: LayerSelection | None,
+        layers: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
         k: int = 10,
         where: Expressions = None,

@@ -15,7 +15,7 @@ from layerdex.arguments import (
     to_path,
 )
 from layerdex.errors import OptionError
-from layerdex.layers import LayerSelection, resolve_stored
+from layerdex.layers import LayerSelection, describe_layers, resolve_stored
 from layerdex.records import Document, Encoder, OnError, OnProgress, Rejected, Source, Truncated
 from layerdex.search.evaluation import Evaluation
 from layerdex.search.filters import Expressions, parse_where
@@ -50,6 +50,10 @@ class Upkeep:
         if self._encoder is None:
             self._encoder = self._load_encoder()
         return self._encoder
+
+    def __repr__(self) -> str:
+        what = f"layers {describe_layers(self.layers)} of {self.store.settings.model}"
+        return f"<Index {str(self.store.path)!r}, {what}>"
 
     def __len__(self) -> int:
         return self.store.ask(lambda snapshot: snapshot.n_documents)

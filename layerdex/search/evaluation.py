@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeGuard
 
@@ -67,7 +67,7 @@ class LayerResult:
     macro_f1: float
     weighted_f1: float
     intervals: dict[str, Interval]
-    predicted: Codes
+    predicted: Codes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Evaluation:
     results: tuple[LayerResult, ...]
     best_layer: int
     frugal: FrugalLayer | None
-    true: Codes
+    true: Codes = field(repr=False)
     label_names: tuple[str, ...]
     label_field: str = "label"
     n_folds: int | None = None

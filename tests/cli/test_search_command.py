@@ -152,9 +152,9 @@ def test_layers_side_by_side(cli: Cli, path: Path) -> None:
     assert title.rstrip() == f"{QUERY} · layer 0, 2"
     assert header.split() == ["#", "layer", "0", "layer", "2"]
     at = [header.index("layer 0"), header.index("layer 2")]
-    ranked = [row for row in rows if row.strip()[:1] in ("1", "2")]
-    for i, layer in enumerate((0, 2)):
-        shown = [row[at[i] :].split()[:2] for row in ranked]
+    first = [i for i, row in enumerate(rows) if row.strip()[:1] in ("1", "2")]
+    for start, layer in zip(at, (0, 2), strict=True):
+        shown = [[rows[i + line][start:].split()[0] for line in (0, 1)] for i in first]
         expected = nearest(QUERY, DOCUMENTS, layer)[:2]
         assert shown == [[f"{similarity:.3f}", name] for name, similarity in expected]
 

@@ -260,7 +260,7 @@ def test_test_set_is_classified_by_all_labelled_documents(store: Store) -> None:
 
 def test_test_set_of_unknown_labels_only_is_an_error(store: Store) -> None:
     _corpus(store, 30, repeats={})
-    with pytest.raises(NoLabelsError, match="'unheard of', .*the index has label0, label1"):
+    with pytest.raises(NoLabelsError, match="the index has label0, label1"):
         _on_test(store, _test_set(8), ["unheard of"] * 8, 3)
 
 
