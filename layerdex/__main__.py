@@ -1,6 +1,19 @@
-"""``python -m layerdex``."""
+"""The program ``layerdex``, also as ``python -m layerdex``."""
 
-from layerdex.cli.main import main
+from __future__ import annotations
+
+import sys
+
+
+def run() -> None:
+    """Run the command line, of which an interrupt may come while it is still being imported."""
+    try:
+        from layerdex.cli.main import main
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted\n")
+        sys.exit(130)
+    main()
+
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -72,6 +72,31 @@ def resolve_stored(
     return chosen
 
 
+def resolve_weighted(
+    selection: LayerSelection, *, stored: tuple[int, ...], depth: int
+) -> dict[int, float]:
+    """Return the stored layers of a selection, ascending, with a weight each.
+
+    In a string a layer may have one, as in ``4:0.7,6:0.3``; the others count 1. Raises
+    `OptionError` for what cannot be read or a layer with two weights, `LayerError` for a missing
+    layer.
+    """
+    if not isinstance(selection, str) or ":" not in selection:
+        return dict.fromkeys(resolve_stored(selection, stored=stored, depth=depth), 1.0)
+    weights: dict[int, float] = {}
+    for part in selection.split(","):
+        layers, colon, weight = part.partition(":")
+        try:
+            number = float(weight) if colon else 1.0
+        except ValueError as error:
+            raise OptionError(f"cannot read the weight in {part.strip()!r}: write 4:0.7") from error
+        for layer in resolve_stored(layers, stored=stored, depth=depth):
+            if layer in weights:
+                raise OptionError(f"layer {layer} is given twice in {selection!r}")
+            weights[layer] = number
+    return dict(sorted(weights.items()))
+
+
 def describe_layers(layers: Iterable[int]) -> str:
     """Write ascending layers in the short form, such as ``0,4-6``."""
     runs: list[list[int]] = []

@@ -20,6 +20,9 @@ Vectors = NDArray[np.float32]
 EncodedVectors = NDArray[np.float32]
 """Vectors of several layers as an encoder gives them, shape (n_layers, n, width), float32."""
 
+LayerName = int | str
+"""How an answer names where it comes from: a layer, or layers fused, such as ``mean(3-4)``."""
+
 Rows = NDArray[np.int64]
 """Catalog rows, shape (n,), int64, ascending unless said otherwise."""
 

@@ -11,10 +11,12 @@ import click
 from layerdex.cli.options import (
     check_one_form,
     encoder_options,
+    fuse_option,
     index_argument,
     json_option,
     jsonl_option,
     k_option,
+    layer_option,
     text_field_option,
     verbosity_options,
     where_option,
@@ -39,9 +41,8 @@ _N_NEIGHBORS_SHOWN = 3
 @click.option("--input", "input_", metavar="FILE", help="Texts from a file (jsonl, txt, …) or -.")
 @text_field_option
 @k_option
-@click.option(
-    "--layer", type=int, help="Layer to compare at. [default: the saved best, else the deepest]"
-)
+@layer_option("Layer to compare at. [default: the saved best, else the deepest]")
+@fuse_option("mean", "concat")
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform"]),

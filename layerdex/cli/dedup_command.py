@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerdex.cli.options import index_argument, json_option, verbosity_options, where_option
+from layerdex.cli.options import (
+    fuse_option,
+    index_argument,
+    json_option,
+    layer_option,
+    verbosity_options,
+    where_option,
+)
 from layerdex.cli.output import (
     check_outputs,
     counted,
@@ -38,9 +45,8 @@ _N_SHOWN = 10
     show_default=True,
     help="Similarity from which two texts count as the same, -1 to 1.",
 )
-@click.option(
-    "--layer", type=int, help="Layer to compare at. [default: the saved best, else the deepest]"
-)
+@layer_option("Layer to compare at. [default: the saved best, else the deepest]")
+@fuse_option("mean", "concat")
 @where_option
 @click.option(
     "--keep",
@@ -65,7 +71,8 @@ _N_SHOWN = 10
 def command(
     index: Path,
     threshold: float,
-    layer: int | None,
+    layer: str | None,
+    fuse: str | None,
     where: tuple[str, ...],
     keep: str,
     output: Path | None,
@@ -96,6 +103,7 @@ def command(
         found = target.deduplicate(
             threshold=threshold,
             layer=layer,
+            fuse=fuse,
             where=where,
             keep=keep,
             on_progress=on_progress,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerdex.cli.evaluation_output import (
+    print_evaluation,
+    print_proposal,
+    print_report,
+    to_json,
+)
 from layerdex.cli.options import (
     encoder_options,
     field_options,
+    fuse_option,
     index_argument,
     json_option,
     lock_timeout_option,
@@ -19,18 +27,17 @@ from layerdex.cli.options import (
 )
 from layerdex.cli.output import (
     check_outputs,
-    counted,
-    escape,
-    make_table,
     note,
     print_json,
-    print_table,
     progress,
 )
 from layerdex.cli.plot import check_picture, plot_evaluation
 
-_METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
-_N_KS_BESIDE = 2  # more do not fit 80 columns
+if TYPE_CHECKING:
+    from layerdex.index import Index
+
+_BOTH = "both"
+_SEARCH = "search"
 
 
 class NumbersType(click.ParamType[list[int]]):
@@ -59,12 +66,19 @@ class NumbersType(click.ParamType[list[int]]):
     show_default=True,
     help="How many neighbours, or several such as 1,5,10.",
 )
+@fuse_option("mean", "concat", _SEARCH)
 @click.option(
     "--weights",
-    type=click.Choice(["distance", "uniform"]),
+    type=click.Choice(["distance", "uniform", _BOTH]),
     default="distance",
     show_default=True,
     help="What a neighbour's vote counts: 1/distance, or 1.",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="FIELD",
+    help="Predict this metadata field instead of the label; repeatable ('label' is the label).",
 )
 @where_option
 @click.option(
@@ -75,11 +89,26 @@ class NumbersType(click.ParamType[list[int]]):
     help="Leave out labels with fewer documents than this.",
 )
 @click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Classify each of N parts by the others, instead of leaving one document out.",
+)
+@click.option(
     "--test",
     metavar="FILE",
     help="Classify this labelled file, read with the options up to --format.",
 )
 @field_options
+@click.option(
+    "--resamples",
+    "n_resamples",
+    type=click.IntRange(min=0),
+    default=1_000,
+    show_default=True,
+    metavar="N",
+    help="Bootstrap resamples behind the 95 % intervals; 0 leaves them out.",
+)
 @click.option("--save-best", is_flag=True, help="Make the best layer the default of this index.")
 @click.option(
     "--plot",
@@ -94,6 +123,10 @@ class NumbersType(click.ParamType[list[int]]):
 def command(
     index: Path,
     k: list[int],
+    weights: str,
+    by: tuple[str, ...],
+    fuse: str | None,
+    folds: int | None,
     test: str | None,
     text_field: str,
     id_field: str | None,
@@ -114,36 +147,57 @@ def command(
     """Measure at every layer of INDEX how well neighbours predict labels.
 
     Each labelled document is classified by all others, documents with exactly its text left
-    out; or the documents of a --test FILE are classified by those of the index. The best layer
-    has the highest macro-F1 at the first k; a tie goes to the shallower.
+    out; or fold by fold; or the documents of a --test FILE are classified by those of the index.
+    The best layer has the highest macro-F1 at the first k; a tie goes to the shallower. The
+    frugal layer is the shallowest that is not measurably worse (95 %, paired bootstrap).
+
+    --fuse search proposes layers to fuse: greedy forward selection on folds of three quarters of
+    the documents, measured against the best single layer on the quarter that was held out.
 
     \b
     layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png
     layerdex evaluate my-index --test test.jsonl --report
+    layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5
+    layerdex evaluate my-index --fuse search
     """
     from layerdex.index import Index
 
     if plot is not None:
         check_picture(plot)
         check_outputs(index, plot)
+    refused = {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
+    refused["--save-best"] = save_best
+    if len(by) > 1 and (plot is not None or save_best or report):
+        raise click.UsageError("--plot, --report and --save-best take one field --by")
     target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
+    if fuse == _SEARCH:
+        _propose(target, options, k=k, weights=weights, by=by, refused=refused, as_json=as_json)
+        return
     with progress("Evaluating") as on_progress:
-        evaluation = target.evaluate(
-            k=k,
-            test=test,
-            format=format_,
-            fields=make_fields(text_field, id_field, label_field, metadata_fields),
-            on_progress=on_progress,
-            **options,
-        )
-    details = evaluation.report(evaluation.best_layer, k[0]) if report else None
+        evaluations = [
+            target.evaluate(
+                k=k,
+                weights=["distance", "uniform"] if weights == _BOTH else weights,
+                by=field,
+                fuse=fuse,
+                folds=folds,
+                test=test,
+                format=format_,
+                fields=make_fields(text_field, id_field, label_field, metadata_fields),
+                on_progress=on_progress,
+                **options,
+            )
+            for field in by or ("label",)
+        ]
     if as_json:
-        print_json({**to_json(evaluation), **({} if details is None else {"report": details})})
+        answers = [to_json(one, report=report) for one in evaluations]
+        print_json(answers[0] if len(by) < 2 else dict(zip(by, answers, strict=True)))
     else:
-        print_evaluation(evaluation)
-        if details is not None:
-            click.echo(f"\nLayer {evaluation.best_layer}, k = {k[0]}\n")
-            click.echo(escape(details, keep="\n"))
+        for evaluation in evaluations:
+            print_evaluation(evaluation)
+            if report:
+                print_report(evaluation)
+    [evaluation, *_] = evaluations
     if plot is not None:
         plot_evaluation(evaluation, plot)
         note(f"Curve written to {plot}")
@@ -152,43 +206,30 @@ def command(
         note(f"Layer {evaluation.best_layer} is now the default of {index}")
 
 
-def to_json(evaluation: Any) -> dict[str, Any]:
-    """Return an evaluation as the JSON document that users get."""
-    return {
-        "method": evaluation.method.value,
-        "n": evaluation.n,
-        "layers": [
-            {"layer": r.layer, "k": r.k, "accuracy": r.accuracy, "macro_f1": r.macro_f1}
-            for r in evaluation.results
-        ],
-        "best_layer": evaluation.best_layer,
-    }
-
-
-def print_evaluation(evaluation: Any) -> None:
-    """Print a row a layer, in a table per metric where there are many k, and name the best."""
-    ks = list(dict.fromkeys(result.k for result in evaluation.results))
-    n_labels = len(set(evaluation.true.tolist()))
-    documents, labels = counted(evaluation.n, "document"), counted(n_labels, "label")
-    title = f"{evaluation.method.value}, {documents}, {labels}"
-    if len(ks) <= _N_KS_BESIDE:
-        columns = [(f"{name} k={k}", k, name) for k in ks for name in _METRICS]
-        _print_results(evaluation, columns, title)
+def _propose(
+    target: Index,
+    options: dict[str, Any],
+    *,
+    k: list[int],
+    weights: str,
+    by: tuple[str, ...],
+    refused: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Answer ``--fuse search``, which has no use for some of the other options."""
+    if given := [name for name, value in refused.items() if value]:
+        raise click.UsageError(f"--fuse search does not go with {given[0]}")
+    if len(k) > 1 or len(by) > 1 or weights == _BOTH:
+        raise click.UsageError("--fuse search takes one -k, one --weights and one --by")
+    with progress("Trying layers") as on_progress:
+        proposal = target.propose_fusion(
+            k=k[0],
+            weights=weights,
+            by=by[0] if by else "label",
+            on_progress=on_progress,
+            **options,
+        )
+    if as_json:
+        print_json(asdict(proposal))
     else:
-        for name in _METRICS:
-            _print_results(evaluation, [(f"k={k}", k, name) for k in ks], f"{name}, {title}")
-    best = evaluation.result(evaluation.best_layer, ks[0])
-    click.echo(
-        f"Best layer: {best.layer} (macro-F1 {best.macro_f1:.4f}, "
-        f"accuracy {best.accuracy:.4f} at k = {best.k})"
-    )
-
-
-def _print_results(evaluation: Any, columns: list[tuple[str, int, str]], title: str) -> None:
-    table = make_table(">layer", *(f">{header}" for header, _, _ in columns), "", title=title)
-    for layer in dict.fromkeys(result.layer for result in evaluation.results):
-        figures = (getattr(evaluation.result(layer, k), _METRICS[name]) for _, k, name in columns)
-        is_best = layer == evaluation.best_layer
-        cells = (*(f"{figure:.4f}" for figure in figures), "best" if is_best else "")
-        table.add_row(str(layer), *cells, style="bold" if is_best else None)
-    print_table(table)
+        print_proposal(proposal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import signal
@@ -50,6 +51,14 @@ class CommandGroup(click.Group):
             return None
         command: click.Command = import_module(f"layerdex.cli.{cmd_name}_command").command
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if close := difflib.get_close_matches(args[0], _COMMANDS, 1):
+                raise click.UsageError(f"{error} Did you mean {close[0]}?", ctx) from error
+            raise
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         _write_utf8()

@@ -145,3 +145,17 @@ def _set_verbose(_ctx: click.Context, _parameter: click.Parameter, value: bool) 
     if value:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("layerdex").setLevel(logging.INFO)
+
+
+def layer_option(help_: str) -> Callable[[Decorated], Decorated]:
+    """``--layer`` of a question, as text: fused layers may carry weights."""
+    return click.option("--layer", metavar="LAYERS", help=help_)
+
+
+def fuse_option(*ways: str) -> Callable[[Decorated], Decorated]:
+    """``--fuse``: the layers given count as one."""
+    return click.option(
+        "--fuse",
+        type=click.Choice(ways),
+        help="Take several layers as one; each may have a weight, such as 4:0.7,6:0.3.",
+    )

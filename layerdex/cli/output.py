@@ -16,12 +16,14 @@ from layerdex.cli.options import QUIET
 from layerdex.errors import DamagedIndexError, OptionError, StorageError
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
     from layerdex.index import Index
     from layerdex.records import OnProgress
+
+_LEAST_WIDTH = 40  # in less, Rich leaves whole columns out
 
 OnBytes = Callable[[int, int], None]
 
@@ -84,23 +86,29 @@ def make_cell(name: str, *details: str) -> Group:
 
 def print_table(table: Table) -> None:
     """Print a table, as wide as the terminal and 80 columns elsewhere."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, emoji=False, markup=False)
+    console = _console()
     title, table.title = table.title, None  # Rich would break it at the table's width
     with console.capture() as captured:  # Rich would exit with 1 where a pipe has closed
         if title is not None:
             console.print(Text(str(title), style="bold"))
         console.print(table)
-    click.echo(captured.get(), nl=False, color=True)
+    lines = (line.rstrip(" ") for line in captured.get().splitlines())
+    click.echo("\n".join(lines), color=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False, markup=False)
+    console.width = max(console.width, _LEAST_WIDTH)
+    return console
 
 
 def n_beside(width: int) -> int:
     """Return how many columns of a width are readable side by side, at least 1."""
-    from rich.console import Console
-
-    return max(1, Console().width // width)
+    return max(1, _console().width // width)
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from layerdex.cli.output import whole_file
 from layerdex.errors import OptionError
 
+_LINES = (("accuracy", "accuracy", "o-"), ("macro_f1", "macro-F1", "s--"))
 _FORMATS = (".png", ".svg", ".pdf")
 
 
@@ -20,7 +21,7 @@ def check_picture(path: Path) -> None:
 
 
 def plot_evaluation(evaluation: Any, path: Path) -> None:
-    """Draw accuracy and macro-F1 against the layer, a line per k, into a png, svg or pdf."""
+    """Draw accuracy and macro-F1 by layer, a line per k with its 95 % band (png, svg or pdf)."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -28,15 +29,21 @@ def plot_evaluation(evaluation: Any, path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    layers = sorted({result.layer for result in evaluation.results})
-    ks = list(dict.fromkeys(result.k for result in evaluation.results))
-    for i, k in enumerate(ks):
+    layers = sorted(layer for layer in evaluation.layers if isinstance(layer, int))
+    for i, k in enumerate(evaluation.ks):
         results = [evaluation.result(layer, k) for layer in layers]
-        color = f"C{i}"
-        accuracy = [result.accuracy for result in results]
-        macro_f1 = [result.macro_f1 for result in results]
-        axes.plot(layers, accuracy, "o-", color=color, label=f"accuracy, k = {k}")
-        axes.plot(layers, macro_f1, "s--", color=color, label=f"macro-F1, k = {k}")
+        for metric, name, line in _LINES:
+            values = [getattr(result, metric) for result in results]
+            label = f"{name}, k = {k}"
+            axes.plot(layers, values, line, color=f"C{i}", label=label)
+            if results[0].intervals:
+                low = [result.intervals[metric].low for result in results]
+                high = [result.intervals[metric].high for result in results]
+                axes.fill_between(layers, low, high, color=f"C{i}", alpha=0.12, linewidth=0)
+    for i, name in enumerate(layer for layer in evaluation.layers if isinstance(layer, str)):
+        macro_f1 = evaluation.result(name, evaluation.ks[0]).macro_f1
+        label = f"macro-F1, {name}"
+        axes.axhline(macro_f1, color=f"C{i + 5}", linewidth=1, linestyle="-.", label=label)
     axes.axvline(evaluation.best_layer, color="grey", linewidth=1, linestyle=":", zorder=0)
     axes.set_xticks(layers)
     axes.set_xlabel(f"layer (0 is the embedding output; best: {evaluation.best_layer})")

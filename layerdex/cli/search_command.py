@@ -12,10 +12,12 @@ import click
 from layerdex.cli.options import (
     check_one_form,
     encoder_options,
+    fuse_option,
     index_argument,
     json_option,
     jsonl_option,
     k_option,
+    layer_option,
     text_field_option,
     verbosity_options,
     where_option,
@@ -34,6 +36,7 @@ from layerdex.cli.output import (
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from layerdex.records import LayerName
     from layerdex.search.results import Hit
 
 _LAYER_WIDTH = 26  # of three on 80 columns; in less, ids are broken too often to be read
@@ -45,7 +48,7 @@ class Answer:
 
     query: str
     query_id: str | None
-    hits: dict[int, list[Hit]]
+    hits: dict[LayerName, list[Hit]]
 
 
 @click.command("search", short_help="Find the nearest documents to a text.")
@@ -60,9 +63,8 @@ class Answer:
 @click.option("--input", "input_", metavar="FILE", help="Queries from a file (jsonl, txt, …) or -.")
 @text_field_option
 @k_option
-@click.option(
-    "--layer", help="One or several, such as 4 or 0,3,6. [default: the saved best, else deepest]"
-)
+@layer_option("One or several, such as 4 or 0,3,6. [default: the saved best, else deepest]")
+@fuse_option("mean", "concat", "rrf")
 @where_option
 @click.option("--min-similarity", type=float, help="Only hits at least this similar, -1 to 1.")
 @json_option
@@ -77,6 +79,7 @@ def command(
     text_field: str,
     k: int,
     layer: str | None,
+    fuse: str | None,
     where: tuple[str, ...],
     min_similarity: float | None,
     as_json: bool,
@@ -89,10 +92,13 @@ def command(
     """Find the documents of INDEX most similar to each QUERY.
 
     Similarity is the cosine at a layer. Every document is compared, so that no hit is missed.
+    Layers can be fused: their vectors' mean, their vectors side by side (concat), or their
+    rankings (rrf).
 
     \b
     layerdex search my-index "battery died after a week"
     layerdex search my-index "battery died" --layer 0,3,6
+    layerdex search my-index "battery died" --layer 4:0.7,6:0.3 --fuse mean
     layerdex search my-index --like a17 --where 'stars<3' -k 5
     layerdex search my-index --input questions.txt --jsonl
     """
@@ -100,19 +106,24 @@ def command(
 
     check_one_form(as_json, as_jsonl)
     target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
-    layers = target.choose_layer(None) if layer is None else layer
-    options: dict[str, Any] = {"k": k, "where": where, "min_similarity": min_similarity}
+    options: dict[str, Any] = {
+        "layers": layer,
+        "fuse": fuse,
+        "k": k,
+        "where": where,
+        "min_similarity": min_similarity,
+    }
     asked: list[tuple[str | None, str]] = [(None, query) for query in queries]
     if input_ is not None:
         asked.extend(read_queries(input_, text_field=text_field))
     if not asked and not like and input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
     answers = [
-        Answer(identifier, identifier, target.search_like(identifier, layers=layers, **options))
+        Answer(identifier, identifier, target.search_like(identifier, **options))
         for identifier in like
     ]
     if asked:
-        found = target.search_many([text for _, text in asked], layers=layers, **options)
+        found = target.search_many([text for _, text in asked], **options)
         answers += [
             Answer(text, identifier, {layer: hits[i] for layer, hits in found.items()})
             for i, (identifier, text) in enumerate(asked)
@@ -165,7 +176,7 @@ def print_answer(answer: Answer) -> None:
         _print_beside(shown, title=None if start else title)
 
 
-def _print_beside(found: dict[int, list[Hit]], *, title: str | None) -> None:
+def _print_beside(found: dict[LayerName, list[Hit]], *, title: str | None) -> None:
     table = make_table(">#", *(f"layer {layer}" for layer in found), title=title)
     for rank in range(max(len(hits) for hits in found.values())):
         table.add_row(str(rank + 1), *(_cell(hits, rank) for hits in found.values()))
@@ -176,7 +187,7 @@ def _cell(hits: list[Hit], rank: int) -> Group | str:
     if rank >= len(hits):
         return ""
     hit = hits[rank]
-    return make_cell(f"{hit.similarity:.3f} {one_line(hit.id)}", one_line(hit.text))
+    return make_cell(f"{hit.similarity:.3f}\n{one_line(hit.id)}", one_line(hit.text))
 
 
 def _rows(answers: list[Answer]) -> Iterator[dict[str, Any]]:

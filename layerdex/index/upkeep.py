@@ -15,9 +15,9 @@ from layerdex.arguments import (
     to_path,
 )
 from layerdex.errors import OptionError
-from layerdex.layers import LayerSelection, resolve_stored
+from layerdex.layers import LayerSelection, describe_layers, resolve_stored
 from layerdex.records import Document, Encoder, OnError, OnProgress, Rejected, Source, Truncated
-from layerdex.search.evaluate import Evaluation
+from layerdex.search.evaluation import Evaluation
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.storage.info import IndexInfo, read_info
 from layerdex.storage.snapshot import Snapshot
@@ -50,6 +50,10 @@ class Upkeep:
         if self._encoder is None:
             self._encoder = self._load_encoder()
         return self._encoder
+
+    def __repr__(self) -> str:
+        what = f"layers {describe_layers(self.layers)} of {self.store.settings.model}"
+        return f"<Index {str(self.store.path)!r}, {what}>"
 
     def __len__(self) -> int:
         return self.store.ask(lambda snapshot: snapshot.n_documents)
@@ -97,9 +101,9 @@ class Upkeep:
         """Make an evaluation's best layer the default of later questions."""
         check_kind(evaluation, Evaluation, what="the best layer is one of an `Evaluation`")
         self.resolve_layers(evaluation.best_layer)  # that of another index may not be here
-        best = evaluation.result(evaluation.best_layer, evaluation.results[0].k)
+        best = evaluation.best
         value = {
-            "layer": best.layer,
+            "layer": evaluation.best_layer,
             "method": evaluation.method.value,
             "n": evaluation.n,
             "k": best.k,
@@ -147,7 +151,7 @@ class Upkeep:
         """Return counts, sizes and settings."""
         return read_info(self.store)
 
-    def choose_layer(self, layer: int | None) -> int:
+    def choose_layer(self, layer: LayerSelection | None) -> int:
         """Return the stored layer that ``layer`` stands for; see the class for None."""
         if layer is not None:
             chosen = self.resolve_layers(layer)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from layerdex.arguments import check_between, check_count
-from layerdex.errors import DocumentNotFoundError, NoLabelsError
+from layerdex.errors import DocumentNotFoundError, NoLabelsError, OptionError
 from layerdex.records import (
     Condition,
     Document,
     Keep,
+    LayerName,
     OnProgress,
     Operator,
     Rows,
@@ -20,7 +21,8 @@ from layerdex.records import (
 )
 from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import find_duplicates
-from layerdex.search.neighbors import Neighbors, find_neighbors
+from layerdex.search.fusion import Place, find_at, is_ranking, layers_of, name_of, vectors_at
+from layerdex.search.neighbors import Neighbors
 from layerdex.search.results import Deduplication, Hit, Prediction, Removal, Voter
 from layerdex.storage.rows import CHUNK, chunks
 from layerdex.storage.snapshot import Facts, Snapshot, Where
@@ -31,29 +33,33 @@ _DECIMALS = 5
 
 def answer_search(
     snapshot: Snapshot,
-    queries: Vectors,
+    vectors: Mapping[int, Vectors],
     *,
-    layer: int,
+    place: Place,
     k: int,
     where: Where = (),
     min_similarity: float | None = None,
     leave_out: Rows | None = None,
 ) -> list[list[Hit]]:
-    """Return the hits of each query, (n, width).
+    """Return the hits of each of n questions, whose ``vectors`` (n, width) are given by layer.
 
     ``leave_out`` (n,) names a row per query that is not an answer: the query itself.
     """
     if min_similarity is not None:
         check_between("a similarity", min_similarity, -1, 1)
+        if is_ranking(place):
+            raise OptionError(
+                "rrf fuses ranks, so that there is no similarity to hold to a minimum"
+            )
     k = check_count("k", k)
     rows = snapshot.rows(where) if where else None
     n_spare = 0 if leave_out is None else 1
-    found = find_neighbors(snapshot.layer(layer), queries, k + n_spare, rows=rows)
+    found = find_at(snapshot.layer, vectors, place, k + n_spare, rows=rows)
     documents = snapshot.documents({int(row) for row in found.rows.ravel() if row >= 0})
-    left_out = [None] * len(queries) if leave_out is None else leave_out.tolist()
+    left_out = [None] * len(found.rows) if leave_out is None else leave_out.tolist()
     return [
-        _hits(found, i, documents, layer=layer, k=k, floor=min_similarity, leave_out=left_out[i])
-        for i in range(len(queries))
+        _hits(found, i, documents, place=place, k=k, floor=min_similarity, leave_out=left_out[i])
+        for i in range(len(found.rows))
     ]
 
 
@@ -61,24 +67,24 @@ def answer_like(
     snapshot: Snapshot,
     document_id: str,
     *,
-    layers: Sequence[int],
+    places: Sequence[Place],
     k: int,
     where: Where = (),
     min_similarity: float | None = None,
-) -> dict[int, list[Hit]]:
-    """Return the hits by a document's stored vectors at each layer, itself left out."""
+) -> dict[LayerName, list[Hit]]:
+    """Return the hits by a document's stored vectors at each place, itself left out."""
     row = np.array([snapshot.row_of(document_id)])
     return {
-        layer: answer_search(
+        name_of(place): answer_search(
             snapshot,
-            snapshot.layer(layer).gather(row),
-            layer=layer,
+            {layer: snapshot.layer(layer).gather(row) for layer in layers_of(place)},
+            place=place,
             k=k,
             where=where,
             min_similarity=min_similarity,
             leave_out=row,
         )[0]
-        for layer in layers
+        for place in places
     }
 
 
@@ -87,14 +93,14 @@ def _hits(
     query: int,
     documents: dict[int, Document],
     *,
-    layer: int,
+    place: Place,
     k: int,
     floor: float | None,
     leave_out: int | None,
 ) -> list[Hit]:
     hits: list[Hit] = []
     for row, similarity in zip(found.rows[query], found.similarities[query], strict=True):
-        rounded = round_similarity(similarity)
+        rounded = float(similarity) if is_ranking(place) else round_similarity(similarity)
         if row < 0 or row == leave_out or (floor is not None and rounded < floor):
             continue
         document = documents[int(row)]
@@ -106,7 +112,7 @@ def _hits(
                 label=document.label,
                 text=document.text,
                 metadata=document.metadata,
-                layer=layer,
+                layer=name_of(place),
             )
         )
     return hits[:k]
@@ -115,9 +121,9 @@ def _hits(
 def answer_classify(
     snapshot: Snapshot,
     texts: Sequence[str],
-    queries: Vectors,
+    vectors: Mapping[int, Vectors],
     *,
-    layer: int,
+    place: Place,
     k: int,
     weights: Weights,
     where: Where = (),
@@ -131,7 +137,7 @@ def answer_classify(
     facts = snapshot.facts(where, labelled=True)
     if not len(facts.rows):
         raise NoLabelsError("no document here has a label (see 'layerdex index --label-field')")
-    found = find_neighbors(snapshot.layer(layer), queries, k, rows=facts.rows)
+    found = find_at(snapshot.layer, vectors, place, k, rows=facts.rows)
     names, codes = encode_labels(facts.labels)
     votes = vote(labels_of(found, facts.rows, codes), found.similarities, weights)
     return [
@@ -139,7 +145,7 @@ def answer_classify(
             text=text,
             label=names[code] if confidence >= min_confidence else None,
             confidence=round(float(confidence), _DECIMALS),
-            layer=layer,
+            layer=name_of(place),
             neighbors=_voters(found, i, facts),
         )
         for i, (text, code, confidence) in enumerate(
@@ -160,7 +166,7 @@ def _voters(found: Neighbors, query: int, facts: Facts) -> tuple[Voter, ...]:
 def answer_dedup(
     snapshot: Snapshot,
     *,
-    layer: int,
+    place: Place,
     threshold: float,
     keep: Keep,
     where: Where = (),
@@ -169,7 +175,11 @@ def answer_dedup(
     """Find duplicates among the matching documents, and name them by the user's ids."""
     facts = snapshot.facts(where)
     found = find_duplicates(
-        snapshot.layer(layer), facts, threshold=threshold, keep=keep, on_progress=on_progress
+        vectors_at(snapshot.layer, place),
+        facts,
+        threshold=threshold,
+        keep=keep,
+        on_progress=on_progress,
     )
 
     def id_of(row: int) -> str:
@@ -177,7 +187,7 @@ def answer_dedup(
 
     removed = zip(found.removed, found.kept_for, found.similarities, found.is_exact, strict=True)
     return Deduplication(
-        layer=layer,
+        layer=name_of(place),
         threshold=threshold,
         keep=keep,
         n=len(facts.rows),

@@ -11,7 +11,7 @@ from layerdex.arguments import check_between
 from layerdex.records import Keep, OnProgress, Rows
 from layerdex.search.neighbors import cosine, find_neighbors, to_steps
 from layerdex.storage.snapshot import Facts
-from layerdex.storage.vectors import LayerVectors
+from layerdex.storage.vectors import VectorSource
 
 _BLOCK = 2_048
 
@@ -33,7 +33,7 @@ class Duplicates:
 
 
 def find_duplicates(
-    layer: LayerVectors,
+    layer: VectorSource,
     facts: Facts,
     *,
     threshold: float,
@@ -80,7 +80,7 @@ def _keep_order(facts: Facts, keep: Keep) -> NDArray[np.int64]:
 
 
 def _keep_greedily(
-    layer: LayerVectors,
+    layer: VectorSource,
     rows: Rows,
     threshold: float,
     on_progress: OnProgress | None,
@@ -105,7 +105,7 @@ def _keep_greedily(
 
 
 def _nearest_kept(
-    layer: LayerVectors,
+    layer: VectorSource,
     facts: Facts,
     kept: Rows,
     leaders: NDArray[np.int64],

@@ -1,155 +1,191 @@
-"""Which layer should I trust? Accuracy and macro-F1 of neighbour classification at each layer."""
+"""Which layer should I trust? Accuracy and F1 of neighbour classification at each layer."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.arguments import check_count, shown
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.records import OnProgress, Vectors, Weights
-from layerdex.search.classify import NO_LABEL, encode_labels, labels_of, vote
+from layerdex.records import LayerName, OnProgress, Vectors
+from layerdex.search.classify import NO_LABEL, encode_labels, labels_of
+from layerdex.search.evaluation import Choices, Evaluation, Method, VotesByLayer, summarize
+from layerdex.search.fusion import Place, name_of, queries_at, vectors_at
 from layerdex.search.neighbors import Neighbors, find_neighbors
+from layerdex.search.scores import Codes
 from layerdex.storage.snapshot import Facts
-from layerdex.storage.vectors import LayerVectors
+from layerdex.storage.vectors import VectorSource
 
 _BLOCK = 4_096
 _MAX_SPARE = 64
-GetLayer = Callable[[int], LayerVectors]
-
-
-class Method(StrEnum):
-    """What was classified: each document by the others, or a test set."""
-
-    LEAVE_ONE_OUT = "leave-one-out"
-    TEST = "test"
-
-
-@dataclass(frozen=True, slots=True)
-class LayerResult:
-    """How well k neighbours at a layer predict labels; ``predicted`` (n,) are label codes."""
-
-    layer: int
-    k: int
-    accuracy: float
-    macro_f1: float
-    predicted: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Results for each layer and k; ``true`` (n,) are codes into ``label_names``.
-
-    ``best_layer`` has the highest macro-F1 at the first k; a tie goes to the shallower layer.
-    """
-
-    method: Method
-    n: int
-    results: tuple[LayerResult, ...]
-    best_layer: int
-    true: NDArray[np.int64]
-    label_names: tuple[str, ...]
-
-    def result(self, layer: int, k: int) -> LayerResult:
-        """Return the result for a layer and a k; `OptionError` if they were not evaluated."""
-        for one in self.results:
-            if (one.layer, one.k) == (layer, k):
-                return one
-        raise OptionError(f"layer {shown(layer)} was not evaluated with k = {shown(k)}")
-
-    def report(self, layer: int, k: int) -> str:
-        """Return scikit-learn's classification report for a layer and k."""
-        from sklearn.metrics import classification_report
-
-        names = np.array([*self.label_names, "(none)"])
-        predicted = names[self.result(layer, k).predicted]
-        text: str = classification_report(
-            names[self.true], predicted, labels=sorted(set(names[self.true])), zero_division=0
-        )
-        return text
+GetLayer = Callable[[int], VectorSource]
 
 
 def evaluate_leave_one_out(
     get_layer: GetLayer,
     facts: Facts,
+    choices: Choices,
     *,
-    layers: Sequence[int],
-    ks: Sequence[int],
-    weights: Weights,
+    places: Sequence[Place],
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Classify each labelled document by all others, at each layer and for each k.
+    """Classify each labelled document by all others, at each layer or fusion of layers.
 
     Documents with the same text as the held-out one never vote. Raises `NoLabelsError` unless
-    at least two labels occur, `OptionError` for a k below 1.
+    at least two labels occur.
     """
-    _check_ks(ks)
+    names, codes = two_labels(facts)
+    votes = _held_out(
+        lambda place, k: _others(vectors_at(get_layer, place), facts, k),
+        facts,
+        codes,
+        places=places,
+        k=max(choices.ks),
+        on_progress=on_progress,
+    )
+    return summarize(Method.LEAVE_ONE_OUT, votes, codes, names, choices)
+
+
+def evaluate_on_folds(
+    get_layer: GetLayer,
+    facts: Facts,
+    choices: Choices,
+    *,
+    n_folds: int,
+    places: Sequence[Place],
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Classify the labelled documents of each fold by those of the other folds.
+
+    Folds have about the same share of each label, and documents with the same text are in the
+    same fold (scikit-learn's ``StratifiedGroupKFold``, shuffled with seed 0). Raises
+    `NoLabelsError` unless at least two labels occur, `OptionError` for fewer than 2 folds or more
+    than there are texts.
+    """
+    names, codes = two_labels(facts)
+    folds = split(codes, facts.content_groups, n_folds)
+    votes = _held_out(
+        lambda place, k: _other_folds(vectors_at(get_layer, place), facts, folds, k),
+        facts,
+        codes,
+        places=places,
+        k=max(choices.ks),
+        on_progress=on_progress,
+    )
+    return summarize(Method.FOLDS, votes, codes, names, choices, n_folds=n_folds)
+
+
+def evaluate_on_test(
+    get_layer: GetLayer,
+    facts: Facts,
+    choices: Choices,
+    *,
+    vectors: Mapping[int, Vectors],
+    test_labels: Sequence[str],
+    places: Sequence[Place],
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Classify test texts, whose ``vectors`` (n, width) are given by layer, by all documents.
+
+    Raises `NoLabelsError` without labelled documents, without test texts, or where no label of
+    theirs occurs among the documents.
+    """
+    if not len(facts.rows) or not len(test_labels):
+        raise NoLabelsError("there are no labelled documents to vote, or none to be classified")
+    _check_known(facts, test_labels)
+    names, codes = encode_labels([*facts.labels, *test_labels])
+    known, true = codes[: len(facts.rows)], codes[len(facts.rows) :]
+    votes: dict[LayerName, tuple[Codes, NDArray[np.float32]]] = {}
+    for place in places:
+        source, queries = vectors_at(get_layer, place), queries_at(vectors, place)
+        found = find_neighbors(source, queries, max(choices.ks), rows=facts.rows)
+        labels = labels_of(found, facts.rows, known)
+        votes[name_of(place)] = (labels, np.maximum(found.similarities, -1))
+        if on_progress is not None:
+            on_progress(len(votes), len(places))
+    return summarize(Method.TEST, votes, true, names, choices)
+
+
+def _check_known(facts: Facts, test_labels: Sequence[str]) -> None:
+    known = set(facts.labels)
+    if known.isdisjoint(test_labels):
+        there = ", ".join(sorted(map(str, known))[:3])
+        raise NoLabelsError(
+            f"the index has no document with a label of the test set ({shown(test_labels[0])}, "
+            f"...): the index has {there}, ..."
+        )
+
+
+def split(codes: Codes, groups: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:
+    """Return the fold of each document, (n,) from 0; see `evaluate_on_folds`."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    n_texts = len(np.unique(groups))
+    if not 2 <= check_count("folds", n_folds) <= n_texts:
+        raise OptionError(f"{n_folds} folds of {n_texts} texts cannot be made: take 2 or more")
+    folds = np.empty(len(codes), dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        # A label with fewer documents than folds is missing from some folds, and may be.
+        warnings.simplefilter("ignore", UserWarning)
+        for i, (_, held_out) in enumerate(splitter.split(codes, codes, groups)):
+            folds[held_out] = i
+    return folds
+
+
+def two_labels(facts: Facts) -> tuple[tuple[str, ...], Codes]:
+    """Return the labels' names and each document's code; `NoLabelsError` for fewer than two."""
     names, codes = encode_labels(facts.labels)
     if len(names) < 2:
         raise NoLabelsError(
             f"evaluation needs documents of at least two labels, not {len(names)}: "
             "index a source with a label field (see --label-field)"
         )
-    n_steps, done = len(facts.rows) * len(layers), 0
-    neighbor_labels: dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]] = {}
-    for layer in layers:
-        k = min(max(ks), len(facts.rows))
+    return names, codes
+
+
+def _held_out(
+    find: Callable[[Place, int], Iterator[tuple[NDArray[np.int64], Neighbors]]],
+    facts: Facts,
+    codes: Codes,
+    *,
+    places: Sequence[Place],
+    k: int,
+    on_progress: OnProgress | None,
+) -> VotesByLayer:
+    """Return the votes on each document; ``find`` yields neighbours of blocks of them."""
+    n_steps, done = len(facts.rows) * len(places), 0
+    k = min(k, len(facts.rows))
+    votes: dict[LayerName, tuple[Codes, NDArray[np.float32]]] = {}
+    for place in places:
         labels = np.full((len(facts.rows), k), NO_LABEL, dtype=np.int64)
         similarities = np.full(labels.shape, -1, dtype=np.float32)
-        for chosen, found in _others(get_layer(layer), facts, k):
+        for chosen, found in find(place, k):
             width = found.rows.shape[1]
             labels[chosen, :width] = labels_of(found, facts.rows, codes)
             similarities[chosen, :width] = np.maximum(found.similarities, -1)
             done += len(chosen)
             if on_progress is not None:
                 on_progress(done, n_steps)
-        neighbor_labels[layer] = (labels, similarities)
-    return _summarize(Method.LEAVE_ONE_OUT, neighbor_labels, codes, names, ks, weights)
+        votes[name_of(place)] = (labels, similarities)
+    return votes
 
 
-def evaluate_on_test(
-    get_layer: GetLayer,
-    facts: Facts,
-    *,
-    vectors: Mapping[int, Vectors],
-    test_labels: Sequence[str],
-    ks: Sequence[int],
-    weights: Weights,
-    on_progress: OnProgress | None = None,
-) -> Evaluation:
-    """Classify test texts, whose ``vectors`` (n, width) are given by layer, by all documents.
-
-    Raises `NoLabelsError` without labelled documents or without test texts, `OptionError` for a
-    k below 1.
-    """
-    _check_ks(ks)
-    if not len(facts.rows) or not len(test_labels):
-        raise NoLabelsError("there are no labelled documents to vote, or none to be classified")
-    names, codes = encode_labels([*facts.labels, *test_labels])
-    known, true = codes[: len(facts.rows)], codes[len(facts.rows) :]
-    neighbor_labels = {}
-    for layer, queries in vectors.items():
-        found = find_neighbors(get_layer(layer), queries, max(ks), rows=facts.rows)
-        labels = labels_of(found, facts.rows, known)
-        neighbor_labels[layer] = (labels, np.maximum(found.similarities, -1))
-        if on_progress is not None:
-            on_progress(len(neighbor_labels), len(vectors))
-    return _summarize(Method.TEST, neighbor_labels, true, names, ks, weights)
-
-
-def _check_ks(ks: Sequence[int]) -> None:
-    if not ks:
-        raise OptionError("give at least one k")
-    for k in ks:
-        check_count("k", k)
+def _other_folds(
+    layer: VectorSource, facts: Facts, folds: NDArray[np.int64], k: int
+) -> Iterator[tuple[NDArray[np.int64], Neighbors]]:
+    for fold in np.unique(folds):
+        held_out, others = np.flatnonzero(folds == fold), facts.rows[folds != fold]
+        for start in range(0, len(held_out), _BLOCK):
+            block = held_out[start : start + _BLOCK]
+            yield block, find_neighbors(layer, layer.gather(facts.rows[block]), k, rows=others)
 
 
 def _others(
-    layer: LayerVectors, facts: Facts, k: int
+    layer: VectorSource, facts: Facts, k: int
 ) -> Iterator[tuple[NDArray[np.int64], Neighbors]]:
     """Yield the k nearest documents with another text, for blocks of positions in ``facts``."""
     groups = facts.content_groups
@@ -180,25 +216,3 @@ def _others(
                     np.take_along_axis(found.similarities, first, axis=1),
                 ),
             )
-
-
-def _summarize(
-    method: Method,
-    neighbor_labels: Mapping[int, tuple[NDArray[np.int64], NDArray[np.float32]]],
-    true: NDArray[np.int64],
-    names: tuple[str, ...],
-    ks: Sequence[int],
-    weights: Weights,
-) -> Evaluation:
-    from sklearn.metrics import f1_score
-
-    results = []
-    for layer, (labels, similarities) in neighbor_labels.items():
-        for k in ks:
-            predicted = vote(labels[:, :k], similarities[:, :k], weights).labels
-            occurring = np.setdiff1d(np.union1d(true, predicted), [NO_LABEL])
-            macro_f1 = f1_score(true, predicted, labels=occurring, average="macro", zero_division=0)
-            accuracy = float(np.mean(true == predicted))
-            results.append(LayerResult(layer, k, accuracy, float(macro_f1), predicted))
-    best = max((one for one in results if one.k == ks[0]), key=lambda r: (r.macro_f1, -r.layer))
-    return Evaluation(method, len(true), tuple(results), best.layer, true, names)

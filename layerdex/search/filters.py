@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from layerdex.arguments import check_kind, to_list
-from layerdex.errors import FilterError
+from layerdex.arguments import check_kind, shown, to_list
+from layerdex.errors import FilterError, OptionError
 from layerdex.records import Condition, Operator
 
 Expressions = str | Iterable[str] | None
@@ -33,6 +33,8 @@ def parse_where(where: Expressions) -> tuple[Condition, ...]:
     """
     if where is None:
         return ()
+    if isinstance(where, Mapping):
+        raise OptionError(f"{_WHAT}, not {shown(where)}")
     expressions = [where] if isinstance(where, str) else to_list(where, what=_WHAT)
     return tuple(_parse(expression) for expression in expressions)
 

@@ -19,7 +19,7 @@ from layerdex.errors import OptionError
 from layerdex.records import Rows, Vectors
 from layerdex.storage.codecs import NORM_TOLERANCE
 from layerdex.storage.faiss_library import load_faiss
-from layerdex.storage.vectors import LayerVectors, Part
+from layerdex.storage.vectors import LayerVectors, Part, VectorSource
 
 SIMILARITY_STEP = 1e-5
 """Similarities in the same step of this count as equal, and equal ones are ordered by row."""
@@ -46,7 +46,7 @@ class Neighbors:
 
 
 def find_neighbors(
-    layer: LayerVectors, queries: Vectors, k: int, *, rows: Rows | None = None
+    layer: VectorSource, queries: Vectors, k: int, *, rows: Rows | None = None
 ) -> Neighbors:
     """Return the k nearest live documents of each query, (n, width) float32, of any length.
 
@@ -64,7 +64,8 @@ def find_neighbors(
     if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise OptionError("a query vector is zero or not finite")
     queries = (wide / lengths[:, None]).astype(np.float32)
-    if layer.keeps_length and len(queries) <= _N_SCANNED_QUERIES:
+    few = len(queries) <= _N_SCANNED_QUERIES
+    if few and isinstance(layer, LayerVectors) and layer.keeps_length:
         return _stack([_find_by_scan(layer, query[None], k, rows) for query in queries])
     found, is_unsure = _find_by_product(layer, queries, k, rows)
     unsure = np.flatnonzero(is_unsure)
@@ -111,7 +112,7 @@ def _scan(part: Part, query: Vectors, k: int) -> tuple[Rows, NDArray[np.float32]
 
 
 def _find_by_product(
-    layer: LayerVectors, queries: Vectors, k: int, rows: Rows | None
+    layer: VectorSource, queries: Vectors, k: int, rows: Rows | None
 ) -> tuple[Neighbors, NDArray[np.bool_]]:
     """Return the neighbours, and for which queries equal ones may have been cut off."""
     faiss = load_faiss()
@@ -133,7 +134,7 @@ def _find_by_product(
     return found, is_unsure
 
 
-def _find_dense(layer: LayerVectors, queries: Vectors, k: int, rows: Rows | None) -> Neighbors:
+def _find_dense(layer: VectorSource, queries: Vectors, k: int, rows: Rows | None) -> Neighbors:
     """Compare with every row; for queries whose k-th neighbour has many equals."""
     found = _take(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32), k)
     for block_rows, vectors in _blocks(layer, rows):
@@ -145,7 +146,7 @@ def _find_dense(layer: LayerVectors, queries: Vectors, k: int, rows: Rows | None
     return found
 
 
-def _blocks(layer: LayerVectors, rows: Rows | None) -> Iterator[tuple[Rows, Vectors]]:
+def _blocks(layer: VectorSource, rows: Rows | None) -> Iterator[tuple[Rows, Vectors]]:
     for part in layer.parts(rows):
         for start in range(0, len(part.rows), _BLOCK):
             stop = min(start + _BLOCK, len(part.rows))

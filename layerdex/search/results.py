@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerdex.records import Keep, Scalar
+from layerdex.records import Keep, LayerName, Scalar
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document found; ``rank`` counts from 1, ``similarity`` is the cosine, higher is closer."""
+    """A document found; ``rank`` counts from 1, higher ``similarity`` is closer.
+
+    That is the cosine, or with reciprocal rank fusion what ranks it (see `fusion.rank_fused`).
+    """
 
     rank: int
     id: str
@@ -17,7 +20,7 @@ class Hit:
     label: str | None
     text: str
     metadata: dict[str, Scalar]
-    layer: int
+    layer: LayerName
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Prediction:
     text: str
     label: str | None
     confidence: float
-    layer: int
+    layer: LayerName
     neighbors: tuple[Voter, ...]
 
 
@@ -58,7 +61,7 @@ class Removal:
 class Deduplication:
     """What stays (``kept``, ids in input order) and what goes, at one layer and threshold."""
 
-    layer: int
+    layer: LayerName
     threshold: float
     keep: Keep
     n: int

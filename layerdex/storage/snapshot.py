@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, TypeVarTuple
 
@@ -16,6 +16,7 @@ from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Condition, Document, Rows
 from layerdex.storage.codecs import Codec
 from layerdex.storage.digests import damaged
+from layerdex.storage.metadata import encode_value
 from layerdex.storage.rows import (
     CHUNK,
     VERSION_COLUMNS,
@@ -55,7 +56,10 @@ class Facts:
     def with_frequent_labels(self, n_at_least: int) -> Facts:
         """Return the facts of documents whose label at least this many of them have."""
         counts = Counter(self.labels)
-        at = [i for i, label in enumerate(self.labels) if counts[label] >= n_at_least]
+        return self.among([i for i, one in enumerate(self.labels) if counts[one] >= n_at_least])
+
+    def among(self, at: Sequence[int]) -> Facts:
+        """Return the facts of the documents at ascending places."""
         return Facts(
             rows=self.rows[at],
             ids=[self.ids[i] for i in at],
@@ -130,6 +134,18 @@ class Snapshot:
             content_groups=row_array(
                 groups.setdefault(one.content_hash, len(groups)) for one in versions
             ),
+        )
+
+    def facts_by(self, field: str, where: Where = ()) -> Facts:
+        """Return the facts of the matching documents that have a field, its value as the label."""
+        facts = self.facts(where)
+        labels: list[str | None] = []
+        for chunk in chunks(facts.rows.tolist(), CHUNK):
+            for version in read_versions(self.connection, DOCUMENT.c.row.in_(chunk)):
+                value = version.metadata.get(field)
+                labels.append(None if value is None else encode_value(value)[1])
+        return replace(facts, labels=labels).among(
+            [i for i, label in enumerate(labels) if label is not None]
         )
 
     def row_of(self, document_id: str) -> int:

@@ -4,11 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from layerdex.records import Rows, Vectors
 from layerdex.storage.segment import LayerFile, Positions
+
+
+class VectorPart(Protocol):
+    """Vectors of some documents, whose ``rows`` ascend."""
+
+    @property
+    def rows(self) -> Rows:
+        """The documents' rows, ascending."""
+        ...
+
+    def decode(self, start: int, stop: int) -> Vectors:
+        """Return the unit vectors of ``rows[start:stop]``, float32."""
+        ...
+
+
+class VectorSource(Protocol):
+    """Vectors of all live documents: of one layer, or computed from several."""
+
+    n_documents: int
+    width: int
+
+    def parts(self, rows: Rows | None = None) -> Iterator[VectorPart]:
+        """Yield the live documents, or those of ``rows`` (ascending and live), in row order."""
+        ...
+
+    def gather(self, rows: Rows) -> Vectors:
+        """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

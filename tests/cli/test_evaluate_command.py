@@ -49,11 +49,24 @@ def leave_one_out(layer: int, k: int) -> list[str]:
 
 def figures(predicted: list[str], true: NDArray[np.str_]) -> dict[str, Any]:
     return {
+        "weights": "distance",
         "accuracy": pytest.approx(float(np.mean(np.array(predicted) == true))),
         "macro_f1": pytest.approx(
             f1_score(true, predicted, labels=np.union1d(true, predicted), average="macro")
         ),
+        "weighted_f1": pytest.approx(
+            f1_score(true, predicted, labels=np.union1d(true, predicted), average="weighted")
+        ),
     }
+
+
+def without_intervals(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave the intervals out, each of which holds its figure."""
+    for one in layers:
+        for name in ("accuracy", "macro_f1", "weighted_f1"):
+            low, high = one.pop(f"{name}_interval")
+            assert 0 <= low <= high <= 1
+    return layers
 
 
 @pytest.fixture
@@ -63,9 +76,9 @@ def test_file(tmp_path: Path) -> Path:
 
 def test_json_has_an_entry_for_each_layer_and_k(cli: Cli, path: Path) -> None:
     found = cli.json("evaluate", path, "-k", "1,5,10")
-    assert list(found) == ["method", "n", "layers", "best_layer"]
+    assert list(found) == ["method", "n", "label_field", "layers", "best_layer", "frugal_layer"]
     assert (found["method"], found["n"]) == ("leave-one-out", len(LABELLED))
-    assert found["layers"] == [
+    assert without_intervals(found["layers"]) == [
         {"layer": layer, "k": k, **figures(leave_one_out(layer, k), LABELS)}
         for layer in range(4)
         for k in (1, 5, 10)
@@ -100,20 +113,68 @@ def test_uniform_weights_are_passed_on(cli: Cli, path: Path) -> None:
 
 def test_the_table_has_a_row_a_layer_and_names_the_best(cli: Cli, path: Path) -> None:
     found = cli.json("evaluate", path)
-    title, _, header, _, *rows, last = cli.data("evaluate", path).splitlines()
-    assert title.rstrip() == f"leave-one-out, {len(LABELLED)} documents, 3 labels"
-    assert header.split() == ["layer", "accuracy", "k=10", "macro-F1", "k=10"]
-    best = found["best_layer"]
-    assert [row.split() for row in rows if row.strip()] == [
-        [str(one["layer"]), f"{one['accuracy']:.4f}", f"{one['macro_f1']:.4f}"]
-        + ["best"] * (one["layer"] == best)
-        for one in found["layers"]
-    ]
+    title, _, header, _, *rows = cli.data("evaluate", path).splitlines()
+    assert title.rstrip() == f"leave-one-out, {len(LABELLED)} documents, 3 labels, k = 10"
+    assert " ".join(header.split()) == "layer accuracy 95 % macro-F1 95 %"
+    best, frugal = found["best_layer"], found["frugal_layer"]["layer"]
+    expected = []
+    for one in found["layers"]:
+        cells = [str(one["layer"])]
+        for name in ("accuracy", "macro_f1"):
+            low, high = one[f"{name}_interval"]
+            cells += [f"{one[name]:.4f}", f"{low:.3f}-{high:.3f}"]
+        remark = "best" if one["layer"] == best else "frugal" if one["layer"] == frugal else ""
+        expected.append([*cells, *([remark] if remark else [])])
+    assert [row.split() for row in rows[: len(expected)]] == expected
     one = found["layers"][best]
-    assert last == (
+    assert (
         f"Best layer: {best} (macro-F1 {one['macro_f1']:.4f}, "
         f"accuracy {one['accuracy']:.4f} at k = 10)"
-    )
+    ) in rows
+
+
+def test_without_resamples_there_are_no_intervals(cli: Cli, path: Path) -> None:
+    found = cli.json("evaluate", path, "--resamples", "0")
+    assert found["frugal_layer"] is None
+    assert not [name for one in found["layers"] for name in one if "interval" in name]
+    assert "95 %" not in cli.data("evaluate", path, "--resamples", "0")
+
+
+def test_both_weightings_are_compared(cli: Cli, path: Path) -> None:
+    both = cli.json("evaluate", path, "-k", "2,4", "--weights", "both")["layers"]
+    for weights in ("distance", "uniform"):
+        alone = cli.json("evaluate", path, "-k", "2,4", "--weights", weights)["layers"]
+        assert [one for one in both if one["weights"] == weights] == alone
+    shown = cli.data("evaluate", path, "-k", "2,4", "--weights", "both")
+    assert shown.count("leave-one-out") == 2
+
+
+def test_fused_layers_are_compared_with_each(cli: Cli, path: Path) -> None:
+    words = ("evaluate", path, "--layers", "1:2,2,3", "--fuse", "mean", "--folds", "3")
+    found = cli.json(*words)
+    assert [one["layer"] for one in found["layers"]] == [1, 2, 3, "mean(1:2,2:1,3:1)"]
+    assert (found["method"], found["n_folds"]) == ("folds", 3)
+    assert found["best_layer"] in {1, 2, 3}
+    shown = cli.data(*words)
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert shown.startswith("3 folds, ")
+    assert "mean(1:2,2:1,3:1)" in shown
+
+
+def test_another_field_can_be_predicted(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "by"
+    rows = [{**one, "metadata": None, "topic": one["label"]} for one in LABELLED]
+    rows = [{"text": one["text"], "topic": one["topic"], "n": i % 2} for i, one in enumerate(rows)]
+    cli.ok("index", path, write_jsonl(tmp_path / "rows.jsonl", rows))
+    found = cli.json("evaluate", path, "--by", "topic")
+    assert found["label_field"] == "topic"
+    for one, layer in zip(found["layers"], range(4), strict=True):
+        assert one["accuracy"] == figures(leave_one_out(layer, 10), LABELS)["accuracy"]
+    several = cli.json("evaluate", path, "--by", "topic", "--by", "n")
+    assert list(several) == ["topic", "n"]
+    assert several["topic"] == found
+    assert "at least two labels, not 0" in cli.error("evaluate", path)
+    assert "labels of topic" in cli.data("evaluate", path, "--by", "topic").splitlines()[0]
 
 
 @pytest.mark.parametrize("ks", ["1,5,10", "1,2,3,5,10,20,50"])
@@ -223,7 +284,7 @@ def test_a_test_set_is_classified_by_the_index(cli: Cli, path: Path, test_file: 
     true = np.array([one["label"] for one in TEST])
     texts = [one["text"] for one in TEST]
     assert (found["method"], found["n"]) == ("test", len(TEST))
-    assert found["layers"] == [
+    assert without_intervals(found["layers"]) == [
         {"layer": layer, "k": 3, **figures(votes(similarities(texts, TEXTS, layer), 3), true)}
         for layer in range(4)
     ]
@@ -299,3 +360,23 @@ def test_labels_that_are_all_too_rare_are_no_missing_label_field(cli: Cli, path:
     assert "fewer than two labels" in message
     assert "--min-per-label" in message
     assert "--label-field" not in message
+
+
+def test_a_fusion_is_proposed(cli: Cli, path: Path) -> None:
+    found = cli.json("evaluate", path, "--fuse", "search", "-k", "3")
+    assert set(found["layers"]) <= set(range(4))
+    assert found["single"] == found["steps"][0]["layers"][0]
+    shown = cli.data("evaluate", path, "--fuse", "search", "-k", "3")
+    assert ("held-out document" in shown) == (len(found["layers"]) > 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--save-best",), ("--test", "x"), ("-k", "1,5"), ("--weights", "both"), ("--report",)],
+)
+def test_what_does_not_go_with_a_proposed_fusion_is_refused(
+    cli: Cli, path: Path, words: tuple[str, ...]
+) -> None:
+    result = cli("evaluate", path, "--fuse", "search", *words)
+    assert result.exit_code == 2
+    assert "--fuse search" in result.stderr

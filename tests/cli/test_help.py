@@ -163,8 +163,8 @@ def test_a_command_without_its_index_is_wrong_usage(cli: Cli, command: str) -> N
             "Invalid value for '--keep': 'best' is not one of 'first', 'last', 'longest'.",
         ),
         (
-            ["classify", "i", "x", "--layer", "1,2"],
-            "Invalid value for '--layer': '1,2' is not a valid integer.",
+            ["classify", "i", "x", "--fuse", "rrf"],
+            "Invalid value for '--fuse': 'rrf' is not one of 'mean', 'concat'.",
         ),
         (
             ["index", "i", "x.txt", "--pooling", "sum"],

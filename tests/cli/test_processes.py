@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
+from layerdex.__main__ import run
 from tests.cli.conftest import Execute, environment
 from tests.cli.corpus import DOCUMENTS, write_jsonl
 from tests.cli.runner import Cli
@@ -246,3 +247,19 @@ def test_the_packaged_model_from_index_to_answers(
 def test_doctor_knows_the_packaged_model(execute: Execute) -> None:
     found = execute("-m", "layerdex", "doctor", "--json")
     assert json.loads(found.stdout)["minilm"].startswith("the real one, at ")
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "layerdex.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "layerdex.cli.main", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as exit_:
+        run()
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "Interrupted\n"

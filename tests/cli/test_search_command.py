@@ -152,9 +152,9 @@ def test_layers_side_by_side(cli: Cli, path: Path) -> None:
     assert title.rstrip() == f"{QUERY} · layer 0, 2"
     assert header.split() == ["#", "layer", "0", "layer", "2"]
     at = [header.index("layer 0"), header.index("layer 2")]
-    ranked = [row for row in rows if row.strip()[:1] in ("1", "2")]
-    for i, layer in enumerate((0, 2)):
-        shown = [row[at[i] :].split()[:2] for row in ranked]
+    first = [i for i, row in enumerate(rows) if row.strip()[:1] in ("1", "2")]
+    for start, layer in zip(at, (0, 2), strict=True):
+        shown = [[rows[i + line][start:].split()[0] for line in (0, 1)] for i in first]
         expected = nearest(QUERY, DOCUMENTS, layer)[:2]
         assert shown == [[f"{similarity:.3f}", name] for name, similarity in expected]
 
@@ -292,3 +292,12 @@ def test_an_index_without_documents_finds_nothing(cli: Cli, tmp_path: Path) -> N
 def test_arguments_that_are_no_utf8(cli: Cli, path: Path, words: list[str]) -> None:
     # Python's surrogate for the byte 0xff of an argument.
     assert cli.error(*[path if word == "INDEX" else word for word in words])
+
+
+def test_layers_can_be_fused(cli: Cli, path: Path) -> None:
+    hits = cli.json("search", path, "my card", "--layer", "0:2,3", "--fuse", "mean", "-k", "3")
+    assert {hit["layer"] for hit in hits} == {"mean(0:2,3:1)"}
+    shown = cli.data("search", path, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
+    assert shown.splitlines()[0].rstrip() == "my card · layer rrf(0-3)"
+    message = cli.error("search", path, "my card", "--fuse", "mean")
+    assert message == "say which layers to fuse, such as 3,4,5 or all"

@@ -153,3 +153,21 @@ def test_a_wide_terminal_is_used(cli: Cli, path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("COLUMNS", "200")
     shown = cli.data("search", path, "card", "--layer", "all")
     assert 80 < max(len(line) for line in shown.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "20", "abc"])
+def test_a_table_on_no_width_is_still_a_table(
+    cli: Cli, path: Path, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = cli.data("search", path, "my card", "-k", "1")
+    assert "id and" in shown
+    assert "card" in shown.splitlines()[4]
+    assert not [line for line in shown.splitlines() if line.endswith(" ")]
+
+
+def test_a_mistyped_command_is_guessed(cli: Cli) -> None:
+    result = cli("serch")
+    assert result.exit_code == 2
+    assert "No such command 'serch'. Did you mean search?" in result.stderr
+    assert "Did you mean" not in cli("xyzzy").stderr

@@ -63,7 +63,7 @@ def test_search_many_encodes_each_text_once_for_all_layers(filled: Index) -> Non
     found = index.search_many(queries, layers="0,2-3", k=5)
     assert encoder.encoded == queries
     assert list(found) == [0, 2, 3]
-    for layer, answers in found.items():
+    for layer, answers in zip((0, 2, 3), found.values(), strict=True):
         assert len(answers) == 20
         for query, hits in zip(queries, answers, strict=True):
             _assert_hits(hits, nearest(query, ROWS, layer, 5), layer)
@@ -151,7 +151,7 @@ def test_search_like_leaves_itself_out_and_still_gives_k(filled: Index, k: int) 
     others = [row for row in ROWS if row["id"] != "d17"]
     found = filled.search_like("d17", layers="all", k=k)
     assert list(found) == [0, 1, 2, 3]
-    for layer, hits in found.items():
+    for layer, hits in zip(range(4), found.values(), strict=True):
         assert len(hits) == min(k, 59)
         _assert_hits(hits, nearest(str(ROWS[17]["text"]), others, layer, k), layer)
 

@@ -16,7 +16,7 @@ from layerdex.errors import (
     RowError,
 )
 from layerdex.layers import LayerSelection
-from layerdex.search.evaluate import Method
+from layerdex.search.evaluation import Method
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus, nearest
 from tests.storage.stored import layer_paths
@@ -104,7 +104,7 @@ def test_evaluation_of_chosen_layers_and_documents(index: Index) -> None:
             others = [one for one in rows if one is not row]
             found = [
                 str(others[[o["id"] for o in others].index(i)]["label"])
-                for i, _ in nearest(str(row["text"]), others, result.layer, 5)
+                for i, _ in nearest(str(row["text"]), others, int(result.layer), 5)
             ]
             most = max(found.count(name) for name in found)
             first.append(next(name for name in found if found.count(name) == most))
@@ -121,7 +121,7 @@ def test_evaluation_on_a_test_set(index: Index, tmp_path: Path) -> None:
     assert (evaluation.method, evaluation.n) == (Method.TEST, 2)
     assert evaluation.label_names == ("l0", "l1", "l2", "unheard of")
     for result in evaluation.results:
-        (first, _), *_ = nearest("word1 word2", corpus(30), result.layer, 1)
+        (first, _), *_ = nearest("word1 word2", corpus(30), int(result.layer), 1)
         is_right = corpus(30)[int(first[1:])]["label"] == "l0"
         assert result.accuracy == is_right / 2
     with pytest.raises(RowError, match="needs a label"):

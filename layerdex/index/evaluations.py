@@ -1,0 +1,150 @@
+"""Measuring which layer to trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from layerdex.arguments import check_callbacks, check_count, check_kind, to_choice, to_list
+from layerdex.errors import NoLabelsError, OptionError
+from layerdex.index.places import Places
+from layerdex.layers import LayerSelection
+from layerdex.records import OnProgress, Source, Weights
+from layerdex.search.evaluate import evaluate_leave_one_out, evaluate_on_folds, evaluate_on_test
+from layerdex.search.evaluation import N_RESAMPLES, Choices, Evaluation
+from layerdex.search.filters import Expressions, parse_where
+from layerdex.search.fusion import Fuse, Place, layers_of
+from layerdex.search.fusion_search import FusionProposal, propose_fusion
+from layerdex.storage.snapshot import Facts, Snapshot, Where
+
+if TYPE_CHECKING:
+    from layerdex.indexer.corpus import Fields, Format
+
+
+LABEL = "label"
+
+
+class Evaluations(Places):
+    """The part of `Index` that measures its layers."""
+
+    def evaluate(
+        self,
+        *,
+        layers: LayerSelection = "all",
+        fuse: Fuse | str | None = None,
+        k: int | Sequence[int] = 10,
+        weights: Weights | str | Sequence[Weights | str] = Weights.DISTANCE,
+        by: str = LABEL,
+        where: Expressions = None,
+        min_per_label: int = 1,
+        folds: int | None = None,
+        test: Source | None = None,
+        fields: Fields | None = None,
+        format: Format | str = "auto",
+        n_resamples: int = N_RESAMPLES,
+        on_progress: OnProgress | None = None,
+    ) -> Evaluation:
+        """Measure neighbour classification at each layer: leaving one out, on folds or a test set.
+
+        With ``fuse`` the layers are measured fused as well. ``by`` is ``label`` or the metadata
+        field whose values count as labels; a test set's are its labels. Labels with fewer than
+        ``min_per_label`` documents are left out. ``n_resamples`` of the documents give the
+        intervals; 0 gives none.
+        """
+        places, conditions = self._compared(layers, fuse), parse_where(where)
+        check_kind(by, str, what="evaluate by one field")
+        check_count("min_per_label", min_per_label)
+        check_callbacks(on_progress=on_progress)
+        choices = _choices(k, weights, n_resamples)
+        if folds is not None:
+            check_count("folds", folds, least=2)
+            if test is not None:
+                raise OptionError("give folds or a test set, not both")
+        if test is None:
+
+            def question(snapshot: Snapshot) -> Evaluation:
+                facts = _labelled(snapshot, conditions, by, min_per_label)
+                given = (snapshot.layer, facts, choices)
+                if folds is None:
+                    return evaluate_leave_one_out(*given, places=places, on_progress=on_progress)
+                return evaluate_on_folds(
+                    *given, n_folds=folds, places=places, on_progress=on_progress
+                )
+
+            return replace(self.store.ask(question), label_field=by)
+        from layerdex.indexer.corpus.sources import read_labelled
+
+        texts, labels = read_labelled(test, format=format, fields=fields)
+        vectors = self.encode_at(texts, places)
+        evaluation = self.store.ask(
+            lambda snapshot: evaluate_on_test(
+                snapshot.layer,
+                _labelled(snapshot, conditions, by, min_per_label),
+                choices,
+                vectors=vectors,
+                test_labels=labels,
+                places=places,
+                on_progress=on_progress,
+            )
+        )
+        return replace(evaluation, label_field=by)
+
+    def propose_fusion(
+        self,
+        *,
+        layers: LayerSelection = "all",
+        k: int = 10,
+        weights: Weights | str = Weights.DISTANCE,
+        by: str = LABEL,
+        where: Expressions = None,
+        min_per_label: int = 1,
+        n_resamples: int = N_RESAMPLES,
+        on_progress: OnProgress | None = None,
+    ) -> FusionProposal:
+        """Propose layers to fuse for classification, judged on documents that chose neither.
+
+        See `search.fusion_search.propose_fusion` for the method.
+        """
+        chosen, conditions = self.resolve_layers(layers), parse_where(where)
+        check_callbacks(on_progress=on_progress)
+        choices = _choices(k, weights, check_count("n_resamples", n_resamples))
+        return self.store.ask(
+            lambda snapshot: propose_fusion(
+                snapshot.layer,
+                _labelled(snapshot, conditions, by, min_per_label),
+                choices,
+                layers=chosen,
+                on_progress=on_progress,
+            )
+        )
+
+    def _compared(self, layers: LayerSelection, fuse: Fuse | str | None) -> tuple[Place, ...]:
+        if fuse is None:
+            return self.resolve_layers(layers)
+        fused = self.place(layers, fuse)
+        return (*layers_of(fused), fused)
+
+
+def _choices(
+    k: int | Sequence[int], weights: Weights | str | Sequence[Weights | str], n_resamples: int
+) -> Choices:
+    ks = to_list(k, what="k is a number or several") if isinstance(k, Iterable) else [k]
+    words = [weights] if isinstance(weights, str) else weights
+    words = to_list(words, what="weights are a word or several")
+    return Choices(
+        ks=tuple(dict.fromkeys(check_count("k", one) for one in ks)),
+        weights=tuple(dict.fromkeys(to_choice(Weights, word) for word in words)),
+        n_resamples=n_resamples,
+    )
+
+
+def _labelled(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> Facts:
+    facts = snapshot.facts(where, labelled=True) if by == LABEL else snapshot.facts_by(by, where)
+    frequent = facts.with_frequent_labels(min_per_label)
+    if len(set(frequent.labels)) < 2 <= len(set(facts.labels)):
+        raise NoLabelsError(
+            f"fewer than two labels have {min_per_label} documents: "
+            "lower the minimum (--min-per-label)"
+        )
+    return frequent

@@ -1,0 +1,61 @@
+"""Where questions are asked: at a layer, at several, or at several fused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from layerdex.arguments import to_choice, to_list
+from layerdex.errors import OptionError
+from layerdex.index.upkeep import Upkeep
+from layerdex.layers import LayerSelection, resolve_weighted
+from layerdex.records import Vectors
+from layerdex.search.fusion import Fuse, Fusion, Place, is_ranking, layers_of
+from layerdex.storage.codecs import as_kept
+
+
+class Places(Upkeep):
+    """The part of `Index` that knows where to look, and gives questions their vectors."""
+
+    def place(self, layer: LayerSelection | None, fuse: Fuse | str | None) -> Place:
+        """Return the one place for a question that needs vectors."""
+        if fuse is None:
+            return self.choose_layer(layer)
+        place = self._fusion(layer, to_choice(Fuse, fuse))
+        if is_ranking(place):
+            raise OptionError("rrf fuses rankings, which only a search has: take mean or concat")
+        return place
+
+    def places(self, layers: LayerSelection | None, fuse: Fuse | str | None) -> tuple[Place, ...]:
+        """Return all places of a search; None stands for the saved or else the deepest layer."""
+        if fuse is not None:
+            return (self._fusion(layers, to_choice(Fuse, fuse)),)
+        return (self.choose_layer(None),) if layers is None else self.resolve_layers(layers)
+
+    def encode_at(self, texts: Sequence[str], places: Sequence[Place]) -> dict[int, Vectors]:
+        """Return the vectors of texts, (n, width), at each layer that the places need."""
+        layers = tuple(sorted({layer for place in places for layer in layers_of(place)}))
+        vectors = self.encoder.encode(texts, layers).vectors
+        codec = self.store.codec
+        return {layer: as_kept(one, codec) for layer, one in zip(layers, vectors, strict=True)}
+
+    def _fusion(self, layers: LayerSelection | None, how: Fuse) -> Fusion:
+        if layers is None:
+            raise OptionError("say which layers to fuse, such as 3,4,5 or all")
+        depth = self.store.settings.depth
+        weights = resolve_weighted(layers, stored=self.layers, depth=depth)
+        return Fusion(how, tuple(weights), tuple(weights.values()))
+
+
+def read_texts(texts: Iterable[str]) -> list[str]:
+    """Return questions as a list, held to the rules for documents' texts."""
+    from layerdex.indexer.corpus.values import BadValueError, text_value
+
+    if isinstance(texts, str):
+        raise OptionError("give a list of texts, not one string")
+    texts = to_list(texts, what="give a list of texts")
+    for text in texts:
+        try:
+            text_value(text, field="a text asked about")
+        except BadValueError as error:
+            raise OptionError(str(error)) from error
+    return texts
