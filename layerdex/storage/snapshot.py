@@ -24,6 +24,7 @@ from layerdex.storage.rows import (
     chunks,
     read_live,
     read_setting,
+    read_versions,
     row_array,
 )
 from layerdex.storage.segment import LayerFile
