@@ -95,6 +95,15 @@ def read_versions(connection: Connection, *where: ColumnElement[bool]) -> list[V
     return [Version(*columns[:9], metadata=metadata[columns[0]]) for columns in found]
 
 
+def read_dead(connection: Connection, *where: ColumnElement[bool]) -> Rows:
+    """Return the rows of the dead versions that match, ascending; each agrees with its digest."""
+    query = select(*VERSION_COLUMNS).where(~DOCUMENT.c.live, *where).order_by(DOCUMENT.c.row)
+    found = connection.execute(query).all()
+    for columns in found:
+        check_version(columns)
+    return row_array(columns[0] for columns in found)
+
+
 def read_setting(connection: Connection, key: str) -> Any:
     """Return the value of a setting, or None where there is none."""
     query = select(SETTING.c.value, SETTING.c.digest).where(SETTING.c.key == key)

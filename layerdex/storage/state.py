@@ -14,11 +14,9 @@ from layerdex.records import EncoderSettings, LongText, Pooling, Rows, StoredPre
 from layerdex.storage.changes import COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.codecs import read_precision
 from layerdex.storage.rows import (
-    VERSION_COLUMNS,
-    check_version,
+    read_dead,
     read_segments,
     read_setting,
-    row_array,
 )
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.tables import DOCUMENT
@@ -71,15 +69,7 @@ def check_identity(connection: Connection, identity: str, path: Path) -> None:
 
 def read_commit(connection: Connection, commits: int) -> Commit:
     """Read the commit that a transaction sees, whose number is known."""
-    return Commit(commits, read_segments(connection), _read_dead(connection))
-
-
-def _read_dead(connection: Connection) -> Rows:
-    query = select(*VERSION_COLUMNS).where(~DOCUMENT.c.live).order_by(DOCUMENT.c.row)
-    found = connection.execute(query).all()
-    for columns in found:
-        check_version(columns)
-    return row_array(columns[0] for columns in found)
+    return Commit(commits, read_segments(connection), read_dead(connection))
 
 
 def check_counts(snapshot: Snapshot, path: Path) -> None:

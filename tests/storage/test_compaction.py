@@ -6,7 +6,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, StorageError
-from layerdex.storage import compaction, writer
+from layerdex.storage import compaction, merge_policy, writer
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
 from tests.storage.stored import (
     contents,
@@ -60,7 +60,7 @@ def test_second_compaction_has_nothing_to_do(worn: Index) -> None:
 
 def test_full_segments_are_left_alone(worn: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     worn.compact()
-    monkeypatch.setattr(compaction, "_TARGET_DOCUMENTS", 20)
+    monkeypatch.setattr(merge_policy, "TARGET_DOCUMENTS", 20)
     worn.add(rows(16, start=30))
     big = query(worn.store.path, "SELECT name FROM segment WHERE n_documents = 26")
     assert worn.compact() == 2
@@ -72,7 +72,7 @@ def test_full_segments_are_left_alone(worn: Index, monkeypatch: pytest.MonkeyPat
 def test_merged_segments_stay_within_the_target(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "_TARGET_DOCUMENTS", 20)
+    monkeypatch.setattr(merge_policy, "TARGET_DOCUMENTS", 20)
     index.add(rows(40))
     before = read_live(index.store.path)
     assert index.compact() == 4
