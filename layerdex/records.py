@@ -78,6 +78,14 @@ class Keep(StrEnum):
     LONGEST = "longest"
 
 
+class Change(StrEnum):
+    """What a run does to a document."""
+
+    NEW = "new"
+    UPDATED = "updated"
+    REMOVED = "removed"
+
+
 class OnError(StrEnum):
     """What a bad row does to the run."""
 
@@ -135,10 +143,15 @@ class SourceDocument:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is not a document, and why."""
+    """A row that is not a document, and why.
+
+    ``id`` is that of the document that it would have been; None where it gave none and its text
+    is none either, so that it stands for no document, and `UNSET` where nobody can tell.
+    """
 
     origin: Origin
     reason: str
+    id: str | Unset | None = field(default=UNSET, compare=False)  # no part of the verdict
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.reason}"

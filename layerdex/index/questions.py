@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from layerdex.arguments import check_callbacks, check_count, to_choice, to_list
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.index.upkeep import Upkeep, check_ids
+from layerdex.index.contents import check_ids
+from layerdex.index.upkeep import Upkeep
 from layerdex.layers import LayerSelection
 from layerdex.records import Document, Keep, OnProgress, Source, Vectors, Weights
 from layerdex.search.answers import (

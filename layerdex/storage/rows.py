@@ -7,7 +7,7 @@ error rather than an answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -115,6 +115,35 @@ def read_setting(connection: Connection, key: str) -> Any:
         return None
     check_digest(setting_digest(key, found.value), found.digest, f"the setting {key!r}")
     return found.value
+
+
+def find_live(connection: Connection, ids: Sequence[str]) -> dict[str, Version]:
+    """Return the live documents among ``ids``."""
+    found: dict[str, Version] = {}
+    for chunk in chunks(ids, CHUNK):
+        versions = read_versions(connection, DOCUMENT.c.live, DOCUMENT.c.id.in_(chunk))
+        found.update((version.id, version) for version in versions)
+    return found
+
+
+def find_vanished(
+    connection: Connection, unknown: Callable[[Sequence[str]], Sequence[str]]
+) -> Iterator[list[Version]]:
+    """Yield, a few at a time and by ascending row, the live documents of ``unknown`` ids.
+
+    ``unknown`` returns those of at most 900 ids that it does not know.
+    """
+    last = -1
+    while True:
+        columns = (DOCUMENT.c.row, DOCUMENT.c.id)
+        query = select(*columns).where(DOCUMENT.c.live, DOCUMENT.c.row > last)
+        page = connection.execute(query.order_by(DOCUMENT.c.row).limit(CHUNK)).all()
+        if not page:
+            return
+        last = page[-1].row
+        vanished = set(unknown([id_ for _, id_ in page]))
+        if rows := [row for row, id_ in page if id_ in vanished]:
+            yield read_versions(connection, DOCUMENT.c.row.in_(rows))
 
 
 def read_segments(connection: Connection) -> list[Segment]:

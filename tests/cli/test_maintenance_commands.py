@@ -198,6 +198,18 @@ def test_compact_twice_does_nothing_the_second_time(cli: Cli, path: Path) -> Non
     assert {file: file.stat().st_ino for file in layer_files(path)} == before
 
 
+def test_a_dry_run_of_compact_changes_nothing(cli: Cli, path: Path) -> None:
+    cli.ok("delete", path, "card-0", "card-1")
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    result = cli.ok("compact", path, "--dry-run")
+    assert (result.stdout, result.stderr) == (
+        "",
+        "3 segments would be merged, leaving 1; 2 dead versions would go, and 0.0 MB of layer "
+        "files\n",
+    )
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
 def test_compact_refuses_a_damaged_file(cli: Cli, path: Path) -> None:
     file = layer_files(path)[0]
     flip_a_byte(file)

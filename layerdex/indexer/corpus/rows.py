@@ -99,7 +99,24 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
             origin=origin,
         )
     except BadValueError as error:
-        return Rejected(origin, str(error))
+        return Rejected(origin, str(error), id_of_rejected(row, fields))
+
+
+def id_of_rejected(row: object, fields: Fields) -> str | Unset | None:
+    """Return the id of the document that a bad row would have been; see `Rejected`."""
+    if not isinstance(row, Mapping):
+        return UNSET
+    try:
+        given = _id(row, fields)
+    except BadValueError:
+        return UNSET
+    if given is not None:
+        return given
+    try:
+        _text(row, fields)
+    except BadValueError:
+        return None
+    return UNSET
 
 
 def _text(row: Mapping[object, object], fields: Fields) -> str:
