@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.corpus import DOCUMENTS, EXPORTED
 from tests.cli.runner import Cli
+from tests.storage.stored import lasting
 
 QUESTION = ("--like", "card-3", "--layer", "all", "-k", 20)
 
@@ -200,14 +201,14 @@ def test_compact_twice_does_nothing_the_second_time(cli: Cli, path: Path) -> Non
 
 def test_a_dry_run_of_compact_changes_nothing(cli: Cli, path: Path) -> None:
     cli.ok("delete", path, "card-0", "card-1")
-    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    before = lasting(path)
     result = cli.ok("compact", path, "--dry-run")
     assert (result.stdout, result.stderr) == (
         "",
         "3 segments would be merged, leaving 1; 2 dead versions would go, and 0.0 MB of layer "
         "files\n",
     )
-    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert lasting(path) == before
 
 
 def test_compact_refuses_a_damaged_file(cli: Cli, path: Path) -> None:

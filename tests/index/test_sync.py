@@ -12,7 +12,7 @@ from layerdex.errors import DamagedIndexError, RowError, SourceError
 from layerdex.records import Change
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
-from tests.storage.stored import contents, query, read_versions
+from tests.storage.stored import lasting, query, read_versions
 
 Row = dict[str, object]
 
@@ -57,10 +57,10 @@ def test_a_dry_run_tells_what_the_run_then_does(index: Index, encoder: WordEncod
     rows: list[Row] = [*corpus(24)[5:], {"id": "d3", "text": "changed"}]
     rows[2] = {**rows[2], "label": "other"}
     encoder.encoded = []
-    before = contents(index.store.path)
+    before = lasting(index.store.path)
     told: list[tuple[Change, str]] = []
     planned = index.add(rows, sync=True, dry_run=True, on_change=lambda *one: told.append(one))
-    assert contents(index.store.path) == before
+    assert lasting(index.store.path) == before
     assert (encoder.encoded, planned.n_encoded) == ([], 0)
     assert sorted(told) == [
         *((Change.NEW, f"d{i}") for i in range(20, 24)),
