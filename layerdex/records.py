@@ -86,6 +86,14 @@ class Change(StrEnum):
     REMOVED = "removed"
 
 
+class ExportFormat(StrEnum):
+    """How ``export`` writes documents; by the file's name unless said."""
+
+    AUTO = "auto"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
 class OnError(StrEnum):
     """What a bad row does to the run."""
 
@@ -166,6 +174,10 @@ class Document:
     text: str
     label: str | None
     metadata: dict[str, Scalar]
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the document as ``export`` writes it and ``index`` reads it."""
+        return {"id": self.id, "text": self.text, "label": self.label, "metadata": self.metadata}
 
 
 @dataclass(frozen=True, slots=True)

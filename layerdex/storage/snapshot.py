@@ -16,6 +16,7 @@ from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Condition, Document, Rows
 from layerdex.storage.codecs import Codec
 from layerdex.storage.digests import damaged
+from layerdex.storage.metadata import Kind
 from layerdex.storage.rows import (
     CHUNK,
     VERSION_COLUMNS,
@@ -27,7 +28,7 @@ from layerdex.storage.rows import (
 )
 from layerdex.storage.segment import LayerFile
 from layerdex.storage.selection import where_clauses
-from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT
+from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, METADATUM
 from layerdex.storage.vectors import LayerVectors, Segment
 
 Columns = TypeVarTuple("Columns")
@@ -92,6 +93,17 @@ class Snapshot:
 
     def layer(self, layer: int) -> LayerVectors:
         """Return the vectors of all live documents at a stored layer."""
+        return self._layer(lambda segment: self._open_file(segment, layer))
+
+    def held_layer(self, layer: int) -> LayerVectors:
+        """Return the same with all files open, so that no compaction can take one away.
+
+        Raises FileNotFoundError where one has.
+        """
+        files = {segment.name: self._open_file(segment, layer) for segment in self.segments}
+        return self._layer(lambda segment: files[segment.name])
+
+    def _layer(self, open_file: Callable[[Segment], LayerFile]) -> LayerVectors:
         return LayerVectors(
             self.segments,
             n_documents=self.n_documents,
@@ -99,7 +111,7 @@ class Snapshot:
             keeps_length=self._codec.keeps_length,
             dead=self._dead,
             rows_of=lambda segment: self._rows_of(self.connection, segment),
-            open_file=lambda segment: self._open_file(segment, layer),
+            open_file=open_file,
         )
 
     def rows(self, where: Where = ()) -> Rows:
@@ -153,11 +165,23 @@ class Snapshot:
 
     def in_input_order(self, where: Where = ()) -> Iterator[Document]:
         """Yield the matching live documents in input order, whole."""
-        query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.ordinal)
-        rows = self.connection.scalars(query).all()
-        for chunk in chunks(rows, CHUNK):
+        for chunk in chunks(self.rows_in_input_order(where).tolist(), CHUNK):
             documents = self.documents(chunk)
             yield from (documents[row] for row in chunk)
+
+    def rows_in_input_order(self, where: Where = ()) -> Rows:
+        """Return the rows of the matching live documents in input order."""
+        query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.ordinal)
+        return row_array(self.connection.scalars(query))
+
+    def metadata_kinds(self) -> dict[str, set[Kind]]:
+        """Return the types that the values of each metadata field have in live documents."""
+        query = select(METADATUM.c.name, METADATUM.c.kind).distinct()
+        live = query.join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(DOCUMENT.c.live)
+        kinds: dict[str, set[Kind]] = {}
+        for name, kind in self.connection.execute(live.order_by(METADATUM.c.name)):
+            kinds.setdefault(name, set()).add(Kind(kind))
+        return kinds
 
     def truncated(self) -> list[tuple[str, int, int]]:
         """Return id, characters and tokens kept of each live document that was cut."""

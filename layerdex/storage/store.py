@@ -154,11 +154,15 @@ class Store:
                     if not Path(str(error.filename)).is_relative_to(self.path / SEGMENTS):
                         raise
                     missing = error
-            with self.read() as newer:
-                if newer.setting(COMMITS) == commits:
-                    raise DamagedIndexError(
-                        f"{missing.filename} is missing: run 'layerdex repair' on this index"
-                    ) from missing
+            self.check_missing(missing, commits)
+
+    def check_missing(self, missing: FileNotFoundError, commits: int) -> None:
+        """Raise `DamagedIndexError` if no commit since ``commits`` explains a missing file."""
+        with self.read() as newer:
+            if newer.setting(COMMITS) == commits:
+                raise DamagedIndexError(
+                    f"{missing.filename} is missing: run 'layerdex repair' on this index"
+                ) from missing
 
     @contextmanager
     def write(self, *, lock_timeout_s: float = 10.0, is_sealed: bool = True) -> Iterator[Writer]:
