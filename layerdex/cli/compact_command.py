@@ -31,7 +31,7 @@ def command(index: Path, dry_run: bool, lock_timeout_s: float) -> None:
         note(
             f"{counted(plan.n_merged, 'segment')} would be merged, leaving "
             f"{plan.n_segments_after:,}; {counted(plan.n_dead, 'dead version')} would go, and "
-            f"{plan.n_bytes_freed / 1e6:,.1f} MB of layer files"
+            f"{counted(plan.n_bytes_freed, 'byte')} of layer files"
         )
         return
     with progress("Compacting") as on_progress:

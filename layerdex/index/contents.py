@@ -200,12 +200,14 @@ class Contents:
             with whole_file(path) as written, written.open("wb") as file:
                 return write(file)
 
-    def delete(self, *ids: str, lock_timeout_s: float = 10.0) -> int:
+    def delete(self, *ids: str, dry_run: bool = False, lock_timeout_s: float = 10.0) -> int:
         """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
 
-        Nothing is deleted then.
+        Nothing is deleted then, nor with ``dry_run``.
         """
         check_ids(ids)
+        if dry_run:
+            return len({document.id for document in self.get(*ids)})
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             return writer.delete(ids)
 
