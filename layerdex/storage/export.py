@@ -11,7 +11,6 @@ from layerdex.storage.metadata import Kind
 from layerdex.storage.rows import CHUNK
 from layerdex.storage.snapshot import Snapshot, Where
 from layerdex.storage.store import Store
-from layerdex.storage.vectors import LayerVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +39,20 @@ def read_batches(
         with store.read() as snapshot:
             commits = snapshot.setting(COMMITS)
             try:
-                held = {layer: snapshot.held_layer(layer) for layer in layers}
+                snapshot.hold(layers)
             except FileNotFoundError as error:
                 missing = error
             else:
-                yield from _batches(snapshot, where, held)
+                yield from _batches(snapshot, where, layers)
                 return
         store.check_missing(missing, commits)
 
 
-def _batches(snapshot: Snapshot, where: Where, layers: dict[int, LayerVectors]) -> Iterator[Batch]:
+def _batches(snapshot: Snapshot, where: Where, layers: tuple[int, ...]) -> Iterator[Batch]:
     rows = snapshot.rows_in_input_order(where)
     kinds = snapshot.metadata_kinds()
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         found = snapshot.documents(chunk.tolist())
-        vectors = {layer: one.gather_kept(chunk) for layer, one in layers.items()}
+        vectors = {layer: snapshot.layer(layer).gather_kept(chunk) for layer in layers}
         yield Batch([found[row] for row in chunk.tolist()], vectors, len(rows), kinds)

@@ -83,6 +83,7 @@ class Snapshot:
         self._codec = codec
         self._rows_of = rows_of
         self._open_file = open_file
+        self._held: dict[tuple[str, int], LayerFile] = {}
         self.segments = segments
         self._dead = dead
         self.n_documents = sum(s.n_documents for s in segments) - len(dead)
@@ -93,17 +94,6 @@ class Snapshot:
 
     def layer(self, layer: int) -> LayerVectors:
         """Return the vectors of all live documents at a stored layer."""
-        return self._layer(lambda segment: self._open_file(segment, layer))
-
-    def held_layer(self, layer: int) -> LayerVectors:
-        """Return the same with all files open, so that no compaction can take one away.
-
-        Raises FileNotFoundError where one has.
-        """
-        files = {segment.name: self._open_file(segment, layer) for segment in self.segments}
-        return self._layer(lambda segment: files[segment.name])
-
-    def _layer(self, open_file: Callable[[Segment], LayerFile]) -> LayerVectors:
         return LayerVectors(
             self.segments,
             n_documents=self.n_documents,
@@ -111,8 +101,21 @@ class Snapshot:
             keeps_length=self._codec.keeps_length,
             dead=self._dead,
             rows_of=lambda segment: self._rows_of(self.connection, segment),
-            open_file=open_file,
+            open_file=lambda segment: self._open(segment, layer),
         )
+
+    def hold(self, layers: Iterable[int]) -> None:
+        """Open all files of these layers, so that no compaction can take one away.
+
+        Raises FileNotFoundError where one has.
+        """
+        for layer in layers:
+            for segment in self.segments:
+                self._held[segment.name, layer] = self._open_file(segment, layer)
+
+    def _open(self, segment: Segment, layer: int) -> LayerFile:
+        held = self._held.get((segment.name, layer))
+        return self._open_file(segment, layer) if held is None else held
 
     def rows(self, where: Where = ()) -> Rows:
         """Return the rows of the live documents that match every condition, ascending."""

@@ -142,12 +142,15 @@ class Store:
         """Answer ``question`` from the newest commit.
 
         If a segment was compacted away meanwhile, the question starts again from the commit
-        that did so; a file that is missing without such a commit is damage.
+        that did so, and now with all files open, as a writer of many small runs would take one
+        away each time; a file that is missing without such a commit is damage.
         """
+        held_layers: tuple[int, ...] = ()
         while True:
             with self.read() as snapshot:
                 commits = snapshot.setting(COMMITS)
                 try:
+                    snapshot.hold(held_layers)
                     return question(snapshot)
                 except FileNotFoundError as error:
                     # What a caller's own callback misses is not ours to explain.
@@ -155,6 +158,7 @@ class Store:
                         raise
                     missing = error
             self.check_missing(missing, commits)
+            held_layers = self.layers
 
     def check_missing(self, missing: FileNotFoundError, commits: int) -> None:
         """Raise `DamagedIndexError` if no commit since ``commits`` explains a missing file."""

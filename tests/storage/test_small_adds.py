@@ -11,6 +11,7 @@ import pytest
 from layerdex import Index
 from layerdex.indexer import build
 from layerdex.storage import compaction, writer
+from layerdex.storage.snapshot import Snapshot
 from tests.encoders import WordEncoder
 from tests.storage.corpora import Row, flip_byte, ids_of, reopen, rows
 from tests.storage.stored import layer_paths, query, read_live, read_versions
@@ -135,3 +136,22 @@ def test_a_damaged_segment_is_not_merged_and_does_not_stop_an_add(
     index.repair(index.verify())
     index.add([])
     assert (_n_segments(index), index.verify()) == (1, [])
+
+
+def test_a_long_question_starts_again_once_and_not_at_each_merge(index: Index) -> None:
+    index.add(rows(20))
+    other, n_asked = reopen(index), 0
+
+    def question(snapshot: Snapshot) -> list[int]:
+        nonlocal n_asked
+        n_asked += 1
+        found = []
+        for layer in index.layers:
+            found.append(sum(len(part.rows) for part in snapshot.layer(layer).parts()))
+            other.add(rows(1, start=20 * n_asked + layer))
+            other.compact()
+            len(index)  # which forgets the files of the commit before
+        return found
+
+    assert index.store.ask(question) == [21] * 4
+    assert n_asked == 2
