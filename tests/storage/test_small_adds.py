@@ -30,7 +30,7 @@ def test_many_adds_of_one_document_leave_few_segments_and_the_answers_of_one_add
     tmp_path: Path,
 ) -> None:
     documents = rows(200)
-    many = Index.create(tmp_path / "many", layers=[1, 3], encoder=WordEncoder())
+    many = Index.create(tmp_path / "many", layers=3, encoder=WordEncoder())
     most = 0
     for n, row in enumerate(documents, 1):
         many.add([row])
@@ -39,19 +39,18 @@ def test_many_adds_of_one_document_leave_few_segments_and_the_answers_of_one_add
             many.add([{"id": "d7", "text": "changed"}, {"id": "d110", "text": "changed"}])
             many.delete("d3", "d115")
     assert most <= 9 * (math.floor(math.log10(200)) + 1)
-    assert len(layer_paths(many.store.path)) == 2 * _n_segments(many)
-    once = Index.create(tmp_path / "once", layers=[1, 3], encoder=WordEncoder(window=300))
+    assert len(layer_paths(many.store.path)) == _n_segments(many)
+    once = Index.create(tmp_path / "once", layers=3, encoder=WordEncoder(window=300))
     once.add(documents)
     once.add([{"id": "d7", "text": "changed"}, {"id": "d110", "text": "changed"}])
     once.delete("d3", "d115")
     assert ids_of(many) == ids_of(once)
-    for layer in (1, 3):
-        for text in ("text number50 of 0", "number7", "changed"):
-            # Rows, which order equal similarities, differ where one add was many.
-            one = {(h.id, h.text, h.label) for h in once.search(text, k=198, layer=layer)}
-            assert {(h.id, h.text, h.label) for h in many.search(text, k=198, layer=layer)} == one
-            found = [round(h.similarity, 5) for h in many.search(text, k=50, layer=layer)]
-            assert found == [round(h.similarity, 5) for h in once.search(text, k=50, layer=layer)]
+    for text in ("text number50 of 0", "number7", "changed"):
+        # Rows, which order equal similarities, differ where one add was many.
+        one = {(hit.id, hit.text, hit.label) for hit in once.search(text, k=198)}
+        assert {(hit.id, hit.text, hit.label) for hit in many.search(text, k=198)} == one
+        found = [round(hit.similarity, 5) for hit in many.search(text, k=50)]
+        assert found == [round(hit.similarity, 5) for hit in once.search(text, k=50)]
     assert many.verify() == []
 
 
