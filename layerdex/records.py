@@ -81,6 +81,22 @@ class Keep(StrEnum):
     LONGEST = "longest"
 
 
+class Change(StrEnum):
+    """What a run does to a document."""
+
+    NEW = "new"
+    UPDATED = "updated"
+    REMOVED = "removed"
+
+
+class ExportFormat(StrEnum):
+    """How ``export`` writes documents; by the file's name unless said."""
+
+    AUTO = "auto"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
 class OnError(StrEnum):
     """What a bad row does to the run."""
 
@@ -138,10 +154,15 @@ class SourceDocument:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is not a document, and why."""
+    """A row that is not a document, and why.
+
+    ``id`` is that of the document that it would have been; None where it gave none and its text
+    is none either, so that it stands for no document, and `UNSET` where nobody can tell.
+    """
 
     origin: Origin
     reason: str
+    id: str | Unset | None = field(default=UNSET, compare=False)  # no part of the verdict
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.reason}"
@@ -156,6 +177,10 @@ class Document:
     text: str
     label: str | None
     metadata: dict[str, Scalar]
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the document as ``export`` writes it and ``index`` reads it."""
+        return {"id": self.id, "text": self.text, "label": self.label, "metadata": self.metadata}
 
 
 @dataclass(frozen=True, slots=True)

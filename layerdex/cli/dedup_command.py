@@ -122,12 +122,8 @@ def command(
 
 def document_json(document: Any) -> dict[str, Any]:
     """Return a document as ``export`` writes it and ``index`` reads it."""
-    return {
-        "id": document.id,
-        "text": document.text,
-        "label": document.label,
-        "metadata": document.metadata,
-    }
+    row: dict[str, Any] = document.as_row()
+    return row
 
 
 def read_shown(found: Deduplication, read: ReadDocuments) -> dict[str, str]:

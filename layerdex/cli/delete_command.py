@@ -29,7 +29,12 @@ def command(index: Path, ids: tuple[str, ...], dry_run: bool, lock_timeout_s: fl
     target = Index.open(index, damaged=True)
     target.store.check_catalog()
     if dry_run:
-        note(f"{len({document.id for document in target.get(*ids)}):,} would be deleted")
+        n_documents, store = target.delete(*ids, dry_run=True), target.store
+        n_bytes = n_documents * len(store.layers) * store.settings.width * store.codec.code_bytes
+        note(
+            f"{n_documents:,} would be deleted, and {n_bytes:,} bytes of vectors then be freed by "
+            "'layerdex compact'"
+        )
         return
     n_deleted = target.delete(*ids, lock_timeout_s=lock_timeout_s)
     note(f"{n_deleted:,} deleted, {len(target):,} left")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from layerdex.cli.changes import Changes
 from layerdex.cli.options import (
     device_options,
     field_options,
@@ -70,6 +71,19 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, R
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write where skipped rows are, and why, to this file (jsonl).",
 )
+@click.option(
+    "--sync", is_flag=True, help="Then remove the documents that are in no SOURCE any more."
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only list what would be new, updated and removed; INDEX has to exist.",
+)
+@click.option(
+    "--auto-compact/--no-auto-compact",
+    default=True,
+    help="Merge small segments after the run. [default: yes]",
+)
 @device_options
 @lock_timeout_option
 @json_option
@@ -84,6 +98,9 @@ def command(
     format_: str,
     on_error: str,
     rejects: Path | None,
+    sync: bool,
+    dry_run: bool,
+    auto_compact: bool,
     engine: str,
     device: str,
     dtype: str,
@@ -98,6 +115,10 @@ def command(
     that is there with other content is an update. Each window of documents is committed as it
     is done: after an interruption, run the same command again.
 
+    With --sync the documents that were in none of the sources are removed, once these have all
+    been read to the end. A row that is skipped keeps its document; if one has no id that can be
+    read, nothing is removed, nor if there is no document in the sources.
+
     The options from --model to --long are stored in INDEX by its first run.
 
     \b
@@ -105,6 +126,7 @@ def command(
     layerdex index my-index questions.txt --template 'A question: {text}'
     layerdex index my-index more.jsonl --on-error skip --rejects bad.jsonl
     zcat old.jsonl.gz | layerdex index my-index -
+    layerdex index my-index today.jsonl --sync --dry-run
     """
     from layerdex.indexer.corpus import check_sources
     from layerdex.indexer.corpus.formats import Format
@@ -120,7 +142,8 @@ def command(
     with clear_errors(index):
         had_folder = index.exists()
     running = {"engine": engine, "device": device, "dtype": dtype}
-    target, is_new = _open_or_create(index, running=running, **settings)
+    target, is_new = _open_or_create(index, dry_run=dry_run, running=running, **settings)
+    changes = Changes(as_json)
     try:
         with open_rejects(rejects) as rejected, reading_progress("Indexing") as (on_rows, on_bytes):
             report = target.add(
@@ -129,8 +152,12 @@ def command(
                 format=format_,
                 on_error=on_error,
                 on_reject=rejected.add,
+                on_change=changes.add if dry_run else None,
                 on_progress=on_rows,
                 on_bytes=on_bytes,
+                sync=sync,
+                dry_run=dry_run,
+                auto_compact=auto_compact,
                 lock_timeout_s=lock_timeout_s,
             )
     except BaseException as error:
@@ -140,6 +167,9 @@ def command(
             error.args = ("what was committed is in the index.",)
         raise
     rejected.summarize()
+    if dry_run:
+        changes.summarize(report)
+        return
     is_refused = 0 < report.n_read == report.n_rejected
     if is_new and not is_refused:
         note(f"Created {index}")
@@ -151,13 +181,18 @@ def command(
         raise RowError(f"every row that was read was rejected, so {outcome}")
 
 
-def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> tuple[Any, bool]:
-    """Return the index, and whether it is new; ``running`` says on what the encoder runs."""
+def _open_or_create(
+    path: Path, *, dry_run: bool, running: dict[str, Any], **settings: Any
+) -> tuple[Any, bool]:
+    """Return the index, and whether it is new; ``running`` says on what the encoder runs.
+
+    A dry run makes none.
+    """
     from layerdex.index import Index
     from layerdex.indexer.agreement import check_agreement
     from layerdex.storage.directory import CATALOG
 
-    if (path / CATALOG).exists():
+    if dry_run or (path / CATALOG).exists():
         target = Index.open(path, model=_folder(settings["model"]), **running)
         store = target.store
         check_agreement(store.settings, store.layers, store.precision, **settings)
@@ -170,7 +205,7 @@ def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> 
         if not (path / CATALOG).exists():
             raise
         # Another first run was faster; this one extends what that one made.
-        return _open_or_create(path, running=running, **settings)
+        return _open_or_create(path, dry_run=dry_run, running=running, **settings)
 
 
 def _folder(model: str | None) -> str | None:
@@ -199,6 +234,7 @@ def _print_report(report: Any, target: Any, *, as_json: bool) -> None:
     click.echo(
         f"{report.n_read:,} read = {report.n_new:,} new + {report.n_updated:,} updated "
         f"+ {report.n_unchanged:,} unchanged + {report.n_rejected:,} rejected"
+        + (f"; {report.n_removed:,} removed" if report.n_removed else "")
     )
     layers, settings = describe_layers(target.layers), target.store.settings
     click.echo(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerdex.cli.options import QUIET
-from layerdex.errors import DamagedIndexError, OptionError, StorageError
+from layerdex.errors import DamagedIndexError, OptionError
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -196,33 +195,11 @@ def check_outputs(index: Path, *paths: Path | None) -> None:
 
 def write_jsonl(path: Path, values: Iterable[Any]) -> int:
     """Write a JSON line for each value, and return how many; see `whole_file`."""
+    from layerdex.storage.files import whole_file
+
     n_values = 0
     with whole_file(path) as written, written.open("w", encoding="utf-8") as file:
         for value in values:
             file.write(json.dumps(value, ensure_ascii=False) + "\n")
             n_values += 1
     return n_values
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give the name to write to, so that ``path`` appears whole or not at all.
-
-    Pipes and devices are written to directly. Raises `StorageError` where the operating system
-    refuses.
-    """
-    # before resolving: what /dev/stdout is a link to has no name that can be opened
-    is_direct = path.exists() and not path.is_file()
-    target = path if is_direct else path.resolve()
-    written = path if is_direct else target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
-        yield written
-        if not is_direct:
-            with written.open("rb") as file:
-                os.fsync(file.fileno())
-            written.replace(target)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if not is_direct:
-            written.unlink(missing_ok=True)

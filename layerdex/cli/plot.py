@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from layerdex.cli.output import whole_file
 from layerdex.errors import OptionError
 
 _LINES = (("accuracy", "accuracy", "o-"), ("macro_f1", "macro-F1", "s--"))
@@ -26,6 +25,8 @@ def plot_evaluation(evaluation: Any, path: Path) -> None:
 
     mpl.use("agg")
     from matplotlib.figure import Figure
+
+    from layerdex.storage.files import whole_file
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from layerdex.arguments import check_callbacks, to_choice
+from layerdex.index.contents import check_ids
 from layerdex.index.evaluations import Evaluations
 from layerdex.index.places import read_texts
-from layerdex.index.upkeep import check_ids
 from layerdex.layers import LayerSelection
 from layerdex.records import Document, Keep, LayerName, OnProgress, Weights
 from layerdex.search.answers import (

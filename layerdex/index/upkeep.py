@@ -1,101 +1,29 @@
-"""What an index needs besides questions: documents in and out, checks, repair, compaction."""
+"""What an index needs besides documents and questions: checks, repair, compaction, copies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerdex.arguments import (
     check_callbacks,
-    check_count,
     check_kind,
-    to_choice,
     to_list,
     to_path,
 )
-from layerdex.errors import OptionError
-from layerdex.layers import LayerSelection, describe_layers, resolve_stored
-from layerdex.records import Document, Encoder, OnError, OnProgress, Rejected, Source, Truncated
+from layerdex.index.contents import BEST_LAYER, Contents
+from layerdex.records import OnProgress
 from layerdex.search.evaluation import Evaluation
-from layerdex.search.filters import Expressions, parse_where
 from layerdex.storage.info import IndexInfo, read_info
-from layerdex.storage.snapshot import Snapshot
-from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
-    from layerdex.indexer.build import BuildReport
-    from layerdex.indexer.corpus import Fields, Format
+    from layerdex.storage.compaction import Compaction
     from layerdex.storage.integrity import Problem
 
-BEST_LAYER = "best_layer"
 
-
-class Upkeep:
-    """The part of `Index` that changes and looks after what is on disk."""
-
-    def __init__(self, store: Store, load_encoder: Callable[[], Encoder]) -> None:
-        self.store = store
-        self._load_encoder = load_encoder
-        self._encoder: Encoder | None = None
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers that this index holds, ascending."""
-        return self.store.layers
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder that this index was made with, loaded on first use."""
-        if self._encoder is None:
-            self._encoder = self._load_encoder()
-        return self._encoder
-
-    def __repr__(self) -> str:
-        what = f"layers {describe_layers(self.layers)} of {self.store.settings.model}"
-        return f"<Index {str(self.store.path)!r}, {what}>"
-
-    def __len__(self) -> int:
-        return self.store.ask(lambda snapshot: snapshot.n_documents)
-
-    def add(
-        self,
-        *sources: Source,
-        fields: Fields | None = None,
-        format: Format | str = "auto",
-        on_error: OnError | str = OnError.ABORT,
-        on_reject: Callable[[Rejected], None] | None = None,
-        on_progress: OnProgress | None = None,
-        on_bytes: Callable[[int, int], None] | None = None,
-        n_total: int | None = None,
-        lock_timeout_s: float = 10.0,
-    ) -> BuildReport:
-        """Add documents from paths, mappings or data frames; what is unchanged is skipped.
-
-        An id that is there already is an update. ``on_progress`` gets the rows done so far and
-        ``n_total``: at a commit what is committed, and in between, a few times a second, also
-        those of the next window whose encoding is done. It may not itself use the encoder, as a
-        search for a text does. Where all sources are files, ``on_bytes`` gets just before it the
-        bytes of these rows and of all. Raises `RowError` at a bad row unless ``on_error`` is skip,
-        `SourceError` for a source that cannot be read.
-        """
-        from layerdex.indexer.build import build
-        from layerdex.indexer.corpus.sources import read_all
-        from layerdex.indexer.progress import RunProgress
-
-        check_callbacks(on_reject=on_reject, on_progress=on_progress, on_bytes=on_bytes)
-        if n_total is not None:
-            check_count("n_total", n_total, least=0)
-        progress = RunProgress(on_progress, n_total=n_total, on_bytes=on_bytes)
-        return build(
-            self.store,
-            read_all(sources, format=format, fields=fields, on_bytes=progress.read),
-            lambda: self.encoder,
-            on_error=to_choice(OnError, on_error),
-            on_reject=on_reject,
-            progress=progress,
-            lock_timeout_s=lock_timeout_s,
-        )
+class Upkeep(Contents):
+    """The part of `Index` that looks after what is on disk."""
 
     def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
         """Make an evaluation's best layer the default of later questions."""
@@ -113,58 +41,9 @@ class Upkeep:
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             writer.set(BEST_LAYER, value)
 
-    def get(self, *ids: str) -> list[Document]:
-        """Return documents by id, in the order asked; raises `DocumentNotFoundError`."""
-        check_ids(ids)
-
-        def question(snapshot: Snapshot) -> list[Document]:
-            rows = [snapshot.row_of(identifier) for identifier in ids]
-            documents = snapshot.documents(rows)
-            return [documents[row] for row in rows]
-
-        return self.store.ask(question)
-
-    def documents(self, *, where: Expressions = None) -> Iterator[Document]:
-        """Yield the documents in input order, all from one commit."""
-        conditions = parse_where(where)
-
-        def listing() -> Iterator[Document]:
-            with self.store.read() as snapshot:
-                yield from snapshot.in_input_order(conditions)
-
-        return listing()
-
-    def delete(self, *ids: str, lock_timeout_s: float = 10.0) -> int:
-        """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
-
-        Nothing is deleted then.
-        """
-        check_ids(ids)
-        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
-            return writer.delete(ids)
-
-    def truncated(self) -> list[Truncated]:
-        """Return the documents that were cut, in input order."""
-        return self.store.ask(lambda snapshot: [Truncated(*one) for one in snapshot.truncated()])
-
     def info(self) -> IndexInfo:
         """Return counts, sizes and settings."""
         return read_info(self.store)
-
-    def choose_layer(self, layer: LayerSelection | None) -> int:
-        """Return the stored layer that ``layer`` stands for; see the class for None."""
-        if layer is not None:
-            chosen = self.resolve_layers(layer)
-            if len(chosen) > 1:
-                raise OptionError(f"one layer is needed here, not {layer!r}")
-            return chosen[0]
-        with self.store.read() as snapshot:
-            best = snapshot.setting(BEST_LAYER)
-        return self.layers[-1] if best is None else int(best["layer"])
-
-    def resolve_layers(self, layers: LayerSelection) -> tuple[int, ...]:
-        """Return the stored layers that a selection stands for; raises `LayerError`."""
-        return resolve_stored(layers, stored=self.layers, depth=self.store.settings.depth)
 
     def compact(
         self, *, lock_timeout_s: float = 10.0, on_progress: OnProgress | None = None
@@ -175,6 +54,12 @@ class Upkeep:
         check_callbacks(on_progress=on_progress)
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             return compact(self.store, writer, on_progress=on_progress)
+
+    def plan_compaction(self) -> Compaction:
+        """Say what `compact` would do; nothing is written."""
+        from layerdex.storage.compaction import plan_compaction
+
+        return self.store.ask(lambda snapshot: plan_compaction(self.store, snapshot))
 
     def backup(self, target: str | Path, *, on_progress: OnProgress | None = None) -> int:
         """Copy the newest commit to a new directory; return how many documents it has.
@@ -219,10 +104,3 @@ class Upkeep:
             lock_timeout_s=lock_timeout_s,
             on_progress=on_progress,
         )
-
-
-def check_ids(ids: Sequence[object]) -> None:
-    """Raise `OptionError` for an id that is no string, such as a list of ids."""
-    for one in ids:
-        if not isinstance(one, str):
-            raise OptionError(f"an id is a string, not {one!r}; give several one by one: *ids")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
 
 from layerdex.errors import RowError
-from layerdex.indexer.corpus import RunIds, content_hash
+from layerdex.indexer.corpus import RunIds
 from layerdex.indexer.progress import RunProgress
+from layerdex.indexer.sync import OnChange, Sync, collect
+from layerdex.indexer.window import WindowChanges, new_version, sort_window
 from layerdex.records import (
-    UNSET,
     Encoded,
     Encoder,
     OnError,
     Rejected,
     ReportingEncoder,
-    Scalar,
     SourceDocument,
 )
-from layerdex.storage.changes import NewVersion, Relabelling
-from layerdex.storage.rows import Version
+from layerdex.storage.compaction import merge_small
+from layerdex.storage.rows import Version, find_live, find_vanished
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 
@@ -28,13 +29,17 @@ OnReject = Callable[[Rejected], None]
 # A window also ends here, so that a run of very long texts stays within bounded memory.
 _WINDOW_CHARACTERS = 8_000_000
 
+# Windows cut short by that are merged on the way, as copying them all at the end would take long.
+_WINDOWS_BEFORE_MERGING = 100
+
 
 @dataclass(slots=True)
 class BuildReport:
     """What became of the rows of a run: ``new + updated + unchanged + rejected == read``.
 
     ``n_encoded`` documents went through the encoder (an update of only label or metadata does
-    not); ``n_truncated`` of these did not fit the maximum length.
+    not); ``n_truncated`` of these did not fit the maximum length. ``n_removed`` documents were in
+    the index and not in the sources (only where that was asked for).
     """
 
     n_read: int = 0
@@ -44,20 +49,11 @@ class BuildReport:
     n_rejected: int = 0
     n_encoded: int = 0
     n_truncated: int = 0
+    n_removed: int = 0
 
     def __add__(self, other: BuildReport) -> BuildReport:
         names = [one.name for one in fields(self)]
         return BuildReport(*(getattr(self, name) + getattr(other, name) for name in names))
-
-
-@dataclass(slots=True)
-class _Changes:
-    """A window sorted into what has to be done."""
-
-    fresh: list[tuple[str, SourceDocument, bytes, Version | None]] = field(default_factory=list)
-    relabellings: list[Relabelling] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    n_unchanged: int = 0
 
 
 def build(
@@ -67,30 +63,96 @@ def build(
     *,
     on_error: OnError = OnError.ABORT,
     on_reject: OnReject | None = None,
+    on_change: OnChange | None = None,
     progress: RunProgress | None = None,
+    sync: bool = False,
+    auto_compact: bool = True,
     lock_timeout_s: float = 10.0,
 ) -> BuildReport:
     """Add documents to an index, window by window; what is there unchanged is skipped.
 
-    ``load_encoder`` is called at the first document that needs encoding. Raises `RowError` at
-    the first bad row unless ``on_error`` is skip; windows committed before stay.
+    ``load_encoder`` is called at the first document that needs encoding. With ``sync``, once all
+    documents have been read, those that were not among them are removed, in one commit. Raises
+    `RowError` at the first bad row unless ``on_error`` is skip; windows committed before stay.
     """
     progress = RunProgress() if progress is None else progress
     total = BuildReport()
     with store.write(lock_timeout_s=lock_timeout_s) as writer, RunIds() as ids:
-        for window in _windows(documents, store.settings.window):
-            changes = _sort_window(window, ids, writer)
-            for rejected in changes.rejected:
-                if on_error is OnError.ABORT:
-                    raise RowError(str(rejected))
-                if on_reject is not None:
-                    on_reject(rejected)
+        ledger = Sync(ids)
+        for n_windows, window in enumerate(_windows(documents, store.settings.window), 1):
+            changes = sort_window(window, ids, writer.find)
+            _judge(changes, ledger, on_error, on_reject)
             progress.begin(len(window))
-            total += _commit(
-                changes, writer, store.layers, load_encoder, progress, n_read=len(window)
-            )
+            total += _commit(changes, writer, store.layers, load_encoder, progress)
+            _tell(changes, on_change)
             progress.commit()
+            if auto_compact and n_windows % _WINDOWS_BEFORE_MERGING == 0:
+                merge_small(store, writer)
+        if sync:
+            with closing(writer.find_vanished(ids.unknown)) as pages:
+                rows = collect(ledger.vanished(pages), on_change)
+            if len(rows):
+                writer.remove(rows)
+            total.n_removed = len(rows)
+        if auto_compact:
+            merge_small(store, writer)
     return total
+
+
+def preview(
+    store: Store,
+    documents: Iterable[SourceDocument | Rejected],
+    *,
+    on_error: OnError = OnError.ABORT,
+    on_reject: OnReject | None = None,
+    on_change: OnChange | None = None,
+    progress: RunProgress | None = None,
+    sync: bool = False,
+) -> BuildReport:
+    """Say what `build` would do, and encode and change nothing; other writers are not kept out."""
+    progress = RunProgress() if progress is None else progress
+    total = BuildReport()
+
+    def find(ids: Sequence[str]) -> dict[str, Version]:
+        # A transaction a window: one over all would keep the log from being emptied meanwhile.
+        return store.ask(lambda snapshot: find_live(snapshot.connection, ids))
+
+    with RunIds() as ids:
+        ledger = Sync(ids)
+        for window in _windows(documents, store.settings.window):
+            changes = sort_window(window, ids, find)
+            _judge(changes, ledger, on_error, on_reject)
+            progress.begin(len(window))
+            total += _report(changes)
+            _tell(changes, on_change)
+            progress.commit()
+        if sync:
+            with closing(_find_vanished(store, ids)) as pages:
+                total.n_removed = len(collect(ledger.vanished(pages), on_change))
+    return total
+
+
+def _find_vanished(store: Store, ids: RunIds) -> Generator[list[Version], None, None]:
+    with store.read() as snapshot:
+        yield from find_vanished(snapshot.connection, ids.unknown)
+
+
+def _judge(
+    changes: WindowChanges, ledger: Sync, on_error: OnError, on_reject: OnReject | None
+) -> None:
+    """Raise `RowError` for a bad row, or tell of each, where they are skipped."""
+    for rejected in changes.rejected:
+        if on_error is OnError.ABORT:
+            raise RowError(str(rejected))
+        if on_reject is not None:
+            on_reject(rejected)
+    ledger.look_at(changes.n_accepted, changes.rejected)
+
+
+def _tell(changes: WindowChanges, on_change: OnChange | None) -> None:
+    if on_change is not None:
+        for change, identifier in changes:
+            on_change(change, identifier)
 
 
 def _windows(
@@ -108,65 +170,38 @@ def _windows(
         yield window
 
 
-def _sort_window(
-    window: Sequence[SourceDocument | Rejected], ids: RunIds, writer: Writer
-) -> _Changes:
-    changes = _Changes()
-    documents = [one for one in window if isinstance(one, SourceDocument)]
-    hashes = [content_hash(document.text) for document in documents]
-    assigned = ids.assign(list(zip(documents, hashes, strict=True)))
-    stored = writer.find([one for one in assigned if isinstance(one, str)])
-    given = zip(hashes, assigned, strict=True)
-    for document in window:
-        if isinstance(document, Rejected):
-            changes.rejected.append(document)
-            continue
-        digest, identifier = next(given)
-        if isinstance(identifier, Rejected):
-            changes.rejected.append(identifier)
-            continue
-        before = stored.get(identifier)
-        if before is None or before.content_hash != digest:
-            changes.fresh.append((identifier, document, digest, before))
-        elif (change := _relabelling(document, before)) is not None:
-            changes.relabellings.append(change)
-        else:
-            changes.n_unchanged += 1
-    return changes
-
-
 def _commit(
-    changes: _Changes,
+    changes: WindowChanges,
     writer: Writer,
     layers: tuple[int, ...],
     load_encoder: Callable[[], Encoder],
     progress: RunProgress,
-    *,
-    n_read: int,
 ) -> BuildReport:
-    n_truncated = 0
+    report = _report(changes)
     if changes.fresh:
         texts = [document.text for _, document, _, _ in changes.fresh]
-        n_others = n_read - len(texts)
+        n_others = report.n_read - len(texts)
         encoded = _encode(load_encoder(), texts, layers, lambda n: progress.tell(n_others + n))
-        n_truncated = int(encoded.truncated.sum())
+        report.n_encoded, report.n_truncated = len(texts), int(encoded.truncated.sum())
         facts = zip(changes.fresh, encoded.n_tokens, encoded.truncated, strict=True)
         versions = [
-            _version(*fresh, n_tokens=int(n_tokens), truncated=bool(truncated))
+            new_version(*fresh, n_tokens=int(n_tokens), truncated=bool(truncated))
             for fresh, n_tokens, truncated in facts
         ]
         writer.commit(versions, encoded.vectors, changes.relabellings)
     elif changes.relabellings:
         writer.relabel(changes.relabellings)
+    return report
+
+
+def _report(changes: WindowChanges) -> BuildReport:
     n_replaced = sum(before is not None for *_, before in changes.fresh)
     return BuildReport(
-        n_read=n_read,
+        n_read=changes.n_accepted + len(changes.rejected),
         n_new=len(changes.fresh) - n_replaced,
         n_updated=n_replaced + len(changes.relabellings),
         n_unchanged=changes.n_unchanged,
         n_rejected=len(changes.rejected),
-        n_encoded=len(changes.fresh),
-        n_truncated=n_truncated,
     )
 
 
@@ -176,46 +211,3 @@ def _encode(
     if isinstance(encoder, ReportingEncoder):
         return encoder.encode(texts, layers, on_progress=on_progress)
     return encoder.encode(texts, layers)
-
-
-def _version(
-    identifier: str,
-    document: SourceDocument,
-    digest: bytes,
-    before: Version | None,
-    *,
-    n_tokens: int,
-    truncated: bool,
-) -> NewVersion:
-    label, metadata = _merge(document, before)
-    return NewVersion(
-        id=identifier,
-        text=document.text,
-        label=label,
-        metadata=metadata,
-        content_hash=digest,
-        n_tokens=n_tokens,
-        truncated=truncated,
-        replaces=before,
-    )
-
-
-def _relabelling(document: SourceDocument, before: Version) -> Relabelling | None:
-    label, metadata = _merge(document, before)
-    # 1 == 1.0 == True in Python, but not in an export.
-    is_same = [(k, type(v), v) for k, v in sorted(metadata.items())] == [
-        (k, type(v), v) for k, v in sorted(before.metadata.items())
-    ]
-    if label == before.label and is_same:
-        return None
-    return Relabelling(before, label, metadata)
-
-
-def _merge(
-    document: SourceDocument, before: Version | None
-) -> tuple[str | None, dict[str, Scalar]]:
-    """Keep what was not given, and clear what was given as null."""
-    old_label = None if before is None else before.label
-    label = old_label if document.label is UNSET else document.label
-    merged = {**({} if before is None else before.metadata), **document.metadata}
-    return label, {name: value for name, value in merged.items() if value is not None}

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from layerdex.errors import StorageError
 
 _CHUNK_BYTES = 1 << 22
 
@@ -64,6 +68,30 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give the name to write to, so that ``path`` appears whole or not at all.
+
+    Pipes and devices are written to directly. Raises `StorageError` where the operating system
+    refuses.
+    """
+    # before resolving: what /dev/stdout is a link to has no name that can be opened
+    is_direct = path.exists() and not path.is_file()
+    target = path if is_direct else path.resolve()
+    written = path if is_direct else target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        yield written
+        if not is_direct:
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
+            written.replace(target)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if not is_direct:
+            written.unlink(missing_ok=True)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -25,7 +25,7 @@ from layerdex.storage.digests import (
     setting_digest,
 )
 from layerdex.storage.metadata import decode_value
-from layerdex.storage.tables import DOCUMENT, LIVE, METADATUM, SEGMENT, SEGMENT_FILE, SETTING
+from layerdex.storage.tables import DEAD, DOCUMENT, LIVE, METADATUM, SEGMENT, SEGMENT_FILE, SETTING
 from layerdex.storage.vectors import Segment, SegmentFile
 
 # SQLite binds at most 32,766 parameters in a statement, older builds 999.
@@ -122,6 +122,15 @@ def _read(
     return [Version(*columns[:9], metadata=metadata[columns[0]]) for columns in found]
 
 
+def read_dead(connection: Connection, *where: ColumnElement[bool]) -> Rows:
+    """Return the rows of the dead versions that match, ascending; each agrees with its digest."""
+    query = select(*VERSION_COLUMNS).where(DEAD, *where).order_by(DOCUMENT.c.row)
+    found = connection.execute(query).all()
+    for columns in found:
+        check_dead(columns)
+    return row_array(columns[0] for columns in found)
+
+
 def read_setting(connection: Connection, key: str) -> Any:
     """Return the value of a setting, or None where there is none."""
     found = _read_settings(connection, key, SETTING.c.key == key)
@@ -140,6 +149,35 @@ def _read_settings(connection: Connection, key: str, *where: ColumnElement[bool]
     for one in found:
         check_digest(setting_digest(one.key, one.value), one.digest, f"the setting {one.key!r}")
     return {one.key: one.value for one in found}
+
+
+def find_live(connection: Connection, ids: Sequence[str]) -> dict[str, Version]:
+    """Return the live documents among ``ids``."""
+    found: dict[str, Version] = {}
+    for chunk in chunks(ids, CHUNK):
+        versions = read_live(connection, DOCUMENT.c.id.in_(chunk))
+        found.update((version.id, version) for version in versions)
+    return found
+
+
+def find_vanished(
+    connection: Connection, unknown: Callable[[Sequence[str]], Sequence[str]]
+) -> Iterator[list[Version]]:
+    """Yield, a few at a time and by ascending row, the live documents of ``unknown`` ids.
+
+    ``unknown`` returns those of at most 900 ids that it does not know.
+    """
+    last = -1
+    while True:
+        columns = (DOCUMENT.c.row, DOCUMENT.c.id)
+        query = select(*columns).where(LIVE, DOCUMENT.c.row > last)
+        page = connection.execute(query.order_by(DOCUMENT.c.row).limit(CHUNK)).all()
+        if not page:
+            return
+        last = page[-1].row
+        vanished = set(unknown([id_ for _, id_ in page]))
+        if rows := [row for row, id_ in page if id_ in vanished]:
+            yield read_live(connection, DOCUMENT.c.row.in_(rows))
 
 
 def read_segments(connection: Connection) -> list[Segment]:

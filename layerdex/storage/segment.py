@@ -88,6 +88,11 @@ class LayerFile:
         """Return the unit vectors at ``positions``, (m, width) float32."""
         return unit_length(self._codec.decode(self._codes[positions]))
 
+    def kept(self, positions: Positions | slice) -> Vectors:
+        """Return vectors as they are kept, (m, width) float32; unit ones where lengths are not."""
+        vectors = self._codec.decode(self._codes[positions])
+        return vectors if self._codec.keeps_length else unit_length(vectors)
+
     def scan(
         self, query: Vectors, k: int, *, allowed: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.float32], Positions]:

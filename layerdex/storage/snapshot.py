@@ -16,7 +16,7 @@ from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Condition, Document, Rows
 from layerdex.storage.codecs import Codec
 from layerdex.storage.digests import damaged
-from layerdex.storage.metadata import encode_value
+from layerdex.storage.metadata import Kind, encode_value
 from layerdex.storage.rows import (
     CHUNK,
     VERSION_COLUMNS,
@@ -29,7 +29,7 @@ from layerdex.storage.rows import (
 )
 from layerdex.storage.segment import LayerFile
 from layerdex.storage.selection import where_clauses
-from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, LIVE, TRUNCATED
+from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, LIVE, METADATUM, TRUNCATED
 from layerdex.storage.vectors import LayerVectors, Segment
 
 Columns = TypeVarTuple("Columns")
@@ -92,6 +92,7 @@ class Snapshot:
         self._codec = codec
         self._rows_of = rows_of
         self._open_file = open_file
+        self._held: dict[tuple[str, int], LayerFile] = {}
         self.segments = segments
         self._dead = dead
         self.n_documents = sum(s.n_documents for s in segments) - len(dead)
@@ -109,8 +110,21 @@ class Snapshot:
             keeps_length=self._codec.keeps_length,
             dead=self._dead,
             rows_of=lambda segment: self._rows_of(self.connection, segment),
-            open_file=lambda segment: self._open_file(segment, layer),
+            open_file=lambda segment: self._open(segment, layer),
         )
+
+    def hold(self, layers: Iterable[int]) -> None:
+        """Open all files of these layers, so that no compaction can take one away.
+
+        Raises FileNotFoundError where one has.
+        """
+        for layer in layers:
+            for segment in self.segments:
+                self._held[segment.name, layer] = self._open_file(segment, layer)
+
+    def _open(self, segment: Segment, layer: int) -> LayerFile:
+        held = self._held.get((segment.name, layer))
+        return self._open_file(segment, layer) if held is None else held
 
     def rows(self, where: Where = ()) -> Rows:
         """Return the rows of the live documents that match every condition, ascending."""
@@ -178,11 +192,23 @@ class Snapshot:
 
     def in_input_order(self, where: Where = ()) -> Iterator[Document]:
         """Yield the matching live documents in input order, whole."""
-        query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.ordinal)
-        rows = self.connection.scalars(query).all()
-        for chunk in chunks(rows, CHUNK):
+        for chunk in chunks(self.rows_in_input_order(where).tolist(), CHUNK):
             documents = self.documents(chunk)
             yield from (documents[row] for row in chunk)
+
+    def rows_in_input_order(self, where: Where = ()) -> Rows:
+        """Return the rows of the matching live documents in input order."""
+        query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.ordinal)
+        return row_array(self.connection.scalars(query))
+
+    def metadata_kinds(self) -> dict[str, set[Kind]]:
+        """Return the types that the values of each metadata field have in live documents."""
+        query = select(METADATUM.c.name, METADATUM.c.kind).distinct()
+        live = query.join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(LIVE)
+        kinds: dict[str, set[Kind]] = {}
+        for name, kind in self.connection.execute(live.order_by(METADATUM.c.name)):
+            kinds.setdefault(name, set()).add(Kind(kind))
+        return kinds
 
     def truncated(self) -> list[tuple[str, int, int]]:
         """Return id, characters and tokens kept of each live document that was cut."""

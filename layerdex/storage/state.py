@@ -14,14 +14,12 @@ from layerdex.records import EncoderSettings, LongText, Pooling, Rows, StoredPre
 from layerdex.storage.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.codecs import read_precision
 from layerdex.storage.rows import (
-    VERSION_COLUMNS,
-    check_dead,
+    read_dead,
     read_segments,
     read_setting,
-    row_array,
 )
 from layerdex.storage.snapshot import CommitMark, Snapshot
-from layerdex.storage.tables import DEAD, DOCUMENT
+from layerdex.storage.tables import DOCUMENT
 from layerdex.storage.vectors import Segment, n_positions
 
 
@@ -76,15 +74,7 @@ def read_mark(connection: Connection) -> CommitMark:
 
 def read_commit(connection: Connection, mark: CommitMark) -> Commit:
     """Read the commit that a transaction sees, whose mark is known."""
-    return Commit(mark, read_segments(connection), _read_dead(connection))
-
-
-def _read_dead(connection: Connection) -> Rows:
-    query = select(*VERSION_COLUMNS).where(DEAD).order_by(DOCUMENT.c.row)
-    found = connection.execute(query).all()
-    for columns in found:
-        check_dead(columns)
-    return row_array(columns[0] for columns in found)
+    return Commit(mark, read_segments(connection), read_dead(connection))
 
 
 def check_counts(snapshot: Snapshot, path: Path) -> None:

@@ -44,7 +44,7 @@ from layerdex.storage.known import Known
 from layerdex.storage.migration import migrate_if_older
 from layerdex.storage.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.segment import LayerFile, layer_filename
-from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.snapshot import CommitMark, Snapshot
 from layerdex.storage.soundness import check_rows, end_writing
 from layerdex.storage.state import (
     check_counts,
@@ -145,22 +145,30 @@ class Store:
         """Answer ``question`` from the newest commit.
 
         If a segment was compacted away meanwhile, the question starts again from the commit
-        that did so; a file that is missing without such a commit is damage.
+        that did so, and now with all files open, as a writer of many small runs would take one
+        away each time; a file that is missing without such a commit is damage.
         """
+        held_layers: tuple[int, ...] = ()
         while True:
             with self.read() as snapshot:
                 try:
+                    snapshot.hold(held_layers)
                     return question(snapshot)
                 except FileNotFoundError as error:
                     # What a caller's own callback misses is not ours to explain.
                     if not Path(str(error.filename)).is_relative_to(self.path / SEGMENTS):
                         raise
                     missing = error
-            with self.read() as newer:
-                if newer.mark == snapshot.mark:
-                    raise DamagedIndexError(
-                        f"{missing.filename} is missing: run 'layerdex repair' on this index"
-                    ) from missing
+            self.check_missing(missing, snapshot.mark)
+            held_layers = self.layers
+
+    def check_missing(self, missing: FileNotFoundError, mark: CommitMark) -> None:
+        """Raise `DamagedIndexError` if no commit since that of ``mark`` explains a missing file."""
+        with self.read() as newer:
+            if newer.mark == mark:
+                raise DamagedIndexError(
+                    f"{missing.filename} is missing: run 'layerdex repair' on this index"
+                ) from missing
 
     @contextmanager
     def write(self, *, lock_timeout_s: float = 10.0, is_sealed: bool = True) -> Iterator[Writer]:

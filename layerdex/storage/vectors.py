@@ -121,11 +121,18 @@ class LayerVectors:
 
     def gather(self, rows: Rows) -> Vectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
+        return self._gather(rows, lambda part: part.decode(0, len(part.rows)))
+
+    def gather_kept(self, rows: Rows) -> Vectors:
+        """Return the vectors of ``rows`` as they are kept; see `LayerFile.kept`."""
+        return self._gather(rows, lambda part: part.file.kept(part.positions))
+
+    def _gather(self, rows: Rows, read: Callable[[Part], Vectors]) -> Vectors:
         distinct, place = np.unique(rows, return_inverse=True)
         vectors = np.empty((len(distinct), self.width), dtype=np.float32)
         for part in self.parts(distinct):
             start = np.searchsorted(distinct, part.rows[0])
-            vectors[start : start + len(part.rows)] = part.decode(0, len(part.rows))
+            vectors[start : start + len(part.rows)] = read(part)
         return vectors[place]
 
     def _locate(self, segment: Segment, rows: Rows | None) -> tuple[Rows, Positions]:

@@ -7,7 +7,7 @@ folder flushed; only then does one transaction add the segment and its documents
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import Connection, func, select
 
 from layerdex.errors import DocumentNotFoundError, ModelError
-from layerdex.records import EncodedVectors
+from layerdex.records import EncodedVectors, Rows
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.changes import (
     NEXT_ROW,
@@ -34,11 +34,10 @@ from layerdex.storage.codecs import Codec, Codes
 from layerdex.storage.digests import damaged
 from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.rows import (
-    CHUNK,
     SEGMENT_NAME,
     Version,
-    chunks,
-    read_live,
+    find_live,
+    find_vanished,
     read_segments,
 )
 from layerdex.storage.segment import layer_filename, serialize_layer
@@ -101,12 +100,15 @@ class Writer:
 
     def find(self, ids: Sequence[str]) -> dict[str, Version]:
         """Return the live documents among ``ids``."""
-        found: dict[str, Version] = {}
         with self.transaction() as connection:
-            for chunk in chunks(ids, CHUNK):
-                versions = read_live(connection, DOCUMENT.c.id.in_(chunk))
-                found.update((version.id, version) for version in versions)
-        return found
+            return find_live(connection, ids)
+
+    def find_vanished(
+        self, unknown: Callable[[Sequence[str]], Sequence[str]]
+    ) -> Generator[list[Version], None, None]:
+        """Yield the live documents whose ids are unknown; see `storage.rows`."""
+        with self.transaction() as connection:
+            yield from find_vanished(connection, unknown)
 
     def commit(
         self,
@@ -146,6 +148,11 @@ class Writer:
         with self.change() as connection:
             bury(connection, [version.row for version in found.values()])
         return len(found)
+
+    def remove(self, rows: Rows) -> None:
+        """Mark the live documents at ``rows`` dead, which `find_vanished` has read and checked."""
+        with self.change() as connection:
+            bury(connection, rows.tolist())
 
     def set(self, key: str, value: Any) -> None:
         """Remember a setting."""

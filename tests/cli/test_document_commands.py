@@ -14,6 +14,8 @@ from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import nearest
 
+BYTES = "{} would be deleted, and {} bytes of vectors then be freed by 'layerdex compact'\n"
+
 
 def test_get_prints_documents_in_the_order_asked(cli: Cli, path: Path) -> None:
     documents = read_jsonl(cli.data("get", path, "food-2", "card-0"))
@@ -56,13 +58,13 @@ def test_delete_of_a_missing_id_deletes_nothing(cli: Cli, path: Path) -> None:
 
 def test_delete_counts_an_id_given_twice_once(cli: Cli, path: Path) -> None:
     words = ("delete", path, "card-1", "card-1")
-    assert cli.ok(*words, "--dry-run").stderr == "1 would be deleted\n"
+    assert cli.ok(*words, "--dry-run").stderr == BYTES.format(1, 128)
     assert cli.ok(*words).stderr == "1 deleted, 19 left\n"
 
 
 def test_a_dry_run_deletes_nothing(cli: Cli, path: Path) -> None:
     result = cli.ok("delete", path, "card-1", "food-1", "--dry-run")
-    assert (result.stdout, result.stderr) == ("", "2 would be deleted\n")
+    assert (result.stdout, result.stderr) == ("", BYTES.format(2, 256))
     assert cli.jsonl("export", path) == EXPORTED
 
 
@@ -106,6 +108,34 @@ def test_export_keeps_the_place_of_an_updated_document(
 def test_export_can_be_limited(cli: Cli, path: Path) -> None:
     documents = cli.jsonl("export", path, "--where", "label=food", "--where", "stars>=4")
     assert documents == EXPORTED[10:12]
+
+
+def test_export_writes_parquet_by_the_name_of_the_file(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.parquet"
+    result = cli.ok("export", path, "-o", output)
+    assert (result.stdout, result.stderr) == ("", f"20 documents written to {output}\n")
+    assert cli.data("index", path, output).startswith("20 read = 0 new + 0 updated + 20 unch")
+    cli.ok("index", tmp_path / "again", output)
+    assert cli.jsonl("export", tmp_path / "again") == EXPORTED
+    cli.ok("export", path, "-o", tmp_path / "any", "--format", "parquet")
+    assert (tmp_path / "any").read_bytes() == output.read_bytes()
+
+
+def test_export_writes_the_vectors_of_the_layers_asked_for(cli: Cli, path: Path) -> None:
+    for words, layers in [([], [3]), (["--layer", "0,2"], [0, 2]), (["--layer", "all"], range(4))]:
+        documents = cli.jsonl("export", path, "--vectors", *words)
+        names = [f"vector_{layer}" for layer in layers]
+        assert all(list(one)[4:] == names for one in documents)
+        assert all(len(one[name]) == 16 for one in documents for name in names)
+        assert [{name: one[name] for name in list(one)[:4]} for one in documents] == EXPORTED
+
+
+def test_export_refuses_what_it_cannot_do(cli: Cli, path: Path) -> None:
+    assert "--layer says" in cli.usage("export", path, "--layer", "3")
+    assert "standard output" in cli.error("export", path, "--format", "parquet")
+    assert "layer 9" in cli.error("export", path, "--vectors", "--layer", "9")
 
 
 def test_export_that_cannot_be_written_leaves_nothing(cli: Cli, path: Path, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def test_json_is_the_sum(cli: Cli, new: Path, source: Path) -> None:
         "n_rejected": 0,
         "n_encoded": 20,
         "n_truncated": 0,
+        "n_removed": 0,
         "n_documents": 20,
     }
 

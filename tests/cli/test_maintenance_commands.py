@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.corpus import DOCUMENTS, EXPORTED
 from tests.cli.runner import Cli
+from tests.storage.stored import lasting
 
 QUESTION = ("--like", "card-3", "--layer", "all", "-k", 20)
 
@@ -196,6 +197,21 @@ def test_compact_twice_does_nothing_the_second_time(cli: Cli, path: Path) -> Non
     before = {file: file.stat().st_ino for file in layer_files(path)}
     assert cli.ok("compact", path).stderr.startswith("0 segments merged; 20 documents in 1 segm")
     assert {file: file.stat().st_ino for file in layer_files(path)} == before
+
+
+def test_a_dry_run_of_compact_changes_nothing(cli: Cli, path: Path) -> None:
+    cli.ok("delete", path, "card-0", "card-1")
+    before = lasting(path)
+    result = cli.ok("compact", path, "--dry-run")
+    assert lasting(path) == before
+    n_bytes = sum(file.stat().st_size for file in layer_files(path))
+    cli.ok("compact", path)
+    n_bytes -= sum(file.stat().st_size for file in layer_files(path))
+    assert (result.stdout, result.stderr) == (
+        "",
+        "3 segments would be merged, leaving 1; 2 dead versions would go, and "
+        f"{n_bytes:,} bytes of layer files\n",
+    )
 
 
 def test_compact_refuses_a_damaged_file(cli: Cli, path: Path) -> None:

@@ -23,8 +23,9 @@ from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
 from tests.storage.corpora import Row, rows
 
-OPERATIONS = ("index", "delete", "compact", "repair", "migrate")
+OPERATIONS = ("index", "delete", "compact", "merge", "repair", "migrate")
 DELETED = ("old3", "d4", "d5")
+TENTH: list[Row] = [{"id": "tenth", "text": "with this there are ten segments"}]
 
 
 def corpus() -> list[Row]:
@@ -47,6 +48,8 @@ def operate(operation: str, path: Path) -> None:
         case "index":
             # Not `Index.add`, which imports torch to compare fingerprints.
             build(index.store, read_all([corpus()]), WordEncoder)
+        case "merge":
+            build(index.store, read_all([TENTH]), WordEncoder)
         case "delete":
             index.delete(*DELETED)
         case "compact":

@@ -96,6 +96,16 @@ def read_live(path: Path) -> dict[str, Version]:
     return {one.id: one for one in read_versions(path) if one.live}
 
 
+def lasting(path: Path) -> dict[str, bytes]:
+    """Return the bytes of all files by path, but for the two that readers make, too."""
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in files
+        if not file.name.endswith(("-wal", "-shm"))
+    }
+
+
 def contents(path: Path) -> dict[str, bytes]:
     """Return the bytes of all layer files by path."""
     return {str(file.relative_to(path)): file.read_bytes() for file in layer_paths(path)}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, StorageError
-from layerdex.storage import compaction, writer
+from layerdex.storage import compaction, merge_policy, writer
+from tests.encoders import WordEncoder
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
 from tests.storage.stored import (
     contents,
@@ -60,7 +63,7 @@ def test_second_compaction_has_nothing_to_do(worn: Index) -> None:
 
 def test_full_segments_are_left_alone(worn: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     worn.compact()
-    monkeypatch.setattr(compaction, "_TARGET_DOCUMENTS", 20)
+    monkeypatch.setattr(merge_policy, "TARGET_DOCUMENTS", 20)
     worn.add(rows(16, start=30))
     big = query(worn.store.path, "SELECT name FROM segment WHERE n_documents = 26")
     assert worn.compact() == 2
@@ -72,7 +75,7 @@ def test_full_segments_are_left_alone(worn: Index, monkeypatch: pytest.MonkeyPat
 def test_merged_segments_stay_within_the_target(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "_TARGET_DOCUMENTS", 20)
+    monkeypatch.setattr(merge_policy, "TARGET_DOCUMENTS", 20)
     index.add(rows(40))
     before = read_live(index.store.path)
     assert index.compact() == 4
@@ -153,3 +156,26 @@ def test_updates_after_compaction_find_their_rows(worn: Index) -> None:
     assert worn.search("changed once more", k=1)[0].id == "d3"
     worn.compact()
     assert worn.search("changed once more", k=1)[0].id == "d3"
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
+def test_a_plan_says_what_compaction_then_does(tmp_path: Path, precision: str) -> None:
+    index = Index.create(tmp_path / "index", encoder=WordEncoder(), precision=precision)
+    assert index.plan_compaction() == compaction.Compaction(0, 0, 0, 0)
+    index.add(rows(30))
+    index.delete("d1", *(f"d{i}" for i in range(8, 16)))
+    before, plan = contents(index.store.path), index.plan_compaction()
+    assert contents(index.store.path) == before
+    n_bytes = sum(path.stat().st_size for path in layer_paths(index.store.path))
+    assert index.compact() == plan.n_merged == 4
+    n_freed = n_bytes - sum(path.stat().st_size for path in layer_paths(index.store.path))
+    assert (plan.n_segments_after, plan.n_dead, plan.n_bytes_freed) == (1, 9, n_freed)
+    index.delete(*ids_of(index))
+    assert index.plan_compaction().n_segments_after == index.info().n_segments - 1 == 0
+
+
+def test_a_document_that_only_seems_dead_is_not_dropped(worn: Index) -> None:
+    query(worn.store.path, "UPDATE document SET live = 0 WHERE id = 'd12'")
+    with pytest.raises(DamagedIndexError, match="row 13"):
+        worn.compact()
+    assert query(worn.store.path, "SELECT count(*) FROM document WHERE id = 'd12'") == [(1,)]

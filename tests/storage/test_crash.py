@@ -81,6 +81,8 @@ def test_full_disk_at_any_step_is_one_clear_error_and_loses_nothing(
     scene: Scene, tmp_path: Path, pytestconfig: pytest.Config, stays: bool
 ) -> None:
     n_faults = pytestconfig.getoption("--kills") // len(OPERATIONS)
+    if scene.operation == "merge" and n_faults < 10:
+        pytest.skip("for the soak: test_small_adds.py fills the disk while merging")
     for at in _choose(scene, n_each=1, n=n_faults):
         code, message = run_failing(scene, tmp_path, fail_at=at, stays=stays)
         try:

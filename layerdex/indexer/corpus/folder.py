@@ -10,7 +10,7 @@ from pathlib import Path
 
 from layerdex.errors import SourceError
 from layerdex.indexer.corpus.fields import Fields, check_columns
-from layerdex.indexer.corpus.rows import Reading, read_row
+from layerdex.indexer.corpus.rows import Reading, id_of_rejected, read_row
 from layerdex.indexer.corpus.streams import CHUNK_BYTES, naming, source_name
 from layerdex.records import Origin, Rejected
 from layerdex.storage.directory import CATALOG, SEGMENTS
@@ -58,7 +58,8 @@ def _read_file(path: Path, below_root: Path, fields: Fields) -> Reading:
     origin = Origin(source_name(path))
     text = _content(path)
     if text is None:
-        return Rejected(origin, "not UTF-8 text")
+        id_ = id_of_rejected({"id": below_root.as_posix()}, fields)
+        return Rejected(origin, "not UTF-8 text", id_)
     row = {"id": below_root.as_posix(), "text": text}
     if len(below_root.parts) > 1:
         row["folder"] = below_root.parent.as_posix()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -{CACHE_KIB};
 CREATE TABLE given (id TEXT PRIMARY KEY, origin TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE spared (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE repeated (hash BLOB PRIMARY KEY, occurrence INTEGER NOT NULL) WITHOUT ROWID;
 BEGIN;
 """
@@ -58,6 +59,22 @@ class RunIds:
                 for document, digest in documents
             ]
 
+    def spare(self, id_: str) -> None:
+        """Remember the id of a document whose row was rejected: it has not vanished."""
+        with _reporting():
+            self._database.execute("INSERT OR IGNORE INTO spared VALUES (?)", (id_,))
+
+    def unknown(self, ids: Sequence[str]) -> list[str]:
+        """Return those of at most 900 ids that were neither assigned nor spared, in order."""
+        marks = ",".join("?" * len(ids))
+        query = (
+            f"SELECT id FROM given WHERE id IN ({marks}) "
+            f"UNION ALL SELECT id FROM spared WHERE id IN ({marks})"
+        )
+        with _reporting():
+            known = {id_ for (id_,) in self._database.execute(query, (*ids, *ids))}
+        return [id_ for id_ in ids if id_ not in known]
+
     def close(self) -> None:
         """Give the temporary database back."""
         self._database.close()
@@ -77,7 +94,7 @@ class RunIds:
         if self._is_taken_now(id_, document):
             return id_
         row = self._database.execute("SELECT origin FROM given WHERE id = ?", (id_,)).fetchone()
-        return Rejected(document.origin, f"id {id_!r} was already given at {row[0]}")
+        return Rejected(document.origin, f"id {id_!r} was already given at {row[0]}", id_)
 
     def _derived(self, document: SourceDocument, digest: bytes) -> str:
         first = digest.hex()[:DERIVED_DIGITS]

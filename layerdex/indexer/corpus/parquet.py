@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from layerdex.errors import SourceError
 from layerdex.indexer.corpus.fields import Fields, check_columns
-from layerdex.indexer.corpus.rows import SPREAD, Reading, read_row
+from layerdex.indexer.corpus.rows import SPREAD, Reading, is_vector_name, read_row
 from layerdex.indexer.corpus.streams import CHUNK_BYTES, OnBytes, naming, source_name
+from layerdex.indexer.corpus.strict_json import StrictDecoder
 from layerdex.indexer.corpus.values import Unreadable
 from layerdex.records import Origin
+
+REST = "metadata_json"
+JSON_MARK = {b"layerdex": b"metadata as JSON"}
+"""What marks the column of metadata that parquet has no type for; its name alone would not do."""
 
 BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 4096
@@ -28,9 +34,11 @@ def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) ->
     source = source_name(path)
     numbers = count(1)
     for batch in _batches(path, source, fields, on_bytes):
-        names = batch.schema.names
+        names, rests = batch.schema.names, _json_columns(batch.schema)
         for cells in zip(*map(_cells, batch.columns), strict=True):
             row = dict(zip(names, cells, strict=True))
+            for rest in rests:
+                _spread(row, rest)
             yield read_row(row, origin=Origin(source, next(numbers)), fields=fields)
 
 
@@ -45,7 +53,7 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
             _check_schema(table.schema_arrow, fields, source)
             batches = table.iter_batches(
                 batch_size=_batch_rows(table.metadata),
-                columns=_wanted_columns(table.schema_arrow.names, fields),
+                columns=_wanted_columns(table.schema_arrow, fields),
                 use_threads=False,
             )
             n_bytes, n_rows, n_read = os.fstat(file.fileno()).st_size, table.metadata.num_rows, 0
@@ -66,14 +74,46 @@ def _check_schema(schema: Any, fields: Fields, source: str) -> None:
     if SPREAD in schema.names and schema.names.count(SPREAD) == 1:
         type_ = schema.field(SPREAD).type
         nested = [inner.name for inner in type_] if pa.types.is_struct(type_) else []
+    if _json_columns(schema):  # only its rows can tell what is in there
+        fields = replace(fields, metadata=None)
     check_columns(schema.names, fields=fields, source=source, nested=nested)
 
 
-def _wanted_columns(names: list[str], fields: Fields) -> list[str] | None:
+def _wanted_columns(schema: Any, fields: Fields) -> list[str] | None:
     if fields.metadata is None:
-        return None
-    wanted = {*fields.own_names, *fields.metadata, SPREAD}
-    return [name for name in names if name in wanted]
+        vectors = {one.name for one in schema if _is_vector(one)} - {*fields.own_names}
+        return [name for name in schema.names if name not in vectors] if vectors else None
+    wanted = {*fields.own_names, *fields.metadata, SPREAD, *_json_columns(schema)}
+    return [name for name in schema.names if name in wanted]
+
+
+def _is_vector(field: Any) -> bool:
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)
+    return is_vector_name(field.name) and is_list
+
+
+def _json_columns(schema: Any) -> list[str]:
+    """Return the columns in which ``export`` wrote metadata as JSON, by its mark."""
+    (mark,) = JSON_MARK.items()
+    return [one.name for one in schema if mark in (one.metadata or {}).items()]
+
+
+def _spread(row: dict[str, object], name: str) -> None:
+    """Put the fields of a JSON object that stands in a cell beside those of ``metadata``."""
+    cell = row.pop(name)
+    if cell is None:
+        return
+    decoder, inner = StrictDecoder(), row.get(SPREAD) or {}
+    try:
+        found = decoder.decode(cell) if isinstance(cell, str) else None
+    except (ValueError, RecursionError):
+        found = None
+    if decoder.problem or not isinstance(found, dict) or not isinstance(inner, dict):
+        row[name] = Unreadable("it is not a JSON object")
+    else:
+        row[SPREAD] = {**inner, **found}
 
 
 def _batch_rows(metadata: Any) -> int:

@@ -21,6 +21,6 @@ def read_txt(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]
         try:
             text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
-            yield Rejected(origin, invalid_utf8(error))
+            yield Rejected(origin, invalid_utf8(error), id=None)
         else:
             yield read_row({"text": text}, origin=origin, fields=fields)

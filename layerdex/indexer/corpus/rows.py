@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
 
 from layerdex.errors import SourceError
 from layerdex.indexer.corpus.fields import (
@@ -29,6 +32,12 @@ RawRow = tuple[Origin, object]
 
 SPREAD = "metadata"
 """The field whose object ``export`` fills with a document's metadata."""
+
+VECTOR = "vector_"
+"""What the fields begin with in which ``export`` writes vectors, before the layer's number."""
+
+VECTOR_TYPES = (list, np.ndarray)
+_VECTOR_NAME = re.compile(VECTOR + r"\d{1,4}", re.ASCII)
 
 MAX_ROWS_SEARCHED = 1000
 """Fewer than a window, so that a misspelt field is found before anything is committed."""
@@ -99,7 +108,24 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
             origin=origin,
         )
     except BadValueError as error:
-        return Rejected(origin, str(error))
+        return Rejected(origin, str(error), id_of_rejected(row, fields))
+
+
+def id_of_rejected(row: object, fields: Fields) -> str | Unset | None:
+    """Return the id of the document that a bad row would have been; see `Rejected`."""
+    if not isinstance(row, Mapping):
+        return UNSET
+    try:
+        given = _id(row, fields)
+    except BadValueError:
+        return UNSET
+    if given is not None:
+        return given
+    try:
+        _text(row, fields)
+    except BadValueError:
+        return None
+    return UNSET
 
 
 def _text(row: Mapping[object, object], fields: Fields) -> str:
@@ -139,12 +165,19 @@ def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[tuple[
     is_spread = isinstance(inner, Mapping)
     for name, value in row.items():
         is_kept = name not in own if wanted is None else name in wanted
+        if wanted is None and is_vector_name(name) and isinstance(value, VECTOR_TYPES):
+            continue
         if is_kept and not (is_spread and name == SPREAD):
             yield name, value
     if isinstance(inner, Mapping):
         for name, value in inner.items():
             if wanted is None or name in wanted:
                 yield name, value
+
+
+def is_vector_name(name: object) -> bool:
+    """Say whether a field is called as ``export`` calls the vectors of a layer."""
+    return isinstance(name, str) and _VECTOR_NAME.fullmatch(name) is not None
 
 
 def _metadata_name(name: object) -> str:

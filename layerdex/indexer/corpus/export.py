@@ -1,0 +1,73 @@
+"""Documents and vectors to a file that the readers of this room read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from layerdex.indexer.corpus.rows import VECTOR
+from layerdex.records import ExportFormat, OnProgress, StoredPrecision
+from layerdex.storage.export import Batch
+
+_SUFFIXES = {
+    ".jsonl": ExportFormat.JSONL,
+    ".ndjson": ExportFormat.JSONL,
+    ".parquet": ExportFormat.PARQUET,
+    ".pq": ExportFormat.PARQUET,
+}
+
+
+def resolve_export_format(path: Path | None, requested: ExportFormat) -> ExportFormat:
+    """Return the format to write: what was asked for, else by the file's name, else jsonl."""
+    if requested is not ExportFormat.AUTO:
+        return requested
+    suffix = "" if path is None else path.suffix.lower()
+    return _SUFFIXES.get(suffix, ExportFormat.JSONL)
+
+
+def write_export(
+    file: BinaryIO,
+    batches: Iterator[Batch],
+    *,
+    format: ExportFormat,
+    layers: tuple[int, ...],
+    width: int,
+    precision: StoredPrecision,
+    on_progress: OnProgress | None,
+) -> int:
+    """Write documents in their order, and return how many.
+
+    With ``layers`` each has a field ``vector_N`` a layer: in jsonl a list of ``width`` numbers, in
+    parquet a list of fixed size, float16 where the index keeps that, else float32. Readers leave
+    these fields out.
+    """
+    told = _tell(batches, on_progress)
+    if format is ExportFormat.PARQUET:
+        from layerdex.indexer.corpus.parquet_export import write_parquet
+
+        return write_parquet(file, told, layers=layers, width=width, precision=precision)
+    return _write_jsonl(file, told)
+
+
+def _tell(batches: Iterator[Batch], on_progress: OnProgress | None) -> Iterator[Batch]:
+    """Pass batches on, and say when the next one is asked for that one is written."""
+    n_done = 0
+    for batch in batches:
+        yield batch
+        n_done += len(batch.documents)
+        if on_progress is not None:
+            on_progress(n_done, batch.n_total)
+
+
+def _write_jsonl(file: BinaryIO, batches: Iterator[Batch]) -> int:
+    n_documents = 0
+    for batch in batches:
+        for at, document in enumerate(batch.documents):
+            row = document.as_row()
+            for layer, vectors in batch.vectors.items():
+                row[f"{VECTOR}{layer}"] = vectors[at].tolist()
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        n_documents += len(batch.documents)
+    return n_documents

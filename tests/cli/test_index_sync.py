@@ -1,0 +1,85 @@
+"""``layerdex index --sync`` and ``--dry-run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
+from tests.cli.runner import Cli
+from tests.storage.stored import lasting
+
+
+@pytest.fixture
+def today(tmp_path: Path) -> Path:
+    """Of the documents, five have vanished and one has changed; one is new."""
+    changed = {**DOCUMENTS[7], "text": "another text"}
+    fresh = {"id": "fresh\nid", "text": "a fresh text"}
+    return write_jsonl(tmp_path / "today.jsonl", [*DOCUMENTS[5:7], changed, *DOCUMENTS[8:], fresh])
+
+
+def test_sync_removes_what_has_vanished_and_says_how_many(
+    cli: Cli, path: Path, today: Path
+) -> None:
+    assert cli.data("index", path, today, "--sync") == (
+        "16 read = 1 new + 1 updated + 14 unchanged + 0 rejected; 5 removed\n"
+        "16 documents in the index, layers 0-3 of minilm\n"
+    )
+    ids = [*(one["id"] for one in EXPORTED[5:]), "fresh\nid"]
+    assert [one["id"] for one in cli.jsonl("export", path)] == ids
+    assert cli.json("index", path, today, "--sync")["n_removed"] == 0
+
+
+def test_a_dry_run_lists_each_change_and_makes_none(cli: Cli, path: Path, today: Path) -> None:
+    before = lasting(path)
+    result = cli.ok("index", path, today, "--sync", "--dry-run")
+    vanished = [f"removed {one['id']}\n" for one in DOCUMENTS[:5]]
+    assert result.stdout == "".join(
+        [f"updated {DOCUMENTS[7]['id']}\n", "new fresh�id\n", *vanished]
+    )
+    assert result.stderr == (
+        "16 read; 1 new, 1 updated, 14 unchanged, 0 rejected, 5 removed: nothing was changed\n"
+    )
+    assert cli.json("index", path, today, "--sync", "--dry-run")["ids"] == {
+        "new": ["fresh\nid"],
+        "updated": [DOCUMENTS[7]["id"]],
+        "removed": [one["id"] for one in DOCUMENTS[:5]],
+    }
+    assert lasting(path) == before
+
+
+def test_a_dry_run_makes_no_index(cli: Cli, source: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert "holds no index" in cli.error("index", tmp_path / "new", source, "--dry-run")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sync_refuses_sources_without_documents(cli: Cli, path: Path, tmp_path: Path) -> None:
+    empty = write_jsonl(tmp_path / "empty.jsonl", [])
+    for words in (["--sync"], ["--sync", "--dry-run"]):
+        assert "the sources hold no document" in cli.error("index", path, empty, *words)
+    assert cli.jsonl("export", path) == EXPORTED
+
+
+def test_sync_with_rows_of_unknown_documents_removes_nothing(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "broken.jsonl"
+    source.write_text('{"id": "card-1", "text": ""}\n{"id": "food-1", "te\n{"text": "new"}\n')
+    words = ("index", path, source, "--sync", "--on-error", "skip", "-q")
+    assert cli.error(*words) == (
+        "1 rejected row may be of any document, as no id can be read: nothing was removed"
+    )
+    assert cli.jsonl("export", path)[:20] == EXPORTED
+
+
+def test_small_segments_are_merged_unless_that_is_turned_off(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    for i in range(9):
+        one = write_jsonl(tmp_path / "one.jsonl", [{"id": f"n{i}", "text": f"number {i}"}])
+        cli.ok("index", path, one, "--no-auto-compact")
+    assert cli.json("info", path)["n_segments"] == 12
+    cli.ok("index", path, write_jsonl(tmp_path / "one.jsonl", [{"id": "m", "text": "last"}]))
+    assert cli.json("info", path)["n_segments"] == 4

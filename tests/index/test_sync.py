@@ -1,0 +1,183 @@
+"""``add`` with ``sync`` and ``dry_run``: what goes when it has vanished, and what never does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerdex import Index
+from layerdex.errors import DamagedIndexError, RowError, SourceError
+from layerdex.records import Change
+from tests.encoders import WordEncoder
+from tests.index.expectations import corpus
+from tests.storage.stored import lasting, query, read_versions
+
+Row = dict[str, object]
+
+
+def _ids(index: Index) -> list[str]:
+    return [document.id for document in index.documents()]
+
+
+def test_documents_that_are_in_no_source_are_removed_in_one_commit(index: Index) -> None:
+    index.add(corpus(30), auto_compact=False)
+    (before,) = query(index.store.path, "SELECT value FROM setting WHERE key = 'commits'")
+    kept = [row for i, row in enumerate(corpus(30)) if i % 3]
+    report = index.add(kept[:10], kept[10:], sync=True)
+    assert (report.n_read, report.n_unchanged, report.n_removed) == (20, 20, 10)
+    assert _ids(index) == [row["id"] for row in kept]
+    assert all(int(hit.id[1:]) % 3 for hit in index.search("word1 word2", k=30))
+    (after,) = query(index.store.path, "SELECT value FROM setting WHERE key = 'commits'")
+    assert int(after[0]) == int(before[0]) + 1
+    assert index.verify() == []
+
+
+def test_without_sync_nothing_is_removed(index: Index) -> None:
+    index.add(corpus(5))
+    assert index.add(corpus(2)).n_removed == 0
+    assert len(index) == 5
+
+
+def test_more_than_a_statement_binds_can_vanish(tmp_path: Path) -> None:
+    rows = [{"id": f"d{i}", "text": f"text {i}"} for i in range(2_500)]
+    index = Index.create(tmp_path / "wide", layers=0, encoder=WordEncoder(width=4, window=2_500))
+    index.add(rows)
+    told: list[tuple[Change, str]] = []
+    report = index.add(rows[1_000:1_010], sync=True, on_change=lambda *one: told.append(one))
+    assert report.n_removed == 2_490
+    assert _ids(index) == [f"d{i}" for i in range(1_000, 1_010)]
+    gone = [f"d{i}" for i in (*range(1_000), *range(1_010, 2_500))]
+    assert told == [(Change.REMOVED, one) for one in gone]
+
+
+def test_a_dry_run_tells_what_the_run_then_does(index: Index, encoder: WordEncoder) -> None:
+    index.add(corpus(20))
+    rows: list[Row] = [*corpus(24)[5:], {"id": "d3", "text": "changed"}]
+    rows[2] = {**rows[2], "label": "other"}
+    encoder.encoded = []
+    before = lasting(index.store.path)
+    told: list[tuple[Change, str]] = []
+    planned = index.add(rows, sync=True, dry_run=True, on_change=lambda *one: told.append(one))
+    assert lasting(index.store.path) == before
+    assert (encoder.encoded, planned.n_encoded) == ([], 0)
+    assert sorted(told) == [
+        *((Change.NEW, f"d{i}") for i in range(20, 24)),
+        *((Change.REMOVED, f"d{i}") for i in (0, 1, 2, 4)),
+        (Change.UPDATED, "d3"),
+        (Change.UPDATED, "d7"),
+    ]
+    done: list[tuple[Change, str]] = []
+    report = index.add(rows, sync=True, on_change=lambda *one: done.append(one))
+    assert done == told
+    planned.n_encoded = report.n_encoded
+    assert (planned, report.n_removed) == (report, 4)
+
+
+def test_a_dry_run_needs_no_lock(index: Index) -> None:
+    index.add(corpus(3))
+    with index.store.write():
+        assert index.add(corpus(2), sync=True, dry_run=True, lock_timeout_s=0).n_removed == 1
+
+
+def test_a_rejected_row_keeps_its_document_as_it_is(index: Index) -> None:
+    index.add(corpus(4))
+    before = read_versions(index.store.path)
+    rows: list[Row] = [
+        {"id": "d0", "text": " "},
+        {"id": "d1", "text": "a new text", "bad": [1]},
+        {"id": "d2", "text": "a new text", "label": 1.5},
+        {**corpus(4)[3], "text": "changed"},
+    ]
+    report = index.add(rows, sync=True, on_error="skip")
+    assert (report.n_rejected, report.n_updated, report.n_removed) == (3, 1, 0)
+    assert read_versions(index.store.path)[:3] == before[:3]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"id": [1], "text": "words"}, {"text": "words", "bad": [1]}, "no object", {"id": ""}]
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_row_of_nobody_knows_which_document_removes_nothing(
+    index: Index, bad: Row, dry_run: bool
+) -> None:
+    index.add(corpus(4))
+    with pytest.raises(RowError, match=r"^1 rejected row may be of any document.*nothing was rem"):
+        index.add([*corpus(2), bad], sync=True, on_error="skip", dry_run=dry_run)
+    assert _ids(index) == ["d0", "d1", "d2", "d3"]
+    assert index.add([*corpus(4), bad], sync=True, on_error="skip").n_removed == 0
+
+
+def test_a_row_without_id_and_text_stands_for_no_document(index: Index, tmp_path: Path) -> None:
+    source = tmp_path / "lines.txt"
+    source.write_text("first\n\nsecond\nthird\n", encoding="utf-8")
+    index.add(source, on_error="skip")
+    source.write_bytes(b"third\n\n\xff\nfirst\n")
+    assert index.add(source, sync=True, on_error="skip").n_removed == 1
+    assert [document.text for document in index.documents()] == ["first", "third"]
+
+
+def test_a_file_that_is_no_text_any_more_keeps_its_document(index: Index, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.txt", "b.txt", "sub/c.txt"):
+        (folder / name).write_text(f"the text of {name}", encoding="utf-8")
+    index.add(folder)
+    (folder / "a.txt").write_bytes(b"\x00\xff")
+    (folder / "sub" / "c.txt").unlink()
+    assert index.add(folder, sync=True, on_error="skip").n_removed == 1
+    assert _ids(index) == ["a.txt", "b.txt"]
+
+
+def test_derived_ids_follow_their_texts(index: Index) -> None:
+    texts = ["one", "two", "two", "three"]
+    index.add([{"text": text} for text in texts])
+    report = index.add([{"text": text} for text in ("two", "four", "one")], sync=True)
+    assert (report.n_new, report.n_unchanged, report.n_removed) == (1, 2, 2)
+    assert [document.text for document in index.documents()] == ["one", "two", "four"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_sources_without_a_document_are_refused(index: Index, dry_run: bool) -> None:
+    nothing: list[Row] = []
+    assert index.add(nothing, sync=True, dry_run=dry_run).n_removed == 0
+    index.add(corpus(3))
+    for rows in (nothing, [{"id": "d1", "text": ""}]):
+        with pytest.raises(SourceError, match=r"hold no document.*nothing was removed"):
+            index.add(rows, sync=True, dry_run=dry_run, on_error="skip")
+    assert len(index) == 3
+
+
+def test_sources_that_were_not_read_to_the_end_remove_nothing(index: Index) -> None:
+    index.add(corpus(20))
+
+    def interrupted() -> Iterator[Row]:
+        yield from corpus(10)
+        raise KeyboardInterrupt
+
+    def broken() -> Iterator[Row]:
+        yield from corpus(10)
+        yield {"text": ""}
+
+    with pytest.raises(KeyboardInterrupt):
+        index.add(interrupted(), sync=True)
+    with pytest.raises(RowError):
+        index.add(broken(), sync=True)
+    assert len(index) == 20
+
+
+def test_a_damaged_row_is_not_removed(index: Index) -> None:
+    index.add(corpus(5))
+    query(index.store.path, "UPDATE document SET id = 'other' WHERE id = 'd3'")
+    with pytest.raises(DamagedIndexError):
+        Index.open(index.store.path, encoder=WordEncoder()).add(corpus(3), sync=True)
+    live = "SELECT count(*) FROM document WHERE live"
+    assert query(index.store.path, live) == [(5,)]
+
+
+def test_what_vanished_can_come_back(index: Index) -> None:
+    index.add(corpus(5))
+    index.add(corpus(2), sync=True)
+    assert index.add(corpus(5), sync=True).n_new == 3
+    assert _ids(index) == ["d0", "d1", "d2", "d3", "d4"]

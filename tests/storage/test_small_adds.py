@@ -1,0 +1,156 @@
+"""Many small runs: few segments, the same answers, and nothing in a reader's way."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import pytest
+
+from layerdex import Index
+from layerdex.indexer import build
+from layerdex.storage import compaction, writer
+from layerdex.storage.snapshot import Snapshot
+from tests.encoders import WordEncoder
+from tests.storage.corpora import Row, flip_byte, ids_of, reopen, rows
+from tests.storage.stored import layer_paths, query, read_live, read_versions
+
+
+def _n_segments(index: Index) -> int:
+    return int(query(index.store.path, "SELECT count(*) FROM segment")[0][0])
+
+
+def _add_one_by_one(index: Index, documents: list[Row]) -> None:
+    for row in documents:
+        index.add([row])
+
+
+def test_many_adds_of_one_document_leave_few_segments_and_the_answers_of_one_add(
+    tmp_path: Path,
+) -> None:
+    documents = rows(200)
+    many = Index.create(tmp_path / "many", layers=3, encoder=WordEncoder())
+    most = 0
+    for n, row in enumerate(documents, 1):
+        many.add([row])
+        most = max(most, _n_segments(many))
+        if n == 120:  # updates and deletions in segments of all sizes
+            many.add([{"id": "d7", "text": "changed"}, {"id": "d110", "text": "changed"}])
+            many.delete("d3", "d115")
+    assert most <= 9 * (math.floor(math.log10(200)) + 1)
+    assert len(layer_paths(many.store.path)) == _n_segments(many)
+    once = Index.create(tmp_path / "once", layers=3, encoder=WordEncoder(window=300))
+    once.add(documents)
+    once.add([{"id": "d7", "text": "changed"}, {"id": "d110", "text": "changed"}])
+    once.delete("d3", "d115")
+    assert ids_of(many) == ids_of(once)
+    for text in ("text number50 of 0", "number7", "changed"):
+        # Rows, which order equal similarities, differ where one add was many.
+        one = {(hit.id, hit.text, hit.label) for hit in once.search(text, k=198)}
+        assert {(hit.id, hit.text, hit.label) for hit in many.search(text, k=198)} == one
+        found = [round(hit.similarity, 5) for hit in many.search(text, k=50)]
+        assert found == [round(hit.similarity, 5) for hit in once.search(text, k=50)]
+    assert many.verify() == []
+
+
+def test_merging_can_be_turned_off(index: Index) -> None:
+    for row in rows(12):
+        index.add([row], auto_compact=False)
+    assert _n_segments(index) == 12
+    assert index.add([]).n_read == 0  # and is made up for by the next run
+    assert _n_segments(index) == 1
+
+
+def test_merging_keeps_rows_vectors_and_order_and_drops_the_dead(index: Index) -> None:
+    _add_one_by_one(index, rows(9))
+    index.add([{"id": "d2", "text": "changed"}], auto_compact=False)
+    index.delete("d5")
+    before, ids = read_live(index.store.path), ids_of(index)
+    index.add([])
+    assert _n_segments(index) == 1
+    assert read_live(index.store.path) == before
+    assert [version.id for version in read_versions(index.store.path)] == [
+        version.id for version in sorted(before.values(), key=lambda one: one.row)
+    ]
+    assert ids_of(index) == ids
+
+
+def test_windows_of_a_long_run_are_merged_on_the_way(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_WINDOWS_BEFORE_MERGING", 12)
+    seen: list[int] = []
+    index.add(rows(8 * 13), on_progress=lambda *_: seen.append(_n_segments(index)))
+    assert (max(seen), seen[-1], _n_segments(index)) == (12, 2, 2)
+
+
+def test_a_reader_keeps_its_snapshot_while_segments_are_merged(index: Index) -> None:
+    _add_one_by_one(index, rows(9))
+    with index.store.read() as old:
+        before = old.layer(2).gather(old.rows())
+        names = {segment.name for segment in old.segments}
+        reopen(index).add(rows(1, start=9))
+        assert not names & {path.parent.name for path in layer_paths(index.store.path)}
+        assert (old.layer(2).gather(old.rows()) == before).all()
+        assert old.n_documents == 9
+    assert len(index.search("text number9", k=20)) == 10
+
+
+@pytest.mark.parametrize("step", ["write_file", "insert_segment", "remove_tree"])
+def test_a_full_disk_while_merging_leaves_the_segments_and_a_warning(
+    index: Index,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+) -> None:
+    for row in rows(10):
+        index.add([row], auto_compact=False)
+
+    def fail(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(writer if step == "write_file" else compaction, step, fail)
+        index.add([])
+    assert "segments are left unmerged" in caplog.text
+    assert "No space left" in caplog.text
+    assert ids_of(index) == [f"d{i}" for i in range(10)]
+    committed = {name for (name,) in query(index.store.path, "SELECT name FROM segment")}
+    assert {one.name for one in (index.store.path / "segments").iterdir()} == committed
+    assert reopen(index).verify() == []
+    index.add(rows(1, start=10))
+    assert _n_segments(index) < 5
+
+
+def test_a_damaged_segment_is_not_merged_and_does_not_stop_an_add(
+    index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    _add_one_by_one(index, rows(9))
+    flip_byte(layer_paths(index.store.path)[5])
+    with caplog.at_level(logging.WARNING):
+        assert index.add(rows(1, start=9)).n_new == 1
+    assert "layer-01.faiss is damaged (wrong checksum)" in caplog.text
+    assert _n_segments(index) == 10
+    index.repair(index.verify())
+    index.add([])
+    assert (_n_segments(index), index.verify()) == (1, [])
+
+
+def test_a_long_question_starts_again_once_and_not_at_each_merge(index: Index) -> None:
+    index.add(rows(20))
+    other, n_asked = reopen(index), 0
+
+    def question(snapshot: Snapshot) -> list[int]:
+        nonlocal n_asked
+        n_asked += 1
+        found = []
+        for layer in index.layers:
+            found.append(sum(len(part.rows) for part in snapshot.layer(layer).parts()))
+            other.add(rows(1, start=20 * n_asked + layer))
+            other.compact()
+            len(index)  # which forgets the files of the commit before
+        return found
+
+    assert index.store.ask(question) == [21] * 4
+    assert n_asked == 2
