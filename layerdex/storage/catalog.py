@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -68,11 +68,12 @@ def upgrade(connection: Connection) -> None:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Flush a finished catalog and rename it."""
+    """Turn a finished catalog's journal to WAL, flush it, and rename it."""
+    # Under its own name it would have a rollback journal meanwhile, which no reader can undo.
+    with write_engine(temporary).connect():
+        pass
     sync_file(temporary)
     temporary.replace(path)
-    with write_engine(path).connect():
-        pass  # the connection turns the journal to WAL
     sync_folder(path.parent)
 
 
@@ -110,11 +111,15 @@ def read_engine(path: Path) -> Engine:
     def connect() -> sqlite3.Connection:
         try:
             connection = _connect_read_only(address)
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
+                _roll_back(path)
+                connection = _connect_read_only(address)
             # SQLite cannot make the shared-memory file of a WAL catalog in a read-only place.
-            if has_log(path) or not is_read_only(path.parent):
+            elif has_log(path) or not is_read_only(path.parent):
                 raise
-            connection = _connect_read_only(address + "&immutable=1")
+            else:
+                connection = _connect_read_only(address + "&immutable=1")
         connection.create_function("parse_number", 1, _parse_number, deterministic=True)
         return connection
 
@@ -206,6 +211,12 @@ def _connect_read_only(address: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _roll_back(path: Path) -> None:
+    """Undo what a migration was changing in the journal's mode when its process died."""
+    with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+        connection.execute("SELECT 1 FROM sqlite_master").close()
 
 
 def _parse_number(text: str | None) -> float | None:
