@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from layerdex import Index
 from tests.encoders import WordEncoder
+from tests.tallies import summary
 
 # Timings never fail a test, nor does a busy machine.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,6 +25,15 @@ settings.load_profile("no clock")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the soak kill more often than the suite."""
     parser.addoption("--kills", type=int, default=20, help="writers killed in each way")
+    parser.addoption("--sequences", type=int, default=100, help="sequences held to the model")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what the index has survived in this run."""
+    if line := summary(config):
+        terminalreporter.write_line(f"survived: {line}")
 
 
 @pytest.fixture(autouse=True)
