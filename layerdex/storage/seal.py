@@ -9,7 +9,9 @@ the next one ends.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import threading
 import zlib
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from layerdex.storage.files import checksum, sync_folder
 WRONG_SEAL = "wrong checksum"
 
 _SUFFIX = ".crc32"
+# One for each catalog that this process has looked at, for as long as that has a name.
+_opened: dict[tuple[int, int], int] = {}
+_at_one_time = threading.Lock()
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
 
@@ -30,8 +35,7 @@ def seal_path(catalog: Path) -> Path:
 def check_seal(catalog: Path) -> None:
     """Raise `DamagedIndexError` if a sealed catalog is not what its seal says."""
     while (before := _read(catalog)) is not None and not has_log(catalog):
-        with catalog.open("rb") as file:
-            found = checksum(file)
+        found = _checksum(catalog)
         if found == before:
             return
         # A writer may have begun meanwhile, or even be done; it takes the seal away first.
@@ -56,8 +60,7 @@ def renew_seal(catalog: Path) -> None:
     """Seal a catalog that nobody is changing, unless its log could not be emptied."""
     if has_log(catalog):
         return
-    with catalog.open("rb") as file:
-        digits = b"%08x" % checksum(file)
+    digits = b"%08x" % _checksum(catalog)
     temporary = _unfinished(catalog)
     # Not flushed: a seal that a power loss tears is none.
     temporary.write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
@@ -70,6 +73,29 @@ def has_log(catalog: Path) -> bool:
         return catalog.with_name(catalog.name + "-wal").stat().st_size > 0
     except FileNotFoundError:
         return False
+
+
+def _checksum(catalog: Path) -> int:
+    """Return the CRC-32 of the catalog, and leave it open.
+
+    Closing any descriptor of a file gives up all locks that this process has on it, those of
+    SQLite's readers included (https://www.sqlite.org/howtocorrupt.html, 2.2): a writer elsewhere
+    would take itself for alone, and change the catalog under them.
+    """
+    with _at_one_time:
+        while (key := _identity(catalog.stat())) not in _opened:
+            for old, descriptor in list(_opened.items()):
+                if os.fstat(descriptor).st_nlink == 0:  # a catalog that is gone
+                    os.close(_opened.pop(old))
+            descriptor = os.open(catalog, os.O_RDONLY)
+            _opened.setdefault(_identity(os.fstat(descriptor)), descriptor)
+        with os.fdopen(_opened[key], "rb", closefd=False) as file:
+            file.seek(0)
+            return checksum(file)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _unfinished(catalog: Path) -> Path:
