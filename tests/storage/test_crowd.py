@@ -26,7 +26,7 @@ def test_two_writers_and_eight_readers_see_nothing_but_commits(
     index: Index, pytestconfig: pytest.Config
 ) -> None:
     path, done, told = index.store.path, CONTEXT.Event(), CONTEXT.Queue()
-    n_commits = max(6, pytestconfig.getoption("--sequences") // 20)
+    n_commits = max(4, pytestconfig.getoption("--sequences") // 20)
     writers = [
         CONTEXT.Process(target=write, args=(path, writer, n_commits, told)) for writer in (1, 2)
     ]
@@ -43,7 +43,7 @@ def test_two_writers_and_eight_readers_see_nothing_but_commits(
     reads: list[tuple[Any, ...]] = [answer for answer in answers if answer[0] == "read"]
     assert len(reads) == _N_READERS
     tally(pytestconfig, "reads beside two writers", sum(n for _, n, _ in reads))
-    longest(pytestconfig, "the longest of which took", max(seconds for *_, seconds in reads))
+    longest(pytestconfig, "the longest wait of these", max(seconds for *_, seconds in reads))
     assert index.store.ask(check_snapshot) == {"1": n_commits, "2": n_commits}
     assert index.verify() == []
 
