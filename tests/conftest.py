@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # huggingface_hub reads it once, when it is imported.
@@ -50,3 +52,12 @@ def encoder() -> WordEncoder:
 def index(tmp_path: Path, encoder: WordEncoder) -> Index:
     """An empty index with layers 0 to 3, windows of 8 documents."""
     return Index.create(tmp_path / "index", encoder=encoder)
+
+
+@pytest.fixture
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where the system has one, for tests of thousands of flushes."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="layerdex-", dir=parent) as name:
+        yield Path(name)

@@ -131,7 +131,12 @@ def empty_log(connection: Connection) -> None:
     connection.rollback()
     driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA busy_timeout=0")
-    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    try:
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        # A query of this connection that Ctrl-C cut off; its own error is the one to tell.
+        if error.sqlite_errorcode != sqlite3.SQLITE_LOCKED:
+            raise
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +19,3 @@ def public_folder() -> Iterator[Path]:
         for entry in path.rglob("*"):
             if entry.is_dir() and not entry.is_symlink():
                 entry.chmod(0o755)
-
-
-@pytest.fixture
-def memory_folder() -> Iterator[Path]:
-    """A folder in memory where the system has one, for tests of thousands of flushes."""
-    memory = Path("/dev/shm")
-    parent = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="layerdex-", dir=parent) as name:
-        yield Path(name)
