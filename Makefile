@@ -25,7 +25,7 @@ bench: $(VENV)/.bench  ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.durability
 
 soak: $(VENV)/.dev  ## kill writers a thousand times, cut the power, try 5,000 sequences: hours
-	$(BIN)/pytest tests/storage/test_crash.py --kills 500
+	$(BIN)/pytest tests/storage/test_crash.py --kills 1000
 	$(BIN)/pytest tests/storage/test_power_loss.py tests/storage/test_crowd.py \
 	  tests/index/test_sequences.py --sequences 5000
 

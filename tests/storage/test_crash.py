@@ -2,7 +2,7 @@
 
 Each operation is run once undisturbed, which lists its steps: every write, fsync, rename, unlink,
 statement and commit. Then children die before chosen steps, and at random moments. ``--kills N``
-says how many of each kind (``make soak`` takes 500).
+says how many of each kind; all steps are fewer (``make soak`` takes 1,000).
 """
 
 from __future__ import annotations
