@@ -23,7 +23,7 @@ WRONG_SEAL = "wrong checksum"
 _SUFFIX = ".crc32"
 # One for each catalog that this process has looked at, for as long as that has a name.
 _opened: dict[tuple[int, int], int] = {}
-_at_one_time = threading.Lock()
+_at_one_time = threading.RLock()  # they share a place in the file
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
 
