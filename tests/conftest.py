@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # huggingface_hub reads it once, when it is imported.
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from layerdex import Index
 from tests.encoders import WordEncoder
+from tests.tallies import summary
 
 # Timings never fail a test, nor does a busy machine.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,6 +27,15 @@ settings.load_profile("no clock")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the soak kill more often than the suite."""
     parser.addoption("--kills", type=int, default=20, help="writers killed in each way")
+    parser.addoption("--sequences", type=int, default=100, help="sequences held to the model")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what the index has survived in this run."""
+    if line := summary(config):
+        terminalreporter.write_line(f"survived: {line}")
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +52,12 @@ def encoder() -> WordEncoder:
 def index(tmp_path: Path, encoder: WordEncoder) -> Index:
     """An empty index with layers 0 to 3, windows of 8 documents."""
     return Index.create(tmp_path / "index", encoder=encoder)
+
+
+@pytest.fixture
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where the system has one, for tests of thousands of flushes."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="layerdex-", dir=parent) as name:
+        yield Path(name)

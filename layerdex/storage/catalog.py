@@ -68,8 +68,10 @@ def upgrade(connection: Connection) -> None:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Turn a finished catalog to WAL, flush it and rename it."""
-    turn_to_wal(temporary)  # not later: a reader of the renamed one would be in the way
+    """Turn a finished catalog's journal to WAL, flush it, and rename it."""
+    # Not later: under its own name it would have a rollback journal meanwhile, which no reader
+    # can undo, and a reader of the renamed one would be in the way.
+    turn_to_wal(temporary)
     sync_file(temporary)
     temporary.replace(path)
     sync_folder(path.parent)
@@ -116,13 +118,17 @@ def read_engine(path: Path) -> Engine:
         connection: sqlite3.Connection
         try:
             connection = _connect_read_only(address)
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
+                _roll_back(path)
+                connection = _connect_read_only(address)
             # SQLite cannot make the shared-memory file of a WAL catalog in a read-only place.
-            if has_log(path) or not is_read_only(path.parent):
+            elif has_log(path) or not is_read_only(path.parent):
                 raise
-            stamp = _stamp(path)
-            connection = _connect_read_only(address + "&immutable=1", _ImmutableConnection)
-            connection.stamp = stamp  # type: ignore[attr-defined]
+            else:
+                stamp = _stamp(path)
+                connection = _connect_read_only(address + "&immutable=1", _ImmutableConnection)
+                connection.stamp = stamp  # type: ignore[attr-defined]
         connection.create_function("parse_number", 1, _parse_number, deterministic=True)
         return connection
 
@@ -134,7 +140,12 @@ def empty_log(connection: Connection) -> None:
     connection.rollback()
     driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA busy_timeout=0")
-    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    try:
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        # A query of this connection that Ctrl-C cut off; its own error is the one to tell.
+        if error.sqlite_errorcode != sqlite3.SQLITE_LOCKED:
+            raise
     driver.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000:.0f}")
 
 
@@ -237,6 +248,12 @@ def _connect_read_only(
         connection.close()
         raise
     return connection
+
+
+def _roll_back(path: Path) -> None:
+    """Undo what a migration was changing in the journal's mode when its process died."""
+    with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+        connection.execute("SELECT 1 FROM sqlite_master").close()
 
 
 def _parse_number(text: str | None) -> float | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
+import threading
 import zlib
 from pathlib import Path
 
@@ -22,6 +24,9 @@ logger = logging.getLogger(__name__)
 WRONG_SEAL = "wrong checksum"
 
 _SUFFIX = ".crc32"
+# One for each catalog that this process has looked at, for as long as that has a name.
+_opened: dict[tuple[int, int], int] = {}
+_at_one_time = threading.RLock()  # they share a place in the file
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
 
@@ -33,8 +38,7 @@ def seal_path(catalog: Path) -> Path:
 def check_seal(catalog: Path) -> bool:
     """Say whether a catalog is sealed; raise `DamagedIndexError` if it is not what that says."""
     while (before := _read(catalog)) is not None and not has_log(catalog):
-        with catalog.open("rb") as file:
-            found = checksum(file)
+        found = _checksum(catalog)
         if found == before:
             return True
         # A writer may have begun meanwhile, or even be done; it takes the seal away first.
@@ -65,8 +69,7 @@ def renew_seal(catalog: Path) -> None:
         return
     temporary = _unfinished(catalog)
     try:
-        with catalog.open("rb") as file:
-            digits = b"%08x" % checksum(file)
+        digits = b"%08x" % _checksum(catalog)
         # Not flushed: a seal that a power loss tears is none.
         temporary.write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
         temporary.replace(seal_path(catalog))
@@ -82,6 +85,29 @@ def has_log(catalog: Path) -> bool:
         return catalog.with_name(catalog.name + "-wal").stat().st_size > 0
     except FileNotFoundError:
         return False
+
+
+def _checksum(catalog: Path) -> int:
+    """Return the CRC-32 of the catalog, and leave it open.
+
+    Closing any descriptor of a file gives up all locks that this process has on it, those of
+    SQLite's readers included (https://www.sqlite.org/howtocorrupt.html, 2.2): a writer elsewhere
+    would take itself for alone, and change the catalog under them.
+    """
+    with _at_one_time:
+        while (key := _identity(catalog.stat())) not in _opened:
+            for old, descriptor in list(_opened.items()):
+                if os.fstat(descriptor).st_nlink == 0:  # a catalog that is gone
+                    os.close(_opened.pop(old))
+            descriptor = os.open(catalog, os.O_RDONLY)
+            _opened.setdefault(_identity(os.fstat(descriptor)), descriptor)
+        with os.fdopen(_opened[key], "rb", closefd=False) as file:
+            file.seek(0)
+            return checksum(file)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _unfinished(catalog: Path) -> Path:

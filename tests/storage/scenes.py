@@ -20,7 +20,7 @@ from tests.storage.test_migration import unpack
 
 # Each child is forked from a process that has imported all it needs, so it starts in no time.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.storage.steps"])
+CONTEXT.set_forkserver_preload(["tests.storage.steps", "tests.storage.crowd", "faiss"])
 
 
 @dataclass

@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,10 @@ def child(operation: str, path: Path, *, die_at: int | None, names: Path, broken
             os.kill(os.getpid(), signal.SIGKILL)
         taken.append(name)
 
-    _watch(step)
-    if broken:
-        _break_the_order()
-    operate(operation, path)
+    with watched(step):
+        if broken:
+            _break_the_order()
+        operate(operation, path)
     _write(names, json.dumps(taken))
 
 
@@ -94,9 +95,9 @@ def failing_child(operation: str, path: Path, *, fail_at: int, stays: bool, mess
                 raise sqlite3.OperationalError("database or disk is full")
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    _watch(step)
     try:
-        operate(operation, path)
+        with watched(step):
+            operate(operation, path)
     except LayerdexError as error:
         _write(message, str(error))
 
@@ -106,9 +107,10 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _watch(step: Callable[[str], None]) -> None:
-    """Call ``step`` before everything that changes what is on disk."""
-    for owner, name in [
+@contextmanager
+def watched(step: Callable[[str], None]) -> Iterator[None]:
+    """Call ``step`` before everything that changes what is on disk, for a while."""
+    functions = [
         (os, "write"),
         (os, "fsync"),
         (Path, "rename"),
@@ -117,8 +119,10 @@ def _watch(step: Callable[[str], None]) -> None:
         (Path, "mkdir"),
         (Path, "write_bytes"),
         (shutil, "rmtree"),
-    ]:
-        setattr(owner, name, _before(getattr(owner, name), step, name))
+    ]
+    real = [(owner, name, getattr(owner, name)) for owner, name in functions]
+    for owner, name, function in real:
+        setattr(owner, name, _before(function, step, name))
 
     def execute(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         verb, *rest = statement.split()
@@ -126,8 +130,18 @@ def _watch(step: Callable[[str], None]) -> None:
             table = rest[0] if verb == "UPDATE" else rest[1]
             step(f"{verb} {table}")
 
+    def commit(_: Any) -> None:
+        step("COMMIT")
+
     event.listen(Engine, "before_cursor_execute", execute)
-    event.listen(Engine, "commit", lambda _: step("COMMIT"))
+    event.listen(Engine, "commit", commit)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", execute)
+        event.remove(Engine, "commit", commit)
+        for owner, name, function in real:
+            setattr(owner, name, function)
 
 
 def _before(function: Any, step: Callable[[str], None], name: str) -> Any:

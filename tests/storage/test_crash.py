@@ -2,7 +2,7 @@
 
 Each operation is run once undisturbed, which lists its steps: every write, fsync, rename, unlink,
 statement and commit. Then children die before chosen steps, and at random moments. ``--kills N``
-says how many of each kind (``make soak`` takes 500).
+says how many of each kind; all steps are fewer (``make soak`` takes 1,000).
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import pytest
 
 from tests.storage.scenes import Scene, check, make_scene, run, run_failing, spread
 from tests.storage.steps import OPERATIONS
+from tests.tallies import tally
+
+_KILLS = "kills"
 
 
 @pytest.fixture(scope="module", params=OPERATIONS)
@@ -42,6 +45,7 @@ def test_writer_killed_at_any_step_loses_and_doubles_nothing(
     for at in _choose(scene, n_each=2, n=n_kills):
         code, _ = run(scene, tmp_path, die_at=at)
         assert code == -signal.SIGKILL
+        tally(pytestconfig, _KILLS)
         try:
             check(scene, tmp_path / "killed")
         except Exception as error:
@@ -56,7 +60,9 @@ def test_writer_killed_at_any_moment_loses_and_doubles_nothing(
     n_wanted = pytestconfig.getoption("--kills") // len(OPERATIONS)
     for _ in range(10 * n_wanted):
         code, _ = run(scene, tmp_path, die_at=None, wait_s=moments.uniform(0, scene.seconds))
-        n_killed += code == -signal.SIGKILL
+        if code == -signal.SIGKILL:
+            n_killed += 1
+            tally(pytestconfig, _KILLS)
         check(scene, tmp_path / "killed")
         if n_killed == n_wanted:
             return
@@ -85,6 +91,7 @@ def test_full_disk_at_any_step_is_one_clear_error_and_loses_nothing(
         pytest.skip("for the soak: test_small_adds.py fills the disk while merging")
     for at in _choose(scene, n_each=1, n=n_faults):
         code, message = run_failing(scene, tmp_path, fail_at=at, stays=stays)
+        tally(pytestconfig, "full disks")
         try:
             assert code == 0
             assert message.count("\n") == 0

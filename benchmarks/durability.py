@@ -1,0 +1,183 @@
+"""Durability: what flushes cost, how long readers wait, and many small adds before a search."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.memory import short_texts
+from benchmarks.results_file import save, spread
+from layerdex.index import Index
+from layerdex.indexer.engine import EngineName
+from layerdex.records import Encoded, Encoder
+from tests.encoders import WordEncoder
+from tests.storage.crowd import read, write
+from tests.storage.scenes import CONTEXT
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--n-words", type=int, default=4_096, help="texts for noise")
+    parser.add_argument("--n-minilm", type=int, default=1_024, help="texts for MiniLM; 0 for none")
+    parser.add_argument("--n-adds", type=int, default=1_000, help="adds of one document")
+    parser.add_argument("--n-commits", type=int, default=50, help="of each of two writers")
+    options = parser.parse_args()
+    flushes: dict[str, Any] = {
+        "noise, 7 layers of width 384, windows of 256": cost_of_flushes(
+            lambda: _Noise(depth=6, width=384, window=256), options.n_words, options.rounds
+        )
+    }
+    if options.n_minilm:
+        flushes["minilm"] = cost_of_flushes(_minilm(), options.n_minilm, options.rounds)
+    save(
+        "durability",
+        "python -m benchmarks.durability",
+        {
+            "flushes": flushes,
+            "readers": wait_of_readers(options.n_commits),
+            "small_adds": small_adds(options.n_adds),
+        },
+    )
+
+
+class _Noise(WordEncoder):
+    """Gives vectors in no time, so that all the time is storage's."""
+
+    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        shape = (len(layers), len(texts), self.settings.width)
+        vectors = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+        n_tokens = np.ones(len(texts), dtype=np.int32)
+        return Encoded(vectors, n_tokens, np.zeros(len(texts), dtype=np.bool_))
+
+
+def _minilm() -> Callable[[], Encoder]:
+    from layerdex.indexer.encoder import TransformerEncoder
+
+    encoder = TransformerEncoder("minilm", engine=EngineName.AUTO)
+    return lambda: encoder
+
+
+def cost_of_flushes(encoder: Callable[[], Encoder], n: int, rounds: int) -> dict[str, Any]:
+    """Index n texts with and without flushes by turns; seconds, and the ratio round by round."""
+    texts = list(short_texts(n))
+    _seconds(encoder(), texts)  # the first run of all waits for imports and kernels
+    with_flushes, without = [], []
+    for _ in range(rounds):
+        with_flushes.append(_seconds(encoder(), texts))
+        with _no_flushes():
+            without.append(_seconds(encoder(), texts))
+    ratios = [a / b for a, b in zip(with_flushes, without, strict=True)]
+    return {
+        "texts": n,
+        "seconds": spread(with_flushes),
+        "seconds_without": spread(without),
+        "ratio": spread(ratios),
+    }
+
+
+def _seconds(encoder: Encoder, texts: list[dict[str, str]]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        index = Index.create(Path(folder) / "index", encoder=encoder)
+        start = time.perf_counter()
+        index.add(texts)
+        return time.perf_counter() - start
+
+
+@contextmanager
+def _no_flushes() -> Iterator[None]:
+    """Let neither Layerdex nor SQLite flush anything."""
+    connect = sqlite3.connect
+
+    class Careless(sqlite3.Connection):
+        def execute(self, statement: str, *rest: Any) -> sqlite3.Cursor:
+            off = statement.replace("synchronous=FULL", "synchronous=OFF")
+            return super().execute(off, *rest)
+
+    def careless(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*arguments, **options, factory=Careless)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(sqlite3, "connect", careless)
+        yield
+
+
+def wait_of_readers(n_commits: int) -> dict[str, Any]:
+    """Let eight processes read beside two that write; the longest waits, milliseconds.
+
+    A wait is what a question takes beyond the time that it runs or waits for a core.
+    """
+    done, told = CONTEXT.Event(), CONTEXT.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index"
+        Index.create(path, encoder=WordEncoder())
+        readers = [CONTEXT.Process(target=read, args=(path, done, told)) for _ in range(8)]
+        writers = [CONTEXT.Process(target=write, args=(path, i, n_commits, told)) for i in (1, 2)]
+        for process in [*readers, *writers]:
+            process.start()
+        answers = [told.get() for _ in writers]
+        done.set()
+        answers += [told.get() for _ in readers]
+        for process in [*readers, *writers]:
+            process.join()
+    if failed := [answer for answer in answers if answer[0] == "failed"]:
+        raise RuntimeError(failed[0][1])
+    waits = [answer[2] for answer in answers if answer[0] == "read"]
+    return {
+        "commits": 2 * n_commits,
+        "questions": sum(answer[1] for answer in answers if answer[0] == "read"),
+        "longest_wait_ms": round(1e3 * max(waits), 1),
+    }
+
+
+def small_adds(n: int) -> dict[str, Any]:
+    """Add n documents one by one; the median of 20 searches before and after compaction, ms."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = Index.create(Path(folder) / "index", encoder=_Noise(width=384))
+        texts = list(short_texts(n))
+        start = time.perf_counter()
+        for text in texts:
+            index.add([text])
+        seconds = time.perf_counter() - start
+        n_segments = len(list((index.store.path / "segments").iterdir()))
+        before = _search_ms(index, texts)
+        start = time.perf_counter()
+        index.compact()
+        compaction = time.perf_counter() - start
+        after = _search_ms(index, texts)
+    return {
+        "adds": n,
+        "seconds": round(seconds, 1),
+        "segments": n_segments,
+        "search_ms": round(before, 2),
+        "compaction_seconds": round(compaction, 2),
+        "search_ms_after": round(after, 2),
+        "ratio": round(before / after, 2),
+    }
+
+
+def _search_ms(index: Index, texts: list[dict[str, str]]) -> float:
+    index.search("a first search maps the files")
+    times = []
+    for text in texts[:20]:
+        start = time.perf_counter()
+        index.search(text["text"])
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()

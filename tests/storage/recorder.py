@@ -1,0 +1,143 @@
+"""Everything that a process does to the disk below one folder, as a list; run in a child."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from layerdex import Index
+from layerdex.indexer.build import build
+from layerdex.indexer.corpus.sources import read_all
+from layerdex.storage.store import Store
+from layerdex.storage.writer import Writer
+from tests.encoders import WordEncoder
+from tests.storage import os_calls, sqlite_calls
+
+REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step: ``path`` is relative to the folder, ``target`` is what a rename made of it.
+
+    A ``report`` stands where the caller has been told that something is committed.
+    """
+
+    step: str
+    path: str = ""
+    offset: int = 0
+    data: bytes = b""
+    target: str = ""
+
+
+class Recorder:
+    """Listens to Python's and SQLite's calls; forgets what lies outside of ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.events: list[Event] = []
+
+    def create(self, path: Path) -> None:
+        self._note("create", path)
+
+    def write(self, path: Path, offset: int, data: bytes) -> None:
+        self._note("write", path, offset=offset, data=data)
+
+    def truncate(self, path: Path, size: int) -> None:
+        self._note("truncate", path, offset=size)
+
+    def flush(self, path: Path) -> None:
+        self._note("flush", path)
+
+    def mkdir(self, path: Path) -> None:
+        self._note("mkdir", path)
+
+    def unlink(self, path: Path) -> None:
+        self._note("unlink", path)
+
+    def rename(self, path: Path, target: Path) -> None:
+        self._note("rename", path, target=str(target.absolute().relative_to(self.root)))
+
+    def report(self) -> None:
+        self.events.append(Event(REPORT))
+
+    def _note(self, step: str, path: Path, **details: Any) -> None:
+        path = path.absolute()
+        if path.is_relative_to(self.root):
+            self.events.append(Event(step, str(path.relative_to(self.root)), **details))
+
+
+def record_life(root: Path, out: Path) -> None:
+    """Live an index's life at ``root/index``, and pickle its events to ``out``.
+
+    It is made, filled by two windows, and one document each is deleted, changed and relabelled;
+    then it is compacted, and one document more is added. Each is one commit, and reported.
+    """
+    recorder = _listening(root)
+    _report_commits(recorder)
+    encoder = WordEncoder(depth=1, window=3)
+    index = Index.create(recorder.root / "index", encoder=encoder)
+    recorder.report()
+    for rows in LIFE:
+        match rows:
+            case "compact":
+                index.compact()
+            case str():
+                index.delete(rows)
+            case _:
+                build(index.store, read_all([rows]), lambda: encoder)
+    out.write_bytes(pickle.dumps(recorder.events))
+
+
+def record_opening(root: Path, out: Path) -> None:
+    """Open the index at ``root/index``, and so migrate it if it is older; pickle the events."""
+    recorder = _listening(root)
+    Store(recorder.root / "index")
+    recorder.report()
+    out.write_bytes(pickle.dumps(recorder.events))
+
+
+def _listening(root: Path) -> Recorder:
+    recorder = Recorder(root)
+    os_calls.listen(recorder)
+    sqlite_calls.listen(recorder)
+    return recorder
+
+
+LIFE: list[Any] = [
+    [{"id": f"d{i}", "text": f"text number{i}", "label": "a"} for i in range(6)],
+    "d1",
+    [{"id": "d2", "text": "another text"}, {"id": "d5", "text": "text number5", "label": "b"}],
+    "compact",
+    [{"id": "d6", "text": "the last text", "label": "a"}],
+]
+
+State = dict[str, tuple[str, str | None]]
+
+
+def committed_states() -> list[State]:
+    """Return what `record_life` has reported, after each report: text and label by id."""
+    first = {f"d{i}": (f"text number{i}", "a") for i in range(6)}
+    states: list[State] = [{}, {name: first[name] for name in ("d0", "d1", "d2")}, {**first}]
+    states.append({name: value for name, value in first.items() if name != "d1"})
+    changed = {"d2": ("another text", "a"), "d5": ("text number5", "b")}
+    states += [{**states[-1], **changed}] * 2  # a compaction changes no document
+    return [*states, {**states[-1], "d6": ("the last text", "a")}]
+
+
+def _report_commits(recorder: Recorder) -> None:
+    change = Writer.change
+
+    @contextmanager
+    def reporting(self: Writer) -> Iterator[Connection]:
+        with change(self) as connection:
+            yield connection
+        recorder.report()
+
+    Writer.change = reporting  # type: ignore[method-assign]

@@ -1,0 +1,170 @@
+"""What SQLite does to its files, told call by call, through SQLite's own seams.
+
+The default VFS (https://www.sqlite.org/vfs.html) is changed in place for the whole process: files
+are opened by the real one and then get a copy of its methods in which writing, cutting and flushing
+tell first. The flush of a folder (after a journal is made, or deleted for good) is seen as the
+system call ``openDirectory``, which SQLite makes for nothing else. What is mapped (``-shm``) is not
+seen: SQLite makes it anew after a crash.
+"""
+
+from __future__ import annotations
+
+import _sqlite3
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+_OK = 0
+_Call = ctypes.c_void_p
+
+
+class Listener(Protocol):
+    """Is told what has been done; paths are as SQLite has them, absolute."""
+
+    def create(self, path: Path) -> None: ...
+    def write(self, path: Path, offset: int, data: bytes) -> None: ...
+    def truncate(self, path: Path, size: int) -> None: ...
+    def flush(self, path: Path) -> None: ...
+    def unlink(self, path: Path) -> None: ...
+    def mkdir(self, path: Path) -> None: ...
+    def rename(self, path: Path, target: Path) -> None: ...
+
+
+class _Methods(ctypes.Structure):
+    _fields_ = [
+        ("iVersion", ctypes.c_int),
+        *((name, _Call) for name in ("xClose", "xRead", "xWrite", "xTruncate", "xSync")),
+        *((f"other{i}", _Call) for i in range(13)),
+    ]
+
+
+class _File(ctypes.Structure):
+    _fields_ = [("methods", ctypes.POINTER(_Methods))]
+
+
+class _Vfs(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int) for name in ("iVersion", "szOsFile", "mxPathname")),
+        *((name, _Call) for name in ("pNext", "zName", "pAppData", "xOpen", "xDelete")),
+        *((f"other{i}", _Call) for i in range(11)),
+        *((name, _Call) for name in ("xSetSystemCall", "xGetSystemCall", "xNextSystemCall")),
+    ]
+
+
+_int, _int64, _address = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+_OPEN = ctypes.CFUNCTYPE(_int, _address, _address, ctypes.POINTER(_File), _int, _address)
+_DELETE = ctypes.CFUNCTYPE(_int, _address, _address, _int)
+_WRITE = ctypes.CFUNCTYPE(_int, _address, _address, _int, _int64)
+_TRUNCATE = ctypes.CFUNCTYPE(_int, _address, _int64)
+_SYNC = ctypes.CFUNCTYPE(_int, _address, _int)
+_SET = ctypes.CFUNCTYPE(_int, _address, ctypes.c_char_p, _address)
+_GET = ctypes.CFUNCTYPE(_address, _address, ctypes.c_char_p)
+_OPEN_DIRECTORY = ctypes.CFUNCTYPE(_int, ctypes.c_char_p, _address)
+
+# What SQLite has a pointer to must outlive it.
+_kept: list[Any] = []
+_paths: dict[int, Path] = {}
+
+
+def library() -> ctypes.CDLL | None:
+    """Return the SQLite that `sqlite3` uses, or None where it hides its functions."""
+    try:
+        found = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
+        return found if hasattr(found, "sqlite3_vfs_find") else None
+    except OSError:
+        return None
+
+
+def listen(listener: Listener) -> None:
+    """Tell ``listener`` all that SQLite does in this process from now on. Not undone."""
+    sqlite = library()
+    if sqlite is None:
+        raise RuntimeError("this Python's SQLite hides its VFS")
+    find: Any = sqlite.sqlite3_vfs_find
+    find.restype = ctypes.POINTER(_Vfs)
+    vfs = find(None)
+    _watch_open(vfs.contents, listener)
+    _watch_delete(vfs.contents, listener)
+    _watch_folders(vfs, listener)
+
+
+def _watch_open(vfs: _Vfs, listener: Listener) -> None:
+    really_open = _OPEN(vfs.xOpen)
+
+    def x_open(this: int, name: int | None, file: Any, flags: int, out: int) -> int:
+        # The name goes on as an address: SQLite keeps a URI's parameters behind its end.
+        path = None if name is None else Path(os.fsdecode(ctypes.string_at(name)))
+        is_new = path is not None and not path.exists()
+        code = int(really_open(this, name, file, flags, out))
+        if code == _OK and path is not None:
+            if is_new:
+                listener.create(path)
+            _paths[ctypes.addressof(file.contents)] = path
+            file.contents.methods = ctypes.pointer(_watched(file.contents.methods[0], listener))
+        return code
+
+    vfs.xOpen = _keep(_OPEN(x_open))
+
+
+def _watched(real: _Methods, listener: Listener) -> _Methods:
+    """Return methods that do what ``real`` do, and tell."""
+    write, truncate, sync = _WRITE(real.xWrite), _TRUNCATE(real.xTruncate), _SYNC(real.xSync)
+
+    def x_write(file: int, data: int, n: int, offset: int) -> int:
+        return _told(
+            write(file, data, n, offset),
+            lambda: listener.write(_paths[file], offset, ctypes.string_at(data, n)),
+        )
+
+    def x_truncate(file: int, size: int) -> int:
+        return _told(truncate(file, size), lambda: listener.truncate(_paths[file], size))
+
+    def x_sync(file: int, flags: int) -> int:
+        # The flush of a folder comes within, after that of the file: so this is told before.
+        listener.flush(_paths[file])
+        return int(sync(file, flags))
+
+    watched = _Methods.from_buffer_copy(real)
+    watched.xWrite = _keep(_WRITE(x_write))
+    watched.xTruncate = _keep(_TRUNCATE(x_truncate))
+    watched.xSync = _keep(_SYNC(x_sync))
+    _kept.append(watched)
+    return watched
+
+
+def _watch_delete(vfs: _Vfs, listener: Listener) -> None:
+    really_delete = _DELETE(vfs.xDelete)
+
+    def x_delete(this: int, name: int, sync_folder: int) -> int:
+        path = Path(os.fsdecode(ctypes.string_at(name)))
+        if path.exists():
+            listener.unlink(path)  # before the flush of the folder, which is within
+        return int(really_delete(this, name, sync_folder))
+
+    vfs.xDelete = _keep(_DELETE(x_delete))
+
+
+def _watch_folders(vfs: Any, listener: Listener) -> None:
+    name = b"openDirectory"
+    really_open = _OPEN_DIRECTORY(_GET(vfs.contents.xGetSystemCall)(vfs, name))
+
+    def open_directory(path: bytes, descriptor: int) -> int:
+        code = int(really_open(path, descriptor))
+        return _told(code, lambda: listener.flush(Path(os.fsdecode(path)).parent))
+
+    code = _SET(vfs.contents.xSetSystemCall)(vfs, name, _keep(_OPEN_DIRECTORY(open_directory)))
+    if code != _OK:
+        raise RuntimeError(f"SQLite refused a system call of ours: {code}")
+
+
+def _told(code: int, tell: Callable[[], None]) -> int:
+    if code == _OK:
+        tell()
+    return code
+
+
+def _keep(function: Any) -> int | None:
+    _kept.append(function)
+    return ctypes.cast(function, ctypes.c_void_p).value

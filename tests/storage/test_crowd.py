@@ -1,0 +1,65 @@
+"""Writers take turns and readers see whole commits, each in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerdex import Index
+from tests.encoders import WordEncoder
+from tests.storage.crowd import check_snapshot, read, rows_of, write
+from tests.storage.scenes import CONTEXT
+from tests.storage.stored import query
+from tests.tallies import longest, tally
+
+_N_READERS = 8
+
+
+@pytest.fixture
+def index(memory_folder: Path, encoder: WordEncoder) -> Index:
+    return Index.create(memory_folder / "index", encoder=encoder)
+
+
+def test_two_writers_and_eight_readers_see_nothing_but_commits(
+    index: Index, pytestconfig: pytest.Config
+) -> None:
+    path, done, told = index.store.path, CONTEXT.Event(), CONTEXT.Queue()
+    n_commits = max(4, pytestconfig.getoption("--sequences") // 20)
+    writers = [
+        CONTEXT.Process(target=write, args=(path, writer, n_commits, told)) for writer in (1, 2)
+    ]
+    readers = [CONTEXT.Process(target=read, args=(path, done, told)) for _ in range(_N_READERS)]
+    for process in [*readers, *writers]:
+        process.start()
+    answers = [told.get(timeout=600) for _ in writers]
+    done.set()
+    answers += [told.get(timeout=60) for _ in readers]
+    for process in [*readers, *writers]:
+        process.join()
+    assert [answer for answer in answers if answer[0] == "failed"] == []
+    assert {answer[1] for answer in answers if answer[0] == "wrote"} == {1, 2}
+    reads: list[tuple[Any, ...]] = [answer for answer in answers if answer[0] == "read"]
+    assert len(reads) == _N_READERS
+    tally(pytestconfig, "reads beside two writers", sum(n for _, n, _ in reads))
+    longest(pytestconfig, "the longest wait of these", max(seconds for *_, seconds in reads))
+    assert index.store.ask(check_snapshot) == {"1": n_commits, "2": n_commits}
+    assert index.verify() == []
+
+
+def test_opening_an_index_again_gives_up_no_lock_of_a_reader(index: Index) -> None:
+    # A lock of POSIX goes with the first descriptor that its process closes, whoever opened it.
+    index.add(rows_of(1, 1))
+    told = CONTEXT.Queue()
+    with index.store.read() as snapshot:
+        rows = snapshot.rows().tolist()
+        index.store.check_whole()
+        writer = CONTEXT.Process(target=write, args=(index.store.path, 1, 8, told))
+        writer.start()
+        writer.join()
+        assert told.get(timeout=60) == ("wrote", 1)
+        texts = [document.text for document in snapshot.documents(rows).values()]
+        assert texts == [row["text"] for row in rows_of(1, 1)]
+    assert index.store.ask(check_snapshot) == {"1": 8}
+    assert query(index.store.path, "PRAGMA integrity_check") == [("ok",)]

@@ -1,0 +1,243 @@
+"""Power loss: what was reported as committed is there when the power comes back.
+
+A child makes an index, fills, changes and compacts it, while every change of the disk is recorded,
+SQLite's own included (see `sqlite_calls`). The record is then cut after each of its events, and the
+disk built that a power loss at this moment may leave. The model of the disk is harsher than most
+file systems are: only a flush (fsync) of a file keeps its contents, only one of a folder the names
+in it; of what waits, all may be lost, or names may stay without contents, contents without names,
+or any of the waiting changes in any order, a write torn at a sector (512 bytes). A rename within a
+folder is one change, there or not. The memory map beside the catalog (``-shm``) is always lost.
+
+With ``--sequences`` above 1,000 (``make soak``) each state is torn in three ways, and every one is
+opened, verified and written to by the package; in the suite, every twentieth is.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+
+from layerdex import Index
+from layerdex.errors import IndexNotFoundError
+from layerdex.indexer.build import build
+from layerdex.indexer.corpus.sources import read_all
+from layerdex.storage.seal import check_seal
+from tests.encoders import WordEncoder
+from tests.storage import sqlite_calls
+from tests.storage.lost_power import Disk, digest, lay_out, losses
+from tests.storage.recorder import (
+    REPORT,
+    Event,
+    State,
+    committed_states,
+    record_life,
+    record_opening,
+)
+from tests.storage.scenes import CONTEXT
+from tests.storage.stored import query, read_live, read_versions
+from tests.storage.test_migration import unpack
+from tests.tallies import tally
+
+pytestmark = pytest.mark.skipif(
+    sqlite_calls.library() is None, reason="this Python's SQLite hides its VFS"
+)
+
+_CATALOG = "index/catalog.sqlite3"
+_LOSSES = "states after a power loss"
+_STATES = committed_states()
+
+
+class Judge(Protocol):
+    """Raises whatever is wrong with an index; thorough is slow."""
+
+    def __call__(self, path: Path, n_reports: int, *, is_thorough: bool) -> None: ...
+
+
+class LossError(AssertionError):
+    """Something that was reported is gone, or what is left cannot be used."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder in memory where there is one: thousands of flushes, none of which is the test."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="layerdex-", dir=parent) as name:
+        yield Path(name)
+
+
+def _record(record: Callable[[Path, Path], None], root: Path) -> list[Event]:
+    """Return what a child does to the disk below ``root``."""
+    out = root.with_name("events.pickle")
+    process = CONTEXT.Process(target=record, args=(root, out))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    found: list[Event] = pickle.loads(out.read_bytes())
+    return found
+
+
+@pytest.fixture(scope="module")
+def events(folder: Path) -> list[Event]:
+    (folder / "recorded").mkdir()
+    return _record(record_life, folder / "recorded")
+
+
+def test_record_is_all_that_happened(events: list[Event], folder: Path) -> None:
+    disk, root = Disk(), folder / "recorded"
+    for event in events:
+        disk.apply(event)
+    assert disk.contents() == {
+        str(path.relative_to(root)): None if path.is_dir() else path.read_bytes()
+        for path in root.rglob("*")
+        if not path.name.endswith("-shm")
+    }
+    assert [event.step for event in events].count(REPORT) == len(_STATES)
+    flushed = {event.path.rpartition("/")[2] for event in events if event.step == "flush"}
+    assert {"catalog.sqlite3-wal", "catalog.sqlite3", "segments", "layer-01.faiss"} <= flushed
+
+
+def test_power_loss_at_any_event_loses_nothing_that_was_reported(
+    events: list[Event], folder: Path, pytestconfig: pytest.Config
+) -> None:
+    n_judged = _replay(Disk(), events, folder, _judge, **_effort(pytestconfig))
+    tally(pytestconfig, _LOSSES, n_judged)
+    assert n_judged > 300
+
+
+def test_power_loss_during_a_migration_leaves_the_old_catalog_or_the_new(
+    folder: Path, pytestconfig: pytest.Config
+) -> None:
+    root = folder / "older"
+    before = read_versions(unpack("0001", root))
+    disk = Disk(root)
+
+    def judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
+        if is_thorough:
+            assert Index.open(path).verify() == []
+        ((version,),) = query(path, "SELECT version_num FROM alembic_version")
+        assert version == "0002" or (version == "0001" and n_reports == 0)
+        assert read_versions(path) == before
+
+    n_judged = _replay(disk, _record(record_opening, root), folder, judge, **_effort(pytestconfig))
+    tally(pytestconfig, _LOSSES, n_judged)
+    assert n_judged > 50
+
+
+@pytest.mark.parametrize(
+    "is_lost",
+    [
+        pytest.param(lambda path: path.endswith(".faiss"), id="layer files"),
+        pytest.param(lambda path: path.endswith(".new"), id="a segment's folder"),
+        pytest.param(lambda path: path.endswith("/segments"), id="the folder of segments"),
+        pytest.param(lambda path: path.endswith("-wal"), id="the write-ahead log"),
+        pytest.param(lambda path: path.endswith("/catalog.sqlite3"), id="the catalog"),
+        pytest.param(lambda path: path == "index", id="the index's folder"),
+    ],
+)
+def test_flush_that_is_left_out_would_be_noticed(
+    events: list[Event], folder: Path, is_lost: Callable[[str], bool]
+) -> None:
+    made = next(at for at, event in enumerate(events) if event.step == REPORT)
+    kept = [
+        event
+        for at, event in enumerate(events)
+        if at < made or event.step != "flush" or not is_lost(event.path)
+    ]
+    assert len(kept) < len(events)
+    with pytest.raises(LossError):
+        _replay(Disk(), kept, folder, _judge, seeds=range(3), n_apart=20, start=made)
+
+
+def _effort(config: pytest.Config) -> dict[str, Any]:
+    if config.getoption("--sequences") > 1_000:
+        return {"seeds": range(3), "n_apart": 1}
+    return {"seeds": range(1), "n_apart": 20}
+
+
+def _replay(
+    disk: Disk,
+    events: list[Event],
+    folder: Path,
+    judge: Judge,
+    *,
+    seeds: range,
+    n_apart: int,
+    start: int = 0,
+) -> int:
+    """Judge each state that a power loss may leave once; return how many there were."""
+    root, n_reports = folder / "after", 0
+    seen: set[tuple[bytes, int]] = set()
+    for at, event in enumerate(events):
+        n_reports += event.step == REPORT
+        disk.apply(event)
+        for loss in losses(seeds) if at >= start else ():
+            contents = disk.after(loss)
+            if _CATALOG not in contents:  # then only names can be in the way of making it again
+                contents = {name: data and b"" for name, data in contents.items()}
+            key = (digest(contents), n_reports)
+            if key in seen:
+                continue
+            seen.add(key)
+            # A rollback journal is undone by any program that may write, and `judge` does so.
+            is_special = _CATALOG not in contents or _CATALOG + "-journal" in contents
+            shutil.rmtree(root, ignore_errors=True)
+            lay_out(contents, root)
+            try:
+                judge(
+                    root / "index",
+                    n_reports,
+                    is_thorough=is_special or len(seen) % n_apart == 0,
+                )
+            except Exception as error:
+                raise LossError(
+                    f"power lost after event {at} of {len(events)} ({event.step} {event.path}), "
+                    f"{loss.name}, {n_reports} reports before"
+                ) from error
+    return len(seen)
+
+
+def _expected(n_reports: int) -> list[State]:
+    """Return what may be there: what was being committed as well, which was not reported yet."""
+    return _STATES[max(0, n_reports - 1) : n_reports + 1]
+
+
+def _judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
+    """Check what is there; thoroughly is with the package, and with the next writer."""
+    if not is_thorough:
+        check_seal(path / "catalog.sqlite3")
+        assert _live(path) in _expected(n_reports)
+        assert query(path, "PRAGMA integrity_check") == [("ok",)]
+        return
+    encoder = WordEncoder(depth=1, window=3)
+    try:
+        index = Index.open(path, encoder=encoder)
+    except IndexNotFoundError:
+        assert n_reports == 0
+        index = Index.create(path, encoder=encoder)
+    assert index.verify() == []
+    found = _live(path)
+    assert found in _expected(n_reports)
+    build(index.store, read_all([[{"id": "next", "text": "one more"}]]), lambda: encoder)
+    assert index.verify() == []
+    assert _live(path) == {**found, "next": ("one more", None)}
+    committed = {name for (name,) in query(path, "SELECT name FROM segment")}
+    assert {entry.name for entry in (path / "segments").iterdir()} == committed
+
+
+def _live(path: Path) -> State:
+    """Return text and label of what is live, whose vectors must be those of the text."""
+    live = read_live(path)
+    for version in live.values():
+        vectors = WordEncoder(depth=1).encode([version.text], (0, 1)).vectors[:, 0]
+        for layer, vector in enumerate(vectors.astype(np.float16)):
+            assert version.vectors[layer] == vector.tobytes()
+    return {version.id: (version.text, version.label) for version in live.values()}

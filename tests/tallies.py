@@ -1,0 +1,29 @@
+"""What was done to the code in a run, for a line at its end: numbers to quote."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+_COUNTS = pytest.StashKey[Counter[str]]()
+_TIMES = pytest.StashKey[dict[str, float]]()
+
+
+def tally(config: pytest.Config, what: str, n: int = 1) -> None:
+    """Count n more of ``what``."""
+    config.stash.setdefault(_COUNTS, Counter())[what] += n
+
+
+def longest(config: pytest.Config, what: str, seconds: float) -> None:
+    """Remember how long ``what`` took, if it never took longer."""
+    times = config.stash.setdefault(_TIMES, {})
+    times[what] = max(times.get(what, 0.0), seconds)
+
+
+def summary(config: pytest.Config) -> str:
+    """Return all in one line, empty where nothing was counted."""
+    facts = [f"{n:,} {what}" for what, n in config.stash.get(_COUNTS, Counter[str]()).items()]
+    times = config.stash.get(_TIMES, dict[str, float]())
+    facts += [f"{what} {1e3 * seconds:.0f} ms" for what, seconds in times.items()]
+    return ", ".join(facts)
