@@ -100,7 +100,7 @@ def read_setting(connection: Connection, key: str) -> Any:
     query = select(SETTING.c.value, SETTING.c.digest).where(SETTING.c.key == key)
     try:
         found = connection.execute(query).one_or_none()
-    except ValueError as error:  # not JSON
+    except (ValueError, RecursionError, TypeError) as error:  # not JSON
         raise damaged(f"the setting {key!r}") from error
     if found is None:
         return None

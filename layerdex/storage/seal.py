@@ -14,11 +14,12 @@ import zlib
 from pathlib import Path
 
 from layerdex.errors import DamagedIndexError
-from layerdex.storage.files import checksum, sync_folder
+from layerdex.storage.files import checksum, open_own, sync_folder
 
 WRONG_SEAL = "wrong checksum"
 
 _SUFFIX = ".crc32"
+_LENGTH = 18
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
 
@@ -78,7 +79,8 @@ def _unfinished(catalog: Path) -> Path:
 
 def _read(catalog: Path) -> int | None:
     try:
-        content = seal_path(catalog).read_bytes()
+        with open_own(seal_path(catalog)) as file:
+            content = file.read(_LENGTH + 1)  # whatever its size is
     except FileNotFoundError:
         return None
     match = _CONTENT.fullmatch(content)

@@ -72,7 +72,7 @@ class Writer:
                 is_ours = SEGMENT_NAME.fullmatch(entry.name.removesuffix(".new"))
                 if is_ours and entry.name not in committed:
                     remove_tree(entry)
-                elif is_ours:  # a repair that was killed
+                elif is_ours and not entry.is_symlink():  # a repair that was killed
                     for file in entry.glob("*.new"):
                         remove_tree(file)
 
