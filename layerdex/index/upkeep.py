@@ -21,14 +21,13 @@ from layerdex.search.evaluate import Evaluation
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.storage.info import IndexInfo, read_info
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.state import BEST_LAYER, read_best_layer
 from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
     from layerdex.indexer.build import BuildReport
     from layerdex.indexer.corpus import Fields, Format
     from layerdex.storage.integrity import Problem
-
-BEST_LAYER = "best_layer"
 
 
 class Upkeep:
@@ -155,7 +154,7 @@ class Upkeep:
                 raise OptionError(f"one layer is needed here, not {layer!r}")
             return chosen[0]
         with self.store.read() as snapshot:
-            best = snapshot.setting(BEST_LAYER)
+            best = read_best_layer(snapshot.connection, self.layers)
         return self.layers[-1] if best is None else int(best["layer"])
 
     def resolve_layers(self, layers: LayerSelection) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ def open_own(path: Path) -> BinaryIO:
     if path.parent.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path.parent))
     # O_NONBLOCK matters to named pipes alone.
-    file = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")  # noqa: PTH123
+    file = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115
     mode = os.fstat(file.fileno()).st_mode
     if not stat.S_ISREG(mode):
         file.close()

@@ -88,7 +88,8 @@ def segment_texts(writer: Writer, segment: Segment) -> list[str]:
         )
         found = list(connection.execute(query))
     if len(found) != segment.n_documents or any(
-        content is None or sha256(content.encode()).digest() != digest for digest, content in found
+        not isinstance(content, str) or sha256(content.encode()).digest() != digest
+        for digest, content in found
     ):
         raise DamagedIndexError(
             f"the catalog has lost texts of segment {segment.name}: restore it from a backup"

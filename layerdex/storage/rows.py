@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, Select, select
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows, Scalar
@@ -24,6 +24,7 @@ from layerdex.storage.digests import (
     segment_digest,
     setting_digest,
 )
+from layerdex.storage.kinds import are_segments, is_metadata, is_version
 from layerdex.storage.metadata import decode_value
 from layerdex.storage.tables import DOCUMENT, METADATUM, SEGMENT, SEGMENT_FILE, SETTING
 from layerdex.storage.vectors import Segment, SegmentFile
@@ -77,22 +78,32 @@ class Version:
 def check_version(columns: Sequence[Any]) -> None:
     """Raise `DamagedIndexError` unless `VERSION_COLUMNS` of a row agree with its digest."""
     *fields, live, recorded = columns
-    try:
-        found = document_digest(*fields)
-    except (AttributeError, TypeError) as error:  # SQLite keeps any type in any column
-        raise damaged(f"row {fields[0]}") from error
+    if not is_version(fields):
+        raise damaged(f"row {fields[0]}")
+    found = document_digest(*fields)
     if (found if live else ~found) != recorded:
         raise damaged(f"row {fields[0]}")
+
+
+def fetch_versions(
+    connection: Connection, query: Select[*tuple[Any, ...]]
+) -> Sequence[Sequence[Any]]:
+    """Return the `VERSION_COLUMNS` that a query selects, each row checked."""
+    try:
+        found = connection.execute(query).all()
+    except (TypeError, ValueError) as error:  # what stands for a boolean is none
+        raise damaged("a row") from error
+    for columns in found:
+        check_version(columns)
+    return found
 
 
 def read_versions(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
     """Return the versions that match, with their metadata, by ascending row."""
     query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
-    found = connection.execute(query).all()
-    for columns in found:
-        check_version(columns)
+    found = fetch_versions(connection, query)
     metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in found})
-    return [Version(*columns[:9], metadata=metadata[columns[0]]) for columns in found]
+    return [Version(*columns[:-2], metadata[columns[0]]) for columns in found]
 
 
 def read_setting(connection: Connection, key: str) -> Any:
@@ -133,6 +144,8 @@ def read_segments(connection: Connection) -> list[Segment]:
             raise DamagedIndexError(f"the catalog names a segment {segment.name!a}: restore it")
         check_digest(segment_digest(segment), digest, f"segment {segment.name}")
         segments.append(segment)
+    if not are_segments(segments):
+        raise damaged("a segment")
     return segments
 
 
@@ -170,12 +183,16 @@ def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int,
                 raise damaged(f"row {row}")
             fields[row].append((name, kind, text, number))
     for row, recorded in digests.items():
-        if metadata_digest(fields[row]) != recorded:
+        if not is_metadata(fields[row]) or metadata_digest(fields[row]) != recorded:
             raise damaged(f"row {row}")
-    return {
-        row: {name: decode_value(kind, text) for name, kind, text, _ in of_row}
-        for row, of_row in fields.items()
-    }
+    return {row: _decode(row, of_row) for row, of_row in fields.items()}
+
+
+def _decode(row: int, fields: Iterable[tuple[str, str, str, float | None]]) -> dict[str, Scalar]:
+    try:
+        return {name: decode_value(kind, text) for name, kind, text, _ in fields}
+    except ValueError as error:  # a kind that is none, or not what its text says
+        raise damaged(f"row {row}") from error
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -76,21 +76,10 @@ class LayerFile:
 
         Raises FileNotFoundError, or `DamagedIndexError` if it is not as said.
         """
-        header = codec.header(n, width)
+        inode = _check_content(
+            path, n=n, width=width, codec=codec, size_bytes=size_bytes, crc32=crc32
+        )
         code_size = width * codec.code_bytes
-        with open_layer(path) as file:  # FAISS's own error would not say why it cannot be read
-            found = os.fstat(file.fileno())
-            if found.st_size != size_bytes:
-                raise _damaged(path, f"{found.st_size} bytes instead of {size_bytes}")
-            # Once a process, before FAISS parses it; damage done later under the map is not seen.
-            is_right_size = size_bytes == len(header) + n * code_size
-            if is_right_size and checksum(file) != crc32:
-                raise _damaged(path, "wrong checksum")
-            file.seek(0)
-            # A forger's checksum fits. With this header there is nothing left for FAISS to be
-            # told: no other type of index, no count, no path of another file.
-            if not is_right_size or file.read(len(header)) != header:
-                raise _damaged(path, _OTHER_INDEX)
         try:
             index = _map(path)
         except RuntimeError as error:
@@ -101,7 +90,7 @@ class LayerFile:
         if not (codec.reads(index) and index.codes.size() == n * code_size):
             raise _damaged(path, _OTHER_INDEX)
         self._index = index
-        self._inode = found.st_ino
+        self._inode = inode
         self._codec = codec
         self.n = n
         codes = load_faiss().rev_swig_ptr(index.codes.data(), n * code_size)
@@ -139,6 +128,33 @@ class LayerFile:
         products, positions = self._index.search(query, min(k, self.n), params=parameters)
         found = positions[0] >= 0
         return products[0][found], positions[0][found]
+
+
+def _check_content(
+    path: Path, *, n: int, width: int, codec: Codec, size_bytes: int, crc32: int
+) -> int:
+    """Raise `DamagedIndexError` unless the file is as said; return its inode.
+
+    Once a process, before FAISS parses it; damage done later under the map is not seen.
+    """
+    n_code_bytes = n * width * codec.code_bytes
+    with open_layer(path) as file:  # FAISS's own error would not say why it cannot be read
+        found = os.fstat(file.fileno())
+        if found.st_size != size_bytes:
+            raise _damaged(path, f"{found.st_size} bytes instead of {size_bytes}")
+        if n_code_bytes >= size_bytes:
+            raise _damaged(path, _OTHER_INDEX)
+        header = codec.header(n, width)
+        if size_bytes != len(header) + n_code_bytes:
+            raise _damaged(path, _OTHER_INDEX)
+        if checksum(file) != crc32:
+            raise _damaged(path, "wrong checksum")
+        # A forger's checksum fits. With this header there is nothing left for FAISS to be told:
+        # no other type of index, no count, no path of another file.
+        file.seek(0)
+        if file.read(len(header)) != header:
+            raise _damaged(path, _OTHER_INDEX)
+    return found.st_ino
 
 
 def _map(path: Path) -> Any:

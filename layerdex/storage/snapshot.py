@@ -19,8 +19,8 @@ from layerdex.storage.digests import damaged
 from layerdex.storage.rows import (
     CHUNK,
     VERSION_COLUMNS,
-    check_version,
     chunks,
+    fetch_versions,
     read_setting,
     read_versions,
     row_array,
@@ -110,11 +110,9 @@ class Snapshot:
     def facts(self, where: Where = (), *, labelled: bool = False) -> Facts:
         """Return what is known of the matching live documents, or of the labelled ones of them."""
         query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
-        versions = self.connection.execute(query).all()
-        for version in versions:
-            check_version(version)
+        versions = fetch_versions(self.connection, query)
         if labelled:  # only now: a label that was lost is damage, not a document without one
-            versions = [version for version in versions if version.label is not None]
+            versions = [version for version in versions if version[3] is not None]
         rows, ids, ordinals, labels, hashes, n_characters, *_ = [*zip(*versions, strict=True)] or [
             ()
         ] * len(VERSION_COLUMNS)
@@ -145,7 +143,7 @@ class Snapshot:
             texts = dict(self.connection.execute(query.where(within)).all())
             for one in read_versions(self.connection, DOCUMENT.c.row.in_(chunk)):
                 text = texts.get(one.row)
-                if text is not None and sha256(text.encode()).digest() == one.content_hash:
+                if isinstance(text, str) and sha256(text.encode()).digest() == one.content_hash:
                     found[one.row] = Document(one.row, one.id, text, one.label, one.metadata)
             if lost := [row for row in chunk if row not in found]:
                 raise damaged(f"the text of row {lost[0]}")

@@ -13,9 +13,11 @@ from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import EncoderSettings, LongText, Pooling, Rows, StoredPrecision
 from layerdex.storage.changes import COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.codecs import read_precision
+from layerdex.storage.digests import damaged
+from layerdex.storage.kinds import are_settings, is_best_layer
 from layerdex.storage.rows import (
     VERSION_COLUMNS,
-    check_version,
+    fetch_versions,
     read_segments,
     read_setting,
     row_array,
@@ -23,6 +25,8 @@ from layerdex.storage.rows import (
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.tables import DOCUMENT
 from layerdex.storage.vectors import Segment
+
+BEST_LAYER = "best_layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,9 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         long = LongText(stored.get("long", LongText.TRUNCATE))
         encoder = EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"]), "long": long})
         layers = tuple(map(operator.index, read_setting(connection, "layers")))
-        for counter in (COMMITS, NEXT_ROW, NEXT_ORDINAL):
-            operator.index(read_setting(connection, counter))
+        counters = [read_setting(connection, key) for key in (COMMITS, NEXT_ROW, NEXT_ORDINAL)]
+        if not are_settings(encoder, layers, counters):
+            raise ValueError
         identity = str(read_setting(connection, IDENTITY))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedIndexError(
@@ -61,6 +66,14 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         ) from error
     precision = read_precision(read_setting(connection, "precision"))
     return Settings(identity, encoder, layers, precision)
+
+
+def read_best_layer(connection: Connection, layers: tuple[int, ...]) -> dict[str, Any] | None:
+    """Return what was found of the best of the stored layers, or None where none was saved."""
+    best: dict[str, Any] | None = read_setting(connection, BEST_LAYER)
+    if best is not None and not is_best_layer(best, layers):
+        raise damaged(f"the setting {BEST_LAYER!r}")
+    return best
 
 
 def check_identity(connection: Connection, identity: str, path: Path) -> None:
@@ -76,10 +89,7 @@ def read_commit(connection: Connection, commits: int) -> Commit:
 
 def _read_dead(connection: Connection) -> Rows:
     query = select(*VERSION_COLUMNS).where(~DOCUMENT.c.live).order_by(DOCUMENT.c.row)
-    found = connection.execute(query).all()
-    for columns in found:
-        check_version(columns)
-    return row_array(columns[0] for columns in found)
+    return row_array(columns[0] for columns in fetch_versions(connection, query))
 
 
 def check_counts(snapshot: Snapshot, path: Path) -> None:
