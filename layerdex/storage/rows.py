@@ -103,7 +103,10 @@ def read_versions(connection: Connection, *where: ColumnElement[bool]) -> list[V
     query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
     found = fetch_versions(connection, query)
     metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in found})
-    return [Version(*columns[:-2], metadata[columns[0]]) for columns in found]
+    return [
+        Version(**dict(zip(VERSION_FIELDS, columns, strict=False)), metadata=metadata[columns[0]])
+        for columns in found
+    ]
 
 
 def read_setting(connection: Connection, key: str) -> Any:
