@@ -23,8 +23,10 @@ bench: $(VENV)/.bench  ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.memory
 
-soak: $(VENV)/.dev  ## kill writers a thousand times: minutes, and no part of make test
+soak: $(VENV)/.dev  ## kill writers a thousand times, fuzz, forge: minutes, and no part of make test
 	$(BIN)/pytest tests/storage/test_crash.py --kills 500
+	$(BIN)/pytest --soak tests/storage/test_hostile.py tests/search/test_hostile_filters.py
+	$(BIN)/python -m tests.fuzz.run --seconds 600
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

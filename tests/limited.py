@@ -8,6 +8,7 @@ import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,33 @@ def run_limited(
 
     It is killed when the time is over: ``exit_code`` is then -9.
     """
+    process, receiver = start_limited(work, *arguments, memory_bytes=memory_bytes)
+    if not receiver.poll(timeout_s):
+        process.kill()
+    return end_limited(process, receiver)
+
+
+def start_limited(
+    work: Callable[..., Any], *arguments: object, memory_bytes: int
+) -> tuple[ForkServerProcess, Connection]:
+    """Start such a child; the connection has something to read when it is done or dead."""
     CONTEXT.set_forkserver_preload(PRELOAD)
     receiver, sender = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_child, args=(sender, memory_bytes, work, *arguments))
     process.start()
     sender.close()
-    found: tuple[Any, int] = (None, 0)
+    return process, receiver
+
+
+def end_limited(process: ForkServerProcess, receiver: Connection) -> Outcome:
+    """Wait for a child's end and return what came of it."""
     try:
-        if receiver.poll(timeout_s):
-            found = receiver.recv()
-    except EOFError:
-        pass  # it crashed
-    else:
-        if found == (None, 0):
-            process.kill()
+        result, grown_bytes = receiver.recv()
+    except EOFError:  # it crashed, or was killed
+        result, grown_bytes = None, 0
     process.join()
-    return Outcome(process.exitcode, *found)
+    receiver.close()
+    return Outcome(process.exitcode, result, grown_bytes)
 
 
 def _child(sender: Connection, memory_bytes: int, work: Callable[..., Any], *args: object) -> None:
@@ -61,7 +73,7 @@ def _child(sender: Connection, memory_bytes: int, work: Callable[..., Any], *arg
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     before = _peak_bytes()
     result = work(*args)
-    sender.send((result, max(1, _peak_bytes() - before)))
+    sender.send((result, _peak_bytes() - before))
 
 
 def _peak_bytes() -> int:
