@@ -16,7 +16,7 @@ from layerdex import Index
 from layerdex.errors import LayerdexError
 from tests.encoders import WordEncoder
 from tests.storage.corpora import rows
-from tests.storage.stored import layer_paths, query, redigest
+from tests.storage.stored import query, redigest
 
 HUGE = 1_000_000_000_000
 
@@ -121,8 +121,9 @@ def forge(path: Path, statements: tuple[str, ...]) -> None:
 
 
 def forge_file(path: Path, content: bytes) -> Path:
-    """Put other content in place of the first layer file under a catalog that fits it."""
-    file = layer_paths(path)[0]
+    """Put other content in place of a layer of 12 vectors under a catalog that fits it."""
+    ((name,),) = query(path, "SELECT name FROM segment WHERE n_documents = 12")
+    file = path / "segments" / name / "layer-00.faiss"
     file.unlink()
     file.write_bytes(content)
     query(
