@@ -37,7 +37,7 @@ FORGERIES: dict[str, tuple[str, ...]] = {
     ),
     "counts that add up": (
         f"UPDATE segment SET n_documents = {HUGE}, last_row = first_row + {HUGE - 1} WHERE id = 2",
-        f"UPDATE segment SET n_documents = 17 - {HUGE} WHERE id = 1",
+        f"UPDATE segment SET n_documents = 12 - {HUGE} WHERE id = 1",
     ),
     "overlapping segments": ("UPDATE segment SET first_row = 2 WHERE id = 2",),
     "a count that is text": ("UPDATE segment SET n_documents = 'many'",),
@@ -99,7 +99,7 @@ FORGERIES: dict[str, tuple[str, ...]] = {
 
 
 def make_sound(path: Path) -> None:
-    """Make an index of two segments with a dead version."""
+    """Make an index of three segments, of 8, 4 and 5 documents, with a dead version."""
     index = Index.create(path, encoder=WordEncoder())
     index.add(rows(12))
     Index.open(path, encoder=WordEncoder()).add(rows(5, start=20))
@@ -121,8 +121,8 @@ def forge(path: Path, statements: tuple[str, ...]) -> None:
 
 
 def forge_file(path: Path, content: bytes) -> Path:
-    """Put other content in place of a layer of 12 vectors under a catalog that fits it."""
-    ((name,),) = query(path, "SELECT name FROM segment WHERE n_documents = 12")
+    """Put other content in place of a layer of 8 vectors under a catalog that fits it."""
+    ((name,),) = query(path, "SELECT name FROM segment WHERE n_documents = 8")
     file = path / "segments" / name / "layer-00.faiss"
     file.unlink()
     file.write_bytes(content)

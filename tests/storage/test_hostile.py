@@ -27,7 +27,7 @@ from tests.storage.corpora import rows
 from tests.storage.hostile import FORGERIES, copy, forge_file, make_sound, use, use_forged
 from tests.storage.stored import layer_paths, query, redigest
 
-N, WIDTH = 12, 16
+N, WIDTH = 8, 16
 CANARY = b"nothing of an index\n" * 4096
 
 Make = Callable[[Path], bytes]
