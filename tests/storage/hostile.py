@@ -123,7 +123,7 @@ def forge(path: Path, statements: tuple[str, ...]) -> None:
 def forge_file(path: Path, content: bytes) -> Path:
     """Put other content in place of a layer of 8 vectors under a catalog that fits it."""
     ((name,),) = query(path, "SELECT name FROM segment WHERE n_documents = 8")
-    file = path / "segments" / name / "layer-00.faiss"
+    file = path / "segments" / str(name) / "layer-00.faiss"
     file.unlink()
     file.write_bytes(content)
     query(
