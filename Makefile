@@ -24,10 +24,12 @@ bench: $(VENV)/.bench  ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.durability
 
-soak: $(VENV)/.dev  ## kill writers a thousand times, cut the power, try 5,000 sequences: hours
+soak: $(VENV)/.dev  ## kill writers a thousand times, cut the power, try 5,000 sequences, fuzz: hours
 	$(BIN)/pytest tests/storage/test_crash.py --kills 1000
 	$(BIN)/pytest tests/storage/test_power_loss.py tests/storage/test_crowd.py \
 	  tests/index/test_sequences.py --sequences 5000
+	$(BIN)/pytest --soak tests/storage/test_hostile.py tests/search/test_hostile_filters.py
+	$(BIN)/python -m tests.fuzz.run --seconds 600
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

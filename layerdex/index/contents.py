@@ -29,13 +29,12 @@ from layerdex.records import (
 )
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.state import read_best_layer
 from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
     from layerdex.indexer.build import BuildReport
     from layerdex.indexer.corpus import Fields, Format
-
-BEST_LAYER = "best_layer"
 
 
 class Contents:
@@ -73,7 +72,7 @@ class Contents:
                 raise OptionError(f"one layer is needed here, not {layer!r}")
             return chosen[0]
         with self.store.read() as snapshot:
-            best = snapshot.setting(BEST_LAYER)
+            best = read_best_layer(snapshot.connection, self.layers)
         return self.layers[-1] if best is None else int(best["layer"])
 
     def resolve_layers(self, layers: LayerSelection) -> tuple[int, ...]:

@@ -12,10 +12,11 @@ from layerdex.arguments import (
     to_list,
     to_path,
 )
-from layerdex.index.contents import BEST_LAYER, Contents
+from layerdex.index.contents import Contents
 from layerdex.records import OnProgress
 from layerdex.search.evaluation import Evaluation
 from layerdex.storage.info import IndexInfo, read_info
+from layerdex.storage.state import BEST_LAYER
 
 if TYPE_CHECKING:
     from layerdex.storage.compaction import Compaction

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from layerdex.arguments import to_path
 from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.fingerprint import file_digest
+from layerdex.indexer.model_files import check_harmless, read_json
 from layerdex.records import Pooling
 
 MINILM = "minilm"
@@ -29,7 +29,6 @@ _OWN_POOLINGS = {
     "max": Pooling.MAX,
     "max_tokens": Pooling.MAX,
 }
-Content = TypeVar("Content", dict[str, Any], list[Any])
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -122,24 +121,13 @@ def _fetch(name: str, revision: str | None) -> Path:
 def _check_files(name: str, path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(f"{name!r} is not a model: {path} holds no config.json")
-    if (kernel := _hub_kernel(read_json(path / "config.json", dict))) is not None:
-        raise ModelError(f"{name!r} asks for code from the hub ({kernel}), which is never run")
+    check_harmless(name, path)
     if not any(path.glob("*.safetensors")):
         pickles = [file.name for pattern in _PICKLES for file in path.glob(pattern)]
         found = f", only {pickles[0]}, which could run code" if pickles else ""
         raise ModelError(
             f"{name!r} has no safetensors weights{found}: convert it with safetensors first"
         )
-
-
-def _hub_kernel(config: dict[str, Any]) -> str | None:
-    """Return an attention implementation that transformers would fetch and run, if any."""
-    for key, value in config.items():
-        if isinstance(value, dict) and (found := _hub_kernel(value)) is not None:
-            return found
-        if key.endswith("attn_implementation") and "/" in str(value):
-            return str(value)
-    return None
 
 
 def _own_defaults(path: Path) -> tuple[Pooling | str | None, int | None]:
@@ -152,7 +140,10 @@ def _own_defaults(path: Path) -> tuple[Pooling | str | None, int | None]:
         if not isinstance(module, dict) or not isinstance(module.get("path"), str):
             raise ModelError(f"{path / 'modules.json'}: {module!r} is not a module")
         if str(module.get("type", "")).endswith(".Pooling"):
-            config = path / Path(module["path"]).name / "config.json"
+            place = Path(module["path"]).name
+            if place == "..":
+                raise ModelError(f"{path / 'modules.json'}: {module!r} leads out of the model")
+            config = path / place / "config.json"
             pooling = _own_pooling(read_json(config, dict))
     return pooling, max_length
 
@@ -165,16 +156,3 @@ def _own_pooling(config: dict[str, Any]) -> Pooling | str | None:
     if len(chosen) != 1:
         return "+".join(chosen) or None
     return _OWN_POOLINGS.get(chosen[0].removeprefix("pooling_mode_"), chosen[0])
-
-
-def read_json(path: Path, kind: type[Content]) -> Content:
-    """Return the object or array in a model's JSON file; an empty one where it is missing."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return kind()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, kind):
-        raise ModelError(f"{path} does not hold a JSON {'object' if kind is dict else 'array'}")
-    return content

@@ -17,6 +17,7 @@ from layerdex.storage.catalog import clear_errors, turn_to_wal, write_engine
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
 from layerdex.storage.seal import renew_seal
+from layerdex.storage.segment import check_size, open_layer
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.soundness import catalog_faults
 from layerdex.storage.store import Store
@@ -68,9 +69,11 @@ def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgres
 
 def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    source = store.file_path(segment, layer)
-    crc32 = write_file(folder / source.name, np.fromfile(source, dtype=np.uint8))
-    if crc32 != segment.files[layer].crc32:
+    source, recorded = store.file_path(segment, layer), segment.files[layer]
+    check_size(source, recorded.size_bytes)
+    with open_layer(source) as file:
+        crc32 = write_file(folder / source.name, np.fromfile(file, dtype=np.uint8))
+    if crc32 != recorded.crc32:
         raise DamagedIndexError(f"{source} is damaged: run 'layerdex repair' on this index first")
 
 

@@ -94,6 +94,7 @@ def write_engine(path: Path, *, journal: str = "WAL", mode: str = "rw") -> Engin
         connection = sqlite3.connect(
             address, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
         )
+        connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute(f"PRAGMA journal_mode={journal}")
         # NORMAL can lose the last commits when the power goes.
         connection.execute("PRAGMA synchronous=FULL")
@@ -129,6 +130,8 @@ def read_engine(path: Path) -> Engine:
                 stamp = _stamp(path)
                 connection = _connect_read_only(address + "&immutable=1", _ImmutableConnection)
                 connection.stamp = stamp  # type: ignore[attr-defined]
+        # What a catalog from elsewhere computes in its schema calls no function of ours.
+        connection.execute("PRAGMA trusted_schema=OFF")
         connection.create_function("parse_number", 1, _parse_number, deterministic=True)
         return connection
 
@@ -193,7 +196,19 @@ def check_schema(connection: Connection) -> None:
 
 
 def read_schema(connection: Connection) -> str | None:
-    """Return the version of the catalog's schema."""
+    """Return the version of the catalog's schema.
+
+    Raises `DamagedIndexError` for a catalog that computes instead of holding rows: a view without
+    an end, a trigger or a virtual table is none of ours.
+    """
+    foreign = connection.execute(
+        text(
+            "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
+            "OR sql LIKE 'create virtual%' LIMIT 1"
+        )
+    ).scalar()
+    if foreign is not None:
+        raise DamagedIndexError(f"the catalog holds {foreign!a}, which Layerdex never makes")
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,10 @@ class Codec(Protocol):
         """Return an empty FAISS index whose codes are these and can be mapped."""
         ...
 
+    def header(self, n: int, width: int) -> bytes:
+        """Return what FAISS writes before the codes of n vectors."""
+        ...
+
     def reads(self, index: Any) -> bool:
         """Say whether a FAISS index that was read has this codec's type."""
         ...
@@ -69,6 +74,9 @@ class _Float16:
     def new_index(self, width: int) -> Any:
         return _scalar_quantizer(width, "QT_fp16")
 
+    def header(self, n: int, width: int) -> bytes:
+        return _scalar_quantizer_header(n, width, "QT_fp16", width * self.code_bytes)
+
     def reads(self, index: Any) -> bool:
         return _is_scalar_quantizer(index, "QT_fp16")
 
@@ -88,6 +96,9 @@ class _Float32:
 
     def new_index(self, width: int) -> Any:
         return load_faiss().IndexFlatIP(width)
+
+    def header(self, n: int, width: int) -> bytes:
+        return _header(b"IxFI", n, width) + struct.pack("=Q", n * width)
 
     def reads(self, index: Any) -> bool:
         return isinstance(index, load_faiss().IndexFlatIP)
@@ -118,6 +129,9 @@ class _Int8:
 
     def new_index(self, width: int) -> Any:
         return _scalar_quantizer(width, "QT_8bit_direct_signed")
+
+    def header(self, n: int, width: int) -> bytes:
+        return _scalar_quantizer_header(n, width, "QT_8bit_direct_signed", width * self.code_bytes)
 
     def reads(self, index: Any) -> bool:
         return _is_scalar_quantizer(index, "QT_8bit_direct_signed")
@@ -188,3 +202,20 @@ def _is_scalar_quantizer(index: Any, kind: str) -> bool:
     faiss = load_faiss()
     wanted = getattr(faiss.ScalarQuantizer, kind)
     return isinstance(index, faiss.IndexScalarQuantizer) and index.sq.qtype == wanted
+
+
+def _header(kind: bytes, n: int, width: int) -> bytes:
+    """Return what every FAISS index begins with (``write_index_header``, faiss 1.7 to 1.15).
+
+    Four letters of its type, width, n, two numbers that are not used, that it is trained, and
+    its metric.
+    """
+    metric: int = load_faiss().METRIC_INNER_PRODUCT
+    return struct.pack("=4siqqqBi", kind, width, n, 1 << 20, 1 << 20, 1, metric)
+
+
+def _scalar_quantizer_header(n: int, width: int, kind: str, code_size: int) -> bytes:
+    quantizer: int = getattr(load_faiss().ScalarQuantizer, kind)
+    # Nothing is trained: no range, and no numbers of one.
+    own = struct.pack("=iifQQQ", quantizer, 0, 0.0, width, code_size, 0)
+    return _header(b"IxSQ", n, width) + own + struct.pack("=Q", n * code_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,11 @@ LOCK = "writer.lock"
 
 @contextmanager
 def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold the writer lock of an index; `LockedIndexError` when another holds it longer."""
+    """Hold the writer lock of an index; `LockedIndexError` when another holds it longer.
+
+    `DamagedIndexError` is raised where a link lies in the place of a file (see `check_own`).
+    """
+    check_own(path)
     # To FileLock, -1 s is for ever.
     timeout_s = check_between("lock_timeout_s", timeout_s, 0, math.inf)
     lock = FileLock(path / LOCK, timeout=timeout_s)
@@ -67,11 +72,25 @@ def check_creatable(path: Path) -> None:
         )
 
 
+def check_own(path: Path) -> None:
+    """Raise `DamagedIndexError` where a name that is Layerdex's own is a link, pipe or device.
+
+    SQLite follows links: an index from elsewhere whose ``catalog.sqlite3-wal`` or ``-shm`` is one
+    would have another file written over, by a reader even. Raises OSError.
+    """
+    with os.scandir(path) as entries:
+        for entry in entries:
+            is_file = entry.name.startswith(CATALOG) or entry.name == LOCK
+            if is_file and not entry.is_file(follow_symlinks=False):
+                what = "a link" if entry.is_symlink() else "not a file"
+                raise DamagedIndexError(f"{entry.path} is {what}: nothing is read or written there")
+
+
 def check_segments_folder(folder: Path) -> None:
     """Raise `DamagedIndexError` where the segments' folder is a link or a file."""
     # A folder that is gone is made anew, for `repair` to fill.
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise DamagedIndexError(f"{folder} is not a folder: nothing is written through it")
+        raise DamagedIndexError(f"{folder} is not a folder: nothing is read or written through it")
 
 
 def _is_unfinished(entry: Path) -> bool:

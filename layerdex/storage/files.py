@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +36,24 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> int:
     finally:
         os.close(descriptor)
     return zlib.crc32(view)
+
+
+def open_own(path: Path) -> BinaryIO:
+    """Open a file of an index for reading: a regular one, not reached through a link.
+
+    A link could lead out of the index, and a named pipe would be waited for. Raises OSError: with
+    ELOOP for a link, IsADirectoryError for a folder, with EINVAL for anything else.
+    """
+    if path.parent.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path.parent))
+    # O_NONBLOCK matters to named pipes alone.
+    file = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, os.strerror(number), str(path))
+    return file
 
 
 def checksum(file: BinaryIO) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from layerdex.records import EncoderSettings, StoredPrecision
+from layerdex.storage.state import read_best_layer
 from layerdex.storage.store import Store
 
 
@@ -48,7 +49,7 @@ def read_info(store: Store) -> IndexInfo:
             layers=store.layers,
             precision=store.precision,
             labels=snapshot.count_labels(),
-            best_layer=snapshot.setting("best_layer"),
+            best_layer=read_best_layer(snapshot.connection, store.layers),
             encoder=store.settings,
         )
 

@@ -108,6 +108,8 @@ def restore_layers(
     folder = store.path / SEGMENTS / segment.name
     restored: dict[int, SegmentFile] = {}
     with clear_errors(folder):
+        if folder.is_symlink():
+            remove_tree(folder)
         folder.mkdir(exist_ok=True)
         for layer, codes in layers.items():
             target = folder / layer_filename(layer)

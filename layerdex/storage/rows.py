@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, TextClause, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, TextClause, func, select
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows, Scalar
@@ -24,6 +24,7 @@ from layerdex.storage.digests import (
     segment_digest,
     setting_digest,
 )
+from layerdex.storage.kinds import are_segments, is_metadata, is_version
 from layerdex.storage.metadata import decode_value
 from layerdex.storage.tables import DEAD, DOCUMENT, LIVE, METADATUM, SEGMENT, SEGMENT_FILE, SETTING
 from layerdex.storage.vectors import Segment, SegmentFile
@@ -91,12 +92,26 @@ def check_dead(columns: Sequence[Any]) -> None:
 def check_version(columns: Sequence[Any]) -> None:
     """Raise `DamagedIndexError` unless `VERSION_COLUMNS` of a row agree with its digest."""
     *fields, live, recorded = columns
-    try:
-        found = document_digest(*fields)
-    except (AttributeError, TypeError) as error:  # SQLite keeps any type in any column
-        raise damaged(f"row {fields[0]}") from error
+    if not is_version(fields):
+        raise damaged(f"row {fields[0]}")
+    found = document_digest(*fields)
     if (found if live else ~found) != recorded:
         raise damaged(f"row {fields[0]}")
+
+
+def fetch_versions(
+    connection: Connection,
+    query: Select[*tuple[Any, ...]],
+    check: Callable[[Sequence[Any]], None],
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return the `VERSION_COLUMNS` that a query selects, each row checked."""
+    try:
+        found = connection.execute(query).all()
+    except (TypeError, ValueError) as error:  # what stands for a boolean is none
+        raise damaged("a row") from error
+    for columns in found:
+        check(columns)
+    return found
 
 
 def read_live(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
@@ -115,20 +130,18 @@ def _read(
     *where: ColumnElement[bool] | TextClause,
 ) -> list[Version]:
     query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
-    found = connection.execute(query).all()
-    for columns in found:
-        check(columns)
+    found = fetch_versions(connection, query, check)
     metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in found})
-    return [Version(*columns[:9], metadata=metadata[columns[0]]) for columns in found]
+    return [
+        Version(**dict(zip(VERSION_FIELDS, columns, strict=False)), metadata=metadata[columns[0]])
+        for columns in found
+    ]
 
 
 def read_dead(connection: Connection, *where: ColumnElement[bool]) -> Rows:
     """Return the rows of the dead versions that match, ascending; each agrees with its digest."""
     query = select(*VERSION_COLUMNS).where(DEAD, *where).order_by(DOCUMENT.c.row)
-    found = connection.execute(query).all()
-    for columns in found:
-        check_dead(columns)
-    return row_array(columns[0] for columns in found)
+    return row_array(one[0] for one in fetch_versions(connection, query, check_dead))
 
 
 def read_setting(connection: Connection, key: str) -> Any:
@@ -144,7 +157,7 @@ def _read_settings(connection: Connection, key: str, *where: ColumnElement[bool]
     query = select(SETTING.c.key, SETTING.c.value, SETTING.c.digest).where(*where)
     try:
         found = connection.execute(query).all()
-    except ValueError as error:  # not JSON
+    except (ValueError, RecursionError, TypeError) as error:  # not JSON
         raise damaged(f"the setting {key!r}") from error
     for one in found:
         check_digest(setting_digest(one.key, one.value), one.digest, f"the setting {one.key!r}")
@@ -205,6 +218,8 @@ def read_segments(connection: Connection) -> list[Segment]:
             raise DamagedIndexError(f"the catalog names a segment {segment.name!a}: restore it")
         check_digest(segment_digest(segment), digest, f"segment {segment.name}")
         segments.append(segment)
+    if not are_segments(segments):
+        raise damaged("a segment")
     return segments
 
 
@@ -252,16 +267,16 @@ def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int,
                 raise damaged(f"row {row}")
             fields[row].append((name, kind, text, number))
     for row, recorded in digests.items():
-        try:
-            found = metadata_digest(fields[row])
-        except TypeError as error:  # SQLite keeps any type in any column
-            raise damaged(f"row {row}") from error
-        if found != recorded:
+        if not is_metadata(fields[row]) or metadata_digest(fields[row]) != recorded:
             raise damaged(f"row {row}")
-    return {
-        row: {name: decode_value(kind, text) for name, kind, text, _ in of_row}
-        for row, of_row in fields.items()
-    }
+    return {row: _decode(row, of_row) for row, of_row in fields.items()}
+
+
+def _decode(row: int, fields: Iterable[tuple[str, str, str, float | None]]) -> dict[str, Scalar]:
+    try:
+        return {name: decode_value(kind, text) for name, kind, text, _ in fields}
+    except ValueError as error:  # a kind that is none, or not what its text says
+        raise damaged(f"row {row}") from error
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 
 from layerdex.errors import DamagedIndexError
-from layerdex.storage.files import checksum, sync_folder
+from layerdex.storage.files import checksum, open_own, sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ _SUFFIX = ".crc32"
 # One for each catalog that this process has looked at, for as long as that has a name.
 _opened: dict[tuple[int, int], int] = {}
 _at_one_time = threading.RLock()  # they share a place in the file
+_LENGTH = 18
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
 
@@ -99,7 +100,7 @@ def _checksum(catalog: Path) -> int:
             for old, descriptor in list(_opened.items()):
                 if os.fstat(descriptor).st_nlink == 0:  # a catalog that is gone
                     os.close(_opened.pop(old))
-            descriptor = os.open(catalog, os.O_RDONLY)
+            descriptor = os.open(catalog, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             _opened.setdefault(_identity(os.fstat(descriptor)), descriptor)
         with os.fdopen(_opened[key], "rb", closefd=False) as file:
             file.seek(0)
@@ -116,7 +117,8 @@ def _unfinished(catalog: Path) -> Path:
 
 def _read(catalog: Path) -> int | None:
     try:
-        content = seal_path(catalog).read_bytes()
+        with open_own(seal_path(catalog)) as file:
+            content = file.read(_LENGTH + 1)  # whatever its size is
     except FileNotFoundError:
         return None
     match = _CONTENT.fullmatch(content)

@@ -16,6 +16,8 @@ from layerdex.storage.metadata import Kind, parse_number
 from layerdex.storage.tables import DOCUMENT, METADATUM
 
 METADATA_PREFIX = "metadata."
+_MOST_FIELDS = 50
+_MOST_CHARACTERS = 60
 _COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
     Operator.LESS: operator.lt,
     Operator.GREATER: operator.gt,
@@ -120,7 +122,18 @@ def _check_field(connection: Connection, name: str) -> None:
     if connection.execute(known).first() is not None:
         return
     fields = connection.scalars(select(METADATUM.c.name).distinct()).all()
-    close = get_close_matches(name, [*fields, "label"], n=1)
+    likely = [field for field in [*fields, "label"] if len(field) <= _MOST_CHARACTERS]
+    close = get_close_matches(name[: 2 * _MOST_CHARACTERS], likely, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    there = ", ".join(sorted(fields)) or "none"
-    raise FilterError(f"no document has a field {name!r} (label, and metadata: {there}){hint}")
+    there = ", ".join(_shown(field) for field in sorted(fields)[:_MOST_FIELDS]) or "none"
+    if len(fields) > _MOST_FIELDS:
+        there += f" and {len(fields) - _MOST_FIELDS} more"
+    asked = repr(name) if len(name) <= _MOST_CHARACTERS else f"{name[:_MOST_CHARACTERS]!r}…"
+    raise FilterError(f"no document has a field {asked} (label, and metadata: {there}){hint}")
+
+
+def _shown(name: str) -> str:
+    """Write a field's name as it is, unless a terminal would do something else with it."""
+    if len(name) > _MOST_CHARACTERS:
+        return f"{name[:_MOST_CHARACTERS]!r}…"
+    return name if name.isprintable() and name == name.strip() != "" else repr(name)

@@ -22,6 +22,7 @@ from layerdex.storage.rows import (
     VERSION_COLUMNS,
     check_live,
     chunks,
+    fetch_versions,
     read_live,
     read_setting,
     read_versions,
@@ -134,9 +135,7 @@ class Snapshot:
     def facts(self, where: Where = (), *, labelled: bool = False) -> Facts:
         """Return what is known of the matching live documents, or of the labelled ones of them."""
         query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
-        versions = self.connection.execute(query).all()
-        for version in versions:
-            check_live(version)
+        versions = fetch_versions(self.connection, query, check_live)
         if labelled:  # only now: a label that was lost is damage, not a document without one
             versions = [version for version in versions if version.label is not None]
         groups: dict[bytes, int] = {}
@@ -213,9 +212,7 @@ class Snapshot:
     def truncated(self) -> list[tuple[str, int, int]]:
         """Return id, characters and tokens kept of each live document that was cut."""
         query = select(*VERSION_COLUMNS).where(TRUNCATED, LIVE).order_by(DOCUMENT.c.ordinal)
-        found = self.connection.execute(query).all()
-        for version in found:
-            check_live(version)
+        found = fetch_versions(self.connection, query, check_live)
         return [(one.id, one.n_characters, one.n_tokens) for one in found]
 
     def count_labels(self) -> dict[str, int]:

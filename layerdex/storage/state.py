@@ -13,6 +13,8 @@ from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import EncoderSettings, LongText, Pooling, Rows, StoredPrecision
 from layerdex.storage.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.codecs import read_precision
+from layerdex.storage.digests import damaged
+from layerdex.storage.kinds import are_settings, is_best_layer
 from layerdex.storage.rows import (
     read_dead,
     read_segments,
@@ -21,6 +23,8 @@ from layerdex.storage.rows import (
 from layerdex.storage.snapshot import CommitMark, Snapshot
 from layerdex.storage.tables import DOCUMENT
 from layerdex.storage.vectors import Segment, n_positions
+
+BEST_LAYER = "best_layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,9 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         long = LongText(stored.get("long", LongText.TRUNCATE))
         encoder = EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"]), "long": long})
         layers = tuple(map(operator.index, read_setting(connection, "layers")))
-        for counter in (COMMITS, NEXT_ROW, NEXT_ORDINAL):
-            operator.index(read_setting(connection, counter))
+        counters = [read_setting(connection, key) for key in (COMMITS, NEXT_ROW, NEXT_ORDINAL)]
+        if not are_settings(encoder, layers, counters):
+            raise ValueError
         identity = str(read_setting(connection, IDENTITY))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedIndexError(
@@ -59,6 +64,14 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         ) from error
     precision = read_precision(read_setting(connection, "precision"))
     return Settings(identity, encoder, layers, precision)
+
+
+def read_best_layer(connection: Connection, layers: tuple[int, ...]) -> dict[str, Any] | None:
+    """Return what was found of the best of the stored layers, or None where none was saved."""
+    best: dict[str, Any] | None = read_setting(connection, BEST_LAYER)
+    if best is not None and not is_best_layer(best, layers):
+        raise damaged(f"the setting {BEST_LAYER!r}")
+    return best
 
 
 def check_identity(connection: Connection, identity: str, path: Path) -> None:

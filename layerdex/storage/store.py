@@ -35,6 +35,7 @@ from layerdex.storage.directory import (
     LOCK,
     SEGMENTS,
     check_creatable,
+    check_own,
     check_segments_folder,
     locked,
 )
@@ -43,7 +44,7 @@ from layerdex.storage.files import make_folder, remove_tree
 from layerdex.storage.known import Known
 from layerdex.storage.migration import migrate_if_older
 from layerdex.storage.seal import break_seal, check_seal, renew_seal
-from layerdex.storage.segment import LayerFile, layer_filename
+from layerdex.storage.segment import LayerFile, check_size, layer_filename
 from layerdex.storage.snapshot import CommitMark, Snapshot
 from layerdex.storage.soundness import check_rows, end_writing
 from layerdex.storage.state import (
@@ -70,6 +71,8 @@ class Store:
         self._catalog = path / CATALOG
         with clear_errors(self._catalog):
             self._engine = read_engine(self._catalog)
+            check_own(path)
+            check_segments_folder(path / SEGMENTS)
             migrate_if_older(path)
         self._known = Known(self.open_file, self.file_path)
         with clear_errors(self._catalog), self._engine.connect() as connection:
@@ -259,11 +262,7 @@ class Store:
         def question(snapshot: Snapshot) -> None:
             for segment in snapshot.segments:
                 for layer, file in segment.files.items():
-                    path = self.file_path(segment, layer)
-                    if path.stat().st_size != file.size_bytes:
-                        raise DamagedIndexError(
-                            f"{path} is damaged: run 'layerdex repair' on this index"
-                        )
+                    check_size(self.file_path(segment, layer), file.size_bytes)
 
         self.check_catalog()
         self.ask(question)

@@ -115,6 +115,8 @@ class LayerVectors:
     def parts(self, rows: Rows | None = None) -> Iterator[Part]:
         """Yield the live documents, or those of ``rows`` (ascending and live), by segment."""
         for segment in self._segments:
+            if rows is None:  # its size bounds the rows, of which a forged catalog may claim any
+                self._open_file(segment)
             chosen, positions = self._locate(segment, rows)
             if len(chosen):
                 yield Part(chosen, positions, self._open_file(segment))

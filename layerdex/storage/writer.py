@@ -79,7 +79,7 @@ class Writer:
             ]
             leftovers = [entry for entry in ours if entry.name not in committed]
             for entry in ours:
-                if entry.name in committed:  # a repair that was killed
+                if entry.name in committed and not entry.is_symlink():  # a killed repair
                     leftovers += entry.glob("*.new")
             if leftovers:
                 self._check_none_forgotten(committed)

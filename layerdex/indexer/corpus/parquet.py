@@ -62,7 +62,8 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
                 if on_bytes is not None:
                     on_bytes(n_bytes * n_read // n_rows - before)
                 yield batch
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ArithmeticError, ValueError) as error:
+        # Of damaged names and counts pyarrow lets through what Python says of them.
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{source}: broken parquet file: {reason}") from error
 

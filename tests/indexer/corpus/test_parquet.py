@@ -100,3 +100,14 @@ def test_rows_are_numbered_through_all_row_groups(tmp_path: Path) -> None:
     readings = documents(list(read_source(path)))
     assert [one.text for one in readings] == [str(i) for i in range(10_000)]
     assert [one.origin.line for one in readings] == list(range(1, 10_001))
+
+
+def test_names_that_are_no_utf8_are_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "source.parquet"
+    table = pa.table({"text": ["a"], "zzzz": ["b"]})
+    # Without pyarrow's own copy of the schema, in which the name would stay.
+    pq.write_table(table, path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"zzzz", b"zz\x8fz"))
+    with pytest.raises(SourceError, match="broken parquet file") as caught:
+        list(read_source(path))
+    assert "\n" not in str(caught.value)

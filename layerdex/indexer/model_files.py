@@ -1,0 +1,98 @@
+"""What a model folder may ask of the libraries that load it, looked at before they do.
+
+They run no code that lies in it (see `loading`). This is about what else its files can bring
+about: reading files elsewhere, pickles, code from the hub, and memory or time without bound.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from layerdex.errors import ModelError
+
+Content = TypeVar("Content", dict[str, Any], list[Any])
+
+_READ = ("*.json", "*.txt", "*.model", "*.safetensors")
+_SAFE = (".safetensors", ".safetensors.index.json")
+# Each block costs a thousandth of a second before a weight is read, a label some bytes.
+_MOST = (
+    (re.compile(r"(num|n)_(\w+_)?(layer|group|expert|block)s?|inner_group_num"), 1_024),
+    (re.compile(r"num_labels"), 100_000),
+)
+
+
+def check_harmless(name: str, path: Path) -> None:
+    """Raise `ModelError` where a file of the model at ``path`` could do more than be read."""
+    for pattern in _READ:
+        for file in path.glob(pattern):
+            if file.exists() and not file.is_file():  # a named pipe would be waited for
+                raise ModelError(f"{name!r} cannot be loaded: {file} is not a file")
+    if (path / "adapter_config.json").exists():
+        raise ModelError(f"{name!r} is an adapter of another model: merge the two first")
+    config = read_json(path / "config.json", dict)
+    for key, value in _settings(config):
+        _check_setting(name, key, value)
+    for file in path.glob("*.safetensors.index.json"):
+        _check_shards(file)
+    _check_tokenizer(name, path)
+
+
+def _check_setting(name: str, key: str, value: object) -> None:
+    if key.endswith("_implementation") and "/" in str(value):
+        raise ModelError(f"{name!r} asks for code from the hub ({value}), which is never run")
+    is_safe = _is_own(value) and str(value).endswith(_SAFE)
+    if key == "transformers_weights" and value is not None and not is_safe:
+        raise ModelError(f"{name!r} names weights that are not its own safetensors: {value!r}")
+    for pattern, most in _MOST:
+        if pattern.fullmatch(key) and isinstance(value, int) and value > most:
+            raise ModelError(f"{name!r} has {key} {value}: at most {most:,} can be loaded")
+
+
+def _check_shards(file: Path) -> None:
+    shards = read_json(file, dict).get("weight_map", {})
+    named = set(map(str, shards.values())) if isinstance(shards, dict) else {str(shards)}
+    for shard in sorted(named):
+        if not (_is_own(shard) and shard.endswith(".safetensors")):
+            raise ModelError(f"{file} names weights that are not its own safetensors: {shard!r}")
+
+
+def _check_tokenizer(name: str, path: Path) -> None:
+    """Raise `ModelError` where a tokenizer would be read from a path that its settings name.
+
+    Many models still name the files of whoever made them; those beside the settings come first.
+    """
+    if (path / "tokenizer.json").is_file():
+        return
+    for key, value in read_json(path / "tokenizer_config.json", dict).items():
+        if key in ("tokenizer_file", "vocab_file", "merges_file") and not _is_own(value or "-"):
+            raise ModelError(f"{name!r} has no tokenizer.json, and its {key} is not its own")
+
+
+def _is_own(value: object) -> bool:
+    """Say whether a value is the name of a file in the folder itself."""
+    return isinstance(value, str) and Path(value).name == value and value not in ("", "..")
+
+
+def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of a configuration and of those within it."""
+    for key, value in config.items():
+        yield key, value
+        if isinstance(value, dict):
+            yield from _settings(value)
+
+
+def read_json(path: Path, kind: type[Content]) -> Content:
+    """Return the object or array in a model's JSON file; an empty one where it is missing."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return kind()
+    except (OSError, RecursionError, ValueError) as error:
+        raise ModelError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, kind):
+        raise ModelError(f"{path} does not hold a JSON {'object' if kind is dict else 'array'}")
+    return content

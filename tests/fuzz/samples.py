@@ -1,0 +1,74 @@
+"""Valid samples of every format, small, so that most changes meet something that matters."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+from decimal import Decimal
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from layerdex.records import StoredPrecision
+from layerdex.storage.codecs import codec_of
+from layerdex.storage.segment import serialize_layer
+
+N, WIDTH = 5, 8
+
+_ROWS = [
+    {"id": "a", "text": "one text", "label": "x", "year": 2020, "metadata": {"k": 1.5}},
+    {"id": 7, "text": 'zwei\nZeilen, "quoted" 🙂', "label": None, "flag": True},
+    {"text": "\u2028 three", "metadata": {"k": "v", "n": None}},
+]
+_TABLE = 'id,text,label,year\na,"one, text",x,2020\n7,"two\nlines ""q""",,\n,ü🙂,y,-1\n'
+_FLAT = [{"id": str(i), "text": f"text {i}", "label": None, "year": i} for i in range(40)]
+
+
+def layers(precision: StoredPrecision) -> list[bytes]:
+    """Return layer files of N vectors, WIDTH wide, and FAISS indexes of other types."""
+    vectors = np.random.default_rng(0).standard_normal((N, WIDTH)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    codec = codec_of(precision)
+    own = bytes(serialize_layer(codec.encode(vectors), codec))
+    others = []
+    for kind in ("HNSW4", "IVF1,Flat", "PCA4,Flat", "PQ2x2", "SQ8"):
+        index = faiss.index_factory(WIDTH, kind, faiss.METRIC_INNER_PRODUCT)
+        index.train(np.repeat(vectors, 20, axis=0))
+        index.add(vectors)
+        others.append(bytes(faiss.serialize_index(index)))
+    return [own, own, own, *others]
+
+
+def documents() -> dict[str, list[bytes]]:
+    """Return sources of each format by its suffix."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _ROWS).encode()
+    array = json.dumps(_ROWS, indent=1).encode()
+    return {
+        "jsonl": [lines, json.dumps(_ROWS[0]).encode()],
+        "json": [array, b"[]", json.dumps(_FLAT[:9]).encode()],
+        "csv": [_TABLE.encode(), _TABLE.replace("\n", "\r\n").encode()],
+        "tsv": [_TABLE.replace(",", "\t").encode()],
+        "txt": ["first\nsecond ü🙂\r\n\nlast".encode()],
+        "parquet": _parquet(),
+    }
+
+
+def _parquet() -> list[bytes]:
+    typed = {
+        "text": ["a", "b", None],
+        "when": [dt.datetime(2020, 1, 2, tzinfo=dt.UTC), None, None],
+        "price": [Decimal("1.50"), Decimal("2.25"), None],
+        "deep": [[1], [], None],
+        "metadata": [{"k": 1}, {"k": None}, None],
+    }
+    tables = [(pa.Table.from_pylist(_FLAT), {"compression": "snappy"})]
+    tables += [(pa.Table.from_pydict(typed), {"compression": one}) for one in ("none", "zstd")]
+    written = []
+    for table, options in tables:
+        file = io.BytesIO()
+        pq.write_table(table, file, **options)
+        written.append(file.getvalue())
+    return written
