@@ -123,8 +123,7 @@ def read_engine(path: Path) -> Engine:
             if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
                 _roll_back(path)
                 connection = _connect_read_only(address)
-            # SQLite cannot make the shared-memory file of a WAL catalog in a read-only place.
-            elif has_log(path) or not is_read_only(path.parent):
+            elif has_log(path) or not _cannot_share(error, path.parent):
                 raise
             else:
                 stamp = _stamp(path)
@@ -169,7 +168,7 @@ def unchanged_if_immutable(connection: Connection, path: Path) -> Iterator[None]
         yield
         return
     changed = StorageError(
-        f"{path} was changed while it was read without permission to write: ask again"
+        f"{path} was changed while it was read without SQLite's shared memory: ask again"
     )
     try:
         yield
@@ -278,6 +277,14 @@ def _parse_number(text: str | None) -> float | None:
 def _stamp(path: Path) -> tuple[int, int, bool]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns, has_log(path)
+
+
+def _cannot_share(error: sqlite3.OperationalError, folder: Path) -> bool:
+    """Say whether SQLite failed for want of its shared-memory file beside a WAL catalog.
+
+    It can make none in a read-only place, nor on a full disk.
+    """
+    return error.sqlite_errorname == "SQLITE_IOERR_SHMSIZE" or is_read_only(folder)
 
 
 def is_read_only(folder: Path) -> bool:
