@@ -25,8 +25,8 @@ def command(index: Path) -> None:
     for problem in problems:
         click.echo(str(problem))
     if problems:
-        in_files = any(problem.segment is not None for problem in problems)
-        advice = f"run 'layerdex repair {index}'" if in_files else "restore the catalog"
+        can_mend = all(problem.is_mendable for problem in problems)
+        advice = f"run 'layerdex repair {index}'" if can_mend else "restore the catalog"
         note(f"{len(problems)} wrong: {advice}")
         click.get_current_context().exit(1)
     note("No problems found")

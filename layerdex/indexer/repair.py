@@ -15,7 +15,6 @@ from layerdex.storage.integrity import (
     restore_layers,
     segment_texts,
 )
-from layerdex.storage.seal import WRONG_SEAL
 from layerdex.storage.store import Store
 from layerdex.storage.writer import check_shape
 
@@ -38,7 +37,7 @@ def repair(
     """
     in_catalog = [problem for problem in problems if problem.segment is None]
     for problem in in_catalog:
-        if problem.reason != WRONG_SEAL:
+        if not problem.is_mendable:
             raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")
     damaged = damaged_layers(problems)
     n_files = 0

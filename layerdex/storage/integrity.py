@@ -17,7 +17,7 @@ from layerdex.storage.digests import segment_digest
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.rows import read_segments, within
-from layerdex.storage.seal import check_seal
+from layerdex.storage.seal import WRONG_SEAL, check_seal
 from layerdex.storage.segment import layer_filename, serialize_layer
 from layerdex.storage.soundness import catalog_faults
 from layerdex.storage.store import Store
@@ -34,6 +34,14 @@ class Problem:
     reason: str
     segment: Segment | None = None
     layer: int | None = None
+
+    @property
+    def is_mendable(self) -> bool:
+        """Whether `repair` may mend it: a layer file, or a checksum alone that is wrong.
+
+        Anything else in the catalog must come from a backup.
+        """
+        return self.segment is not None or self.reason == WRONG_SEAL
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
