@@ -10,8 +10,8 @@ EDITABLE := --config-settings editable_mode=compat -e
 demo: $(VENV)/.user  ## install, and run the whole tour on the docstrings of Python's standard library
 	$(BIN)/layerdex demo
 
-test: check  ## lint, types and the whole test-suite
-	$(BIN)/pytest
+test: check  ## lint, types and the whole test-suite, a process a core
+	$(BIN)/pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev  ## lint, format and strict types
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # huggingface_hub reads it once, when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from layerdex import Index
 from tests.encoders import WordEncoder
-from tests.tallies import summary
+from tests.tallies import hand_over, summary, take_over
 
 # Timings never fail a test, nor does a busy machine.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +38,17 @@ def pytest_terminal_summary(
     """Say what the index has survived in this run."""
     if line := summary(config):
         terminalreporter.write_line(f"survived: {line}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Count what a worker of pytest-xdist counted."""
+    take_over(node.config, getattr(node, "workeroutput", {}))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand on what was counted here, if this is such a worker."""
+    hand_over(session.config)
 
 
 @pytest.fixture(autouse=True)
