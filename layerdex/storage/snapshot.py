@@ -10,7 +10,7 @@ from typing import Any, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Condition, Document, Rows
@@ -54,6 +54,11 @@ class Facts:
         """Return the facts of documents whose label at least this many of them have."""
         counts = Counter(self.labels)
         return self.among([i for i, one in enumerate(self.labels) if counts[one] >= n_at_least])
+
+    def each_text_once(self) -> Facts:
+        """Return the facts of the first document, by row, of each text."""
+        _, first = np.unique(self.content_groups, return_index=True)
+        return self.among(np.sort(first).tolist())
 
     def among(self, at: Sequence[int]) -> Facts:
         """Return the facts of the documents at ascending places."""
@@ -119,18 +124,19 @@ class Snapshot:
             check_version(version)
         if labelled:  # only now: a label that was lost is damage, not a document without one
             versions = [version for version in versions if version.label is not None]
-        rows, ids, ordinals, labels, hashes, n_characters, *_ = [*zip(*versions, strict=True)] or [
-            ()
-        ] * len(VERSION_COLUMNS)
-        groups: dict[bytes, int] = {}
-        return Facts(
-            rows=row_array(rows),
-            ids=list(ids),
-            labels=list(labels),
-            ordinals=row_array(ordinals),
-            n_characters=row_array(n_characters),
-            content_groups=row_array(groups.setdefault(h, len(groups)) for h in hashes),
-        )
+        return _facts(versions)
+
+    def facts_of(self, rows: Rows) -> Facts:
+        """Return what is known of the documents at ``rows``, ascending and live."""
+        versions: list[Row[Any]] = []
+        for chunk in chunks(rows.tolist(), CHUNK):
+            query = select(*VERSION_COLUMNS).where(DOCUMENT.c.row.in_(chunk))
+            versions += self.connection.execute(query.order_by(DOCUMENT.c.row))
+        for version in versions:
+            check_version(version)
+        if [version.row for version in versions] != rows.tolist():
+            raise damaged("a document")
+        return _facts(versions)
 
     def facts_by(self, field: str, where: Where = ()) -> Facts:
         """Return the facts of the matching documents that have a field, its value as the label."""
@@ -198,3 +204,18 @@ class Snapshot:
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
         clauses: list[ColumnElement[bool]] = where_clauses(self.connection, where)
         return query.where(DOCUMENT.c.live, *clauses)
+
+
+def _facts(versions: Sequence[Any]) -> Facts:
+    rows, ids, ordinals, labels, hashes, n_characters, *_ = [*zip(*versions, strict=True)] or [
+        ()
+    ] * len(VERSION_COLUMNS)
+    groups: dict[bytes, int] = {}
+    return Facts(
+        rows=row_array(rows),
+        ids=list(ids),
+        labels=list(labels),
+        ordinals=row_array(ordinals),
+        n_characters=row_array(n_characters),
+        content_groups=row_array(groups.setdefault(h, len(groups)) for h in hashes),
+    )
