@@ -25,16 +25,11 @@ def print_sweep(found: ThresholdSweep) -> None:
         f"Random pairs: {percentiles}"
     )
     _print_histogram(found)
-    title = "removed at each threshold, and a pair that barely reaches it"
-    table = make_table(">threshold", ">near ones", ">kept", ">random pairs", "pair", title=title)
+    title = "Near duplicates at each threshold, and a pair that barely reaches it"
+    table = make_table(">threshold", ">removed", ">random pairs", "pair", title=title)
     for step in found.steps:
-        table.add_row(
-            f"{step.threshold:g}",
-            f"{step.n_near:,}",
-            f"{step.n_kept:,}",
-            _one_in(step.random_share),
-            _pair(step),
-        )
+        chance = _one_in(step.random_share)
+        table.add_row(f"{step.threshold:g}", f"{step.n_near:,}", chance, _pair(step))
     print_table(table)
 
 

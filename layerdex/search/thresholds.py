@@ -19,6 +19,7 @@ from layerdex.storage.snapshot import Facts, Snapshot, Where
 
 _LOWEST = "p99.9"
 _N_MOST_STEPS = 15
+_N_MOST_BINS = 24
 _WIDTHS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _N_SHOWN = 3
 _DECIMALS = 5
@@ -75,7 +76,7 @@ class ThresholdSweep:
 
         A bin includes its lower bound, and the last one both.
         """
-        bounds = _round_numbers(float(self.nearest.min()), from_below=True)
+        bounds = _round_numbers(float(self.nearest.min()), _N_MOST_BINS, from_below=True)
         counts, _ = np.histogram(self.nearest.astype(np.float64), bounds)
         return bounds, counts
 
@@ -125,13 +126,13 @@ def sweep_thresholds(
 
 
 def _thresholds(floor: int) -> NDArray[np.float64]:
-    found = _round_numbers(floor * SIMILARITY_STEP, from_below=False)
+    found = _round_numbers(floor * SIMILARITY_STEP, _N_MOST_STEPS, from_below=False)
     return found[to_steps(found) >= floor]
 
 
-def _round_numbers(low: float, *, from_below: bool) -> NDArray[np.float64]:
-    """Return at most 16 round numbers from a similarity to 1, ascending and evenly spaced."""
-    width = next(w for w in _WIDTHS if (1 - low) / w <= _N_MOST_STEPS)
+def _round_numbers(low: float, n_most: int, *, from_below: bool) -> NDArray[np.float64]:
+    """Return at most n_most + 2 round numbers from a similarity to 1, ascending, even."""
+    width = next(w for w in _WIDTHS if (1 - low) / w <= n_most)
     n_below = (1 - low) / width
     n = int(np.ceil(n_below - 1e-9)) if from_below else int(np.floor(n_below + 1e-9))
     return np.round(1 - width * np.arange(max(n, int(from_below)), -1, -1), _DECIMALS)
@@ -163,7 +164,7 @@ def _borderline(
 ) -> list[tuple[BorderlinePair, ...]]:
     order = np.lexsort((pairs.earlier, pairs.later, pairs.steps))
     starts = np.searchsorted(pairs.steps[order], to_steps(thresholds))
-    ends = np.append(starts[1:], len(order))
+    ends = np.append(starts, len(order))[1:]
     chosen = [order[i : min(i + _N_SHOWN, end)] for i, end in zip(starts, ends, strict=True)]
     rows = facts.rows[leaders]
     shown = np.concatenate([np.empty(0, np.int64), *chosen])
