@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from layerdex.search.geometry import Geometry, LayerShape
 
 _SHOWN_PERCENTILES = ("p50", "p99", "p99.9")
-_LAYER_COLUMN, _PAIR_COLUMN = 9, 6
+_LAYER_COLUMN, _PAIR_COLUMN, _FIGURE_COLUMN = 9, 6, 11
 
 
 @click.command("layers", short_help="Describe every layer without labels.")
@@ -103,18 +103,22 @@ def command(
 
 
 def _print_shapes(found: Geometry) -> None:
+    """Print the figures, in as many tables as it takes."""
     title = f"{counted(found.n_texts, 'text')} of {counted(found.n, 'document')}, k = {found.k}"
-    columns = ("layer", "rank", "anisotropy", "hubness", "dimension", *_SHOWN_PERCENTILES)
-    table = make_table(*(f">{name}" for name in columns), title=title)
-    for shape in found.layers:
-        table.add_row(*_cells(shape))
-    print_table(table)
+    columns = ("rank", "anisotropy", "hubness", "dimension", *_SHOWN_PERCENTILES)
+    n = n_beside(_FIGURE_COLUMN)
+    for start in range(0, len(columns), n):
+        shown = slice(start, start + n)
+        headers = (">layer", *(f">{name}" for name in columns[shown]))
+        table = make_table(*headers, title=None if start else title)
+        for shape in found.layers:
+            table.add_row(str(shape.layer), *_cells(shape)[shown])
+        print_table(table)
 
 
 def _cells(shape: LayerShape) -> list[str]:
     dimension = shape.intrinsic_dimension
     return [
-        str(shape.layer),
         f"{shape.effective_rank:.1f}",
         f"{shape.anisotropy:.3f}",
         f"{shape.hubness:.2f}",
@@ -126,7 +130,7 @@ def _cells(shape: LayerShape) -> list[str]:
 def _print_agreement(found: Geometry) -> None:
     """Print the matrix, in as many tables as it takes."""
     layers = [shape.layer for shape in found.layers]
-    n = max(1, n_beside(1) - _LAYER_COLUMN) // _PAIR_COLUMN
+    n = (n_beside(1) - _LAYER_COLUMN) // _PAIR_COLUMN
     title = f"Share of the {counted(found.k, 'neighbour')} that two layers have in common"
     for start in range(0, len(layers), n):
         shown = layers[start : start + n]
