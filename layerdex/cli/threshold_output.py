@@ -25,6 +25,10 @@ def print_sweep(found: ThresholdSweep) -> None:
         f"Random pairs: {percentiles}"
     )
     _print_histogram(found)
+    if found.valley is None:
+        click.echo("No valley parts repeats from others here: judge by the pairs\n")
+    else:
+        click.echo(f"A valley ends at {found.valley:g}: begin to look there\n")
     title = "Near duplicates at each threshold, and a pair that barely reaches it"
     table = make_table(">threshold", ">removed", ">random pairs", "pair", title=title)
     for step in found.steps:
@@ -63,5 +67,6 @@ def sweep_json(found: ThresholdSweep) -> dict[str, Any]:
         "keep": found.keep.value,
         "percentiles": dict(found.percentiles),
         "nearest": {"bounds": bounds.tolist(), "counts": counts.tolist()},
+        "valley": found.valley,
         "steps": [asdict(step) for step in found.steps],
     }

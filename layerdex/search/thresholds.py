@@ -71,6 +71,20 @@ class ThresholdSweep:
     nearest: NDArray[np.float32]
     steps: tuple[SweepStep, ...]
 
+    @property
+    def valley(self) -> float | None:
+        """Where the repeats part from the others: a threshold to begin with, or None.
+
+        The upper bound of the emptiest bin of the `histogram` between its mode and the highest
+        bin above that, if the latter is higher by more than three standard errors of counts.
+        """
+        bounds, counts = self.histogram()
+        mode = int(counts.argmax())
+        low = mode + int(counts[mode:].argmin())
+        highest = counts[low:].max()
+        is_clear = highest - counts[low] > 3 * np.sqrt(highest + counts[low])
+        return float(bounds[low + 1]) if is_clear else None
+
     def histogram(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return bounds (n_bins + 1,) up to 1, and how many of ``nearest`` lie between each two.
 

@@ -11,7 +11,8 @@ from tests.cli.corpus import DOCUMENTS
 from tests.cli.runner import Cli
 from tests.cli.words import similarities
 
-KEYS = ["layer", "n", "n_texts", "n_exact", "n_paired", "keep", "percentiles", "nearest", "steps"]
+KEYS = ["layer", "n", "n_texts", "n_exact", "n_paired", "keep", "percentiles", "nearest"]
+KEYS += ["valley", "steps"]
 STEP_KEYS = ["threshold", "random_share", "n_near", "n_kept", "borderline"]
 
 
@@ -57,6 +58,7 @@ def test_tables_show_the_nearest_thresholds_and_pairs(cli: Cli, path: Path) -> N
     shown = "  ".join(f"{name} {value:.3f}" for name, value in found["percentiles"].items())
     assert lines[1] == f"Random pairs: {shown}"
     assert max(map(len, lines)) <= 80
+    assert "No valley parts repeats from others here: judge by the pairs" in lines
     cells = [line.split() for line in lines]
     for low, n in zip(found["nearest"]["bounds"], found["nearest"]["counts"], strict=False):
         [row] = [one for one in cells if one[1:2] == ["-"] and one[0] == f"{low:g}"]

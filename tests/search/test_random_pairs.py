@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerdex.errors import OptionError
+from layerdex.errors import DamagedIndexError, OptionError
 from layerdex.records import Condition, Operator
 from layerdex.search import random_pairs
 from layerdex.search.fusion import Fuse, Fusion
@@ -97,3 +97,15 @@ def test_one_text_has_no_pairs(tmp_path: Path) -> None:
     add(made, random_codes(3, _WIDTH), texts=["same"] * 3)
     with pytest.raises(OptionError, match="2 different texts or more, and there are 1"):
         made.ask(lambda snapshot: similarity_at(snapshot, 0, Percentile(99)))
+
+
+def test_facts_of_rows_are_those_of_the_documents_and_a_lost_row_is_damage(store: Store) -> None:
+    with store.read() as snapshot:
+        every, rows = snapshot.facts(), snapshot.rows()
+        some = snapshot.facts_of(rows[[3, 41, 49]])
+        assert some.ids == [every.ids[i] for i in (3, 41, 49)]
+        assert some.labels == ["low", "high", "high"]
+        assert len(set(some.content_groups.tolist())) == 3
+        assert len(set(snapshot.facts_of(rows[[1, 3, 41]]).content_groups.tolist())) == 2
+        with pytest.raises(DamagedIndexError):
+            snapshot.facts_of(np.append(rows, rows[-1] + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,15 @@ def test_documents_that_are_all_one_vector_leave_nothing_to_sweep_or_all(tmp_pat
         pairs = find_close_pairs(snapshot.layer(0), snapshot.rows(), 1.0, n_most=50)
     assert len(pairs.steps) == 0
     assert pairs.floor == 100_001
+
+
+@pytest.mark.parametrize(
+    ("n_middle", "n_repeats", "valley"), [(10, 60, 0.9), (0, 60, 0.9), (30, 40, None), (0, 0, None)]
+)
+def test_a_valley_is_named_where_repeats_part_from_the_others(
+    store: Store, n_middle: int, n_repeats: int, valley: float | None
+) -> None:
+    others = np.repeat(np.linspace(0.32, 0.82, 11), [5, 20, 60, 120, 160, 150, 110, 90, 70, 40, 40])
+    nearest = [*others, *[0.87] * n_middle, *[0.92] * n_middle, *[0.97] * n_repeats]
+    found = replace(sweep(store), nearest=np.array(nearest, dtype=np.float32))
+    assert found.valley == valley
