@@ -41,9 +41,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return made
 
 
-def describe(store: Store, **options: int) -> Geometry:
-    options = {"k": _K, **options}
-    return store.ask(lambda snapshot: describe_layers(snapshot, layers=range(_N_LAYERS), **options))
+def describe(store: Store, *, k: int = _K, n_sampled: int = 10_000, seed: int = 0) -> Geometry:
+    return store.ask(
+        lambda snapshot: describe_layers(
+            snapshot, layers=range(_N_LAYERS), k=k, n_sampled=n_sampled, seed=seed
+        )
+    )
 
 
 def distinct(store: Store, layer: int) -> NDArray[np.float64]:

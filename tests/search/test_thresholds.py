@@ -124,7 +124,10 @@ def test_thresholds_are_round_and_begin_where_random_pairs_end(store: Store) -> 
     assert 0 <= swept[0] - found.percentiles["p99.9"] < widths[0]
 
 
-def test_the_nearest_are_numpys_and_the_histogram_has_all(store: Store) -> None:
+def test_the_nearest_are_numpys_and_the_histogram_has_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(close_pairs, "_BLOCK", 17)
     found = sweep(store)
     _, true = distinct(store)
     np.fill_diagonal(true, -2)
