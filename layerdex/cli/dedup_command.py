@@ -28,8 +28,10 @@ from layerdex.cli.output import (
     progress,
     write_jsonl,
 )
+from layerdex.cli.plot import check_picture
 
 if TYPE_CHECKING:
+    from layerdex.index import Index
     from layerdex.index.questions import ReadDocuments
     from layerdex.search.results import Deduplication, Removal
 
@@ -66,6 +68,16 @@ _N_SHOWN = 10
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write who repeats whom to this file (jsonl), one kept document a line.",
 )
+@click.option(
+    "--suggest",
+    is_flag=True,
+    help="Show what many thresholds would remove, and pairs to judge them by.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --suggest: draw similarities and removals (png, svg or pdf).",
+)
 @json_option
 @verbosity_options
 def command(
@@ -77,21 +89,33 @@ def command(
     keep: str,
     output: Path | None,
     clusters: Path | None,
+    suggest: bool,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Find exact and near duplicates in INDEX; the index itself is left alone.
 
     Documents with the same text are exact repeats. Of the others, one goes if a kept one is at
     least as similar as the threshold; so every document removed has a kept one that near. What
-    a similarity means differs between layers: look at the pairs before you trust a threshold.
+    a similarity means differs between layers: look at the pairs before you trust a threshold
+    (--suggest shows some at each, beside what random pairs reach).
 
     \b
+    layerdex dedup my-index --suggest --plot thresholds.png
     layerdex dedup my-index --threshold 0.95 -o kept.jsonl --clusters who.jsonl
     """
     from layerdex.index import Index
 
-    check_outputs(index, output, clusters)
+    check_outputs(index, output, clusters, plot)
+    if suggest:
+        _refuse_beside_suggest(output, clusters)
+    if plot is not None:
+        _check_plot(suggest, plot)
     target = Index.open(index)
+    if suggest:
+        options = {"layer": layer, "fuse": fuse, "where": where, "keep": keep}
+        _suggest(target, options, plot=plot, as_json=as_json)
+        return
     texts: dict[str, str] = {}
 
     def on_found(found: Deduplication, read: ReadDocuments) -> None:
@@ -118,6 +142,37 @@ def command(
         print_json(_to_json(found))
     else:
         print_duplicates(found, texts)
+
+
+def _check_plot(suggest: bool, plot: Path) -> None:
+    if not suggest:
+        raise click.UsageError("--plot goes with --suggest")
+    check_picture(plot)
+
+
+def _refuse_beside_suggest(output: Path | None, clusters: Path | None) -> None:
+    source = click.get_current_context().get_parameter_source("threshold")
+    is_given = source is not click.core.ParameterSource.DEFAULT
+    refused = {"--threshold": is_given, "--output": output, "--clusters": clusters}
+    if given := [name for name, value in refused.items() if value]:
+        raise click.UsageError(f"--suggest does not go with {given[0]}")
+
+
+def _suggest(target: Index, options: dict[str, Any], *, plot: Path | None, as_json: bool) -> None:
+    """Answer ``--suggest``."""
+    from layerdex.cli.threshold_output import print_sweep, sweep_json
+
+    with progress("Comparing") as on_progress:
+        found = target.suggest_thresholds(on_progress=on_progress, **options)
+    if as_json:
+        print_json(sweep_json(found))
+    else:
+        print_sweep(found)
+    if plot is not None:
+        from layerdex.cli.geometry_plot import plot_thresholds
+
+        plot_thresholds(found, plot)
+        note(f"Picture written to {plot}")
 
 
 def document_json(document: Any) -> dict[str, Any]:

@@ -49,6 +49,22 @@ lock_timeout_option = click.option(
 )
 
 
+class SimilarityType(click.ParamType[float | str]):
+    """A number, or a word for the library to judge, such as p99."""
+
+    name = "similarity"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        if str(value).startswith("p"):
+            return str(value)
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor a percentile such as p99", param, ctx)
+
+
 def check_one_form(as_json: bool, as_jsonl: bool) -> None:
     """Refuse two forms of output at once."""
     if as_json and as_jsonl:

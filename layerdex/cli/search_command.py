@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerdex.cli.options import (
+    SimilarityType,
     check_one_form,
     encoder_options,
     fuse_option,
@@ -66,7 +67,12 @@ class Answer:
 @layer_option("One or several, such as 4 or 0,3,6. [default: the saved best, else deepest]")
 @fuse_option("mean", "concat", "rrf")
 @where_option
-@click.option("--min-similarity", type=float, help="Only hits at least this similar, -1 to 1.")
+@click.option(
+    "--min-similarity",
+    type=SimilarityType(),
+    help="Only hits at least this similar: -1 to 1, or such as p99, what 99 % of random pairs of "
+    "documents are below at the layer.",
+)
 @json_option
 @jsonl_option
 @encoder_options
@@ -81,7 +87,7 @@ def command(
     layer: str | None,
     fuse: str | None,
     where: tuple[str, ...],
-    min_similarity: float | None,
+    min_similarity: float | str | None,
     as_json: bool,
     as_jsonl: bool,
     model: str | None,
@@ -99,6 +105,7 @@ def command(
     layerdex search my-index "battery died after a week"
     layerdex search my-index "battery died" --layer 0,3,6
     layerdex search my-index "battery died" --layer 4:0.7,6:0.3 --fuse mean
+    layerdex search my-index "battery died" --layer 0,3,6 --min-similarity p99.9
     layerdex search my-index --like a17 --where 'stars<3' -k 5
     layerdex search my-index --input questions.txt --jsonl
     """

@@ -8,6 +8,7 @@ from layerdex.arguments import check_callbacks, to_choice
 from layerdex.index.contents import check_ids
 from layerdex.index.evaluations import Evaluations
 from layerdex.index.places import read_texts
+from layerdex.index.unlabelled import Unlabelled
 from layerdex.layers import LayerSelection
 from layerdex.records import Document, Keep, LayerName, OnProgress, Weights
 from layerdex.search.answers import (
@@ -19,6 +20,7 @@ from layerdex.search.answers import (
 )
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.fusion import Fuse, name_of
+from layerdex.search.random_pairs import Minimum, parse_minimum
 from layerdex.search.results import Deduplication, Hit, Prediction
 from layerdex.storage.snapshot import Snapshot
 
@@ -26,7 +28,7 @@ ReadDocuments = Callable[[Sequence[str]], Iterator[Document]]
 """Yields the documents with the given ids, one by one, in their order."""
 
 
-class Questions(Evaluations):
+class Questions(Evaluations, Unlabelled):
     """The part of `Index` that asks at its layers."""
 
     def search(
@@ -37,11 +39,13 @@ class Questions(Evaluations):
         layer: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
         where: Expressions = None,
-        min_similarity: float | None = None,
+        min_similarity: float | str | None = None,
     ) -> list[Hit]:
         """Return the k documents most similar to a text, the closest first.
 
         With ``fuse`` several layers count as one, such as ``layer="3,4:0.5"`` (see `Fuse`).
+        ``min_similarity`` is from -1 to 1, or such as ``"p99"``: what 99 % of random pairs of the
+        index's documents are below at each layer (see `search.random_pairs`).
         """
         found = self.search_many(
             [query],
@@ -61,13 +65,14 @@ class Questions(Evaluations):
         fuse: Fuse | str | None = None,
         k: int = 10,
         where: Expressions = None,
-        min_similarity: float | None = None,
+        min_similarity: float | str | None = None,
     ) -> dict[LayerName, list[list[Hit]]]:
         """Search for several texts at several layers, or at these fused, encoding each text once.
 
         The answer is by layer, or by the fusion's name, such as ``mean(3-4)``.
         """
         places, conditions = self.places(layers, fuse), parse_where(where)
+        minimum = _parse_minimum(min_similarity)
         vectors = self.encode_at(read_texts(queries), places)
         return self.store.ask(
             lambda snapshot: {
@@ -77,7 +82,7 @@ class Questions(Evaluations):
                     place=place,
                     k=k,
                     where=conditions,
-                    min_similarity=min_similarity,
+                    minimum=minimum,
                 )
                 for place in places
             }
@@ -91,10 +96,11 @@ class Questions(Evaluations):
         fuse: Fuse | str | None = None,
         k: int = 10,
         where: Expressions = None,
-        min_similarity: float | None = None,
+        min_similarity: float | str | None = None,
     ) -> dict[LayerName, list[Hit]]:
         """Search by a document's stored vectors, at layers or these fused; itself is left out."""
         places, conditions = self.places(layers, fuse), parse_where(where)
+        minimum = _parse_minimum(min_similarity)
         check_ids([document_id])
         return self.store.ask(
             lambda snapshot: answer_like(
@@ -103,7 +109,7 @@ class Questions(Evaluations):
                 places=places,
                 k=k,
                 where=conditions,
-                min_similarity=min_similarity,
+                minimum=minimum,
             )
         )
 
@@ -170,3 +176,7 @@ class Questions(Evaluations):
             return found
 
         return self.store.ask(question)
+
+
+def _parse_minimum(value: float | str | None) -> Minimum | None:
+    return None if value is None else parse_minimum(value)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from layerdex.arguments import check_between, check_count
-from layerdex.errors import DocumentNotFoundError, NoLabelsError, OptionError
+from layerdex.errors import DocumentNotFoundError, NoLabelsError
 from layerdex.records import (
     Condition,
     Document,
@@ -23,6 +23,7 @@ from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import find_duplicates
 from layerdex.search.fusion import Place, find_at, is_ranking, layers_of, name_of, vectors_at
 from layerdex.search.neighbors import Neighbors
+from layerdex.search.random_pairs import Minimum, similarity_at
 from layerdex.search.results import Deduplication, Hit, Prediction, Removal, Voter
 from layerdex.storage.rows import CHUNK, chunks
 from layerdex.storage.snapshot import Facts, Snapshot, Where
@@ -38,19 +39,15 @@ def answer_search(
     place: Place,
     k: int,
     where: Where = (),
-    min_similarity: float | None = None,
+    minimum: Minimum | None = None,
     leave_out: Rows | None = None,
 ) -> list[list[Hit]]:
     """Return the hits of each of n questions, whose ``vectors`` (n, width) are given by layer.
 
+    Hits below ``minimum`` are left out; a percentile is of all documents, whatever ``where`` says.
     ``leave_out`` (n,) names a row per query that is not an answer: the query itself.
     """
-    if min_similarity is not None:
-        check_between("a similarity", min_similarity, -1, 1)
-        if is_ranking(place):
-            raise OptionError(
-                "rrf fuses ranks, so that there is no similarity to hold to a minimum"
-            )
+    floor = None if minimum is None else similarity_at(snapshot, place, minimum)
     k = check_count("k", k)
     rows = snapshot.rows(where) if where else None
     n_spare = 0 if leave_out is None else 1
@@ -58,7 +55,7 @@ def answer_search(
     documents = snapshot.documents({int(row) for row in found.rows.ravel() if row >= 0})
     left_out = [None] * len(found.rows) if leave_out is None else leave_out.tolist()
     return [
-        _hits(found, i, documents, place=place, k=k, floor=min_similarity, leave_out=left_out[i])
+        _hits(found, i, documents, place=place, k=k, floor=floor, leave_out=left_out[i])
         for i in range(len(found.rows))
     ]
 
@@ -70,7 +67,7 @@ def answer_like(
     places: Sequence[Place],
     k: int,
     where: Where = (),
-    min_similarity: float | None = None,
+    minimum: Minimum | None = None,
 ) -> dict[LayerName, list[Hit]]:
     """Return the hits by a document's stored vectors at each place, itself left out."""
     row = np.array([snapshot.row_of(document_id)])
@@ -81,7 +78,7 @@ def answer_like(
             place=place,
             k=k,
             where=where,
-            min_similarity=min_similarity,
+            minimum=minimum,
             leave_out=row,
         )[0]
         for place in places

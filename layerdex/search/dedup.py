@@ -48,12 +48,10 @@ def find_duplicates(
     only. Raises `OptionError` for a threshold outside [-1, 1].
     """
     threshold = check_between("a similarity threshold", threshold, -1, 1)
-    order = _keep_order(facts, keep)
-    _, first = np.unique(facts.content_groups[order], return_index=True)
-    leaders = order[np.sort(first)]  # of each text, the document to keep, in keep order
+    leaders = leaders_of(facts, keep)
     kept = _keep_greedily(layer, facts.rows[leaders], threshold, on_progress)
     is_kept = np.isin(facts.rows, kept)
-    is_exact = np.ones(len(order), dtype=np.bool_)
+    is_exact = np.ones(len(facts.rows), dtype=np.bool_)
     is_exact[leaders] = False
     removed = np.flatnonzero(~is_kept)
     removed = removed[np.argsort(facts.ordinals[removed])]
@@ -67,6 +65,13 @@ def find_duplicates(
         similarities=similarities,
         is_exact=is_exact[removed],
     )
+
+
+def leaders_of(facts: Facts, keep: Keep) -> NDArray[np.int64]:
+    """Return of each text the document to keep, as places in ``facts``, in keep order."""
+    order = _keep_order(facts, keep)
+    _, first = np.unique(facts.content_groups[order], return_index=True)
+    return order[np.sort(first)]
 
 
 def _keep_order(facts: Facts, keep: Keep) -> NDArray[np.int64]:

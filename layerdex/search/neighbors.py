@@ -176,7 +176,7 @@ def _stack(found: Sequence[Neighbors]) -> Neighbors:
     return Neighbors(rows, np.concatenate([one.similarities for one in found]))
 
 
-def to_steps(similarities: NDArray[np.float32] | float) -> NDArray[np.float64]:
+def to_steps(similarities: NDArray[np.floating] | float) -> NDArray[np.float64]:
     """Return the step of `SIMILARITY_STEP` that each similarity falls into."""
     steps: NDArray[np.float64] = np.rint(np.asarray(similarities, np.float64) / SIMILARITY_STEP)
     return steps

@@ -60,6 +60,11 @@ class Facts:
         counts = Counter(self.labels)
         return self.among([i for i, one in enumerate(self.labels) if counts[one] >= n_at_least])
 
+    def each_text_once(self) -> Facts:
+        """Return the facts of the first document, by row, of each text."""
+        _, first = np.unique(self.content_groups, return_index=True)
+        return self.among(np.sort(first).tolist())
+
     def among(self, at: Sequence[int]) -> Facts:
         """Return the facts of the documents at ascending places."""
         return Facts(
@@ -138,17 +143,18 @@ class Snapshot:
         versions = fetch_versions(self.connection, query, check_live)
         if labelled:  # only now: a label that was lost is damage, not a document without one
             versions = [version for version in versions if version.label is not None]
-        groups: dict[bytes, int] = {}
-        return Facts(
-            rows=row_array(one.row for one in versions),
-            ids=[one.id for one in versions],
-            labels=[one.label for one in versions],
-            ordinals=row_array(one.ordinal for one in versions),
-            n_characters=row_array(one.n_characters for one in versions),
-            content_groups=row_array(
-                groups.setdefault(one.content_hash, len(groups)) for one in versions
-            ),
-        )
+        return _facts(versions)
+
+    def facts_of(self, rows: Rows) -> Facts:
+        """Return what is known of the documents at ``rows``, ascending and live."""
+        versions: list[Any] = []
+        for chunk in chunks(rows.tolist(), CHUNK):
+            query = select(*VERSION_COLUMNS).where(DOCUMENT.c.row.in_(chunk))
+            ordered = query.order_by(DOCUMENT.c.row)
+            versions += fetch_versions(self.connection, ordered, check_live)
+        if [version.row for version in versions] != rows.tolist():
+            raise damaged("a document")
+        return _facts(versions)
 
     def facts_by(self, field: str, where: Where = ()) -> Facts:
         """Return the facts of the matching documents that have a field, its value as the label."""
@@ -229,3 +235,17 @@ class Snapshot:
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
         clauses: list[ColumnElement[bool]] = where_clauses(self.connection, where)
         return query.where(LIVE, *clauses)
+
+
+def _facts(versions: Sequence[Any]) -> Facts:
+    groups: dict[bytes, int] = {}
+    return Facts(
+        rows=row_array(one.row for one in versions),
+        ids=[one.id for one in versions],
+        labels=[one.label for one in versions],
+        ordinals=row_array(one.ordinal for one in versions),
+        n_characters=row_array(one.n_characters for one in versions),
+        content_groups=row_array(
+            groups.setdefault(one.content_hash, len(groups)) for one in versions
+        ),
+    )

@@ -227,6 +227,25 @@ def test_k_beyond_the_index_finds_everything(cli: Cli, path: Path) -> None:
     assert len(cli.json("search", path, "--like", "bare", "-k", 1000)) == len(DOCUMENTS) - 1
 
 
+def test_min_similarity_can_be_a_percentile_of_random_pairs_at_each_layer(
+    cli: Cli, path: Path
+) -> None:
+    texts = [one["text"] for one in DOCUMENTS if one["id"] != "again"]
+    hits = cli.json("search", path, QUERY, "--min-similarity", "p80", "--layer", "0,2", "-k", 20)
+    floors = {}
+    for layer in (0, 2):
+        true = similarities(texts, texts, layer)[np.triu_indices(len(texts), 1)]
+        floors[layer] = float(np.percentile(true, 80))
+        found = [hit["similarity"] for hit in hits if hit["layer"] == layer]
+        everything = cli.json("search", path, QUERY, "--layer", layer, "-k", 20)
+        above = [hit["similarity"] for hit in everything if hit["similarity"] >= floors[layer]]
+        assert found == above
+        assert 0 < len(found) < len(everything)
+    assert abs(floors[0] - floors[2]) > 0.001
+    alike = cli.json("search", path, "--like", "card-0", "--min-similarity", "p80", "-k", 20)
+    assert 0 < len(alike) < 19
+
+
 def test_min_similarity_cuts_the_list(cli: Cli, path: Path) -> None:
     found = nearest(QUERY, DOCUMENTS, 3)
     floor = (found[2][1] + found[3][1]) / 2
@@ -252,6 +271,11 @@ def test_min_similarity_cuts_the_list(cli: Cli, path: Path) -> None:
         (["--layer", "3-1"], "layer range '3-1' runs backwards"),
         (["--min-similarity", "1.5"], "a similarity lies between -1 and 1, not at 1.5"),
         (["--min-similarity", "nan"], "a similarity lies between -1 and 1, not at nan"),
+        (
+            ["--min-similarity", "p100"],
+            "a similarity is a number from -1 to 1, or a percentile of random pairs such as p99 or "
+            "p99.9 (below p100), not 'p100'",
+        ),
     ],
 )
 @pytest.mark.parametrize("asked", [[QUERY], ["--like", "card-0"]])

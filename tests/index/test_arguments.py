@@ -27,7 +27,7 @@ CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
     ("search", ["x"], {"where": 5}, "a condition is a string such as 'label=ham', not 5"),
     ("search", ["x"], {"where": [None]}, "a condition is a string"),
     ("search", ["x"], {"where": b"x"}, "a condition is a string"),
-    ("search", ["x"], {"min_similarity": "x"}, "a similarity lies between"),
+    ("search", ["x"], {"min_similarity": "x"}, "a similarity is a number from -1 to 1"),
     ("search", ["x"], {"min_similarity": MANY}, "a similarity lies between"),
     ("search", ["x"], {"min_similarity": 10**400}, "a similarity lies between"),
     ("search_many", ["text"], {"layers": 1}, "give a list of texts, not one string"),

@@ -1,0 +1,83 @@
+"""Pictures of what is known without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerdex.cli.output import whole_file
+
+if TYPE_CHECKING:
+    from layerdex.search.geometry import Geometry
+    from layerdex.search.thresholds import ThresholdSweep
+
+_CELL_INCHES = 0.55
+_N_READABLE = 13  # layers whose shares fit into their cells
+
+
+def plot_agreement(found: Geometry, path: Path) -> None:
+    """Draw the share of neighbours that two layers have in common (png, svg or pdf)."""
+    layers = [shape.layer for shape in found.layers]
+    inches = max(4.0, 1.5 + _CELL_INCHES * min(len(layers), _N_READABLE))
+    figure = _figure(inches + 0.8, inches)
+    axes = figure.add_subplot()
+    image = axes.imshow(found.agreement, vmin=0, vmax=1, cmap="viridis", origin="lower")
+    if len(layers) <= _N_READABLE:
+        for i in range(len(layers)):
+            for j in range(len(layers)):
+                share = found.agreement[i, j]
+                color = "black" if share > 0.6 else "white"
+                text = f"{share:.2f}"
+                axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color)
+    axes.set_xticks(range(len(layers)), layers)
+    axes.set_yticks(range(len(layers)), layers)
+    axes.set_xlabel("layer (0 is the embedding output)")
+    axes.set_ylabel("layer")
+    label = f"mean overlap@{found.k} of neighbours, {found.n_texts:,} texts"
+    figure.colorbar(image, ax=axes, label=label)
+    _save(figure, path)
+
+
+def plot_thresholds(found: ThresholdSweep, path: Path) -> None:
+    """Draw nearest neighbours' similarities, and near duplicates by threshold (png, svg, pdf)."""
+    figure = _figure(7, 5.5)
+    above, below = figure.subplots(2, 1, sharex=True)
+    bounds, counts = found.histogram()
+    above.stairs(counts, bounds, fill=True, alpha=0.6, label="nearest neighbours")
+    for i, (name, similarity) in enumerate(found.percentiles.items()):
+        above.axvline(similarity, color="C3", linewidth=1, alpha=0.3 + 0.15 * i, linestyle=":")
+        above.text(
+            similarity,
+            0.98 - 0.08 * (i % 2),
+            name,
+            rotation=90,
+            ha="right",
+            va="top",
+            fontsize=7,
+            color="C3",
+            transform=above.get_xaxis_transform(),
+        )
+    above.set_ylabel(f"of {found.n_texts:,} texts")
+    above.set_title("similarity to the nearest text; dotted: percentiles of random pairs", size=9)
+    thresholds = [step.threshold for step in found.steps]
+    below.plot(thresholds, [step.n_near for step in found.steps], "o-")
+    below.set_ylabel("near duplicates removed")
+    below.set_xlabel(f"threshold (similarity at layer {found.layer})")
+    below.set_ylim(bottom=0)
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    with whole_file(path) as written:
+        figure.savefig(written, dpi=150, format=path.suffix.lower().removeprefix("."))

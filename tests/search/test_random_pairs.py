@@ -1,0 +1,111 @@
+"""Percentiles of random pairs: NumPy's over all pairs of different texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerdex.errors import DamagedIndexError, OptionError
+from layerdex.records import Condition, Operator
+from layerdex.search import random_pairs
+from layerdex.search.fusion import Fuse, Fusion
+from layerdex.search.random_pairs import Percentile, parse_minimum, similarity_at
+from layerdex.storage.store import Store
+from tests.search.brute_force import cosines, read_live
+from tests.search.stores import add, create, random_codes
+
+_WIDTH = 8
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """50 documents at two layers, of which the last ten repeat texts of the first."""
+    made = create(tmp_path_factory.mktemp("store") / "index", width=_WIDTH, n_layers=2)
+    codes = np.stack([random_codes(50, _WIDTH, seed=layer) for layer in range(2)])
+    codes[:, 40:] = codes[:, :10]
+    texts = [f"text {i % 40}" for i in range(50)]
+    add(made, codes, texts=texts, labels=["low" if i < 20 else "high" for i in range(50)])
+    return made
+
+
+@pytest.mark.parametrize(("word", "percent"), [("p99", 99), ("p99.9", 99.9), ("p0", 0), ("p5", 5)])
+def test_words_name_percentiles(word: str, percent: float) -> None:
+    assert parse_minimum(word) == Percentile(percent)
+    assert str(Percentile(percent)) == word
+
+
+@pytest.mark.parametrize("value", ["p100", "p-1", "99", "pp9", "p9.", "", "p1e1", "P99"])
+def test_other_words_are_an_error(value: str) -> None:
+    with pytest.raises(OptionError, match=r"a percentile of random pairs such as p99"):
+        parse_minimum(value)
+
+
+@pytest.mark.parametrize("value", [1.01, -2, float("nan"), True])
+def test_numbers_are_similarities(value: float) -> None:
+    assert parse_minimum(-0.25) == -0.25
+    with pytest.raises(OptionError, match="a similarity lies between -1 and 1"):
+        parse_minimum(value)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("percent", [0, 37.5, 99])
+def test_a_percentile_is_of_all_pairs_of_texts(store: Store, layer: int, percent: float) -> None:
+    _, codes = read_live(store.path, layer)
+    pairs = cosines(codes[:40], codes[:40])[np.triu_indices(40, 1)]
+    found = store.ask(lambda snapshot: similarity_at(snapshot, layer, Percentile(percent)))
+    assert found == pytest.approx(np.percentile(pairs, percent), abs=1e-6)
+    assert store.ask(lambda snapshot: similarity_at(snapshot, layer, 0.3)) == 0.3
+
+
+def test_conditions_choose_the_documents(store: Store) -> None:
+    _, codes = read_live(store.path, 0)
+    pairs = cosines(codes[:20], codes[:20])[np.triu_indices(20, 1)]
+    where = (Condition("label", Operator.EQUAL, ("low",)),)
+    found = store.ask(lambda snapshot: similarity_at(snapshot, 0, Percentile(90), where))
+    assert found == pytest.approx(np.percentile(pairs, 90), abs=1e-6)
+
+
+def test_fused_layers_have_percentiles_and_rankings_none(store: Store) -> None:
+    two = [
+        cosines(codes[:40], codes[:40]) for _, codes in (read_live(store.path, i) for i in (0, 1))
+    ]
+    pairs = ((two[0] + two[1]) / 2)[np.triu_indices(40, 1)]
+
+    def at(how: Fuse) -> float:
+        fusion = Fusion(how, (0, 1), (1.0, 1.0))
+        return store.ask(lambda snapshot: similarity_at(snapshot, fusion, Percentile(95)))
+
+    assert at(Fuse.CONCAT) == pytest.approx(np.percentile(pairs, 95), abs=1e-6)
+    with pytest.raises(OptionError, match="rrf fuses ranks"):
+        at(Fuse.RRF)
+
+
+def test_a_sample_is_near_and_the_same_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def median() -> float:
+        return store.ask(lambda snapshot: similarity_at(snapshot, 0, Percentile(50)))
+
+    of_all = median()
+    monkeypatch.setattr(random_pairs, "N_PAIRED", 30)
+    assert median() == median()
+    assert 0 < abs(median() - of_all) < 0.1
+
+
+def test_one_text_has_no_pairs(tmp_path: Path) -> None:
+    made = create(tmp_path / "index", width=_WIDTH)
+    add(made, random_codes(3, _WIDTH), texts=["same"] * 3)
+    with pytest.raises(OptionError, match="2 different texts or more, and there are 1"):
+        made.ask(lambda snapshot: similarity_at(snapshot, 0, Percentile(99)))
+
+
+def test_facts_of_rows_are_those_of_the_documents_and_a_lost_row_is_damage(store: Store) -> None:
+    with store.read() as snapshot:
+        every, rows = snapshot.facts(), snapshot.rows()
+        some = snapshot.facts_of(rows[[3, 41, 49]])
+        assert some.ids == [every.ids[i] for i in (3, 41, 49)]
+        assert some.labels == ["low", "high", "high"]
+        assert len(set(some.content_groups.tolist())) == 3
+        assert len(set(snapshot.facts_of(rows[[1, 3, 41]]).content_groups.tolist())) == 2
+        with pytest.raises(DamagedIndexError):
+            snapshot.facts_of(np.append(rows, rows[-1] + 1))
