@@ -26,6 +26,7 @@ _COMMANDS = (
     "classify",
     "evaluate",
     "dedup",
+    "suspects",
     "get",
     "delete",
     "export",

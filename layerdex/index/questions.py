@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from layerdex.arguments import check_callbacks, to_choice
-from layerdex.index.evaluations import Evaluations
 from layerdex.index.places import read_texts
+from layerdex.index.supervision import Supervision
 from layerdex.index.upkeep import check_ids
 from layerdex.layers import LayerSelection
 from layerdex.records import Document, Keep, LayerName, OnProgress, Weights
@@ -26,7 +26,7 @@ ReadDocuments = Callable[[Sequence[str]], Iterator[Document]]
 """Yields the documents with the given ids, one by one, in their order."""
 
 
-class Questions(Evaluations):
+class Questions(Supervision):
     """The part of `Index` that asks at its layers."""
 
     def search(

@@ -18,6 +18,7 @@ COMMANDS = {
     "classify": "[OPTIONS] INDEX [TEXT]...",
     "evaluate": "[OPTIONS] INDEX",
     "dedup": "[OPTIONS] INDEX",
+    "suspects": "[OPTIONS] INDEX",
     "get": "[OPTIONS] INDEX ID...",
     "delete": "[OPTIONS] INDEX ID...",
     "export": "[OPTIONS] INDEX",
