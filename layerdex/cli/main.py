@@ -25,6 +25,7 @@ _COMMANDS = (
     "search",
     "classify",
     "evaluate",
+    "probe",
     "dedup",
     "suspects",
     "get",

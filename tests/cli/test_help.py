@@ -17,6 +17,7 @@ COMMANDS = {
     "search": "[OPTIONS] INDEX [QUERY]...",
     "classify": "[OPTIONS] INDEX [TEXT]...",
     "evaluate": "[OPTIONS] INDEX",
+    "probe": "[OPTIONS] INDEX",
     "dedup": "[OPTIONS] INDEX",
     "suspects": "[OPTIONS] INDEX",
     "get": "[OPTIONS] INDEX ID...",
