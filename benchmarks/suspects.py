@@ -44,7 +44,11 @@ def main() -> None:
         results: dict[str, Any] = {"documents": len(index), "noise": _NOISE, "rounds": len(rounds)}
     for name, first in rounds[0].items():
         results[name] = {figure: spread([one[name][figure] for one in rounds]) for figure in first}
-    save("suspects", f"python -m benchmarks.suspects {options.data.name}", results)
+    save(
+        "suspects",
+        f"python -m benchmarks.suspects {options.data.name} --rounds {options.rounds}",
+        results,
+    )
 
 
 def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str, float]]:
