@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from layerdex.cli.options import (
     check_one_form,
@@ -33,6 +34,8 @@ from layerdex.cli.output import (
 from layerdex.cli.search_command import read_queries
 
 _N_NEIGHBORS_SHOWN = 3
+_HEAD = "head"
+_OF_NEIGHBORS = ("k", "layer", "fuse", "weights", "where")
 
 
 @click.command("classify", short_help="Label texts by their nearest neighbours.")
@@ -56,6 +59,14 @@ _N_NEIGHBORS_SHOWN = 3
     default=0.0,
     help="Below this share of the vote give no label, 0 to 1.",
 )
+@click.option(
+    "--with",
+    "judge",
+    type=click.Choice(["neighbors", _HEAD]),
+    default="neighbors",
+    show_default=True,
+    help="What decides: neighbours, or the head that 'probe --save' stored.",
+)
 @where_option
 @json_option
 @jsonl_option
@@ -72,12 +83,14 @@ def command(
     engine: str,
     device: str,
     dtype: str,
+    judge: str,
+    min_confidence: float,
     **options: Any,
 ) -> None:
     """Label each TEXT by the vote of its nearest labelled documents in INDEX.
 
     A tie goes to the label of the nearest neighbour among the tied. The confidence is the
-    winning label's share of the vote.
+    winning label's share of the vote; --with head, its calibrated probability.
 
     \b
     layerdex classify my-index "where is my card?"
@@ -86,15 +99,20 @@ def command(
     from layerdex.index import Index
 
     check_one_form(as_json, as_jsonl)
+    if judge == _HEAD:
+        _refuse_given(_OF_NEIGHBORS)
     asked: list[tuple[str | None, str]] = [(None, text) for text in texts]
     if input_ is not None:
         asked.extend(read_queries(input_, text_field=text_field))
     if not asked and input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
     target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
-    predictions = target.classify([text for _, text in asked], **options)
-    n_labels = len(target.info().labels)
-    if n_labels == 1:
+    shown = [text for _, text in asked]
+    if judge == _HEAD:
+        predictions = target.classify_by_head(shown, min_confidence=min_confidence)
+    else:
+        predictions = target.classify(shown, min_confidence=min_confidence, **options)
+    if judge != _HEAD and len(target.info().labels) == 1:
         note("All labelled documents of this index have the same label.")
     rows = [
         {**({} if identifier is None else {"id": identifier}), **asdict(prediction)}
@@ -106,6 +124,15 @@ def command(
         print_jsonl(rows)
     else:
         _print(predictions)
+
+
+def _refuse_given(names: tuple[str, ...]) -> None:
+    """Refuse options that only neighbours have a use for."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "-k" if name == "k" else f"--{name}"
+            raise click.UsageError(f"--with head does not go with {option}")
 
 
 def _shown_voters(prediction: Any) -> list[Any]:

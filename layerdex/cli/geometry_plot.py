@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerdex.cli.output import whole_file
+from layerdex.storage.files import whole_file
 
 if TYPE_CHECKING:
     from layerdex.search.geometry import Geometry

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from layerdex.cli.options import index_argument, verbosity_options
 from layerdex.cli.output import note, progress
+
+if TYPE_CHECKING:
+    from layerdex.storage.integrity import Problem
 
 
 @click.command("verify", short_help="Check everything in an index.")
@@ -25,8 +30,15 @@ def command(index: Path) -> None:
     for problem in problems:
         click.echo(str(problem))
     if problems:
-        can_mend = all(problem.is_mendable for problem in problems)
-        advice = f"run 'layerdex repair {index}'" if can_mend else "restore the catalog"
-        note(f"{len(problems)} wrong: {advice}")
+        note(f"{len(problems)} wrong: {_advice(index, problems)}")
         click.get_current_context().exit(1)
     note("No problems found")
+
+
+def _advice(index: Path, problems: Sequence[Problem]) -> str:
+    others = [problem for problem in problems if not problem.is_head]
+    if not others:
+        return f"run 'layerdex probe {index} --save'"
+    if all(problem.is_mendable for problem in others):
+        return f"run 'layerdex repair {index}'"
+    return "restore the catalog"

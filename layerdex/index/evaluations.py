@@ -64,7 +64,7 @@ class Evaluations(Places):
         if test is None:
 
             def question(snapshot: Snapshot) -> Evaluation:
-                facts = _labelled(snapshot, conditions, by, min_per_label)
+                facts = labelled_facts(snapshot, conditions, by, min_per_label)
                 given = (snapshot.layer, facts, choices)
                 if folds is None:
                     return evaluate_leave_one_out(*given, places=places, on_progress=on_progress)
@@ -80,7 +80,7 @@ class Evaluations(Places):
         evaluation = self.store.ask(
             lambda snapshot: evaluate_on_test(
                 snapshot.layer,
-                _labelled(snapshot, conditions, by, min_per_label),
+                labelled_facts(snapshot, conditions, by, min_per_label),
                 choices,
                 vectors=vectors,
                 test_labels=labels,
@@ -112,7 +112,7 @@ class Evaluations(Places):
         return self.store.ask(
             lambda snapshot: propose_fusion(
                 snapshot.layer,
-                _labelled(snapshot, conditions, by, min_per_label),
+                labelled_facts(snapshot, conditions, by, min_per_label),
                 choices,
                 layers=chosen,
                 on_progress=on_progress,
@@ -139,7 +139,12 @@ def _choices(
     )
 
 
-def _labelled(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> Facts:
+def labelled_facts(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> Facts:
+    """Return the facts of documents with a label, or with a field that counts as one.
+
+    Labels with fewer than ``min_per_label`` documents are left out; `NoLabelsError` where fewer
+    than two are left for that.
+    """
     facts = snapshot.facts(where, labelled=True) if by == LABEL else snapshot.facts_by(by, where)
     frequent = facts.with_frequent_labels(min_per_label)
     if len(set(frequent.labels)) < 2 <= len(set(facts.labels)):

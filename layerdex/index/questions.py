@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from layerdex.arguments import check_callbacks, to_choice
 from layerdex.index.contents import check_ids
-from layerdex.index.evaluations import Evaluations
 from layerdex.index.places import read_texts
+from layerdex.index.supervision import Supervision
 from layerdex.index.unlabelled import Unlabelled
 from layerdex.layers import LayerSelection
 from layerdex.records import Document, Keep, LayerName, OnProgress, Weights
@@ -28,7 +28,7 @@ ReadDocuments = Callable[[Sequence[str]], Iterator[Document]]
 """Yields the documents with the given ids, one by one, in their order."""
 
 
-class Questions(Evaluations, Unlabelled):
+class Questions(Supervision, Unlabelled):
     """The part of `Index` that asks at its layers."""
 
     def search(

@@ -29,13 +29,13 @@ def repair(
 ) -> int:
     """Rebuild the layer files among ``problems``; return how many were rebuilt.
 
-    Raises `DamagedIndexError` for problems of the catalog. A wrong checksum of the whole file is
+    Raises `DamagedIndexError` for problems of the catalog; a damaged head is left as it is. A wrong checksum of the whole file is
     mended if all rows are sound, which is checked again with the writer's lock held.
 
     Only damaged layers of damaged segments are encoded. The same engine gives the same bytes for
     a segment that no compaction has touched, and vectors within the stated tolerance otherwise.
     """
-    in_catalog = [problem for problem in problems if problem.segment is None]
+    in_catalog = [one for one in problems if one.segment is None and not one.is_head]
     for problem in in_catalog:
         if not problem.is_mendable:
             raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")

@@ -143,7 +143,7 @@ def answer_classify(
             label=names[code] if confidence >= min_confidence else None,
             confidence=round(float(confidence), _DECIMALS),
             layer=name_of(place),
-            neighbors=_voters(found, i, facts),
+            neighbors=voters(found, i, facts),
         )
         for i, (text, code, confidence) in enumerate(
             zip(texts, votes.labels, votes.confidences, strict=True)
@@ -151,7 +151,8 @@ def answer_classify(
     ]
 
 
-def _voters(found: Neighbors, query: int, facts: Facts) -> tuple[Voter, ...]:
+def voters(found: Neighbors, query: int, facts: Facts) -> tuple[Voter, ...]:
+    """Return the neighbours of one query, all of them among ``facts``, as users see them."""
     real = found.rows[query] >= 0
     places = np.searchsorted(facts.rows, found.rows[query][real]).tolist()
     return tuple(

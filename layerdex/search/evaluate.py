@@ -39,7 +39,7 @@ def evaluate_leave_one_out(
     """
     names, codes = two_labels(facts)
     votes = _held_out(
-        lambda place, k: _others(vectors_at(get_layer, place), facts, k),
+        lambda place, k: others_nearest(vectors_at(get_layer, place), facts, k),
         facts,
         codes,
         places=places,
@@ -184,10 +184,15 @@ def _other_folds(
             yield block, find_neighbors(layer, layer.gather(facts.rows[block]), k, rows=others)
 
 
-def _others(
+def others_nearest(
     layer: VectorSource, facts: Facts, k: int
 ) -> Iterator[tuple[NDArray[np.int64], Neighbors]]:
-    """Yield the k nearest documents with another text, for blocks of positions in ``facts``."""
+    """Yield the k nearest documents with another text, for blocks of positions in ``facts``.
+
+    The blocks, (n,) of distinct positions that together are all, depend on ``facts`` alone, so
+    that those of several layers can be read side by side. Places without a neighbour come last
+    and hold row -1.
+    """
     groups = facts.content_groups
     group_sizes = np.bincount(groups)[groups]
     # Documents with as many repeats need as many spare neighbours; a large group is left out of

@@ -16,6 +16,7 @@ from layerdex.records import OnProgress
 from layerdex.storage.catalog import clear_errors, turn_to_wal, write_engine
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
+from layerdex.storage.heads import HEAD, HEADS, read_head
 from layerdex.storage.seal import renew_seal
 from layerdex.storage.segment import check_size, open_layer
 from layerdex.storage.snapshot import Snapshot
@@ -61,6 +62,7 @@ def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgres
     for segment in snapshot.segments:
         sync_folder(folder / SEGMENTS / segment.name)
     sync_folder(folder / SEGMENTS)
+    _copy_head(store, snapshot, folder)
     _copy_catalog(snapshot, folder / CATALOG)
     renew_seal(folder / CATALOG)
     sync_folder(folder)
@@ -75,6 +77,21 @@ def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> Non
         crc32 = write_file(folder / source.name, np.fromfile(file, dtype=np.uint8))
     if crc32 != recorded.crc32:
         raise DamagedIndexError(f"{source} is damaged: run 'layerdex repair' on this index first")
+
+
+def _copy_head(store: Store, snapshot: Snapshot, folder: Path) -> None:
+    shutil.rmtree(folder / HEADS, ignore_errors=True)
+    facts = snapshot.setting(HEAD)
+    if facts is None:
+        return
+    data = read_head(store.path, facts)
+    if data is None:
+        raise DamagedIndexError(
+            f"the head of {store.path} is damaged: run 'layerdex probe --save' on it first"
+        )
+    (folder / HEADS).mkdir()
+    write_file(folder / HEADS / facts["file"], np.frombuffer(data, dtype=np.uint8))
+    sync_folder(folder / HEADS)
 
 
 def _copy_catalog(snapshot: Snapshot, target: Path) -> None:

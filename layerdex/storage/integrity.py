@@ -16,6 +16,7 @@ from layerdex.storage.codecs import Codes
 from layerdex.storage.digests import segment_digest
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import remove_tree, sync_folder, write_file
+from layerdex.storage.heads import HEAD, HEADS, read_head
 from layerdex.storage.rows import read_segments, within
 from layerdex.storage.seal import WRONG_SEAL, check_seal
 from layerdex.storage.segment import layer_filename, serialize_layer
@@ -36,6 +37,11 @@ class Problem:
     layer: int | None = None
 
     @property
+    def is_head(self) -> bool:
+        """Whether it is the head (see `heads`), which training makes anew."""
+        return self.path.parent.name == HEADS
+
+    @property
     def is_mendable(self) -> bool:
         """Whether `repair` may mend it: a layer file, or a checksum alone that is wrong.
 
@@ -52,8 +58,12 @@ def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Probl
     problems = _verify_seal(store) + _verify_catalog(store)
     with store.read() as snapshot:
         segments = snapshot.segments
+        head = snapshot.setting(HEAD)
     with clear_errors(store.path):
         problems += _verify_files(store, segments, on_progress)
+    if head is not None and read_head(store.path, head) is None:
+        reason = "is missing or damaged: run 'layerdex probe --save' again"
+        problems.append(Problem(store.path / HEADS / str(head["file"]), reason))
     with store.read() as snapshot:  # what a compaction has removed meanwhile is not missing
         names = {segment.name for segment in snapshot.segments}
     return [one for one in problems if one.segment is None or one.segment.name in names]

@@ -1,0 +1,142 @@
+"""Injected label noise: how well suspects find it, beside cleanlab on the same vectors.
+
+``DATA`` is a jsonl file with text and label. In each round 5 % of its labels, drawn at random, are
+replaced by another one, drawn evenly. cleanlab (extra ``bench``) gets out-of-sample class
+probabilities of scikit-learn's ``LogisticRegression`` (as it is, 5 folds: the default of cleanlab's
+own ``CleanLearning``) at one layer, and ranks by its two scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.results_file import save, spread
+from layerdex.index import Index
+from layerdex.records import Rows
+from layerdex.search.suspects import LabelScores, score_labels
+from layerdex.storage.snapshot import Facts
+
+_NOISE = 0.05
+_METHODS = ("self_confidence", "normalized_margin")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--index", type=Path, help="an index of DATA, where there is one")
+    parser.add_argument("--cleanlab-layers", default="-1", help="layers that cleanlab gets")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.index is None:
+            index = Index.create(Path(folder) / "index")
+            index.add(options.data)
+        else:
+            index = Index.open(options.index)
+        rounds = [measure(index, options.cleanlab_layers, seed) for seed in range(options.rounds)]
+        results: dict[str, Any] = {"documents": len(index), "noise": _NOISE, "rounds": len(rounds)}
+    for name, first in rounds[0].items():
+        results[name] = {figure: spread([one[name][figure] for one in rounds]) for figure in first}
+    save(
+        "suspects",
+        f"python -m benchmarks.suspects {options.data.name} --rounds {options.rounds}",
+        results,
+    )
+
+
+def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str, float]]:
+    """Change labels and return each way's figures of finding them, by its name."""
+    facts = index.store.ask(lambda snapshot: snapshot.facts(labelled=True))
+    noisy, is_wrong = add_noise(facts.labels, seed)
+    changed = Facts(
+        facts.rows,
+        facts.ids,
+        noisy,
+        facts.ordinals,
+        facts.n_characters,
+        facts.content_groups,
+    )
+    start = time.perf_counter()
+    scored: LabelScores = index.store.ask(
+        lambda snapshot: score_labels(snapshot.layer, changed, places=index.layers)
+    )
+    seconds = time.perf_counter() - start
+    flagged = np.zeros(len(noisy), dtype=np.bool_)
+    flagged[scored.ranked()] = True
+    found = {"suspects": {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
+    for layer in index.resolve_layers(cleanlab_layers):
+        vectors = vectors_at(index, layer, facts.rows)
+        found |= by_cleanlab(vectors, scored.given, is_wrong, f"cleanlab layer {layer}")
+    return found
+
+
+def add_noise(labels: list[str | None], seed: int) -> tuple[list[str | None], NDArray[np.bool_]]:
+    random = np.random.default_rng(seed)
+    names, codes = np.unique([str(label) for label in labels], return_inverse=True)
+    is_wrong = np.zeros(len(codes), dtype=np.bool_)
+    is_wrong[random.choice(len(codes), round(_NOISE * len(codes)), replace=False)] = True
+    shift = random.integers(1, len(names), size=len(codes))
+    noisy = np.where(is_wrong, (codes + shift) % len(names), codes)
+    return names[noisy].tolist(), is_wrong
+
+
+def vectors_at(index: Index, layer: int, rows: Rows) -> NDArray[np.float32]:
+    return index.store.ask(lambda snapshot: snapshot.layer(layer).gather(rows))
+
+
+def by_cleanlab(
+    vectors: NDArray[np.float32], codes: NDArray[np.int64], is_wrong: NDArray[np.bool_], name: str
+) -> dict[str, dict[str, float]]:
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    start = time.perf_counter()
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    probabilities: Any = cross_val_predict(
+        LogisticRegression(max_iter=200), vectors, codes, cv=folds, method="predict_proba"
+    )
+    flagged = find_label_issues(codes, probabilities)
+    seconds = time.perf_counter() - start
+    return {
+        f"{name}, {method}": {
+            **figures(
+                is_wrong,
+                -get_label_quality_scores(codes, probabilities, method=method),
+                flagged,
+            ),
+            "seconds": seconds,
+        }
+        for method in _METHODS
+    }
+
+
+def figures(
+    is_wrong: NDArray[np.bool_], scores: NDArray[np.float64], flagged: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return average precision of the ranking, and precision and recall of what is flagged.
+
+    ``precision_at_n`` is the precision of as many of the first as there are wrong labels.
+    """
+    from sklearn.metrics import average_precision_score, precision_score, recall_score
+
+    first = np.argsort(-scores, kind="stable")[: is_wrong.sum()]
+    return {
+        "average_precision": float(average_precision_score(is_wrong, scores)),
+        "precision": float(precision_score(is_wrong, flagged)),
+        "recall": float(recall_score(is_wrong, flagged)),
+        "n_flagged": float(flagged.sum()),
+        "precision_at_n": float(is_wrong[first].mean()),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""``layerdex probe``, and ``classify --with head``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from scipy.special import softmax
+
+from layerdex import Index
+from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerError
+from layerdex.storage.heads import HEAD, HEADS
+from tests.cli.corpus import DOCUMENTS
+from tests.cli.runner import Cli
+from tests.cli.words import WordTransformer
+
+TEXTS = ["my card is at the bank", "fresh soup and bread"]
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("probed") / "index"
+    index = Index.create(path, encoder=WordTransformer())
+    index.add(DOCUMENTS)
+    index.save_head(index.probe(layers="1,3", k=3))
+    return path
+
+
+@pytest.fixture
+def kept(probed: Path, tmp_path: Path) -> Path:
+    """The path of an index of `DOCUMENTS` with a head."""
+    return Path(shutil.copytree(probed, tmp_path / "kept"))
+
+
+def head_file(path: Path) -> Path:
+    [file] = (path / HEADS).iterdir()
+    return file
+
+
+def test_all_layers_are_beside_neighbours_on_the_same_folds(cli: Cli, path: Path) -> None:
+    found = cli.json("probe", path, "-k", 3)
+    folds = cli.json("evaluate", path, "-k", 3, "--folds", 3)
+    assert [
+        (one["layer"], one["knn_accuracy"], one["knn_macro_f1"]) for one in found["layers"]
+    ] == [(one["layer"], one["accuracy"], one["macro_f1"]) for one in folds["layers"]]
+    best = max(found["layers"], key=lambda one: (one["macro_f1"], -one["layer"]))
+    assert found["best_layer"] == best["layer"]
+    knn = max(one["macro_f1"] for one in folds["layers"])
+    assert found["gain"] == pytest.approx(best["macro_f1"] - knn)
+    assert not (path / HEADS).exists()
+    page = cli.data("probe", path, "-k", 3)
+    assert page.startswith("3 folds, 19 documents, 3 labels; k = 3\n")
+    assert all(len(line) <= 80 for line in page.splitlines())
+    assert f"Best layer: {found['best_layer']}; macro-F1 " in page
+
+
+def test_classify_with_the_head_that_was_saved(cli: Cli, path: Path) -> None:
+    saved = cli.ok("probe", path, "-k", 3, "--save", "--layers", 2)
+    assert saved.stderr == f"The head of layer 2 is kept with {path}\n"
+    found = cli.json("classify", path, *TEXTS, "--with", "head")
+    tensors = load_file(head_file(path))
+    with Index.open(path).store.read() as snapshot:
+        facts = snapshot.setting(HEAD)
+    vectors = WordTransformer().encode(TEXTS, [2]).vectors[0].astype(np.float16).astype(float)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    logits = vectors @ tensors["weights"].T + tensors["biases"]
+    shares = softmax(logits / facts["temperature"], axis=1)
+    expected = [facts["labels"][i] for i in shares.argmax(axis=1)]
+    assert [one["label"] for one in found] == expected
+    assert expected[0] == "card"
+    assert [one["confidence"] for one in found] == pytest.approx(shares.max(axis=1), abs=2e-5)
+    assert [(one["layer"], one["neighbors"]) for one in found] == [(2, [])] * 2
+    floor = str(found[0]["confidence"] + 1e-4)
+    unsure = cli.json("classify", path, TEXTS[0], "--with", "head", "--min-confidence", floor)
+    assert unsure[0]["label"] is None
+    assert expected[1] in cli.data("classify", path, TEXTS[1], "--with", "head")
+
+
+def test_what_only_neighbours_use_is_refused_beside_a_head(cli: Cli, kept: Path) -> None:
+    for words in (("-k", 3), ("--layer", 1), ("--where", "label=card"), ("--weights", "uniform")):
+        said = cli.usage("classify", kept, "x", "--with", "head", *words)
+        assert said == f"--with head does not go with {words[0]}"
+
+
+def test_without_a_head_it_says_how_to_get_one(cli: Cli, path: Path) -> None:
+    said = cli.error("classify", path, "x", "--with", "head")
+    assert said == "this index has no head: run 'layerdex probe INDEX --save' first"
+
+
+def test_a_new_head_replaces_the_old_one(kept: Path) -> None:
+    before, index = head_file(kept), Index.open(kept)
+    index.save_head(index.probe(layers=0, k=3))
+    assert head_file(kept) != before
+    assert index.head().layer == 0
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "longer", "gone", "link"])
+def test_a_damaged_head_is_found_and_never_used(cli: Cli, kept: Path, harm: str) -> None:
+    file = head_file(kept)
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.unlink()
+    match harm:
+        case "flip":
+            file.write_bytes(data)
+        case "cut":
+            file.write_bytes(data[:-5])
+        case "longer":
+            data[-3] ^= 1
+            file.write_bytes(bytes(data) + b"x")
+        case "link":
+            data[-3] ^= 1
+            (kept / "elsewhere").write_bytes(data)
+            file.symlink_to(kept / "elsewhere")
+    with pytest.raises(DamagedIndexError, match="probe --save"):
+        Index.open(kept).head()
+    [problem] = Index.open(kept).verify()
+    assert problem.path == file
+    with pytest.raises(DamagedIndexError, match="head"):
+        Index.open(kept).backup(kept.parent / "backup")
+    assert "is damaged" in cli.error("classify", kept, "x", "--with", "head")
+
+
+def test_a_backup_has_the_head(cli: Cli, kept: Path, tmp_path: Path) -> None:
+    cli.ok("backup", kept, tmp_path / "backup")
+    copy = Index.open(tmp_path / "backup")
+    np.testing.assert_array_equal(copy.head().weights, Index.open(kept).head().weights)
+    assert copy.verify() == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"fingerprint": "other"}, {"layer": 9}, {"labels": ["card", "food"]}]
+)
+def test_a_head_that_does_not_fit_is_refused(kept: Path, change: dict[str, object]) -> None:
+    index = Index.open(kept)
+    with index.store.read() as snapshot:
+        facts = snapshot.setting(HEAD)
+    with index.store.write() as writer:
+        writer.set(HEAD, {**facts, **change})
+    with pytest.raises(IndexMismatchError, match="probe INDEX --save"):
+        index.head()
+
+
+def test_a_writer_that_dies_before_the_commit_leaves_the_old_head(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index.open(kept)
+    probe, before = index.probe(layers=0, k=3), index.head()
+    with monkeypatch.context() as patched:
+        patched.setattr("layerdex.storage.writer.Writer.set", _dies)
+        with pytest.raises(RuntimeError, match="dies"):
+            index.save_head(probe)
+    assert Index.open(kept).head().layer == before.layer
+    Index.open(kept).save_head(probe)
+    assert Index.open(kept).head().layer == 0
+    assert head_file(kept).is_file()  # the one, and nothing left over
+
+
+def _dies(*_: object) -> None:
+    raise RuntimeError("dies")
+
+
+def test_the_head_is_of_the_index_it_was_probed_on(kept: Path, tmp_path: Path) -> None:
+    other = Index.create(tmp_path / "other", encoder=WordTransformer(), layers="0-1")
+    probe = Index.open(kept).probe(layers=3, k=3)
+    with pytest.raises(LayerError, match="layer 3 is not in this index"):
+        other.save_head(probe)
