@@ -42,6 +42,10 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, R
 )
 @click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
 @click.option(
+    "--query-template",
+    help="Prompt around a search's text, if another, such as 'query: {text}'.",
+)
+@click.option(
     "--max-length",
     type=int,
     help="Tokens that a text may have. [default: what the model's sentence-transformers file "
@@ -103,6 +107,7 @@ def command(
     \b
     layerdex index my-index reviews.csv --text-field body --label-field stars
     layerdex index my-index questions.txt --template 'A question: {text}'
+    layerdex index my-index a.jsonl --template 'passage: {text}' --query-template 'query: {text}'
     layerdex index my-index more.jsonl --on-error skip --rejects bad.jsonl
     zcat old.jsonl.gz | layerdex index my-index -
     """
@@ -160,7 +165,13 @@ def _open_or_create(path: Path, *, running: dict[str, Any], **settings: Any) -> 
     if (path / CATALOG).exists():
         target = Index.open(path, model=_folder(settings["model"]), **running)
         store = target.store
-        check_agreement(store.settings, store.layers, store.precision, **settings)
+        check_agreement(
+            store.settings,
+            store.layers,
+            store.precision,
+            stored_query_template=store.query_template,
+            **settings,
+        )
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}
     try:

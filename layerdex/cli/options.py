@@ -147,6 +147,13 @@ def _set_verbose(_ctx: click.Context, _parameter: click.Parameter, value: bool) 
         logging.getLogger("layerdex").setLevel(logging.INFO)
 
 
+query_template_option = click.option(
+    "--query-template",
+    metavar="TEMPLATE",
+    help="Prompt around each query, such as 'query: {text}'. [default: the index's own]",
+)
+
+
 def layer_option(help_: str) -> Callable[[Decorated], Decorated]:
     """``--layer`` of a question, as text: fused layers may carry weights."""
     return click.option("--layer", metavar="LAYERS", help=help_)

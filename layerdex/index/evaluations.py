@@ -56,7 +56,7 @@ class Evaluations(Places):
         check_kind(by, str, what="evaluate by one field")
         check_count("min_per_label", min_per_label)
         check_callbacks(on_progress=on_progress)
-        choices = _choices(k, weights, n_resamples)
+        choices = to_choices(k, weights, n_resamples)
         if folds is not None:
             check_count("folds", folds, least=2)
             if test is not None:
@@ -64,7 +64,7 @@ class Evaluations(Places):
         if test is None:
 
             def question(snapshot: Snapshot) -> Evaluation:
-                facts = _labelled(snapshot, conditions, by, min_per_label)
+                facts = labelled(snapshot, conditions, by, min_per_label)
                 given = (snapshot.layer, facts, choices)
                 if folds is None:
                     return evaluate_leave_one_out(*given, places=places, on_progress=on_progress)
@@ -80,7 +80,7 @@ class Evaluations(Places):
         evaluation = self.store.ask(
             lambda snapshot: evaluate_on_test(
                 snapshot.layer,
-                _labelled(snapshot, conditions, by, min_per_label),
+                labelled(snapshot, conditions, by, min_per_label),
                 choices,
                 vectors=vectors,
                 test_labels=labels,
@@ -108,11 +108,11 @@ class Evaluations(Places):
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
         check_callbacks(on_progress=on_progress)
-        choices = _choices(k, weights, check_count("n_resamples", n_resamples))
+        choices = to_choices(k, weights, check_count("n_resamples", n_resamples))
         return self.store.ask(
             lambda snapshot: propose_fusion(
                 snapshot.layer,
-                _labelled(snapshot, conditions, by, min_per_label),
+                labelled(snapshot, conditions, by, min_per_label),
                 choices,
                 layers=chosen,
                 on_progress=on_progress,
@@ -126,9 +126,10 @@ class Evaluations(Places):
         return (*layers_of(fused), fused)
 
 
-def _choices(
+def to_choices(
     k: int | Sequence[int], weights: Weights | str | Sequence[Weights | str], n_resamples: int
 ) -> Choices:
+    """Return what to compare, each number and word held to its kind; else `OptionError`."""
     ks = to_list(k, what="k is a number or several") if isinstance(k, Iterable) else [k]
     words = [weights] if isinstance(weights, str) else weights
     words = to_list(words, what="weights are a word or several")
@@ -139,7 +140,8 @@ def _choices(
     )
 
 
-def _labelled(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> Facts:
+def labelled(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> Facts:
+    """Return the documents to evaluate on, ``by`` their label or a metadata field's value."""
     facts = snapshot.facts(where, labelled=True) if by == LABEL else snapshot.facts_by(by, where)
     frequent = facts.with_frequent_labels(min_per_label)
     if len(set(frequent.labels)) < 2 <= len(set(facts.labels)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from layerdex.arguments import check_callbacks, to_choice
-from layerdex.index.evaluations import Evaluations
+from layerdex.index.comparisons import Comparisons
 from layerdex.index.places import read_texts
 from layerdex.index.upkeep import check_ids
 from layerdex.layers import LayerSelection
@@ -26,7 +26,7 @@ ReadDocuments = Callable[[Sequence[str]], Iterator[Document]]
 """Yields the documents with the given ids, one by one, in their order."""
 
 
-class Questions(Evaluations):
+class Questions(Comparisons):
     """The part of `Index` that asks at its layers."""
 
     def search(
@@ -38,8 +38,11 @@ class Questions(Evaluations):
         fuse: Fuse | str | None = None,
         where: Expressions = None,
         min_similarity: float | None = None,
+        query_template: str | None = None,
     ) -> list[Hit]:
         """Return the k documents most similar to a text, the closest first.
+
+        ``query_template`` is put around the text instead of the index's own for queries.
 
         With ``fuse`` several layers count as one, such as ``layer="3,4:0.5"`` (see `Fuse`).
         """
@@ -50,6 +53,7 @@ class Questions(Evaluations):
             k=k,
             where=where,
             min_similarity=min_similarity,
+            query_template=query_template,
         )
         return next(iter(found.values()))[0]
 
@@ -62,13 +66,14 @@ class Questions(Evaluations):
         k: int = 10,
         where: Expressions = None,
         min_similarity: float | None = None,
+        query_template: str | None = None,
     ) -> dict[LayerName, list[list[Hit]]]:
         """Search for several texts at several layers, or at these fused, encoding each text once.
 
         The answer is by layer, or by the fusion's name, such as ``mean(3-4)``.
         """
         places, conditions = self.places(layers, fuse), parse_where(where)
-        vectors = self.encode_at(read_texts(queries), places)
+        vectors = self.encode_queries(read_texts(queries), places, query_template)
         return self.store.ask(
             lambda snapshot: {
                 name_of(place): answer_search(

@@ -54,11 +54,13 @@ def evaluate_on_folds(
     facts: Facts,
     choices: Choices,
     *,
-    n_folds: int,
+    n_folds: int | NDArray[np.int64],
     places: Sequence[Place],
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Classify the labelled documents of each fold by those of the other folds.
+
+    ``n_folds`` is a number, or the fold of each document, (n,), where that is known already.
 
     Folds have about the same share of each label, and documents with the same text are in the
     same fold (scikit-learn's ``StratifiedGroupKFold``, shuffled with seed 0). Raises
@@ -66,7 +68,9 @@ def evaluate_on_folds(
     than there are texts.
     """
     names, codes = two_labels(facts)
-    folds = split(codes, facts.content_groups, n_folds)
+    is_number = not isinstance(n_folds, np.ndarray)
+    folds = split(codes, facts.content_groups, n_folds) if is_number else n_folds
+    n_folds = len(np.unique(folds))
     votes = _held_out(
         lambda place, k: _other_folds(vectors_at(get_layer, place), facts, folds, k),
         facts,

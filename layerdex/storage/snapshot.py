@@ -40,7 +40,8 @@ Where = tuple[Condition, ...]
 class Facts:
     """What the catalog knows of n documents, short of text and metadata; one entry each.
 
-    ``rows`` ascend; ``content_groups`` holds the same number for documents with the same text.
+    ``rows`` ascend; ``content_groups`` holds the same number for documents with the same text,
+    and ``content_hashes`` a digest of it that is the same in every index.
     """
 
     rows: Rows
@@ -49,6 +50,7 @@ class Facts:
     ordinals: NDArray[np.int64]
     n_characters: NDArray[np.int64]
     content_groups: NDArray[np.int64]
+    content_hashes: list[bytes]
 
     def with_frequent_labels(self, n_at_least: int) -> Facts:
         """Return the facts of documents whose label at least this many of them have."""
@@ -64,6 +66,7 @@ class Facts:
             ordinals=self.ordinals[at],
             n_characters=self.n_characters[at],
             content_groups=self.content_groups[at],
+            content_hashes=[self.content_hashes[i] for i in at],
         )
 
 
@@ -130,6 +133,7 @@ class Snapshot:
             ordinals=row_array(ordinals),
             n_characters=row_array(n_characters),
             content_groups=row_array(groups.setdefault(h, len(groups)) for h in hashes),
+            content_hashes=list(hashes),
         )
 
     def facts_by(self, field: str, where: Where = ()) -> Facts:

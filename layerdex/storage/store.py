@@ -46,6 +46,7 @@ from layerdex.storage.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.segment import LayerFile, layer_filename
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.state import (
+    QUERY_TEMPLATE,
     check_counts,
     check_identity,
     read_settings,
@@ -75,7 +76,7 @@ class Store:
             fixed = read_settings(connection, path)
         self._identity = fixed.identity
         self.settings, self.layers = fixed.encoder, fixed.layers
-        self.precision = fixed.precision
+        self.precision, self.query_template = fixed.precision, fixed.query_template
         self.codec = codec_of(self.precision)
 
     @classmethod
@@ -86,6 +87,7 @@ class Store:
         layers: tuple[int, ...],
         *,
         precision: StoredPrecision = StoredPrecision.FLOAT16,
+        query_template: str | None = None,
         lock_timeout_s: float = 10.0,
     ) -> Store:
         """Create an empty index in a directory that does not exist or is empty.
@@ -100,6 +102,7 @@ class Store:
                 "encoder": asdict(settings),
                 "layers": layers,
                 "precision": precision.value,
+                **({} if query_template is None else {QUERY_TEMPLATE: query_template}),
                 NEXT_ROW: 1,
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,
