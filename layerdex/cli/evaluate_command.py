@@ -16,6 +16,7 @@ from layerdex.cli.evaluation_output import (
     to_json,
 )
 from layerdex.cli.options import (
+    NumbersType,
     encoder_options,
     field_options,
     fuse_option,
@@ -39,20 +40,6 @@ if TYPE_CHECKING:
 
 _BOTH = "both"
 _SEARCH = "search"
-
-
-class NumbersType(click.ParamType[list[int]]):
-    """Whole numbers separated by commas."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int]:
-        try:
-            return [int(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not a number, nor numbers separated by commas", param, ctx)
 
 
 @click.command("evaluate", short_help="Measure every layer, and name the best.")
@@ -122,9 +109,7 @@ class NumbersType(click.ParamType[list[int]]):
 @encoder_options
 @lock_timeout_option
 @verbosity_options
-@click.pass_context
 def command(
-    ctx: click.Context,
     index: Path,
     k: list[int],
     weights: str,
@@ -181,20 +166,13 @@ def command(
         check_picture(plot)
         check_outputs(index, plot)
     asked = Asked(queries, qrels, query_template, pairs, positive_from, compare)
-    asked.check(ctx)
-    refused = {
-        "--queries": queries,
-        "--pairs": pairs,
-        "--compare": compare,
-        "--folds": folds,
-        "--test": test,
-        "--plot": plot,
-        "--report": report,
-    }
+    asked.check(click.get_current_context())
+    refused: dict[str, Any] = {"--queries": queries, "--pairs": pairs, "--compare": compare}
+    refused |= {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
     refused["--save-best"] = save_best
     if len(by) > 1 and (plot is not None or save_best or report):
         raise click.UsageError("--plot, --report and --save-best take one field --by")
-    running = {"engine": engine, "device": device, "dtype": dtype}
+    running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
     target = Index.open(index, model=model, **running)
     if fuse == _SEARCH:
         _propose(target, options, k=k, weights=weights, by=by, refused=refused, as_json=as_json)

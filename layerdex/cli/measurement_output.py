@@ -161,10 +161,9 @@ def _difference_cells(difference: Any, metric: str) -> list[str]:
     cells = [f"{difference.values[metric]:+.4f}"]
     if metric in difference.intervals:
         interval = difference.intervals[metric]
-        verdict = (
-            "better" if interval.low > 0 else "worse" if interval.high < 0 else "may be chance"
-        )
-        cells += [_signed(interval), verdict]
+        is_chance = interval.low <= 0 <= interval.high
+        verdict = "better" if interval.low > 0 else "worse"
+        cells += [_signed(interval), "may be chance" if is_chance else verdict]
     return cells
 
 

@@ -31,6 +31,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 jsonl_option = click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON line a result.")
 
 
+class NumbersType(click.ParamType[list[int]]):
+    """Whole numbers separated by commas."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        try:
+            return [int(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a number, nor numbers separated by commas", param, ctx)
+
+
 def _refuse_nan(_ctx: click.Context, _parameter: click.Parameter, value: float) -> float:
     if math.isnan(value):
         raise click.BadParameter("nan is not a number of seconds")

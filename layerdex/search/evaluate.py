@@ -68,9 +68,10 @@ def evaluate_on_folds(
     than there are texts.
     """
     names, codes = two_labels(facts)
-    is_number = not isinstance(n_folds, np.ndarray)
-    folds = split(codes, facts.content_groups, n_folds) if is_number else n_folds
-    n_folds = len(np.unique(folds))
+    if isinstance(n_folds, np.ndarray):
+        folds = n_folds
+    else:
+        folds = split(codes, facts.content_groups, n_folds)
     votes = _held_out(
         lambda place, k: _other_folds(vectors_at(get_layer, place), facts, folds, k),
         facts,
@@ -79,7 +80,7 @@ def evaluate_on_folds(
         k=max(choices.ks),
         on_progress=on_progress,
     )
-    return summarize(Method.FOLDS, votes, codes, names, choices, n_folds=n_folds)
+    return summarize(Method.FOLDS, votes, codes, names, choices, n_folds=len(np.unique(folds)))
 
 
 def evaluate_on_test(

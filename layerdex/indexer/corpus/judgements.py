@@ -60,7 +60,7 @@ def _unnamed_rows(source: Source, text_field: str) -> list[dict[str, str]] | Non
         return None
     if SUFFIXES.get(Path(source).suffix.lower()) is not Format.TSV:
         return None
-    lines = _split(source, separator="\t")
+    lines = _split(source)
     first = next(lines, None)
     if first is None or len(first[1]) != _MARCO_COLUMNS or text_field in first[1]:
         return None
@@ -80,7 +80,7 @@ def read_judgements(source: str | Path) -> dict[str, dict[str, int]]:
     no whole number or two of the same document.
     """
     judgements: dict[str, dict[str, int]] = {}
-    for n_before, (origin, cells) in enumerate(_split(source, separator=None)):
+    for n_before, (origin, cells) in enumerate(_split(source)):
         if len(cells) not in (_BEIR_COLUMNS, _TREC_COLUMNS):
             raise RowError(
                 f"{origin}: {len(cells)} columns: a judgement is 'query iteration document grade' "
@@ -105,14 +105,15 @@ def _is_whole(cell: str) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) < 10
 
 
-def _split(source: str | Path, *, separator: str | None) -> Iterator[Line]:
-    """Yield the cells of each line that is not blank."""
+def _split(source: str | Path) -> Iterator[Line]:
+    """Yield the cells of each line that is not blank: between tabs, else blanks."""
     name = source_name(source)
     with open_stream(source) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
         try:
             for number, line in enumerate(text, start=1):
                 if line.strip():
+                    separator = "\t" if "\t" in line else None
                     yield Origin(name, number), line.rstrip("\r\n").split(separator)
         except UnicodeDecodeError:
             raise SourceError(f"{name}: is not UTF-8") from None
