@@ -238,7 +238,11 @@ def test_another_template_shares_the_model_and_gives_the_vectors_of_its_own(
         encoder.with_template("no place")
 
 
-def test_one_model_works_for_one_of_its_encoders_at_a_time(bert: Path) -> None:
+def test_one_model_works_for_one_of_its_encoders_at_a_time(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()  # so that every call is due to be told
+    monkeypatch.setattr("layerdex.indexer.progress.monotonic", lambda: next(clock))
     encoder = load(bert, "{text}")
     other = encoder.with_template("the {text}")
 

@@ -50,7 +50,10 @@ def drawn(n_resamples: int) -> list[NDArray[np.int64]]:
 
 
 def best_cut(similarities: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    return max(f1_score(labels, similarities >= cut) for cut in np.unique(similarities))
+    """Return the highest F1 of any cut; scikit-learn's would take seconds for so many."""
+    accepted = similarities >= np.unique(similarities)[:, None]
+    n_hits = (accepted * labels).sum(axis=1)
+    return float((2 * n_hits / (accepted.sum(axis=1) + labels.sum())).max())
 
 
 def test_scores_give_scipys_rank_correlation_on_every_resample() -> None:
@@ -114,7 +117,7 @@ def test_what_cannot_be_measured_is_an_error() -> None:
         Judged(np.ones(5), are_labels=True)
     with pytest.raises(NoLabelsError, match="not two that differ in their score"):
         Judged(np.full(5, 2.5), are_labels=False)
-    same = {0: np.tile(np.float32([1, 0]), (3, 1))}
+    same = {0: np.tile(np.array([1, 0], np.float32), (3, 1))}
     scores = Judged(np.arange(3.0), are_labels=False)
     with pytest.raises(NoLabelsError, match="the same similarity"):
         evaluate_pairs((same, same), scores, places=(0,), n_resamples=0)
