@@ -110,8 +110,8 @@ def test_layers_are_measured_fused_and_by_fused_ranks(store: Store) -> None:
 
 def test_equal_similarities_are_ranked_as_a_search_ranks_them(tmp_path: Path) -> None:
     store = create(tmp_path / "index", width=WIDTH)
-    add(store, unit_codes(np.ones((5, WIDTH))))
-    queries = Queries(("q",), ("x",), ({"d0": 1},))
+    add(store, unit_codes(np.ones((12, WIDTH))))
+    queries = Queries(("q",), ("x",), ({"d2": 1},))
     found = store.ask(
         lambda snapshot: evaluate_retrieval(
             snapshot.layer,
@@ -122,8 +122,9 @@ def test_equal_similarities_are_ranked_as_a_search_ranks_them(tmp_path: Path) ->
             n_resamples=0,
         )
     )
-    # trec_eval's own rule would put d0 last, by id.
-    assert found.best.values["mrr@10"] == 1
+    # trec_eval's own rule is by id, where d10 and d11 come between d1 and d2.
+    assert found.best.values["mrr@10"] == pytest.approx(1 / 3)
+    assert found.best.values["ndcg@10"] == pytest.approx(1 / np.log2(3 + 1))
 
 
 def test_queries_without_a_relevant_document_are_left_out_and_counted() -> None:
