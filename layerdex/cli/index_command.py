@@ -107,7 +107,7 @@ def command(
     \b
     layerdex index my-index reviews.csv --text-field body --label-field stars
     layerdex index my-index questions.txt --template 'A question: {text}'
-    layerdex index my-index a.txt --template 'd: {text}' --query-template 'q: {text}'
+    layerdex index e5 a.txt --template 'd: {text}' --query-template 'q: {text}'
     layerdex index my-index more.jsonl --on-error skip --rejects bad.jsonl
     zcat old.jsonl.gz | layerdex index my-index -
     """
