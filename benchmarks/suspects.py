@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.records import Rows
 from layerdex.search.suspects import LabelScores, score_labels
-from layerdex.storage.snapshot import Facts
 
 _NOISE = 0.05
 _METHODS = ("self_confidence", "normalized_margin")
@@ -55,14 +55,7 @@ def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str
     """Change labels and return each way's figures of finding them, by its name."""
     facts = index.store.ask(lambda snapshot: snapshot.facts(labelled=True))
     noisy, is_wrong = add_noise(facts.labels, seed)
-    changed = Facts(
-        facts.rows,
-        facts.ids,
-        noisy,
-        facts.ordinals,
-        facts.n_characters,
-        facts.content_groups,
-    )
+    changed = replace(facts, labels=noisy)
     start = time.perf_counter()
     scored: LabelScores = index.store.ask(
         lambda snapshot: score_labels(snapshot.layer, changed, places=index.layers)

@@ -255,3 +255,12 @@ class ReportingEncoder(Encoder, Protocol):
     ) -> Encoded:
         """Do what `Encoder.encode` does, and tell now and then how many texts are done."""
         ...
+
+
+@runtime_checkable
+class TemplatedEncoder(Encoder, Protocol):
+    """An encoder that can put another prompt around texts, such as around queries."""
+
+    def with_template(self, template: str) -> Encoder:
+        """Return an encoder of the same model with another template (`OptionError` if bad)."""
+        ...

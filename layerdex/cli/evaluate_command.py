@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerdex.cli.evaluate_measures import Asked, measure_options, measure_otherwise
 from layerdex.cli.evaluation_output import (
     print_evaluation,
     print_proposal,
@@ -15,6 +16,7 @@ from layerdex.cli.evaluation_output import (
     to_json,
 )
 from layerdex.cli.options import (
+    NumbersType,
     encoder_options,
     field_options,
     fuse_option,
@@ -40,20 +42,6 @@ _BOTH = "both"
 _SEARCH = "search"
 
 
-class NumbersType(click.ParamType[list[int]]):
-    """Whole numbers separated by commas."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int]:
-        try:
-            return [int(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not a number, nor numbers separated by commas", param, ctx)
-
-
 @click.command("evaluate", short_help="Measure every layer, and name the best.")
 @index_argument
 @click.option(
@@ -66,7 +54,7 @@ class NumbersType(click.ParamType[list[int]]):
     show_default=True,
     help="How many neighbours, or several such as 1,5,10.",
 )
-@fuse_option("mean", "concat", _SEARCH)
+@fuse_option("mean", "concat", "rrf", _SEARCH)
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform", _BOTH]),
@@ -100,6 +88,7 @@ class NumbersType(click.ParamType[list[int]]):
     help="Classify this labelled file, read with the options up to --format.",
 )
 @field_options
+@measure_options
 @click.option(
     "--resamples",
     "n_resamples",
@@ -113,7 +102,7 @@ class NumbersType(click.ParamType[list[int]]):
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw accuracy and macro-F1 by layer (png, svg or pdf).",
+    help="Draw the figures by layer, with their intervals (png, svg or pdf).",
 )
 @click.option("--report", is_flag=True, help="Print scikit-learn's report for the best layer.")
 @json_option
@@ -133,6 +122,12 @@ def command(
     label_field: str | None,
     metadata_fields: tuple[str, ...],
     format_: str,
+    queries: str | None,
+    qrels: Path | None,
+    query_template: str | None,
+    pairs: str | None,
+    positive_from: float | None,
+    compare: Path | None,
     save_best: bool,
     plot: Path | None,
     report: bool,
@@ -154,30 +149,48 @@ def command(
     --fuse search proposes layers to fuse: greedy forward selection on folds of three quarters of
     the documents, measured against the best single layer on the quarter that was held out.
 
+    Without labels, --queries and --qrels give nDCG@10, recall@100 and MRR@10 by layer, and --pairs
+    Spearman's correlation, or average precision and the best threshold.
+
     \b
     layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png
     layerdex evaluate my-index --test test.jsonl --report
     layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5
     layerdex evaluate my-index --fuse search
+    layerdex evaluate my-index --queries queries.jsonl --qrels qrels.tsv
+    layerdex evaluate my-index --compare index-of-another-model
     """
     from layerdex.index import Index
 
     if plot is not None:
         check_picture(plot)
         check_outputs(index, plot)
-    refused = {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
+    asked = Asked(queries, qrels, query_template, pairs, positive_from, compare)
+    asked.check(click.get_current_context())
+    refused: dict[str, Any] = {"--queries": queries, "--pairs": pairs, "--compare": compare}
+    refused |= {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
     refused["--save-best"] = save_best
     if len(by) > 1 and (plot is not None or save_best or report):
         raise click.UsageError("--plot, --report and --save-best take one field --by")
-    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
+    running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
+    target = Index.open(index, model=model, **running)
     if fuse == _SEARCH:
         _propose(target, options, k=k, weights=weights, by=by, refused=refused, as_json=as_json)
+        return
+    ways = ["distance", "uniform"] if weights == _BOTH else weights
+    if asked.is_other:
+        options |= {"k": k, "weights": ways, "by": by, "fuse": fuse, "folds": folds}
+        options |= {"text_field": text_field, "id_field": id_field, "format": format_}
+        saving = {"lock_timeout_s": lock_timeout_s} if save_best else None
+        measure_otherwise(
+            target, asked, options, running=running, plot=plot, save_best=saving, as_json=as_json
+        )
         return
     with progress("Evaluating") as on_progress:
         evaluations = [
             target.evaluate(
                 k=k,
-                weights=["distance", "uniform"] if weights == _BOTH else weights,
+                weights=ways,
                 by=field,
                 fuse=fuse,
                 folds=folds,

@@ -43,6 +43,10 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, R
 )
 @click.option("--template", help="Prompt around each text, such as 'A question: {text}'.")
 @click.option(
+    "--query-template",
+    help="Prompt around a search's text, if another, such as 'query: {text}'.",
+)
+@click.option(
     "--max-length",
     type=int,
     help="Tokens that a text may have. [default: what the model's sentence-transformers file "
@@ -124,6 +128,7 @@ def command(
     \b
     layerdex index my-index reviews.csv --text-field body --label-field stars
     layerdex index my-index questions.txt --template 'A question: {text}'
+    layerdex index e5 a.txt --template 'd: {text}' --query-template 'q: {text}'
     layerdex index my-index more.jsonl --on-error skip --rejects bad.jsonl
     zcat old.jsonl.gz | layerdex index my-index -
     layerdex index my-index today.jsonl --sync --dry-run
@@ -195,7 +200,13 @@ def _open_or_create(
     if dry_run or (path / CATALOG).exists():
         target = Index.open(path, model=_folder(settings["model"]), **running)
         store = target.store
-        check_agreement(store.settings, store.layers, store.precision, **settings)
+        check_agreement(
+            store.settings,
+            store.layers,
+            store.precision,
+            stored_query_template=store.query_template,
+            **settings,
+        )
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}
     try:

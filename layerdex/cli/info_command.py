@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from layerdex.cli.measurement_output import NAMES
 from layerdex.cli.options import index_argument, json_option, verbosity_options
 from layerdex.cli.output import (
     counted,
@@ -61,6 +62,7 @@ def _to_json(info: Any) -> dict[str, Any]:
         "revision": encoder.revision,
         "pooling": encoder.pooling.value,
         "template": encoder.template,
+        "query_template": info.query_template,
         "max_length": encoder.max_length,
         "long": encoder.long.value,
         "fingerprint": encoder.fingerprint,
@@ -69,6 +71,11 @@ def _to_json(info: Any) -> dict[str, Any]:
         "labels": info.labels,
         "best_layer": info.best_layer,
     }
+
+
+def _describe_best(best: dict[str, Any]) -> str:
+    name = next(name for name in NAMES if name in best)
+    return f"{NAMES[name]} {best[name]:.4f}"
 
 
 def _print(info: Any, *, title: str) -> None:
@@ -80,7 +87,7 @@ def _print(info: Any, *, title: str) -> None:
     )
     n_more = len(info.labels) - _N_LABELS_SHOWN
     best = info.best_layer
-    saved = "none saved" if best is None else f"{best['layer']} (macro-F1 {best['macro_f1']:.4f})"
+    saved = "none saved" if best is None else f"{best['layer']} ({_describe_best(best)})"
     rows = {
         "documents": f"{info.n_documents:,} live, {counted(info.n_dead, 'dead version')}",
         "segments": f"{info.n_segments:,}, {info.size_bytes / 1e6:,.1f} MB in all",
@@ -92,6 +99,7 @@ def _print(info: Any, *, title: str) -> None:
         "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
         "pooling": encoder.pooling.value,
         "template": encoder.template,
+        **({} if info.query_template is None else {"for queries": info.query_template}),
         "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
         "fingerprint": encoder.fingerprint,
     }

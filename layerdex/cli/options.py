@@ -31,6 +31,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 jsonl_option = click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON line a result.")
 
 
+class NumbersType(click.ParamType[list[int]]):
+    """Whole numbers separated by commas."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        try:
+            return [int(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a number, nor numbers separated by commas", param, ctx)
+
+
 def _refuse_nan(_ctx: click.Context, _parameter: click.Parameter, value: float) -> float:
     if math.isnan(value):
         raise click.BadParameter("nan is not a number of seconds")
@@ -161,6 +175,13 @@ def _set_verbose(_ctx: click.Context, _parameter: click.Parameter, value: bool) 
     if value:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("layerdex").setLevel(logging.INFO)
+
+
+query_template_option = click.option(
+    "--query-template",
+    metavar="TEMPLATE",
+    help="Prompt around each query, such as 'query: {text}'. [default: the index's own]",
+)
 
 
 def layer_option(help_: str) -> Callable[[Decorated], Decorated]:

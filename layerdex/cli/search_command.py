@@ -19,6 +19,7 @@ from layerdex.cli.options import (
     jsonl_option,
     k_option,
     layer_option,
+    query_template_option,
     text_field_option,
     verbosity_options,
     where_option,
@@ -67,6 +68,7 @@ class Answer:
 @layer_option("One or several, such as 4 or 0,3,6. [default: the saved best, else deepest]")
 @fuse_option("mean", "concat", "rrf")
 @where_option
+@query_template_option
 @click.option(
     "--min-similarity",
     type=SimilarityType(),
@@ -87,6 +89,7 @@ def command(
     layer: str | None,
     fuse: str | None,
     where: tuple[str, ...],
+    query_template: str | None,
     min_similarity: float | str | None,
     as_json: bool,
     as_jsonl: bool,
@@ -125,12 +128,16 @@ def command(
         asked.extend(read_queries(input_, text_field=text_field))
     if not asked and not like and input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
+    if query_template is not None and not asked:
+        raise click.UsageError("--query-template needs a QUERY or --input: --like has a vector")
     answers = [
         Answer(identifier, identifier, target.search_like(identifier, **options))
         for identifier in like
     ]
     if asked:
-        found = target.search_many([text for _, text in asked], **options)
+        found = target.search_many(
+            [text for _, text in asked], query_template=query_template, **options
+        )
         answers += [
             Answer(text, identifier, {layer: hits[i] for layer, hits in found.items()})
             for i, (identifier, text) in enumerate(asked)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from layerdex.arguments import check_count, check_kind, shown, to_choice
 from layerdex.errors import OptionError
-from layerdex.records import Encoder, EncoderSettings, LongText, Pooling
+from layerdex.records import Encoder, EncoderSettings, LongText, Pooling, TemplatedEncoder
 
 _DEVICE = "a device is a string such as cuda:1"
 
@@ -82,3 +82,16 @@ def load_encoder(
         engine=to_choice(EngineName, engine),
         model=model,
     )
+
+
+def with_template(encoder: Encoder, template: str) -> Encoder:
+    """Return an encoder of the same model with this template.
+
+    Raises `OptionError` for a bad one, or an encoder of the user's own that knows none.
+    """
+    check_kind(template, str, what="a template is a string")
+    if template == encoder.settings.template:
+        return encoder
+    if not isinstance(encoder, TemplatedEncoder):
+        raise OptionError("this encoder has no with_template (see TemplatedEncoder)")
+    return encoder.with_template(template)

@@ -56,7 +56,7 @@ class Evaluations(Places):
         check_kind(by, str, what="evaluate by one field")
         check_count("min_per_label", min_per_label)
         check_callbacks(on_progress=on_progress)
-        choices = _choices(k, weights, n_resamples)
+        choices = to_choices(k, weights, n_resamples)
         if folds is not None:
             check_count("folds", folds, least=2)
             if test is not None:
@@ -108,7 +108,7 @@ class Evaluations(Places):
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
         check_callbacks(on_progress=on_progress)
-        choices = _choices(k, weights, check_count("n_resamples", n_resamples))
+        choices = to_choices(k, weights, check_count("n_resamples", n_resamples))
         return self.store.ask(
             lambda snapshot: propose_fusion(
                 snapshot.layer,
@@ -126,9 +126,10 @@ class Evaluations(Places):
         return (*layers_of(fused), fused)
 
 
-def _choices(
+def to_choices(
     k: int | Sequence[int], weights: Weights | str | Sequence[Weights | str], n_resamples: int
 ) -> Choices:
+    """Return what to compare, each number and word held to its kind; else `OptionError`."""
     ks = to_list(k, what="k is a number or several") if isinstance(k, Iterable) else [k]
     words = [weights] if isinstance(weights, str) else weights
     words = to_list(words, what="weights are a word or several")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerdex.arguments import to_choice, to_path
-from layerdex.index.encoders import check_encoder, load_encoder, make_encoder
+from layerdex.index.encoders import check_encoder, load_encoder, make_encoder, with_template
 from layerdex.index.questions import Questions
 from layerdex.layers import LayerSelection, resolve_layers
 from layerdex.records import Encoder, LongText, Pooling, StoredPrecision
@@ -32,6 +32,7 @@ class Index(Questions):
         layers: LayerSelection = "all",
         pooling: Pooling | str | None = None,
         template: str = "{text}",
+        query_template: str | None = None,
         max_length: int | None = None,
         precision: StoredPrecision | str = StoredPrecision.FLOAT16,
         long: LongText | str = LongText.TRUNCATE,
@@ -45,9 +46,11 @@ class Index(Questions):
         ``model`` is ``minilm``, a local folder or a hub id; what is None is the model's own
         choice (of ``max_length`` what its sentence-transformers file says, else at most 512).
         ``long`` says whether a text beyond ``max_length`` tokens is cut, or averaged over
-        chunks. An ``encoder`` of your own replaces all but ``layers`` and ``precision``, the
-        one that vectors are stored in (``dtype`` is what the encoder computes in). Raises
-        `IndexExistsError`, `ModelError`, `OptionError` or `MissingPackageError`.
+        chunks. ``query_template`` is what searches put around their text, if not ``template``;
+        each can choose another. An ``encoder`` of your own replaces all but ``layers``,
+        ``query_template`` and ``precision``, the one that vectors are stored in (``dtype`` is
+        what the encoder computes in). Raises `IndexExistsError`, `ModelError`, `OptionError` or
+        `MissingPackageError`.
         """
         path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
@@ -67,7 +70,11 @@ class Index(Questions):
             check_encoder(encoder)
         settings = encoder.settings
         resolved = resolve_layers(layers, depth=settings.depth)
-        store = Store.create(path, settings, resolved, precision=precision)
+        if query_template is not None:
+            with_template(encoder, query_template)  # shows before anything is made if it is bad
+        store = Store.create(
+            path, settings, resolved, precision=precision, query_template=query_template
+        )
         return cls(store, lambda: encoder)
 
     @classmethod

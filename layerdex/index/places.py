@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from layerdex.arguments import to_choice, to_list
 from layerdex.errors import OptionError
+from layerdex.index.encoders import with_template
 from layerdex.index.upkeep import Upkeep
 from layerdex.layers import LayerSelection, resolve_weighted
-from layerdex.records import Vectors
+from layerdex.records import Encoder, Vectors
 from layerdex.search.fusion import Fuse, Fusion, Place, is_ranking, layers_of
 from layerdex.storage.codecs import as_kept
 
@@ -33,10 +34,24 @@ class Places(Upkeep):
 
     def encode_at(self, texts: Sequence[str], places: Sequence[Place]) -> dict[int, Vectors]:
         """Return the vectors of texts, (n, width), at each layer that the places need."""
+        return self._encode(self.encoder, texts, places)
+
+    def _encode(
+        self, encoder: Encoder, texts: Sequence[str], places: Sequence[Place]
+    ) -> dict[int, Vectors]:
         layers = tuple(sorted({layer for place in places for layer in layers_of(place)}))
-        vectors = self.encoder.encode(texts, layers).vectors
+        vectors = encoder.encode(texts, layers).vectors
         codec = self.store.codec
         return {layer: as_kept(one, codec) for layer, one in zip(layers, vectors, strict=True)}
+
+    def encode_queries(
+        self, texts: Sequence[str], places: Sequence[Place], template: str | None
+    ) -> dict[int, Vectors]:
+        """Return the vectors of searches' texts; ``template`` replaces the index's own for them."""
+        template = self.store.query_template if template is None else template
+        if template is None:
+            return self.encode_at(texts, places)
+        return self._encode(with_template(self.encoder, template), texts, places)
 
     def _fusion(self, layers: LayerSelection | None, how: Fuse) -> Fusion:
         if layers is None:

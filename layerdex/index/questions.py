@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from layerdex.arguments import check_callbacks, to_choice
+from layerdex.index.comparisons import Comparisons
 from layerdex.index.contents import check_ids
 from layerdex.index.places import read_texts
 from layerdex.index.supervision import Supervision
@@ -28,7 +29,7 @@ ReadDocuments = Callable[[Sequence[str]], Iterator[Document]]
 """Yields the documents with the given ids, one by one, in their order."""
 
 
-class Questions(Supervision, Unlabelled):
+class Questions(Comparisons, Supervision, Unlabelled):
     """The part of `Index` that asks at its layers."""
 
     def search(
@@ -40,8 +41,11 @@ class Questions(Supervision, Unlabelled):
         fuse: Fuse | str | None = None,
         where: Expressions = None,
         min_similarity: float | str | None = None,
+        query_template: str | None = None,
     ) -> list[Hit]:
         """Return the k documents most similar to a text, the closest first.
+
+        ``query_template`` is put around the text instead of the index's own for queries.
 
         With ``fuse`` several layers count as one, such as ``layer="3,4:0.5"`` (see `Fuse`).
         ``min_similarity`` is from -1 to 1, or such as ``"p99"``: what 99 % of random pairs of the
@@ -54,6 +58,7 @@ class Questions(Supervision, Unlabelled):
             k=k,
             where=where,
             min_similarity=min_similarity,
+            query_template=query_template,
         )
         return next(iter(found.values()))[0]
 
@@ -66,6 +71,7 @@ class Questions(Supervision, Unlabelled):
         k: int = 10,
         where: Expressions = None,
         min_similarity: float | str | None = None,
+        query_template: str | None = None,
     ) -> dict[LayerName, list[list[Hit]]]:
         """Search for several texts at several layers, or at these fused, encoding each text once.
 
@@ -73,7 +79,7 @@ class Questions(Supervision, Unlabelled):
         """
         places, conditions = self.places(layers, fuse), parse_where(where)
         minimum = _parse_minimum(min_similarity)
-        vectors = self.encode_at(read_texts(queries), places)
+        vectors = self.encode_queries(read_texts(queries), places, query_template)
         return self.store.ask(
             lambda snapshot: {
                 name_of(place): answer_search(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layerdex.arguments import (
     check_callbacks,
@@ -15,6 +15,7 @@ from layerdex.arguments import (
 from layerdex.index.contents import Contents
 from layerdex.records import OnProgress
 from layerdex.search.evaluation import Evaluation
+from layerdex.search.measurement import Measurement
 from layerdex.storage.info import IndexInfo, read_info
 from layerdex.storage.state import BEST_LAYER
 
@@ -26,19 +27,14 @@ if TYPE_CHECKING:
 class Upkeep(Contents):
     """The part of `Index` that looks after what is on disk."""
 
-    def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
-        """Make an evaluation's best layer the default of later questions."""
-        check_kind(evaluation, Evaluation, what="the best layer is one of an `Evaluation`")
+    def save_best(
+        self, evaluation: Evaluation | Measurement, *, lock_timeout_s: float = 10.0
+    ) -> None:
+        """Make the best layer of an evaluation or measurement the default of later questions."""
+        kinds = (Evaluation, Measurement)
+        check_kind(evaluation, kinds, what="the best layer is one of an `Evaluation`")
         self.resolve_layers(evaluation.best_layer)  # that of another index may not be here
-        best = evaluation.best
-        value = {
-            "layer": evaluation.best_layer,
-            "method": evaluation.method.value,
-            "n": evaluation.n,
-            "k": best.k,
-            "accuracy": best.accuracy,
-            "macro_f1": best.macro_f1,
-        }
+        value = {"layer": evaluation.best_layer, "n": evaluation.n, **_figures(evaluation)}
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
             writer.set(BEST_LAYER, value)
 
@@ -105,3 +101,12 @@ class Upkeep(Contents):
             lock_timeout_s=lock_timeout_s,
             on_progress=on_progress,
         )
+
+
+def _figures(evaluation: Evaluation | Measurement) -> dict[str, Any]:
+    """Return how the best layer was found and what it reached, the deciding metric first."""
+    if isinstance(evaluation, Measurement):
+        return {"method": evaluation.subject.value, **evaluation.best.values}
+    best = evaluation.best
+    found = {"macro_f1": best.macro_f1, "accuracy": best.accuracy}
+    return {"method": evaluation.method.value, "k": best.k, **found}

@@ -22,6 +22,8 @@ def check_agreement(
     max_length: int | None = None,
     precision: StoredPrecision | str | None = None,
     long: LongText | None = None,
+    stored_query_template: str | None = None,
+    query_template: str | None = None,
 ) -> None:
     """Raise `IndexMismatchError` for the first option given (not None) that differs."""
     if layers is not None:
@@ -38,6 +40,7 @@ def check_agreement(
     _check("max length", settings.max_length, max_length)
     _check("precision", stored_precision, precision)
     _check("long", settings.long, long)
+    _check("query template", stored_query_template or settings.template, query_template)
 
 
 def same_model(recorded: EncoderSettings, model: str) -> str:

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.errors import ModelError, OptionError
+from layerdex.errors import ModelError
 from layerdex.indexer.agreement import check_fingerprint
 from layerdex.indexer.batches import plan_batches
 from layerdex.indexer.chunks import average_chunks
+from layerdex.indexer.defaults import choose_max_length, own_pooling
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.engine import EngineName, load_engine, make_batch
 from layerdex.indexer.fingerprint import fingerprint
-from layerdex.indexer.models import ModelFolder, find_model
+from layerdex.indexer.models import find_model
 from layerdex.indexer.progress import Tell, part, tell_texts
 from layerdex.indexer.templates import PLAIN, Template
-from layerdex.indexer.tokenizing import TextTokenizer, Tokens
+from layerdex.indexer.tokenizing import TextTokenizer, TokenizerFacts, Tokens
+from layerdex.indexer.turns import Turns
 from layerdex.layers import resolve_layers
 from layerdex.records import Encoded, EncodedVectors, EncoderSettings, LongText, Pooling
 
 DEFAULT_WINDOW = 4_096
 _MOST_BUDGET_RATIO = 16
-# Longer inputs are rarely what a user of a long-context model wants unasked: attention is
-# quadratic. --max-length goes up to what the model allows.
-_DEFAULT_MAX_LENGTH = 512
 # Of English; only how evenly progress moves depends on it.
 _CHARACTERS_PER_TOKEN = 4
 
@@ -58,21 +58,18 @@ class TransformerEncoder:
         Raises `ModelError`, `OptionError` or `MissingPackageError`.
         """
         folder = find_model(model, revision=revision)
-        self._pooling = pooling or _own_pooling(folder)
+        self._pooling = pooling or own_pooling(folder)
         self.engine = load_engine(
             folder, name=engine, pooling=self._pooling, device=device, precision=precision
         )
         facts = self.engine.facts
-        max_length = _choose_max_length(folder, facts.n_positions, max_length)
-        self._tokenizer = TextTokenizer(
-            facts.tokenizer,
-            template=Template.parse(template, mask_token=facts.tokenizer.mask_token),
-            max_length=max_length,
-            needs_mask=self._pooling is Pooling.MASK,
+        max_length = choose_max_length(folder, facts.n_positions, max_length)
+        self._tokenizer = _make_tokenizer(
+            facts.tokenizer, template, max_length=max_length, pooling=self._pooling
         )
-        self._lock = threading.RLock()
-        self._is_at_work = False
+        self._turns = Turns()
         self._token_budget = token_budget or self.engine.token_budget
+        self._folder = folder
         self._settings = EncoderSettings(
             model=folder.name,
             revision=folder.revision,
@@ -129,6 +126,29 @@ class TransformerEncoder:
         """The settings that an index made with this encoder remembers."""
         return self._settings
 
+    def with_template(self, template: str) -> TransformerEncoder:
+        """Return an encoder with another template that shares this one's model.
+
+        Raises `OptionError` for a template that this model or its pooling cannot use.
+        """
+        settings = self._settings
+        other = copy.copy(self)  # also its turns: one model works for one of them at a time
+        other._tokenizer = _make_tokenizer(
+            self.engine.facts.tokenizer,
+            template,
+            max_length=settings.max_length,
+            pooling=self._pooling,
+        )
+        digest = fingerprint(
+            self._folder.path,
+            pooling=self._pooling,
+            template=template,
+            max_length=settings.max_length,
+            long=settings.long,
+        )
+        other._settings = replace(settings, template=template, fingerprint=digest)
+        return other
+
     def _adapt_budget(self) -> None:
         """Use this engine's own budget where the recorded one is for another kind of device.
 
@@ -158,14 +178,8 @@ class TransformerEncoder:
         places: dict[str, int] = {}
         place = np.array([places.setdefault(text, len(places)) for text in texts], dtype=np.int64)
         tell = tell_texts(len(texts), on_progress)
-        with self._lock:
-            if self._is_at_work:  # the lock lets its own thread in again
-                raise OptionError("on_progress called the encoder whose progress it is told")
-            self._is_at_work = True
-            try:
-                once = self._encode(list(places), layers, tell)
-            finally:
-                self._is_at_work = False
+        with self._turns.take():
+            once = self._encode(list(places), layers, tell)
         if not np.isfinite(once.vectors).all() or not once.vectors.any(axis=-1).all():
             raise ModelError(f"the model {self._settings.model!r} gave vectors without a direction")
         if len(places) == len(texts):  # only repeats are worth a copy of all vectors
@@ -216,31 +230,18 @@ class TransformerEncoder:
         return vectors
 
 
+def _make_tokenizer(
+    facts: TokenizerFacts, template: str, *, max_length: int, pooling: Pooling
+) -> TextTokenizer:
+    return TextTokenizer(
+        facts,
+        template=Template.parse(template, mask_token=facts.mask_token),
+        max_length=max_length,
+        needs_mask=pooling is Pooling.MASK,
+    )
+
+
 def _share_of_firsts(n_tokens: NDArray[np.int32], n_characters: Sequence[int]) -> float:
     """Guess the share of the work that first chunks are; texts of ``n_characters`` have more."""
     n_firsts = max(int(n_tokens.sum()), 1)
     return n_firsts / (n_firsts + sum(n_characters) / _CHARACTERS_PER_TOKEN)
-
-
-def _choose_max_length(folder: ModelFolder, limit: int, wanted: int | None) -> int:
-    """Return the number of tokens a text may have, special ones included.
-
-    Left out, that is the model's own (sentence-transformers) value, else at most 512. Raises
-    `OptionError` for more than the model has positions for.
-    """
-    if wanted is None:
-        return min(folder.max_length or _DEFAULT_MAX_LENGTH, limit)
-    if not 1 <= wanted <= limit:
-        raise OptionError(f"maximum length {wanted} is not between 1 and {limit} tokens")
-    return wanted
-
-
-def _own_pooling(folder: ModelFolder) -> Pooling:
-    if isinstance(folder.pooling, Pooling):
-        return folder.pooling
-    if folder.pooling is not None:
-        raise OptionError(
-            f"the model {folder.name!r} was made for pooling {folder.pooling!r}, which is none of "
-            f"{', '.join(Pooling)}: choose one with --pooling"
-        )
-    return Pooling.MEAN

@@ -29,8 +29,9 @@ def repair(
 ) -> int:
     """Rebuild the layer files among ``problems``; return how many were rebuilt.
 
-    Raises `DamagedIndexError` for problems of the catalog; a damaged head is left as it is. A wrong checksum of the whole file is
-    mended if all rows are sound, which is checked again with the writer's lock held.
+    Raises `DamagedIndexError` for problems of the catalog. A wrong checksum of the whole file is
+    mended if all rows are sound, which is checked again with the writer's lock held. A damaged
+    head is left as it is.
 
     Only damaged layers of damaged segments are encoded. The same engine gives the same bytes for
     a segment that no compaction has touched, and vectors within the stated tolerance otherwise.

@@ -54,11 +54,13 @@ def evaluate_on_folds(
     facts: Facts,
     choices: Choices,
     *,
-    n_folds: int,
+    n_folds: int | NDArray[np.int64],
     places: Sequence[Place],
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Classify the labelled documents of each fold by those of the other folds.
+
+    ``n_folds`` is a number, or the fold of each document, (n,), where that is known already.
 
     Folds have about the same share of each label, and documents with the same text are in the
     same fold (scikit-learn's ``StratifiedGroupKFold``, shuffled with seed 0). Raises
@@ -66,7 +68,10 @@ def evaluate_on_folds(
     than there are texts.
     """
     names, codes = two_labels(facts)
-    folds = split(codes, facts.content_groups, n_folds)
+    if isinstance(n_folds, np.ndarray):
+        folds = n_folds
+    else:
+        folds = split(codes, facts.content_groups, n_folds)
     votes = _held_out(
         lambda place, k: _other_folds(vectors_at(get_layer, place), facts, folds, k),
         facts,
@@ -75,7 +80,7 @@ def evaluate_on_folds(
         k=max(choices.ks),
         on_progress=on_progress,
     )
-    return summarize(Method.FOLDS, votes, codes, names, choices, n_folds=n_folds)
+    return summarize(Method.FOLDS, votes, codes, names, choices, n_folds=len(np.unique(folds)))
 
 
 def evaluate_on_test(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeGuard
@@ -74,9 +74,10 @@ class LayerResult:
 class FrugalLayer:
     """The shallowest layer that is not measurably worse than the best.
 
-    ``loss`` is the best layer's macro-F1 less this one's, with the 95 % interval of the paired
-    bootstrap. An index of this layer alone runs ``encoding_share`` of the encoder blocks up to the
-    deepest layer compared, and keeps ``disk_share`` of the compared layers' vectors.
+    ``loss`` is the best layer's figure, such as macro-F1, less this one's, with the 95 % interval
+    of the paired bootstrap. An index of this layer alone runs ``encoding_share`` of the encoder
+    blocks up to the deepest layer compared, and keeps ``disk_share`` of the compared layers'
+    vectors.
     """
 
     layer: int
@@ -181,7 +182,11 @@ def summarize(
         n=len(true),
         results=results,
         best_layer=best,
-        frugal=_find_frugal(best, {layer: macro_f1[i] for layer, i in single.items()}, results),
+        frugal=find_frugal(
+            best,
+            {layer: macro_f1[i] for layer, i in single.items()},
+            {layer: results[i].macro_f1 for layer, i in single.items()},
+        ),
         true=true,
         label_names=names,
         n_folds=n_folds,
@@ -216,15 +221,18 @@ def _result(
     )
 
 
-def _find_frugal(
-    best: int, macro_f1: Mapping[int, NDArray[np.float64]], results: Sequence[LayerResult]
+def find_frugal(
+    best: int, resampled: Mapping[int, NDArray[np.float64]], measured: Mapping[int, float]
 ) -> FrugalLayer | None:
-    """Return the shallowest layer whose difference to the best may be chance."""
-    if not len(macro_f1[best]):
+    """Return the shallowest layer whose difference to the best may be chance.
+
+    ``measured`` is the figure that chose the best layer, ``resampled`` (n_resamples,) the same on
+    paired resamples; without any, there is no answer.
+    """
+    if not len(resampled[best]):
         return None
-    losses = {layer: interval(macro_f1[best] - of_layer) for layer, of_layer in macro_f1.items()}
+    losses = {layer: interval(resampled[best] - one) for layer, one in resampled.items()}
     frugal = min(layer for layer, loss in losses.items() if loss.includes_zero)
-    measured = {one.layer: one.macro_f1 for one in reversed(results)}
     return FrugalLayer(
         layer=frugal,
         loss=measured[best] - measured[frugal],

@@ -68,7 +68,7 @@ def resample(
     """
     found = np.empty((len(predictions), len(METRICS), n_resamples))
     tallies = [_Tally(true, predicted) for predicted in predictions]
-    for i, n_drawn in enumerate(_draws(len(true), n_resamples, seed)):
+    for i, n_drawn in enumerate(draws(len(true), n_resamples, seed=seed)):
         for j, tally in enumerate(tallies):
             found[j, :, i] = tally.figures(n_drawn)
     return found
@@ -81,8 +81,21 @@ def interval(resampled: NDArray[np.float64]) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _draws(n: int, n_resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each of n documents is drawn, (n,)."""
+def resample_means(
+    values: NDArray[np.float64], *, n_resamples: int, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the means of n items' ``values`` (n, n_figures) as (n_figures, n_resamples).
+
+    Resample i draws the same items as any other function here does for as many.
+    """
+    found = np.empty((values.shape[1], n_resamples))
+    for i, n_drawn in enumerate(draws(len(values), n_resamples, seed=seed)):
+        found[:, i] = n_drawn @ values / len(values)
+    return found
+
+
+def draws(n: int, n_resamples: int, *, seed: int = 0) -> Iterator[NDArray[np.float64]]:
+    """Yield how often each of n items is drawn, (n,)."""
     random = np.random.default_rng(seed)
     for _ in range(n_resamples):
         yield np.bincount(random.integers(n, size=n), minlength=n).astype(np.float64)

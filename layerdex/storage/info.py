@@ -19,6 +19,7 @@ class IndexInfo:
 
     ``n_dead`` are versions that compaction would drop; ``n_truncated`` are documents of which
     the encoder did not see the end; ``labels`` has documents by label, most frequent first;
+    ``query_template`` is None where queries get the documents' own;
     ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None.
     """
 
@@ -33,6 +34,7 @@ class IndexInfo:
     labels: dict[str, int]
     best_layer: dict[str, Any] | None
     encoder: EncoderSettings
+    query_template: str | None
 
 
 def read_info(store: Store) -> IndexInfo:
@@ -51,6 +53,7 @@ def read_info(store: Store) -> IndexInfo:
             labels=snapshot.count_labels(),
             best_layer=read_best_layer(snapshot.connection, store.layers),
             encoder=store.settings,
+            query_template=store.query_template,
         )
 
 

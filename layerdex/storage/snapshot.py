@@ -45,7 +45,8 @@ CommitMark = tuple[int, str | None]
 class Facts:
     """What the catalog knows of n documents, short of text and metadata; one entry each.
 
-    ``rows`` ascend; ``content_groups`` holds the same number for documents with the same text.
+    ``rows`` ascend; ``content_groups`` holds the same number for documents with the same text,
+    and ``content_hashes`` a digest of it that is the same in every index.
     """
 
     rows: Rows
@@ -54,6 +55,7 @@ class Facts:
     ordinals: NDArray[np.int64]
     n_characters: NDArray[np.int64]
     content_groups: NDArray[np.int64]
+    content_hashes: list[bytes]
 
     def with_frequent_labels(self, n_at_least: int) -> Facts:
         """Return the facts of documents whose label at least this many of them have."""
@@ -74,6 +76,7 @@ class Facts:
             ordinals=self.ordinals[at],
             n_characters=self.n_characters[at],
             content_groups=self.content_groups[at],
+            content_hashes=[self.content_hashes[i] for i in at],
         )
 
 
@@ -248,4 +251,5 @@ def _facts(versions: Sequence[Any]) -> Facts:
         content_groups=row_array(
             groups.setdefault(one.content_hash, len(groups)) for one in versions
         ),
+        content_hashes=[one.content_hash for one in versions],
     )

@@ -26,6 +26,8 @@ from layerdex.storage.vectors import Segment, n_positions
 
 BEST_LAYER = "best_layer"
 
+QUERY_TEMPLATE = "query_template"
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -38,12 +40,17 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What does not change in the life of an index; ``identity`` tells it from any other."""
+    """What does not change in the life of an index; ``identity`` tells it from any other.
+
+    ``query_template`` is None where queries get the documents' template. It decides no stored
+    vector, so that no fingerprint has it.
+    """
 
     identity: str
     encoder: EncoderSettings
     layers: tuple[int, ...]
     precision: StoredPrecision
+    query_template: str | None
 
 
 def read_settings(connection: Connection, path: Path) -> Settings:
@@ -58,12 +65,15 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         if not are_settings(encoder, layers, counters):
             raise ValueError
         identity = str(read_setting(connection, IDENTITY))
+        query_template = read_setting(connection, QUERY_TEMPLATE)
+        if not isinstance(query_template, str | None):
+            raise TypeError
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedIndexError(
             f"the catalog of {path} has damaged settings: restore it from a backup"
         ) from error
     precision = read_precision(read_setting(connection, "precision"))
-    return Settings(identity, encoder, layers, precision)
+    return Settings(identity, encoder, layers, precision, query_template)
 
 
 def read_best_layer(connection: Connection, layers: tuple[int, ...]) -> dict[str, Any] | None:

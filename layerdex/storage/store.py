@@ -48,6 +48,7 @@ from layerdex.storage.segment import LayerFile, check_size, layer_filename
 from layerdex.storage.snapshot import CommitMark, Snapshot
 from layerdex.storage.soundness import check_rows, end_writing
 from layerdex.storage.state import (
+    QUERY_TEMPLATE,
     check_counts,
     check_identity,
     read_settings,
@@ -80,7 +81,7 @@ class Store:
             fixed = read_settings(connection, path)
         self._identity = fixed.identity
         self.settings, self.layers = fixed.encoder, fixed.layers
-        self.precision = fixed.precision
+        self.precision, self.query_template = fixed.precision, fixed.query_template
         self.codec = codec_of(self.precision)
 
     @classmethod
@@ -91,6 +92,7 @@ class Store:
         layers: tuple[int, ...],
         *,
         precision: StoredPrecision = StoredPrecision.FLOAT16,
+        query_template: str | None = None,
         lock_timeout_s: float = 10.0,
     ) -> Store:
         """Create an empty index in a directory that does not exist or is empty.
@@ -105,6 +107,7 @@ class Store:
                 "encoder": asdict(settings),
                 "layers": layers,
                 "precision": precision.value,
+                **({} if query_template is None else {QUERY_TEMPLATE: query_template}),
                 NEXT_ROW: 1,
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,

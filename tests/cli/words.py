@@ -79,6 +79,11 @@ class WordTransformer(WordEncoder):
             engine=engine,
         )
 
+    def with_template(self, template: str) -> Self:
+        other = type(self)(self.settings.model, template=template)
+        other.encoded = self.encoded
+        return other
+
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
         template = self.settings.template
         return super().encode([template.replace("{text}", text) for text in texts], layers)

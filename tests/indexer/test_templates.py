@@ -220,3 +220,41 @@ def test_the_mask_position_matters(tiny_model: TinyModel) -> None:
 
     assert ids[1] == ids[len(ids) - 3] == tokenizer.mask_token_id
     assert (unit(first) * unit(last)).sum(axis=-1).max() < 0.999
+
+
+def test_another_template_shares_the_model_and_gives_the_vectors_of_its_own(
+    bert: Path,
+) -> None:
+    encoder, query = load(bert, "{text}"), "the probe of {text}"
+    other, alone = encoder.with_template(query), load(bert, query)
+    texts = ["the cat sat", "battery died"]
+    before = encoder.encode(texts, [0, 2]).vectors.tobytes()
+    assert other.engine is encoder.engine
+    assert other.settings == alone.settings
+    found = other.encode(texts, [0, 2]).vectors
+    assert found.tobytes() == alone.encode(texts, [0, 2]).vectors.tobytes()
+    assert encoder.encode(texts, [0, 2]).vectors.tobytes() == before != found.tobytes()
+    with pytest.raises(OptionError, match="exactly once"):
+        encoder.with_template("no place")
+
+
+def test_one_model_works_for_one_of_its_encoders_at_a_time(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()  # so that every call is due to be told
+    monkeypatch.setattr("layerdex.indexer.progress.monotonic", lambda: next(clock))
+    encoder = load(bert, "{text}")
+    other = encoder.with_template("the {text}")
+
+    def ask(_: int) -> None:
+        other.encode(["a cat"], [0])
+
+    with pytest.raises(OptionError, match="the encoder whose progress it is told"):
+        encoder.encode(["the cat sat"], [0], on_progress=ask)
+
+
+def test_pooling_of_the_mask_needs_one_in_a_query_too(bert: Path) -> None:
+    encoder = load(bert, "{text} is {mask}", Pooling.MASK)
+    assert encoder.with_template("what {text} {mask}").encode(["it"], [1]).vectors.any()
+    with pytest.raises(OptionError, match="needs a template with one"):
+        encoder.with_template("what {text}")

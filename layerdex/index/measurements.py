@@ -1,0 +1,171 @@
+"""Measuring layers by queries with judged documents, and by judged pairs of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerdex.arguments import check_callbacks, check_count, shown, to_path
+from layerdex.errors import OptionError
+from layerdex.index.evaluations import Evaluations
+from layerdex.layers import LayerSelection
+from layerdex.records import OnProgress, Source, Vectors
+from layerdex.search.evaluation import N_RESAMPLES
+from layerdex.search.filters import Expressions, parse_where
+from layerdex.search.fusion import Fuse, Place, is_ranking, layers_of
+from layerdex.search.measurement import Measurement
+from layerdex.search.pairs import Judged, evaluate_pairs
+from layerdex.search.retrieval import (
+    Queries,
+    check_judged,
+    evaluate_retrieval,
+    judged_queries,
+)
+from layerdex.storage.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from layerdex.indexer.corpus import Format
+
+
+@dataclass(frozen=True, slots=True)
+class PairTexts:
+    """Judged pairs, read: n texts on either side."""
+
+    first: Sequence[str]
+    second: Sequence[str]
+    judged: Judged
+
+
+class Measurements(Evaluations):
+    """The part of `Index` that measures its layers without labels of its documents."""
+
+    def evaluate_retrieval(
+        self,
+        queries: Source,
+        qrels: str | Path,
+        *,
+        layers: LayerSelection = "all",
+        fuse: Fuse | str | None = None,
+        where: Expressions = None,
+        query_template: str | None = None,
+        text_field: str = "text",
+        id_field: str | None = None,
+        n_resamples: int = N_RESAMPLES,
+        on_progress: OnProgress | None = None,
+    ) -> Measurement:
+        """Measure how well queries find the documents judged relevant to them, at each layer.
+
+        ``queries`` have an id and a text; ``qrels`` is a file of TREC's or BEIR's judgements of
+        documents by id, relevant from grade 1 on. Queries without a relevant document are left
+        out. With ``fuse`` the layers are measured fused as well. Raises `SourceError` for ids that
+        are not there, `RowError` for bad lines, `NoLabelsError` where nothing is left.
+        """
+        places, conditions = self.places_compared(layers, fuse), parse_where(where)
+        check_count("n_resamples", n_resamples, least=0)
+        check_callbacks(on_progress=on_progress)
+        asked = read_judged(queries, qrels, text_field=text_field, id_field=id_field)
+        # A wrong id should show before a model is loaded.
+        self.store.ask(lambda snapshot: check_judged(asked, snapshot.facts(conditions).ids))
+        vectors = self.encode_queries(asked.texts, places, query_template)
+
+        def question(snapshot: Snapshot) -> Measurement:
+            facts = snapshot.facts(conditions)
+            check_judged(asked, facts.ids)
+            return evaluate_retrieval(
+                snapshot.layer,
+                facts,
+                asked,
+                vectors=vectors,
+                places=places,
+                n_resamples=n_resamples,
+                on_progress=on_progress,
+            )
+
+        return self.store.ask(question)
+
+    def evaluate_pairs(
+        self,
+        pairs: Source,
+        *,
+        layers: LayerSelection = "all",
+        fuse: Fuse | str | None = None,
+        positive_from: float | None = None,
+        format: Format | str = "auto",
+        n_resamples: int = N_RESAMPLES,
+        on_progress: OnProgress | None = None,
+    ) -> Measurement:
+        """Measure how well similarity agrees with people's judgements of pairs, at each layer.
+
+        ``pairs`` have ``sentence1``, ``sentence2``, and a ``score``, for Spearman's correlation,
+        or a ``label`` of 0 or 1, for average precision and the best threshold.
+        ``positive_from`` makes labels of scores: 1 from there on. Both texts are encoded as
+        documents are. Raises `SourceError`, `RowError` or `NoLabelsError`.
+        """
+        places = self.places_compared(layers, fuse)
+        check_no_ranking(places)
+        check_count("n_resamples", n_resamples, least=0)
+        check_callbacks(on_progress=on_progress)
+        texts = read_pair_texts(pairs, positive_from=positive_from, format=format)
+        return evaluate_pairs(
+            self.encode_pairs(texts, places),
+            texts.judged,
+            places=places,
+            n_resamples=n_resamples,
+            on_progress=on_progress,
+        )
+
+    def encode_pairs(
+        self, texts: PairTexts, places: Sequence[Place]
+    ) -> tuple[dict[int, Vectors], dict[int, Vectors]]:
+        """Return the vectors of both sides by layer, in one go so that repeats cost nothing."""
+        both = self.encode_at([*texts.first, *texts.second], places)
+        n = len(texts.first)
+        return (
+            {layer: one[:n] for layer, one in both.items()},
+            {layer: one[n:] for layer, one in both.items()},
+        )
+
+    def places_compared(self, layers: LayerSelection, fuse: Fuse | str | None) -> tuple[Place, ...]:
+        """Return the layers to measure, and these fused (also their rankings) where asked for."""
+        if fuse is None:
+            return self.resolve_layers(layers)
+        [fused] = self.places(layers, fuse)
+        return (*layers_of(fused), fused)
+
+
+def check_no_ranking(places: Sequence[Place]) -> None:
+    """Raise `OptionError` for reciprocal rank fusion, which pairs of texts cannot have."""
+    if any(is_ranking(place) for place in places):
+        raise OptionError("rrf fuses rankings, which only a search has: take mean or concat")
+
+
+def read_judged(
+    queries: Source, qrels: str | Path, *, text_field: str, id_field: str | None
+) -> Queries:
+    """Return the queries of a file that a file of judgements has relevant documents for."""
+    from layerdex.indexer.corpus.judgements import read_judgements, read_queries
+
+    path = to_path(qrels, what="judgements are in a file")
+    ids, texts = read_queries(queries, text_field=text_field, id_field=id_field)
+    return judged_queries(ids, texts, read_judgements(path))
+
+
+def read_pair_texts(
+    pairs: Source, *, positive_from: float | None, format: Format | str
+) -> PairTexts:
+    """Return judged pairs; see `Measurements.evaluate_pairs`."""
+    from layerdex.indexer.corpus.pairs import read_pairs
+
+    found = read_pairs(pairs, format=format)
+    values, are_labels = np.array(found.values), found.are_labels
+    if positive_from is not None:
+        if are_labels:
+            raise OptionError("the pairs have labels, 0 or 1: no score has to be cut")
+        if not np.isfinite(positive_from):
+            raise OptionError(f"a score to cut at is a finite number, not {shown(positive_from)}")
+        values, are_labels = (values >= positive_from).astype(np.float64), True
+    return PairTexts(found.first, found.second, Judged(values, are_labels))

@@ -1,0 +1,288 @@
+"""``layerdex evaluate`` with --queries, --pairs and --compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score, ndcg_score
+
+from layerdex import Index
+from tests.cli.corpus import DOCUMENTS, write_jsonl
+from tests.cli.runner import Cli
+from tests.cli.words import WordTransformer, similarities
+
+TEXTS = [one["text"] for one in DOCUMENTS]
+IDS = [one["id"] for one in DOCUMENTS]
+QUERIES = [
+    {"id": "q1", "text": "card declined at the bank"},
+    {"id": "q2", "text": "soup with fresh bread and butter"},
+    {"id": "q3", "text": "a strong wind all day"},
+    {"id": "unjudged", "text": "nothing at all"},
+]
+QRELS = {
+    "q1": {"card-0": 2, "card-1": 1, "card-5": 2, "food-0": 0},
+    "q2": {"food-0": 1, "food-2": 2, "food-5": 1},
+    "q3": {"rain-4": 2, "rain-5": 2},
+}
+PAIRS = [
+    {"sentence1": "my bank card", "sentence2": "my new bank card", "score": 5},
+    {"sentence1": "fish soup", "sentence2": "the fish soup with bread", "score": 4},
+    {"sentence1": "a cold storm", "sentence2": "a storm is coming", "score": 3},
+    {"sentence1": "fresh bread", "sentence2": "fresh wind", "score": 2},
+    {"sentence1": "the wind is strong", "sentence2": "my card is wrong", "score": 1},
+    {"sentence1": "sunny and warm", "sentence2": "declined payment", "score": 0},
+]
+SCORES = [one["score"] for one in PAIRS]
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> list[Any]:
+    """The options of a retrieval evaluation."""
+    qrels = tmp_path / "qrels.tsv"
+    lines = [f"{q}\t{d}\t{grade}" for q, of_q in QRELS.items() for d, grade in of_q.items()]
+    qrels.write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines))
+    queries = write_jsonl(tmp_path / "queries.jsonl", QUERIES)
+    return ["--queries", queries, "--qrels", qrels]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """An index of another template, of most of the documents in another order."""
+    path = tmp_path / "other"
+    rows = [*reversed(DOCUMENTS[:-1]), {"id": "new", "text": "quite new", "label": "rain"}]
+    rows[3] = {**rows[3], "text": "changed meanwhile"}
+    Index.create(path, encoder=WordTransformer(template="so {text} then")).add(rows)
+    return path
+
+
+def ndcg(layer: int, template: str = "{text}") -> float:
+    """Return nDCG@10 by scikit-learn, of queries in a template and documents in none."""
+    gains = []
+    for query in QUERIES[:3]:
+        asked = template.replace("{text}", query["text"])
+        found = np.round(similarities([asked], TEXTS, layer), 5)
+        # a tie goes to the first: scikit-learn would average over the order
+        found = found - np.arange(len(TEXTS)) * 1e-9
+        grades = [max(QRELS[query["id"]].get(one, 0), 0) for one in IDS]
+        gains.append(ndcg_score([grades], found, k=10))
+    return float(np.mean(gains))
+
+
+def test_retrieval_is_measured_at_every_layer(cli: Cli, path: Path, judged: list[Any]) -> None:
+    found = cli.json("evaluate", path, *judged)
+    assert (found["subject"], found["n"], found["n_left_out"]) == ("queries", 3, 1)
+    assert [one["layer"] for one in found["layers"]] == [0, 1, 2, 3]
+    for one in found["layers"]:
+        assert one["ndcg@10"] == pytest.approx(ndcg(one["layer"]))
+        assert one["recall@100"] == 1  # of 20 documents
+        low, high = one["ndcg@10_interval"]
+        assert low <= one["ndcg@10"] <= high
+    best = max(found["layers"], key=lambda one: one["ndcg@10"])
+    assert found["best_layer"] == best["layer"]
+
+
+def test_queries_may_have_a_template_of_their_own(cli: Cli, path: Path, judged: list[Any]) -> None:
+    template = "where is {text}"
+    found = cli.json("evaluate", path, *judged, "--query-template", template)
+    for one in found["layers"]:
+        assert one["ndcg@10"] == pytest.approx(ndcg(one["layer"], template))
+    assert ndcg(3, template) != ndcg(3)
+
+
+def test_pairs_with_scores_are_measured_at_every_layer(cli: Cli, path: Path, pairs: Path) -> None:
+    found = cli.json("evaluate", path, "--pairs", pairs)
+    assert (found["subject"], found["n"]) == ("pairs", len(PAIRS))
+    for one in found["layers"]:
+        expected = spearmanr(pair_similarities(one["layer"]), SCORES).statistic
+        assert one["spearman"] == pytest.approx(expected)
+
+
+def pair_similarities(layer: int) -> list[float]:
+    both = [[str(one["sentence1"]), str(one["sentence2"])] for one in PAIRS]
+    return [float(similarities([a], [b], layer)[0, 0]) for a, b in both]
+
+
+def test_scores_can_be_cut_into_labels(cli: Cli, path: Path, pairs: Path) -> None:
+    found = cli.json("evaluate", path, "--pairs", pairs, "--positive-from", "3")
+    labels = np.array(SCORES) >= 3
+    for one in found["layers"]:
+        expected = average_precision_score(labels, pair_similarities(one["layer"]))
+        assert one["average_precision"] == pytest.approx(expected)
+        accepted = np.array(pair_similarities(one["layer"])) >= one["threshold"] - 1e-6
+        hits = (accepted & labels).sum()
+        assert one["f1"] == pytest.approx(2 * hits / (accepted.sum() + labels.sum()))
+
+
+@pytest.mark.parametrize("fuse", ["mean", "concat", "rrf"])
+def test_fused_layers_are_measured_beside_single_ones(
+    cli: Cli, path: Path, judged: list[Any], fuse: str
+) -> None:
+    found = cli.json("evaluate", path, *judged, "--layers", "1,3", "--fuse", fuse)
+    assert [one["layer"] for one in found["layers"]] == [1, 3, f"{fuse}(1,3)"]
+    assert found["best_layer"] in {1, 3}
+
+
+def test_the_tables_fit_80_columns_and_say_what_json_says(
+    cli: Cli, path: Path, judged: list[Any], pairs: Path, other: Path
+) -> None:
+    of_pairs = ["--pairs", pairs]
+    for words in (judged, of_pairs, [*of_pairs, "--positive-from", "3"]):
+        fused = ["--layers", "0:0.25,1:0.5,3:0.75", "--fuse", "mean"]
+        found = cli.json("evaluate", path, *words, *fused)
+        shown = cli.ok("evaluate", path, *words, *fused).stdout
+        assert max(map(len, shown.splitlines())) <= 80
+        metrics = found["metrics"]
+        for one in found["layers"]:
+            rows = [line.split() for line in shown.splitlines()]
+            row = next(row for row in rows[2:] if row[:1] == [str(one["layer"])])
+            assert f"{one[metrics[0]]:.4f}" in row
+        assert f"Best layer: {found['best_layer']} (" in shown
+    compared = cli.ok("evaluate", path, "--compare", other, "-k", "3").stdout
+    assert max(map(len, compared.splitlines())) <= 80
+
+
+def test_curves_are_drawn(
+    cli: Cli, path: Path, judged: list[Any], pairs: Path, other: Path, tmp_path: Path
+) -> None:
+    drawn = {
+        "a.svg": (judged, b"nDCG@10"),
+        "b.svg": (["--pairs", pairs], b"Spearman"),
+        "c.svg": (["--compare", other, "-k", "3"], b"second (best"),
+        "d.png": (["--pairs", pairs, "--positive-from", "3"], b"PNG"),
+    }
+    for name, (words, content) in drawn.items():
+        done = cli.ok("evaluate", path, *words, "--plot", tmp_path / name)
+        assert f"Curve written to {tmp_path / name}" in done.stderr
+        assert content in (tmp_path / name).read_bytes()
+
+
+def test_the_best_layer_for_queries_can_be_saved(cli: Cli, path: Path, judged: list[Any]) -> None:
+    best = cli.json("evaluate", path, *judged)["best_layer"]
+    cli.ok("evaluate", path, *judged, "--save-best")
+    saved = cli.json("info", path)["best_layer"]
+    assert (saved["layer"], saved["method"]) == (best, "queries")
+    assert f"{best} (nDCG@10 {saved['ndcg@10']:.4f})" in cli.data("info", path)
+    [hit] = cli.json("search", path, "card", "-k", "1")
+    assert hit["layer"] == best
+
+
+def test_two_indexes_are_compared_on_the_documents_they_share(
+    cli: Cli, path: Path, other: Path
+) -> None:
+    found = cli.json("evaluate", path, "--compare", other, "-k", "3")
+    # the unlabelled document has no part in this, one is new and one has another text
+    assert (found["n_documents"], found["n_changed"]) == (18, 1)
+    assert (found["n_only_first"], found["n_only_second"]) == (0, 1)
+    first, second = found["first"]["layers"], found["second"]["layers"]
+    for one, a, b in zip(found["differences"], first, second, strict=True):
+        assert one["macro_f1"] == pytest.approx(b["macro_f1"] - a["macro_f1"])
+    shared = write_shared(path.parent / "shared", "{text}")
+    alone = cli.json("evaluate", shared, "-k", "3")["layers"]
+    for one, a in zip(alone, first, strict=True):
+        assert (one["macro_f1"], one["accuracy"]) == (a["macro_f1"], a["accuracy"])
+        assert one["macro_f1_interval"] == a["macro_f1_interval"]
+    templated = write_shared(path.parent / "templated", "so {text} then")
+    for one, b in zip(cli.json("evaluate", templated, "-k", "3")["layers"], second, strict=True):
+        assert one["macro_f1_interval"] == pytest.approx(b["macro_f1_interval"])
+        assert one["accuracy"] == b["accuracy"]
+    assert found["first"] != found["second"]
+    done = cli.ok("evaluate", path, "--compare", other, "-k", "3")
+    assert "left out: 1 only in the second, 1 of another text or label" in done.stderr
+
+
+def write_shared(path: Path, template: str) -> Path:
+    """Make an index of the labelled documents that both indexes have, in the first one's order."""
+    changed = [*reversed(DOCUMENTS[:-1])][3]["id"]
+    rows = [one for one in DOCUMENTS[:-1] if one["id"] != changed]
+    Index.create(path, encoder=WordTransformer(template=template)).add(rows)
+    return path
+
+
+def test_an_index_does_not_differ_from_itself_in_another_order(
+    cli: Cli, path: Path, judged: list[Any], pairs: Path, tmp_path: Path
+) -> None:
+    turned = tmp_path / "turned"
+    # The repeat stays behind what it repeats: equal similarities are ordered by row.
+    rows = [*DOCUMENTS[9:18], *DOCUMENTS[:9], *DOCUMENTS[18:]]
+    Index.create(turned, encoder=WordTransformer()).add(rows)
+    for words in ([], ["--folds", "3"], judged, ["--pairs", pairs]):
+        found = cli.json("evaluate", path, "--compare", turned, *words)
+        main = found["first"]["metrics"][0]
+        for one in found["differences"]:
+            assert (one[main], one[f"{main}_interval"]) == (0, [0, 0])
+    assert cli.json("evaluate", path, "--compare", turned)["n_documents"] == 19
+
+
+def test_retrieval_is_compared_over_shared_documents(
+    cli: Cli, path: Path, other: Path, judged: list[Any]
+) -> None:
+    found = cli.json("evaluate", path, "--compare", other, *judged)
+    first, second = found["first"], found["second"]
+    assert first["n"] == second["n"] == 3
+    # the bare document is only in the first, and the changed one in neither as it was
+    assert (found["n_documents"], found["n_only_first"], found["n_changed"]) == (18, 1, 1)
+    for one, a, b in zip(found["differences"], first["layers"], second["layers"], strict=True):
+        assert one["ndcg@10"] == pytest.approx(b["ndcg@10"] - a["ndcg@10"])
+    assert any(one["ndcg@10"] for one in found["differences"])
+
+
+def test_indexes_that_share_nothing_cannot_be_compared(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    rows = [{**one, "id": f"other-{one['id']}"} for one in DOCUMENTS]
+    Index.create(tmp_path / "apart", encoder=WordTransformer()).add(rows)
+    message = cli.error("evaluate", path, "--compare", tmp_path / "apart")
+    assert message == "the two indexes have no document in common (they are matched by id)"
+
+
+def test_unknown_ids_are_named(cli: Cli, path: Path, judged: list[Any], tmp_path: Path) -> None:
+    qrels = tmp_path / "bad.tsv"
+    qrels.write_text("q1 0 nowhere 1\n")
+    message = cli.error("evaluate", path, *judged[:2], "--qrels", qrels)
+    assert message.startswith("1 of 1 judged documents are not searched, such as 'nowhere'")
+    qrels.write_text("q9 0 card-0 1\n")
+    message = cli.error("evaluate", path, *judged[:2], "--qrels", qrels)
+    assert message.startswith("1 of 1 judged queries are not among the queries, such as 'q9'")
+    assert "judged documents" in cli.error("evaluate", path, *judged, "--where", "label=food")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--queries", "q"], "--queries and --qrels go together"),
+        (["--qrels", "q"], "--queries and --qrels go together"),
+        (["--query-template", "{text}!"], "--query-template needs --queries"),
+        (["--positive-from", "1"], "--positive-from needs --pairs"),
+        (
+            ["--pairs", "p", "--queries", "q", "--qrels", "q"],
+            "give --queries or --pairs, not both",
+        ),
+        (["--pairs", "p", "-k", "3"], "-k does not go with --pairs"),
+        (["--pairs", "p", "--where", "a=b"], "--where does not go with --pairs"),
+        (["--queries", "q", "--qrels", "q", "--by", "x"], "--by does not go with --queries"),
+        (["--queries", "q", "--qrels", "q", "--folds", "3"], "--folds does not go with --queries"),
+        (["--compare", "x", "--save-best"], "--save-best does not go with --compare"),
+        (["--compare", "x", "--test", "t"], "--test does not go with --compare"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    cli: Cli, path: Path, words: list[str], reason: str
+) -> None:
+    assert cli.usage("evaluate", path, *words) == reason
+
+
+def test_a_comparison_takes_one_of_each(cli: Cli, path: Path, other: Path) -> None:
+    reason = "--compare takes one -k, one --weights and one --by"
+    for words in (["-k", "1,3"], ["--weights", "both"], ["--by", "lang", "--by", "stars"]):
+        assert cli.usage("evaluate", path, "--compare", other, *words) == reason
+    ranks = cli.error("evaluate", path, "--compare", other, "--layers", "1,2", "--fuse", "rrf")
+    assert "rrf fuses rankings" in ranks
