@@ -82,6 +82,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         *,
         layers: LayerSelection = "all",
         revision: str | None = None,
+        adapter: str | None = None,
         max_length: int | None = None,
         long: str = "truncate",
         device: str = "auto",
@@ -94,6 +95,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.template = template
         self.layers = layers
         self.revision = revision
+        self.adapter = adapter
         self.max_length = max_length
         self.long = long
         self.device = device

@@ -45,7 +45,7 @@ def encoders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[WordTransformer]]
     clear_cache()
 
 
-@parametrize_with_checks([LayerKNeighborsClassifier()])
+@parametrize_with_checks([LayerKNeighborsClassifier()])  # type: ignore[untyped-decorator]
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 

@@ -69,6 +69,7 @@ def command(
     as_json: bool,
     as_jsonl: bool,
     model: str | None,
+    adapter: str | None,
     engine: str,
     device: str,
     dtype: str,
@@ -91,7 +92,9 @@ def command(
         asked.extend(read_queries(input_, text_field=text_field))
     if not asked and input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
-    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
+    target = Index.open(
+        index, model=model, adapter=adapter, engine=engine, device=device, dtype=dtype
+    )
     predictions = target.classify([text for _, text in asked], **options)
     n_labels = len(target.info().labels)
     if n_labels == 1:

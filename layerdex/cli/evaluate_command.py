@@ -138,6 +138,7 @@ def command(
     report: bool,
     as_json: bool,
     model: str | None,
+    adapter: str | None,
     engine: str,
     device: str,
     dtype: str,
@@ -169,7 +170,9 @@ def command(
     refused["--save-best"] = save_best
     if len(by) > 1 and (plot is not None or save_best or report):
         raise click.UsageError("--plot, --report and --save-best take one field --by")
-    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
+    target = Index.open(
+        index, model=model, adapter=adapter, engine=engine, device=device, dtype=dtype
+    )
     if fuse == _SEARCH:
         _propose(target, options, k=k, weights=weights, by=by, refused=refused, as_json=as_json)
         return

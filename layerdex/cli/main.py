@@ -25,6 +25,7 @@ _COMMANDS = (
     "search",
     "classify",
     "evaluate",
+    "tune",
     "dedup",
     "get",
     "delete",

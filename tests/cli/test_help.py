@@ -17,6 +17,7 @@ COMMANDS = {
     "search": "[OPTIONS] INDEX [QUERY]...",
     "classify": "[OPTIONS] INDEX [TEXT]...",
     "evaluate": "[OPTIONS] INDEX",
+    "tune": "[OPTIONS] INDEX ADAPTER",
     "dedup": "[OPTIONS] INDEX",
     "get": "[OPTIONS] INDEX ID...",
     "delete": "[OPTIONS] INDEX ID...",
