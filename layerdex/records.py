@@ -212,6 +212,7 @@ class EncoderSettings:
 
     ``fingerprint`` digests what decides a vector; ``token_budget`` and ``window`` decide how
     texts are batched, and so the exact bytes, but not the vectors beyond the stated tolerance.
+    ``adapter`` is the folder whose weights were merged into the model's.
     """
 
     model: str
@@ -225,6 +226,7 @@ class EncoderSettings:
     token_budget: int
     window: int
     long: LongText = LongText.TRUNCATE
+    adapter: str | None = None
 
 
 class Encoder(Protocol):

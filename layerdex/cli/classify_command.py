@@ -80,6 +80,7 @@ def command(
     as_json: bool,
     as_jsonl: bool,
     model: str | None,
+    adapter: str | None,
     engine: str,
     device: str,
     dtype: str,
@@ -106,7 +107,9 @@ def command(
         asked.extend(read_queries(input_, text_field=text_field))
     if not asked and input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
-    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
+    target = Index.open(
+        index, model=model, adapter=adapter, engine=engine, device=device, dtype=dtype
+    )
     shown = [text for _, text in asked]
     if judge == _HEAD:
         predictions = target.classify_by_head(shown, min_confidence=min_confidence)

@@ -133,6 +133,7 @@ def command(
     report: bool,
     as_json: bool,
     model: str | None,
+    adapter: str | None,
     engine: str,
     device: str,
     dtype: str,
@@ -173,7 +174,7 @@ def command(
     if len(by) > 1 and (plot is not None or save_best or report):
         raise click.UsageError("--plot, --report and --save-best take one field --by")
     running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
-    target = Index.open(index, model=model, **running)
+    target = Index.open(index, model=model, adapter=adapter, **running)
     if fuse == _SEARCH:
         _propose(target, options, k=k, weights=weights, by=by, refused=refused, as_json=as_json)
         return

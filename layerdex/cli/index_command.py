@@ -35,6 +35,7 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, R
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--model", help="minilm, a local folder or a hub id. [default: minilm]")
 @click.option("--revision", help="Revision of a hub model.")
+@click.option("--adapter", metavar="FOLDER", help="Adapter that 'tune' made for the model.")
 @click.option("--layers", help="Layers to keep: all, -1, 4 or 0,4-6. [default: all]")
 @click.option(
     "--pooling",
@@ -198,7 +199,8 @@ def _open_or_create(
     from layerdex.storage.directory import CATALOG
 
     if dry_run or (path / CATALOG).exists():
-        target = Index.open(path, model=_folder(settings["model"]), **running)
+        moved = {"model": _folder(settings["model"]), "adapter": settings["adapter"]}
+        target = Index.open(path, **moved, **running)
         store = target.store
         check_agreement(
             store.settings,

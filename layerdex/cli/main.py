@@ -27,6 +27,7 @@ _COMMANDS = (
     "evaluate",
     "layers",
     "probe",
+    "tune",
     "dedup",
     "suspects",
     "get",

@@ -129,7 +129,8 @@ def device_options(function: Decorated) -> Decorated:
 def encoder_options(function: Decorated) -> Decorated:
     """Add the options of a command that may need the encoder of an index that exists."""
     model = click.option("--model", help="Folder of the index's model, if it has moved.")
-    return model(device_options(function))
+    adapter = click.option("--adapter", help="Folder of its adapter, if that has moved.")
+    return model(adapter(device_options(function)))
 
 
 def field_options(function: Decorated) -> Decorated:

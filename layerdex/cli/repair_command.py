@@ -25,6 +25,7 @@ def command(
     index: Path,
     dry_run: bool,
     model: str | None,
+    adapter: str | None,
     engine: str,
     device: str,
     dtype: str,
@@ -36,7 +37,9 @@ def command(
     """
     from layerdex.index import Index
 
-    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype, damaged=True)
+    target = Index.open(
+        index, model=model, adapter=adapter, engine=engine, device=device, dtype=dtype, damaged=True
+    )
     with progress("Verifying") as on_progress:
         problems = target.verify(on_progress=on_progress)
     for problem in problems:

@@ -94,6 +94,7 @@ def command(
     as_json: bool,
     as_jsonl: bool,
     model: str | None,
+    adapter: str | None,
     engine: str,
     device: str,
     dtype: str,
@@ -115,7 +116,9 @@ def command(
     from layerdex.index import Index
 
     check_one_form(as_json, as_jsonl)
-    target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
+    target = Index.open(
+        index, model=model, adapter=adapter, engine=engine, device=device, dtype=dtype
+    )
     options: dict[str, Any] = {
         "layers": layer,
         "fuse": fuse,

@@ -24,6 +24,7 @@ def make_encoder(
     model: str,
     *,
     revision: str | None,
+    adapter: str | None,
     pooling: Pooling | str | None,
     template: str,
     max_length: int | None,
@@ -42,6 +43,7 @@ def make_encoder(
     return TransformerEncoder(
         model,
         revision=revision,
+        adapter=adapter,
         pooling=None if pooling is None else to_choice(Pooling, pooling),
         template=template,
         max_length=None if max_length is None else check_count("max_length", max_length),
@@ -57,6 +59,7 @@ def load_encoder(
     *,
     given: Encoder | None,
     model: str | None,
+    adapter: str | None,
     device: str,
     dtype: str,
     engine: str,
@@ -81,6 +84,7 @@ def load_encoder(
         precision=to_choice(Precision, dtype),
         engine=to_choice(EngineName, engine),
         model=model,
+        adapter=adapter,
     )
 
 

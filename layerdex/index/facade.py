@@ -6,7 +6,7 @@ from pathlib import Path
 
 from layerdex.arguments import to_choice, to_path
 from layerdex.index.encoders import check_encoder, load_encoder, make_encoder, with_template
-from layerdex.index.questions import Questions
+from layerdex.index.tuning import Tunings
 from layerdex.layers import LayerSelection, resolve_layers
 from layerdex.records import Encoder, LongText, Pooling, StoredPrecision
 from layerdex.storage.store import Store
@@ -14,7 +14,7 @@ from layerdex.storage.store import Store
 _WHAT = "an index is a directory's path"
 
 
-class Index(Questions):
+class Index(Tunings):
     """An index directory: add documents, then ask at any of its layers.
 
     Every question is answered from the newest commit. ``layer`` left out means the layer that
@@ -29,6 +29,7 @@ class Index(Questions):
         *,
         model: str = "minilm",
         revision: str | None = None,
+        adapter: str | None = None,
         layers: LayerSelection = "all",
         pooling: Pooling | str | None = None,
         template: str = "{text}",
@@ -46,11 +47,11 @@ class Index(Questions):
         ``model`` is ``minilm``, a local folder or a hub id; what is None is the model's own
         choice (of ``max_length`` what its sentence-transformers file says, else at most 512).
         ``long`` says whether a text beyond ``max_length`` tokens is cut, or averaged over
-        chunks. ``query_template`` is what searches put around their text, if not ``template``;
-        each can choose another. An ``encoder`` of your own replaces all but ``layers``,
-        ``query_template`` and ``precision``, the one that vectors are stored in (``dtype`` is
-        what the encoder computes in). Raises `IndexExistsError`, `ModelError`, `OptionError` or
-        `MissingPackageError`.
+        chunks. ``adapter`` is a folder that `tune` wrote for the model. ``query_template`` is
+        what searches put around their text, if not ``template``; each can choose another. An
+        ``encoder`` of your own replaces all but ``layers``, ``query_template`` and ``precision``,
+        the one that vectors are stored in (``dtype`` is what the encoder computes in). Raises
+        `IndexExistsError`, `ModelError`, `OptionError` or `MissingPackageError`.
         """
         path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
@@ -58,6 +59,7 @@ class Index(Questions):
             encoder = make_encoder(
                 model,
                 revision=revision,
+                adapter=adapter,
                 pooling=pooling,
                 template=template,
                 max_length=max_length,
@@ -83,6 +85,7 @@ class Index(Questions):
         path: str | Path,
         *,
         model: str | None = None,
+        adapter: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         engine: str = "auto",
@@ -91,9 +94,10 @@ class Index(Questions):
     ) -> Index:
         """Open an index; its encoder is loaded when first needed.
 
-        ``model`` is the folder where its model lies now, if that has moved. ``damaged`` opens it
-        even if segment files are missing or cut, to be repaired or to save its texts.
-        Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
+        ``model`` and ``adapter`` are the folders where these lie now, if they have moved.
+        ``damaged`` opens it even if segment files are missing or cut, to be repaired or to save
+        its texts. Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or
+        `StorageError`.
         """
         store = Store(to_path(path, what=_WHAT))
         if encoder is not None:
@@ -106,6 +110,7 @@ class Index(Questions):
                 store.settings,
                 given=encoder,
                 model=model,
+                adapter=adapter,
                 device=device,
                 dtype=dtype,
                 engine=engine,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from layerdex.errors import IndexMismatchError
 from layerdex.indexer.fingerprint import fingerprint
 from layerdex.indexer.models import find_model, to_folder
@@ -15,6 +17,7 @@ def check_agreement(
     stored_precision: StoredPrecision,
     *,
     model: str | None = None,
+    adapter: str | None = None,
     revision: str | None = None,
     layers: LayerSelection | None = None,
     pooling: Pooling | None = None,
@@ -31,6 +34,8 @@ def check_agreement(
         _check("layers", describe_layers(stored_layers), wanted)
     if model is not None:
         _check("model", settings.model, same_model(settings, model))
+    if adapter is not None and settings.adapter is None:  # another one has another fingerprint
+        _check("adapter", "none", adapter)
     if revision is not None and revision != settings.revision:
         # A branch or tag stands for the commit that the index remembers.
         found = find_model(settings.model, revision=revision).revision
@@ -53,12 +58,16 @@ def same_model(recorded: EncoderSettings, model: str) -> str:
         return model
     if str(folder.resolve()) == recorded.model:
         return recorded.model
+    adapter = recorded.adapter
+    if adapter is not None and not Path(adapter).is_dir():
+        return recorded.model  # cannot be told here; loading it compares fingerprints
     found = fingerprint(
         find_model(model).path,
         pooling=recorded.pooling,
         template=recorded.template,
         max_length=recorded.max_length,
         long=recorded.long,
+        adapter=None if adapter is None else Path(adapter),
     )
     return recorded.model if found == recorded.fingerprint else str(folder.resolve())
 
@@ -74,6 +83,7 @@ def check_fingerprint(found: EncoderSettings, recorded: EncoderSettings) -> None
             ("template", recorded.template, found.template),
             ("max length", recorded.max_length, found.max_length),
             ("long", recorded.long, found.long),
+            ("adapter", recorded.adapter, found.adapter),
         )
         if one != other
     ]

@@ -43,6 +43,7 @@ class TransformerEncoder:
         model: str = "minilm",
         *,
         revision: str | None = None,
+        adapter: str | None = None,
         pooling: Pooling | None = None,
         template: str = PLAIN,
         max_length: int | None = None,
@@ -57,7 +58,7 @@ class TransformerEncoder:
 
         Raises `ModelError`, `OptionError` or `MissingPackageError`.
         """
-        folder = find_model(model, revision=revision)
+        folder = find_model(model, revision=revision, adapter=adapter)
         self._pooling = pooling or own_pooling(folder)
         self.engine = load_engine(
             folder, name=engine, pooling=self._pooling, device=device, precision=precision
@@ -84,10 +85,12 @@ class TransformerEncoder:
                 template=template,
                 max_length=max_length,
                 long=long,
+                adapter=folder.adapter,
             ),
             token_budget=self._token_budget,
             window=window,
             long=long,
+            adapter=None if folder.adapter is None else str(folder.adapter),
         )
 
     @classmethod
@@ -99,14 +102,16 @@ class TransformerEncoder:
         precision: Precision,
         engine: EngineName = EngineName.AUTO,
         model: str | None = None,
+        adapter: str | None = None,
     ) -> TransformerEncoder:
         """Load the encoder that an index was made with, or raise `IndexMismatchError`.
 
-        ``model`` is where it lies now, if it has moved.
+        ``model`` and ``adapter`` are where these lie now, if they have moved.
         """
         encoder = cls(
             settings.model if model is None else model,
             revision=settings.revision if model is None else None,
+            adapter=settings.adapter if adapter is None else adapter,
             pooling=settings.pooling,
             template=settings.template,
             max_length=settings.max_length,
@@ -145,6 +150,7 @@ class TransformerEncoder:
             template=template,
             max_length=settings.max_length,
             long=settings.long,
+            adapter=self._folder.adapter,
         )
         other._settings = replace(settings, template=template, fingerprint=digest)
         return other

@@ -26,21 +26,30 @@ _TOKENIZER_FILES = (
     "*.model",
     "tokenizer.*.json",
 )
+# As the library peft names them.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _N_CACHED = 4  # size, time of change, inode, digest
 # These say who wrote the file, not what the model computes.
 _IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
 def fingerprint(
-    folder: Path, *, pooling: Pooling, template: str, max_length: int, long: LongText
+    folder: Path,
+    *,
+    pooling: Pooling,
+    template: str,
+    max_length: int,
+    long: LongText,
+    adapter: Path | None = None,
 ) -> str:
     """Return 32 hex digits over all that decides a vector.
 
-    That is weights, configuration, tokenizer, template, pooling, maximum length, long-text mode
-    and normalisation; not the dtype or the device, whose tolerance is stated elsewhere.
+    That is weights, an adapter's too, configuration, tokenizer, template, pooling, maximum
+    length, long-text mode and normalisation; not the dtype or the device, whose tolerance is
+    stated elsewhere.
     """
     parts = {
-        **_model_parts(folder),
+        **_model_parts(folder, adapter),
         "template": template,
         "pooling": pooling.value,
         "max_length": max_length,
@@ -50,14 +59,14 @@ def fingerprint(
     return _digest(parts)
 
 
-def model_digest(folder: Path) -> str:
-    """Return 32 hex digits over weights, configuration and tokenizer alone."""
-    return _digest(_model_parts(folder))
+def model_digest(folder: Path, adapter: Path | None = None) -> str:
+    """Return 32 hex digits over weights, an adapter's too, configuration and tokenizer alone."""
+    return _digest(_model_parts(folder, adapter))
 
 
-def _model_parts(folder: Path) -> dict[str, Any]:
+def _model_parts(folder: Path, adapter: Path | None) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_bytes())
-    return {
+    parts = {
         "config": {k: v for k, v in config.items() if k not in _IRRELEVANT_CONFIG},
         "weights": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
         "tokenizer": {
@@ -67,6 +76,9 @@ def _model_parts(folder: Path) -> dict[str, Any]:
             if file.is_file()
         },
     }
+    if adapter is not None:  # else the digest is what it was before there were adapters
+        parts["adapter"] = {name: file_digest(adapter / name) for name in ADAPTER_FILES}
+    return parts
 
 
 def _digest(parts: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ class HiddenStates:
         self.width = int(reference[-1].shape[-1])
         hooks = [
             block.register_forward_pre_hook(self._on_block, with_kwargs=True)
-            for block in _find_blocks(model)
+            for block in find_blocks(model)
         ]
         self.is_hooked = bool(hooks) and self._agrees(probe, reference)
         if not self.is_hooked:
@@ -107,7 +107,8 @@ def _plain_states(model: nn.Module, inputs: dict[str, Tensor]) -> Sequence[Tenso
     return found
 
 
-def _find_blocks(model: nn.Module) -> list[nn.Module]:
+def find_blocks(model: nn.Module) -> list[nn.Module]:
+    """Return the encoder's blocks in order; shared ones once, none where they cannot be told."""
     recorded = (getattr(model, "_can_record_outputs", None) or {}).get("hidden_states")
     block_class = getattr(recorded, "target_class", recorded)
     if isinstance(block_class, type):

@@ -32,7 +32,12 @@ def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype)
             output_loading_info=True,
             **_LOCAL,
         )
-        module: nn.Module = model.eval().requires_grad_(False).to(device)
+        module: nn.Module = model.eval().requires_grad_(False)
+        if folder.adapter is not None:
+            from layerdex.indexer.adapters import merge_adapter
+
+            module = merge_adapter(module, folder.adapter)
+        module = module.to(device)
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
         n_weights = "a weight" if len(missing) == 1 else f"{len(missing)} weights"

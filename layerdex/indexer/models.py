@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,16 @@ class ModelFolder:
     path: Path
     pooling: Pooling | str | None
     max_length: int | None
+    adapter: Path | None = None
 
 
-def find_model(name: str, *, revision: str | None = None) -> ModelFolder:
+def find_model(
+    name: str, *, revision: str | None = None, adapter: str | None = None
+) -> ModelFolder:
     """Find ``minilm``, a folder, or a hub model, fetching the latter if it is not cached.
 
-    Only safetensors weights are read and no code of the model is ever run. Raises `ModelError`,
+    Only safetensors weights are read and no code of the model is ever run. ``adapter`` is the
+    folder of one to be merged into the weights (see `find_adapter`). Raises `ModelError`,
     `OptionError` for a revision of what has none, or `MissingPackageError` where ``minilm`` is not
     installed.
     """
@@ -69,7 +73,12 @@ def find_model(name: str, *, revision: str | None = None) -> ModelFolder:
         revision = path.name if re.fullmatch(r"[0-9a-f]{40}", path.name) else revision
     _check_files(name, path)
     pooling, max_length = _own_defaults(path)
-    return ModelFolder(name, revision, path, pooling, max_length)
+    found = ModelFolder(name, revision, path, pooling, max_length)
+    if adapter is None:
+        return found
+    from layerdex.indexer.adapters import find_adapter
+
+    return replace(found, adapter=find_adapter(adapter, base=path))
 
 
 def to_folder(model: str) -> Path:

@@ -111,7 +111,8 @@ class CachedGraph:
 def graph_folder(folder: ModelFolder, pooling: Pooling) -> Path:
     """Return where a model's graph is kept: what decides the graph decides the name."""
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
-    key = json.dumps([_GRAPH_VERSION, versions, model_digest(folder.path), pooling.value])
+    model = model_digest(folder.path, folder.adapter)
+    key = json.dumps([_GRAPH_VERSION, versions, model, pooling.value])
     return cache_folder() / "openvino" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

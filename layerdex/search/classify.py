@@ -38,12 +38,7 @@ def vote(labels: NDArray[np.int64], similarities: NDArray[np.float32], weights: 
     `EXACT_DISTANCE`. A tie goes to the label of the nearest neighbour among the tied.
     """
     present = labels != NO_LABEL
-    weight = np.where(present, 1.0, 0.0)
-    if weights is Weights.DISTANCE:
-        distances = 1.0 - similarities.astype(np.float64)
-        exact = present & (distances < EXACT_DISTANCE)
-        inverse = 1.0 / np.maximum(distances, EXACT_DISTANCE)
-        weight = np.where(exact.any(axis=1, keepdims=True), exact, weight * inverse)
+    weight = _weigh(labels, similarities, weights)
     share = _shares(labels, weight)
     share[~present] = -1.0
     # Sums in another order differ in the last bits; that is still a tie.
@@ -53,6 +48,24 @@ def vote(labels: NDArray[np.int64], similarities: NDArray[np.float32], weights: 
     confidences = np.take_along_axis(share, nearest, axis=1)[:, 0] / np.where(total > 0, total, 1)
     winners = np.take_along_axis(labels, nearest, axis=1)[:, 0]
     return Votes(winners, np.where(winners == NO_LABEL, 0.0, confidences))
+
+
+def vote_shares(
+    labels: NDArray[np.int64],
+    similarities: NDArray[np.float32],
+    weights: Weights,
+    *,
+    n_labels: int,
+) -> NDArray[np.float64]:
+    """Return each label's share of the vote that `vote` counts, (n, n_labels), rows summing to 1.
+
+    A row of zeros is a text on which nobody voted.
+    """
+    weight = _weigh(labels, similarities, weights)
+    shares = np.zeros((len(labels), n_labels + 1))  # the last column is for no label
+    np.add.at(shares, (np.arange(len(labels))[:, None], labels), weight)
+    total = weight.sum(axis=1, keepdims=True)
+    return shares[:, :n_labels] / np.where(total > 0, total, 1)
 
 
 def encode_labels(labels: Sequence[str | None]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -66,6 +79,20 @@ def labels_of(found: Neighbors, rows: Rows, codes: NDArray[np.int64]) -> NDArray
     """Return the label codes of neighbours (n, k), where ``codes`` are those of ``rows``."""
     at = np.searchsorted(rows, np.maximum(found.rows, rows[0]))
     return np.where(found.rows < 0, NO_LABEL, codes[at])
+
+
+def _weigh(
+    labels: NDArray[np.int64], similarities: NDArray[np.float32], weights: Weights
+) -> NDArray[np.float64]:
+    """Return what each neighbour's vote counts, (n, k)."""
+    present = labels != NO_LABEL
+    weight = np.where(present, 1.0, 0.0)
+    if weights is Weights.UNIFORM:
+        return weight
+    distances = 1.0 - similarities.astype(np.float64)
+    exact = present & (distances < EXACT_DISTANCE)
+    inverse = 1.0 / np.maximum(distances, EXACT_DISTANCE)
+    return np.where(exact.any(axis=1, keepdims=True), exact, weight * inverse)
 
 
 def _shares(labels: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ class WordTransformer(WordEncoder):
         model: str = "minilm",
         *,
         revision: str | None = None,
+        adapter: str | None = None,
         pooling: Pooling | None = None,
         template: str = "{text}",
         max_length: int | None = None,
@@ -51,7 +52,8 @@ class WordTransformer(WordEncoder):
             max_length=max_length or MAX_LENGTH,
             long=long,
             token_budget=token_budget or self.settings.token_budget,
-            fingerprint=f"{model}/{pooling or Pooling.MEAN}/{template}"
+            adapter=adapter,
+            fingerprint=f"{model}/{adapter}/{pooling or Pooling.MEAN}/{template}"
             f"/{max_length or MAX_LENGTH}/{long}",
         )
 
@@ -64,10 +66,12 @@ class WordTransformer(WordEncoder):
         precision: Precision,
         engine: EngineName = EngineName.AUTO,
         model: str | None = None,
+        adapter: str | None = None,
     ) -> Self:
         return cls(
             model or settings.model,
             revision=settings.revision,
+            adapter=adapter or settings.adapter,
             pooling=settings.pooling,
             template=settings.template,
             max_length=settings.max_length,

@@ -140,7 +140,7 @@ def test_a_model_whose_blocks_are_unknown_gives_the_same_vectors(
 ) -> None:
     folder = tiny_model(family)
     hooked = load(folder).encode(TEXTS, [0, 2, DEPTH])
-    monkeypatch.setattr(hidden_states, "_find_blocks", lambda _model: [])
+    monkeypatch.setattr(hidden_states, "find_blocks", lambda _model: [])
 
     encoder = load(folder)
 

@@ -138,7 +138,7 @@ def test_keeps_no_layer_of_a_model_whose_configuration_asks_for_hidden_states(
 def test_the_count_of_living_states_sees_that_the_plain_way_keeps_all(
     attach: Attach, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hidden_states, "_find_blocks", lambda _model: [])
+    monkeypatch.setattr(hidden_states, "find_blocks", lambda _model: [])
     _, states = attach("bert")
 
     assert most_alive(states, inputs_of([9, 4], pad_id=0)) == DEPTH + 1
@@ -179,7 +179,7 @@ def test_falls_back_to_the_plain_way_where_the_blocks_are_not_found(
     attach: Attach,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hidden_states, "_find_blocks", WRONG_BLOCKS[kind])
+    monkeypatch.setattr(hidden_states, "find_blocks", WRONG_BLOCKS[kind])
     model, states = attach("bert")
     inputs = inputs_of([12, 3, 7], pad_id=0)
     expected = plain_states(model, inputs)
