@@ -61,9 +61,10 @@ class LabelScores:
         return scores - np.log(self.given_share + _FLOOR)
 
     def ranked(self) -> NDArray[np.int64]:
-        """Return the positions that most places are against, the most suspect first."""
-        at = np.flatnonzero(2 * self.n_against > self.n_places)
-        return at[np.argsort(-self.scores[at], kind="stable")]
+        """Return the positions that most places are against, and all together; the worst first."""
+        scores = self.scores
+        at = np.flatnonzero((2 * self.n_against > self.n_places) & (scores > 0))
+        return at[np.argsort(-scores[at], kind="stable")]
 
 
 def score_labels(
