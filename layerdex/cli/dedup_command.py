@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerdex.cli.leakage_output import find_shared
 from layerdex.cli.options import (
     fuse_option,
     index_argument,
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from layerdex.search.results import Deduplication, Removal
 
 _N_SHOWN = 10
+_NOT_WITH = {
+    "suggest": ("against", "threshold", "output", "clusters"),
+    "against": ("clusters", "keep"),
+}
 
 
 @click.command("dedup", short_help="Find exact and near duplicates.")
@@ -78,6 +83,12 @@ _N_SHOWN = 10
     type=click.Path(path_type=Path, dir_okay=False),
     help="With --suggest: draw similarities and removals (png, svg or pdf).",
 )
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="INDEX2",
+    help="Find what INDEX2 has too, instead of repeats within INDEX.",
+)
 @json_option
 @verbosity_options
 def command(
@@ -91,6 +102,7 @@ def command(
     clusters: Path | None,
     suggest: bool,
     plot: Path | None,
+    against: Path | None,
     as_json: bool,
 ) -> None:
     """Find exact and near duplicates in INDEX; the index itself is left alone.
@@ -100,21 +112,28 @@ def command(
     a similarity means differs between layers: look at the pairs before you trust a threshold
     (--suggest shows some at each, beside what random pairs reach).
 
+    With --against, what INDEX2 has too is found instead, at one layer or several: what of a test
+    set leaks from training, say. -o then writes the documents of INDEX that are not there.
+
     \b
     layerdex dedup my-index --suggest --plot thresholds.png
     layerdex dedup my-index --threshold 0.95 -o kept.jsonl --clusters who.jsonl
+    layerdex dedup test-index --against train-index --layer 0,3,6
     """
     from layerdex.index import Index
 
     check_outputs(index, output, clusters, plot)
-    if suggest:
-        _refuse_beside_suggest(output, clusters)
+    _refuse_what_does_not_go_together()
     if plot is not None:
-        _check_plot(suggest, plot)
+        check_picture(plot)
     target = Index.open(index)
+    options: dict[str, Any] = {"fuse": fuse, "where": where}
     if suggest:
-        options = {"layer": layer, "fuse": fuse, "where": where, "keep": keep}
-        _suggest(target, options, plot=plot, as_json=as_json)
+        _suggest(target, {**options, "layer": layer, "keep": keep}, plot=plot, as_json=as_json)
+        return
+    if against is not None:
+        options |= {"threshold": threshold, "layers": layer}
+        find_shared(target, against, options, output=output, as_json=as_json)
         return
     texts: dict[str, str] = {}
 
@@ -144,18 +163,15 @@ def command(
         print_duplicates(found, texts)
 
 
-def _check_plot(suggest: bool, plot: Path) -> None:
-    if not suggest:
+def _refuse_what_does_not_go_together() -> None:
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    given = {name for name in context.params if context.get_parameter_source(name) is not default}
+    for name, others in _NOT_WITH.items():
+        if name in given and (refused := [one for one in others if one in given]):
+            raise click.UsageError(f"--{name} does not go with --{refused[0]}")
+    if "plot" in given and "suggest" not in given:
         raise click.UsageError("--plot goes with --suggest")
-    check_picture(plot)
-
-
-def _refuse_beside_suggest(output: Path | None, clusters: Path | None) -> None:
-    source = click.get_current_context().get_parameter_source("threshold")
-    is_given = source is not click.core.ParameterSource.DEFAULT
-    refused = {"--threshold": is_given, "--output": output, "--clusters": clusters}
-    if given := [name for name, value in refused.items() if value]:
-        raise click.UsageError(f"--suggest does not go with {given[0]}")
 
 
 def _suggest(target: Index, options: dict[str, Any], *, plot: Path | None, as_json: bool) -> None:
@@ -195,6 +211,8 @@ def print_duplicates(found: Deduplication, texts: Mapping[str, str]) -> None:
         f"+ {counted(n_removed - found.n_exact, 'near one')} (layer {found.layer}, similarity >= "
         f"{found.threshold:g}, keep {found.keep})"
     )
+    if found.n_conflicts:
+        click.echo(f"{counted(found.n_conflicts, 'removed document')} with another label than kept")
     shown, title = _largest(found), counted(len(found.clusters), "cluster")
     if not shown:
         return
@@ -204,6 +222,8 @@ def print_duplicates(found: Deduplication, texts: Mapping[str, str]) -> None:
     for kept, removals in shown:
         more = [f"and {len(removals) - 1} more"] if len(removals) > 1 else []
         first = f"{removals[0].similarity:.3f} {one_line(removals[0].id)}"
+        if n_conflicts := sum(one.is_conflict for one in removals):
+            more.append(f"{n_conflicts} with another label")
         kept_cell = make_cell(one_line(kept), one_line(texts[kept]))
         table.add_row(kept_cell, make_cell(first, *more))
     print_table(table)
@@ -221,6 +241,7 @@ def _to_json(found: Deduplication) -> dict[str, Any]:
         "n_kept": len(found.kept),
         "n_exact": found.n_exact,
         "n_near": len(found.removed) - found.n_exact,
+        "n_conflicts": found.n_conflicts,
         "clusters": list(_clusters(found)),
     }
 
@@ -228,6 +249,12 @@ def _to_json(found: Deduplication) -> dict[str, Any]:
 def _clusters(found: Deduplication) -> Iterator[dict[str, Any]]:
     for kept, removals in found.clusters.items():
         removed: Iterable[dict[str, Any]] = [
-            {"id": one.id, "similarity": one.similarity, "exact": one.is_exact} for one in removals
+            {
+                "id": one.id,
+                "similarity": one.similarity,
+                "exact": one.is_exact,
+                "conflict": one.is_conflict,
+            }
+            for one in removals
         ]
         yield {"kept": kept, "removed": list(removed)}

@@ -15,11 +15,12 @@ from layerdex.index.measurements import (
     read_pair_texts,
 )
 from layerdex.layers import LayerSelection
-from layerdex.records import OnProgress, Source, Weights
+from layerdex.records import LayerName, OnProgress, Source, Weights
 from layerdex.search.comparison import Matched, Side, match, measure_labels
 from layerdex.search.evaluation import N_RESAMPLES
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.fusion import Fuse
+from layerdex.search.fusion import Fuse, layers_of, name_of
+from layerdex.search.leakage import Leakage, find_leaks
 from layerdex.search.measurement import Comparison, Measurement, compare
 from layerdex.search.pairs import evaluate_pairs
 from layerdex.search.retrieval import among, check_judged, evaluate_retrieval
@@ -169,6 +170,48 @@ class Comparisons(Measurements):
             )
             found.append(measured)
         return compare(found[0], found[1], n_documents=0, n_only=(0, 0), n_changed=0)
+
+    def find_leaks(
+        self,
+        other: Measurements,
+        *,
+        threshold: float = 0.9,
+        layers: LayerSelection | None = None,
+        fuse: Fuse | str | None = None,
+        where: Expressions = None,
+        on_progress: OnProgress | None = None,
+    ) -> dict[LayerName, Leakage]:
+        """Say which of this index's documents the other has too, at each layer or these fused.
+
+        ``where`` chooses among this index's documents. Raises `IndexMismatchError` where the
+        vectors of the two cannot be compared.
+        """
+        from layerdex.indexer.agreement import check_fingerprint
+
+        check_kind(other, Measurements, what="documents are looked for in an `Index`")
+        check_callbacks(on_progress=on_progress)
+        check_fingerprint(other.store.settings, self.store.settings)
+        places, conditions = self.places(layers, fuse), parse_where(where)
+        for place in places:
+            check_no_ranking([place])
+            other.resolve_layers(layers_of(place))
+
+        def question(first: Snapshot, second: Snapshot) -> dict[LayerName, Leakage]:
+            facts, others = first.facts(conditions), second.facts()
+            return {
+                name_of(place): find_leaks(
+                    first.layer,
+                    facts,
+                    second.layer,
+                    others,
+                    place=place,
+                    threshold=threshold,
+                    on_progress=on_progress,
+                )
+                for place in places
+            }
+
+        return self._ask_both(other, question)
 
     def _ask_both(self, other: Measurements, question: Callable[[Snapshot, Snapshot], T]) -> T:
         return self.store.ask(lambda first: other.store.ask(lambda second: question(first, second)))

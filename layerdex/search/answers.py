@@ -180,8 +180,8 @@ def answer_dedup(
         on_progress=on_progress,
     )
 
-    def id_of(row: int) -> str:
-        return facts.ids[int(np.searchsorted(facts.rows, row))]
+    def at(row: int) -> int:
+        return int(np.searchsorted(facts.rows, row))
 
     removed = zip(found.removed, found.kept_for, found.similarities, found.is_exact, strict=True)
     return Deduplication(
@@ -189,9 +189,16 @@ def answer_dedup(
         threshold=threshold,
         keep=keep,
         n=len(facts.rows),
-        kept=tuple(id_of(row) for row in found.kept),
+        kept=tuple(facts.ids[at(row)] for row in found.kept),
         removed=tuple(
-            Removal(id_of(row), id_of(kept), round_similarity(similarity), bool(exact))
+            Removal(
+                id=facts.ids[at(row)],
+                kept=facts.ids[at(kept)],
+                similarity=round_similarity(similarity),
+                is_exact=bool(exact),
+                label=facts.labels[at(row)],
+                kept_label=facts.labels[at(kept)],
+            )
             for row, kept, similarity, exact in removed
         ),
     )

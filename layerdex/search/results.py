@@ -92,6 +92,13 @@ class Removal:
     kept: str
     similarity: float
     is_exact: bool
+    label: str | None = None
+    kept_label: str | None = None
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether the two have different labels; one without a label is in conflict with none."""
+        return None not in (self.label, self.kept_label) and self.label != self.kept_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,11 @@ class Deduplication:
     def n_exact(self) -> int:
         """How many were removed because a document before them has the same text."""
         return sum(removal.is_exact for removal in self.removed)
+
+    @property
+    def n_conflicts(self) -> int:
+        """How many were removed for a document of another label."""
+        return sum(removal.is_conflict for removal in self.removed)
 
     @property
     def clusters(self) -> dict[str, tuple[Removal, ...]]:

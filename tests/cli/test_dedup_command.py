@@ -13,8 +13,9 @@ from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import similarities
 
-KEYS = ["layer", "threshold", "n", "n_kept", "n_exact", "n_near", "clusters"]
+KEYS = ["layer", "threshold", "n", "n_kept", "n_exact", "n_near", "n_conflicts", "clusters"]
 THRESHOLD = 0.55
+LABELS = {one["id"]: one.get("label") for one in DOCUMENTS}
 
 
 def greedy(order: list[dict[str, Any]], threshold: float, layer: int) -> dict[str, list[str]]:
@@ -65,6 +66,11 @@ def test_json_says_who_repeats_whom(cli: Cli, path: Path, keep: str, layer: int)
         "n_kept": len(DOCUMENTS) - n_removed,
         "n_exact": 1,
         "n_near": n_removed - 1,
+        "n_conflicts": sum(
+            LABELS[kept] != LABELS[one] and None not in (LABELS[kept], LABELS[one])
+            for kept, removed in expected.items()
+            for one in removed
+        ),
     }
     assert in_clusters(found) == {kept: set(removed) for kept, removed in expected.items()}
     for cluster in found["clusters"]:
@@ -185,3 +191,47 @@ def test_an_index_without_documents_has_no_duplicates(cli: Cli, tmp_path: Path) 
     cli.ok("index", tmp_path / "new", write_jsonl(tmp_path / "empty.jsonl", []))
     found = cli.json("dedup", tmp_path / "new")
     assert (found["n"], found["n_kept"], found["clusters"]) == (0, 0, [])
+
+
+def test_what_another_index_has_too_is_counted_and_left_out(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    rows = [{**DOCUMENTS[0], "id": "mine"}, {"id": "own", "text": "zebra xylophone quorum"}]
+    cli.ok("index", tmp_path / "mine", write_jsonl(tmp_path / "mine.jsonl", rows))
+    [found] = cli.json("dedup", tmp_path / "mine", "--against", path, "--threshold", "0.99")
+    assert (found["n"], found["n_exact"], found["n_near"]) == (2, 1, 0)
+    assert found["found"][0]["other"] == DOCUMENTS[0]["id"]
+    rest = tmp_path / "rest.jsonl"
+    words = ("dedup", tmp_path / "mine", "--against", path, "--threshold", "0.99", "-o", rest)
+    assert "1 document that" in cli.ok(*words).stderr
+    assert [one["id"] for one in read_jsonl(rest.read_text())] == ["own"]
+    layers = cli.json("dedup", tmp_path / "mine", "--against", path, "--layer", "0,3")
+    assert [one["layer"] for one in layers] == [0, 3]
+    shown = cli.data("dedup", tmp_path / "mine", "--against", path, "--threshold", "-1")
+    assert "of 2 documents, found among" in shown
+    assert "The least similar of these" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("words", [("--keep", "last"), ("--clusters", "c"), ("--suggest",)])
+def test_what_does_not_go_with_against_is_refused(
+    cli: Cli, path: Path, words: tuple[str, ...]
+) -> None:
+    assert "does not go with" in cli.usage("dedup", path, "--against", path, *words)
+
+
+def test_repeats_of_another_label_are_counted(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "text": "one two three", "label": "x"},
+        {"id": "b", "text": "one two three", "label": "y"},
+        {"id": "c", "text": "one two three", "label": "x"},
+        {"id": "d", "text": "one two three"},
+    ]
+    cli.ok("index", tmp_path / "i", write_jsonl(tmp_path / "rows.jsonl", rows))
+    found = cli.json("dedup", tmp_path / "i")
+    assert found["n_conflicts"] == 1
+    [cluster] = found["clusters"]
+    assert [one["conflict"] for one in cluster["removed"]] == [True, False, False]
+    shown = cli.data("dedup", tmp_path / "i")
+    assert "1 removed document with another label than kept" in shown
+    assert "1 with another label" in shown
