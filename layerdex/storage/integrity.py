@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -56,9 +57,11 @@ class Problem:
 def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Problem]:
     """Check the catalog, row by row and as a whole, and every layer file's checksum."""
     problems = _verify_seal(store) + _verify_catalog(store)
+    head = None
     with store.read() as snapshot:
         segments = snapshot.segments
-        head = snapshot.setting(HEAD)
+        with contextlib.suppress(DamagedIndexError):  # a damaged setting is among the problems
+            head = snapshot.setting(HEAD)
     with clear_errors(store.path):
         problems += _verify_files(store, segments, on_progress)
     if head is not None and read_head(store.path, head) is None:

@@ -80,7 +80,8 @@ def is_best_layer(value: object, layers: Sequence[int]) -> bool:
         isinstance(value, Mapping)
         and is_count(value.get("layer"))
         and value["layer"] in layers
-        and all(isinstance(value.get(name), float | int) for name in ("accuracy", "macro_f1"))
+        and isinstance(value.get("method"), str)
+        and all(isinstance(one, float | int) for name, one in value.items() if name != "method")
     )
 
 

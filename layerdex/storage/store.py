@@ -107,7 +107,9 @@ class Store:
                 "encoder": asdict(settings),
                 "layers": layers,
                 "precision": precision.value,
-                **({} if query_template is None else {QUERY_TEMPLATE: query_template}),
+                # None too: to find that a setting is absent, all others are read and checked,
+                # and a damaged one must not keep an index from being opened to save its texts.
+                QUERY_TEMPLATE: query_template,
                 NEXT_ROW: 1,
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,

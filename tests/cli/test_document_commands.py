@@ -200,6 +200,8 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "revision": None,
         "pooling": "mean",
         "template": "{text}",
+        "query_template": None,
+        "adapter": None,
         "max_length": 12,
         "long": "truncate",
         "window": 8,

@@ -7,6 +7,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,9 +100,11 @@ def _written(value: Scalar) -> str:
 def _equal(value: Scalar, wanted: str) -> bool:
     if isinstance(value, bool):
         return wanted.lower() == _written(value)
-    if isinstance(value, (int, float)):
-        number = _number(wanted)
-        return number == value or _written(value) == wanted
+    if isinstance(value, int):  # a float would lose digits beyond 2^53
+        is_number = _number(wanted) is not None
+        return (is_number and Decimal(wanted.strip()) == value) or _written(value) == wanted
+    if isinstance(value, float):
+        return _number(wanted) == value or _written(value) == wanted
     return _written(value) == wanted
 
 
