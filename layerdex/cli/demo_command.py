@@ -56,6 +56,7 @@ def command(folder: Path, engine: str, device: str, dtype: str) -> None:
     _show("search", path, "--like", "json.loads", "--layer", "0,3,6")
     _show("search", path, "read a file line by line", "--where", "kind=function", "--json")
     _show("classify", path, "open a TCP connection", "walk an abstract syntax tree")
+    _show("layers", path, "--plot", "agreement.png")
     _show("get", path, "json.loads")
 
 
@@ -109,13 +110,11 @@ def _evaluate(target: Index, folder: Path) -> None:
     click.secho("\n3. Which layer knows the module that a docstring comes from?", bold=True)
     picture = folder / "layers.png"
     with progress("Evaluating") as on_progress:
-        evaluation = target.evaluate(
-            k=[10, 1], min_per_label=_MIN_PER_LABEL, on_progress=on_progress
-        )
+        evaluation = target.evaluate(min_per_label=_MIN_PER_LABEL, on_progress=on_progress)
     print_evaluation(evaluation)
     plot_evaluation(evaluation, picture)
     click.echo(f"The curve is in {picture}")
-    options = ("-k", "10,1", "--min-per-label", str(_MIN_PER_LABEL), "--plot", picture)
+    options = ("--min-per-label", str(_MIN_PER_LABEL), "--plot", picture)
     _show("evaluate", target.store.path, *options)
 
 
