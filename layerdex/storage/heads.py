@@ -42,7 +42,9 @@ def save_head(
     """
     from safetensors.numpy import save
 
-    data = np.frombuffer(save(tensors), dtype=np.uint8)
+    # safetensors writes an array's memory as it lies, whatever its order.
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    data = np.frombuffer(save(whole), dtype=np.uint8)
     folder, name = store.path / HEADS, f"{uuid.uuid4().hex}.safetensors"
     with store.write(lock_timeout_s=lock_timeout_s) as writer, clear_errors(folder):
         if folder.is_symlink():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,13 @@ def test_the_head_is_of_the_index_it_was_probed_on(kept: Path, tmp_path: Path) -
     probe = Index.open(kept).probe(layers=3, k=3)
     with pytest.raises(LayerError, match="layer 3 is not in this index"):
         other.save_head(probe)
+
+
+def test_a_saved_head_is_the_one_in_memory_whatever_its_order(path: Path) -> None:
+    index = Index.open(path)
+    probe = index.probe(folds=2)
+    turned = replace(probe.head, weights=np.asfortranarray(probe.head.weights))
+    assert not turned.weights.flags.c_contiguous  # three labels and more: as scikit-learn's are
+    index.save_head(replace(probe, head=turned))
+    np.testing.assert_array_equal(index.head().weights, probe.head.weights)
+    np.testing.assert_array_equal(index.head().biases, probe.head.biases)
