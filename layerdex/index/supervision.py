@@ -95,7 +95,8 @@ class Supervision(Evaluations):
                 on_progress=on_progress,
             )
         )
-        return replace(probe, label_field=by)
+        fingerprint = self.store.settings.fingerprint
+        return replace(probe, label_field=by, fingerprint=fingerprint)
 
     def save_head(self, probe: Probe, *, lock_timeout_s: float = 10.0) -> None:
         """Keep a probe's head with the index, in place of the one before.
@@ -111,6 +112,8 @@ class Supervision(Evaluations):
                 f"the head is for vectors of width {head.weights.shape[1]}, "
                 f"not {self.store.settings.width}: probe this index"
             )
+        if probe.fingerprint != self.store.settings.fingerprint:
+            raise IndexMismatchError("the head is for vectors of another model: probe this index")
         facts = {
             "fingerprint": self.store.settings.fingerprint,
             "layer": head.layer,

@@ -64,7 +64,8 @@ class Fusion:
         The result is (n, width), with ``concat`` (n, n_layers * width). Where a mean is zero, as
         of opposite vectors, it stays zero.
         """
-        weights = np.asarray(self.weights, dtype=np.float32)
+        # Only their proportions matter, and float32 loses what is far from 1.
+        weights = (np.asarray(self.weights) / max(self.weights)).astype(np.float32)
         if self.how is Fuse.CONCAT:
             weights /= np.linalg.norm(weights)
             parts = [w * one for w, one in zip(weights, vectors, strict=True)]

@@ -37,7 +37,7 @@ class Probe:
 
     ``best_layer`` has the highest macro-F1; a tie goes to the shallower. ``head`` is fitted there
     on all ``n`` documents. ``gain`` is its macro-F1 on the folds less that of the neighbours at
-    their own best layer, with the paired bootstrap's 95 % interval.
+    their own best layer, with the paired bootstrap's 95 % interval. ``fingerprint`` is the index's.
     """
 
     n: int
@@ -49,6 +49,7 @@ class Probe:
     gain: float
     gain_interval: Interval
     label_field: str = "label"
+    fingerprint: str = ""
 
     @property
     def best(self) -> LayerProbe:

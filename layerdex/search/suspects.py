@@ -145,7 +145,7 @@ def _shares(labels: Codes, similarities: NDArray[np.float32], n_labels: int) -> 
     """Return the weighted share of each label among neighbours (n, k), (n, n_labels)."""
     present = labels != NO_LABEL
     distances = np.where(present, 1 - similarities.astype(np.float64), 0)
-    scale = np.maximum(_BANDWIDTH * distances.max(axis=1, keepdims=True), 1e-9)
+    scale = np.maximum(_BANDWIDTH * distances.max(axis=1, keepdims=True, initial=0), 1e-9)
     weights = np.where(present, np.exp(-np.maximum(distances, 0) / scale), 0)
     cells = np.arange(len(labels))[:, None] * n_labels + np.where(present, labels, 0)
     sums = np.bincount(cells.ravel(), weights.ravel(), minlength=len(labels) * n_labels)

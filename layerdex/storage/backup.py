@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from layerdex.errors import DamagedIndexError, IndexExistsError, OptionError
+from layerdex.errors import DamagedIndexError, IndexExistsError, OptionError, StorageError
 from layerdex.records import OnProgress
 from layerdex.storage.catalog import clear_errors, turn_to_wal, write_engine
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
-from layerdex.storage.heads import HEAD, HEADS, read_head
+from layerdex.storage.heads import HEAD, HEADS, read_head, read_head_facts
 from layerdex.storage.seal import renew_seal
 from layerdex.storage.segment import check_size, open_layer
 from layerdex.storage.snapshot import Snapshot
@@ -81,11 +81,14 @@ def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> Non
 
 def _copy_head(store: Store, snapshot: Snapshot, folder: Path) -> None:
     shutil.rmtree(folder / HEADS, ignore_errors=True)
-    facts = snapshot.setting(HEAD)
+    facts = read_head_facts(snapshot)
     if facts is None:
         return
     data = read_head(store.path, facts)
     if data is None:
+        with store.read() as newer:
+            if newer.setting(HEAD) != facts:
+                raise StorageError("the head was replaced during the backup: start it again")
         raise DamagedIndexError(
             f"the head of {store.path} is damaged: run 'layerdex probe --save' on it first"
         )

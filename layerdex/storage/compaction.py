@@ -97,7 +97,7 @@ def merge_small(store: Store, writer: Writer) -> int:
                 n_replaced += len(group)
     except (DamagedIndexError, StorageError) as error:
         logger.warning("small segments are left unmerged: %s", error)
-        with contextlib.suppress(StorageError):
+        with contextlib.suppress(StorageError, DamagedIndexError):
             writer.remove_leftovers()
     return n_replaced
 

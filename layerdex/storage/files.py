@@ -64,6 +64,14 @@ def checksum(file: BinaryIO) -> int:
     return value
 
 
+def checksum_of(descriptor: int) -> int:
+    """Return the CRC-32 of a whole file without moving the place in it, which forks share."""
+    value = at = 0
+    while chunk := os.pread(descriptor, _CHUNK_BYTES, at):
+        value, at = zlib.crc32(chunk, value), at + len(chunk)
+    return value
+
+
 def sync_file(path: Path) -> None:
     """Flush a file that another library wrote."""
     _sync(path, os.O_RDONLY)

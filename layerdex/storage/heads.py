@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog import clear_errors
-from layerdex.storage.files import make_folder, remove_tree, sync_folder, write_file
+from layerdex.storage.digests import damaged
+from layerdex.storage.files import make_folder, open_own, remove_tree, sync_folder, write_file
+from layerdex.storage.kinds import is_head
 
 if TYPE_CHECKING:
+    from layerdex.storage.snapshot import Snapshot
     from layerdex.storage.store import Store
 
 HEADS = "heads"
@@ -58,6 +61,17 @@ def save_head(
                 remove_tree(entry)
 
 
+def read_head_facts(snapshot: Snapshot) -> dict[str, Any] | None:
+    """Return what the catalog says of the head; None without one.
+
+    Raises `DamagedIndexError` for a setting that describes none.
+    """
+    facts: dict[str, Any] | None = snapshot.setting(HEAD)
+    if facts is not None and not is_head(facts):
+        raise damaged(f"the setting {HEAD!r}")
+    return facts
+
+
 def load_head(store: Store) -> tuple[Tensors, dict[str, Any]] | None:
     """Return the head's tensors and facts, checked against the catalog; None without one.
 
@@ -67,7 +81,7 @@ def load_head(store: Store) -> tuple[Tensors, dict[str, Any]] | None:
 
     while True:
         with store.read() as snapshot:
-            facts: dict[str, Any] | None = snapshot.setting(HEAD)
+            facts = read_head_facts(snapshot)
         if facts is None:
             return None
         data = read_head(store.path, facts)
@@ -87,10 +101,11 @@ def read_head(path: Path, facts: Mapping[str, Any]) -> bytes | None:
     if _NAME.fullmatch(name) is None:  # a name from elsewhere is no path to follow
         return None
     try:
-        descriptor = os.open(path / HEADS / name, os.O_RDONLY | os.O_NOFOLLOW)
+        with open_own(path / HEADS / name) as file:
+            if os.fstat(file.fileno()).st_size != facts["size_bytes"]:
+                return None
+            data = file.read()
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(int(facts["size_bytes"]) + 1)
     is_whole = len(data) == facts["size_bytes"] and zlib.crc32(data) == facts["crc32"]
     return data if is_whole else None

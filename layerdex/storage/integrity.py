@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select, update
 
@@ -18,6 +19,7 @@ from layerdex.storage.digests import segment_digest
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.heads import HEAD, HEADS, read_head
+from layerdex.storage.kinds import is_head
 from layerdex.storage.rows import read_segments, within
 from layerdex.storage.seal import WRONG_SEAL, check_seal
 from layerdex.storage.segment import layer_filename, serialize_layer
@@ -30,17 +32,16 @@ from layerdex.storage.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something found wrong; ``segment`` and ``layer`` where it is a layer file."""
+    """Something found wrong; ``segment`` and ``layer`` where it is a layer file.
+
+    ``is_head`` says that it is the head (see `heads`), which training makes anew.
+    """
 
     path: Path
     reason: str
     segment: Segment | None = None
     layer: int | None = None
-
-    @property
-    def is_head(self) -> bool:
-        """Whether it is the head (see `heads`), which training makes anew."""
-        return self.path.parent.name == HEADS
+    is_head: bool = False
 
     @property
     def is_mendable(self) -> bool:
@@ -64,12 +65,24 @@ def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Probl
             head = snapshot.setting(HEAD)
     with clear_errors(store.path):
         problems += _verify_files(store, segments, on_progress)
-    if head is not None and read_head(store.path, head) is None:
-        reason = "is missing or damaged: run 'layerdex probe --save' again"
-        problems.append(Problem(store.path / HEADS / str(head["file"]), reason))
+    problems += _verify_head(store, head)
     with store.read() as snapshot:  # what a compaction has removed meanwhile is not missing
         names = {segment.name for segment in snapshot.segments}
     return [one for one in problems if one.segment is None or one.segment.name in names]
+
+
+def _verify_head(store: Store, facts: Any) -> list[Problem]:
+    if facts is None:
+        return []
+    if is_head(facts):
+        if read_head(store.path, facts) is not None:
+            return []
+        with store.read() as snapshot:
+            if snapshot.setting(HEAD) != facts:  # another was saved meanwhile
+                return []
+    reason = "the head is missing or damaged: run 'layerdex probe --save' again"
+    name = str(facts["file"]) if is_head(facts) else ""
+    return [Problem(store.path / HEADS / name, reason, is_head=True)]
 
 
 def _verify_files(

@@ -6,6 +6,7 @@ be an error rather than a crash, or an array as large as a number in it says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -82,6 +83,22 @@ def is_best_layer(value: object, layers: Sequence[int]) -> bool:
         and value["layer"] in layers
         and isinstance(value.get("method"), str)
         and all(isinstance(one, float | int) for name, one in value.items() if name != "method")
+    )
+
+
+def is_head(value: object) -> bool:
+    """Say whether a setting describes a head's file and what it was fitted on."""
+    if not isinstance(value, Mapping):
+        return False
+    texts = [value.get(name) for name in ("file", "fingerprint", "label_field")]
+    labels, temperature = value.get("labels"), value.get("temperature")
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(is_count(value.get(name)) for name in ("layer", "size_bytes", "crc32"))
+        and isinstance(labels, Sequence)
+        and all(isinstance(label, str) for label in labels)
+        and isinstance(temperature, float | int)
+        and 0 < temperature < math.inf
     )
 
 

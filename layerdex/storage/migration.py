@@ -19,6 +19,7 @@ from layerdex.storage.catalog import (
     upgrade,
     write_engine,
 )
+from layerdex.storage.digests import damaged
 from layerdex.storage.directory import CATALOG, locked
 from layerdex.storage.seal import break_seal, check_seal, renew_seal
 
@@ -73,10 +74,14 @@ def _make_copy(old: sqlite3.Connection, temporary: Path) -> None:
     with closing(sqlite3.connect(temporary)) as copy:
         old.backup(copy)
     engine = write_engine(temporary, journal="DELETE")
-    with engine.connect() as connection:
-        upgrade(connection)
-        connection.commit()
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            upgrade(connection)
+            connection.commit()
+    except (AttributeError, TypeError, ValueError) as error:  # SQLite keeps any type anywhere
+        raise damaged("a row") from error
+    finally:
+        engine.dispose()
     _compare(old, temporary)
 
 

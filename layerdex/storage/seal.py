@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 
 from layerdex.errors import DamagedIndexError
-from layerdex.storage.files import checksum, open_own, sync_folder
+from layerdex.storage.files import checksum_of, open_own, sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ WRONG_SEAL = "wrong checksum"
 _SUFFIX = ".crc32"
 # One for each catalog that this process has looked at, for as long as that has a name.
 _opened: dict[tuple[int, int], int] = {}
-_at_one_time = threading.RLock()  # they share a place in the file
+_at_one_time = threading.RLock()
 _LENGTH = 18
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
@@ -102,9 +102,7 @@ def _checksum(catalog: Path) -> int:
                     os.close(_opened.pop(old))
             descriptor = os.open(catalog, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             _opened.setdefault(_identity(os.fstat(descriptor)), descriptor)
-        with os.fdopen(_opened[key], "rb", closefd=False) as file:
-            file.seek(0)
-            return checksum(file)
+        return checksum_of(_opened[key])
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -215,13 +215,18 @@ class Snapshot:
         live = query.join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(LIVE)
         kinds: dict[str, set[Kind]] = {}
         for name, kind in self.connection.execute(live.order_by(METADATUM.c.name)):
-            kinds.setdefault(name, set()).add(Kind(kind))
+            try:
+                kinds.setdefault(name, set()).add(Kind(kind))
+            except ValueError as error:
+                raise damaged("the type of a metadata field") from error
         return kinds
 
     def truncated(self) -> list[tuple[str, int, int]]:
         """Return id, characters and tokens kept of each live document that was cut."""
         query = select(*VERSION_COLUMNS).where(TRUNCATED, LIVE).order_by(DOCUMENT.c.ordinal)
         found = fetch_versions(self.connection, query, check_live)
+        if not all(one.truncated for one in found):  # SQLite's index says so, and the rows do not
+            raise damaged("the list of cut texts")
         return [(one.id, one.n_characters, one.n_tokens) for one in found]
 
     def count_labels(self) -> dict[str, int]:

@@ -28,7 +28,14 @@ from layerdex.storage.catalog import (
     unchanged_if_immutable,
     write_engine,
 )
-from layerdex.storage.changes import COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW, put_setting
+from layerdex.storage.changes import (
+    COMMIT_MARK,
+    COMMITS,
+    IDENTITY,
+    NEXT_ORDINAL,
+    NEXT_ROW,
+    put_setting,
+)
 from layerdex.storage.codecs import codec_of
 from layerdex.storage.directory import (
     CATALOG,
@@ -48,6 +55,7 @@ from layerdex.storage.segment import LayerFile, check_size, layer_filename
 from layerdex.storage.snapshot import CommitMark, Snapshot
 from layerdex.storage.soundness import check_rows, end_writing
 from layerdex.storage.state import (
+    BEST_LAYER,
     QUERY_TEMPLATE,
     check_counts,
     check_identity,
@@ -110,6 +118,8 @@ class Store:
                 # None too: to find that a setting is absent, all others are read and checked,
                 # and a damaged one must not keep an index from being opened to save its texts.
                 QUERY_TEMPLATE: query_template,
+                COMMIT_MARK: None,
+                BEST_LAYER: None,
                 NEXT_ROW: 1,
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -179,3 +180,48 @@ def test_a_saved_head_is_the_one_in_memory_whatever_its_order(path: Path) -> Non
     index.save_head(replace(probe, head=turned))
     np.testing.assert_array_equal(index.head().weights, probe.head.weights)
     np.testing.assert_array_equal(index.head().biases, probe.head.biases)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": None},
+        {"size_bytes": 1 << 50},
+        {"labels": None},
+        {"temperature": 0},
+        {"temperature": "x"},
+        {"crc32": -1},
+    ],
+)
+def test_a_forged_head_is_found_by_all_who_read_it(
+    kept: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    index = Index.open(kept)
+    with index.store.read() as snapshot:
+        facts = snapshot.setting(HEAD)
+    with index.store.write() as writer:
+        writer.set(HEAD, {**facts, **change})
+    with pytest.raises(DamagedIndexError):
+        index.head()
+    assert [problem.is_head for problem in index.verify()] == [True]
+    with pytest.raises(DamagedIndexError):
+        index.backup(tmp_path / "backup")
+
+
+def test_a_head_behind_a_link_or_pipe_is_not_read(kept: Path, tmp_path: Path) -> None:
+    file = head_file(kept)
+    (kept / HEADS).rename(tmp_path / "elsewhere")
+    (kept / HEADS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedIndexError):
+        Index.open(kept).head()
+    (kept / HEADS).unlink()
+    (kept / HEADS).mkdir()
+    os.mkfifo(file)
+    assert [problem.is_head for problem in Index.open(kept).verify()] == [True]
+
+
+def test_a_head_of_another_model_is_not_saved(kept: Path, tmp_path: Path) -> None:
+    other = Index.create(tmp_path / "other", encoder=WordTransformer(template="a {text}"))
+    other.add(DOCUMENTS)
+    with pytest.raises(IndexMismatchError):
+        other.save_head(Index.open(kept).probe(layers=[1], folds=2))

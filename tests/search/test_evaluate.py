@@ -392,3 +392,11 @@ def test_the_frugal_layer_is_the_shallowest_not_measurably_worse(store: Store) -
     assert frugal.loss == best.macro_f1 - evaluation.result(frugal.layer, 5).macro_f1
     assert frugal.disk_share == pytest.approx(1 / 3)
     assert frugal.encoding_share == frugal.layer / 2
+
+
+def test_more_folds_than_any_label_has_documents_are_an_error(store: Store) -> None:
+    vectors = unit_codes(np.random.default_rng(0).standard_normal((3, 20, _WIDTH)))
+    add(store, vectors, labels=[f"label{i % 10}" for i in range(20)])
+    with pytest.raises(OptionError, match="most frequent here has 2"):
+        _on_folds(store, 3, 0)
+    assert _on_folds(store, 2, 0).n == 20

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
+import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, LayerdexError
 from layerdex.storage import seal
-from layerdex.storage.files import checksum
+from layerdex.storage.files import checksum_of
 from layerdex.storage.seal import check_seal, seal_path
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
 from tests.storage.stored import read_versions
@@ -140,14 +141,35 @@ def test_writer_that_begins_during_the_check_is_no_damage(
 ) -> None:
     n_calls = 0
 
-    def overtaken(file: BinaryIO) -> int:
+    def overtaken(descriptor: int) -> int:
         nonlocal n_calls
         n_calls += 1
         if n_calls == 1:
             index.delete("d1")
             return 0
-        return checksum(file)
+        return checksum_of(descriptor)
 
-    monkeypatch.setattr(seal, "checksum", overtaken)
+    monkeypatch.setattr(seal, "checksum_of", overtaken)
     check_seal(catalog)
     assert n_calls > 1
+
+
+def test_forks_do_not_share_their_place_in_the_catalog(index: Index, catalog: Path) -> None:
+    # More than is read at once, so that a shared place would be moved by the others in between.
+    index.add([{"id": f"d{i}", "text": f"word{i} " * 150} for i in range(6_000)])
+    assert catalog.stat().st_size > 5 << 20
+    check_seal(catalog)
+    context = multiprocessing.get_context("fork")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads about
+        children = [context.Process(target=_check_often, args=(catalog,)) for _ in range(3)]
+        for child in children:
+            child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0]
+
+
+def _check_often(catalog: Path) -> None:
+    for _ in range(20):
+        check_seal(catalog)

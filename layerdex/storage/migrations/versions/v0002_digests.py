@@ -33,6 +33,11 @@ def upgrade() -> None:
     # Tells this index from another one that takes its place.
     setting = sa.table("setting", sa.column("key"), sa.column("value", sa.JSON))
     op.execute(sa.insert(setting).values(key="identity", value=uuid.uuid4().hex))
+    # Null rather than absent: to find that a setting is not there, all others are read and checked.
+    there = set(op.get_bind().scalars(sa.select(setting.c.key)))
+    for key in ("query_template", "commit_mark", "best_layer"):
+        if key not in there:
+            op.execute(sa.insert(setting).values(key=key, value=None))
     digest_all(op.get_bind())
 
 
