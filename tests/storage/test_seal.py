@@ -156,7 +156,7 @@ def test_writer_that_begins_during_the_check_is_no_damage(
 
 def test_forks_do_not_share_their_place_in_the_catalog(index: Index, catalog: Path) -> None:
     # More than is read at once, so that a shared place would be moved by the others in between.
-    index.add([{"id": f"d{i}", "text": f"word{i} " * 150} for i in range(6_000)])
+    index.add([{"id": f"d{i}", "text": f"word{i} " * 1_500} for i in range(600)])
     assert catalog.stat().st_size > 5 << 20
     check_seal(catalog)
     context = multiprocessing.get_context("fork")
