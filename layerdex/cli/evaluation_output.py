@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from layerdex.cli.output import counted, escape, make_table, one_line, print_table
+from layerdex.cli.output import counted, escape, make_table, note, one_line, print_table
 
 _METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
 _N_KS_BESIDE = 2  # more do not fit 80 columns
@@ -57,9 +57,22 @@ def print_evaluation(evaluation: Any) -> None:
     )
     if evaluation.frugal is not None:
         click.echo(_describe_frugal(evaluation.frugal, evaluation.best_layer))
+    if evaluation.method != "test" and (n_single := sum(_counts(evaluation) == 1)):
+        note(
+            f"{counted(n_single, 'label')} with a single document, which no other can vote for: "
+            "leave such out with --min-per-label 2"
+        )
+
+
+def _counts(evaluation: Any) -> Any:
+    import numpy as np
+
+    return np.bincount(evaluation.true)
 
 
 def _describe_frugal(frugal: Any, best_layer: int) -> str:
+    if best_layer == 0:
+        return "Frugal layer: the same; none is shallower"
     if frugal.layer == best_layer:
         return "Frugal layer: the same; every shallower one is measurably worse"
     low, high = frugal.loss_interval.low, frugal.loss_interval.high

@@ -113,7 +113,7 @@ def _print(probe: Probe) -> None:
     if probe.label_field != "label":
         title += f" of {one_line(probe.label_field, 30)}"
     title += f"; k = {near.ks[0]}"
-    columns = (">accuracy", ">macro-F1", ">log loss", ">C", ">kNN accuracy", ">macro-F1")
+    columns = (">accuracy", ">macro-F1", ">log loss", ">C", ">kNN acc.", ">macro-F1")
     table = make_table(">layer", *columns, "", title=title)
     for one in probe.results:
         beside = near.result(one.layer, near.ks[0])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from layerdex.arguments import check_callbacks, check_count, check_kind, to_choice, to_list
+from layerdex.arguments import check_callbacks, check_count, check_kind, shown, to_choice, to_list
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.places import Places
 from layerdex.layers import LayerSelection
@@ -147,6 +147,8 @@ def labelled_facts(snapshot: Snapshot, where: Where, by: str, min_per_label: int
     than two are left for that.
     """
     facts = snapshot.facts(where, labelled=True) if by == LABEL else snapshot.facts_by(by, where)
+    if by != LABEL and not facts.ids:
+        raise NoLabelsError(f"no document here has a field {shown(by)} that could be predicted")
     frequent = facts.with_frequent_labels(min_per_label)
     if len(set(frequent.labels)) < 2 <= len(set(facts.labels)):
         raise NoLabelsError(

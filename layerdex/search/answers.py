@@ -51,6 +51,8 @@ def answer_search(
     k = check_count("k", k)
     rows = snapshot.rows(where) if where else None
     n_spare = 0 if leave_out is None else 1
+    if leave_out is not None and is_ranking(place):  # the query itself has no rank
+        rows = np.setdiff1d(snapshot.rows() if rows is None else rows, leave_out)
     found = find_at(snapshot.layer, vectors, place, k + n_spare, rows=rows)
     documents = snapshot.documents({int(row) for row in found.rows.ravel() if row >= 0})
     left_out = [None] * len(found.rows) if leave_out is None else leave_out.tolist()

@@ -130,7 +130,7 @@ def split(codes: Codes, groups: NDArray[np.int64], n_folds: int) -> NDArray[np.i
 
     n_texts = len(np.unique(groups))
     if not 2 <= check_count("folds", n_folds) <= n_texts:
-        raise OptionError(f"{n_folds} folds of {n_texts} texts cannot be made: take 2 or more")
+        raise OptionError(f"{n_folds} folds of {n_texts} texts cannot be made: take 2 to {n_texts}")
     if (most := int(np.bincount(codes).max())) < n_folds:
         raise OptionError(
             f"{n_folds} folds need a label with as many documents, and the most frequent here has "

@@ -380,3 +380,21 @@ def test_what_does_not_go_with_a_proposed_fusion_is_refused(
     result = cli("evaluate", path, "--fuse", "search", *words)
     assert result.exit_code == 2
     assert "--fuse search" in result.stderr
+
+
+def test_a_field_that_no_document_has_is_named(cli: Cli, path: Path) -> None:
+    message = cli.error("evaluate", path, "--by", "nope")
+    assert message == "no document here has a field 'nope' that could be predicted"
+
+
+def test_labels_of_one_document_are_noted(cli: Cli, path: Path, tmp_path: Path) -> None:
+    assert "single document" not in cli.ok("evaluate", path).stderr
+    rows = [*LABELLED, {"id": "rare", "text": "a word of its own", "label": "rare"}]
+    cli.ok("index", tmp_path / "rare", write_jsonl(tmp_path / "rows.jsonl", rows))
+    shown = cli.ok("evaluate", tmp_path / "rare")
+    assert shown.stderr.startswith("1 label with a single document, which no other can vote for")
+    assert "single" not in cli.ok("evaluate", tmp_path / "rare", "--min-per-label", "2").stderr
+
+
+def test_the_embedding_output_has_no_shallower_layer(cli: Cli, path: Path) -> None:
+    assert "none is shallower" in cli.data("evaluate", path, "--layers", "0")

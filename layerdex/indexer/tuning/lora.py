@@ -61,7 +61,8 @@ class Adapter:
 
     def state(self) -> dict[str, Tensor]:
         """Return a copy of the adapter's weights, on the CPU, as peft names them."""
-        state = self._peft.get_peft_model_state_dict(self._adapted)
+        # No embeddings: to see whether they were resized, peft would ask the hub for the model.
+        state = self._peft.get_peft_model_state_dict(self._adapted, save_embedding_layers=False)
         return {name: one.detach().to("cpu", copy=True).contiguous() for name, one in state.items()}
 
     def write(
