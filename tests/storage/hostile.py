@@ -25,7 +25,7 @@ _SETTING = "UPDATE setting SET value = '{}' WHERE key = '{}'"
 _DOCUMENT = "UPDATE document SET {} WHERE row = 5"
 _TEXT = "UPDATE document_text SET {} WHERE row = 5"
 _METADATA = "UPDATE metadatum SET {} WHERE row = 5"
-_BEST = "INSERT INTO setting (key, value) VALUES ('best_layer', '{}')"
+_BEST = "INSERT OR REPLACE INTO setting (key, value) VALUES ('best_layer', '{}')"
 _ENDLESS = (
     "CREATE VIEW {} AS WITH RECURSIVE r(row, text) AS "
     "(SELECT 1, 'x' UNION ALL SELECT row + 1, text FROM r) SELECT row, text AS version_num FROM r"
