@@ -95,7 +95,8 @@ class Model:
         exact: dict[str, bool] = {}
         for i in range(len(ids)):
             is_exact = texts[i] in texts[:i]
-            if is_exact or (kept and true[i, kept].max() >= threshold):
+            # Two similarities in one step are equal, as of words in another order.
+            if is_exact or (kept and true[i, kept].max() >= threshold - STEP / 2):
                 exact[ids[i]] = is_exact
             else:
                 kept.append(i)
