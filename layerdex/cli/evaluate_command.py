@@ -24,6 +24,7 @@ from layerdex.cli.options import (
     json_option,
     lock_timeout_option,
     make_fields,
+    min_per_label_option,
     verbosity_options,
     where_option,
 )
@@ -69,13 +70,7 @@ _SEARCH = "search"
     help="Predict this metadata field instead of the label; repeatable ('label' is the label).",
 )
 @where_option
-@click.option(
-    "--min-per-label",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
-    help="Leave out labels with fewer documents than this.",
-)
+@min_per_label_option
 @click.option(
     "--folds",
     type=click.IntRange(min=2),

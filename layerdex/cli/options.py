@@ -23,6 +23,13 @@ where_option = click.option(
     "id or a metadata field, in double quotes if an operator is in its name. Repeatable: all "
     "must hold.",
 )
+min_per_label_option = click.option(
+    "--min-per-label",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Leave out labels with fewer documents than this.",
+)
 k_option = click.option("-k", type=int, default=10, show_default=True, help="How many neighbours.")
 text_field_option = click.option(
     "--text-field", default="text", show_default=True, help="Field of the text in --input FILE."

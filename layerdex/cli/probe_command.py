@@ -11,6 +11,7 @@ from layerdex.cli.options import (
     index_argument,
     json_option,
     lock_timeout_option,
+    min_per_label_option,
     verbosity_options,
     where_option,
 )
@@ -48,13 +49,7 @@ if TYPE_CHECKING:
     help="Predict this metadata field instead of the label.",
 )
 @where_option
-@click.option(
-    "--min-per-label",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
-    help="Leave out labels with fewer documents than this.",
-)
+@min_per_label_option
 @click.option("--save", is_flag=True, help="Keep the best layer's, for 'classify --with head'.")
 @json_option
 @lock_timeout_option

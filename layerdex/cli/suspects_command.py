@@ -13,6 +13,7 @@ from layerdex.cli.options import (
     index_argument,
     json_option,
     jsonl_option,
+    min_per_label_option,
     verbosity_options,
     where_option,
 )
@@ -48,13 +49,7 @@ _N_NEIGHBORS_LISTED = 3
     help="Judge the values of this metadata field instead of the label.",
 )
 @where_option
-@click.option(
-    "--min-per-label",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
-    help="Leave out labels with fewer documents than this.",
-)
+@min_per_label_option
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
