@@ -25,6 +25,7 @@ QUERIES = (
     "wait until a thread has finished",
     "remove a directory and everything in it",
 )
+_INDEX = "index"
 _MIN_PER_LABEL = 20
 _THRESHOLD = 0.95
 _MAX_LENGTH = 64  # a quarter of MiniLM's own: what a docstring is about stands at its start
@@ -47,11 +48,11 @@ def command(folder: Path, engine: str, device: str, dtype: str) -> None:
     """
     started = time.monotonic()
     target = _index(folder, engine=engine, device=device, dtype=dtype)
-    _search(target)
+    path = folder / _INDEX  # as it was typed, so that the commands shown are short
+    _search(target, path)
     _evaluate(target, folder)
-    _dedup(target)
+    _dedup(target, path)
     click.secho(f"\nDone in {time.monotonic() - started:.0f} s. More to try:", bold=True)
-    path = target.store.path
     _show("info", path)
     _show("search", path, "--like", "json.loads", "--layer", "0,3,6")
     _show("search", path, "read a file line by line", "--where", "kind=function", "--json")
@@ -66,7 +67,7 @@ def _index(folder: Path, *, engine: str, device: str, dtype: str) -> Index:
     from layerdex.storage.catalog import clear_errors
     from layerdex.storage.directory import CATALOG
 
-    path, source = folder / "index", folder / "docstrings.jsonl"
+    path, source = folder / _INDEX, folder / "docstrings.jsonl"
     click.secho("1. Every layer in one pass", bold=True)
     with clear_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,14 +97,14 @@ def _index(folder: Path, *, engine: str, device: str, dtype: str) -> Index:
     return target
 
 
-def _search(target: Index) -> None:
+def _search(target: Index, path: Path) -> None:
     click.secho("\n2. The same question at the first, a middle and the last layer", bold=True)
     layers = (target.layers[0], target.layers[len(target.layers) // 2], target.layers[-1])
     found = target.search_many(QUERIES, layers=layers, k=_N_HITS)
     for i, query in enumerate(QUERIES):
         print_answer(Answer(query, None, {layer: hits[i] for layer, hits in found.items()}))
     named = ",".join(map(str, layers))
-    _show("search", target.store.path, QUERIES[0], "--layer", named, "-k", str(_N_HITS))
+    _show("search", path, QUERIES[0], "--layer", named, "-k", str(_N_HITS))
 
 
 def _evaluate(target: Index, folder: Path) -> None:
@@ -115,10 +116,10 @@ def _evaluate(target: Index, folder: Path) -> None:
     plot_evaluation(evaluation, picture)
     click.echo(f"The curve is in {picture}")
     options = ("--min-per-label", str(_MIN_PER_LABEL), "--plot", picture)
-    _show("evaluate", target.store.path, *options)
+    _show("evaluate", folder / _INDEX, *options)
 
 
-def _dedup(target: Index) -> None:
+def _dedup(target: Index, path: Path) -> None:
     click.secho("\n4. What is in the standard library twice?", bold=True)
     texts: dict[str, str] = {}
     with progress("Comparing") as on_progress:
@@ -128,7 +129,7 @@ def _dedup(target: Index) -> None:
             on_found=lambda found, read: texts.update(read_shown(found, read)),
         )
     print_duplicates(found, texts)
-    _show("dedup", target.store.path, "--threshold", str(_THRESHOLD), "--clusters", "who.jsonl")
+    _show("dedup", path, "--threshold", str(_THRESHOLD), "--clusters", "who.jsonl")
 
 
 def _to_json(document: SourceDocument) -> dict[str, Any]:
