@@ -126,7 +126,7 @@ def test_once_a_model_is_cached_neither_torch_nor_transformers_is_imported(
     tiny_model: TinyModel, converted: Path
 ) -> None:
     folder = tiny_model("bert")
-    expected = load(folder).encode(TEXTS, LAYERS).vectors
+    expected = load(folder, precision=Precision.AUTO).encode(TEXTS, LAYERS).vectors
     script = """
 import json, sys
 from pathlib import Path
@@ -280,6 +280,7 @@ def test_a_question_compiles_one_request_and_has_the_bytes_that_many_give(
     assert isinstance(encoder.engine, OpenVinoEngine)
     assert isinstance(among.engine, OpenVinoEngine)
     encoder.engine._n_cores = among.engine._n_cores = 3
+    encoder.engine._n_requests = among.engine._n_requests = 3
     among.encode(TEXTS, LAYERS)
 
     for text in TEXTS:
