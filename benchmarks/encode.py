@@ -1,7 +1,8 @@
 """Encoding: every layer at once, beside what else turns text into vectors.
 
-The same texts, in alternating order, after a warm-up; ratios are taken within a round. Shares of
-the matrix ceiling count the linear layers' operations on real tokens alone.
+The same texts, cut at 128 tokens, in alternating order, after a warm-up; ratios are taken within
+a round. Shares of the matrix ceiling count the linear layers' operations on real tokens alone; the
+ceiling is measured just before and just after each run, as a shared machine's speed changes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ceiling import measure_ceilings
-from benchmarks.peers import DEFAULT, PLAIN, load_peers
+from benchmarks.ceiling import Measure, ceilings
+from benchmarks.peers import DEFAULT, MAX_LENGTH, PLAIN, load_peers
 from benchmarks.results_file import save, spread
 from layerdex.indexer.docstrings import collect_docstrings
 from layerdex.indexer.encoder import TransformerEncoder
@@ -39,18 +40,20 @@ def main() -> None:
     if options.short is not None:
         lines = options.short.read_text(encoding="utf-8").splitlines()
         corpora["short"] = [json.loads(line)["text"] for line in lines]
-    counter = TransformerEncoder(device="cpu")
-    ceilings = measure_ceilings()
+    counter = TransformerEncoder(device="cpu", max_length=MAX_LENGTH)
+    measures = ceilings()
+    precision = counter.engine.precision
     results: dict[str, Any] = {
         "rounds": options.rounds,
-        "precision": counter.engine.precision,
-        "ceilings_gflops": {name: round(value) for name, value in ceilings.items()},
+        "precision": precision,
+        "max_length": MAX_LENGTH,
+        "ceilings_gflops_before": {one: round(gflops()) for one, gflops in measures.items()},
     }
     for name, texts in corpora.items():
         chosen = texts[:: max(1, len(texts) // options.n_texts)][: options.n_texts]
         n_tokens = int(counter.encode(chosen, [0]).n_tokens.sum())
-        seconds = measure(systems, chosen, options.rounds)
-        results[name] = summarize(seconds, len(chosen), n_tokens, max(ceilings.values()))
+        seconds, roofs = measure(systems, chosen, options.rounds, measures[precision])
+        results[name] = summarize(seconds, roofs, len(chosen), n_tokens)
     command = f"python -m benchmarks.encode --n-texts {options.n_texts} --rounds {options.rounds}"
     save("encode", command + (" --short SHORT.jsonl" if options.short else ""), results)
 
@@ -60,29 +63,36 @@ def _own() -> Iterator[tuple[str, Any]]:
         for name, layers in LAYERS.items():
             if name == "all layers" or engine is EngineName.OPENVINO or layers == [DEPTH]:
                 # One each, as an encoder keeps only a few depths compiled.
-                encoder = TransformerEncoder(device="cpu", engine=engine)
+                encoder = TransformerEncoder(device="cpu", engine=engine, max_length=MAX_LENGTH)
                 yield (
                     f"(e) layerdex, {engine}, {name}",
                     lambda texts, e=encoder, chosen=layers: e.encode(texts, chosen),
                 )
 
 
-def measure(systems: Systems, texts: Sequence[str], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds that each system took in each round."""
+def measure(
+    systems: Systems, texts: Sequence[str], rounds: int, ceiling: Measure
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return each system's seconds in each round, and the GFLOP/s of the ceiling beside it."""
     for encode in systems.values():
         encode(texts)
     seconds: dict[str, list[float]] = {name: [] for name in systems}
+    roofs: dict[str, list[float]] = {name: [] for name in systems}
     for number in range(rounds):
         order = list(systems) if number % 2 == 0 else list(systems)[::-1]
+        before = ceiling()
         for name in order:
             start = time.perf_counter()
             systems[name](texts)
             seconds[name].append(time.perf_counter() - start)
-    return seconds
+            after = ceiling()
+            roofs[name].append((before + after) / 2)
+            before = after
+    return seconds, roofs
 
 
 def summarize(
-    seconds: dict[str, list[float]], n_texts: int, n_tokens: int, ceiling: float
+    seconds: dict[str, list[float]], roofs: dict[str, list[float]], n_texts: int, n_tokens: int
 ) -> dict[str, Any]:
     """Return rates, shares of the ceiling, and each system's speed as a multiple of others'."""
     every = "(e) layerdex, openvino, all layers"
@@ -91,16 +101,18 @@ def summarize(
         pairs = zip(seconds[one], seconds[other], strict=True)
         return spread([theirs / ours for ours, theirs in pairs])
 
+    gflop = n_tokens * FLOP_PER_TOKEN / 1e9
     rates = {name: spread([n_tokens / s for s in all_s]) for name, all_s in seconds.items()}
     return {
         "texts": n_texts,
         "tokens": n_tokens,
         "tokens_per_second": rates,
         "share_of_ceiling": {
-            name: round(rate["median"] * FLOP_PER_TOKEN / 1e9 / ceiling, 3)
-            for name, rate in rates.items()
-            if "all layers" in name or name == DEFAULT
+            name: spread([gflop / s / roof for s, roof in zip(all_s, roofs[name], strict=True)])
+            for name, all_s in seconds.items()
+            if "only" not in name
         },
+        "ceiling_gflops": spread([one for of_system in roofs.values() for one in of_system]),
         "all_layers_as_a_multiple_of": {
             name: ratio(every, name) for name in seconds if name != every
         },

@@ -15,6 +15,8 @@ from layerdex.indexer.openvino_cache import import_openvino
 
 Encode = Callable[[Sequence[str]], object]
 
+MAX_LENGTH = 128  # tokens: the tutorials' usual number, for every system, so that all read the same
+
 PLAIN, DEFAULT, BFLOAT16, OPENVINO = (
     "(a) plain loop, all layers",
     "(b) sentence-transformers, last layer",
@@ -40,7 +42,7 @@ def load_peers() -> dict[str, Encode]:
 
 
 def plain_loop() -> Encode:
-    """Return what tutorials show: float32, padded to 128 tokens, 32 texts a batch."""
+    """Return what tutorials show: float32, padded to the maximum length, 32 texts a batch."""
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     model = AutoModel.from_pretrained(MODEL_DIR, dtype=torch.float32).eval()
 
@@ -51,7 +53,7 @@ def plain_loop() -> Encode:
                 list(texts[start : start + 32]),
                 padding="max_length",
                 truncation=True,
-                max_length=128,
+                max_length=MAX_LENGTH,
                 return_tensors="pt",
             )
             with torch.no_grad():
@@ -64,12 +66,13 @@ def plain_loop() -> Encode:
 
 
 def sentence_transformers(dtype: torch.dtype | None) -> Encode:
-    """Return sentence-transformers as it comes, or in another dtype."""
+    """Return sentence-transformers as it comes (but for the length), or in another dtype."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(
         str(MODEL_DIR), device="cpu", model_kwargs={} if dtype is None else {"dtype": dtype}
     )
+    model.max_seq_length = MAX_LENGTH
     return lambda texts: model.encode(list(texts), show_progress_bar=False)
 
 
@@ -86,7 +89,7 @@ class _AllLayers(nn.Module):
         return tuple((s * mask).sum(1) / mask.sum(1) for s in output.hidden_states)
 
 
-def openvino_script(max_length: int = 256, token_budget: int = 1_024) -> Encode:
+def openvino_script(token_budget: int = 1_024) -> Encode:
     """Return bare OpenVINO: all layers pooled in the graph, sorted, 1,024 tokens a batch.
 
     The precision hint is bfloat16, which a CPU without it computes in float32. Frozen before
@@ -104,7 +107,7 @@ def openvino_script(max_length: int = 256, token_budget: int = 1_024) -> Encode:
     request = compiled.create_infer_request()
 
     def encode(texts: Sequence[str]) -> object:
-        ids = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        ids = tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         vectors = np.empty((len(compiled.outputs), len(ids), 384), np.float32)
         start = 0

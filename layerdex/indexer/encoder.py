@@ -186,7 +186,8 @@ class TransformerEncoder:
         tell = tell_texts(len(texts), on_progress)
         with self._turns.take():
             once = self._encode(list(places), layers, tell)
-        if not np.isfinite(once.vectors).all() or not once.vectors.any(axis=-1).all():
+        squares = np.einsum("lnw,lnw->ln", once.vectors, once.vectors)
+        if not ((squares > 0) & (squares < np.inf)).all():
             raise ModelError(f"the model {self._settings.model!r} gave vectors without a direction")
         if len(places) == len(texts):  # only repeats are worth a copy of all vectors
             return once
