@@ -98,20 +98,22 @@ def _hits(
     leave_out: int | None,
 ) -> list[Hit]:
     hits: list[Hit] = []
-    for row, similarity in zip(found.rows[query], found.similarities[query], strict=True):
-        rounded = float(similarity) if is_ranking(place) else round_similarity(similarity)
-        if row < 0 or row == leave_out or (floor is not None and rounded < floor):
+    has_scores = is_ranking(place)
+    for row, closeness in zip(found.rows[query], found.similarities[query], strict=True):
+        is_below = floor is not None and round_similarity(closeness) < floor
+        if row < 0 or row == leave_out or is_below:
             continue
         document = documents[int(row)]
         hits.append(
             Hit(
                 rank=len(hits) + 1,
                 id=document.id,
-                similarity=rounded,
+                similarity=None if has_scores else round_similarity(closeness),
                 label=document.label,
                 text=document.text,
                 metadata=document.metadata,
                 layer=name_of(place),
+                score=float(closeness) if has_scores else None,
             )
         )
     return hits[:k]
