@@ -139,6 +139,31 @@ def test_a_damaged_segment_is_not_merged_and_does_not_stop_an_add(
     assert (_n_segments(index), index.verify()) == (1, [])
 
 
+@pytest.mark.parametrize("is_first_damaged", [True, False])
+def test_a_damaged_group_keeps_no_other_from_being_merged(
+    index: Index, caplog: pytest.LogCaptureFixture, is_first_damaged: bool
+) -> None:
+    index.add(rows(80), auto_compact=False)  # ten windows of 8
+    large = set(layer_paths(index.store.path))
+    for row in rows(10, start=80):
+        index.add([row], auto_compact=False)
+    small = set(layer_paths(index.store.path)) - large
+    damaged = sorted(large if is_first_damaged else small)[5]
+    flip_byte(damaged)
+    with caplog.at_level(logging.WARNING):
+        index.add([])
+    assert _n_segments(index) == 11
+    assert caplog.text.count("small segments are left unmerged") == 1
+    assert damaged.exists()
+    committed = {name for (name,) in query(index.store.path, "SELECT name FROM segment")}
+    assert {one.name for one in (index.store.path / "segments").iterdir()} == committed
+    assert ids_of(index) == [f"d{i}" for i in range(90)]
+    index.repair(index.verify())
+    index.add([])
+    assert _n_segments(index) <= 2
+    assert index.verify() == []
+
+
 def test_a_long_question_starts_again_once_and_not_at_each_merge(index: Index) -> None:
     index.add(rows(20))
     other, n_asked = reopen(index), 0
