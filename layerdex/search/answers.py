@@ -22,7 +22,7 @@ from layerdex.records import (
 from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import find_duplicates
 from layerdex.search.fusion import Place, find_at, is_ranking, layers_of, name_of, vectors_at
-from layerdex.search.neighbors import Neighbors
+from layerdex.search.neighbors import Neighbors, to_steps
 from layerdex.search.random_pairs import Minimum, similarity_at
 from layerdex.search.results import Deduplication, Hit, Prediction, Removal, Voter
 from layerdex.storage.rows import CHUNK, chunks
@@ -44,7 +44,8 @@ def answer_search(
 ) -> list[list[Hit]]:
     """Return the hits of each of n questions, whose ``vectors`` (n, width) are given by layer.
 
-    Hits below ``minimum`` are left out; a percentile is of all documents, whatever ``where`` says.
+    Hits below ``minimum`` are left out, but for those within the same step of similarity; a
+    percentile is of all documents, whatever ``where`` says.
     ``leave_out`` (n,) names a row per query that is not an answer: the query itself.
     """
     floor = None if minimum is None else similarity_at(snapshot, place, minimum)
@@ -99,9 +100,10 @@ def _hits(
 ) -> list[Hit]:
     hits: list[Hit] = []
     has_scores = is_ranking(place)
-    for row, closeness in zip(found.rows[query], found.similarities[query], strict=True):
-        is_below = floor is not None and round_similarity(closeness) < floor
-        if row < 0 or row == leave_out or is_below:
+    near = found.similarities[query]
+    is_close = to_steps(near) >= (-np.inf if floor is None else to_steps(floor))
+    for row, closeness, is_hit in zip(found.rows[query], near, is_close, strict=True):
+        if row < 0 or row == leave_out or not is_hit:
             continue
         document = documents[int(row)]
         hits.append(
