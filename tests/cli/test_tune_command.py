@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def test_json_says_all_and_the_adapter_makes_an_index(
     assert "\n  adapter " in cli.data("info", tmp_path / "new")
     assert "adapter" not in cli.data("info", folder / "index")
     assert cli.json("info", folder / "index")["adapter"] is None
+
+    # Nothing is left to be encoded, so that no model is loaded to tell.
+    again = ("index", tmp_path / "new", folder / "docs.jsonl", "--adapter")
+    moved, other = (shutil.copytree(adapter, tmp_path / name) for name in ("moved", "other"))
+    cli.ok(*again, moved, *TORCH)
+    weights = other / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert cli.error(*again, other, *TORCH) == (
+        f"this index was made with adapter '{adapter}', not '{other}': "
+        "leave the option out, or make a new index"
+    )
 
 
 def test_tables_name_what_was_trained_and_what_comes_next(
