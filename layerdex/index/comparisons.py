@@ -118,7 +118,8 @@ class Comparisons(Measurements):
             matched = match(*all_facts, by_label=False)
             shared = among(asked, matched.first.ids)
             # Those asked were encoded before it was known which of them have a document left.
-            kept = [asked.ids.index(one) for one in shared.ids]
+            place = {one: i for i, one in enumerate(asked.ids)}
+            kept = [place[one] for one in shared.ids]
             found = [
                 evaluate_retrieval(
                     snapshot.layer,
