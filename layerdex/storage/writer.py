@@ -33,6 +33,7 @@ from layerdex.storage.changes import (
 from layerdex.storage.codecs import Codec, Codes
 from layerdex.storage.digests import damaged
 from layerdex.storage.files import remove_tree, sync_folder, write_file
+from layerdex.storage.heads import remove_leftover_heads
 from layerdex.storage.rows import (
     SEGMENT_NAME,
     Version,
@@ -85,6 +86,8 @@ class Writer:
                 self._check_none_forgotten(committed)
             for entry in leftovers:
                 remove_tree(entry)
+            with self.transaction() as connection:
+                remove_leftover_heads(self._folder.parent, connection)
 
     def _check_none_forgotten(self, committed: set[str]) -> None:
         """Raise `DamagedIndexError` unless the names of all segments are ``committed``.
