@@ -18,8 +18,9 @@ from layerdex.storage.codecs import Codes
 from layerdex.storage.directory import SEGMENTS
 from layerdex.storage.files import remove_tree
 from layerdex.storage.merge_policy import choose_merges, split_at_target
-from layerdex.storage.rows import read_dead, read_segments, row_array, segment_rows
+from layerdex.storage.rows import read_dead, row_array
 from layerdex.storage.segment import LayerFile, Positions
+from layerdex.storage.segment_rows import read_segments, segment_rows
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.tables import DEAD, DOCUMENT, LIVE, SEGMENT

@@ -34,14 +34,9 @@ from layerdex.storage.codecs import Codec, Codes
 from layerdex.storage.digests import damaged
 from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.heads import remove_leftover_heads
-from layerdex.storage.rows import (
-    SEGMENT_NAME,
-    Version,
-    find_live,
-    find_vanished,
-    read_segments,
-)
+from layerdex.storage.rows import Version, find_live, find_vanished
 from layerdex.storage.segment import layer_filename, serialize_layer
+from layerdex.storage.segment_rows import SEGMENT_NAME, read_segments
 from layerdex.storage.tables import DOCUMENT, SEGMENT
 from layerdex.storage.vectors import Segment, SegmentFile, n_positions
 
