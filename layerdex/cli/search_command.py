@@ -103,7 +103,7 @@ def command(
 
     Similarity is the cosine at a layer. Every document is compared, so that no hit is missed.
     Layers can be fused: their vectors' mean, their vectors side by side (concat), or their
-    rankings (rrf).
+    rankings (rrf), which give a score instead: the mean of 1 / (60 + rank).
 
     \b
     layerdex search my-index "battery died after a week"
@@ -180,11 +180,12 @@ def print_answer(answer: Answer) -> None:
         return
     title = f"{one_line(answer.query, 60)} · layer {', '.join(map(str, answer.hits))}"
     if len(answer.hits) == 1:
-        table = make_table(">#", ">similarity", "id and text", "label", title=title)
-        for hit in next(iter(answer.hits.values())):
+        [hits] = answer.hits.values()
+        closeness = ">similarity" if hits[0].score is None else ">score"
+        table = make_table(">#", closeness, "id and text", "label", title=title)
+        for hit in hits:
             cell = make_cell(one_line(hit.id), one_line(hit.text))
-            label = one_line(hit.label or "", 30)
-            table.add_row(str(hit.rank), f"{hit.similarity:.3f}", cell, label)
+            table.add_row(str(hit.rank), _closeness(hit), cell, one_line(hit.label or "", 30))
         print_table(table)
         return
     layers, n = list(answer.hits), n_beside(_LAYER_WIDTH)
@@ -204,7 +205,12 @@ def _cell(hits: list[Hit], rank: int) -> Group | str:
     if rank >= len(hits):
         return ""
     hit = hits[rank]
-    return make_cell(f"{hit.similarity:.3f}\n{one_line(hit.id)}", one_line(hit.text))
+    return make_cell(f"{_closeness(hit)}\n{one_line(hit.id)}", one_line(hit.text))
+
+
+def _closeness(hit: Hit) -> str:
+    # Scores of neighbouring ranks differ in the fourth decimal.
+    return f"{hit.similarity:.3f}" if hit.score is None else f"{hit.score:.5f}"
 
 
 def _rows(answers: list[Answer]) -> Iterator[dict[str, Any]]:
@@ -213,4 +219,14 @@ def _rows(answers: list[Answer]) -> Iterator[dict[str, Any]]:
         if answer.query_id is not None:
             asked["query_id"] = answer.query_id
         for hits in answer.hits.values():
-            yield from ({**asked, **asdict(hit)} for hit in hits)
+            yield from ({**asked, **_to_json(hit)} for hit in hits)
+
+
+def _to_json(hit: Hit) -> dict[str, Any]:
+    """Return a hit with its ``similarity``, or in the same place the ``score`` of a ranking."""
+    fields = asdict(hit)
+    score = fields.pop("score")
+    if score is None:
+        return fields
+    fields["similarity"] = score
+    return {"score" if name == "similarity" else name: one for name, one in fields.items()}

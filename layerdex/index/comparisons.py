@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from layerdex.arguments import check_callbacks, check_count, check_kind
 from layerdex.index.evaluations import LABEL, labelled_facts, to_choices
@@ -24,12 +24,11 @@ from layerdex.search.leakage import Leakage, find_leaks
 from layerdex.search.measurement import Comparison, Measurement, compare
 from layerdex.search.pairs import evaluate_pairs
 from layerdex.search.retrieval import among, check_judged, evaluate_retrieval
+from layerdex.storage.both import ask_both
 from layerdex.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from layerdex.indexer.corpus import Format
-
-T = TypeVar("T")
 
 
 class Comparisons(Measurements):
@@ -81,7 +80,7 @@ class Comparisons(Measurements):
             found = measure_labels(*sides, choices, n_folds=folds, on_progress=on_progress)
             return _compare(found, matched)
 
-        return self._ask_both(other, question)
+        return ask_both(self.store, other.store, question)
 
     def compare_retrieval(
         self,
@@ -119,7 +118,8 @@ class Comparisons(Measurements):
             matched = match(*all_facts, by_label=False)
             shared = among(asked, matched.first.ids)
             # Those asked were encoded before it was known which of them have a document left.
-            kept = [asked.ids.index(one) for one in shared.ids]
+            place = {one: i for i, one in enumerate(asked.ids)}
+            kept = [place[one] for one in shared.ids]
             found = [
                 evaluate_retrieval(
                     snapshot.layer,
@@ -136,7 +136,7 @@ class Comparisons(Measurements):
             ]
             return _compare(found, matched)
 
-        return self._ask_both(other, question)
+        return ask_both(self.store, other.store, question)
 
     def compare_pairs(
         self,
@@ -211,10 +211,7 @@ class Comparisons(Measurements):
                 for place in places
             }
 
-        return self._ask_both(other, question)
-
-    def _ask_both(self, other: Measurements, question: Callable[[Snapshot, Snapshot], T]) -> T:
-        return self.store.ask(lambda first: other.store.ask(lambda second: question(first, second)))
+        return ask_both(self.store, other.store, question)
 
 
 def _compare(found: Sequence[Measurement], matched: Matched) -> Comparison:

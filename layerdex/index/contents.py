@@ -174,7 +174,8 @@ class Contents:
         """Write the documents of one commit in input order, and return how many.
 
         `add` makes the same documents of the file. ``format`` auto goes by the name of ``target``:
-        parquet for .parquet and .pq, else jsonl. A path gets the whole file or none. With
+        parquet for .parquet and .pq, jsonl for .jsonl, .ndjson and no extension; any other is an
+        `OptionError`. A path gets the whole file or none. With
         ``layers`` each document has its stored vectors there, in fields ``vector_N``: as they are
         kept, within 5e-4 of unit length, and unit ones of an int8 index; `add` leaves them out.
         Memory is bounded by 900 documents, or a parquet row group of 32 MB. Raises `StorageError`

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.digests import damaged
 from layerdex.storage.files import make_folder, open_own, remove_tree, sync_folder, write_file
 from layerdex.storage.kinds import is_head
+from layerdex.storage.rows import read_setting
 
 if TYPE_CHECKING:
     from layerdex.storage.snapshot import Snapshot
@@ -59,6 +61,28 @@ def save_head(
         for entry in folder.iterdir():
             if entry.name != name:
                 remove_tree(entry)
+
+
+def remove_leftover_heads(path: Path, connection: Connection) -> None:
+    """Remove the files of heads that a killed writer of the index at ``path`` left behind.
+
+    None is removed where the setting that names the head is damaged. Raises OSError.
+    """
+    folder = path / HEADS
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    ours = [entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name)]
+    if not ours:
+        return
+    try:
+        facts = read_setting(connection, HEAD)
+    except DamagedIndexError:
+        return
+    if facts is not None and not is_head(facts):
+        return
+    for entry in ours:
+        if facts is None or entry.name != facts["file"]:
+            remove_tree(entry)
 
 
 def read_head_facts(snapshot: Snapshot) -> dict[str, Any] | None:

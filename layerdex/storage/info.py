@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layerdex.errors import DamagedIndexError
 from layerdex.records import EncoderSettings, StoredPrecision
+from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.state import read_best_layer
 from layerdex.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,8 @@ class IndexInfo:
     ``n_dead`` are versions that compaction would drop; ``n_truncated`` are documents of which
     the encoder did not see the end; ``labels`` has documents by label, most frequent first;
     ``query_template`` is None where queries get the documents' own;
-    ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None.
+    ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None, also where
+    that is damaged, of which a warning is logged.
     """
 
     path: Path
@@ -51,10 +57,18 @@ def read_info(store: Store) -> IndexInfo:
             layers=store.layers,
             precision=store.precision,
             labels=snapshot.count_labels(),
-            best_layer=read_best_layer(snapshot.connection, store.layers),
+            best_layer=_best_layer(snapshot, store.layers),
             encoder=store.settings,
             query_template=store.query_template,
         )
+
+
+def _best_layer(snapshot: Snapshot, layers: tuple[int, ...]) -> dict[str, Any] | None:
+    try:
+        return read_best_layer(snapshot.connection, layers)
+    except DamagedIndexError as error:  # whoever saves texts wants to know the rest
+        logger.warning("the best layer is left out: %s", error)
+        return None
 
 
 def _size_bytes(folder: Path) -> int:

@@ -20,9 +20,9 @@ from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.heads import HEAD, HEADS, read_head
 from layerdex.storage.kinds import is_head
-from layerdex.storage.rows import read_segments, within
 from layerdex.storage.seal import WRONG_SEAL, check_seal
 from layerdex.storage.segment import layer_filename, serialize_layer
+from layerdex.storage.segment_rows import read_segments, within
 from layerdex.storage.soundness import catalog_faults
 from layerdex.storage.store import Store
 from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE

@@ -161,6 +161,39 @@ def test_a_writer_that_dies_before_the_commit_leaves_the_old_head(
     assert head_file(kept).is_file()  # the one, and nothing left over
 
 
+@pytest.mark.parametrize(
+    ("step", "is_new"), [("writer.Writer.set", False), ("heads.remove_tree", True)]
+)
+def test_what_a_killed_writer_left_is_removed_by_the_next(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_new: bool
+) -> None:
+    index = Index.open(kept)
+    probe, before = index.probe(layers=0, k=3), index.head().layer
+    with monkeypatch.context() as patched:
+        patched.setattr(f"layerdex.storage.{step}", _dies)
+        with pytest.raises(RuntimeError, match="dies"):
+            index.save_head(probe)
+    files = set((kept / HEADS).iterdir())
+    assert len(files) == 2
+    (kept / HEADS / "notes.txt").write_text("not ours")
+    Index.open(kept).delete("card-0")
+    assert Index.open(kept).head().layer == (0 if is_new else before)
+    [left] = files & set((kept / HEADS).iterdir())
+    with index.store.read() as snapshot:
+        assert snapshot.setting(HEAD)["file"] == left.name
+    assert (kept / HEADS / "notes.txt").exists()
+
+
+def test_a_damaged_setting_of_the_head_costs_no_file(kept: Path) -> None:
+    index = Index.open(kept)
+    with index.store.read() as snapshot:
+        facts = snapshot.setting(HEAD)
+    with index.store.write() as writer:
+        writer.set(HEAD, {**facts, "file": None})
+    index.delete("card-0")
+    assert head_file(kept).name == facts["file"]
+
+
 def _dies(*_: object) -> None:
     raise RuntimeError("dies")
 
