@@ -18,7 +18,7 @@ from layerdex.search.heads import Head
 from layerdex.search.probe import Probe, probe_layers
 from layerdex.search.results import Prediction, Suspects
 from layerdex.search.suspects import N_NEIGHBORS, answer_suspects
-from layerdex.storage.heads import load_head, save_head
+from layerdex.storage.kept import HEAD, load_kept, save_kept
 
 
 class Supervision(Evaluations):
@@ -127,7 +127,8 @@ class Supervision(Evaluations):
             "macro_f1": best.macro_f1,
         }
         tensors = {"weights": head.weights, "biases": head.biases}
-        save_head(self.store, tensors, facts, lock_timeout_s=lock_timeout_s)
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            save_kept(self.store, writer, HEAD, tensors, facts)
 
     def head(self) -> Head:
         """Return the head that was saved with this index.
@@ -135,7 +136,7 @@ class Supervision(Evaluations):
         Raises `OptionError` where there is none, `IndexMismatchError` for one that does not fit
         the index, `DamagedIndexError` for a changed file.
         """
-        found = load_head(self.store)
+        found = load_kept(self.store, HEAD)
         if found is None:
             raise OptionError("this index has no head: run 'layerdex probe INDEX --save' first")
         tensors, facts = found
