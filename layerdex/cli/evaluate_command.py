@@ -25,6 +25,7 @@ from layerdex.cli.options import (
     lock_timeout_option,
     make_fields,
     min_per_label_option,
+    transform_option,
     verbosity_options,
     where_option,
 )
@@ -56,6 +57,9 @@ _SEARCH = "search"
     help="How many neighbours, or several such as 1,5,10.",
 )
 @fuse_option("mean", "concat", "rrf", _SEARCH)
+@transform_option(
+    "Measure vectors with the mean taken off, or whitened too, fitted on the documents that vote."
+)
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform", _BOTH]),
@@ -110,6 +114,7 @@ def command(
     weights: str,
     by: tuple[str, ...],
     fuse: str | None,
+    transform: str,
     folds: int | None,
     test: str | None,
     text_field: str,
@@ -165,9 +170,10 @@ def command(
     asked.check(click.get_current_context())
     refused: dict[str, Any] = {"--queries": queries, "--pairs": pairs, "--compare": compare}
     refused |= {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
-    refused["--save-best"] = save_best
-    if len(by) > 1 and (plot is not None or save_best or report):
-        raise click.UsageError("--plot, --report and --save-best take one field --by")
+    refused |= {"--save-best": save_best, "--transform": transform != "none"}
+    _check_one(by, plot is not None or save_best or report)
+    if save_best:
+        _check_plain(transform)
     running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
     target = Index.open(index, model=model, adapter=adapter, **running)
     if fuse == _SEARCH:
@@ -176,6 +182,7 @@ def command(
     ways = ["distance", "uniform"] if weights == _BOTH else weights
     if asked.is_other:
         options |= {"k": k, "weights": ways, "by": by, "fuse": fuse, "folds": folds}
+        options["transform"] = transform
         options |= {"text_field": text_field, "id_field": id_field, "format": format_}
         saving = {"lock_timeout_s": lock_timeout_s} if save_best else None
         measure_otherwise(
@@ -189,6 +196,7 @@ def command(
                 weights=ways,
                 by=field,
                 fuse=fuse,
+                transform=transform,
                 folds=folds,
                 test=test,
                 format=format_,
@@ -213,6 +221,16 @@ def command(
     if save_best:
         target.save_best(evaluation, lock_timeout_s=lock_timeout_s)
         note(f"Layer {evaluation.best_layer} is now the default of {index}")
+
+
+def _check_one(by: tuple[str, ...], takes_one: bool) -> None:
+    if takes_one and len(by) > 1:
+        raise click.UsageError("--plot, --report and --save-best take one field --by")
+
+
+def _check_plain(transform: str) -> None:
+    if transform != "none":
+        raise click.UsageError("--save-best does not go with --transform: it is for plain vectors")
 
 
 def _propose(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerdex.cli.options import transform_title
 from layerdex.cli.output import counted, make_cell, make_table, one_line, print_table
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 _N_BAR = 40
 
 
-def print_sweep(found: ThresholdSweep) -> None:
+def print_sweep(found: ThresholdSweep, transform: str = "none") -> None:
     """Print what chance gives, how near the nearest are, and what each threshold removes."""
     percentiles = "  ".join(f"{name} {value:.3f}" for name, value in found.percentiles.items())
     click.echo(
         f"{counted(found.n, 'document')} = {counted(found.n_texts, 'text')} "
         f"+ {counted(found.n_exact, 'exact repeat')} "
-        f"(layer {found.layer}, keep {found.keep})\n"
+        f"(layer {found.layer}{transform_title(transform)}, keep {found.keep})\n"
         f"Random pairs: {percentiles}"
     )
     _print_histogram(found)

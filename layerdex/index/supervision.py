@@ -18,6 +18,7 @@ from layerdex.search.heads import Head
 from layerdex.search.probe import Probe, probe_layers
 from layerdex.search.results import Prediction, Suspects
 from layerdex.search.suspects import N_NEIGHBORS, answer_suspects
+from layerdex.search.transforms import TransformName
 from layerdex.storage.kept import HEAD, load_kept, save_kept
 
 
@@ -28,6 +29,7 @@ class Supervision(Evaluations):
         self,
         *,
         layers: LayerSelection = "all",
+        transform: TransformName | str = TransformName.NONE,
         k: int = N_NEIGHBORS,
         by: str = LABEL,
         where: Expressions = None,
@@ -39,9 +41,11 @@ class Supervision(Evaluations):
 
         ``by`` and ``min_per_label`` are as in `evaluate`; ``limit`` keeps the first. Neighbours
         are shown at the default layer, or the deepest of ``layers`` where that is not among them.
+        ``transform`` is one that the index keeps.
         See `search.suspects` for the score. Raises `NoLabelsError` for fewer than two labels.
         """
-        places, conditions = self.resolve_layers(layers), parse_where(where)
+        chosen, conditions = self.resolve_layers(layers), parse_where(where)
+        places = self.transformed(chosen, transform)
         check_count("k", k)
         check_kind(by, str, what="judge by one field")
         check_count("min_per_label", min_per_label)
@@ -54,7 +58,7 @@ class Supervision(Evaluations):
                 snapshot,
                 labelled_facts(snapshot, conditions, by, min_per_label),
                 places=places,
-                shown=places.index(default) if default in places else len(places) - 1,
+                shown=chosen.index(default) if default in chosen else len(chosen) - 1,
                 k=k,
                 limit=limit,
                 label_field=by,

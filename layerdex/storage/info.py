@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from layerdex.records import EncoderSettings, StoredPrecision
+from layerdex.storage.kept import TRANSFORM, count_changes, read_facts
+from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.state import read_best_layer
 from layerdex.storage.store import Store
 
@@ -20,7 +22,10 @@ class IndexInfo:
     ``n_dead`` are versions that compaction would drop; ``n_truncated`` are documents of which
     the encoder did not see the end; ``labels`` has documents by label, most frequent first;
     ``query_template`` is None where queries get the documents' own;
-    ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None.
+    ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None;
+    ``transform`` says how many documents there were when transforms were fitted (``n``), on how
+    many of their texts (``n_fitted``), how many have come or gone since (``n_changed``), and the
+    shrinkages by layer, or is None without any.
     """
 
     path: Path
@@ -35,6 +40,7 @@ class IndexInfo:
     best_layer: dict[str, Any] | None
     encoder: EncoderSettings
     query_template: str | None
+    transform: dict[str, Any] | None
 
 
 def read_info(store: Store) -> IndexInfo:
@@ -54,7 +60,21 @@ def read_info(store: Store) -> IndexInfo:
             best_layer=read_best_layer(snapshot.connection, store.layers),
             encoder=store.settings,
             query_template=store.query_template,
+            transform=_transform(snapshot),
         )
+
+
+def _transform(snapshot: Snapshot) -> dict[str, Any] | None:
+    facts = read_facts(snapshot, TRANSFORM)
+    if facts is None:
+        return None
+    shrinkages = dict(zip(map(str, facts["layers"]), facts["shrinkages"], strict=True))
+    return {
+        "n": facts["n"],
+        "n_fitted": facts["n_fitted"],
+        "n_changed": count_changes(snapshot, facts),
+        "shrinkages": shrinkages,
+    }
 
 
 def _size_bytes(folder: Path) -> int:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import func, select
 
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog import clear_errors
 from layerdex.storage.digests import damaged
 from layerdex.storage.files import make_folder, open_own, remove_tree, sync_folder, write_file
 from layerdex.storage.kinds import is_head, is_transform
+from layerdex.storage.tables import DOCUMENT, LIVE
 
 if TYPE_CHECKING:
     from layerdex.storage.snapshot import Snapshot
@@ -149,3 +151,14 @@ def read_kept(path: Path, kept: Kept, facts: Mapping[str, Any]) -> bytes | None:
         return None
     is_whole = len(data) == facts["size_bytes"] and zlib.crc32(data) == facts["crc32"]
     return data if is_whole else None
+
+
+def count_changes(snapshot: Snapshot, facts: Mapping[str, Any]) -> int:
+    """Return how many documents were added and removed since there were ``n`` of them.
+
+    ``next_row`` was the next row then. An update counts twice: as one removed and one added.
+    """
+    before = select(func.count()).select_from(DOCUMENT).where(LIVE)
+    query = before.where(DOCUMENT.c.row < facts["next_row"])
+    n_left: int = snapshot.connection.scalar(query) or 0
+    return (snapshot.n_documents - n_left) + (int(facts["n"]) - n_left)
