@@ -156,7 +156,8 @@ def read_kept(path: Path, kept: Kept, facts: Mapping[str, Any]) -> bytes | None:
 def count_changes(snapshot: Snapshot, facts: Mapping[str, Any]) -> int:
     """Return how many documents were added and removed since there were ``n`` of them.
 
-    ``next_row`` was the next row then. An update counts twice: as one removed and one added.
+    ``next_row`` was the next row then. An update counts twice, as one removed and one added, and
+    what came and went since not at all.
     """
     before = select(func.count()).select_from(DOCUMENT).where(LIVE)
     query = before.where(DOCUMENT.c.row < facts["next_row"])
