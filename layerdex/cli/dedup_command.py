@@ -33,9 +33,9 @@ from layerdex.cli.output import (
     write_jsonl,
 )
 from layerdex.cli.plot import check_picture
+from layerdex.cli.threshold_output import suggest_thresholds
 
 if TYPE_CHECKING:
-    from layerdex.index import Index
     from layerdex.index.questions import ReadDocuments
     from layerdex.search.results import Deduplication, Removal
 
@@ -134,7 +134,9 @@ def command(
     target = Index.open(index)
     options: dict[str, Any] = {"fuse": fuse, "transform": transform, "where": where}
     if suggest:
-        _suggest(target, {**options, "layer": layer, "keep": keep}, plot=plot, as_json=as_json)
+        suggest_thresholds(
+            target, {**options, "layer": layer, "keep": keep}, plot=plot, as_json=as_json
+        )
         return
     if against is not None:
         options |= {"threshold": threshold, "layers": layer}
@@ -176,23 +178,6 @@ def _refuse_what_does_not_go_together() -> None:
             raise click.UsageError(f"--{name} does not go with --{refused[0]}")
     if "plot" in given and "suggest" not in given:
         raise click.UsageError("--plot goes with --suggest")
-
-
-def _suggest(target: Index, options: dict[str, Any], *, plot: Path | None, as_json: bool) -> None:
-    """Answer ``--suggest``."""
-    from layerdex.cli.threshold_output import print_sweep, sweep_json
-
-    with progress("Comparing") as on_progress:
-        found = target.suggest_thresholds(on_progress=on_progress, **options)
-    if as_json:
-        print_json({**sweep_json(found), **transform_json(options["transform"])})
-    else:
-        print_sweep(found, options["transform"])
-    if plot is not None:
-        from layerdex.cli.geometry_plot import plot_thresholds
-
-        plot_thresholds(found, plot)
-        note(f"Picture written to {plot}")
 
 
 def document_json(document: Any) -> dict[str, Any]:

@@ -171,9 +171,8 @@ def command(
     refused: dict[str, Any] = {"--queries": queries, "--pairs": pairs, "--compare": compare}
     refused |= {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
     refused |= {"--save-best": save_best, "--transform": transform != "none"}
-    _check_one(by, plot is not None or save_best or report)
-    if save_best:
-        _check_plain(transform)
+    if len(by) > 1 and (plot is not None or save_best or report):
+        raise click.UsageError("--plot, --report and --save-best take one field --by")
     running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
     target = Index.open(index, model=model, adapter=adapter, **running)
     if fuse == _SEARCH:
@@ -221,16 +220,6 @@ def command(
     if save_best:
         target.save_best(evaluation, lock_timeout_s=lock_timeout_s)
         note(f"Layer {evaluation.best_layer} is now the default of {index}")
-
-
-def _check_one(by: tuple[str, ...], takes_one: bool) -> None:
-    if takes_one and len(by) > 1:
-        raise click.UsageError("--plot, --report and --save-best take one field --by")
-
-
-def _check_plain(transform: str) -> None:
-    if transform != "none":
-        raise click.UsageError("--save-best does not go with --transform: it is for plain vectors")
 
 
 def _propose(

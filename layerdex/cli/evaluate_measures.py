@@ -94,6 +94,8 @@ class Asked:
             _refuse(ctx, (*_OF_LABELS, "metadata_fields", "format_"), beside="--queries")
         if self.pairs is not None:
             _refuse(ctx, (*_OF_LABELS, *_OF_FIELDS, "where"), beside="--pairs")
+        if ctx.params["save_best"] and ctx.params["transform"] != "none":
+            raise click.UsageError("--save-best is for plain vectors: not with --transform")
         if self.compare is not None:
             _refuse(ctx, _NOT_COMPARED, beside="--compare")
 

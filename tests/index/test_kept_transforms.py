@@ -220,6 +220,21 @@ def test_documents_that_are_gone_or_alike_leave_the_old_fit(
     assert hit.similarity == pytest.approx(1, abs=1e-5)
 
 
+def test_documents_go_from_a_damaged_index_whose_fit_is_due(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = kept_file(path)
+    next((path / "segments").glob("*/layer-02.faiss")).unlink()
+    index = Index.open(path, encoder=WordEncoder(), damaged=True)
+    with caplog.at_level(logging.WARNING):
+        assert index.delete(*(f"d{i}" for i in range(9))) == 9
+    assert "run 'layerdex repair' on this index" in caplog.text
+    assert kept_file(path) == before
+    index.repair(index.verify())
+    open_(path).delete("d20")
+    assert facts_of(path)["n"] == 50
+
+
 def test_a_writer_that_dies_before_the_commit_leaves_the_old_fit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
