@@ -14,6 +14,9 @@ from layerdex.cli.options import (
     index_argument,
     json_option,
     layer_option,
+    stored_transform_option,
+    transform_json,
+    transform_title,
     verbosity_options,
     where_option,
 )
@@ -30,9 +33,9 @@ from layerdex.cli.output import (
     write_jsonl,
 )
 from layerdex.cli.plot import check_picture
+from layerdex.cli.threshold_output import suggest_thresholds
 
 if TYPE_CHECKING:
-    from layerdex.index import Index
     from layerdex.index.questions import ReadDocuments
     from layerdex.search.results import Deduplication, Removal
 
@@ -54,6 +57,7 @@ _NOT_WITH = {
 )
 @layer_option("Layer to compare at. [default: the saved best, else the deepest]")
 @fuse_option("mean", "concat")
+@stored_transform_option
 @where_option
 @click.option(
     "--keep",
@@ -96,6 +100,7 @@ def command(
     threshold: float,
     layer: str | None,
     fuse: str | None,
+    transform: str,
     where: tuple[str, ...],
     keep: str,
     output: Path | None,
@@ -127,9 +132,11 @@ def command(
     if plot is not None:
         check_picture(plot)
     target = Index.open(index)
-    options: dict[str, Any] = {"fuse": fuse, "where": where}
+    options: dict[str, Any] = {"fuse": fuse, "transform": transform, "where": where}
     if suggest:
-        _suggest(target, {**options, "layer": layer, "keep": keep}, plot=plot, as_json=as_json)
+        suggest_thresholds(
+            target, {**options, "layer": layer, "keep": keep}, plot=plot, as_json=as_json
+        )
         return
     if against is not None:
         options |= {"threshold": threshold, "layers": layer}
@@ -146,8 +153,7 @@ def command(
         found = target.deduplicate(
             threshold=threshold,
             layer=layer,
-            fuse=fuse,
-            where=where,
+            **options,
             keep=keep,
             on_progress=on_progress,
             on_found=on_found,
@@ -158,9 +164,9 @@ def command(
         write_jsonl(clusters, _clusters(found))
         note(f"{counted(len(found.clusters), 'cluster')} written to {clusters}")
     if as_json:
-        print_json(_to_json(found))
+        print_json({**_to_json(found), **transform_json(transform)})
     else:
-        print_duplicates(found, texts)
+        print_duplicates(found, texts, transform)
 
 
 def _refuse_what_does_not_go_together() -> None:
@@ -174,23 +180,6 @@ def _refuse_what_does_not_go_together() -> None:
         raise click.UsageError("--plot goes with --suggest")
 
 
-def _suggest(target: Index, options: dict[str, Any], *, plot: Path | None, as_json: bool) -> None:
-    """Answer ``--suggest``."""
-    from layerdex.cli.threshold_output import print_sweep, sweep_json
-
-    with progress("Comparing") as on_progress:
-        found = target.suggest_thresholds(on_progress=on_progress, **options)
-    if as_json:
-        print_json(sweep_json(found))
-    else:
-        print_sweep(found)
-    if plot is not None:
-        from layerdex.cli.geometry_plot import plot_thresholds
-
-        plot_thresholds(found, plot)
-        note(f"Picture written to {plot}")
-
-
 def document_json(document: Any) -> dict[str, Any]:
     """Return a document as ``export`` writes it and ``index`` reads it."""
     row: dict[str, Any] = document.as_row()
@@ -202,13 +191,15 @@ def read_shown(found: Deduplication, read: ReadDocuments) -> dict[str, str]:
     return {one.id: one.text for one in read([kept for kept, _ in _largest(found)])}
 
 
-def print_duplicates(found: Deduplication, texts: Mapping[str, str]) -> None:
+def print_duplicates(
+    found: Deduplication, texts: Mapping[str, str], transform: str = "none"
+) -> None:
     """Print the counts and the largest clusters with the texts kept."""
-    n_removed = len(found.removed)
+    n_removed, layer = len(found.removed), f"{found.layer}{transform_title(transform)}"
     click.echo(
         f"{counted(found.n, 'document')} = {len(found.kept):,} kept "
         f"+ {counted(found.n_exact, 'exact repeat')} "
-        f"+ {counted(n_removed - found.n_exact, 'near one')} (layer {found.layer}, similarity >= "
+        f"+ {counted(n_removed - found.n_exact, 'near one')} (layer {layer}, similarity >= "
         f"{found.threshold:g}, keep {found.keep})"
     )
     if found.n_conflicts:

@@ -25,6 +25,7 @@ from layerdex.cli.options import (
     lock_timeout_option,
     make_fields,
     min_per_label_option,
+    transform_option,
     verbosity_options,
     where_option,
 )
@@ -56,6 +57,9 @@ _SEARCH = "search"
     help="How many neighbours, or several such as 1,5,10.",
 )
 @fuse_option("mean", "concat", "rrf", _SEARCH)
+@transform_option(
+    "Measure vectors with the mean taken off, or whitened too, fitted on the documents that vote."
+)
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform", _BOTH]),
@@ -110,6 +114,7 @@ def command(
     weights: str,
     by: tuple[str, ...],
     fuse: str | None,
+    transform: str,
     folds: int | None,
     test: str | None,
     text_field: str,
@@ -165,7 +170,7 @@ def command(
     asked.check(click.get_current_context())
     refused: dict[str, Any] = {"--queries": queries, "--pairs": pairs, "--compare": compare}
     refused |= {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
-    refused["--save-best"] = save_best
+    refused |= {"--save-best": save_best, "--transform": transform != "none"}
     if len(by) > 1 and (plot is not None or save_best or report):
         raise click.UsageError("--plot, --report and --save-best take one field --by")
     running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
@@ -176,6 +181,7 @@ def command(
     ways = ["distance", "uniform"] if weights == _BOTH else weights
     if asked.is_other:
         options |= {"k": k, "weights": ways, "by": by, "fuse": fuse, "folds": folds}
+        options["transform"] = transform
         options |= {"text_field": text_field, "id_field": id_field, "format": format_}
         saving = {"lock_timeout_s": lock_timeout_s} if save_best else None
         measure_otherwise(
@@ -189,6 +195,7 @@ def command(
                 weights=ways,
                 by=field,
                 fuse=fuse,
+                transform=transform,
                 folds=folds,
                 test=test,
                 format=format_,

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerdex.cli.options import transform_json, transform_title
 from layerdex.cli.output import (
     counted,
     make_cell,
@@ -32,7 +33,7 @@ def find_shared(
     """Find, print, and write what is not shared."""
     from layerdex.index import Index
 
-    other = Index.open(against)
+    other, transform = Index.open(against), options["transform"]
     with progress("Comparing") as on_progress:
         found = list(target.find_leaks(other, on_progress=on_progress, **options).values())
     if output is not None:
@@ -43,18 +44,18 @@ def find_shared(
         n = write_jsonl(output, (one.as_row() for one in documents if one.id not in shared))
         note(f"{counted(n, 'document')} that {against} does not have written to {output}")
     if as_json:
-        print_json([_to_json(one) for one in found])
+        print_json([{**_to_json(one), **transform_json(transform)} for one in found])
         return
-    _print_counts(found)
+    _print_counts(found, transform)
     if len(found) == 1:
         _print_pairs(found[0])
 
 
-def _print_counts(found: list[Leakage]) -> None:
+def _print_counts(found: list[Leakage], transform: str) -> None:
     first = found[0]
     title = (
         f"of {counted(first.n, 'document')}, found among {first.n_other:,} others "
-        f"(similarity >= {first.threshold:g})"
+        f"(similarity >= {first.threshold:g}){transform_title(transform)}"
     )
     table = make_table(">layer", ">exact", ">near", ">share", ">other label", title=title)
     for one in found:

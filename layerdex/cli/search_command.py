@@ -20,7 +20,10 @@ from layerdex.cli.options import (
     k_option,
     layer_option,
     query_template_option,
+    stored_transform_option,
     text_field_option,
+    transform_json,
+    transform_title,
     verbosity_options,
     where_option,
 )
@@ -67,6 +70,7 @@ class Answer:
 @k_option
 @layer_option("One or several, such as 4 or 0,3,6. [default: the saved best, else deepest]")
 @fuse_option("mean", "concat", "rrf")
+@stored_transform_option
 @where_option
 @query_template_option
 @click.option(
@@ -88,6 +92,7 @@ def command(
     k: int,
     layer: str | None,
     fuse: str | None,
+    transform: str,
     where: tuple[str, ...],
     query_template: str | None,
     min_similarity: float | str | None,
@@ -109,6 +114,7 @@ def command(
     layerdex search my-index "battery died after a week"
     layerdex search my-index "battery died" --layer 0,3,6
     layerdex search my-index "battery died" --layer 4:0.7,6:0.3 --fuse mean
+    layerdex search my-index "battery died" --layer 4 --transform whiten
     layerdex search my-index "battery died" --layer 0,3,6 --min-similarity p99.9
     layerdex search my-index --like a17 --where 'stars<3' -k 5
     layerdex search my-index --input questions.txt --jsonl
@@ -122,6 +128,7 @@ def command(
     options: dict[str, Any] = {
         "layers": layer,
         "fuse": fuse,
+        "transform": transform,
         "k": k,
         "where": where,
         "min_similarity": min_similarity,
@@ -146,12 +153,12 @@ def command(
             for i, (identifier, text) in enumerate(asked)
         ]
     if as_json:
-        print_json(list(_rows(answers)))
+        print_json(list(_rows(answers, transform)))
     elif as_jsonl:
-        print_jsonl(_rows(answers))
+        print_jsonl(_rows(answers, transform))
     else:
         for answer in answers:
-            print_answer(answer)
+            print_answer(answer, transform)
 
 
 def read_queries(source: str, *, text_field: str) -> list[tuple[str | None, str]]:
@@ -173,12 +180,13 @@ def read_queries(source: str, *, text_field: str) -> list[tuple[str | None, str]
     return queries
 
 
-def print_answer(answer: Answer) -> None:
+def print_answer(answer: Answer, transform: str = "none") -> None:
     """Print one layer's hits with their texts, or several layers side by side."""
     if not any(answer.hits.values()):
         note(f"Nothing found for {answer.query!r}")
         return
     title = f"{one_line(answer.query, 60)} · layer {', '.join(map(str, answer.hits))}"
+    title += transform_title(transform)
     if len(answer.hits) == 1:
         [hits] = answer.hits.values()
         closeness = ">similarity" if hits[0].score is None else ">score"
@@ -213,13 +221,13 @@ def _closeness(hit: Hit) -> str:
     return f"{hit.similarity:.3f}" if hit.score is None else f"{hit.score:.5f}"
 
 
-def _rows(answers: list[Answer]) -> Iterator[dict[str, Any]]:
+def _rows(answers: list[Answer], transform: str) -> Iterator[dict[str, Any]]:
     for answer in answers:
         asked = {"query": answer.query}
         if answer.query_id is not None:
             asked["query_id"] = answer.query_id
         for hits in answer.hits.values():
-            yield from ({**asked, **_to_json(hit)} for hit in hits)
+            yield from ({**asked, **_to_json(hit), **transform_json(transform)} for hit in hits)
 
 
 def _to_json(hit: Hit) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from layerdex.search.leakage import Leakage, find_leaks
 from layerdex.search.measurement import Comparison, Measurement, compare
 from layerdex.search.pairs import evaluate_pairs
 from layerdex.search.retrieval import among, check_judged, evaluate_retrieval
+from layerdex.search.transforms import TransformName
 from layerdex.storage.both import ask_both
 from layerdex.storage.snapshot import Snapshot
 
@@ -178,20 +179,21 @@ class Comparisons(Measurements):
         threshold: float = 0.9,
         layers: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         where: Expressions = None,
         on_progress: OnProgress | None = None,
     ) -> dict[LayerName, Leakage]:
         """Say which of this index's documents the other has too, at each layer or these fused.
 
-        ``where`` chooses among this index's documents. Raises `IndexMismatchError` where the
-        vectors of the two cannot be compared.
+        ``where`` chooses among this index's documents; ``transform`` is this index's, for both.
+        Raises `IndexMismatchError` where the vectors of the two cannot be compared.
         """
         from layerdex.indexer.agreement import check_fingerprint
 
         check_kind(other, Measurements, what="documents are looked for in an `Index`")
         check_callbacks(on_progress=on_progress)
         check_fingerprint(other.store.settings, self.store.settings)
-        places, conditions = self.places(layers, fuse), parse_where(where)
+        places, conditions = self.places(layers, fuse, transform), parse_where(where)
         for place in places:
             check_no_ranking([place])
             other.resolve_layers(layers_of(place))

@@ -33,7 +33,7 @@ from layerdex.storage.changes import (
 from layerdex.storage.codecs import Codec, Codes
 from layerdex.storage.digests import damaged
 from layerdex.storage.files import remove_tree, sync_folder, write_file
-from layerdex.storage.heads import remove_leftover_heads
+from layerdex.storage.kept import remove_leftovers_of_kept
 from layerdex.storage.rows import Version, find_live, find_vanished
 from layerdex.storage.segment import layer_filename, serialize_layer
 from layerdex.storage.segment_rows import SEGMENT_NAME, read_segments
@@ -82,7 +82,7 @@ class Writer:
             for entry in leftovers:
                 remove_tree(entry)
             with self.transaction() as connection:
-                remove_leftover_heads(self._folder.parent, connection)
+                remove_leftovers_of_kept(self._folder.parent, connection)
 
     def _check_none_forgotten(self, committed: set[str]) -> None:
         """Raise `DamagedIndexError` unless the names of all segments are ``committed``.

@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "[OPTIONS] INDEX",
     "layers": "[OPTIONS] INDEX",
     "probe": "[OPTIONS] INDEX",
+    "transform": "[OPTIONS] INDEX",
     "tune": "[OPTIONS] INDEX ADAPTER",
     "dedup": "[OPTIONS] INDEX",
     "suspects": "[OPTIONS] INDEX",
