@@ -16,12 +16,13 @@ from layerdex.cli.output import (
     print_json,
     print_table,
     progress,
-    write_jsonl,
 )
 from layerdex.errors import OptionError
 
 if TYPE_CHECKING:
     from layerdex.index import Index
+    from layerdex.index.reading import ReadDocuments
+    from layerdex.records import LayerName
     from layerdex.search.leakage import Leak, Leakage
 
 _N_SHOWN = 10
@@ -33,15 +34,23 @@ def find_shared(
     """Find, print, and write what is not shared."""
     from layerdex.index import Index
 
-    other, transform = Index.open(against), options["transform"]
-    with progress("Comparing") as on_progress:
-        found = list(target.find_leaks(other, on_progress=on_progress, **options).values())
+    transform = options["transform"]
     if output is not None:
-        if len(found) > 1:
-            raise OptionError("-o takes one layer, or several fused")
-        shared = {leak.id for leak in found[0].found}
-        documents = target.documents(where=options["where"])
-        n = write_jsonl(output, (one.as_row() for one in documents if one.id not in shared))
+        n_places = len(target.places(options["layers"], options["fuse"], transform))
+        if n_places > 1:
+            raise OptionError(f"-o takes one layer, or several fused, and not {n_places} layers")
+
+    def on_found(found: dict[LayerName, Leakage], read: ReadDocuments) -> None:
+        if output is not None:
+            [only] = found.values()
+            read.export(output, only.rest)
+
+    other = Index.open(against)
+    with progress("Comparing") as on_progress:
+        by_layer = target.find_leaks(other, on_progress=on_progress, on_found=on_found, **options)
+    found = list(by_layer.values())
+    if output is not None:
+        n = len(found[0].rest)
         note(f"{counted(n, 'document')} that {against} does not have written to {output}")
     if as_json:
         print_json([{**_to_json(one), **transform_json(transform)} for one in found])

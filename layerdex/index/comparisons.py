@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from layerdex.index.measurements import (
     read_judged,
     read_pair_texts,
 )
+from layerdex.index.reading import ReadDocuments
 from layerdex.layers import LayerSelection
 from layerdex.records import LayerName, OnProgress, Source, Weights
 from layerdex.search.comparison import Matched, Side, match, measure_labels
@@ -182,16 +183,19 @@ class Comparisons(Measurements):
         transform: TransformName | str = TransformName.NONE,
         where: Expressions = None,
         on_progress: OnProgress | None = None,
+        on_found: Callable[[dict[LayerName, Leakage], ReadDocuments], None] | None = None,
     ) -> dict[LayerName, Leakage]:
         """Say which of this index's documents the other has too, at each layer or these fused.
 
         ``where`` chooses among this index's documents; ``transform`` is this index's, for both.
-        Raises `IndexMismatchError` where the vectors of the two cannot be compared.
+        ``on_found`` gets the result and, for as long as it runs, a way to read this index's
+        documents as they were when they were compared, whatever others write meanwhile. Raises
+        `IndexMismatchError` where the vectors of the two cannot be compared.
         """
         from layerdex.indexer.agreement import check_fingerprint
 
         check_kind(other, Measurements, what="documents are looked for in an `Index`")
-        check_callbacks(on_progress=on_progress)
+        check_callbacks(on_progress=on_progress, on_found=on_found)
         check_fingerprint(other.store.settings, self.store.settings)
         places, conditions = self.places(layers, fuse, transform), parse_where(where)
         for place in places:
@@ -200,7 +204,7 @@ class Comparisons(Measurements):
 
         def question(first: Snapshot, second: Snapshot) -> dict[LayerName, Leakage]:
             facts, others = first.facts(conditions), second.facts()
-            return {
+            found = {
                 name_of(place): find_leaks(
                     first.layer,
                     facts,
@@ -212,6 +216,9 @@ class Comparisons(Measurements):
                 )
                 for place in places
             }
+            if on_found is not None:
+                on_found(found, ReadDocuments(self.store, first))
+            return found
 
         return ask_both(self.store, other.store, question)
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 
 from layerdex.arguments import check_callbacks, to_choice
 from layerdex.index.comparisons import Comparisons
 from layerdex.index.contents import check_ids
 from layerdex.index.places import read_texts
+from layerdex.index.reading import ReadDocuments
 from layerdex.index.supervision import Supervision
 from layerdex.index.transforming import Transforming
 from layerdex.index.unlabelled import Unlabelled
 from layerdex.layers import LayerSelection
-from layerdex.records import Document, Keep, LayerName, OnProgress, Weights
+from layerdex.records import Keep, LayerName, OnProgress, Weights
 from layerdex.search.answers import (
     answer_classify,
     answer_dedup,
-    answer_documents,
     answer_like,
     answer_search,
 )
@@ -26,9 +26,6 @@ from layerdex.search.random_pairs import Minimum, parse_minimum
 from layerdex.search.results import Deduplication, Hit, Prediction
 from layerdex.search.transforms import TransformName
 from layerdex.storage.snapshot import Snapshot
-
-ReadDocuments = Callable[[Sequence[str]], Iterator[Document]]
-"""Yields the documents with the given ids, one by one, in their order."""
 
 
 class Questions(Comparisons, Supervision, Unlabelled, Transforming):
@@ -188,7 +185,7 @@ class Questions(Comparisons, Supervision, Unlabelled, Transforming):
                 on_progress=on_progress,
             )
             if on_found is not None:
-                on_found(found, lambda ids: answer_documents(snapshot, ids))
+                on_found(found, ReadDocuments(self.store, snapshot))
             return found
 
         return self.store.ask(question)

@@ -29,12 +29,25 @@ def resolve_export_format(path: Path | None, requested: ExportFormat) -> ExportF
     """
     if requested is not ExportFormat.AUTO:
         return requested
-    if path is None or not path.suffix:
+    if path is None:
+        return ExportFormat.JSONL
+    try:
+        return format_of_name(path)
+    except OptionError as error:
+        raise OptionError(f"{error}, or say the format (jsonl or parquet)") from None
+
+
+def format_of_name(path: Path) -> ExportFormat:
+    """Return the format that a file's name promises: jsonl without an extension.
+
+    Raises `OptionError` for one that is not written here.
+    """
+    if not path.suffix:
         return ExportFormat.JSONL
     if path.suffix.lower() not in _SUFFIXES:
         raise OptionError(
             f"{shown(path.name)} is no name of a format that is written: take one that ends in "
-            f"{', '.join(_SUFFIXES)}, or in nothing, or say the format (jsonl or parquet)"
+            f"{', '.join(_SUFFIXES)}, or in nothing"
         )
     return _SUFFIXES[path.suffix.lower()]
 
