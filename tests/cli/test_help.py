@@ -94,6 +94,7 @@ def test_commands_that_need_no_model_import_no_torch(
         ["get", path, "card-1"],
         ["search", path, "--like", "card-1"],
         ["dedup", path, "--json"],
+        ["dedup", path, "-o", tmp_path / "kept.jsonl", "--clusters", tmp_path / "who.jsonl"],
         ["dedup", path, "--suggest"],
         ["layers", path, "--json"],
         ["export", path, "-o", tmp_path / "exported.jsonl"],
