@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,15 @@ from numpy.typing import NDArray
 from layerdex.arguments import check_between
 from layerdex.errors import OptionError
 from layerdex.records import Rows, Vectors
+from layerdex.storage.codecs import unit_length
 from layerdex.storage.faiss_library import load_faiss
+from layerdex.storage.segment import LayerFile
 from layerdex.storage.vectors import VectorPart, VectorSource
 
 _LEAST_VARIANCE = 1e-10
 """Of unit vectors; the rounding of equal ones to float16 leaves less."""
+
+_BLOCK = 16_384  # vectors moved at once: 25 MB at width 384
 
 
 class TransformName(StrEnum):
@@ -49,15 +54,42 @@ class Transform:
     def __init__(self, mean: NDArray[np.float32], matrix: Vectors | None = None) -> None:
         self.mean = mean
         self.matrix = matrix
+        self._lengths: WeakKeyDictionary[LayerFile, NDArray[np.float32]] = WeakKeyDictionary()
 
     def apply(self, vectors: Vectors) -> Vectors:
         """Return unit vectors (n, width) float32; one that is the mean itself becomes zero."""
-        found = np.ascontiguousarray(vectors, dtype=np.float32)
-        for step in self._steps:
-            found = step.apply(found)
+        found = self._move(vectors)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         unit: Vectors = found / np.maximum(lengths, np.finfo(np.float32).tiny)
         return unit
+
+    def lengths(self, file: LayerFile) -> NDArray[np.float32]:
+        """Return the lengths of a file's vectors, as they are kept and moved, (2, file.n) float32.
+
+        They are computed once, and forgotten with the file or the transform. The file's codec
+        keeps lengths.
+        """
+        found = self._lengths.get(file)
+        if found is None:
+            found = np.empty((2, file.n), dtype=np.float32)
+            for start in range(0, file.n, _BLOCK):
+                block = slice(start, start + _BLOCK)
+                kept = file.kept(block)
+                found[0, block] = np.linalg.norm(kept, axis=1)
+                found[1, block] = np.linalg.norm(self._move(unit_length(kept)), axis=1)
+            self._lengths[file] = found
+        return found
+
+    @cached_property
+    def size(self) -> float:
+        """The Frobenius norm of the matrix, no less than what any unit vector is stretched to."""
+        return 1.0 if self.matrix is None else float(np.linalg.norm(self.matrix))
+
+    def _move(self, vectors: Vectors) -> Vectors:
+        found = np.ascontiguousarray(vectors, dtype=np.float32)
+        for step in self._steps:
+            found = step.apply(found)
+        return found
 
     @cached_property
     def _steps(self) -> tuple[Any, ...]:
@@ -80,18 +112,18 @@ class TransformedVectors:
     """The transformed vectors of documents, computed as they are read; see `VectorSource`."""
 
     def __init__(self, transform: Transform, layer: VectorSource) -> None:
-        self._transform = transform
-        self._layer = layer
+        self.transform = transform
+        self.layer = layer
         self.n_documents, self.width = layer.n_documents, layer.width
 
     def parts(self, rows: Rows | None = None) -> Iterator[VectorPart]:
         """Yield the live documents, or those of ``rows``, by segment."""
-        for part in self._layer.parts(rows):
-            yield _TransformedPart(self._transform, part)
+        for part in self.layer.parts(rows):
+            yield _TransformedPart(self.transform, part)
 
     def gather(self, rows: Rows) -> Vectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
-        return self._transform.apply(self._layer.gather(rows))
+        return self.transform.apply(self.layer.gather(rows))
 
 
 class _TransformedPart:

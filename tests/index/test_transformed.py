@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from layerdex import Index
 from layerdex.errors import OptionError
-from layerdex.search.transforms import TransformName
+from layerdex.records import Vectors
+from layerdex.search.transforms import Transform, TransformName
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus, texts_of, vectors_of
 from tests.search.test_transforms import by_book, shrunk
@@ -215,3 +216,20 @@ def test_other_precisions_are_transformed_as_they_are_kept(tmp_path: Path, preci
     [hit, *_] = index.search(str(ROWS[3]["text"]), layer=2, transform="whiten", k=3)
     assert hit.id == "d3"
     assert hit.similarity == pytest.approx(1, abs=1e-5)
+
+
+def test_what_a_question_learned_serves_the_next(
+    filled: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = filled.search(QUERY, layer=1, transform="whiten", k=3)
+    move = Transform._move
+    n_moved: list[int] = []
+
+    def counting(self: Transform, vectors: Vectors) -> Vectors:
+        n_moved.append(len(vectors))
+        return move(self, vectors)
+
+    monkeypatch.setattr(Transform, "_move", counting)
+    assert filled.search(QUERY, layer=1, transform="whiten", k=3) == before
+    assert len(n_moved) > 1  # the question, and the nearest of each segment
+    assert sum(n_moved) < len(ROWS)
