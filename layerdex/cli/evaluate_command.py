@@ -114,7 +114,6 @@ def command(
     weights: str,
     by: tuple[str, ...],
     fuse: str | None,
-    transform: str,
     folds: int | None,
     test: str | None,
     text_field: str,
@@ -170,18 +169,18 @@ def command(
     asked.check(click.get_current_context())
     refused: dict[str, Any] = {"--queries": queries, "--pairs": pairs, "--compare": compare}
     refused |= {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
-    refused |= {"--save-best": save_best, "--transform": transform != "none"}
+    refused |= {"--save-best": save_best, "--transform": options["transform"] != "none"}
     if len(by) > 1 and (plot is not None or save_best or report):
         raise click.UsageError("--plot, --report and --save-best take one field --by")
     running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
     target = Index.open(index, model=model, adapter=adapter, **running)
     if fuse == _SEARCH:
+        del options["transform"]  # refused there
         _propose(target, options, k=k, weights=weights, by=by, refused=refused, as_json=as_json)
         return
     ways = ["distance", "uniform"] if weights == _BOTH else weights
     if asked.is_other:
         options |= {"k": k, "weights": ways, "by": by, "fuse": fuse, "folds": folds}
-        options["transform"] = transform
         options |= {"text_field": text_field, "id_field": id_field, "format": format_}
         saving = {"lock_timeout_s": lock_timeout_s} if save_best else None
         measure_otherwise(
@@ -195,7 +194,6 @@ def command(
                 weights=ways,
                 by=field,
                 fuse=fuse,
-                transform=transform,
                 folds=folds,
                 test=test,
                 format=format_,
