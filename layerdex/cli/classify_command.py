@@ -18,7 +18,10 @@ from layerdex.cli.options import (
     jsonl_option,
     k_option,
     layer_option,
+    stored_transform_option,
     text_field_option,
+    transform_json,
+    transform_title,
     verbosity_options,
     where_option,
 )
@@ -35,7 +38,7 @@ from layerdex.cli.search_command import read_queries
 
 _N_NEIGHBORS_SHOWN = 3
 _HEAD = "head"
-_OF_NEIGHBORS = ("k", "layer", "fuse", "weights", "where")
+_OF_NEIGHBORS = ("k", "layer", "fuse", "transform", "weights", "where")
 
 
 @click.command("classify", short_help="Label texts by their nearest neighbours.")
@@ -46,6 +49,7 @@ _OF_NEIGHBORS = ("k", "layer", "fuse", "weights", "where")
 @k_option
 @layer_option("Layer to compare at. [default: the saved best, else the deepest]")
 @fuse_option("mean", "concat")
+@stored_transform_option
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform"]),
@@ -86,6 +90,7 @@ def command(
     dtype: str,
     judge: str,
     min_confidence: float,
+    transform: str,
     **options: Any,
 ) -> None:
     """Label each TEXT by the vote of its nearest labelled documents in INDEX.
@@ -114,11 +119,16 @@ def command(
     if judge == _HEAD:
         predictions = target.classify_by_head(shown, min_confidence=min_confidence)
     else:
-        predictions = target.classify(shown, min_confidence=min_confidence, **options)
+        options |= {"transform": transform, "min_confidence": min_confidence}
+        predictions = target.classify(shown, **options)
     if judge != _HEAD and len(target.info().labels) == 1:
         note("All labelled documents of this index have the same label.")
     rows = [
-        {**({} if identifier is None else {"id": identifier}), **asdict(prediction)}
+        {
+            **({} if identifier is None else {"id": identifier}),
+            **asdict(prediction),
+            **transform_json(transform),
+        }
         for (identifier, _), prediction in zip(asked, predictions, strict=True)
     ]
     if as_json:
@@ -126,7 +136,7 @@ def command(
     elif as_jsonl:
         print_jsonl(rows)
     else:
-        _print(predictions)
+        _print(predictions, transform)
 
 
 def _refuse_given(names: tuple[str, ...]) -> None:
@@ -147,11 +157,12 @@ def _shown_voters(prediction: Any) -> list[Any]:
     return shown
 
 
-def _print(predictions: list[Any]) -> None:
+def _print(predictions: list[Any], transform: str) -> None:
     if not predictions:
         return
     layer = predictions[0].layer
-    table = make_table("text", "label", ">confidence", title=f"layer {layer}")
+    title = f"layer {layer}{transform_title(transform)}"
+    table = make_table("text", "label", ">confidence", title=title)
     for one in predictions:
         voters = _shown_voters(one)
         nearest = [one_line(f"{v.similarity:.3f} {v.label} · {v.id}") for v in voters]

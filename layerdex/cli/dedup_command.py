@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerdex.cli.dedup_output import (
+    duplicates_json,
+    print_duplicates,
+    read_shown,
+    rows_of_clusters,
+)
 from layerdex.cli.leakage_output import find_shared
 from layerdex.cli.options import (
     fuse_option,
     index_argument,
     json_option,
     layer_option,
+    stored_transform_option,
+    transform_json,
     verbosity_options,
     where_option,
 )
-from layerdex.cli.output import (
-    check_outputs,
-    counted,
-    make_cell,
-    make_table,
-    note,
-    one_line,
-    print_json,
-    print_table,
-    progress,
-    write_jsonl,
-)
+from layerdex.cli.output import check_outputs, counted, note, print_json, progress, write_jsonl
 from layerdex.cli.plot import check_picture
+from layerdex.cli.threshold_output import suggest_thresholds
+from layerdex.errors import OptionError
 
 if TYPE_CHECKING:
-    from layerdex.index import Index
-    from layerdex.index.questions import ReadDocuments
-    from layerdex.search.results import Deduplication, Removal
+    from layerdex.index.reading import ReadDocuments
+    from layerdex.search.results import Deduplication
 
-_N_SHOWN = 10
 _NOT_WITH = {
     "suggest": ("against", "threshold", "output", "clusters"),
     "against": ("clusters", "keep"),
@@ -54,6 +50,7 @@ _NOT_WITH = {
 )
 @layer_option("Layer to compare at. [default: the saved best, else the deepest]")
 @fuse_option("mean", "concat")
+@stored_transform_option
 @where_option
 @click.option(
     "--keep",
@@ -66,7 +63,8 @@ _NOT_WITH = {
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the kept documents to this file (jsonl), in input order.",
+    help="Write the kept documents to this file, in input order: parquet for .parquet and .pq, "
+    "jsonl for .jsonl, .ndjson and no extension.",
 )
 @click.option(
     "--clusters",
@@ -96,6 +94,7 @@ def command(
     threshold: float,
     layer: str | None,
     fuse: str | None,
+    transform: str,
     where: tuple[str, ...],
     keep: str,
     output: Path | None,
@@ -124,14 +123,18 @@ def command(
 
     check_outputs(index, output, clusters, plot)
     _refuse_what_does_not_go_together()
+    _check_names(output, clusters)
     if plot is not None:
         check_picture(plot)
     target = Index.open(index)
-    options: dict[str, Any] = {"fuse": fuse, "where": where}
+    options: dict[str, Any] = {"fuse": fuse, "transform": transform, "where": where}
     if suggest:
-        _suggest(target, {**options, "layer": layer, "keep": keep}, plot=plot, as_json=as_json)
+        suggest_thresholds(
+            target, {**options, "layer": layer, "keep": keep}, plot=plot, as_json=as_json
+        )
         return
     if against is not None:
+        check_outputs(against, output)
         options |= {"threshold": threshold, "layers": layer}
         find_shared(target, against, options, output=output, as_json=as_json)
         return
@@ -139,15 +142,14 @@ def command(
 
     def on_found(found: Deduplication, read: ReadDocuments) -> None:
         if output is not None:
-            write_jsonl(output, map(document_json, read(found.kept)))
+            read.export(output, found.kept)
         texts.update(read_shown(found, read))
 
     with progress("Comparing") as on_progress:
         found = target.deduplicate(
             threshold=threshold,
             layer=layer,
-            fuse=fuse,
-            where=where,
+            **options,
             keep=keep,
             on_progress=on_progress,
             on_found=on_found,
@@ -155,12 +157,12 @@ def command(
     if output is not None:
         note(f"{counted(len(found.kept), 'kept document')} written to {output}")
     if clusters is not None:
-        write_jsonl(clusters, _clusters(found))
+        write_jsonl(clusters, rows_of_clusters(found))
         note(f"{counted(len(found.clusters), 'cluster')} written to {clusters}")
     if as_json:
-        print_json(_to_json(found))
+        print_json({**duplicates_json(found), **transform_json(transform)})
     else:
-        print_duplicates(found, texts)
+        print_duplicates(found, texts, transform)
 
 
 def _refuse_what_does_not_go_together() -> None:
@@ -174,87 +176,15 @@ def _refuse_what_does_not_go_together() -> None:
         raise click.UsageError("--plot goes with --suggest")
 
 
-def _suggest(target: Index, options: dict[str, Any], *, plot: Path | None, as_json: bool) -> None:
-    """Answer ``--suggest``."""
-    from layerdex.cli.threshold_output import print_sweep, sweep_json
+def _check_names(output: Path | None, clusters: Path | None) -> None:
+    """Refuse, before any work, names that promise what would not be in the file."""
+    from layerdex.indexer.corpus.export import format_of_name
+    from layerdex.records import ExportFormat
 
-    with progress("Comparing") as on_progress:
-        found = target.suggest_thresholds(on_progress=on_progress, **options)
-    if as_json:
-        print_json(sweep_json(found))
-    else:
-        print_sweep(found)
-    if plot is not None:
-        from layerdex.cli.geometry_plot import plot_thresholds
-
-        plot_thresholds(found, plot)
-        note(f"Picture written to {plot}")
-
-
-def document_json(document: Any) -> dict[str, Any]:
-    """Return a document as ``export`` writes it and ``index`` reads it."""
-    row: dict[str, Any] = document.as_row()
-    return row
-
-
-def read_shown(found: Deduplication, read: ReadDocuments) -> dict[str, str]:
-    """Return the texts that `print_duplicates` needs, by id."""
-    return {one.id: one.text for one in read([kept for kept, _ in _largest(found)])}
-
-
-def print_duplicates(found: Deduplication, texts: Mapping[str, str]) -> None:
-    """Print the counts and the largest clusters with the texts kept."""
-    n_removed = len(found.removed)
-    click.echo(
-        f"{counted(found.n, 'document')} = {len(found.kept):,} kept "
-        f"+ {counted(found.n_exact, 'exact repeat')} "
-        f"+ {counted(n_removed - found.n_exact, 'near one')} (layer {found.layer}, similarity >= "
-        f"{found.threshold:g}, keep {found.keep})"
-    )
-    if found.n_conflicts:
-        click.echo(f"{counted(found.n_conflicts, 'removed document')} with another label than kept")
-    shown, title = _largest(found), counted(len(found.clusters), "cluster")
-    if not shown:
-        return
-    if len(shown) < len(found.clusters):
-        title = f"The largest of {title}"
-    table = make_table("kept", "removed", title=title)
-    for kept, removals in shown:
-        more = [f"and {len(removals) - 1} more"] if len(removals) > 1 else []
-        first = f"{removals[0].similarity:.3f} {one_line(removals[0].id)}"
-        if n_conflicts := sum(one.is_conflict for one in removals):
-            more.append(f"{n_conflicts} with another label")
-        kept_cell = make_cell(one_line(kept), one_line(texts[kept]))
-        table.add_row(kept_cell, make_cell(first, *more))
-    print_table(table)
-
-
-def _largest(found: Deduplication) -> list[tuple[str, tuple[Removal, ...]]]:
-    return sorted(found.clusters.items(), key=lambda item: -len(item[1]))[:_N_SHOWN]
-
-
-def _to_json(found: Deduplication) -> dict[str, Any]:
-    return {
-        "layer": found.layer,
-        "threshold": found.threshold,
-        "n": found.n,
-        "n_kept": len(found.kept),
-        "n_exact": found.n_exact,
-        "n_near": len(found.removed) - found.n_exact,
-        "n_conflicts": found.n_conflicts,
-        "clusters": list(_clusters(found)),
-    }
-
-
-def _clusters(found: Deduplication) -> Iterator[dict[str, Any]]:
-    for kept, removals in found.clusters.items():
-        removed: Iterable[dict[str, Any]] = [
-            {
-                "id": one.id,
-                "similarity": one.similarity,
-                "exact": one.is_exact,
-                "conflict": one.is_conflict,
-            }
-            for one in removals
-        ]
-        yield {"kept": kept, "removed": list(removed)}
+    for path in (output, clusters):
+        if path == Path("-"):
+            raise OptionError("standard output has the counts: give a file to write")
+    if output is not None:
+        format_of_name(output)
+    if clusters is not None and format_of_name(clusters) is not ExportFormat.JSONL:
+        raise OptionError(f"clusters are written as jsonl, which {clusters.name} is no name of")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerdex.cli.dedup_command import print_duplicates, read_shown
+from layerdex.cli.dedup_output import print_duplicates, read_shown
 from layerdex.cli.evaluation_output import print_evaluation
 from layerdex.cli.options import device_options, verbosity_options
 from layerdex.cli.output import progress, write_jsonl

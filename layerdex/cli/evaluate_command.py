@@ -25,6 +25,7 @@ from layerdex.cli.options import (
     lock_timeout_option,
     make_fields,
     min_per_label_option,
+    transform_option,
     verbosity_options,
     where_option,
 )
@@ -56,6 +57,9 @@ _SEARCH = "search"
     help="How many neighbours, or several such as 1,5,10.",
 )
 @fuse_option("mean", "concat", "rrf", _SEARCH)
+@transform_option(
+    "Measure vectors with the mean taken off, or whitened too, fitted on the documents that vote."
+)
 @click.option(
     "--weights",
     type=click.Choice(["distance", "uniform", _BOTH]),
@@ -165,12 +169,13 @@ def command(
     asked.check(click.get_current_context())
     refused: dict[str, Any] = {"--queries": queries, "--pairs": pairs, "--compare": compare}
     refused |= {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
-    refused["--save-best"] = save_best
+    refused |= {"--save-best": save_best, "--transform": options["transform"] != "none"}
     if len(by) > 1 and (plot is not None or save_best or report):
         raise click.UsageError("--plot, --report and --save-best take one field --by")
     running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
     target = Index.open(index, model=model, adapter=adapter, **running)
     if fuse == _SEARCH:
+        del options["transform"]  # refused there
         _propose(target, options, k=k, weights=weights, by=by, refused=refused, as_json=as_json)
         return
     ways = ["distance", "uniform"] if weights == _BOTH else weights

@@ -21,7 +21,7 @@ from layerdex.cli.output import note, print_json, progress
 from layerdex.cli.plot import plot_comparison, plot_measurement
 
 _OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "test", "label_field", "report")
-_OF_COMPARED = ("metadata_fields", "label_field")
+_NOT_COMPARED = ("test", "report", "save_best", "transform", "metadata_fields", "label_field")
 _OF_FIELDS = ("text_field", "id_field", "label_field", "metadata_fields")
 
 
@@ -94,8 +94,10 @@ class Asked:
             _refuse(ctx, (*_OF_LABELS, "metadata_fields", "format_"), beside="--queries")
         if self.pairs is not None:
             _refuse(ctx, (*_OF_LABELS, *_OF_FIELDS, "where"), beside="--pairs")
+        if ctx.params["save_best"] and ctx.params["transform"] != "none":
+            raise click.UsageError("--save-best is for plain vectors: not with --transform")
         if self.compare is not None:
-            _refuse(ctx, ("test", "report", "save_best", *_OF_COMPARED), beside="--compare")
+            _refuse(ctx, _NOT_COMPARED, beside="--compare")
 
 
 def _refuse(ctx: click.Context, names: Sequence[str], *, beside: str) -> None:
@@ -146,7 +148,9 @@ def _question(
     asked: Asked, options: dict[str, Any]
 ) -> tuple[str, tuple[Any, ...], tuple[str, ...]]:
     """Return the end of the method's name, its arguments and the names of its options."""
-    shared = ("layers", "fuse", "n_resamples")
+    shared: tuple[str, ...] = ("layers", "fuse", "n_resamples")
+    if asked.compare is None:
+        shared += ("transform",)
     if asked.queries is not None:
         options["query_template"] = asked.query_template
         names = (*shared, "where", "query_template", "text_field", "id_field")

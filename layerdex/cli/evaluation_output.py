@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from layerdex.cli.options import transform_json, transform_title
 from layerdex.cli.output import counted, escape, make_table, note, one_line, print_table
 
 _METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
@@ -26,6 +27,7 @@ def to_json(evaluation: Any, *, report: bool = False) -> dict[str, Any]:
     }
     if evaluation.n_folds is not None:
         found["n_folds"] = evaluation.n_folds
+    found |= transform_json(evaluation.transform.value)
     if report:
         found["report"] = evaluation.report(best.layer, best.k)
     return found
@@ -93,6 +95,7 @@ def _print_tables(evaluation: Any, weights: Any) -> None:
     title = f"{method}, {documents}, {labels}"
     if evaluation.label_field != "label":
         title += f" of {one_line(evaluation.label_field, 30)}"
+    title += transform_title(evaluation.transform.value)
     if len(evaluation.weightings) > 1:
         title += f", {weights.value}"
     if len(ks) == 1:

@@ -18,14 +18,15 @@ from layerdex.errors import OptionError
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write. [default: standard output]",
+    help="File to write, - for standard output. [default: -]",
 )
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["auto", "jsonl", "parquet"]),
     default="auto",
-    help="Format to write. [default: parquet for .parquet and .pq, else jsonl]",
+    help="Format to write. [default: parquet for .parquet and .pq, jsonl for .jsonl, .ndjson and "
+    "no extension]",
 )
 @click.option("--vectors", is_flag=True, help="Write stored vectors too, as vector_N of layer N.")
 @click.option(
@@ -56,6 +57,8 @@ def command(
 
     if layer is not None and not vectors:
         raise click.UsageError("--layer says of which layers to write --vectors")
+    if output == Path("-"):
+        output = None
     check_outputs(index, output)
     if output is None and format_ == "parquet":
         raise OptionError("parquet cannot be written to standard output: give a file with -o")

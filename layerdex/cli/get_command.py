@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from layerdex.cli.dedup_command import document_json
 from layerdex.cli.options import index_argument, json_option, verbosity_options
 from layerdex.cli.output import print_json, print_jsonl
 
@@ -26,7 +25,7 @@ def command(index: Path, ids: tuple[str, ...], as_json: bool) -> None:
 
     target = Index.open(index, damaged=True)
     target.store.check_catalog()
-    documents = [document_json(document) for document in target.get(*ids)]
+    documents = [document.as_row() for document in target.get(*ids)]
     if as_json:
         print_json(documents)
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import click
 
 from layerdex.cli.changes import Changes
+from layerdex.cli.opening import discard_if_unused, open_or_create
 from layerdex.cli.options import (
     device_options,
     field_options,
@@ -23,11 +23,10 @@ from layerdex.cli.output import (
     counted,
     note,
     print_json,
-    progress,
     reading_progress,
 )
 from layerdex.cli.rejects import check_rejects_path, open_rejects
-from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
+from layerdex.errors import LockedIndexError, RowError
 
 
 @click.command("index", short_help="Create or extend an index.")
@@ -148,7 +147,7 @@ def command(
     with clear_errors(index):
         had_folder = index.exists()
     running = {"engine": engine, "device": device, "dtype": dtype}
-    target, is_new = _open_or_create(index, dry_run=dry_run, running=running, **settings)
+    target, is_new = open_or_create(index, dry_run=dry_run, running=running, **settings)
     changes = Changes(as_json)
     try:
         with open_rejects(rejects) as rejected, reading_progress("Indexing") as (on_rows, on_bytes):
@@ -168,7 +167,7 @@ def command(
             )
     except BaseException as error:
         if is_new and not isinstance(error, LockedIndexError):
-            _discard_if_unused(target, had_folder=had_folder)
+            discard_if_unused(target, had_folder=had_folder)
         if isinstance(error, KeyboardInterrupt) and index.exists():
             error.args = ("what was committed is in the index.",)
         raise
@@ -182,58 +181,9 @@ def command(
     _print_report(report, target, as_json=as_json)
     if is_refused:
         if is_new:
-            _discard_if_unused(target, had_folder=had_folder)
+            discard_if_unused(target, had_folder=had_folder)
         outcome = f"{index} was not created" if is_new else f"{index} is as it was"
         raise RowError(f"every row that was read was rejected, so {outcome}")
-
-
-def _open_or_create(
-    path: Path, *, dry_run: bool, running: dict[str, Any], **settings: Any
-) -> tuple[Any, bool]:
-    """Return the index, and whether it is new; ``running`` says on what the encoder runs.
-
-    A dry run makes none.
-    """
-    from layerdex.index import Index
-    from layerdex.indexer.agreement import check_agreement
-    from layerdex.storage.directory import CATALOG
-
-    if dry_run or (path / CATALOG).exists():
-        moved = {"model": _folder(settings["model"]), "adapter": settings["adapter"]}
-        target = Index.open(path, **moved, **running)
-        store = target.store
-        check_agreement(
-            store.settings,
-            store.layers,
-            store.precision,
-            stored_query_template=store.query_template,
-            **settings,
-        )
-        return target, False
-    given = {name: value for name, value in settings.items() if value is not None}
-    try:
-        with progress("Loading the model"):
-            return Index.create(path, **running, **given), True
-    except IndexExistsError:
-        if not (path / CATALOG).exists():
-            raise
-        # Another first run was faster; this one extends what that one made.
-        return _open_or_create(path, dry_run=dry_run, running=running, **settings)
-
-
-def _folder(model: str | None) -> str | None:
-    """Return the model if it is a folder, which may have moved."""
-    from layerdex.indexer.models import to_folder
-
-    return model if model is not None and to_folder(model).is_dir() else None
-
-
-def _discard_if_unused(target: Any, *, had_folder: bool) -> None:
-    """Leave no empty index in the way of a second try with other options."""
-    with contextlib.suppress(LayerdexError, OSError):
-        target.store.discard_if_unused()
-        if not had_folder:
-            target.store.path.rmdir()
 
 
 def _print_report(report: Any, target: Any, *, as_json: bool) -> None:

@@ -71,12 +71,18 @@ def _to_json(info: Any) -> dict[str, Any]:
         "window": encoder.window,
         "labels": info.labels,
         "best_layer": info.best_layer,
+        "transform": info.transform,
     }
 
 
 def _describe_best(best: dict[str, Any]) -> str:
     name = next(name for name in NAMES if name in best)
     return f"{NAMES[name]} {best[name]:.4f}"
+
+
+def _describe_transform(transform: dict[str, Any]) -> str:
+    changed = counted(transform["n_changed"], "document")
+    return f"fitted on {counted(transform['n'], 'document')}; {changed} added or removed since"
 
 
 def _print(info: Any, *, title: str) -> None:
@@ -101,6 +107,7 @@ def _print(info: Any, *, title: str) -> None:
         **({} if encoder.adapter is None else {"adapter": encoder.adapter}),
         "pooling": encoder.pooling.value,
         "template": encoder.template,
+        **({} if info.transform is None else {"transforms": _describe_transform(info.transform)}),
         **({} if info.query_template is None else {"for queries": info.query_template}),
         "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
         "fingerprint": encoder.fingerprint,

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerdex.cli.options import transform_json, transform_title
 from layerdex.cli.output import (
     counted,
     make_cell,
@@ -15,12 +16,13 @@ from layerdex.cli.output import (
     print_json,
     print_table,
     progress,
-    write_jsonl,
 )
 from layerdex.errors import OptionError
 
 if TYPE_CHECKING:
     from layerdex.index import Index
+    from layerdex.index.reading import ReadDocuments
+    from layerdex.records import LayerName
     from layerdex.search.leakage import Leak, Leakage
 
 _N_SHOWN = 10
@@ -32,29 +34,37 @@ def find_shared(
     """Find, print, and write what is not shared."""
     from layerdex.index import Index
 
+    transform = options["transform"]
+    if output is not None:
+        n_places = len(target.places(options["layers"], options["fuse"], transform))
+        if n_places > 1:
+            raise OptionError(f"-o takes one layer, or several fused, and not {n_places} layers")
+
+    def on_found(found: dict[LayerName, Leakage], read: ReadDocuments) -> None:
+        if output is not None:
+            [only] = found.values()
+            read.export(output, only.rest)
+
     other = Index.open(against)
     with progress("Comparing") as on_progress:
-        found = list(target.find_leaks(other, on_progress=on_progress, **options).values())
+        by_layer = target.find_leaks(other, on_progress=on_progress, on_found=on_found, **options)
+    found = list(by_layer.values())
     if output is not None:
-        if len(found) > 1:
-            raise OptionError("-o takes one layer, or several fused")
-        shared = {leak.id for leak in found[0].found}
-        documents = target.documents(where=options["where"])
-        n = write_jsonl(output, (one.as_row() for one in documents if one.id not in shared))
+        n = len(found[0].rest)
         note(f"{counted(n, 'document')} that {against} does not have written to {output}")
     if as_json:
-        print_json([_to_json(one) for one in found])
+        print_json([{**_to_json(one), **transform_json(transform)} for one in found])
         return
-    _print_counts(found)
+    _print_counts(found, transform)
     if len(found) == 1:
         _print_pairs(found[0])
 
 
-def _print_counts(found: list[Leakage]) -> None:
+def _print_counts(found: list[Leakage], transform: str) -> None:
     first = found[0]
     title = (
         f"of {counted(first.n, 'document')}, found among {first.n_other:,} others "
-        f"(similarity >= {first.threshold:g})"
+        f"(similarity >= {first.threshold:g}){transform_title(transform)}"
     )
     table = make_table(">layer", ">exact", ">near", ">share", ">other label", title=title)
     for one in found:

@@ -27,6 +27,7 @@ _COMMANDS = (
     "evaluate",
     "layers",
     "probe",
+    "transform",
     "tune",
     "dedup",
     "suspects",

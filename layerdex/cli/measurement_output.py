@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from layerdex.cli.options import transform_json, transform_title
 from layerdex.cli.output import counted, make_table, note, print_table
 
 NAMES = {
@@ -41,6 +42,7 @@ def measurement_json(measurement: Any) -> dict[str, Any]:
         ],
         "best_layer": measurement.best_layer,
         "frugal_layer": None if frugal is None else asdict(frugal),
+        **transform_json(measurement.transform.value),
     }
 
 
@@ -86,7 +88,8 @@ def print_measurement(measurement: Any) -> None:
     main, *others = measurement.metrics
     beside = [">95 %"] if measurement.best.intervals else []
     headers = (f">{NAMES[main]}", *beside, *(f">{NAMES[name]}" for name in others))
-    table = make_table(">layer", *headers, "", title=describe_n(measurement))
+    title = describe_n(measurement) + transform_title(measurement.transform.value)
+    table = make_table(">layer", *headers, "", title=title)
     frugal = measurement.frugal
     for one in measurement.results:
         cells = [f"{one.values[main]:.4f}", *(_range(one.intervals[main]) for _ in beside)]

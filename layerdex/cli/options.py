@@ -204,3 +204,30 @@ def fuse_option(*ways: str) -> Callable[[Decorated], Decorated]:
         type=click.Choice(ways),
         help="Take several layers as one; each may have a weight, such as 4:0.7,6:0.3.",
     )
+
+
+def transform_option(help_: str) -> Callable[[Decorated], Decorated]:
+    """``--transform``: what is done to vectors before they are compared."""
+    return click.option(
+        "--transform",
+        type=click.Choice(["none", "center", "whiten"]),
+        default="none",
+        show_default=True,
+        help=help_,
+    )
+
+
+stored_transform_option = transform_option(
+    "Compare vectors with the documents' mean taken off, or whitened too, as 'layerdex transform' "
+    "has fitted it."
+)
+
+
+def transform_json(transform: str) -> dict[str, str]:
+    """Return what answers in JSON say of a transform: nothing where there is none."""
+    return {} if transform == "none" else {"transform": transform}
+
+
+def transform_title(transform: str) -> str:
+    """Return what titles add for a transform."""
+    return "" if transform == "none" else f" · {transform}"

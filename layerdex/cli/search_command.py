@@ -20,7 +20,10 @@ from layerdex.cli.options import (
     k_option,
     layer_option,
     query_template_option,
+    stored_transform_option,
     text_field_option,
+    transform_json,
+    transform_title,
     verbosity_options,
     where_option,
 )
@@ -67,6 +70,7 @@ class Answer:
 @k_option
 @layer_option("One or several, such as 4 or 0,3,6. [default: the saved best, else deepest]")
 @fuse_option("mean", "concat", "rrf")
+@stored_transform_option
 @where_option
 @query_template_option
 @click.option(
@@ -88,6 +92,7 @@ def command(
     k: int,
     layer: str | None,
     fuse: str | None,
+    transform: str,
     where: tuple[str, ...],
     query_template: str | None,
     min_similarity: float | str | None,
@@ -103,12 +108,13 @@ def command(
 
     Similarity is the cosine at a layer. Every document is compared, so that no hit is missed.
     Layers can be fused: their vectors' mean, their vectors side by side (concat), or their
-    rankings (rrf).
+    rankings (rrf), which give a score instead: the mean of 1 / (60 + rank).
 
     \b
     layerdex search my-index "battery died after a week"
     layerdex search my-index "battery died" --layer 0,3,6
     layerdex search my-index "battery died" --layer 4:0.7,6:0.3 --fuse mean
+    layerdex search my-index "battery died" --layer 4 --transform whiten
     layerdex search my-index "battery died" --layer 0,3,6 --min-similarity p99.9
     layerdex search my-index --like a17 --where 'stars<3' -k 5
     layerdex search my-index --input questions.txt --jsonl
@@ -122,6 +128,7 @@ def command(
     options: dict[str, Any] = {
         "layers": layer,
         "fuse": fuse,
+        "transform": transform,
         "k": k,
         "where": where,
         "min_similarity": min_similarity,
@@ -146,12 +153,12 @@ def command(
             for i, (identifier, text) in enumerate(asked)
         ]
     if as_json:
-        print_json(list(_rows(answers)))
+        print_json(list(_rows(answers, transform)))
     elif as_jsonl:
-        print_jsonl(_rows(answers))
+        print_jsonl(_rows(answers, transform))
     else:
         for answer in answers:
-            print_answer(answer)
+            print_answer(answer, transform)
 
 
 def read_queries(source: str, *, text_field: str) -> list[tuple[str | None, str]]:
@@ -173,18 +180,20 @@ def read_queries(source: str, *, text_field: str) -> list[tuple[str | None, str]
     return queries
 
 
-def print_answer(answer: Answer) -> None:
+def print_answer(answer: Answer, transform: str = "none") -> None:
     """Print one layer's hits with their texts, or several layers side by side."""
     if not any(answer.hits.values()):
         note(f"Nothing found for {answer.query!r}")
         return
     title = f"{one_line(answer.query, 60)} · layer {', '.join(map(str, answer.hits))}"
+    title += transform_title(transform)
     if len(answer.hits) == 1:
-        table = make_table(">#", ">similarity", "id and text", "label", title=title)
-        for hit in next(iter(answer.hits.values())):
+        [hits] = answer.hits.values()
+        closeness = ">similarity" if hits[0].score is None else ">score"
+        table = make_table(">#", closeness, "id and text", "label", title=title)
+        for hit in hits:
             cell = make_cell(one_line(hit.id), one_line(hit.text))
-            label = one_line(hit.label or "", 30)
-            table.add_row(str(hit.rank), f"{hit.similarity:.3f}", cell, label)
+            table.add_row(str(hit.rank), _closeness(hit), cell, one_line(hit.label or "", 30))
         print_table(table)
         return
     layers, n = list(answer.hits), n_beside(_LAYER_WIDTH)
@@ -204,13 +213,28 @@ def _cell(hits: list[Hit], rank: int) -> Group | str:
     if rank >= len(hits):
         return ""
     hit = hits[rank]
-    return make_cell(f"{hit.similarity:.3f}\n{one_line(hit.id)}", one_line(hit.text))
+    return make_cell(f"{_closeness(hit)}\n{one_line(hit.id)}", one_line(hit.text))
 
 
-def _rows(answers: list[Answer]) -> Iterator[dict[str, Any]]:
+def _closeness(hit: Hit) -> str:
+    # Scores of neighbouring ranks differ in the fourth decimal.
+    return f"{hit.similarity:.3f}" if hit.score is None else f"{hit.score:.5f}"
+
+
+def _rows(answers: list[Answer], transform: str) -> Iterator[dict[str, Any]]:
     for answer in answers:
         asked = {"query": answer.query}
         if answer.query_id is not None:
             asked["query_id"] = answer.query_id
         for hits in answer.hits.values():
-            yield from ({**asked, **asdict(hit)} for hit in hits)
+            yield from ({**asked, **_to_json(hit), **transform_json(transform)} for hit in hits)
+
+
+def _to_json(hit: Hit) -> dict[str, Any]:
+    """Return a hit with its ``similarity``, or in the same place the ``score`` of a ranking."""
+    fields = asdict(hit)
+    score = fields.pop("score")
+    if score is None:
+        return fields
+    fields["similarity"] = score
+    return {"score" if name == "similarity" else name: one for name, one in fields.items()}

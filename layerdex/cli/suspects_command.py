@@ -14,6 +14,9 @@ from layerdex.cli.options import (
     json_option,
     jsonl_option,
     min_per_label_option,
+    stored_transform_option,
+    transform_json,
+    transform_title,
     verbosity_options,
     where_option,
 )
@@ -40,6 +43,7 @@ _N_NEIGHBORS_LISTED = 3
 @click.option(
     "--layers", default="all", show_default=True, help="Layers to ask, such as 3-6; most decide."
 )
+@stored_transform_option
 @click.option("-k", type=int, default=40, show_default=True, help="How many neighbours.")
 @click.option(
     "--by",
@@ -59,7 +63,9 @@ _N_NEIGHBORS_LISTED = 3
 @json_option
 @jsonl_option
 @verbosity_options
-def command(index: Path, limit: int | None, as_json: bool, as_jsonl: bool, **options: Any) -> None:
+def command(
+    index: Path, limit: int | None, as_json: bool, as_jsonl: bool, transform: str, **options: Any
+) -> None:
     """Find documents of INDEX whose label their neighbours at most layers are against.
 
     Each labelled document is compared with its nearest documents of other texts at each layer.
@@ -76,16 +82,19 @@ def command(index: Path, limit: int | None, as_json: bool, as_jsonl: bool, **opt
     if limit is None and not (as_json or as_jsonl):
         limit = _N_LISTED
     with progress("Comparing") as on_progress:
-        suspects = Index.open(index).suspects(limit=limit, on_progress=on_progress, **options)
+        suspects = Index.open(index).suspects(
+            transform=transform, limit=limit, on_progress=on_progress, **options
+        )
+    beside = transform_json(transform)
     if as_json:
-        print_json(asdict(suspects))
+        print_json({**asdict(suspects), **beside})
     elif as_jsonl:
-        print_jsonl(map(asdict, suspects.found))
+        print_jsonl({**asdict(one), **beside} for one in suspects.found)
     else:
-        _print(suspects)
+        _print(suspects, transform)
 
 
-def _print(suspects: Suspects) -> None:
+def _print(suspects: Suspects, transform: str) -> None:
     n, documents = suspects.n_found, counted(suspects.n, "labelled document")
     if not suspects.found:
         click.echo(f"No suspects: the neighbours bear out the labels of {documents}")
@@ -93,7 +102,7 @@ def _print(suspects: Suspects) -> None:
     n_layers = counted(len(suspects.layers), "layer")
     click.echo(
         f"{counted(n, 'suspect')} among {documents} (k = {suspects.k}, {n_layers}; "
-        f"neighbours of layer {suspects.layer})"
+        f"neighbours of layer {suspects.layer}{transform_title(transform)})"
     )
     title = None if n == len(suspects.found) else f"The first {len(suspects.found)}"
     table = make_table("document", "label -> suggested", ">layers", ">score", title=title)

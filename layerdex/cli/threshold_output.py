@@ -3,25 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerdex.cli.output import counted, make_cell, make_table, one_line, print_table
+from layerdex.cli.options import transform_json, transform_title
+from layerdex.cli.output import (
+    counted,
+    make_cell,
+    make_table,
+    note,
+    one_line,
+    print_json,
+    print_table,
+    progress,
+)
 
 if TYPE_CHECKING:
+    from layerdex.index import Index
     from layerdex.search.thresholds import SweepStep, ThresholdSweep
 
 _N_BAR = 40
 
 
-def print_sweep(found: ThresholdSweep) -> None:
+def suggest_thresholds(
+    target: Index, options: dict[str, Any], *, plot: Path | None, as_json: bool
+) -> None:
+    """Sweep thresholds, print what they remove, and draw it."""
+    with progress("Comparing") as on_progress:
+        found = target.suggest_thresholds(on_progress=on_progress, **options)
+    if as_json:
+        print_json({**_sweep_json(found), **transform_json(options["transform"])})
+    else:
+        _print_sweep(found, options["transform"])
+    if plot is not None:
+        from layerdex.cli.geometry_plot import plot_thresholds
+
+        plot_thresholds(found, plot)
+        note(f"Picture written to {plot}")
+
+
+def _print_sweep(found: ThresholdSweep, transform: str) -> None:
     """Print what chance gives, how near the nearest are, and what each threshold removes."""
     percentiles = "  ".join(f"{name} {value:.3f}" for name, value in found.percentiles.items())
     click.echo(
         f"{counted(found.n, 'document')} = {counted(found.n_texts, 'text')} "
         f"+ {counted(found.n_exact, 'exact repeat')} "
-        f"(layer {found.layer}, keep {found.keep})\n"
+        f"(layer {found.layer}{transform_title(transform)}, keep {found.keep})\n"
         f"Random pairs: {percentiles}"
     )
     _print_histogram(found)
@@ -58,7 +87,7 @@ def _pair(step: SweepStep) -> Any:
     return make_cell(f"{pair.similarity:.5f}", *texts)
 
 
-def sweep_json(found: ThresholdSweep) -> dict[str, Any]:
+def _sweep_json(found: ThresholdSweep) -> dict[str, Any]:
     """Return a sweep as the JSON document that users get."""
     bounds, counts = found.histogram()
     sizes = ("layer", "n", "n_texts", "n_exact", "n_paired")

@@ -25,17 +25,26 @@ from layerdex.cli.tuning_output import plot_losses, print_tuning, to_json
 @index_argument
 @click.argument("adapter_", metavar="ADAPTER", type=click.Path(path_type=Path))
 @click.option(
-    "--layer", type=int, help="Train the blocks up to here. [default: the saved layer, or deepest]"
+    "--layer",
+    type=int,
+    help="The layer to train for; those below it change too. [default: the saved best, else "
+    "deepest]",
 )
 @click.option(
     "--loss",
     type=click.Choice(["head", "contrastive"]),
     default="head",
     show_default=True,
-    help="A classification head, thrown away in the end, or the supervised contrastive loss.",
+    help="What training improves: a classifier on top that is thrown away in the end, or how near "
+    "texts of one label are to each other.",
 )
 @click.option(
-    "--rank", type=click.IntRange(min=1), default=8, show_default=True, help="Rank of LoRA."
+    "--rank",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Size of the adapter: the rank of its matrices.",
 )
 @click.option(
     "--epochs",
@@ -43,7 +52,8 @@ from layerdex.cli.tuning_output import plot_losses, print_tuning, to_json
     type=click.IntRange(min=1),
     default=6,
     show_default=True,
-    help="Passes over the documents at most.",
+    metavar="N",
+    help="Passes over the documents (epochs) at most.",
 )
 @click.option(
     "--patience",
@@ -51,23 +61,41 @@ from layerdex.cli.tuning_output import plot_losses, print_tuning, to_json
     default=2,
     show_default=True,
     metavar="N",
-    help="Stop after N epochs without a better held-out accuracy.",
+    help="Stop after N epochs that classify the held-out documents no better.",
 )
 @click.option(
-    "--batch", "batch_size", type=click.IntRange(min=2), default=64, show_default=True,
-    help="Texts a step.",
-)  # fmt: skip
-@click.option(
-    "--rate", "learning_rate", type=float, default=1e-3, show_default=True, help="Learning rate."
+    "--batch",
+    "batch_size",
+    type=click.IntRange(min=2),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Texts that one step of training learns from.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--rate",
+    "learning_rate",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    metavar="RATE",
+    help="Learning rate: how far a step goes.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of all that is drawn at random.",
+)
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
     default=10,
     show_default=True,
     metavar="N",
-    help="Hold one of N parts out of training, to choose the epoch.",
+    help="Hold one of N parts of the documents out of training, to choose the best epoch by.",
 )
 @click.option(
     "--by", default="label", metavar="FIELD", help="Learn this metadata field instead of the label."
@@ -77,14 +105,15 @@ from layerdex.cli.tuning_output import plot_losses, print_tuning, to_json
     "--min-per-label",
     type=click.IntRange(min=1),
     default=2,
+    show_default=True,
     metavar="N",
     help="Leave out labels with fewer documents than this.",
 )
 @click.option(
     "--test",
     metavar="FILE",
-    help="Measure on this labelled file, read with the options up to --format; documents with a "
-    "text of it do not train.",
+    help="Measure on this labelled file, read with the options up to --format; documents whose "
+    "text is in it are not trained on.",
 )
 @field_options
 @click.option(
@@ -120,11 +149,14 @@ def command(
 ) -> None:
     """Train an ADAPTER (a new folder) on the labels of INDEX, which stays as it is.
 
-    LoRA changes the encoder's blocks up to a layer by a percent or two of its parameters, so that
-    texts of one label come closer. Part of the documents is held out, and decides when to stop.
-    Neighbour classification (k = 10) is measured at each layer before and after: on a --test FILE,
-    or else on what was held out. Needs the extra 'tune'; a GPU helps, a CPU does for some
-    thousand short texts.
+    An adapter (LoRA) is a small addition to the encoder, a percent or two of its parameters, that
+    brings texts of one label closer together. 'layerdex index --adapter' makes a new index with it.
+
+    Some of the documents are held out of training: after each pass over the others (an epoch)
+    these are classified by their neighbours (k = 10), and the best epoch is kept. At the end each
+    layer is measured without the adapter and with it: on a --test FILE, or else on what was held
+    out, which flatters a little. Needs the extra 'tune' (pip install 'layerdex[tune]'); a GPU
+    helps, a CPU does for some thousand short texts.
 
     \b
     layerdex tune my-index my-adapter --layer 6 --test test.jsonl --plot loss.png
@@ -160,4 +192,4 @@ def command(
     if as_json:
         print_json(to_json(tuning))
     else:
-        print_tuning(tuning, target.store.settings)
+        print_tuning(tuning, target)

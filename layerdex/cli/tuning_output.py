@@ -53,17 +53,21 @@ def _figures(result: Any) -> dict[str, Any]:
     }
 
 
-def print_tuning(tuning: Any, settings: Any) -> None:
+def print_tuning(tuning: Any, index: Any) -> None:
     """Print what was trained, each epoch, each layer before and after, and what to do with it."""
     trained = tuning.trained
     click.echo(
-        f"{trained.n_trained:,} of {counted(trained.n_parameters, 'parameter')} trained "
-        f"({trained.share:.2%}), on {counted(tuning.n_training, 'document')}"
+        f"Trained {trained.n_trained:,} of {counted(trained.n_parameters, 'parameter')} "
+        f"({trained.share:.2%}) for layer {tuning.layer}, on "
+        f"{counted(tuning.n_training, 'document')}"
     )
     if tuning.n_left_out:
-        click.echo(f"{counted(tuning.n_left_out, 'document')} of the test set's texts left out")
-    title = f"{counted(tuning.n_held_out, 'document')} held out"
-    table = make_table(">epoch", ">loss", ">held-out accuracy", "", title=title)
+        left_out = counted(tuning.n_left_out, "document")
+        click.echo(f"Not trained on: {left_out} whose text is in the test set")
+    title = (
+        f"Epochs, and the accuracy after each on {counted(tuning.n_held_out, 'document')} held out"
+    )
+    table = make_table(">epoch", ">training loss", ">held-out accuracy", "", title=title)
     for epoch in trained.epochs:
         is_kept = epoch.number == trained.best_epoch
         cells = (str(epoch.number), f"{epoch.loss:.4f}", f"{epoch.accuracy:.4f}")
@@ -71,23 +75,26 @@ def print_tuning(tuning: Any, settings: Any) -> None:
     print_table(table)
     _print_layers(tuning)
     click.echo(
-        f"Written to {escape(str(tuning.adapter))}; use it with:\n  {_next(tuning, settings)}"
+        f"The adapter is in {escape(str(tuning.adapter))}; make an index with it:\n"
+        f"  {_next(tuning, index)}"
     )
 
 
 def _print_layers(tuning: Any) -> None:
-    name = "test documents" if tuning.is_test else "the held-out documents, which chose the epoch"
-    k = tuning.after.ks[0]
-    title = f"{tuning.after.n:,} {name}, k = {k}"
-    headers = (">accuracy before", ">after", ">95 %", ">macro-F1 before", ">after")
+    what = (
+        f"{counted(tuning.after.n, 'test document')}"
+        if tuning.is_test
+        else f"the {tuning.after.n:,} held-out documents, which chose the epoch"
+    )
+    title = f"{tuning.after.ks[0]} neighbours classify {what}"
+    headers = (">accuracy before", ">after (95 %)", ">macro-F1 before", ">after")
     table = make_table(">layer", *headers, title=title)
     for layer, before, after in _pairs(tuning):
         interval = after.intervals["accuracy"]
         table.add_row(
             str(layer),
             f"{before.accuracy:.4f}",
-            f"{after.accuracy:.4f}",
-            f"{interval.low:.3f}-{interval.high:.3f}",
+            f"{after.accuracy:.4f} ({interval.low:.3f}-{interval.high:.3f})",
             f"{before.macro_f1:.4f}",
             f"{after.macro_f1:.4f}",
             style="bold" if layer == tuning.layer else None,
@@ -95,8 +102,11 @@ def _print_layers(tuning: Any) -> None:
     print_table(table)
 
 
-def _next(tuning: Any, settings: Any) -> str:
-    """Return the command that makes an index with the adapter; the encoder's settings must fit."""
+def _next(tuning: Any, index: Any) -> str:
+    """Return the command that makes an index like the one given, but with the adapter."""
+    from layerdex.records import LongText, StoredPrecision
+
+    settings, store = index.encoder.settings, index.store  # the model's place is where it lies now
     words = ["layerdex", "index", "NEW-INDEX", "SOURCE"]
     if settings.model != "minilm":
         words += ["--model", settings.model]
@@ -106,7 +116,14 @@ def _next(tuning: Any, settings: Any) -> str:
     words += ["--pooling", settings.pooling.value]
     if settings.template != "{text}":
         words += ["--template", settings.template]
-    return escape(shlex.join([*words, "--max-length", str(settings.max_length)]))
+    if store.query_template is not None:
+        words += ["--query-template", store.query_template]
+    words += ["--max-length", str(settings.max_length)]
+    if settings.long is not LongText.TRUNCATE:
+        words += ["--long", settings.long.value]
+    if store.precision is not StoredPrecision.FLOAT16:
+        words += ["--precision", store.precision.value]
+    return escape(shlex.join(words))
 
 
 def plot_losses(tuning: Any, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from layerdex.arguments import check_callbacks, check_count, check_kind
 from layerdex.index.evaluations import LABEL, labelled_facts, to_choices
@@ -14,6 +14,7 @@ from layerdex.index.measurements import (
     read_judged,
     read_pair_texts,
 )
+from layerdex.index.reading import ReadDocuments
 from layerdex.layers import LayerSelection
 from layerdex.records import LayerName, OnProgress, Source, Weights
 from layerdex.search.comparison import Matched, Side, match, measure_labels
@@ -24,12 +25,12 @@ from layerdex.search.leakage import Leakage, find_leaks
 from layerdex.search.measurement import Comparison, Measurement, compare
 from layerdex.search.pairs import evaluate_pairs
 from layerdex.search.retrieval import among, check_judged, evaluate_retrieval
+from layerdex.search.transforms import TransformName
+from layerdex.storage.both import ask_both
 from layerdex.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from layerdex.indexer.corpus import Format
-
-T = TypeVar("T")
 
 
 class Comparisons(Measurements):
@@ -81,7 +82,7 @@ class Comparisons(Measurements):
             found = measure_labels(*sides, choices, n_folds=folds, on_progress=on_progress)
             return _compare(found, matched)
 
-        return self._ask_both(other, question)
+        return ask_both(self.store, other.store, question)
 
     def compare_retrieval(
         self,
@@ -119,7 +120,8 @@ class Comparisons(Measurements):
             matched = match(*all_facts, by_label=False)
             shared = among(asked, matched.first.ids)
             # Those asked were encoded before it was known which of them have a document left.
-            kept = [asked.ids.index(one) for one in shared.ids]
+            place = {one: i for i, one in enumerate(asked.ids)}
+            kept = [place[one] for one in shared.ids]
             found = [
                 evaluate_retrieval(
                     snapshot.layer,
@@ -136,7 +138,7 @@ class Comparisons(Measurements):
             ]
             return _compare(found, matched)
 
-        return self._ask_both(other, question)
+        return ask_both(self.store, other.store, question)
 
     def compare_pairs(
         self,
@@ -178,27 +180,31 @@ class Comparisons(Measurements):
         threshold: float = 0.9,
         layers: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         where: Expressions = None,
         on_progress: OnProgress | None = None,
+        on_found: Callable[[dict[LayerName, Leakage], ReadDocuments], None] | None = None,
     ) -> dict[LayerName, Leakage]:
         """Say which of this index's documents the other has too, at each layer or these fused.
 
-        ``where`` chooses among this index's documents. Raises `IndexMismatchError` where the
-        vectors of the two cannot be compared.
+        ``where`` chooses among this index's documents; ``transform`` is this index's, for both.
+        ``on_found`` gets the result and, for as long as it runs, a way to read this index's
+        documents as they were when they were compared, whatever others write meanwhile. Raises
+        `IndexMismatchError` where the vectors of the two cannot be compared.
         """
         from layerdex.indexer.agreement import check_fingerprint
 
         check_kind(other, Measurements, what="documents are looked for in an `Index`")
-        check_callbacks(on_progress=on_progress)
+        check_callbacks(on_progress=on_progress, on_found=on_found)
         check_fingerprint(other.store.settings, self.store.settings)
-        places, conditions = self.places(layers, fuse), parse_where(where)
+        places, conditions = self.places(layers, fuse, transform), parse_where(where)
         for place in places:
             check_no_ranking([place])
             other.resolve_layers(layers_of(place))
 
         def question(first: Snapshot, second: Snapshot) -> dict[LayerName, Leakage]:
             facts, others = first.facts(conditions), second.facts()
-            return {
+            found = {
                 name_of(place): find_leaks(
                     first.layer,
                     facts,
@@ -210,11 +216,11 @@ class Comparisons(Measurements):
                 )
                 for place in places
             }
+            if on_found is not None:
+                on_found(found, ReadDocuments(self.store, first))
+            return found
 
-        return self._ask_both(other, question)
-
-    def _ask_both(self, other: Measurements, question: Callable[[Snapshot, Snapshot], T]) -> T:
-        return self.store.ask(lambda first: other.store.ask(lambda second: question(first, second)))
+        return ask_both(self.store, other.store, question)
 
 
 def _compare(found: Sequence[Measurement], matched: Matched) -> Comparison:

@@ -15,6 +15,7 @@ from layerdex.arguments import (
     to_path,
 )
 from layerdex.errors import OptionError
+from layerdex.index.kept_transforms import refit_if_due
 from layerdex.layers import LayerSelection, describe_layers, resolve_stored
 from layerdex.records import (
     Change,
@@ -103,7 +104,8 @@ class Contents:
         any document (`RowError`) or where there was no document at all (`SourceError`). With
         ``dry_run`` nothing is encoded or changed, and the report says what would be.
         ``on_change`` is told of each document that is new, updated or removed. After a run,
-        small segments are merged, unless ``auto_compact`` is False (see `merge_policy`).
+        small segments are merged, unless ``auto_compact`` is False (see `merge_policy`), and
+        stored transforms are fitted anew where they have to be (see `kept_transforms`).
 
         ``on_progress`` gets the rows done so far and
         ``n_total``: at a commit what is committed, and in between, a few times a second, also
@@ -138,6 +140,7 @@ class Contents:
             lambda: self.encoder,
             **options,
             auto_compact=auto_compact,
+            at_end=partial(refit_if_due, self.store),
             lock_timeout_s=lock_timeout_s,
         )
 
@@ -174,7 +177,8 @@ class Contents:
         """Write the documents of one commit in input order, and return how many.
 
         `add` makes the same documents of the file. ``format`` auto goes by the name of ``target``:
-        parquet for .parquet and .pq, else jsonl. A path gets the whole file or none. With
+        parquet for .parquet and .pq, jsonl for .jsonl, .ndjson and no extension; any other is an
+        `OptionError`. A path gets the whole file or none. With
         ``layers`` each document has its stored vectors there, in fields ``vector_N``: as they are
         kept, within 5e-4 of unit length, and unit ones of an int8 index; `add` leaves them out.
         Memory is bounded by 900 documents, or a parquet row group of 32 MB. Raises `StorageError`
@@ -212,7 +216,9 @@ class Contents:
         if dry_run:
             return len({document.id for document in self.get(*ids)})
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
-            return writer.delete(ids)
+            n_deleted = writer.delete(ids)
+            refit_if_due(self.store, writer)
+        return n_deleted
 
     def truncated(self) -> list[Truncated]:
         """Return the documents that were cut, in input order."""

@@ -16,6 +16,8 @@ from layerdex.search.evaluation import N_RESAMPLES, Choices, Evaluation
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.fusion import Fuse, Place, layers_of
 from layerdex.search.fusion_search import FusionProposal, propose_fusion
+from layerdex.search.transform_fit import Fitter
+from layerdex.search.transforms import TransformName
 from layerdex.storage.snapshot import Facts, Snapshot, Where
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Evaluations(Places):
         *,
         layers: LayerSelection = "all",
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         k: int | Sequence[int] = 10,
         weights: Weights | str | Sequence[Weights | str] = Weights.DISTANCE,
         by: str = LABEL,
@@ -51,8 +54,14 @@ class Evaluations(Places):
         field whose values count as labels; a test set's are its labels. Labels with fewer than
         ``min_per_label`` documents are left out. ``n_resamples`` of the documents give the
         intervals; 0 gives none.
+
+        A ``transform`` is fitted on the documents that may vote: of each fold's on those of the
+        others, and leaving one out, once, on all. No label enters the fit. The shrinkage of
+        whitening is chosen on folds of the same documents by their labels; leaving one out, by
+        labels that are predicted afterwards, one number for all.
         """
         places, conditions = self._compared(layers, fuse), parse_where(where)
+        how = to_choice(TransformName, transform)
         check_kind(by, str, what="evaluate by one field")
         check_count("min_per_label", min_per_label)
         check_callbacks(on_progress=on_progress)
@@ -66,29 +75,34 @@ class Evaluations(Places):
             def question(snapshot: Snapshot) -> Evaluation:
                 facts = labelled_facts(snapshot, conditions, by, min_per_label)
                 given = (snapshot.layer, facts, choices)
+                fit = Fitter(snapshot.layer, how).fit
                 if folds is None:
-                    return evaluate_leave_one_out(*given, places=places, on_progress=on_progress)
+                    fitted = [fit(place, facts) for place in places]
+                    return evaluate_leave_one_out(*given, places=fitted, on_progress=on_progress)
                 return evaluate_on_folds(
-                    *given, n_folds=folds, places=places, on_progress=on_progress
+                    *given, n_folds=folds, places=places, prepare=fit, on_progress=on_progress
                 )
 
-            return replace(self.store.ask(question), label_field=by)
+            return replace(self.store.ask(question), label_field=by, transform=how)
         from layerdex.indexer.corpus.sources import read_labelled
 
         texts, labels = read_labelled(test, format=format, fields=fields)
         vectors = self.encode_at(texts, places)
-        evaluation = self.store.ask(
-            lambda snapshot: evaluate_on_test(
+
+        def test_question(snapshot: Snapshot) -> Evaluation:
+            facts = labelled_facts(snapshot, conditions, by, min_per_label)
+            fit = Fitter(snapshot.layer, how).fit
+            return evaluate_on_test(
                 snapshot.layer,
-                labelled_facts(snapshot, conditions, by, min_per_label),
+                facts,
                 choices,
                 vectors=vectors,
                 test_labels=labels,
-                places=places,
+                places=[fit(place, facts) for place in places],
                 on_progress=on_progress,
             )
-        )
-        return replace(evaluation, label_field=by)
+
+        return replace(self.store.ask(test_question), label_field=by, transform=how)
 
     def propose_fusion(
         self,

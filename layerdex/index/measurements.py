@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerdex.arguments import check_callbacks, check_count, shown, to_path
+from layerdex.arguments import check_callbacks, check_count, shown, to_choice, to_path
 from layerdex.errors import OptionError
 from layerdex.index.evaluations import Evaluations
 from layerdex.layers import LayerSelection
@@ -25,6 +25,9 @@ from layerdex.search.retrieval import (
     evaluate_retrieval,
     judged_queries,
 )
+from layerdex.search.sampling import draw_documents
+from layerdex.search.transform_fit import N_FITTED, Fitter
+from layerdex.search.transforms import TransformName
 from layerdex.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class Measurements(Evaluations):
         *,
         layers: LayerSelection = "all",
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         where: Expressions = None,
         query_template: str | None = None,
         text_field: str = "text",
@@ -61,10 +65,12 @@ class Measurements(Evaluations):
 
         ``queries`` have an id and a text; ``qrels`` is a file of TREC's or BEIR's judgements of
         documents by id, relevant from grade 1 on. Queries without a relevant document are left
-        out. With ``fuse`` the layers are measured fused as well. Raises `SourceError` for ids that
-        are not there, `RowError` for bad lines, `NoLabelsError` where nothing is left.
+        out. With ``fuse`` the layers are measured fused as well. A ``transform`` is fitted on the
+        documents searched, as by `fit_transforms`. Raises `SourceError` for ids that are not
+        there, `RowError` for bad lines, `NoLabelsError` where nothing is left.
         """
         places, conditions = self.places_compared(layers, fuse), parse_where(where)
+        how = to_choice(TransformName, transform)
         check_count("n_resamples", n_resamples, least=0)
         check_callbacks(on_progress=on_progress)
         asked = read_judged(queries, qrels, text_field=text_field, id_field=id_field)
@@ -75,17 +81,18 @@ class Measurements(Evaluations):
         def question(snapshot: Snapshot) -> Measurement:
             facts = snapshot.facts(conditions)
             check_judged(asked, facts.ids)
+            fit = Fitter(snapshot.layer, how).fit
             return evaluate_retrieval(
                 snapshot.layer,
                 facts,
                 asked,
                 vectors=vectors,
-                places=places,
+                places=[fit(place, facts) for place in places],
                 n_resamples=n_resamples,
                 on_progress=on_progress,
             )
 
-        return self.store.ask(question)
+        return replace(self.store.ask(question), transform=how)
 
     def evaluate_pairs(
         self,
@@ -93,6 +100,7 @@ class Measurements(Evaluations):
         *,
         layers: LayerSelection = "all",
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         positive_from: float | None = None,
         format: Format | str = "auto",
         n_resamples: int = N_RESAMPLES,
@@ -103,20 +111,29 @@ class Measurements(Evaluations):
         ``pairs`` have ``sentence1``, ``sentence2``, and a ``score``, for Spearman's correlation,
         or a ``label`` of 0 or 1, for average precision and the best threshold.
         ``positive_from`` makes labels of scores: 1 from there on. Both texts are encoded as
-        documents are. Raises `SourceError`, `RowError` or `NoLabelsError`.
+        documents are. A ``transform`` is fitted on the index's documents, as by `fit_transforms`.
+        Raises `SourceError`, `RowError` or `NoLabelsError`.
         """
-        places = self.places_compared(layers, fuse)
+        places, how = self.places_compared(layers, fuse), to_choice(TransformName, transform)
         check_no_ranking(places)
         check_count("n_resamples", n_resamples, least=0)
         check_callbacks(on_progress=on_progress)
         texts = read_pair_texts(pairs, positive_from=positive_from, format=format)
-        return evaluate_pairs(
+        measured = evaluate_pairs(
             self.encode_pairs(texts, places),
             texts.judged,
-            places=places,
+            places=self._fit_on_all(places, how),
             n_resamples=n_resamples,
             on_progress=on_progress,
         )
+        return replace(measured, transform=how)
+
+    def _fit_on_all(self, places: Sequence[Place], how: TransformName) -> Sequence[Place]:
+        def question(snapshot: Snapshot) -> Sequence[Place]:
+            facts, fit = draw_documents(snapshot, n=N_FITTED), Fitter(snapshot.layer, how).fit
+            return [fit(place, facts) for place in places]
+
+        return places if how is TransformName.NONE else self.store.ask(question)
 
     def encode_pairs(
         self, texts: PairTexts, places: Sequence[Place]

@@ -7,30 +7,68 @@ from collections.abc import Iterable, Sequence
 from layerdex.arguments import to_choice, to_list
 from layerdex.errors import OptionError
 from layerdex.index.encoders import with_template
+from layerdex.index.kept_transforms import KeptTransforms, load_transforms
 from layerdex.index.upkeep import Upkeep
 from layerdex.layers import LayerSelection, resolve_weighted
 from layerdex.records import Encoder, Vectors
-from layerdex.search.fusion import Fuse, Fusion, Place, is_ranking, layers_of
+from layerdex.search.fusion import (
+    Fuse,
+    Fusion,
+    Place,
+    Transformed,
+    is_ranking,
+    layers_of,
+    plain_place,
+)
+from layerdex.search.transforms import TransformName
 from layerdex.storage.codecs import as_kept
 
 
 class Places(Upkeep):
     """The part of `Index` that knows where to look, and gives questions their vectors."""
 
-    def place(self, layer: LayerSelection | None, fuse: Fuse | str | None) -> Place:
+    _transforms: KeptTransforms | None = None
+
+    def place(
+        self,
+        layer: LayerSelection | None,
+        fuse: Fuse | str | None,
+        transform: TransformName | str = TransformName.NONE,
+    ) -> Place:
         """Return the one place for a question that needs vectors."""
         if fuse is None:
-            return self.choose_layer(layer)
+            return self.transformed([self.choose_layer(layer)], transform)[0]
         place = self._fusion(layer, to_choice(Fuse, fuse))
         if is_ranking(place):
             raise OptionError("rrf fuses rankings, which only a search has: take mean or concat")
-        return place
+        return self.transformed([place], transform)[0]
 
-    def places(self, layers: LayerSelection | None, fuse: Fuse | str | None) -> tuple[Place, ...]:
+    def places(
+        self,
+        layers: LayerSelection | None,
+        fuse: Fuse | str | None,
+        transform: TransformName | str = TransformName.NONE,
+    ) -> tuple[Place, ...]:
         """Return all places of a search; None stands for the saved or else the deepest layer."""
+        found: Sequence[Place]
         if fuse is not None:
-            return (self._fusion(layers, to_choice(Fuse, fuse)),)
-        return (self.choose_layer(None),) if layers is None else self.resolve_layers(layers)
+            found = [self._fusion(layers, to_choice(Fuse, fuse))]
+        else:
+            found = [self.choose_layer(None)] if layers is None else self.resolve_layers(layers)
+        return self.transformed(found, transform)
+
+    def transformed(
+        self, places: Sequence[Place], transform: TransformName | str
+    ) -> tuple[Place, ...]:
+        """Return places with the transform that the index keeps.
+
+        Raises `OptionError` where it keeps none (see `kept_transforms.load_transforms`).
+        """
+        how = to_choice(TransformName, transform)
+        if how is TransformName.NONE:
+            return tuple(places)
+        self._transforms = kept = load_transforms(self.store, self._transforms)
+        return tuple(Transformed(plain_place(one), how, kept.by_name[how]) for one in places)
 
     def encode_at(self, texts: Sequence[str], places: Sequence[Place]) -> dict[int, Vectors]:
         """Return the vectors of texts, (n, width), at each layer that the places need."""

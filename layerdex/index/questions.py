@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 
 from layerdex.arguments import check_callbacks, to_choice
 from layerdex.index.comparisons import Comparisons
 from layerdex.index.contents import check_ids
 from layerdex.index.places import read_texts
+from layerdex.index.reading import ReadDocuments
 from layerdex.index.supervision import Supervision
+from layerdex.index.transforming import Transforming
 from layerdex.index.unlabelled import Unlabelled
 from layerdex.layers import LayerSelection
-from layerdex.records import Document, Keep, LayerName, OnProgress, Weights
+from layerdex.records import Keep, LayerName, OnProgress, Weights
 from layerdex.search.answers import (
     answer_classify,
     answer_dedup,
-    answer_documents,
     answer_like,
     answer_search,
 )
@@ -23,13 +24,11 @@ from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.fusion import Fuse, name_of
 from layerdex.search.random_pairs import Minimum, parse_minimum
 from layerdex.search.results import Deduplication, Hit, Prediction
+from layerdex.search.transforms import TransformName
 from layerdex.storage.snapshot import Snapshot
 
-ReadDocuments = Callable[[Sequence[str]], Iterator[Document]]
-"""Yields the documents with the given ids, one by one, in their order."""
 
-
-class Questions(Comparisons, Supervision, Unlabelled):
+class Questions(Comparisons, Supervision, Unlabelled, Transforming):
     """The part of `Index` that asks at its layers."""
 
     def search(
@@ -39,6 +38,7 @@ class Questions(Comparisons, Supervision, Unlabelled):
         k: int = 10,
         layer: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         where: Expressions = None,
         min_similarity: float | str | None = None,
         query_template: str | None = None,
@@ -48,6 +48,8 @@ class Questions(Comparisons, Supervision, Unlabelled):
         ``query_template`` is put around the text instead of the index's own for queries.
 
         With ``fuse`` several layers count as one, such as ``layer="3,4:0.5"`` (see `Fuse`).
+        ``transform`` is one that the index keeps (see `fit_transforms`); here as in all questions,
+        similarities are then of transformed vectors.
         ``min_similarity`` is from -1 to 1, or such as ``"p99"``: what 99 % of random pairs of the
         index's documents are below at each layer (see `search.random_pairs`).
         """
@@ -55,6 +57,7 @@ class Questions(Comparisons, Supervision, Unlabelled):
             [query],
             layers=self.choose_layer(layer) if fuse is None else layer,
             fuse=fuse,
+            transform=transform,
             k=k,
             where=where,
             min_similarity=min_similarity,
@@ -68,6 +71,7 @@ class Questions(Comparisons, Supervision, Unlabelled):
         *,
         layers: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         k: int = 10,
         where: Expressions = None,
         min_similarity: float | str | None = None,
@@ -77,7 +81,7 @@ class Questions(Comparisons, Supervision, Unlabelled):
 
         The answer is by layer, or by the fusion's name, such as ``mean(3-4)``.
         """
-        places, conditions = self.places(layers, fuse), parse_where(where)
+        places, conditions = self.places(layers, fuse, transform), parse_where(where)
         minimum = _parse_minimum(min_similarity)
         vectors = self.encode_queries(read_texts(queries), places, query_template)
         return self.store.ask(
@@ -100,12 +104,13 @@ class Questions(Comparisons, Supervision, Unlabelled):
         *,
         layers: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         k: int = 10,
         where: Expressions = None,
         min_similarity: float | str | None = None,
     ) -> dict[LayerName, list[Hit]]:
         """Search by a document's stored vectors, at layers or these fused; itself is left out."""
-        places, conditions = self.places(layers, fuse), parse_where(where)
+        places, conditions = self.places(layers, fuse, transform), parse_where(where)
         minimum = _parse_minimum(min_similarity)
         check_ids([document_id])
         return self.store.ask(
@@ -126,12 +131,13 @@ class Questions(Comparisons, Supervision, Unlabelled):
         k: int = 10,
         layer: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         weights: Weights | str = Weights.DISTANCE,
         where: Expressions = None,
         min_confidence: float = 0.0,
     ) -> list[Prediction]:
         """Label texts by the vote of their k nearest labelled documents."""
-        place, conditions = self.place(layer, fuse), parse_where(where)
+        place, conditions = self.place(layer, fuse, transform), parse_where(where)
         weights = to_choice(Weights, weights)
         texts = read_texts(texts)
         vectors = self.encode_at(texts, (place,))
@@ -154,6 +160,7 @@ class Questions(Comparisons, Supervision, Unlabelled):
         threshold: float = 0.9,
         layer: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         where: Expressions = None,
         keep: Keep | str = Keep.FIRST,
         on_progress: OnProgress | None = None,
@@ -164,7 +171,7 @@ class Questions(Comparisons, Supervision, Unlabelled):
         ``on_found`` gets the result and, for as long as it runs, a way to read documents as they
         were when they were compared, whatever others write meanwhile.
         """
-        place, conditions = self.place(layer, fuse), parse_where(where)
+        place, conditions = self.place(layer, fuse, transform), parse_where(where)
         keep = to_choice(Keep, keep)
         check_callbacks(on_progress=on_progress, on_found=on_found)
 
@@ -178,7 +185,7 @@ class Questions(Comparisons, Supervision, Unlabelled):
                 on_progress=on_progress,
             )
             if on_found is not None:
-                on_found(found, lambda ids: answer_documents(snapshot, ids))
+                on_found(found, ReadDocuments(self.store, snapshot))
             return found
 
         return self.store.ask(question)

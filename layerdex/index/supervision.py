@@ -18,7 +18,8 @@ from layerdex.search.heads import Head
 from layerdex.search.probe import Probe, probe_layers
 from layerdex.search.results import Prediction, Suspects
 from layerdex.search.suspects import N_NEIGHBORS, answer_suspects
-from layerdex.storage.heads import load_head, save_head
+from layerdex.search.transforms import TransformName
+from layerdex.storage.kept import HEAD, load_kept, save_kept
 
 
 class Supervision(Evaluations):
@@ -28,6 +29,7 @@ class Supervision(Evaluations):
         self,
         *,
         layers: LayerSelection = "all",
+        transform: TransformName | str = TransformName.NONE,
         k: int = N_NEIGHBORS,
         by: str = LABEL,
         where: Expressions = None,
@@ -39,9 +41,11 @@ class Supervision(Evaluations):
 
         ``by`` and ``min_per_label`` are as in `evaluate`; ``limit`` keeps the first. Neighbours
         are shown at the default layer, or the deepest of ``layers`` where that is not among them.
+        ``transform`` is one that the index keeps.
         See `search.suspects` for the score. Raises `NoLabelsError` for fewer than two labels.
         """
-        places, conditions = self.resolve_layers(layers), parse_where(where)
+        chosen, conditions = self.resolve_layers(layers), parse_where(where)
+        places = self.transformed(chosen, transform)
         check_count("k", k)
         check_kind(by, str, what="judge by one field")
         check_count("min_per_label", min_per_label)
@@ -54,7 +58,7 @@ class Supervision(Evaluations):
                 snapshot,
                 labelled_facts(snapshot, conditions, by, min_per_label),
                 places=places,
-                shown=places.index(default) if default in places else len(places) - 1,
+                shown=chosen.index(default) if default in chosen else len(chosen) - 1,
                 k=k,
                 limit=limit,
                 label_field=by,
@@ -127,7 +131,8 @@ class Supervision(Evaluations):
             "macro_f1": best.macro_f1,
         }
         tensors = {"weights": head.weights, "biases": head.biases}
-        save_head(self.store, tensors, facts, lock_timeout_s=lock_timeout_s)
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            save_kept(self.store, writer, HEAD, tensors, facts)
 
     def head(self) -> Head:
         """Return the head that was saved with this index.
@@ -135,7 +140,7 @@ class Supervision(Evaluations):
         Raises `OptionError` where there is none, `IndexMismatchError` for one that does not fit
         the index, `DamagedIndexError` for a changed file.
         """
-        found = load_head(self.store)
+        found = load_kept(self.store, HEAD)
         if found is None:
             raise OptionError("this index has no head: run 'layerdex probe INDEX --save' first")
         tensors, facts = found

@@ -10,6 +10,7 @@ from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.fusion import Fuse
 from layerdex.search.geometry import N_SAMPLED, Geometry, describe_layers
 from layerdex.search.thresholds import ThresholdSweep, sweep_thresholds
+from layerdex.search.transforms import TransformName
 
 
 class Unlabelled(Places):
@@ -51,6 +52,7 @@ class Unlabelled(Places):
         *,
         layer: LayerSelection | None = None,
         fuse: Fuse | str | None = None,
+        transform: TransformName | str = TransformName.NONE,
         where: Expressions = None,
         keep: Keep | str = Keep.FIRST,
         on_progress: OnProgress | None = None,
@@ -61,7 +63,7 @@ class Unlabelled(Places):
         closest to each threshold (see `ThresholdSweep`). Raises `OptionError` for fewer than two
         texts.
         """
-        place, conditions = self.place(layer, fuse), parse_where(where)
+        place, conditions = self.place(layer, fuse, transform), parse_where(where)
         keep = to_choice(Keep, keep)
         check_callbacks(on_progress=on_progress)
         return self.store.ask(

@@ -12,10 +12,12 @@ from layerdex.arguments import (
     to_list,
     to_path,
 )
+from layerdex.errors import OptionError
 from layerdex.index.contents import Contents
 from layerdex.records import OnProgress
 from layerdex.search.evaluation import Evaluation
 from layerdex.search.measurement import Measurement
+from layerdex.search.transforms import TransformName
 from layerdex.storage.info import IndexInfo, read_info
 from layerdex.storage.state import BEST_LAYER
 
@@ -30,9 +32,17 @@ class Upkeep(Contents):
     def save_best(
         self, evaluation: Evaluation | Measurement, *, lock_timeout_s: float = 10.0
     ) -> None:
-        """Make the best layer of an evaluation or measurement the default of later questions."""
+        """Make the best layer of an evaluation or measurement the default of later questions.
+
+        Raises `OptionError` for one of transformed vectors, as questions are asked of plain ones.
+        """
         kinds = (Evaluation, Measurement)
         check_kind(evaluation, kinds, what="the best layer is one of an `Evaluation`")
+        if evaluation.transform is not TransformName.NONE:
+            raise OptionError(
+                "the layer that is best with a transform is none to take without: "
+                "evaluate with --transform none"
+            )
         self.resolve_layers(evaluation.best_layer)  # that of another index may not be here
         value = {"layer": evaluation.best_layer, "n": evaluation.n, **_figures(evaluation)}
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:

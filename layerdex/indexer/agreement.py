@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from layerdex.arguments import to_path
 from layerdex.errors import IndexMismatchError
 from layerdex.indexer.fingerprint import fingerprint
 from layerdex.indexer.models import find_model, to_folder
@@ -34,8 +35,8 @@ def check_agreement(
         _check("layers", describe_layers(stored_layers), wanted)
     if model is not None:
         _check("model", settings.model, same_model(settings, model))
-    if adapter is not None and settings.adapter is None:  # another one has another fingerprint
-        _check("adapter", "none", adapter)
+    if adapter is not None:
+        _check("adapter", settings.adapter or "none", same_adapter(settings, adapter, model=model))
     if revision is not None and revision != settings.revision:
         # A branch or tag stands for the commit that the index remembers.
         found = find_model(settings.model, revision=revision).revision
@@ -61,15 +62,41 @@ def same_model(recorded: EncoderSettings, model: str) -> str:
     adapter = recorded.adapter
     if adapter is not None and not Path(adapter).is_dir():
         return recorded.model  # cannot be told here; loading it compares fingerprints
-    found = fingerprint(
-        find_model(model).path,
+    base = find_model(model).path
+    found = _fingerprint(recorded, base, None if adapter is None else Path(adapter))
+    return recorded.model if found == recorded.fingerprint else str(folder.resolve())
+
+
+def same_adapter(recorded: EncoderSettings, adapter: str, *, model: str | None) -> str:
+    """Return the recorded folder of the adapter where ``adapter`` holds the same.
+
+    So it may move; any other is returned as it is, a folder resolved. ``model`` is where the model
+    lies now, if that has moved. Raises `ModelError` for a folder that holds no adapter.
+    """
+    if recorded.adapter is None:
+        return adapter
+    folder = to_path(adapter, what="an adapter is a folder's path").expanduser().resolve()
+    if str(folder) == recorded.adapter:
+        return recorded.adapter
+    base = find_model(
+        recorded.model if model is None else model,
+        revision=recorded.revision if model is None else None,
+        adapter=adapter,
+    )
+    found = _fingerprint(recorded, base.path, base.adapter)
+    return recorded.adapter if found == recorded.fingerprint else str(folder)
+
+
+def _fingerprint(recorded: EncoderSettings, model: Path, adapter: Path | None) -> str:
+    """Return what the recorded settings' fingerprint would be with these weights."""
+    return fingerprint(
+        model,
         pooling=recorded.pooling,
         template=recorded.template,
         max_length=recorded.max_length,
         long=recorded.long,
-        adapter=None if adapter is None else Path(adapter),
+        adapter=adapter,
     )
-    return recorded.model if found == recorded.fingerprint else str(folder.resolve())
 
 
 def check_fingerprint(found: EncoderSettings, recorded: EncoderSettings) -> None:

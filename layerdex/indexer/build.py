@@ -67,11 +67,13 @@ def build(
     progress: RunProgress | None = None,
     sync: bool = False,
     auto_compact: bool = True,
+    at_end: Callable[[Writer], None] | None = None,
     lock_timeout_s: float = 10.0,
 ) -> BuildReport:
     """Add documents to an index, window by window; what is there unchanged is skipped.
 
-    ``load_encoder`` is called at the first document that needs encoding. With ``sync``, once all
+    ``load_encoder`` is called at the first document that needs encoding, ``at_end`` when all is
+    committed, before another may write. With ``sync``, once all
     documents have been read, those that were not among them are removed, in one commit. Raises
     `RowError` at the first bad row unless ``on_error`` is skip; windows committed before stay.
     """
@@ -96,6 +98,8 @@ def build(
             total.n_removed = len(rows)
         if auto_compact:
             merge_small(store, writer)
+        if at_end is not None:
+            at_end(writer)
     return total
 
 

@@ -31,12 +31,12 @@ def repair(
 
     Raises `DamagedIndexError` for problems of the catalog. A wrong checksum of the whole file is
     mended if all rows are sound, which is checked again with the writer's lock held. A damaged
-    head is left as it is.
+    head or transform is left as it is.
 
     Only damaged layers of damaged segments are encoded. The same engine gives the same bytes for
     a segment that no compaction has touched, and vectors within the stated tolerance otherwise.
     """
-    in_catalog = [one for one in problems if one.segment is None and not one.is_head]
+    in_catalog = [one for one in problems if one.segment is None and one.kept is None]
     for problem in in_catalog:
         if not problem.is_mendable:
             raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")

@@ -22,7 +22,7 @@ from layerdex.records import (
 from layerdex.search.classify import encode_labels, labels_of, vote
 from layerdex.search.dedup import find_duplicates
 from layerdex.search.fusion import Place, find_at, is_ranking, layers_of, name_of, vectors_at
-from layerdex.search.neighbors import Neighbors
+from layerdex.search.neighbors import Neighbors, to_steps
 from layerdex.search.random_pairs import Minimum, similarity_at
 from layerdex.search.results import Deduplication, Hit, Prediction, Removal, Voter
 from layerdex.storage.rows import CHUNK, chunks
@@ -44,7 +44,8 @@ def answer_search(
 ) -> list[list[Hit]]:
     """Return the hits of each of n questions, whose ``vectors`` (n, width) are given by layer.
 
-    Hits below ``minimum`` are left out; a percentile is of all documents, whatever ``where`` says.
+    Hits below ``minimum`` are left out, but for those within the same step of similarity; a
+    percentile is of all documents, whatever ``where`` says.
     ``leave_out`` (n,) names a row per query that is not an answer: the query itself.
     """
     floor = None if minimum is None else similarity_at(snapshot, place, minimum)
@@ -98,20 +99,23 @@ def _hits(
     leave_out: int | None,
 ) -> list[Hit]:
     hits: list[Hit] = []
-    for row, similarity in zip(found.rows[query], found.similarities[query], strict=True):
-        rounded = float(similarity) if is_ranking(place) else round_similarity(similarity)
-        if row < 0 or row == leave_out or (floor is not None and rounded < floor):
+    has_scores = is_ranking(place)
+    near = found.similarities[query]
+    is_close = to_steps(near) >= (-np.inf if floor is None else to_steps(floor))
+    for row, closeness, is_hit in zip(found.rows[query], near, is_close, strict=True):
+        if row < 0 or row == leave_out or not is_hit:
             continue
         document = documents[int(row)]
         hits.append(
             Hit(
                 rank=len(hits) + 1,
                 id=document.id,
-                similarity=rounded,
+                similarity=None if has_scores else round_similarity(closeness),
                 label=document.label,
                 text=document.text,
                 metadata=document.metadata,
                 layer=name_of(place),
+                score=float(closeness) if has_scores else None,
             )
         )
     return hits[:k]

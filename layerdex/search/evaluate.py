@@ -22,6 +22,8 @@ from layerdex.storage.vectors import VectorSource
 _BLOCK = 4_096
 _MAX_SPARE = 64
 GetLayer = Callable[[int], VectorSource]
+Prepare = Callable[[Place, Facts], Place]
+"""Returns a place made ready with the documents that may vote, and no others."""
 
 
 def evaluate_leave_one_out(
@@ -56,11 +58,13 @@ def evaluate_on_folds(
     *,
     n_folds: int | NDArray[np.int64],
     places: Sequence[Place],
+    prepare: Prepare = lambda place, _: place,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Classify the labelled documents of each fold by those of the other folds.
 
     ``n_folds`` is a number, or the fold of each document, (n,), where that is known already.
+    ``prepare`` is called for each fold with those of the others.
 
     Folds have about the same share of each label, and documents with the same text are in the
     same fold (scikit-learn's ``StratifiedGroupKFold``, shuffled with seed 0). Raises
@@ -73,7 +77,9 @@ def evaluate_on_folds(
     else:
         folds = split(codes, facts.content_groups, n_folds)
     votes = _held_out(
-        lambda place, k: _other_folds(vectors_at(get_layer, place), facts, folds, k),
+        lambda place, k: _other_folds(
+            lambda voters: vectors_at(get_layer, prepare(place, voters)), facts, folds, k
+        ),
         facts,
         codes,
         places=places,
@@ -185,10 +191,11 @@ def _held_out(
 
 
 def _other_folds(
-    layer: VectorSource, facts: Facts, folds: NDArray[np.int64], k: int
+    source_of: Callable[[Facts], VectorSource], facts: Facts, folds: NDArray[np.int64], k: int
 ) -> Iterator[tuple[NDArray[np.int64], Neighbors]]:
     for fold in np.unique(folds):
         held_out, others = np.flatnonzero(folds == fold), facts.rows[folds != fold]
+        layer = source_of(facts.among(np.flatnonzero(folds != fold).tolist()))
         for start in range(0, len(held_out), _BLOCK):
             block = held_out[start : start + _BLOCK]
             yield block, find_neighbors(layer, layer.gather(facts.rows[block]), k, rows=others)

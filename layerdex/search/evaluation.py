@@ -15,6 +15,7 @@ from layerdex.errors import OptionError
 from layerdex.records import LayerName, Weights
 from layerdex.search.classify import vote
 from layerdex.search.scores import METRICS, Codes, Interval, interval, resample, score
+from layerdex.search.transforms import TransformName
 
 VotesByLayer = Mapping[LayerName, tuple[Codes, NDArray[np.float32]]]
 """For each layer the neighbours' label codes and similarities, both (n, k), nearest first."""
@@ -92,7 +93,8 @@ class Evaluation:
     """Results for each layer, k and weighting; ``true`` (n,) are codes into ``label_names``.
 
     ``best_layer`` has the highest macro-F1 at the first k and weighting; a tie goes to the
-    shallower layer. ``frugal`` is None without resamples. ``label_field`` says what was predicted.
+    shallower layer. ``frugal`` is None without resamples. ``label_field`` says what was predicted,
+    ``transform`` by which vectors.
     """
 
     method: Method
@@ -104,6 +106,7 @@ class Evaluation:
     label_names: tuple[str, ...]
     label_field: str = "label"
     n_folds: int | None = None
+    transform: TransformName = TransformName.NONE
 
     @property
     def layers(self) -> tuple[LayerName, ...]:

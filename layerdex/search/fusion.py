@@ -1,10 +1,10 @@
-"""Several layers as one: exact fusion of their vectors, or of their rankings."""
+"""Where a question is asked: at a layer, or at several as one, their vectors or rankings fused."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -15,6 +15,7 @@ from layerdex.errors import OptionError
 from layerdex.layers import describe_layers
 from layerdex.records import LayerName, Rows, Vectors
 from layerdex.search.neighbors import Neighbors, cosine, find_neighbors, to_steps
+from layerdex.search.transforms import TransformedVectors, TransformName, Transforms
 from layerdex.storage.vectors import VectorPart, VectorSource
 
 _RANK_OFFSET = 60
@@ -78,8 +79,25 @@ class Fusion:
         return total
 
 
-Place = int | Fusion
-"""Where a question is asked: at a layer, or at several of them fused."""
+@dataclass(frozen=True, slots=True)
+class Transformed:
+    """A layer, or several fused, whose vectors are transformed first, layer by layer."""
+
+    place: int | Fusion
+    how: TransformName
+    transforms: Transforms = field(repr=False, compare=False)
+
+    def sources(self, get_layer: Callable[[int], VectorSource]) -> Callable[[int], VectorSource]:
+        """Return the transformed vectors of documents in place of the stored ones."""
+        return lambda layer: TransformedVectors(self.transforms[layer], get_layer(layer))
+
+    def queries(self, vectors: Mapping[int, Vectors]) -> dict[int, Vectors]:
+        """Return the transformed vectors of questions, at the layers of the place."""
+        return {one: self.transforms[one].apply(vectors[one]) for one in layers_of(self.place)}
+
+
+Place = int | Fusion | Transformed
+"""Where a question is asked: at a layer, or at several of them fused, transformed or not."""
 
 
 class FusedVectors:
@@ -165,13 +183,17 @@ def _rank(
 
 def vectors_at(get_layer: Callable[[int], VectorSource], place: Place) -> VectorSource:
     """Return the vectors of all documents at a layer, or at several fused."""
+    if isinstance(place, Transformed):
+        return vectors_at(place.sources(get_layer), place.place)
     if isinstance(place, int):
         return get_layer(place)
     return FusedVectors(place, [get_layer(layer) for layer in place.layers])
 
 
 def queries_at(vectors: Mapping[int, Vectors], place: Place) -> Vectors:
-    """Return the vectors of questions at a place, from those at each of its layers."""
+    """Return the vectors of questions at a place, from the plain ones at each of its layers."""
+    if isinstance(place, Transformed):
+        return queries_at(place.queries(vectors), place.place)
     if isinstance(place, int):
         return vectors[place]
     return place.fuse([vectors[layer] for layer in place.layers])
@@ -187,8 +209,11 @@ def find_at(
 ) -> Neighbors:
     """Return the k nearest documents of n questions at a place; see `find_neighbors`.
 
-    ``vectors`` are the questions', (n, width) float32, by layer.
+    ``vectors`` are the questions' plain ones, (n, width) float32, by layer.
     """
+    if isinstance(place, Transformed):
+        given = place.sources(get_layer), place.queries(vectors)
+        return find_at(*given, place.place, k, rows=rows)
     if isinstance(place, Fusion) and place.how is Fuse.RRF:
         layers = [get_layer(layer) for layer in place.layers]
         return rank_fused(layers, [vectors[layer] for layer in place.layers], place, k, rows=rows)
@@ -197,14 +222,22 @@ def find_at(
 
 def is_ranking(place: Place) -> bool:
     """Say whether a place has ranks only, and no vectors."""
-    return isinstance(place, Fusion) and place.how is Fuse.RRF
+    plain = plain_place(place)
+    return isinstance(plain, Fusion) and plain.how is Fuse.RRF
 
 
 def layers_of(place: Place) -> tuple[int, ...]:
     """Return the layers that a place takes vectors from."""
-    return (place,) if isinstance(place, int) else place.layers
+    plain = plain_place(place)
+    return (plain,) if isinstance(plain, int) else plain.layers
 
 
 def name_of(place: Place) -> LayerName:
     """Return how answers name a place: a layer's number, or such as ``mean(3-4)``."""
-    return place if isinstance(place, int) else str(place)
+    plain = plain_place(place)
+    return plain if isinstance(plain, int) else str(plain)
+
+
+def plain_place(place: Place) -> int | Fusion:
+    """Return a place as it is without a transform."""
+    return place.place if isinstance(place, Transformed) else place

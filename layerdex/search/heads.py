@@ -67,17 +67,24 @@ def cross_validate(
     """Choose C by the log loss on held-out folds, each C at its own best temperature.
 
     ``vectors`` (n, width), ``codes`` and ``folds`` (n,). A label that a fold's classifier never saw
-    gets its lowest logit.
+    gets its lowest logit. Where the other folds have one label alone, there is nothing to fit, and
+    that label is predicted, as neighbours do: with the odds of n + 1 to 1 that Laplace's rule of
+    succession gives the label of n documents against one that none of them has.
     """
     logits = np.zeros((len(GRID), len(codes), n_labels))
     for fold in np.unique(folds):
         held_out = folds == fold
+        others = codes[~held_out]
+        labels = np.unique(others)
+        if len(labels) == 1:
+            logits[:, held_out, labels[0]] = np.log(len(others) + 1)
+            continue
         for i, c in enumerate(GRID):
             # Not from the weights at the C before: there the gradient may already be small enough.
-            weights, biases = _fit(c, vectors[~held_out], codes[~held_out])
+            weights, biases = _fit(c, vectors[~held_out], others)
             seen = vectors[held_out] @ weights.T + biases
             of_all = np.repeat(seen.min(axis=1, keepdims=True), n_labels, axis=1)
-            of_all[:, np.unique(codes[~held_out])] = seen
+            of_all[:, labels] = seen
             logits[i][held_out] = of_all
     tried = [HeldOut(c, *calibrate(one, codes), one) for c, one in zip(GRID, logits, strict=True)]
     return min(tried, key=lambda one: one.log_loss)  # a tie goes to the stronger regularisation
@@ -106,18 +113,15 @@ def fit_head(
 
 
 def _fit(c: float, vectors: Vectors, codes: Codes) -> tuple[Vectors, NDArray[np.float32]]:
-    """Return weights and biases for each label that occurs, ascending, as C-ordered arrays."""
+    """Return weights and biases for each of two or more labels, ascending, as C-ordered arrays."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    labels = np.unique(codes)
-    if len(labels) == 1:  # all a fold has: it is certain of it
-        return np.zeros((1, vectors.shape[1]), np.float32), np.zeros(1, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the folds judge what was reached
         model = LogisticRegression(C=c, max_iter=_MAX_STEPS).fit(vectors, codes)
     weights, biases = model.coef_, model.intercept_
-    if len(labels) == 2:  # one row for two labels: the odds of the second
+    if len(weights) == 1:  # one row for two labels: the odds of the second
         weights = np.concatenate([np.zeros_like(weights), weights])
         biases = np.concatenate([np.zeros_like(biases), biases])
     # What scikit-learn gives is in Fortran's order, which safetensors would write as it lies.

@@ -32,13 +32,17 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class Leakage:
-    """Which of ``n`` documents are among ``n_other`` others, in input order of the former."""
+    """Which of ``n`` documents are among ``n_other`` others, in input order of the former.
+
+    ``rest`` are the ids of those that are not.
+    """
 
     layer: LayerName
     threshold: float
     n: int
     n_other: int
     found: tuple[Leak, ...]
+    rest: tuple[str, ...]
 
     @property
     def n_exact(self) -> int:
@@ -83,8 +87,9 @@ def find_leaks(
         if on_progress is not None:
             on_progress(min(start + _BLOCK, len(others)), len(others))
     is_near = (nearest >= 0) & (to_steps(similarities) >= to_steps(threshold))
-    at = np.flatnonzero(is_exact | is_near)
-    at = at[np.argsort(facts.ordinals[at])]
+    is_there = is_exact | is_near
+    order = np.argsort(facts.ordinals)
+    at, left = order[is_there[order]], order[~is_there[order]]
     return Leakage(
         layer=name_of(place),
         threshold=threshold,
@@ -101,4 +106,5 @@ def find_leaks(
             )
             for i in at.tolist()
         ),
+        rest=tuple(facts.ids[i] for i in left.tolist()),
     )

@@ -14,6 +14,7 @@ from layerdex.errors import OptionError
 from layerdex.records import LayerName
 from layerdex.search.evaluation import FrugalLayer, find_frugal
 from layerdex.search.scores import Interval, interval
+from layerdex.search.transforms import TransformName
 
 THRESHOLD = "threshold"
 """The one figure that is not the better the higher it is: a similarity to decide by."""
@@ -64,6 +65,7 @@ class Measurement:
     best_layer: int
     frugal: FrugalLayer | None
     resampled: Mapping[LayerName, Resampled] = field(repr=False)
+    transform: TransformName = TransformName.NONE
 
     @property
     def best(self) -> Figures:

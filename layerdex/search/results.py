@@ -9,18 +9,20 @@ from layerdex.records import Keep, LayerName, Scalar
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document found; ``rank`` counts from 1, higher ``similarity`` is closer.
+    """A document found; ``rank`` counts from 1, higher ``similarity`` (the cosine) is closer.
 
-    That is the cosine, or with reciprocal rank fusion what ranks it (see `fusion.rank_fused`).
+    Reciprocal rank fusion has no similarity, which is None then: ``score`` is what it ranks by, a
+    weighted mean of 1 / (60 + rank) over the layers (see `fusion.rank_fused`), and None elsewhere.
     """
 
     rank: int
     id: str
-    similarity: float
+    similarity: float | None
     label: str | None
     text: str
     metadata: dict[str, Scalar]
     layer: LayerName
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

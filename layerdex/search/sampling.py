@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerdex.errors import OptionError
-from layerdex.records import Rows
 from layerdex.storage.snapshot import Facts, Snapshot, Where
 
 
@@ -18,7 +18,7 @@ def draw_texts(
     same index, conditions and seed give the same documents whoever asks. Raises `OptionError`
     where fewer than ``least`` texts are left.
     """
-    facts = _draw(snapshot, snapshot.rows(where), n=n, seed=seed).each_text_once()
+    facts = draw_documents(snapshot, where, n=n, seed=seed).each_text_once()
     if len(facts.rows) < least:
         raise OptionError(
             f"this takes {least} different texts or more, and there are {len(facts.rows)}"
@@ -26,8 +26,18 @@ def draw_texts(
     return facts
 
 
-def _draw(snapshot: Snapshot, rows: Rows, *, n: int, seed: int) -> Facts:
-    if len(rows) > n:
-        random = np.random.default_rng(seed)
-        rows = np.sort(random.choice(rows, n, replace=False))
-    return snapshot.facts_of(rows)
+def draw_documents(snapshot: Snapshot, where: Where = (), *, n: int, seed: int = 0) -> Facts:
+    """Return at most n matching documents, drawn without replacement."""
+    rows = snapshot.rows(where)
+    return snapshot.facts_of(rows[_places(len(rows), n=n, seed=seed)])
+
+
+def draw_among(facts: Facts, *, n: int, seed: int = 0) -> Facts:
+    """Return at most n of these documents, the same that `draw_documents` draws of their rows."""
+    return facts.among(_places(len(facts.rows), n=n, seed=seed).tolist())
+
+
+def _places(n_there: int, *, n: int, seed: int) -> NDArray[np.int64]:
+    if n_there <= n:
+        return np.arange(n_there)
+    return np.sort(np.random.default_rng(seed).choice(n_there, n, replace=False))

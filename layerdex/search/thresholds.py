@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import Keep, LayerName, OnProgress
+from layerdex.records import Document, Keep, LayerName, OnProgress
 from layerdex.search.close_pairs import ClosePairs, find_close_pairs
-from layerdex.search.dedup import leaders_of
+from layerdex.search.dedup import find_duplicates, leaders_of
 from layerdex.search.fusion import Place, name_of, vectors_at
 from layerdex.search.neighbors import SIMILARITY_STEP, to_steps
 from layerdex.search.random_pairs import N_PAIRED, compare_pairs, percentiles_of
 from layerdex.search.sampling import draw_texts
 from layerdex.storage.snapshot import Facts, Snapshot, Where
+from layerdex.storage.vectors import VectorSource
 
 _LOWEST = "p99.9"
 _N_MOST_STEPS = 15
 _N_MOST_BINS = 24
-_WIDTHS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_WIDTHS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _N_SHOWN = 3
 _DECIMALS = 5
 
@@ -58,7 +60,7 @@ class ThresholdSweep:
     the similarity of each of the ``n_texts`` others to the nearest of them, float32 in keep order.
     ``percentiles`` are of random pairs among ``n_paired`` of the documents, by names such as
     ``p99.9``. The ``steps`` begin where random pairs end (p99.9), or above, where too many pairs
-    are that close to be kept in memory (5 million).
+    are that close to be kept in memory (5 million); the last is always at 1.
     """
 
     layer: LayerName
@@ -88,9 +90,11 @@ class ThresholdSweep:
     def histogram(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return bounds (n_bins + 1,) up to 1, and how many of ``nearest`` lie between each two.
 
-        A bin includes its lower bound, and the last one both.
+        A bin includes its lower bound, and the last one both. There are at most as many bins as
+        the square root of the number of texts: more of them would mostly be empty.
         """
-        bounds = _round_numbers(float(self.nearest.min()), _N_MOST_BINS, from_below=True)
+        n_most = min(ceil(sqrt(len(self.nearest))), _N_MOST_BINS)
+        bounds = _round_numbers(float(self.nearest.min()), n_most, from_below=True)
         counts, _ = np.histogram(self.nearest.astype(np.float64), bounds)
         return bounds, counts
 
@@ -118,9 +122,12 @@ def sweep_thresholds(
         source, facts.rows[leaders], percentiles[_LOWEST], on_progress=on_progress
     )
     thresholds = _thresholds(pairs.floor)
-    n_kept = _count_kept(pairs, to_steps(thresholds), len(leaders))
     shares = [float(np.mean(to_steps(random_pairs) >= to_steps(one))) for one in thresholds]
-    borderline = _borderline(snapshot, facts, leaders, pairs, thresholds)
+    if pairs.floor > to_steps(1):
+        n_kept, borderline = _at_one(snapshot, source, facts, keep)
+    else:
+        n_kept = _count_kept(pairs, to_steps(thresholds), len(leaders))
+        borderline = _borderline(snapshot, facts, leaders, pairs, thresholds)
     return ThresholdSweep(
         layer=name_of(place),
         keep=keep,
@@ -140,6 +147,7 @@ def sweep_thresholds(
 
 
 def _thresholds(floor: int) -> NDArray[np.float64]:
+    floor = min(floor, int(to_steps(1)))
     found = _round_numbers(floor * SIMILARITY_STEP, _N_MOST_STEPS, from_below=False)
     return found[to_steps(found) >= floor]
 
@@ -169,6 +177,24 @@ def _count_kept(pairs: ClosePairs, thresholds: NDArray[np.float64], n: int) -> N
     return counts
 
 
+def _at_one(
+    snapshot: Snapshot, source: VectorSource, facts: Facts, keep: Keep
+) -> tuple[NDArray[np.int64], list[tuple[BorderlinePair, ...]]]:
+    """Deduplicate at 1, where even the pairs of equal vectors are too many to be kept.
+
+    Return how many stay, (1,), and the first pairs.
+    """
+    once = find_duplicates(source, facts, threshold=1, keep=keep)
+    near = np.flatnonzero(~once.is_exact)[:_N_SHOWN]
+    pairs = list(zip(once.kept_for[near].tolist(), once.removed[near].tolist(), strict=True))
+    documents = snapshot.documents({row for pair in pairs for row in pair})
+    shown = tuple(
+        _describe(documents[one], documents[other], float(similarity))
+        for (one, other), similarity in zip(pairs, once.similarities[near], strict=True)
+    )
+    return np.array([len(once.kept)]), [shown]
+
+
 def _borderline(
     snapshot: Snapshot,
     facts: Facts,
@@ -187,11 +213,11 @@ def _borderline(
     )
 
     def describe(pair: int) -> BorderlinePair:
-        two = [documents[int(rows[side[pair]])] for side in (pairs.earlier, pairs.later)]
-        return BorderlinePair(
-            similarity=round(int(pairs.steps[pair]) * SIMILARITY_STEP, _DECIMALS),
-            ids=(two[0].id, two[1].id),
-            texts=(two[0].text, two[1].text),
-        )
+        one, other = (documents[int(rows[side[pair]])] for side in (pairs.earlier, pairs.later))
+        return _describe(one, other, int(pairs.steps[pair]) * SIMILARITY_STEP)
 
     return [tuple(describe(pair) for pair in of_one.tolist()) for of_one in chosen]
+
+
+def _describe(one: Document, other: Document, similarity: float) -> BorderlinePair:
+    return BorderlinePair(round(similarity, _DECIMALS), (one.id, other.id), (one.text, other.text))

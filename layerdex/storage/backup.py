@@ -16,7 +16,7 @@ from layerdex.records import OnProgress
 from layerdex.storage.catalog import clear_errors, turn_to_wal, write_engine
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
-from layerdex.storage.heads import HEAD, HEADS, read_head, read_head_facts
+from layerdex.storage.kept import ALL_KEPT, Kept, read_facts, read_kept
 from layerdex.storage.seal import renew_seal
 from layerdex.storage.segment import check_size, open_layer
 from layerdex.storage.snapshot import Snapshot
@@ -62,7 +62,8 @@ def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgres
     for segment in snapshot.segments:
         sync_folder(folder / SEGMENTS / segment.name)
     sync_folder(folder / SEGMENTS)
-    _copy_head(store, snapshot, folder)
+    for kept in ALL_KEPT:
+        _copy_kept(store, snapshot, kept, folder / kept.folder)
     _copy_catalog(snapshot, folder / CATALOG)
     renew_seal(folder / CATALOG)
     sync_folder(folder)
@@ -79,22 +80,24 @@ def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> Non
         raise DamagedIndexError(f"{source} is damaged: run 'layerdex repair' on this index first")
 
 
-def _copy_head(store: Store, snapshot: Snapshot, folder: Path) -> None:
-    shutil.rmtree(folder / HEADS, ignore_errors=True)
-    facts = read_head_facts(snapshot)
+def _copy_kept(store: Store, snapshot: Snapshot, kept: Kept, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    facts = read_facts(snapshot, kept)
     if facts is None:
         return
-    data = read_head(store.path, facts)
+    data = read_kept(store.path, kept, facts)
     if data is None:
         with store.read() as newer:
-            if newer.setting(HEAD) != facts:
-                raise StorageError("the head was replaced during the backup: start it again")
+            if newer.setting(kept.name) != facts:
+                raise StorageError(
+                    f"the {kept.name} was replaced during the backup: start it again"
+                )
         raise DamagedIndexError(
-            f"the head of {store.path} is damaged: run 'layerdex probe --save' on it first"
+            f"the {kept.name} of {store.path} is damaged: run '{kept.remedy()}' on it first"
         )
-    (folder / HEADS).mkdir()
-    write_file(folder / HEADS / facts["file"], np.frombuffer(data, dtype=np.uint8))
-    sync_folder(folder / HEADS)
+    folder.mkdir()
+    write_file(folder / facts["file"], np.frombuffer(data, dtype=np.uint8))
+    sync_folder(folder)
 
 
 def _copy_catalog(snapshot: Snapshot, target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,9 @@ from layerdex.storage.codecs import Codes
 from layerdex.storage.directory import SEGMENTS
 from layerdex.storage.files import remove_tree
 from layerdex.storage.merge_policy import choose_merges, split_at_target
-from layerdex.storage.rows import read_dead, read_segments, row_array, segment_rows
+from layerdex.storage.rows import read_dead, row_array
 from layerdex.storage.segment import LayerFile, Positions
+from layerdex.storage.segment_rows import read_segments, segment_rows
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.tables import DEAD, DOCUMENT, LIVE, SEGMENT
@@ -27,6 +28,8 @@ from layerdex.storage.vectors import Segment
 from layerdex.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
+
+_UNMERGED = "small segments are left unmerged: %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +89,35 @@ def merge_small(store: Store, writer: Writer) -> int:
     """Merge as `merge_policy` says, until there is nothing to merge; return how many were replaced.
 
     Unlike `compact` it leaves full segments and the catalog's file as they are, so that its time
-    and memory do not grow with the index. Where a disk is full or a file damaged, segments stay
-    as they are, and a warning is logged: everything is committed, and answers are the same.
+    and memory do not grow with the index. Where a disk is full, segments stay as they are, and
+    where a file is damaged, those that would be merged with it do; a warning is logged:
+    everything is committed, and answers are the same.
     """
     n_replaced = 0
+    left: set[str] = set()
     try:
-        while groups := _small_groups(writer):
+        while groups := _small_groups(writer, left):
             for group in groups:
-                _merge(store, writer, group)
-                n_replaced += len(group)
+                try:
+                    _merge(store, writer, group)
+                    n_replaced += len(group)
+                except DamagedIndexError as error:
+                    logger.warning(_UNMERGED, error)
+                    left.update(segment.name for segment in group)
+                    writer.remove_leftovers()
     except (DamagedIndexError, StorageError) as error:
-        logger.warning("small segments are left unmerged: %s", error)
+        logger.warning(_UNMERGED, error)
         with contextlib.suppress(StorageError, DamagedIndexError):
             writer.remove_leftovers()
     return n_replaced
 
 
-def _small_groups(writer: Writer) -> list[list[Segment]]:
+def _small_groups(writer: Writer, left: Container[str]) -> list[list[Segment]]:
+    """Return the groups to merge, but for those with a segment whose name is in ``left``."""
     with writer.transaction() as connection:
         segments, sizes = _sized(connection)
-    return [segments[one.start : one.stop] for one in choose_merges(sizes)]
+    groups = [segments[one.start : one.stop] for one in choose_merges(sizes)]
+    return [group for group in groups if not any(one.name in left for one in group)]
 
 
 def _groups(segments: list[Segment], sizes: list[int]) -> list[list[Segment]]:

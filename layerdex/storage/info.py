@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layerdex.errors import DamagedIndexError
 from layerdex.records import EncoderSettings, StoredPrecision
+from layerdex.storage.kept import TRANSFORM, count_changes, read_facts
+from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.state import read_best_layer
 from layerdex.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+Facts = dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,11 @@ class IndexInfo:
     ``n_dead`` are versions that compaction would drop; ``n_truncated`` are documents of which
     the encoder did not see the end; ``labels`` has documents by label, most frequent first;
     ``query_template`` is None where queries get the documents' own;
-    ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None.
+    ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None;
+    ``transform`` says how many documents there were when transforms were fitted (``n``), on how
+    many of their texts (``n_fitted``), how many have come or gone since (``n_changed``), and the
+    shrinkages by layer, or is None without any. Each is None also where it is damaged, of which
+    a warning is logged.
     """
 
     path: Path
@@ -35,6 +48,7 @@ class IndexInfo:
     best_layer: dict[str, Any] | None
     encoder: EncoderSettings
     query_template: str | None
+    transform: dict[str, Any] | None
 
 
 def read_info(store: Store) -> IndexInfo:
@@ -51,10 +65,37 @@ def read_info(store: Store) -> IndexInfo:
             layers=store.layers,
             precision=store.precision,
             labels=snapshot.count_labels(),
-            best_layer=read_best_layer(snapshot.connection, store.layers),
+            best_layer=_unless_damaged(
+                "the best layer", lambda: read_best_layer(snapshot.connection, store.layers)
+            ),
             encoder=store.settings,
             query_template=store.query_template,
+            # Without one all settings are read, to know that it is none of the damaged.
+            transform=_unless_damaged(
+                "the transform, if there is one,", lambda: _transform(snapshot)
+            ),
         )
+
+
+def _unless_damaged(what: str, read: Callable[[], Facts]) -> Facts:
+    try:
+        return read()
+    except DamagedIndexError as error:  # whoever saves texts wants to know the rest
+        logger.warning("%s is left out: %s", what, error)
+        return None
+
+
+def _transform(snapshot: Snapshot) -> Facts:
+    facts = read_facts(snapshot, TRANSFORM)
+    if facts is None:
+        return None
+    shrinkages = dict(zip(map(str, facts["layers"]), facts["shrinkages"], strict=True))
+    return {
+        "n": facts["n"],
+        "n_fitted": facts["n_fitted"],
+        "n_changed": count_changes(snapshot, facts),
+        "shrinkages": shrinkages,
+    }
 
 
 def _size_bytes(folder: Path) -> int:

@@ -18,11 +18,10 @@ from layerdex.storage.codecs import Codes
 from layerdex.storage.digests import segment_digest
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import remove_tree, sync_folder, write_file
-from layerdex.storage.heads import HEAD, HEADS, read_head
-from layerdex.storage.kinds import is_head
-from layerdex.storage.rows import read_segments, within
+from layerdex.storage.kept import ALL_KEPT, Kept, read_kept
 from layerdex.storage.seal import WRONG_SEAL, check_seal
 from layerdex.storage.segment import layer_filename, serialize_layer
+from layerdex.storage.segment_rows import read_segments, within
 from layerdex.storage.soundness import catalog_faults
 from layerdex.storage.store import Store
 from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
@@ -34,14 +33,14 @@ from layerdex.storage.writer import Writer
 class Problem:
     """Something found wrong; ``segment`` and ``layer`` where it is a layer file.
 
-    ``is_head`` says that it is the head (see `heads`), which training makes anew.
+    ``kept`` says that it is a head or transform (see `storage.kept`), which is made anew.
     """
 
     path: Path
     reason: str
     segment: Segment | None = None
     layer: int | None = None
-    is_head: bool = False
+    kept: Kept | None = None
 
     @property
     def is_mendable(self) -> bool:
@@ -58,31 +57,34 @@ class Problem:
 def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Problem]:
     """Check the catalog, row by row and as a whole, and every layer file's checksum."""
     problems = _verify_seal(store) + _verify_catalog(store)
-    head = None
+    facts: dict[str, Any] = {}
     with store.read() as snapshot:
         segments = snapshot.segments
-        with contextlib.suppress(DamagedIndexError):  # a damaged setting is among the problems
-            head = snapshot.setting(HEAD)
+        for kept in ALL_KEPT:
+            with contextlib.suppress(DamagedIndexError):  # a damaged setting is among the problems
+                facts[kept.name] = snapshot.setting(kept.name)
     with clear_errors(store.path):
         problems += _verify_files(store, segments, on_progress)
-    problems += _verify_head(store, head)
+    for kept in ALL_KEPT:
+        problems += _verify_kept(store, kept, facts.get(kept.name))
     with store.read() as snapshot:  # what a compaction has removed meanwhile is not missing
         names = {segment.name for segment in snapshot.segments}
     return [one for one in problems if one.segment is None or one.segment.name in names]
 
 
-def _verify_head(store: Store, facts: Any) -> list[Problem]:
+def _verify_kept(store: Store, kept: Kept, facts: Any) -> list[Problem]:
     if facts is None:
         return []
-    if is_head(facts):
-        if read_head(store.path, facts) is not None:
+    is_sound = kept.is_sound(facts)
+    if is_sound:
+        if read_kept(store.path, kept, facts) is not None:
             return []
         with store.read() as snapshot:
-            if snapshot.setting(HEAD) != facts:  # another was saved meanwhile
+            if snapshot.setting(kept.name) != facts:  # another was saved meanwhile
                 return []
-    reason = "the head is missing or damaged: run 'layerdex probe --save' again"
-    name = str(facts["file"]) if is_head(facts) else ""
-    return [Problem(store.path / HEADS / name, reason, is_head=True)]
+    reason = f"the {kept.name} is missing or damaged: run '{kept.remedy()}' again"
+    name = str(facts["file"]) if is_sound else ""
+    return [Problem(store.path / kept.folder / name, reason, kept=kept)]
 
 
 def _verify_files(

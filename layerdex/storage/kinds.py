@@ -102,6 +102,23 @@ def is_head(value: object) -> bool:
     )
 
 
+def is_transform(value: object) -> bool:
+    """Say whether a setting describes the file of transforms and what they were fitted on."""
+    if not isinstance(value, Mapping):
+        return False
+    counts = [value.get(name) for name in ("size_bytes", "crc32", "n", "n_fitted", "next_row")]
+    layers, shrinkages = value.get("layers"), value.get("shrinkages")
+    return (
+        all(isinstance(value.get(name), str) for name in ("file", "fingerprint"))
+        and all(map(is_count, counts))
+        and isinstance(layers, list)
+        and isinstance(shrinkages, list)
+        and len(layers) == len(shrinkages)
+        and all(map(is_count, layers))
+        and all(isinstance(one, float | int) and 0 < one <= 1 for one in shrinkages)
+    )
+
+
 def is_count(value: object) -> bool:
     """Say whether a value is a whole number from 0 that 64 bits hold, with room."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_ROWS

@@ -9,8 +9,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from layerdex.records import Rows
-from layerdex.storage.rows import segment_rows
 from layerdex.storage.segment import LayerFile
+from layerdex.storage.segment_rows import segment_rows
 from layerdex.storage.state import Commit, read_commit, read_mark
 from layerdex.storage.vectors import Segment
 

@@ -1,4 +1,4 @@
-"""Reading the catalog's rows, each checked against its digest.
+"""Reading the catalog's documents and settings, each row checked against its digest.
 
 Whatever a reader or the writer learns of a row comes through here, so that a damaged row is an
 error rather than an answer.
@@ -6,33 +6,27 @@ error rather than an answer.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, TextClause, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, TextClause, select
 
-from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows, Scalar
 from layerdex.storage.digests import (
     check_digest,
     damaged,
     document_digest,
     metadata_digest,
-    segment_digest,
     setting_digest,
 )
-from layerdex.storage.kinds import are_segments, is_metadata, is_version
+from layerdex.storage.kinds import is_metadata, is_version
 from layerdex.storage.metadata import decode_value
-from layerdex.storage.tables import DEAD, DOCUMENT, LIVE, METADATUM, SEGMENT, SEGMENT_FILE, SETTING
-from layerdex.storage.vectors import Segment, SegmentFile
+from layerdex.storage.tables import DEAD, DOCUMENT, LIVE, METADATUM, SETTING
 
 # SQLite binds at most 32,766 parameters in a statement, older builds 999.
 CHUNK = 900
-
-SEGMENT_NAME = re.compile(r"[0-9a-f]{16}")
 
 T = TypeVar("T")
 
@@ -191,60 +185,6 @@ def find_vanished(
         vanished = set(unknown([id_ for _, id_ in page]))
         if rows := [row for row, id_ in page if id_ in vanished]:
             yield read_live(connection, DOCUMENT.c.row.in_(rows))
-
-
-def read_segments(connection: Connection) -> list[Segment]:
-    """Return all segments in row order."""
-    files: dict[int, dict[int, SegmentFile]] = {}
-    columns = (SEGMENT_FILE.c.segment_id, SEGMENT_FILE.c.layer)
-    for segment_id, layer, size_bytes, crc32 in connection.execute(
-        select(*columns, SEGMENT_FILE.c.size_bytes, SEGMENT_FILE.c.crc32).order_by(*columns)
-    ):
-        files.setdefault(segment_id, {})[layer] = SegmentFile(size_bytes, crc32)
-    query = select(
-        SEGMENT.c.id,
-        SEGMENT.c.name,
-        SEGMENT.c.n_documents,
-        SEGMENT.c.first_row,
-        SEGMENT.c.last_row,
-        SEGMENT.c.digest,
-    ).order_by(SEGMENT.c.first_row)
-    segments = []
-    for segment_id, name, n_documents, first_row, last_row, digest in connection.execute(query):
-        of_segment = files.get(segment_id, {})
-        segment = Segment(segment_id, name, n_documents, first_row, last_row, of_segment)
-        # A name becomes a path, which must not lead out of the index.
-        if not isinstance(segment.name, str) or not SEGMENT_NAME.fullmatch(segment.name):
-            raise DamagedIndexError(f"the catalog names a segment {segment.name!a}: restore it")
-        check_digest(segment_digest(segment), digest, f"segment {segment.name}")
-        segments.append(segment)
-    if not are_segments(segments):
-        raise damaged("a segment")
-    return segments
-
-
-def within(segment: Segment) -> ColumnElement[bool]:
-    """Return the condition over `DOCUMENT` that a version lies in a segment."""
-    return DOCUMENT.c.row.between(segment.first_row, segment.last_row)
-
-
-def n_versions_within(connection: Connection, segment: Segment) -> int:
-    """Return how many document versions lie in a segment, dead ones included."""
-    query = select(func.count()).select_from(DOCUMENT).where(within(segment))
-    return int(connection.scalar(query) or 0)
-
-
-def segment_rows(connection: Connection, segment: Segment) -> Rows:
-    """Return the row at each position of a segment, dead ones included."""
-    if segment.is_contiguous:
-        return np.arange(segment.first_row, segment.last_row + 1, dtype=np.int64)
-    query = select(DOCUMENT.c.row).where(within(segment)).order_by(DOCUMENT.c.row)
-    rows = row_array(connection.scalars(query))
-    if len(rows) != segment.n_documents:
-        raise DamagedIndexError(
-            f"the catalog has lost documents of segment {segment.name}: restore it from a backup"
-        )
-    return rows
 
 
 def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int, dict[str, Scalar]]:

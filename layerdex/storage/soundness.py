@@ -12,15 +12,9 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog import clear_errors, empty_log
-from layerdex.storage.rows import (
-    CHUNK,
-    chunks,
-    n_versions_within,
-    read_segments,
-    read_setting,
-    read_versions,
-)
+from layerdex.storage.rows import CHUNK, chunks, read_setting, read_versions
 from layerdex.storage.seal import has_log, renew_seal
+from layerdex.storage.segment_rows import n_versions_within, read_segments
 from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, SETTING
 
 logger = logging.getLogger(__name__)

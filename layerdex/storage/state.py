@@ -15,11 +15,8 @@ from layerdex.storage.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINA
 from layerdex.storage.codecs import read_precision
 from layerdex.storage.digests import damaged
 from layerdex.storage.kinds import are_settings, is_best_layer
-from layerdex.storage.rows import (
-    read_dead,
-    read_segments,
-    read_setting,
-)
+from layerdex.storage.rows import read_dead, read_setting
+from layerdex.storage.segment_rows import read_segments
 from layerdex.storage.snapshot import CommitMark, Snapshot
 from layerdex.storage.tables import DOCUMENT
 from layerdex.storage.vectors import Segment, n_positions

@@ -33,14 +33,10 @@ from layerdex.storage.changes import (
 from layerdex.storage.codecs import Codec, Codes
 from layerdex.storage.digests import damaged
 from layerdex.storage.files import remove_tree, sync_folder, write_file
-from layerdex.storage.rows import (
-    SEGMENT_NAME,
-    Version,
-    find_live,
-    find_vanished,
-    read_segments,
-)
+from layerdex.storage.kept import remove_leftovers_of_kept
+from layerdex.storage.rows import Version, find_live, find_vanished
 from layerdex.storage.segment import layer_filename, serialize_layer
+from layerdex.storage.segment_rows import SEGMENT_NAME, read_segments
 from layerdex.storage.tables import DOCUMENT, SEGMENT
 from layerdex.storage.vectors import Segment, SegmentFile, n_positions
 
@@ -85,6 +81,8 @@ class Writer:
                 self._check_none_forgotten(committed)
             for entry in leftovers:
                 remove_tree(entry)
+            with self.transaction() as connection:
+                remove_leftovers_of_kept(self._folder.parent, connection)
 
     def _check_none_forgotten(self, committed: set[str]) -> None:
         """Raise `DamagedIndexError` unless the names of all segments are ``committed``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -73,6 +74,15 @@ def test_a_newer_schema_needs_a_newer_layerdex(
     assert cli.error(command, path, *rest) == (
         "this index has schema 9999, and this version of Layerdex reads 0002: use a newer Layerdex"
     )
+
+
+def test_info_answers_with_a_warning_where_the_best_layer_is_damaged(cli: Cli, path: Path) -> None:
+    before = cli.json("info", path)
+    with closing(sqlite3.connect(path / "catalog.sqlite3")) as connection, connection:
+        connection.execute("UPDATE setting SET value = '[]' WHERE key = 'best_layer'")
+    result = cli.ok("info", path, "--json")
+    assert {**json.loads(result.stdout), "size_bytes": 0} == {**before, "size_bytes": 0}
+    assert "is damaged (wrong checksum)" in result.stderr
 
 
 def test_an_empty_catalog_is_damaged(cli: Cli, path: Path) -> None:

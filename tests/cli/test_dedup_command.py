@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from layerdex import Index
-from layerdex.cli import output
+from layerdex.index.comparisons import Comparisons
+from layerdex.indexer.corpus.export import write_export
 from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import similarities
@@ -142,15 +143,61 @@ def test_what_is_written_and_shown_is_what_was_compared(
 ) -> None:
     target = tmp_path / "kept.jsonl"
 
-    def delete_and_write(*words: Any) -> int:
+    def delete_and_write(*words: Any, **options: Any) -> int:
         Index.open(path).delete("card-0")
-        return output.write_jsonl(*words)
+        return write_export(*words, **options)
 
-    monkeypatch.setattr("layerdex.cli.dedup_command.write_jsonl", delete_and_write)
+    monkeypatch.setattr("layerdex.indexer.corpus.export.write_export", delete_and_write)
     shown = cli.ok("dedup", path, "--threshold", 1, "-o", target).stdout
     expected = [one for one in EXPORTED if one["id"] != "again"]
     assert read_jsonl(target.read_text("utf-8")) == expected
     assert DOCUMENTS[0]["text"] in shown
+
+
+@pytest.mark.parametrize("name", ["kept.parquet", "kept.pq", "kept.NDJSON", "kept"])
+def test_the_kept_documents_are_written_as_export_writes_them(
+    cli: Cli, path: Path, tmp_path: Path, name: str
+) -> None:
+    kept, all_kept = tmp_path / name, tmp_path / f"all-{name}"
+    cli.ok("dedup", path, "--threshold", 1, "-o", kept)
+    cli.ok("export", path, "--where", "id!=again", "-o", all_kept)
+    assert kept.read_bytes() == all_kept.read_bytes()
+    cli.ok("index", tmp_path / "read", kept, "--format", "auto" if kept.suffix else "jsonl")
+    assert cli.jsonl("export", tmp_path / "read") == [
+        one for one in EXPORTED if one["id"] != "again"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("-o", "x.txt"),
+        ("-o", "x.csv"),
+        ("-o", "-"),
+        ("--clusters", "x.txt"),
+        ("--clusters", "x.parquet"),
+        ("--clusters", "-"),
+    ],
+)
+def test_a_name_of_another_format_is_refused_before_any_work(
+    cli: Cli,
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delattr(Index, "open")
+    message = cli.error("dedup", path, option, name)
+    if name == "-":
+        assert message == "standard output has the counts: give a file to write"
+    elif name == "x.parquet":
+        assert message == "clusters are written as jsonl, which x.parquet is no name of"
+    else:
+        endings = "take one that ends in .jsonl, .ndjson, .parquet, .pq, or in nothing"
+        assert message == f"'{name}' is no name of a format that is written: {endings}"
+    assert list(tmp_path.glob("x*")) == []
 
 
 def test_clusters_are_written_one_a_line(cli: Cli, path: Path, tmp_path: Path) -> None:
@@ -211,6 +258,56 @@ def test_what_another_index_has_too_is_counted_and_left_out(
     assert "of 2 documents, found among" in shown
     assert "The least similar of these" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_what_is_not_shared_is_of_the_commit_that_was_compared(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {**DOCUMENTS[0], "id": "mine"},
+        {"id": "own", "text": "zebra xylophone quorum", "label": "rain"},
+        {"id": "other", "text": "another vulture", "label": "sun"},
+    ]
+    mine, rest = tmp_path / "mine", tmp_path / "rest.parquet"
+    cli.ok("index", mine, write_jsonl(tmp_path / "mine.jsonl", rows))
+
+    def change_and_write(*words: Any, **options: Any) -> int:
+        index = Index.open(mine)
+        index.delete("own")
+        index.add([{"id": "late", "text": "zebra too late", "label": "rain"}])
+        return write_export(*words, **options)
+
+    words = ("dedup", mine, "--against", path, "--threshold", "0.99", "--where", "label!=sun")
+    with monkeypatch.context() as patched:
+        patched.setattr("layerdex.indexer.corpus.export.write_export", change_and_write)
+        assert f"1 document that {path} does not have" in cli.ok(*words, "-o", rest).stderr
+    assert cli.jsonl("export", mine, "--where", "label!=sun")[-1]["id"] == "late"
+    cli.ok("index", tmp_path / "rest", rest)
+    [left] = cli.jsonl("export", tmp_path / "rest")
+    assert (left["id"], left["text"]) == ("own", rows[1]["text"])
+
+
+def test_what_is_not_shared_at_several_layers_is_refused_before_any_work(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Comparisons, "find_leaks")
+    rest = tmp_path / "rest.jsonl"
+    words = ("dedup", path, "--against", path, "-o", rest)
+    assert cli.error(*words, "--layer", "0,3") == (
+        "-o takes one layer, or several fused, and not 2 layers"
+    )
+    assert not rest.exists()
+    monkeypatch.undo()
+    cli.ok(*words, "--layer", "0,3", "--fuse", "mean")
+    assert rest.read_text() == ""
+
+
+def test_what_is_not_shared_is_not_written_over_the_other_index(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    cli.ok("index", tmp_path / "mine", write_jsonl(tmp_path / "mine.jsonl", DOCUMENTS[:1]))
+    words = ("dedup", tmp_path / "mine", "--against", path, "-o", path / "rest.jsonl")
+    assert "is inside the index" in cli.error(*words)
 
 
 @pytest.mark.parametrize("words", [("--keep", "last"), ("--clusters", "c"), ("--suggest",)])

@@ -138,6 +138,26 @@ def test_export_refuses_what_it_cannot_do(cli: Cli, path: Path) -> None:
     assert "layer 9" in cli.error("export", path, "--vectors", "--layer", "9")
 
 
+def test_export_to_a_name_of_another_format_is_refused(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "all.csv"
+    assert ".jsonl, .ndjson, .parquet, .pq" in cli.error("export", path, "-o", output)
+    assert not output.exists()
+    cli.ok("export", path, "-o", output, "--format", "jsonl")
+    assert read_jsonl(output.read_text("utf-8")) == EXPORTED
+
+
+def test_export_to_a_dash_is_standard_output(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert cli.jsonl("export", path, "-o", "-") == EXPORTED
+    assert sorted(tmp_path.iterdir()) == before
+    assert "standard output" in cli.error("export", path, "-o", "-", "--format", "parquet")
+
+
 def test_export_that_cannot_be_written_leaves_nothing(cli: Cli, path: Path, tmp_path: Path) -> None:
     output = tmp_path / "nowhere" / "out.jsonl"
     message = cli.error("export", path, "-o", output)
@@ -207,6 +227,7 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "window": 8,
         "labels": {"card": 7, "food": 6, "rain": 6},
         "best_layer": None,
+        "transform": None,
     }
 
 

@@ -235,6 +235,22 @@ def test_retrieval_is_compared_over_shared_documents(
     assert any(one["ndcg@10"] for one in found["differences"])
 
 
+def test_a_query_whose_documents_are_in_one_index_alone_is_left_out(
+    cli: Cli, path: Path, judged: list[Any], tmp_path: Path
+) -> None:
+    rows = [one for one in DOCUMENTS if not one["id"].startswith("card")]
+    Index.create(tmp_path / "fewer", encoder=WordTransformer()).add(rows)
+    found = cli.json("evaluate", path, "--compare", tmp_path / "fewer", *judged)
+    assert found["first"]["n"] == 2
+    assert found["first"] == found["second"]  # of the same documents, by the same encoder
+    qrels = tmp_path / "two.tsv"
+    lines = judged[3].read_text().splitlines(keepends=True)
+    qrels.write_text("".join(line for line in lines if not line.startswith("q1")))
+    queries = write_jsonl(tmp_path / "two.jsonl", QUERIES[1:3])
+    alone = cli.json("evaluate", tmp_path / "fewer", "--queries", queries, "--qrels", qrels)
+    assert found["second"]["layers"] == alone["layers"]
+
+
 def test_indexes_that_share_nothing_cannot_be_compared(
     cli: Cli, path: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerError
-from layerdex.storage.heads import HEAD, HEADS
+from layerdex.storage.kept import HEAD
 from tests.cli.corpus import DOCUMENTS
 from tests.cli.runner import Cli
 from tests.cli.words import WordTransformer
@@ -38,7 +38,7 @@ def kept(probed: Path, tmp_path: Path) -> Path:
 
 
 def head_file(path: Path) -> Path:
-    [file] = (path / HEADS).iterdir()
+    [file] = (path / HEAD.folder).iterdir()
     return file
 
 
@@ -52,7 +52,7 @@ def test_all_layers_are_beside_neighbours_on_the_same_folds(cli: Cli, path: Path
     assert found["best_layer"] == best["layer"]
     knn = max(one["macro_f1"] for one in folds["layers"])
     assert found["gain"] == pytest.approx(best["macro_f1"] - knn)
-    assert not (path / HEADS).exists()
+    assert not (path / HEAD.folder).exists()
     page = cli.data("probe", path, "-k", 3)
     assert page.startswith("3 folds, 19 documents, 3 labels; k = 3\n")
     assert all(len(line) <= 80 for line in page.splitlines())
@@ -65,7 +65,7 @@ def test_classify_with_the_head_that_was_saved(cli: Cli, path: Path) -> None:
     found = cli.json("classify", path, *TEXTS, "--with", "head")
     tensors = load_file(head_file(path))
     with Index.open(path).store.read() as snapshot:
-        facts = snapshot.setting(HEAD)
+        facts = snapshot.setting(HEAD.name)
     vectors = WordTransformer().encode(TEXTS, [2]).vectors[0].astype(np.float16).astype(float)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     logits = vectors @ tensors["weights"].T + tensors["biases"]
@@ -139,9 +139,9 @@ def test_a_backup_has_the_head(cli: Cli, kept: Path, tmp_path: Path) -> None:
 def test_a_head_that_does_not_fit_is_refused(kept: Path, change: dict[str, object]) -> None:
     index = Index.open(kept)
     with index.store.read() as snapshot:
-        facts = snapshot.setting(HEAD)
+        facts = snapshot.setting(HEAD.name)
     with index.store.write() as writer:
-        writer.set(HEAD, {**facts, **change})
+        writer.set(HEAD.name, {**facts, **change})
     with pytest.raises(IndexMismatchError, match="probe INDEX --save"):
         index.head()
 
@@ -159,6 +159,39 @@ def test_a_writer_that_dies_before_the_commit_leaves_the_old_head(
     Index.open(kept).save_head(probe)
     assert Index.open(kept).head().layer == 0
     assert head_file(kept).is_file()  # the one, and nothing left over
+
+
+@pytest.mark.parametrize(
+    ("step", "is_new"), [("writer.Writer.set", False), ("kept.remove_tree", True)]
+)
+def test_what_a_killed_writer_left_is_removed_by_the_next(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_new: bool
+) -> None:
+    index = Index.open(kept)
+    probe, before = index.probe(layers=0, k=3), index.head().layer
+    with monkeypatch.context() as patched:
+        patched.setattr(f"layerdex.storage.{step}", _dies)
+        with pytest.raises(RuntimeError, match="dies"):
+            index.save_head(probe)
+    files = set((kept / HEAD.folder).iterdir())
+    assert len(files) == 2
+    (kept / HEAD.folder / "notes.txt").write_text("not ours")
+    Index.open(kept).delete("card-0")
+    assert Index.open(kept).head().layer == (0 if is_new else before)
+    [left] = files & set((kept / HEAD.folder).iterdir())
+    with index.store.read() as snapshot:
+        assert snapshot.setting(HEAD.name)["file"] == left.name
+    assert (kept / HEAD.folder / "notes.txt").exists()
+
+
+def test_a_damaged_setting_of_the_head_costs_no_file(kept: Path) -> None:
+    index = Index.open(kept)
+    with index.store.read() as snapshot:
+        facts = snapshot.setting(HEAD.name)
+    with index.store.write() as writer:
+        writer.set(HEAD.name, {**facts, "file": None})
+    index.delete("card-0")
+    assert head_file(kept).name == facts["file"]
 
 
 def _dies(*_: object) -> None:
@@ -198,26 +231,26 @@ def test_a_forged_head_is_found_by_all_who_read_it(
 ) -> None:
     index = Index.open(kept)
     with index.store.read() as snapshot:
-        facts = snapshot.setting(HEAD)
+        facts = snapshot.setting(HEAD.name)
     with index.store.write() as writer:
-        writer.set(HEAD, {**facts, **change})
+        writer.set(HEAD.name, {**facts, **change})
     with pytest.raises(DamagedIndexError):
         index.head()
-    assert [problem.is_head for problem in index.verify()] == [True]
+    assert [problem.kept for problem in index.verify()] == [HEAD]
     with pytest.raises(DamagedIndexError):
         index.backup(tmp_path / "backup")
 
 
 def test_a_head_behind_a_link_or_pipe_is_not_read(kept: Path, tmp_path: Path) -> None:
     file = head_file(kept)
-    (kept / HEADS).rename(tmp_path / "elsewhere")
-    (kept / HEADS).symlink_to(tmp_path / "elsewhere")
+    (kept / HEAD.folder).rename(tmp_path / "elsewhere")
+    (kept / HEAD.folder).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DamagedIndexError):
         Index.open(kept).head()
-    (kept / HEADS).unlink()
-    (kept / HEADS).mkdir()
+    (kept / HEAD.folder).unlink()
+    (kept / HEAD.folder).mkdir()
     os.mkfifo(file)
-    assert [problem.is_head for problem in Index.open(kept).verify()] == [True]
+    assert [problem.kept for problem in Index.open(kept).verify()] == [HEAD]
 
 
 def test_a_head_of_another_model_is_not_saved(kept: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.cli.corpus import DOCUMENTS
 from tests.cli.runner import Cli
 from tests.cli.words import WordTransformer, similarities
 from tests.encoders import WordEncoder
+from tests.hits import similarities_of
 
 PASSAGE, QUERY = "passage: {text}", "query: {text}"
 TEXT = "the bank card"
@@ -45,7 +46,8 @@ def test_a_search_puts_the_queries_template_around_its_text(cli: Cli, made: Path
     given = cli.json("search", made, TEXT, "-k", "5", "--query-template", PASSAGE)
     assert hits(given) == expected(PASSAGE)
     found = Index.open(made).search(TEXT, k=5, query_template="so {text}")
-    assert [(one.id, round(one.similarity, 4)) for one in found] == expected("so {text}")
+    near = [round(one, 4) for one in similarities_of(found)]
+    assert list(zip([one.id for one in found], near, strict=True)) == expected("so {text}")
 
 
 def test_documents_and_texts_to_classify_have_the_documents_template(

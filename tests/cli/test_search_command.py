@@ -322,6 +322,20 @@ def test_layers_can_be_fused(cli: Cli, path: Path) -> None:
     hits = cli.json("search", path, "my card", "--layer", "0:2,3", "--fuse", "mean", "-k", "3")
     assert {hit["layer"] for hit in hits} == {"mean(0:2,3:1)"}
     shown = cli.data("search", path, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
-    assert shown.splitlines()[0].rstrip() == "my card · layer rrf(0-3)"
+    title, _, header, _, first, *_ = shown.splitlines()
+    assert title.rstrip() == "my card · layer rrf(0-3)"
+    assert header.split() == ["#", "score", "id", "and", "text", "label"]
+    ranked = cli.json("search", path, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
+    assert [list(hit) for hit in ranked] == [
+        ["query", "rank", "id", "score", "label", "text", "metadata", "layer"]
+    ] * 2
+    assert first.split()[:3] == ["1", f"{ranked[0]['score']:.5f}", ranked[0]["id"]]
+    # One layer alone is fused to its own ranking.
+    alone = cli.json("search", path, "my card", "--layer", "2", "--fuse", "rrf", "-k", "3")
+    assert [hit["score"] for hit in alone] == pytest.approx([1 / 61, 1 / 62, 1 / 63])
+    refused = cli.error(
+        "search", path, "my card", "--layer", "0-3", "--fuse", "rrf", "--min-similarity", "0.5"
+    )
+    assert refused == "rrf fuses ranks, so that there is no similarity to hold to a minimum"
     message = cli.error("search", path, "my card", "--fuse", "mean")
     assert message == "say which layers to fuse, such as 3,4,5 or all"

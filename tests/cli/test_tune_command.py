@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,6 +59,17 @@ def test_json_says_all_and_the_adapter_makes_an_index(
     assert "adapter" not in cli.data("info", folder / "index")
     assert cli.json("info", folder / "index")["adapter"] is None
 
+    # Nothing is left to be encoded, so that no model is loaded to tell.
+    again = ("index", tmp_path / "new", folder / "docs.jsonl", "--adapter")
+    moved, other = (shutil.copytree(adapter, tmp_path / name) for name in ("moved", "other"))
+    cli.ok(*again, moved, *TORCH)
+    weights = other / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert cli.error(*again, other, *TORCH) == (
+        f"this index was made with adapter '{adapter}', not '{other}': "
+        "leave the option out, or make a new index"
+    )
+
 
 def test_tables_name_what_was_trained_and_what_comes_next(
     cli: Cli, folder: Path, tmp_path: Path
@@ -64,15 +78,45 @@ def test_tables_name_what_was_trained_and_what_comes_next(
     result = cli.ok("tune", folder / "index", adapter, *SHORT, "--loss", "contrastive")
     lines = result.stdout.splitlines()
     assert all(len(line) <= 80 for line in lines[:-2])  # the last name paths
-    assert "parameters trained (" in lines[0]
-    assert lines[0].endswith("%), on 36 documents")
-    assert "12 documents held out" in result.stdout
-    assert "12 the held-out documents, which chose the epoch, k = 10" in result.stdout
+    assert re.fullmatch(
+        r"Trained [\d,]+ of [\d,]+ parameters \(\d\.\d\d%\) for layer 4, on 36 documents", lines[0]
+    )
+    assert "Epochs, and the accuracy after each on 12 documents held out" in lines
+    assert "10 neighbours classify the 12 held-out documents, which chose the epoch" in lines
     assert sum(line.endswith("kept") for line in lines) == 1
     assert lines[-1] == (
         f"  layerdex index NEW-INDEX SOURCE --model {folder}/bert --adapter '{adapter}' "
         "--layers 0-4 --pooling mean --template 'it'\"'\"'s {text}' --max-length 40"
     )
+
+
+def test_the_command_that_comes_next_makes_an_index_of_the_same_settings(
+    cli: Cli, folder: Path, tmp_path: Path
+) -> None:
+    index, model = tmp_path / "index", shutil.copytree(folder / "bert", tmp_path / "bert")
+    made = ("--query-template", "q {text}", "--long", "chunk", "--precision", "int8")
+    documents = folder / "docs.jsonl"
+    cli.ok("index", index, documents, "--model", model, *made, "--layers", "0-2", *TORCH)
+    moved = model.rename(tmp_path / "moved")
+    shown = cli.ok("tune", index, tmp_path / "a", "--epochs", 1, *SHORT[2:], "--model", moved)
+    command = shlex.split(shown.stdout.splitlines()[-1])
+    assert command[:4] == ["layerdex", "index", "NEW-INDEX", "SOURCE"]
+    cli.ok("index", tmp_path / "new", documents, *command[4:], *TORCH)
+    before, after = cli.json("info", index), cli.json("info", tmp_path / "new")
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed <= {"adapter", "fingerprint", "model", "size_bytes"}
+
+
+def test_documents_of_the_test_set_are_said_not_to_be_trained_on(
+    cli: Cli, folder: Path, tmp_path: Path
+) -> None:
+    asked = write_jsonl(
+        tmp_path / "t.jsonl", [*make_documents(9, seed=1), make_documents(48, seed=0)[3]]
+    )
+    words = ("--epochs", 1, *SHORT[2:], "--test", asked)
+    lines = cli.ok("tune", folder / "index", tmp_path / "a", *words).stdout.splitlines()
+    assert lines[1] == "Not trained on: 1 document whose text is in the test set"
+    assert "10 neighbours classify 10 test documents" in lines
 
 
 def test_wrong_options_are_refused_before_any_work(cli: Cli, folder: Path, tmp_path: Path) -> None:

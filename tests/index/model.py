@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from layerdex.search.results import Deduplication, Hit
 from tests.encoders import WordEncoder
+from tests.hits import similarities_of
 
 STEP = 1e-5
 _ROUNDING = 2e-6
@@ -76,12 +77,13 @@ class Model:
         if not ids:
             return
         true = dict(zip(ids, _cosines([query], self._texts(ids), layer)[0], strict=True))
-        keys = [(-round(hit.similarity / STEP), self.entries[hit.id].age) for hit in hits]
+        near = similarities_of(hits)
+        ages = [self.entries[hit.id].age for hit in hits]
+        keys = [(-round(one / STEP), age) for one, age in zip(near, ages, strict=True)]
         assert keys == sorted(keys)
-        for hit in hits:
-            assert abs(hit.similarity - true.pop(hit.id)) <= STEP / 2 + _ROUNDING
-        last = hits[-1].similarity
-        assert max(true.values(), default=-1.0) <= last + STEP + _ROUNDING
+        for hit, one in zip(hits, near, strict=True):
+            assert abs(one - true.pop(hit.id)) <= STEP / 2 + _ROUNDING
+        assert max(true.values(), default=-1.0) <= near[-1] + STEP + _ROUNDING
         # Of documents with the text of the last hit, the oldest are taken.
         same = [i for i in true if self.entries[i].text == hits[-1].text]
         assert all(self.entries[i].age > self.entries[hits[-1].id].age for i in same)

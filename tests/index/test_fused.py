@@ -116,6 +116,8 @@ def test_a_lossy_index_is_fused_by_what_it_keeps(tmp_path: Path) -> None:
 
 def test_a_document_searched_by_has_no_rank_itself(filled: Index) -> None:
     [first, second, *_] = filled.search_like("d7", layers=2, fuse="rrf", k=5)["rrf(2)"]
-    assert (first.similarity, second.similarity) == pytest.approx((1 / 61, 1 / 62))
+    assert (first.score, second.score) == pytest.approx((1 / 61, 1 / 62))
+    assert (first.similarity, second.similarity) == (None, None)
     alone = filled.search_like("d7", layers=2, k=5)[2]
+    assert {hit.score for hit in alone} == {None}
     assert [first.id, second.id] == [hit.id for hit in alone[:2]]

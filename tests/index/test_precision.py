@@ -12,6 +12,7 @@ from layerdex import Index
 from layerdex.errors import OptionError
 from layerdex.records import StoredPrecision
 from tests.encoders import WordEncoder
+from tests.hits import similarities_of
 from tests.index.expectations import corpus, texts_of
 from tests.rounding import decoded
 
@@ -44,7 +45,7 @@ def test_search_finds_what_brute_force_finds(index: Index, layer: int) -> None:
     for query, hits, true in zip(queries, found, expected, strict=True):
         order = np.argsort(-np.round(true, 5), kind="stable")[:5]
         assert [hit.id for hit in hits] == [f"d{i}" for i in order]
-        np.testing.assert_allclose([hit.similarity for hit in hits], true[order], atol=1e-5)
+        np.testing.assert_allclose(similarities_of(hits), true[order], atol=1e-5)
         assert index.search(query, layer=layer, k=5) == hits
 
 

@@ -18,6 +18,7 @@ from layerdex.indexer.agreement import check_agreement
 from layerdex.indexer.chunks import split
 from layerdex.records import LongText, Pooling, StoredPrecision
 from layerdex.storage.digests import setting_digest
+from tests.hits import similarities_of
 from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import (
@@ -144,7 +145,7 @@ def test_an_index_covers_and_asks_whole_texts(bert: Path, tmp_path: Path) -> Non
         index = Index.create(path, model=str(bert), long=long.value, engine="torch")
         index.add(rows)
         hits = Index.open(path, engine="torch").search(texts["b"])
-        similarity[long] = {hit.id: hit.similarity for hit in hits}
+        similarity[long] = dict(zip([hit.id for hit in hits], similarities_of(hits), strict=True))
         assert similarity[long]["b"] > 1 - 1e-6
         assert index.info().n_truncated == (2 if long is LongText.TRUNCATE else 0)
         assert index.encoder.settings == index.store.settings

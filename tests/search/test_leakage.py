@@ -52,6 +52,7 @@ def test_each_document_has_its_nearest_within_the_threshold(
         assert leak.similarity == pytest.approx(min(best[i], 1), abs=2e-5)
         assert (leak.label, leak.other_label) == (TEST[i]["label"], TRAIN[nearest[i]]["label"])
     assert (found.n, found.n_other) == (len(TEST), len(TRAIN) + 1)
+    assert list(found.rest) == [row["id"] for i, row in enumerate(TEST) if i not in expected]
 
 
 def test_the_same_text_is_found_whatever_the_threshold(indexes: tuple[Index, Index]) -> None:

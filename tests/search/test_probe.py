@@ -87,10 +87,18 @@ def test_a_label_that_a_fold_never_saw_is_its_last_choice() -> None:
     assert np.isfinite(found.log_loss)
 
 
-def test_a_fold_of_one_label_is_no_error() -> None:
+@pytest.mark.parametrize("only", [0, 1, 2])
+def test_where_the_other_folds_have_one_label_it_is_predicted(only: int) -> None:
     vectors, _ = data(2)
-    codes = (folds_of(_N) == 0).astype(np.int64)
-    assert np.isfinite(cross_validate(vectors, codes, folds_of(_N), 2).log_loss)
+    codes = np.full(_N, only)
+    codes[0] = (only + 1) % 3  # in fold 0, so that the others have one label
+    found = cross_validate(vectors, codes, folds_of(_N), 3)
+    is_first = folds_of(_N) == 0
+    assert (found.logits[is_first].argmax(axis=1) == only).all()
+    odds = np.sum(~is_first) + 1
+    shares = softmax(found.logits[is_first], 1.0)
+    np.testing.assert_allclose(shares[:, only], odds / (odds + 2))
+    assert np.isfinite(found.log_loss)
 
 
 def test_probabilities_add_up_to_one() -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from layerdex.errors import DamagedIndexError, OptionError
-from layerdex.records import Condition, Operator
+from layerdex.records import Condition, Operator, StoredPrecision
 from layerdex.search import random_pairs
+from layerdex.search.answers import answer_like
 from layerdex.search.fusion import Fuse, Fusion
-from layerdex.search.random_pairs import Percentile, parse_minimum, similarity_at
+from layerdex.search.random_pairs import Minimum, Percentile, parse_minimum, similarity_at
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
 from tests.search.stores import add, create, random_codes
@@ -90,6 +91,27 @@ def test_a_sample_is_near_and_the_same_again(store: Store, monkeypatch: pytest.M
     monkeypatch.setattr(random_pairs, "N_PAIRED", 30)
     assert median() == median()
     assert 0 < abs(median() - of_all) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("similarity", "minimum", "is_hit"),
+    [
+        (0.123454, Percentile(50), True),  # of one pair: its own similarity, which rounds down
+        (0.123456, Percentile(50), True),
+        (0.123456, 0.123464, True),  # in the same step of 1e-5
+        (0.123444, 0.12345, False),
+        (0.123446, 0.12345, True),
+    ],
+)
+def test_a_hit_is_held_to_a_minimum_within_the_step_of_equal_similarities(
+    tmp_path: Path, similarity: float, minimum: Minimum, is_hit: bool
+) -> None:
+    made = create(tmp_path / "index", width=2, precision=StoredPrecision.FLOAT32)
+    add(made, np.array([[1, 0], [similarity, np.sqrt(1 - similarity**2)]]))
+    [hits] = made.ask(
+        lambda snapshot: answer_like(snapshot, "d0", places=[0], k=5, minimum=minimum)
+    ).values()
+    assert [hit.id for hit in hits] == ["d1"] * is_hit
 
 
 def test_one_text_has_no_pairs(tmp_path: Path) -> None:

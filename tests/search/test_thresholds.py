@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,45 @@ def test_documents_that_are_all_one_vector_leave_nothing_to_sweep_or_all(tmp_pat
         pairs = find_close_pairs(snapshot.layer(0), snapshot.rows(), 1.0, n_most=50)
     assert len(pairs.steps) == 0
     assert pairs.floor == 100_001
+
+
+@pytest.mark.parametrize("keep", list(Keep))
+def test_equal_vectors_in_too_many_pairs_still_leave_the_step_at_1(
+    tmp_path: Path, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(close_pairs, "_BLOCK", 17)
+    monkeypatch.setattr(
+        thresholds, "find_close_pairs", partial(close_pairs.find_close_pairs, n_most=100)
+    )
+    made = create(tmp_path / "index", width=_WIDTH)
+    codes = np.concatenate([np.repeat(crowded(1, 0), 40, axis=0), crowded(8, 1)])
+    add(made, codes, texts=[f"text {i % 45}" + "." * (i % 5) for i in range(48)])
+    found = sweep(made, keep=keep)
+    [step] = found.steps
+    once = made.ask(
+        lambda snapshot: find_duplicates(
+            snapshot.layer(0), snapshot.facts(), threshold=1, keep=keep
+        )
+    )
+    assert step.threshold == 1
+    assert step.n_near == np.sum(~once.is_exact) > 30
+    assert step.n_kept == len(once.kept) == found.n_texts - step.n_near
+    assert len(step.borderline) == 3
+    for pair in step.borderline:
+        assert pair.similarity == pytest.approx(1, abs=1e-5)
+        assert len(set(pair.ids)) == len(set(pair.texts)) == 2
+        assert {int(one[1:]) for one in pair.ids} <= set(range(40))
+
+
+@pytest.mark.parametrize(("n", "n_most"), [(2, 2), (3, 2), (9, 3), (50, 8), (2_000, 24)])
+def test_a_handful_of_texts_gets_a_handful_of_bins(store: Store, n: int, n_most: int) -> None:
+    nearest = np.linspace(-1, 0.98, n).astype(np.float32)
+    bounds, counts = replace(sweep(store), nearest=nearest).histogram()
+    assert len(counts) <= n_most
+    assert counts.sum() == n
+    assert bounds[0] <= -1 + 1e-6
+    assert bounds[-1] == 1
+    assert (counts > 0).all()
 
 
 @pytest.mark.parametrize(

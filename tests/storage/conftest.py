@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,3 +20,12 @@ def public_folder() -> Iterator[Path]:
         for entry in path.rglob("*"):
             if entry.is_dir() and not entry.is_symlink():
                 entry.chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder in memory where there is one: thousands of flushes, none of which is the test."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="layerdex-", dir=parent) as name:
+        yield Path(name)

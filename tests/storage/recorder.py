@@ -103,12 +103,30 @@ def record_opening(root: Path, out: Path) -> None:
     out.write_bytes(pickle.dumps(recorder.events))
 
 
+def record_fitting(root: Path, out: Path) -> None:
+    """Fit transforms of the index at ``root/index`` anew, remove them, and fit them once more.
+
+    `SHRINKAGES` are theirs, after each report; None stands for no transforms.
+    """
+    recorder = _listening(root)
+    _report_commits(recorder)
+    index = Index.open(recorder.root / "index")
+    for shrinkage in SHRINKAGES[1:]:
+        if shrinkage is None:
+            index.remove_transforms()
+        else:
+            index.fit_transforms(shrinkage=shrinkage)
+    out.write_bytes(pickle.dumps(recorder.events))
+
+
 def _listening(root: Path) -> Recorder:
     recorder = Recorder(root)
     os_calls.listen(recorder)
     sqlite_calls.listen(recorder)
     return recorder
 
+
+SHRINKAGES = (0.2, 0.7, None, 0.4)
 
 LIFE: list[Any] = [
     [{"id": f"d{i}", "text": f"text number{i}", "label": "a"} for i in range(6)],

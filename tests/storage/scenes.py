@@ -14,9 +14,11 @@ from layerdex import Index
 from layerdex.storage.catalog import SCHEMA_VERSION
 from tests.encoders import WordEncoder
 from tests.storage.corpora import flip_byte, rows
-from tests.storage.steps import DELETED, TENTH, child, corpus, failing_child, operate
+from tests.storage.steps import DELETED, NEW_SHRINKAGE, TENTH, child, corpus, failing_child, operate
 from tests.storage.stored import Version, layer_paths, query, read_versions
 from tests.storage.test_migration import unpack
+
+_OLD_SHRINKAGE = 0.2
 
 # Each child is forked from a process that has imported all it needs, so it starts in no time.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -48,6 +50,8 @@ def _prepare(operation: str, path: Path) -> None:
         index.delete("d100", "d104")
     if operation == "compact":
         index.delete("old3", "d7")
+    if operation == "transform":
+        index.fit_transforms(shrinkage=_OLD_SHRINKAGE)
     if operation == "repair":
         first, second, *_, last = layer_paths(path)
         flip_byte(first)
@@ -138,6 +142,8 @@ def check(scene: Scene, path: Path) -> None:
         )
     if scene.operation != "repair":
         _check_state(scene, read_versions(path))
+    if scene.operation == "transform":
+        assert _use_transforms(path) in (_OLD_SHRINKAGE, NEW_SHRINKAGE)
     encoder = WordEncoder()
     _rerun(scene, path, encoder)
     assert read_versions(path) == scene.states[-1]
@@ -177,6 +183,18 @@ def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
             index.compact()
         case "repair":
             index.repair(index.verify())
+        case "transform":
+            index.fit_transforms(shrinkage=NEW_SHRINKAGE)
+            assert _use_transforms(path) == NEW_SHRINKAGE
+            assert len(list((path / "transforms").iterdir())) == 1
+
+
+def _use_transforms(path: Path) -> float:
+    """Search with the transforms of an index, and return their shrinkage."""
+    index = Index.open(path)
+    assert index.search_like("d4", layers="all", transform="whiten")
+    [shrinkage] = set((index.info().transform or {})["shrinkages"].values())
+    return float(shrinkage)
 
 
 def spread(places: list[int], n: int) -> list[int]:

@@ -24,8 +24,9 @@ from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
 from tests.storage.corpora import Row, rows
 
-OPERATIONS = ("index", "delete", "compact", "merge", "repair", "migrate")
+OPERATIONS = ("index", "delete", "compact", "merge", "repair", "transform", "migrate")
 DELETED = ("old3", "d4", "d5")
+NEW_SHRINKAGE = 0.7
 TENTH: list[Row] = [{"id": "tenth", "text": "with this there are ten segments"}]
 
 
@@ -57,6 +58,8 @@ def operate(operation: str, path: Path) -> None:
             index.compact()
         case "repair":
             index.repair(index.verify())
+        case "transform":
+            index.fit_transforms(shrinkage=NEW_SHRINKAGE)
 
 
 def child(operation: str, path: Path, *, die_at: int | None, names: Path, broken: bool) -> None:

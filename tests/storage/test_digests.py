@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ LIVENESS = [
     "UPDATE document SET live = 0 WHERE row = 2",
     "UPDATE document SET live = 1 WHERE row = 3",
 ]
+OF_BEST_LAYER = "UPDATE setting SET value = '{\"layer\": 1}' WHERE key = 'best_layer'"
 OF_SEGMENTS = [
     "UPDATE segment SET first_row = 2 WHERE id = 1",
     "UPDATE segment SET last_row = 9 WHERE id = 1",
@@ -48,7 +50,7 @@ OF_SEGMENTS = [
     "UPDATE segment_file SET crc32 = 5 WHERE segment_id = 1 AND layer = 2",
     "UPDATE segment_file SET layer = 9 WHERE segment_id = 1 AND layer = 2",
     "DELETE FROM segment_file WHERE segment_id = 1 AND layer = 2",
-    "UPDATE setting SET value = '{\"layer\": 1}' WHERE key = 'best_layer'",
+    OF_BEST_LAYER,
     "UPDATE setting SET value = '[0, 1]' WHERE key = 'layers'",
     "UPDATE setting SET key = 'best' WHERE key = 'commits'",
 ]
@@ -136,6 +138,21 @@ def test_setting_whose_key_is_damaged_is_not_taken_for_absent(
     query(path, f"UPDATE setting SET key = 'x' || key WHERE key = '{key}'")
     with pytest.raises(DamagedIndexError, match=rf"setting 'x{key}'.*backup"):
         reopen(index).search("text number1 of 1")
+
+
+def test_info_says_the_rest_where_the_best_layer_is_damaged(
+    index: Index, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = index.info()
+    assert before.best_layer is not None
+    query(path, OF_BEST_LAYER)
+    found = Index.open(path, damaged=True).info()
+    assert replace(found, size_bytes=0) == replace(before, size_bytes=0, best_layer=None)
+    damage = "the setting 'best_layer' of the catalog is damaged: restore the catalog from a backup"
+    assert [record.message for record in caplog.records] == [
+        f"the best layer is left out: {damage}",
+        f"the transform, if there is one, is left out: {damage}",
+    ]
 
 
 def test_setting_that_was_never_written_is_absent(index: Index, path: Path) -> None:

@@ -14,13 +14,8 @@ opened, verified and written to by the package; in the suite, every twentieth is
 
 from __future__ import annotations
 
-import os
-import pickle
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -32,7 +27,7 @@ from layerdex.indexer.corpus.sources import read_all
 from layerdex.storage.seal import check_seal
 from tests.encoders import WordEncoder
 from tests.storage import sqlite_calls
-from tests.storage.lost_power import Disk, digest, lay_out, losses
+from tests.storage.lost_power import Disk
 from tests.storage.recorder import (
     REPORT,
     Event,
@@ -41,7 +36,7 @@ from tests.storage.recorder import (
     record_life,
     record_opening,
 )
-from tests.storage.scenes import CONTEXT
+from tests.storage.replayed import LossError, effort, record, replay
 from tests.storage.stored import query, read_live, read_versions
 from tests.storage.test_migration import unpack
 from tests.tallies import tally
@@ -50,45 +45,14 @@ pytestmark = pytest.mark.skipif(
     sqlite_calls.library() is None, reason="this Python's SQLite hides its VFS"
 )
 
-_CATALOG = "index/catalog.sqlite3"
 _LOSSES = "states after a power loss"
 _STATES = committed_states()
-
-
-class Judge(Protocol):
-    """Raises whatever is wrong with an index; thorough is slow."""
-
-    def __call__(self, path: Path, n_reports: int, *, is_thorough: bool) -> None: ...
-
-
-class LossError(AssertionError):
-    """Something that was reported is gone, or what is left cannot be used."""
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of flushes, none of which is the test."""
-    memory = Path("/dev/shm")
-    parent = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="layerdex-", dir=parent) as name:
-        yield Path(name)
-
-
-def _record(record: Callable[[Path, Path], None], root: Path) -> list[Event]:
-    """Return what a child does to the disk below ``root``."""
-    out = root.with_name("events.pickle")
-    process = CONTEXT.Process(target=record, args=(root, out))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    found: list[Event] = pickle.loads(out.read_bytes())
-    return found
 
 
 @pytest.fixture(scope="module")
 def events(folder: Path) -> list[Event]:
     (folder / "recorded").mkdir()
-    return _record(record_life, folder / "recorded")
+    return record(record_life, folder / "recorded")
 
 
 def test_record_is_all_that_happened(events: list[Event], folder: Path) -> None:
@@ -108,7 +72,7 @@ def test_record_is_all_that_happened(events: list[Event], folder: Path) -> None:
 def test_power_loss_at_any_event_loses_nothing_that_was_reported(
     events: list[Event], folder: Path, pytestconfig: pytest.Config
 ) -> None:
-    n_judged = _replay(Disk(), events, folder, _judge, **_effort(pytestconfig))
+    n_judged = replay(Disk(), events, folder, _judge, **effort(pytestconfig))
     tally(pytestconfig, _LOSSES, n_judged)
     assert n_judged > 300
 
@@ -127,7 +91,7 @@ def test_power_loss_during_a_migration_leaves_the_old_catalog_or_the_new(
         assert version == "0002" or (version == "0001" and n_reports == 0)
         assert read_versions(path) == before
 
-    n_judged = _replay(disk, _record(record_opening, root), folder, judge, **_effort(pytestconfig))
+    n_judged = replay(disk, record(record_opening, root), folder, judge, **effort(pytestconfig))
     tally(pytestconfig, _LOSSES, n_judged)
     assert n_judged > 50
 
@@ -154,55 +118,7 @@ def test_flush_that_is_left_out_would_be_noticed(
     ]
     assert len(kept) < len(events)
     with pytest.raises(LossError):
-        _replay(Disk(), kept, folder, _judge, seeds=range(3), n_apart=20, start=made)
-
-
-def _effort(config: pytest.Config) -> dict[str, Any]:
-    if config.getoption("--sequences") > 1_000:
-        return {"seeds": range(3), "n_apart": 1}
-    return {"seeds": range(1), "n_apart": 20}
-
-
-def _replay(
-    disk: Disk,
-    events: list[Event],
-    folder: Path,
-    judge: Judge,
-    *,
-    seeds: range,
-    n_apart: int,
-    start: int = 0,
-) -> int:
-    """Judge each state that a power loss may leave once; return how many there were."""
-    root, n_reports = folder / "after", 0
-    seen: set[tuple[bytes, int]] = set()
-    for at, event in enumerate(events):
-        n_reports += event.step == REPORT
-        disk.apply(event)
-        for loss in losses(seeds) if at >= start else ():
-            contents = disk.after(loss)
-            if _CATALOG not in contents:  # then only names can be in the way of making it again
-                contents = {name: data and b"" for name, data in contents.items()}
-            key = (digest(contents), n_reports)
-            if key in seen:
-                continue
-            seen.add(key)
-            # A rollback journal is undone by any program that may write, and `judge` does so.
-            is_special = _CATALOG not in contents or _CATALOG + "-journal" in contents
-            shutil.rmtree(root, ignore_errors=True)
-            lay_out(contents, root)
-            try:
-                judge(
-                    root / "index",
-                    n_reports,
-                    is_thorough=is_special or len(seen) % n_apart == 0,
-                )
-            except Exception as error:
-                raise LossError(
-                    f"power lost after event {at} of {len(events)} ({event.step} {event.path}), "
-                    f"{loss.name}, {n_reports} reports before"
-                ) from error
-    return len(seen)
+        replay(Disk(), kept, folder, _judge, seeds=range(3), n_apart=20, start=made)
 
 
 def _expected(n_reports: int) -> list[State]:

@@ -16,8 +16,8 @@ from layerdex import Index
 from layerdex.errors import DamagedIndexError, DocumentNotFoundError, StorageError
 from layerdex.storage import known, store
 from layerdex.storage.faiss_library import load_faiss
-from layerdex.storage.rows import segment_rows
 from layerdex.storage.segment import LayerFile
+from layerdex.storage.segment_rows import segment_rows
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder

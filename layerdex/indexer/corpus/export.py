@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from layerdex.arguments import shown
+from layerdex.errors import OptionError
 from layerdex.indexer.corpus.rows import VECTOR
 from layerdex.records import ExportFormat, OnProgress, StoredPrecision
 from layerdex.storage.export import Batch
@@ -20,11 +22,34 @@ _SUFFIXES = {
 
 
 def resolve_export_format(path: Path | None, requested: ExportFormat) -> ExportFormat:
-    """Return the format to write: what was asked for, else by the file's name, else jsonl."""
+    """Return the format to write: what was asked for, else by the file's name.
+
+    A name without an extension gets jsonl. Raises `OptionError` for one that promises a format
+    that is not written here.
+    """
     if requested is not ExportFormat.AUTO:
         return requested
-    suffix = "" if path is None else path.suffix.lower()
-    return _SUFFIXES.get(suffix, ExportFormat.JSONL)
+    if path is None:
+        return ExportFormat.JSONL
+    try:
+        return format_of_name(path)
+    except OptionError as error:
+        raise OptionError(f"{error}, or say the format (jsonl or parquet)") from None
+
+
+def format_of_name(path: Path) -> ExportFormat:
+    """Return the format that a file's name promises: jsonl without an extension.
+
+    Raises `OptionError` for one that is not written here.
+    """
+    if not path.suffix:
+        return ExportFormat.JSONL
+    if path.suffix.lower() not in _SUFFIXES:
+        raise OptionError(
+            f"{shown(path.name)} is no name of a format that is written: take one that ends in "
+            f"{', '.join(_SUFFIXES)}, or in nothing"
+        )
+    return _SUFFIXES[path.suffix.lower()]
 
 
 def write_export(

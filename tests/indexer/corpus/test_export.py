@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layerdex.errors import OptionError
 from layerdex.indexer.corpus import Fields, read_source
 from layerdex.indexer.corpus.export import resolve_export_format, write_export
 from layerdex.records import Document, ExportFormat, Scalar, StoredPrecision
@@ -140,4 +142,13 @@ def test_the_format_goes_by_the_name_unless_it_is_said() -> None:
     assert resolve_export_format(Path("a.PQ"), auto) is parquet
     assert resolve_export_format(Path("a.parquet"), auto) is parquet
     assert resolve_export_format(Path("a.parquet"), jsonl) is jsonl
-    assert resolve_export_format(Path("a.txt"), auto) is jsonl
+    assert resolve_export_format(Path("a.b/export"), auto) is jsonl
+    assert resolve_export_format(Path("a.NDJSON"), auto) is jsonl
+    assert resolve_export_format(Path("a.txt"), jsonl) is jsonl
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.json", "a.jsonl.gz", "a.parquet.tmp"])
+def test_a_name_of_a_format_that_is_not_written_is_refused(name: str) -> None:
+    message = rf"{re.escape(name)}' .* ends in \.jsonl, \.ndjson, \.parquet, \.pq"
+    with pytest.raises(OptionError, match=message):
+        resolve_export_format(Path("folder", name), ExportFormat.AUTO)

@@ -1,0 +1,82 @@
+"""Questions of transformed vectors: what the first of a process costs, later ones, and many.
+
+The index holds random float16 vectors, 100,000 documents, 384 wide, in one segment, whose layer is
+read before anything is measured. ``first`` also learns each vector's length, ``later`` are those
+after it; ``17 at once`` are no longer scanned, but all documents transformed. By one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.search import WIDTH, fill
+from layerdex.index import Index
+from layerdex.records import Vectors
+from layerdex.search.neighbors import find_neighbors
+from layerdex.search.transforms import Transform, TransformedVectors
+from layerdex.storage.faiss_library import load_faiss
+from layerdex.storage.vectors import LayerVectors
+
+_K, _N_RUNS, _SHRINKAGE = 10, 9, 0.5
+
+
+def main() -> None:
+    """Print the median of nine runs, the least and the most, in milliseconds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n-documents", type=int, default=100_000)
+    options = parser.parse_args()
+    load_faiss().omp_set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index"
+        fill(path, options.n_documents)
+        index = Index.open(path)
+        index.compact()
+        index.fit_transforms(shrinkage=_SHRINKAGE)
+        transforms = {how: _transform(index, how) for how in ("center", "whiten")}
+        with index.store.read() as snapshot:
+            layer = snapshot.layer(0)
+            queries = np.random.default_rng(1).standard_normal((17, WIDTH), dtype=np.float32)
+            _measure("plain", lambda: find_neighbors(layer, queries[:1], _K))
+            for how, transform in transforms.items():
+                _measure_transformed(how, transform, layer, transform.apply(queries))
+
+
+def _transform(index: Index, how: str) -> Transform:
+    from layerdex.search.fusion import Transformed
+
+    [place] = index.transformed([0], how)
+    assert isinstance(place, Transformed)
+    return place.transforms[0]
+
+
+def _measure_transformed(
+    how: str, transform: Transform, layer: LayerVectors, queries: Vectors
+) -> None:
+    def ask_first() -> None:  # a transform of its own knows no lengths yet
+        forgetful = TransformedVectors(Transform(transform.mean, transform.matrix), layer)
+        find_neighbors(forgetful, queries[:1], _K)
+
+    source = TransformedVectors(transform, layer)
+    _measure(f"{how}, first", ask_first)
+    _measure(f"{how}, later", lambda: find_neighbors(source, queries[:1], _K))
+    _measure(f"{how}, 17 at once", lambda: find_neighbors(source, queries, _K))
+
+
+def _measure(what: str, ask: Callable[[], object]) -> None:
+    ask()
+    times = []
+    for _ in range(_N_RUNS):
+        start = time.perf_counter()
+        ask()
+        times.append((time.perf_counter() - start) * 1000)
+    print(f"{what}: {np.median(times):.1f} ({min(times):.1f} to {max(times):.1f})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Documents as they were when a question was answered, for as long as it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from layerdex.arguments import to_choice, to_path
+from layerdex.records import Document, ExportFormat
+from layerdex.search.answers import answer_documents
+from layerdex.storage.rows import CHUNK, chunks
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.store import Store
+
+
+class ReadDocuments:
+    """Reads documents of one commit, whatever others write meanwhile."""
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        self._store = store
+        self._snapshot = snapshot
+
+    def __call__(self, ids: Sequence[str]) -> Iterator[Document]:
+        """Yield the documents with the given ids, one by one, in their order.
+
+        Raises `DocumentNotFoundError`.
+        """
+        return answer_documents(self._snapshot, ids)
+
+    def export(
+        self,
+        target: str | Path,
+        ids: Sequence[str],
+        *,
+        format: ExportFormat | str = ExportFormat.AUTO,
+    ) -> int:
+        """Write the documents with the given ids in their order, and return how many.
+
+        Formats, their names and errors are those of `Index.export`.
+        """
+        from layerdex.indexer.corpus.export import resolve_export_format, write_export
+        from layerdex.storage.export import Batch
+        from layerdex.storage.files import whole_file
+
+        path = to_path(target, what="an export is a path")
+        chosen = resolve_export_format(path, to_choice(ExportFormat, format))
+        kinds = self._snapshot.metadata_kinds()
+        batches = (
+            Batch(list(self(chunk)), {}, n_total=len(ids), kinds=kinds)
+            for chunk in chunks(ids, CHUNK)
+        )
+        with whole_file(path) as written, written.open("wb") as file:
+            return write_export(
+                file,
+                batches,
+                format=chosen,
+                layers=(),
+                width=self._store.settings.width,
+                precision=self._store.precision,
+                on_progress=None,
+            )

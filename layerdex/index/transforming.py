@@ -1,0 +1,42 @@
+"""Transforms of an index's vectors: fitted, kept and forgotten."""
+
+from __future__ import annotations
+
+from layerdex.arguments import check_callbacks
+from layerdex.index.kept_transforms import fit_all, save_fit
+from layerdex.index.places import Places
+from layerdex.records import OnProgress
+from layerdex.search.transform_fit import TransformFit, check_shrinkage
+from layerdex.storage.kept import TRANSFORM, remove_kept
+
+
+class Transforming(Places):
+    """The part of `Index` that makes vectors more even."""
+
+    def fit_transforms(
+        self,
+        *,
+        shrinkage: float | None = None,
+        lock_timeout_s: float = 10.0,
+        on_progress: OnProgress | None = None,
+    ) -> TransformFit:
+        """Fit centring and whitening at each layer on all documents, and keep them with the index.
+
+        What was kept before is replaced. ``shrinkage``, above 0 and up to 1, is for all layers;
+        None chooses it (see `search.transform_fit`). When more than a tenth of the documents
+        have come or gone, the run that changes them fits anew with the same shrinkages. Raises
+        `OptionError` for documents that are all alike, `LockedIndexError` or `StorageError`.
+        """
+        check_callbacks(on_progress=on_progress)
+        given = None
+        if shrinkage is not None:
+            given = dict.fromkeys(self.layers, check_shrinkage(shrinkage))
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            fitted = fit_all(self.store, shrinkages=given, on_progress=on_progress)
+            save_fit(self.store, writer, fitted)
+        return fitted.fit
+
+    def remove_transforms(self, *, lock_timeout_s: float = 10.0) -> None:
+        """Forget the transforms kept with the index; without any, nothing happens."""
+        with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            remove_kept(self.store, writer, TRANSFORM)

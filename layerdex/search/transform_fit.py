@@ -1,0 +1,216 @@
+"""Fitting transforms: on which documents, and how much to shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+
+from layerdex.arguments import check_between
+from layerdex.errors import OptionError
+from layerdex.records import OnProgress, Vectors
+from layerdex.search.evaluate import GetLayer, evaluate_on_folds
+from layerdex.search.evaluation import Choices
+from layerdex.search.fusion import Place, Transformed, layers_of, plain_place
+from layerdex.search.given import GivenVectors
+from layerdex.search.sampling import draw_among
+from layerdex.search.transforms import (
+    PrincipalAxes,
+    Transform,
+    TransformedVectors,
+    TransformName,
+    find_axes,
+)
+from layerdex.storage.snapshot import Facts
+from layerdex.storage.vectors import VectorSource
+
+N_FITTED = 50_000
+"""Documents drawn to fit on: 77 MB at width 384."""
+
+N_JUDGED = 4_000
+"""Labelled ones of these, drawn to choose the shrinkage by."""
+
+SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9)
+DEFAULT_SHRINKAGE = 0.5
+"""Where there are no labels to choose by; see docs/layers.md for what others do."""
+
+_N_FOLDS = 3
+_K = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Documents to fit on, each text once, and those whose labels choose, or None.
+
+    ``at`` are the places of the latter among the former.
+    """
+
+    fitted: Facts
+    judged: Facts | None
+    at: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFit:
+    """What was fitted at a layer: its axes, and the shrinkage that whitening takes.
+
+    ``macro_f1`` is of neighbours on folds, without a transform and with each; empty where the
+    shrinkage was not chosen by labels.
+    """
+
+    layer: int
+    shrinkage: float
+    macro_f1: Mapping[TransformName, float]
+    axes: PrincipalAxes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TransformFit:
+    """Transforms for layers, ascending, fitted on ``n_fitted`` texts of ``n`` documents.
+
+    ``n_judged`` labelled ones chose the shrinkages; 0 where these are given, or the default.
+    """
+
+    n: int
+    n_fitted: int
+    n_judged: int
+    layers: tuple[LayerFit, ...]
+
+    @property
+    def best(self) -> tuple[int, TransformName] | None:
+        """The layer and transform with the highest macro-F1, or None where there is none.
+
+        A tie goes to the shallower layer, and there to the simpler transform.
+        """
+        tried = [(one.layer, how) for one in self.layers for how in one.macro_f1]
+        figures = {one.layer: one.macro_f1 for one in self.layers}
+        return max(tried, key=lambda one: figures[one[0]][one[1]], default=None)
+
+
+def draw_sample(facts: Facts) -> Sample:
+    """Draw the documents to fit on, at most `N_FITTED`, and of these at most `N_JUDGED` to choose.
+
+    The same documents give the same sample. Labels with fewer documents than folds choose nothing.
+    Raises `OptionError` for fewer than two texts.
+    """
+    fitted = draw_among(facts, n=N_FITTED).each_text_once()
+    if len(fitted.rows) < 2:
+        raise OptionError(f"a transform is fitted on two texts or more, not {len(fitted.rows)}")
+    labelled = fitted.among([i for i, label in enumerate(fitted.labels) if label is not None])
+    judged = draw_among(labelled, n=N_JUDGED).with_frequent_labels(_N_FOLDS)
+    if len(set(judged.labels)) < 2:
+        return Sample(fitted, None, ())
+    return Sample(fitted, judged, np.searchsorted(fitted.rows, judged.rows).tolist())
+
+
+def fit_layers(
+    get_layer: GetLayer,
+    facts: Facts,
+    *,
+    layers: Sequence[int],
+    shrinkages: Mapping[int, float] | None = None,
+    on_progress: OnProgress | None = None,
+) -> TransformFit:
+    """Fit transforms of layers on documents, and choose shrinkages unless they are given by layer.
+
+    Of `SHRINKAGES` each layer takes the one with the highest macro-F1 of neighbours on three folds
+    of the labelled documents (a tie goes to more), or `DEFAULT_SHRINKAGE` without labels. Labels
+    never enter the fit itself. Raises `OptionError` for documents that are all alike.
+    """
+    sample = draw_sample(facts)
+    fits: list[LayerFit] = []
+    for layer in layers:
+        vectors = get_layer(layer).gather(sample.fitted.rows)
+        axes = find_axes(vectors)
+        if shrinkages is not None:
+            fits.append(LayerFit(layer, check_shrinkage(shrinkages[layer]), {}, axes))
+        else:
+            fits.append(_choose_at(layer, vectors, axes, sample))
+        if on_progress is not None:
+            on_progress(len(fits), len(layers))
+    n_judged = 0 if sample.judged is None or shrinkages is not None else len(sample.judged.rows)
+    return TransformFit(len(facts.rows), len(sample.fitted.rows), n_judged, tuple(fits))
+
+
+def check_shrinkage(value: object) -> float:
+    """Return a shrinkage above 0 and up to 1: raw covariances are singular."""
+    if not (shrinkage := check_between("a shrinkage", value, 0, 1)):
+        raise OptionError("a shrinkage is above 0: covariances here are singular")
+    return shrinkage
+
+
+def _choose_at(layer: int, vectors: Vectors, axes: PrincipalAxes, sample: Sample) -> LayerFit:
+    if sample.judged is None:
+        return LayerFit(layer, DEFAULT_SHRINKAGE, {}, axes)
+    tried = [None, axes.center(), *map(axes.whiten, SHRINKAGES)]
+    none, center, *whiten = judge(vectors[sample.at], sample.judged, tried)
+    best = _best(whiten)
+    figures = {
+        TransformName.NONE: none,
+        TransformName.CENTER: center,
+        TransformName.WHITEN: whiten[best],
+    }
+    return LayerFit(layer, SHRINKAGES[best], figures, axes)
+
+
+def _best(figures: Sequence[float]) -> int:
+    return max(range(len(figures)), key=lambda i: (figures[i], i))
+
+
+def judge(vectors: Vectors, facts: Facts, tried: Sequence[Transform | None]) -> list[float]:
+    """Return the macro-F1 of 10 neighbours on folds with each transform, None being none.
+
+    ``vectors`` (n, width) are those of ``facts``.
+    """
+    given = GivenVectors(facts.rows, vectors)
+    sources: list[VectorSource] = [
+        given if one is None else TransformedVectors(one, given) for one in tried
+    ]
+    # Each stands in for a layer.
+    evaluation = evaluate_on_folds(
+        sources.__getitem__,
+        facts,
+        Choices((_K,), n_resamples=0),
+        n_folds=_N_FOLDS,
+        places=range(len(sources)),
+    )
+    return [evaluation.result(i, _K).macro_f1 for i in range(len(sources))]
+
+
+class Fitter:
+    """Fits transforms on the documents that may vote, for an evaluation.
+
+    A layer is fitted once for the same documents, whatever places have it.
+    """
+
+    def __init__(self, get_layer: GetLayer, how: TransformName) -> None:
+        self._get_layer = get_layer
+        self._how = how
+        self._found: dict[tuple[int, bytes], Transform] = {}
+
+    def fit(self, place: Place, facts: Facts) -> Place:
+        """Return a place with its vectors transformed as these documents say.
+
+        The shrinkage is chosen as by `fit_layers`, on folds of these documents alone.
+        """
+        if self._how is TransformName.NONE:
+            return place
+        key = blake2b(facts.rows.tobytes()).digest()
+        for layer in layers_of(place):
+            if (layer, key) not in self._found:
+                self._found[layer, key] = self._fit(layer, facts)
+        found = {layer: self._found[layer, key] for layer in layers_of(place)}
+        return Transformed(plain_place(place), self._how, found)
+
+    def _fit(self, layer: int, facts: Facts) -> Transform:
+        sample = draw_sample(facts)
+        vectors = self._get_layer(layer).gather(sample.fitted.rows)
+        axes = find_axes(vectors)
+        if self._how is TransformName.CENTER:
+            return axes.center()
+        if sample.judged is None:
+            return axes.whiten(DEFAULT_SHRINKAGE)
+        tried = [axes.whiten(one) for one in SHRINKAGES]
+        return tried[_best(judge(vectors[sample.at], sample.judged, tried))]
