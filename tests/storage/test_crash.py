@@ -8,6 +8,7 @@ says how many of each kind; all steps are fewer (``make soak`` takes 1,000).
 from __future__ import annotations
 
 import json
+import math
 import random
 import signal
 from collections import defaultdict
@@ -27,6 +28,11 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return make_scene(request.param, tmp_path_factory.mktemp(request.param))
 
 
+def _share(config: pytest.Config) -> int:
+    """Return each operation's part of ``--kills``."""
+    return int(math.ceil(config.getoption("--kills") / len(OPERATIONS)))
+
+
 def _choose(scene: Scene, *, n_each: int, n: int) -> list[int]:
     """Choose ``n_each`` steps of every name, and others up to n of them in all."""
     by_name: dict[str, list[int]] = defaultdict(list)
@@ -41,7 +47,7 @@ def _choose(scene: Scene, *, n_each: int, n: int) -> list[int]:
 def test_writer_killed_at_any_step_loses_and_doubles_nothing(
     scene: Scene, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    n_kills = pytestconfig.getoption("--kills") // len(OPERATIONS)
+    n_kills = _share(pytestconfig)
     for at in _choose(scene, n_each=2, n=n_kills):
         code, _ = run(scene, tmp_path, die_at=at)
         assert code == -signal.SIGKILL
@@ -57,7 +63,7 @@ def test_writer_killed_at_any_moment_loses_and_doubles_nothing(
     scene: Scene, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     moments, n_killed = random.Random(1), 0
-    n_wanted = pytestconfig.getoption("--kills") // len(OPERATIONS)
+    n_wanted = _share(pytestconfig)
     for _ in range(10 * n_wanted):
         code, _ = run(scene, tmp_path, die_at=None, wait_s=moments.uniform(0, scene.seconds))
         if code == -signal.SIGKILL:
@@ -86,7 +92,7 @@ def test_a_commit_before_the_rename_would_be_noticed(scene: Scene, tmp_path: Pat
 def test_full_disk_at_any_step_is_one_clear_error_and_loses_nothing(
     scene: Scene, tmp_path: Path, pytestconfig: pytest.Config, stays: bool
 ) -> None:
-    n_faults = pytestconfig.getoption("--kills") // len(OPERATIONS)
+    n_faults = _share(pytestconfig)
     if scene.operation == "merge" and n_faults < 10:
         pytest.skip("for the soak: test_small_adds.py fills the disk while merging")
     for at in _choose(scene, n_each=1, n=n_faults):
