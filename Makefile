@@ -24,6 +24,7 @@ bench: $(VENV)/.bench  ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.durability
+	$(BIN)/python -m benchmarks.small_adds --n 1000
 
 soak: $(VENV)/.dev  ## kill writers a thousand times, cut the power, try 5,000 sequences, fuzz: hours
 	$(BIN)/pytest tests/storage/test_crash.py --kills 1000

@@ -1,11 +1,10 @@
-"""Durability: what flushes cost, how long readers wait, and many small adds before a search."""
+"""Durability: what flushes cost, and how long readers wait beside writers."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sqlite3
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--n-words", type=int, default=4_096, help="texts for noise")
     parser.add_argument("--n-minilm", type=int, default=1_024, help="texts for MiniLM; 0 for none")
-    parser.add_argument("--n-adds", type=int, default=1_000, help="adds of one document")
     parser.add_argument("--n-commits", type=int, default=50, help="of each of two writers")
     options = parser.parse_args()
     flushes: dict[str, Any] = {
@@ -47,7 +45,6 @@ def main() -> None:
         {
             "flushes": flushes,
             "readers": wait_of_readers(options.n_commits),
-            "small_adds": small_adds(options.n_adds),
         },
     )
 
@@ -107,7 +104,9 @@ def _no_flushes() -> Iterator[None]:
             return super().execute(off, *rest)
 
     def careless(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        return connect(*arguments, **options, factory=Careless)
+        options.setdefault("factory", Careless)  # readers have one of their own
+        opened: sqlite3.Connection = connect(*arguments, **options)
+        return opened
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
@@ -141,42 +140,6 @@ def wait_of_readers(n_commits: int) -> dict[str, Any]:
         "questions": sum(answer[1] for answer in answers if answer[0] == "read"),
         "longest_wait_ms": round(1e3 * max(waits), 1),
     }
-
-
-def small_adds(n: int) -> dict[str, Any]:
-    """Add n documents one by one; the median of 20 searches before and after compaction, ms."""
-    with tempfile.TemporaryDirectory() as folder:
-        index = Index.create(Path(folder) / "index", encoder=_Noise(width=384))
-        texts = list(short_texts(n))
-        start = time.perf_counter()
-        for text in texts:
-            index.add([text])
-        seconds = time.perf_counter() - start
-        n_segments = len(list((index.store.path / "segments").iterdir()))
-        before = _search_ms(index, texts)
-        start = time.perf_counter()
-        index.compact()
-        compaction = time.perf_counter() - start
-        after = _search_ms(index, texts)
-    return {
-        "adds": n,
-        "seconds": round(seconds, 1),
-        "segments": n_segments,
-        "search_ms": round(before, 2),
-        "compaction_seconds": round(compaction, 2),
-        "search_ms_after": round(after, 2),
-        "ratio": round(before / after, 2),
-    }
-
-
-def _search_ms(index: Index, texts: list[dict[str, str]]) -> float:
-    index.search("a first search maps the files")
-    times = []
-    for text in texts[:20]:
-        start = time.perf_counter()
-        index.search(text["text"])
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times)
 
 
 if __name__ == "__main__":
