@@ -30,7 +30,8 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def _share(config: pytest.Config) -> int:
     """Return each operation's part of ``--kills``."""
-    return int(math.ceil(config.getoption("--kills") / len(OPERATIONS)))
+    n_kills: int = config.getoption("--kills")
+    return math.ceil(n_kills / len(OPERATIONS))
 
 
 def _choose(scene: Scene, *, n_each: int, n: int) -> list[int]:
