@@ -42,7 +42,7 @@ def main() -> None:
         if one.by == "label"
         for n in N_PER_LABEL
     }
-    results = {
+    results: dict[str, Any] = {
         "k": K,
         "sets": measured,
         "mean_loss": _mean(measured),

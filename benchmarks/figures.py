@@ -123,7 +123,8 @@ def draw_random_pairs(axes: Any, found: Geometry) -> None:
     axes.set_xticks(layers)
     axes.set_xlabel("layer (0 is the embedding output)")
     axes.set_ylabel(f"similarity, all pairs of {found.n_paired:,} texts")
-    axes.margins(x=0.13)
+    span = layers[-1] - layers[0]
+    axes.set_xlim(layers[0] - 0.06 * span, layers[-1] + 0.2 * span)  # names stand there
     axes.grid(alpha=0.3)
 
 

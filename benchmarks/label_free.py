@@ -40,7 +40,7 @@ def main() -> None:
     )
     add_arguments(parser)
     measured = {one.name: measure(one) for one in label_sets(parser.parse_args())}
-    results = {
+    results: dict[str, Any] = {
         "k": K,
         "sets": measured,
         "mean_loss": {
