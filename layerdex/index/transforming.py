@@ -25,7 +25,8 @@ class Transforming(Places):
         What was kept before is replaced. ``shrinkage``, above 0 and up to 1, is for all layers;
         None chooses it (see `search.transform_fit`). When more than a tenth of the documents
         have come or gone, the run that changes them fits anew with the same shrinkages. Raises
-        `OptionError` for documents that are all alike, `LockedIndexError` or `StorageError`.
+        `OptionError` for documents that are alike at all layers, `LockedIndexError` or
+        `StorageError`.
         """
         check_callbacks(on_progress=on_progress)
         given = None

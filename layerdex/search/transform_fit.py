@@ -117,7 +117,8 @@ def fit_layers(
 
     Of `SHRINKAGES` each layer takes the one with the highest macro-F1 of neighbours on three folds
     of the labelled documents (a tie goes to more), or `DEFAULT_SHRINKAGE` without labels. Labels
-    never enter the fit itself. Raises `OptionError` for documents that are all alike.
+    never enter the fit itself. A layer whose vectors are all alike stays as it is. Raises
+    `OptionError` where all layers are so.
     """
     sample = draw_sample(facts)
     fits: list[LayerFit] = []
@@ -130,6 +131,8 @@ def fit_layers(
             fits.append(_choose_at(layer, vectors, axes, sample))
         if on_progress is not None:
             on_progress(len(fits), len(layers))
+    if all(one.axes.is_flat for one in fits):
+        raise OptionError("a transform is fitted on documents that differ, and these are all alike")
     n_judged = 0 if sample.judged is None or shrinkages is not None else len(sample.judged.rows)
     return TransformFit(len(facts.rows), len(sample.fitted.rows), n_judged, tuple(fits))
 

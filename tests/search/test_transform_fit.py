@@ -174,6 +174,23 @@ def test_a_shrinkage_that_is_given_is_taken() -> None:
             fit_layers(at_any_layer(cone(30)), facts, layers=[0], shrinkages={0: wrong})  # type: ignore[dict-item]
 
 
+def test_a_layer_of_equal_vectors_stays_as_it_is_beside_others() -> None:
+    """Layer 0 has them with pooling by cls: the token's own vector, whatever the text."""
+    rows = np.arange(1, 41)
+    flat = GivenVectors(rows, np.repeat(cone(1), 40, axis=0))
+    layers = {0: flat, 1: GivenVectors(rows, cone(40))}
+    facts = facts_of([f"l{i % 2}" for i in range(40)])
+    [first, second] = fit_layers(layers.__getitem__, facts, layers=[0, 1]).layers
+    assert first.macro_f1[TransformName.WHITEN] == first.macro_f1[TransformName.NONE]
+    assert second.macro_f1[TransformName.WHITEN] != second.macro_f1[TransformName.NONE]
+    plain = evaluate_on_folds(layers.__getitem__, facts, _ONE, n_folds=2, places=[0])
+    fit = Fitter(layers.__getitem__, TransformName.WHITEN).fit
+    found = evaluate_on_folds(layers.__getitem__, facts, _ONE, n_folds=2, places=[0], prepare=fit)
+    assert labels_of(found) == labels_of(plain)
+    with pytest.raises(OptionError, match="all alike"):
+        fit_layers(layers.__getitem__, facts, layers=[0])
+
+
 def test_each_text_counts_once_in_the_fit() -> None:
     vectors = cone(30)
     once = fit_layers(at_any_layer(vectors), facts_of([None] * 30), layers=[0])
