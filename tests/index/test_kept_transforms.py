@@ -386,6 +386,9 @@ MEANS, MATRICES = np.zeros((4, WIDTH), np.float32), np.ones((4, WIDTH, WIDTH), n
         save({"means": MEANS, "matrices": MATRICES * np.float32(np.nan)}),
         save({"means": MEANS + np.float32(np.inf), "matrices": MATRICES}),
         save({"means": MEANS, "matrices": MATRICES, "more": MEANS}),
+        save({"means": MEANS.astype(np.float16)})
+        .replace(b'"F16"', b'"BF16"')
+        .replace(b" ", b"", 1),
     ],
 )
 def test_a_forged_file_is_an_error_and_no_answer(path: Path, data: bytes) -> None:
