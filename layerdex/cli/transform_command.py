@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--shrinkage",
     type=float,
     metavar="S",
-    help="How far variances are drawn to their mean, above 0 to 1. [default: by labels, else 0.5]",
+    help="How far variances are drawn to their mean, 0.001 to 1. [default: by labels, else 0.5]",
 )
 @click.option("--remove", is_flag=True, help="Forget the transforms instead.")
 @json_option

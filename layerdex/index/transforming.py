@@ -22,8 +22,8 @@ class Transforming(Places):
     ) -> TransformFit:
         """Fit centring and whitening at each layer on all documents, and keep them with the index.
 
-        What was kept before is replaced. ``shrinkage``, above 0 and up to 1, is for all layers;
-        None chooses it (see `search.transform_fit`). When more than a tenth of the documents
+        What was kept before is replaced. ``shrinkage``, from 0.001 to 1, is for all layers; None
+        chooses it (see `search.transform_fit`). When more than a tenth of the documents
         have come or gone, the run that changes them fits anew with the same shrinkages. Raises
         `OptionError` for documents that are alike at all layers, `LockedIndexError` or
         `StorageError`.

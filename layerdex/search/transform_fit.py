@@ -36,6 +36,9 @@ SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9)
 DEFAULT_SHRINKAGE = 0.5
 """Where there are no labels to choose by; see docs/layers.md for what others do."""
 
+_LEAST_SHRINKAGE = 0.001
+"""Covariances are singular: less makes noise of the short axes, far less overflows float32."""
+
 _N_FOLDS = 3
 _K = 10
 
@@ -138,10 +141,8 @@ def fit_layers(
 
 
 def check_shrinkage(value: object) -> float:
-    """Return a shrinkage above 0 and up to 1: raw covariances are singular."""
-    if not (shrinkage := check_between("a shrinkage", value, 0, 1)):
-        raise OptionError("a shrinkage is above 0: covariances here are singular")
-    return shrinkage
+    """Return a shrinkage from 0.001 to 1. Raises `OptionError` for any other."""
+    return check_between("a shrinkage", value, _LEAST_SHRINKAGE, 1)
 
 
 def _choose_at(layer: int, vectors: Vectors, axes: PrincipalAxes, sample: Sample) -> LayerFit:

@@ -45,7 +45,7 @@ def test_a_shrinkage_can_be_given_and_is_all_there_is_without_labels(
     assert "macro-F1" not in page
     assert "0.5" in page
     assert "Best" not in page
-    assert "a shrinkage is above 0" in cli.error("transform", path, "--shrinkage", 0)
+    assert "a shrinkage lies between 0.001 and 1" in cli.error("transform", path, "--shrinkage", 0)
 
 
 def test_transforms_are_removed(cli: Cli, path: Path) -> None:
