@@ -181,7 +181,8 @@ class PrincipalAxes:
 def find_axes(vectors: Vectors) -> PrincipalAxes:
     """Return the principal axes of unit vectors (n, width) float32.
 
-    The same vectors give the same bytes, whatever the number of threads.
+    The same vectors give the same bytes, whatever the number of threads. Raises `OptionError` for
+    a vector that is not finite, of which FAISS would only say that it learns something very bad.
     """
     faiss = load_faiss()
     n, width = vectors.shape
@@ -189,7 +190,10 @@ def find_axes(vectors: Vectors) -> PrincipalAxes:
     # narrow cone's digits cancel: it gets centred vectors.
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = make_centering(mean).apply(np.ascontiguousarray(vectors))
-    if np.square(centred, dtype=np.float64).sum() <= _LEAST_VARIANCE * n:
+    spread = float(np.einsum("ij,ij->", centred, centred, dtype=np.float64))
+    if not np.isfinite(spread):
+        raise OptionError("the vector of a document is zero or not finite")
+    if spread <= _LEAST_VARIANCE * n:
         # Such as those of layer 0 with pooling by cls. Less their mean they would be rounding.
         flat = np.zeros(width, np.float32)
         return PrincipalAxes(flat, np.eye(width, dtype=np.float32), flat)

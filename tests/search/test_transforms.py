@@ -110,6 +110,15 @@ def test_vectors_that_are_all_alike_stay_as_they_are() -> None:
         np.testing.assert_allclose(transform.apply(others), others, atol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_vector_is_refused(bad: float) -> None:
+    for n in (5, 300):
+        vectors = cone(n)
+        vectors[3, 2] = bad
+        with pytest.raises(OptionError, match="not finite"):
+            find_axes(vectors)
+
+
 def test_too_even_a_shrinkage_is_refused() -> None:
     axes = find_axes(cone(300, n_axes=4))
     for shrinkage in (-0.1, 1.1, float("nan")):
