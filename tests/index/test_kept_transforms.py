@@ -207,7 +207,7 @@ def test_others_write_while_it_is_fitted(path: Path, n_meanwhile: int) -> None:
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(StorageError("the disk is full"), "the disk is full")],
+    [(StorageError("the disk is full"), "the disk is full"), (MemoryError(), "memory is short")],
 )
 def test_a_refit_that_fails_leaves_the_old_one_and_the_documents(
     path: Path,
