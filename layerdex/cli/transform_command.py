@@ -41,9 +41,9 @@ def command(
     layers and tasks: 'evaluate --transform' measures it.
 
     Where documents have labels, each layer's shrinkage is the best of five on folds, and the
-    folds' macro-F1 is shown without a transform, centred and whitened. When more than a tenth of
-    the documents have come or gone, the run of 'index' or 'delete' that changes them fits anew
-    with the same shrinkages.
+    folds' macro-F1 is shown without a transform, centred and whitened: the latter, as the best of
+    five, flatters a little. When more than a tenth of the documents have come or gone, the run
+    of 'index' or 'delete' that changes them fits anew with the same shrinkages.
 
     \b
     layerdex transform my-index
