@@ -6,7 +6,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-
 # Without this mode a clone named layerdex hides the package from its parent folder.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check bench figures soak clean
 
 demo: $(VENV)/.user  ## install, and run the whole tour on the docstrings of Python's standard library
 	$(BIN)/layerdex demo
@@ -25,6 +25,13 @@ bench: $(VENV)/.bench  ## measure; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.durability
 	$(BIN)/python -m benchmarks.small_adds --n 1000
+
+# Where given sets lie, such as `make figures BANKING77=folder`; without, theirs stay as they are.
+GIVEN := $(and $(BANKING77),--banking77 $(BANKING77)) $(and $(SMS_SPAM),--sms-spam $(SMS_SPAM)) \
+  $(and $(SCIFACT),--scifact $(SCIFACT))
+
+figures: $(VENV)/.dev  ## draw the pictures of docs/layers.md
+	$(BIN)/python -m benchmarks.figures $(GIVEN)
 
 soak: $(VENV)/.dev  ## kill writers a thousand times, cut the power, try 5,000 sequences, fuzz: hours
 	$(BIN)/pytest tests/storage/test_crash.py --kills 1000

@@ -1,6 +1,6 @@
 """Injected label noise: how well suspects find it, beside cleanlab on the same vectors.
 
-``DATA`` is a jsonl file with text and label. In each round 5 % of its labels, drawn at random, are
+``DATA`` are jsonl files with text and label. In each round 5 % of its labels, drawn at random, are
 replaced by another one, drawn evenly. cleanlab (extra ``bench``) gets out-of-sample class
 probabilities of scikit-learn's ``LogisticRegression`` (as it is, 5 folds: the default of cleanlab's
 own ``CleanLearning``) at one layer, and ranks by its two scores.
@@ -24,31 +24,35 @@ from layerdex.records import Rows
 from layerdex.search.suspects import LabelScores, score_labels
 
 _NOISE = 0.05
+_OURS, _AP = "suspects", "average_precision"
 _METHODS = ("self_confidence", "normalized_margin")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--index", type=Path, help="an index of DATA, where there is one")
+    parser.add_argument("--first-seed", type=int, default=1, help="settings were picked on seed 0")
     parser.add_argument("--cleanlab-layers", default="-1", help="layers that cleanlab gets")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        if options.index is None:
+    seeds = range(options.first_seed, options.first_seed + options.rounds)
+    results: dict[str, Any] = {"noise": _NOISE, "seeds": list(seeds)}
+    for data in options.data:
+        with tempfile.TemporaryDirectory() as folder:
             index = Index.create(Path(folder) / "index")
-            index.add(options.data)
-        else:
-            index = Index.open(options.index)
-        rounds = [measure(index, options.cleanlab_layers, seed) for seed in range(options.rounds)]
-        results: dict[str, Any] = {"documents": len(index), "noise": _NOISE, "rounds": len(rounds)}
-    for name, first in rounds[0].items():
-        results[name] = {figure: spread([one[name][figure] for one in rounds]) for figure in first}
-    save(
-        "suspects",
-        f"python -m benchmarks.suspects {options.data.name} --rounds {options.rounds}",
-        results,
-    )
+            index.add(data)
+            rounds = [measure(index, options.cleanlab_layers, seed) for seed in seeds]
+            found: dict[str, Any] = {"documents": len(index)}
+        for name, first in rounds[0].items():
+            found[name] = {
+                figure: spread([one[name][figure] for one in rounds]) for figure in first
+            }
+        for name in rounds[0]:
+            if name != _OURS:
+                gains = [one[_OURS][_AP] - one[name][_AP] for one in rounds]
+                found[f"average precision above {name}"] = spread(gains)
+        results[f"{data.parent.name}/{data.name}"] = found
+    save("suspects", f"python -m benchmarks.suspects DATA --rounds {options.rounds}", results)
 
 
 def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str, float]]:
@@ -63,7 +67,7 @@ def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str
     seconds = time.perf_counter() - start
     flagged = np.zeros(len(noisy), dtype=np.bool_)
     flagged[scored.ranked()] = True
-    found = {"suspects": {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
+    found = {_OURS: {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
     for layer in index.resolve_layers(cleanlab_layers):
         vectors = vectors_at(index, layer, facts.rows)
         found |= by_cleanlab(vectors, scored.given, is_wrong, f"cleanlab layer {layer}")
@@ -123,7 +127,7 @@ def figures(
 
     first = np.argsort(-scores, kind="stable")[: is_wrong.sum()]
     return {
-        "average_precision": float(average_precision_score(is_wrong, scores)),
+        _AP: float(average_precision_score(is_wrong, scores)),
         "precision": float(precision_score(is_wrong, flagged)),
         "recall": float(recall_score(is_wrong, flagged)),
         "n_flagged": float(flagged.sum()),

@@ -25,7 +25,7 @@ from layerdex.cli.options import (
     where_option,
 )
 from layerdex.cli.output import check_outputs, counted, note, print_json, progress, write_jsonl
-from layerdex.cli.plot import check_picture
+from layerdex.cli.pictures import check_picture
 from layerdex.cli.threshold_output import suggest_thresholds
 from layerdex.errors import OptionError
 

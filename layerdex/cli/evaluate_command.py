@@ -35,7 +35,8 @@ from layerdex.cli.output import (
     print_json,
     progress,
 )
-from layerdex.cli.plot import check_picture, plot_evaluation
+from layerdex.cli.pictures import check_picture
+from layerdex.cli.plot import plot_evaluation
 
 if TYPE_CHECKING:
     from layerdex.index import Index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerdex.storage.files import whole_file
+from layerdex.cli.pictures import color, new_figure, save_figure
 
 if TYPE_CHECKING:
     from layerdex.search.geometry import Geometry
@@ -19,8 +19,14 @@ def plot_agreement(found: Geometry, path: Path) -> None:
     """Draw the share of neighbours that two layers have in common (png, svg or pdf)."""
     layers = [shape.layer for shape in found.layers]
     inches = max(4.0, 1.5 + _CELL_INCHES * min(len(layers), _N_READABLE))
-    figure = _figure(inches + 0.8, inches)
-    axes = figure.add_subplot()
+    figure = new_figure(inches + 0.8, inches)
+    draw_agreement(figure.add_subplot(), found)
+    save_figure(figure, path)
+
+
+def draw_agreement(axes: Any, found: Geometry) -> None:
+    """Draw what `plot_agreement` does into a part of a figure."""
+    layers = [shape.layer for shape in found.layers]
     image = axes.imshow(found.agreement, vmin=0, vmax=1, cmap="viridis", origin="lower")
     if len(layers) <= _N_READABLE:
         for i in range(len(layers)):
@@ -34,18 +40,17 @@ def plot_agreement(found: Geometry, path: Path) -> None:
     axes.set_xlabel("layer (0 is the embedding output)")
     axes.set_ylabel("layer")
     label = f"mean overlap@{found.k} of neighbours, {found.n_texts:,} texts"
-    figure.colorbar(image, ax=axes, label=label)
-    _save(figure, path)
+    axes.figure.colorbar(image, ax=axes, label=label)
 
 
 def plot_thresholds(found: ThresholdSweep, path: Path) -> None:
     """Draw nearest neighbours' similarities, and near duplicates by threshold (png, svg, pdf)."""
-    figure = _figure(7, 5.5)
+    figure = new_figure(7, 5.5)
     above, below = figure.subplots(2, 1, sharex=True)
     bounds, counts = found.histogram()
     above.stairs(counts, bounds, fill=True, alpha=0.6, label="nearest neighbours")
     for i, (name, similarity) in enumerate(found.percentiles.items()):
-        above.axvline(similarity, color="C3", linewidth=1, alpha=0.3 + 0.15 * i, linestyle=":")
+        above.axvline(similarity, color=color(1), linewidth=1, alpha=0.3 + 0.15 * i, linestyle=":")
         above.text(
             similarity,
             0.98 - 0.08 * (i % 2),
@@ -54,7 +59,7 @@ def plot_thresholds(found: ThresholdSweep, path: Path) -> None:
             ha="right",
             va="top",
             fontsize=7,
-            color="C3",
+            color=color(1),
             transform=above.get_xaxis_transform(),
         )
     above.set_ylabel(f"of {found.n_texts:,} texts")
@@ -66,18 +71,4 @@ def plot_thresholds(found: ThresholdSweep, path: Path) -> None:
     below.set_ylim(bottom=0)
     for axes in (above, below):
         axes.grid(alpha=0.3)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Any, path: Path) -> None:
-    with whole_file(path) as written:
-        figure.savefig(written, dpi=150, format=path.suffix.lower().removeprefix("."))
+    save_figure(figure, path)

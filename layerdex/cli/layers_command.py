@@ -19,7 +19,7 @@ from layerdex.cli.output import (
     print_table,
     progress,
 )
-from layerdex.cli.plot import check_picture
+from layerdex.cli.pictures import check_picture
 
 if TYPE_CHECKING:
     from layerdex.search.geometry import Geometry, LayerShape

@@ -17,7 +17,7 @@ from layerdex.cli.options import (
     where_option,
 )
 from layerdex.cli.output import check_outputs, note, print_json, progress
-from layerdex.cli.plot import check_picture
+from layerdex.cli.pictures import check_picture
 from layerdex.cli.tuning_output import plot_losses, print_tuning, to_json
 
 

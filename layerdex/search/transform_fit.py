@@ -34,7 +34,7 @@ N_JUDGED = 4_000
 
 SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9)
 DEFAULT_SHRINKAGE = 0.5
-"""Where there are no labels to choose by; see docs/layers.md for what others do."""
+"""Where there are no labels to choose by; see docs/transforms.md for what others do."""
 
 _LEAST_SHRINKAGE = 0.001
 """Covariances are singular: less makes noise of the short axes, far less overflows float32."""

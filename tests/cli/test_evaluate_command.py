@@ -223,6 +223,16 @@ def test_the_plot_is_a_picture(
     assert len(picture) > 5_000
 
 
+def test_svg_plots_of_the_same_figures_are_the_same_bytes(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for picture, day in zip(pictures, ("0", "86400"), strict=True):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", day)  # matplotlib's clock
+        cli.ok("evaluate", path, "--plot", picture)
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+
+
 @pytest.mark.parametrize("name", ["c.txt", "c"])
 def test_a_plot_of_another_kind_is_refused_before_the_work(
     cli: Cli, path: Path, tmp_path: Path, name: str

@@ -1,0 +1,180 @@
+"""The pictures of docs/layers.md, into docs/figures.
+
+    python -m benchmarks.figures
+    python -m benchmarks.figures --banking77 FOLDER --sms-spam FOLDER --scifact FOLDER
+
+Without folders, those that anyone can make: of the docstrings of this Python's standard library.
+The others are drawn where their data is given, and left as they are where it is not. Each line
+printed is a picture and the command that gives its numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.label_sets import add_arguments, banking77, docstrings, scifact, sms_spam
+from layerdex.cli.geometry_plot import draw_agreement, plot_thresholds
+from layerdex.cli.measurement_output import describe_n
+from layerdex.cli.pictures import color, new_figure, save_figure
+from layerdex.cli.plot import draw_curve, draw_evaluation, draw_metric, finish_layers
+from layerdex.index import Index
+from layerdex.search.geometry import Geometry
+
+FOLDER = Path(__file__).parent.parent / "docs" / "figures"
+_INCHES = (4.6, 3.5)  # two beside each other are as wide as a page of text
+_LEAST = 20
+_TRANSFORMS = ("none", "whiten")
+_LINES = ("o-", "s--")
+_NDCG = "ndcg@10"
+
+Draw = Callable[[Any], None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    parser.add_argument("--only", help="only pictures with this in their names")
+    options = parser.parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    for name, command, draw in pictures(options):
+        if options.only is None or options.only in name:
+            path = FOLDER / f"{name}.svg"
+            draw(path)
+            print(f"{path.name} ({path.stat().st_size / 1000:.0f} kB): {command}")
+
+
+def pictures(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+    """Yield name, command and what draws it of each picture that there is data for."""
+    index, _ = docstrings(options.work)
+    demo = "layerdex-demo/index"
+    by_module = {"min_per_label": _LEAST}
+    yield (
+        "labels-docstrings-module",
+        f"layerdex evaluate {demo} --min-per-label {_LEAST}",
+        small(labels(index, "docstrings by module", **by_module)),
+    )
+    yield (
+        "labels-docstrings-kind",
+        f"layerdex evaluate {demo} --by kind",
+        small(labels(index, "docstrings by kind", by="kind")),
+    )
+    yield (
+        "whitening-docstrings",
+        f"layerdex evaluate {demo} --min-per-label {_LEAST} --transform whiten",
+        small(whitened_labels(index, "docstrings by module", **by_module)),
+    )
+    geometry = index.describe_layers()
+    command = f"layerdex layers {demo}"
+    yield "agreement-docstrings", command, small(lambda axes: draw_agreement(axes, geometry))
+    yield "random-pairs-docstrings", command, small(lambda axes: draw_random_pairs(axes, geometry))
+    yield (
+        "thresholds-docstrings",
+        f"layerdex dedup {demo} --layer 6 --suggest --plot FILE",
+        lambda path: plot_thresholds(index.suggest_thresholds(layer=6), path),
+    )
+    if options.banking77 is not None:
+        index, _ = banking77(options.work, options.banking77)
+        draw = small(labels(index, "Banking77"))
+        yield "labels-banking77", "layerdex evaluate B77", draw
+    if options.sms_spam is not None:
+        index, _ = sms_spam(options.work, options.sms_spam)
+        draw = small(labels(index, "sms_spam"))
+        yield "labels-sms_spam", "layerdex evaluate SMS", draw
+    if options.scifact is not None:
+        index = scifact(options.work, options.scifact)
+        judged = "--queries queries.jsonl --qrels qrels.tsv"
+        yield (
+            "retrieval-scifact",
+            f"layerdex evaluate SCIFACT {judged} --transform whiten",
+            small(retrieval(index, options.scifact)),
+        )
+
+
+def small(draw: Draw) -> Callable[[Path], None]:
+    """Return what draws into a picture that takes half a page's width."""
+
+    def save(path: Path) -> None:
+        figure = new_figure(*_INCHES)
+        draw(figure.add_subplot())
+        save_figure(figure, path)
+
+    return save
+
+
+def draw_random_pairs(axes: Any, found: Geometry) -> None:
+    """Draw by layer the similarity that so many % of random pairs are below."""
+    layers = [shape.layer for shape in found.layers]
+    for i, name in enumerate(found.layers[0].percentiles):
+        values = [shape.percentiles[name] for shape in found.layers]
+        axes.plot(layers, values, "o-", color=color(i))
+        axes.annotate(
+            name,
+            (layers[-1], values[-1]),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=color(i),
+        )
+    axes.set_xticks(layers)
+    axes.set_xlabel("layer (0 is the embedding output)")
+    axes.set_ylabel(f"similarity, all pairs of {found.n_paired:,} texts")
+    span = layers[-1] - layers[0]
+    axes.set_xlim(layers[0] - 0.06 * span, layers[-1] + 0.2 * span)  # names stand there
+    axes.grid(alpha=0.3)
+
+
+def labels(index: Index, title: str, **asked: Any) -> Draw:
+    """Return what draws accuracy and macro-F1 by layer."""
+
+    def draw(axes: Any) -> None:
+        found = index.evaluate(**asked)
+        draw_evaluation(axes, found)
+        axes.set_title(f"{title} ({len(found.label_names)} labels)", size="medium")
+
+    return draw
+
+
+def whitened_labels(index: Index, title: str, **asked: Any) -> Draw:
+    """Return what draws macro-F1 by layer, of vectors as they are and whitened."""
+
+    def draw(axes: Any) -> None:
+        for i, how in enumerate(_TRANSFORMS):
+            found = index.evaluate(**asked, transform=how)
+            values = [one.macro_f1 for one in found.results]
+            intervals = [one.intervals["macro_f1"] for one in found.results]
+            at = [int(one.layer) for one in found.results]
+            draw_curve(axes, at, values, intervals, label=_label(how), line=_LINES[i], i=i)
+        finish_layers(axes, index.layers, None)
+        axes.set_ylabel("macro-F1, leave-one-out, k = 10")
+        axes.set_title(f"{title}, {found.n:,} documents", size="medium")
+
+    return draw
+
+
+def retrieval(index: Index, folder: Path) -> Draw:
+    """Return what draws nDCG@10 by layer, of vectors as they are and whitened."""
+
+    def draw(axes: Any) -> None:
+        for i, how in enumerate(_TRANSFORMS):
+            found = index.evaluate_retrieval(
+                folder / "queries.jsonl", folder / "qrels.tsv", transform=how
+            )
+            draw_metric(axes, found, _NDCG, label=_label(how), style=i)
+        finish_layers(axes, index.layers, None)
+        axes.set_ylabel("nDCG@10")
+        axes.set_title(f"scifact, {len(index):,} documents, {describe_n(found)}", size="medium")
+
+    return draw
+
+
+def _label(how: str) -> str:
+    return "plain" if how == "none" else "whitened"
+
+
+if __name__ == "__main__":
+    main()
