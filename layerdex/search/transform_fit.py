@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -187,12 +188,14 @@ def judge(vectors: Vectors, facts: Facts, tried: Sequence[Transform | None]) -> 
 class Fitter:
     """Fits transforms on the documents that may vote, for an evaluation.
 
-    A layer is fitted once for the same documents, whatever places have it.
+    A layer is fitted once for the same documents, however many of the ``places`` have it. What one
+    place alone has is not held: a matrix for each layer and fold grows to gigabytes.
     """
 
-    def __init__(self, get_layer: GetLayer, how: TransformName) -> None:
+    def __init__(self, get_layer: GetLayer, how: TransformName, places: Sequence[Place]) -> None:
         self._get_layer = get_layer
         self._how = how
+        self._n_places = Counter(layer for place in places for layer in layers_of(place))
         self._found: dict[tuple[int, bytes], Transform] = {}
 
     def fit(self, place: Place, facts: Facts) -> Place:
@@ -202,12 +205,16 @@ class Fitter:
         """
         if self._how is TransformName.NONE:
             return place
-        key = blake2b(facts.rows.tobytes()).digest()
-        for layer in layers_of(place):
-            if (layer, key) not in self._found:
-                self._found[layer, key] = self._fit(layer, facts)
-        found = {layer: self._found[layer, key] for layer in layers_of(place)}
-        return Transformed(plain_place(place), self._how, found)
+        transforms = {layer: self._at(layer, facts) for layer in layers_of(place)}
+        return Transformed(plain_place(place), self._how, transforms)
+
+    def _at(self, layer: int, facts: Facts) -> Transform:
+        if self._n_places[layer] < 2:
+            return self._fit(layer, facts)
+        key = (layer, blake2b(facts.rows.tobytes()).digest())
+        if key not in self._found:
+            self._found[key] = self._fit(layer, facts)
+        return self._found[key]
 
     def _fit(self, layer: int, facts: Facts) -> Transform:
         sample = draw_sample(facts)
