@@ -121,6 +121,10 @@ def test_evaluations_need_none_and_show_what_they_measure(
     assert cli.json("evaluate", path, *judged)["transform"] == "whiten"
     assert "1 query · whiten" in cli.data("evaluate", path, *judged)
     assert not (path / TRANSFORM.folder).exists()
+    picture = tmp_path / "layers.svg"
+    for words in (("-k", 3, "--transform", "whiten"), judged):
+        cli.ok("evaluate", path, *words, "--plot", picture)
+        assert " · whiten -->" in picture.read_text()  # beside the letters' shapes
 
 
 @pytest.mark.parametrize(
