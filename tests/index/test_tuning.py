@@ -78,6 +78,22 @@ def indexed(scene: Scene, path: Path, *, adapter: Path | None = None) -> Index:
     return index
 
 
+def test_no_adapter_makes_peft_ask_a_hub(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = shutil.copytree(scene.tuning.adapter, tmp_path / "adapter")
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = "a-name-and-no-folder"
+    (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    def ask(*_: object, **__: object) -> bool:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", ask)
+
+    assert len(indexed(scene, tmp_path / "index", adapter=adapter)) == len(DOCUMENTS)
+
+
 def pooled(scene: Scene, texts: list[str]) -> NDArray[np.float32]:
     """Return (layers, n, width) by plain transformers and peft, the adapter not merged."""
     from transformers import AutoModel, AutoTokenizer
