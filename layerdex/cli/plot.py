@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from layerdex.cli.measurement_output import NAMES, describe_n
+from layerdex.cli.options import transform_title
 from layerdex.cli.pictures import color, new_figure, save_figure
 
 _LINES = (("accuracy", "accuracy", "o-"), ("macro_f1", "macro-F1", "s--"))
@@ -33,7 +34,7 @@ def plot_measurement(measurement: Any, path: Path) -> None:
     for i, one in enumerate(one for one in measurement.results if isinstance(one.layer, str)):
         _draw_level(axes, one.values[main], label=f"{NAMES[main]}, {one.layer}", i=i)
     finish_layers(axes, _single(measurement), measurement.best_layer)
-    axes.set_ylabel(describe_n(measurement))
+    axes.set_ylabel(describe_n(measurement) + transform_title(measurement.transform.value))
     save_figure(figure, path)
 
 
@@ -65,7 +66,8 @@ def draw_evaluation(axes: Any, evaluation: Any) -> None:
         macro_f1 = evaluation.result(name, evaluation.ks[0]).macro_f1
         _draw_level(axes, macro_f1, label=f"macro-F1, {name}", i=i)
     finish_layers(axes, layers, evaluation.best_layer)
-    axes.set_ylabel(f"{evaluation.method.value}, {evaluation.n:,} documents")
+    vectors = transform_title(evaluation.transform.value)
+    axes.set_ylabel(f"{evaluation.method.value}, {evaluation.n:,} documents{vectors}")
 
 
 def draw_metric(axes: Any, measurement: Any, metric: str, *, label: str, style: int) -> None:

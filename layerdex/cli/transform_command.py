@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--shrinkage",
     type=float,
     metavar="S",
-    help="How far variances are drawn to their mean, above 0 to 1. [default: by labels, else 0.5]",
+    help="How far variances are drawn to their mean, 0.001 to 1. [default: by labels, else 0.5]",
 )
 @click.option("--remove", is_flag=True, help="Forget the transforms instead.")
 @json_option
@@ -41,9 +41,9 @@ def command(
     layers and tasks: 'evaluate --transform' measures it.
 
     Where documents have labels, each layer's shrinkage is the best of five on folds, and the
-    folds' macro-F1 is shown without a transform, centred and whitened. When more than a tenth of
-    the documents have come or gone, the run of 'index' or 'delete' that changes them fits anew
-    with the same shrinkages.
+    folds' macro-F1 is shown without a transform, centred and whitened: the latter, as the best of
+    five, flatters a little. When more than a tenth of the documents have come or gone, the run
+    of 'index' or 'delete' that changes them fits anew with the same shrinkages.
 
     \b
     layerdex transform my-index

@@ -75,7 +75,7 @@ class Evaluations(Places):
             def question(snapshot: Snapshot) -> Evaluation:
                 facts = labelled_facts(snapshot, conditions, by, min_per_label)
                 given = (snapshot.layer, facts, choices)
-                fit = Fitter(snapshot.layer, how).fit
+                fit = Fitter(snapshot.layer, how, places).fit
                 if folds is None:
                     fitted = [fit(place, facts) for place in places]
                     return evaluate_leave_one_out(*given, places=fitted, on_progress=on_progress)
@@ -91,7 +91,7 @@ class Evaluations(Places):
 
         def test_question(snapshot: Snapshot) -> Evaluation:
             facts = labelled_facts(snapshot, conditions, by, min_per_label)
-            fit = Fitter(snapshot.layer, how).fit
+            fit = Fitter(snapshot.layer, how, places).fit
             return evaluate_on_test(
                 snapshot.layer,
                 facts,

@@ -126,8 +126,8 @@ def load_transforms(store: Store, known: KeptTransforms | None) -> KeptTransform
 def refit_if_due(store: Store, writer: Writer) -> None:
     """Fit anew where the rule at the top of this file says so.
 
-    Where that fails, such as on a full disk, the fit before stays and a warning is logged: what
-    the run committed is done.
+    Where that fails, such as on a full disk or for want of memory, the fit before stays and a
+    warning is logged: what the run committed is done.
     """
     try:
         with store.read() as snapshot:
@@ -137,8 +137,9 @@ def refit_if_due(store: Store, writer: Writer) -> None:
         _check_fits(store, facts)
         shrinkages = dict(zip(facts["layers"], facts["shrinkages"], strict=True))
         save_fit(store, writer, fit_all(store, shrinkages=shrinkages))
-    except LayerdexError as error:
-        logger.warning("the transforms stay as they were fitted: %s", error)
+    except (LayerdexError, MemoryError) as error:
+        reason = str(error) or "memory is short"
+        logger.warning("the transforms stay as they were fitted: %s", reason)
 
 
 def _check_fits(store: Store, facts: Mapping[str, Any]) -> None:

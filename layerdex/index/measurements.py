@@ -81,7 +81,7 @@ class Measurements(Evaluations):
         def question(snapshot: Snapshot) -> Measurement:
             facts = snapshot.facts(conditions)
             check_judged(asked, facts.ids)
-            fit = Fitter(snapshot.layer, how).fit
+            fit = Fitter(snapshot.layer, how, places).fit
             return evaluate_retrieval(
                 snapshot.layer,
                 facts,
@@ -130,7 +130,8 @@ class Measurements(Evaluations):
 
     def _fit_on_all(self, places: Sequence[Place], how: TransformName) -> Sequence[Place]:
         def question(snapshot: Snapshot) -> Sequence[Place]:
-            facts, fit = draw_documents(snapshot, n=N_FITTED), Fitter(snapshot.layer, how).fit
+            facts = draw_documents(snapshot, n=N_FITTED)
+            fit = Fitter(snapshot.layer, how, places).fit
             return [fit(place, facts) for place in places]
 
         return places if how is TransformName.NONE else self.store.ask(question)

@@ -108,7 +108,7 @@ class OpenVinoEngine:
         return worst
 
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
-        """Yield the batches' vectors in order, as many at work as there are cores."""
+        """Yield the batches' vectors in order, with one at work and one waiting for each core."""
         batches = iter(batches)
         first = list(islice(batches, 2))
         with _clear_errors():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -36,6 +37,9 @@ SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9)
 DEFAULT_SHRINKAGE = 0.5
 """Where there are no labels to choose by; see docs/transforms.md for what others do."""
 
+_LEAST_SHRINKAGE = 0.001
+"""Covariances are singular: less makes noise of the short axes, far less overflows float32."""
+
 _N_FOLDS = 3
 _K = 10
 
@@ -57,7 +61,8 @@ class LayerFit:
     """What was fitted at a layer: its axes, and the shrinkage that whitening takes.
 
     ``macro_f1`` is of neighbours on folds, without a transform and with each; empty where the
-    shrinkage was not chosen by labels.
+    shrinkage was not chosen by labels. Whitening's is the best of `SHRINKAGES` on the same folds,
+    and flatters a little.
     """
 
     layer: int
@@ -117,7 +122,8 @@ def fit_layers(
 
     Of `SHRINKAGES` each layer takes the one with the highest macro-F1 of neighbours on three folds
     of the labelled documents (a tie goes to more), or `DEFAULT_SHRINKAGE` without labels. Labels
-    never enter the fit itself. Raises `OptionError` for documents that are all alike.
+    never enter the fit itself. A layer whose vectors are all alike stays as it is. Raises
+    `OptionError` where all layers are so.
     """
     sample = draw_sample(facts)
     fits: list[LayerFit] = []
@@ -130,15 +136,15 @@ def fit_layers(
             fits.append(_choose_at(layer, vectors, axes, sample))
         if on_progress is not None:
             on_progress(len(fits), len(layers))
+    if all(one.axes.is_flat for one in fits):
+        raise OptionError("a transform is fitted on documents that differ, and these are all alike")
     n_judged = 0 if sample.judged is None or shrinkages is not None else len(sample.judged.rows)
     return TransformFit(len(facts.rows), len(sample.fitted.rows), n_judged, tuple(fits))
 
 
 def check_shrinkage(value: object) -> float:
-    """Return a shrinkage above 0 and up to 1: raw covariances are singular."""
-    if not (shrinkage := check_between("a shrinkage", value, 0, 1)):
-        raise OptionError("a shrinkage is above 0: covariances here are singular")
-    return shrinkage
+    """Return a shrinkage from 0.001 to 1. Raises `OptionError` for any other."""
+    return check_between("a shrinkage", value, _LEAST_SHRINKAGE, 1)
 
 
 def _choose_at(layer: int, vectors: Vectors, axes: PrincipalAxes, sample: Sample) -> LayerFit:
@@ -182,12 +188,14 @@ def judge(vectors: Vectors, facts: Facts, tried: Sequence[Transform | None]) -> 
 class Fitter:
     """Fits transforms on the documents that may vote, for an evaluation.
 
-    A layer is fitted once for the same documents, whatever places have it.
+    A layer is fitted once for the same documents, however many of the ``places`` have it. What one
+    place alone has is not held: a matrix for each layer and fold grows to gigabytes.
     """
 
-    def __init__(self, get_layer: GetLayer, how: TransformName) -> None:
+    def __init__(self, get_layer: GetLayer, how: TransformName, places: Sequence[Place]) -> None:
         self._get_layer = get_layer
         self._how = how
+        self._n_places = Counter(layer for place in places for layer in layers_of(place))
         self._found: dict[tuple[int, bytes], Transform] = {}
 
     def fit(self, place: Place, facts: Facts) -> Place:
@@ -197,12 +205,16 @@ class Fitter:
         """
         if self._how is TransformName.NONE:
             return place
-        key = blake2b(facts.rows.tobytes()).digest()
-        for layer in layers_of(place):
-            if (layer, key) not in self._found:
-                self._found[layer, key] = self._fit(layer, facts)
-        found = {layer: self._found[layer, key] for layer in layers_of(place)}
-        return Transformed(plain_place(place), self._how, found)
+        transforms = {layer: self._at(layer, facts) for layer in layers_of(place)}
+        return Transformed(plain_place(place), self._how, transforms)
+
+    def _at(self, layer: int, facts: Facts) -> Transform:
+        if self._n_places[layer] < 2:
+            return self._fit(layer, facts)
+        key = (layer, blake2b(facts.rows.tobytes()).digest())
+        if key not in self._found:
+            self._found[key] = self._fit(layer, facts)
+        return self._found[key]
 
     def _fit(self, layer: int, facts: Facts) -> Transform:
         sample = draw_sample(facts)

@@ -145,11 +145,17 @@ class PrincipalAxes:
 
     ``mean`` is (width,), ``axes`` (width, width) with an axis a row, ``variances`` (width,)
     descending, all float32. Variances are known up to a factor, which no cosine depends on.
+    Vectors that are all alike have a mean and variances of zero: transforms leave them as they are.
     """
 
     mean: NDArray[np.float32]
     axes: Vectors
     variances: NDArray[np.float32]
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the vectors are all alike."""
+        return not self.variances.any()
 
     def center(self) -> Transform:
         """Return the transform that takes the mean off."""
@@ -163,6 +169,8 @@ class PrincipalAxes:
         for 0 where the covariance is singular.
         """
         shrinkage = check_between("a shrinkage", shrinkage, 0, 1)
+        if self.is_flat:
+            return Transform(self.mean, self.axes)
         wide = np.maximum(self.variances.astype(np.float64), 0)  # rounding leaves some below 0
         shrunk = (1 - shrinkage) * wide / wide.mean() + shrinkage
         if shrunk.min() <= 0:
@@ -171,10 +179,10 @@ class PrincipalAxes:
 
 
 def find_axes(vectors: Vectors) -> PrincipalAxes:
-    """Return the principal axes of unit vectors (n, width) float32, from two different ones on.
+    """Return the principal axes of unit vectors (n, width) float32.
 
     The same vectors give the same bytes, whatever the number of threads. Raises `OptionError` for
-    vectors that are all alike.
+    a vector that is not finite, of which FAISS would only say that it learns something very bad.
     """
     faiss = load_faiss()
     n, width = vectors.shape
@@ -182,8 +190,13 @@ def find_axes(vectors: Vectors) -> PrincipalAxes:
     # narrow cone's digits cancel: it gets centred vectors.
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = make_centering(mean).apply(np.ascontiguousarray(vectors))
-    if np.square(centred, dtype=np.float64).sum() <= _LEAST_VARIANCE * n:
-        raise OptionError("a transform is fitted on documents that differ, and these are all alike")
+    spread = float(np.einsum("ij,ij->", centred, centred, dtype=np.float64))
+    if not np.isfinite(spread):
+        raise OptionError("the vector of a document is zero or not finite")
+    if spread <= _LEAST_VARIANCE * n:
+        # Such as those of layer 0 with pooling by cls. Less their mean they would be rounding.
+        flat = np.zeros(width, np.float32)
+        return PrincipalAxes(flat, np.eye(width, dtype=np.float32), flat)
     if n < width:
         # From fewer vectors FAISS takes no more axes than these span; zeros only scale variances.
         centred = np.concatenate([centred, np.zeros((width - n, width), np.float32)])

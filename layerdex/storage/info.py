@@ -70,7 +70,7 @@ def read_info(store: Store) -> IndexInfo:
             ),
             encoder=store.settings,
             query_template=store.query_template,
-            # Without one all settings are read, to know that it is none of the damaged.
+            # Older indexes without one have no such setting: all are read, to know that.
             transform=_unless_damaged(
                 "the transform, if there is one,", lambda: _transform(snapshot)
             ),

@@ -150,7 +150,8 @@ def load_kept(store: Store, kept: Kept) -> tuple[Tensors, dict[str, Any]] | None
         if data is not None:
             try:
                 return load(data), facts
-            except (SafetensorError, TypeError, ValueError) as error:  # forged, checksum and all
+            # Forged, checksum and all; a KeyError is for a type that NumPy does not have.
+            except (SafetensorError, KeyError, TypeError, ValueError) as error:
                 raise DamagedIndexError(_what_is_damaged(kept, path)) from error
         with store.read() as snapshot:  # another may have been saved meanwhile
             if snapshot.setting(kept.name) == facts:

@@ -89,6 +89,7 @@ class LayerFile:
             raise _damaged(path, "not a FAISS index") from error
         if not (codec.reads(index) and index.codes.size() == n * code_size):
             raise _damaged(path, _OTHER_INDEX)
+        self._path = path
         self._index = index
         self._inode = inode
         self._codec = codec
@@ -123,7 +124,8 @@ class LayerFile:
 
         ``allowed`` is a mask over positions. Raw means that the decoded vectors' lengths, which
         differ from 1 by up to `NORM_TOLERANCE`, are not divided out; so this is for codecs that
-        keep lengths only. Fewer than k come back when fewer are allowed.
+        keep lengths only. Fewer than k come back when fewer are allowed. Raises `DamagedIndexError`
+        where that would be for components that are no numbers, which FAISS passes over.
         """
         faiss = load_faiss()
         parameters = None
@@ -132,6 +134,9 @@ class LayerFile:
             parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
         products, positions = self._index.search(query, min(k, self.n), params=parameters)
         found = positions[0] >= 0
+        n_allowed = self.n if allowed is None else np.count_nonzero(allowed)
+        if np.count_nonzero(found) < min(k, n_allowed):
+            raise DamagedIndexError(f"{self._path} holds what is no vector: restore the index")
         return products[0][found], positions[0][found]
 
 

@@ -48,6 +48,7 @@ from layerdex.storage.directory import (
 )
 from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import make_folder, remove_tree
+from layerdex.storage.kept import ALL_KEPT
 from layerdex.storage.known import Known
 from layerdex.storage.migration import migrate_if_older
 from layerdex.storage.seal import break_seal, check_seal, renew_seal
@@ -120,6 +121,7 @@ class Store:
                 QUERY_TEMPLATE: query_template,
                 COMMIT_MARK: None,
                 BEST_LAYER: None,
+                **{kept.name: None for kept in ALL_KEPT},
                 NEXT_ROW: 1,
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,

@@ -45,7 +45,7 @@ def test_a_shrinkage_can_be_given_and_is_all_there_is_without_labels(
     assert "macro-F1" not in page
     assert "0.5" in page
     assert "Best" not in page
-    assert "a shrinkage is above 0" in cli.error("transform", path, "--shrinkage", 0)
+    assert "a shrinkage lies between 0.001 and 1" in cli.error("transform", path, "--shrinkage", 0)
 
 
 def test_transforms_are_removed(cli: Cli, path: Path) -> None:
@@ -121,6 +121,10 @@ def test_evaluations_need_none_and_show_what_they_measure(
     assert cli.json("evaluate", path, *judged)["transform"] == "whiten"
     assert "1 query · whiten" in cli.data("evaluate", path, *judged)
     assert not (path / TRANSFORM.folder).exists()
+    picture = tmp_path / "layers.svg"
+    for words in (("-k", 3, "--transform", "whiten"), judged):
+        cli.ok("evaluate", path, *words, "--plot", picture)
+        assert " · whiten -->" in picture.read_text()  # beside the letters' shapes
 
 
 @pytest.mark.parametrize(

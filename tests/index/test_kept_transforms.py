@@ -190,19 +190,42 @@ def test_until_then_the_old_fit_serves_new_documents_too(path: Path) -> None:
     assert hit.similarity == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("n_meanwhile", [2, 20])
+def test_others_write_while_it_is_fitted(path: Path, n_meanwhile: int) -> None:
+    def on_progress(done: int, _: int | None) -> None:
+        if done == 1:  # a merge would have the fit start again
+            open_(path).add(more(n_meanwhile), lock_timeout_s=0, auto_compact=False)
+
+    index = open_(path)
+    assert index.fit_transforms(shrinkage=0.7, on_progress=on_progress).n == 60
+    info = index.info().transform
+    assert info is not None
+    is_due = n_meanwhile > 6  # so that what was fitted before them is fitted anew with them
+    assert (info["n"], info["n_changed"]) == ((80, 0) if is_due else (60, 2))
+    assert set(info["shrinkages"].values()) == {0.7}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(StorageError("the disk is full"), "the disk is full"), (MemoryError(), "memory is short")],
+)
 def test_a_refit_that_fails_leaves_the_old_one_and_the_documents(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    reason: str,
 ) -> None:
     before, file = facts_of(path), kept_file(path).read_bytes()
 
     def full(*_: object) -> None:
-        raise StorageError("the disk is full")
+        raise error
 
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
         patched.setattr("layerdex.index.kept_transforms.save_kept", full)
         report = open_(path).add(more(30))
     assert report.n_new == 30
-    assert "the transforms stay as they were fitted: the disk is full" in caplog.text
+    assert f"the transforms stay as they were fitted: {reason}" in caplog.text
     assert (facts_of(path), kept_file(path).read_bytes()) == (before, file)
     assert len(open_(path)) == 90
     open_(path).add(more(31))  # the next run makes up for it
@@ -386,6 +409,9 @@ MEANS, MATRICES = np.zeros((4, WIDTH), np.float32), np.ones((4, WIDTH, WIDTH), n
         save({"means": MEANS, "matrices": MATRICES * np.float32(np.nan)}),
         save({"means": MEANS + np.float32(np.inf), "matrices": MATRICES}),
         save({"means": MEANS, "matrices": MATRICES, "more": MEANS}),
+        save({"means": MEANS.astype(np.float16)})
+        .replace(b'"F16"', b'"BF16"')
+        .replace(b" ", b"", 1),
     ],
 )
 def test_a_forged_file_is_an_error_and_no_answer(path: Path, data: bytes) -> None:
@@ -396,7 +422,7 @@ def test_a_forged_file_is_an_error_and_no_answer(path: Path, data: bytes) -> Non
 
 def test_a_shrinkage_that_cannot_be_is_refused_before_anything_is_written(path: Path) -> None:
     before = kept_file(path)
-    for shrinkage in (0, -1, 2, float("nan")):
-        with pytest.raises(OptionError, match="shrinkage"):
+    for shrinkage in (0, 1e-40, 1e-80, -1, 2, float("nan")):
+        with pytest.raises(OptionError, match=r"shrinkage lies between 0\.001 and 1"):
             open_(path).fit_transforms(shrinkage=shrinkage)
     assert kept_file(path) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from layerdex.records import Vectors, Weights
 from layerdex.search import transform_fit
 from layerdex.search.evaluate import GetLayer, evaluate_on_folds, evaluate_on_test, split
 from layerdex.search.evaluation import Choices, Evaluation
+from layerdex.search.fusion import Fuse, Fusion, Transformed
 from layerdex.search.given import GivenVectors
 from layerdex.search.transform_fit import (
     DEFAULT_SHRINKAGE,
@@ -67,7 +69,7 @@ def test_on_folds_only_the_documents_that_vote_are_fitted_on(how: TransformName)
     labels: list[str | None] = [f"l{i % 12}" for i in range(24)]  # two each: too few to choose by
     facts, known = facts_of(labels), np.array(labels, dtype=np.str_)
     get_layer = at_any_layer(vectors)
-    fit = Fitter(get_layer, how).fit
+    fit = Fitter(get_layer, how, [0]).fit
     found = evaluate_on_folds(get_layer, facts, _ONE, n_folds=2, places=[0], prepare=fit)
     codes = np.unique(known, return_inverse=True)[1]
     folds = split(codes, facts.content_groups, 2)
@@ -91,7 +93,7 @@ def test_a_test_set_has_no_part_in_the_fit() -> None:
     get_layer = at_any_layer(vectors)
 
     def predict(chosen: slice) -> list[str]:
-        fit = Fitter(get_layer, TransformName.WHITEN).fit
+        fit = Fitter(get_layer, TransformName.WHITEN, [0]).fit
         return labels_of(
             evaluate_on_test(
                 get_layer,
@@ -174,6 +176,18 @@ def test_a_shrinkage_that_is_given_is_taken() -> None:
             fit_layers(at_any_layer(cone(30)), facts, layers=[0], shrinkages={0: wrong})  # type: ignore[dict-item]
 
 
+def test_a_layer_of_equal_vectors_stays_as_it_is_beside_others() -> None:
+    """Layer 0 has them with pooling by cls: the token's own vector, whatever the text."""
+    rows = np.arange(1, 41)
+    layers = {0: GivenVectors(rows, cone(1).repeat(40, axis=0)), 1: GivenVectors(rows, cone(40))}
+    facts = facts_of([f"l{i % 2}" for i in range(40)])
+    [first, second] = fit_layers(layers.__getitem__, facts, layers=[0, 1]).layers
+    assert first.macro_f1[TransformName.WHITEN] == first.macro_f1[TransformName.NONE]
+    assert second.macro_f1[TransformName.WHITEN] != second.macro_f1[TransformName.NONE]
+    with pytest.raises(OptionError, match="all alike"):
+        fit_layers(layers.__getitem__, facts, layers=[0])
+
+
 def test_each_text_counts_once_in_the_fit() -> None:
     vectors = cone(30)
     once = fit_layers(at_any_layer(vectors), facts_of([None] * 30), layers=[0])
@@ -205,7 +219,7 @@ def test_a_sample_stands_for_many_and_is_the_same_each_time(
     assert sample.fitted.rows.max() > 800  # from all of them
 
 
-def test_a_layer_is_fitted_once_for_the_same_documents(tmp_path: Path) -> None:
+def test_a_layer_of_several_places_is_fitted_once_for_the_same_documents(tmp_path: Path) -> None:
     store = create(tmp_path / "index", width=12, n_layers=2)
     add(store, np.stack([cone(30), cone(30, seed=1)]), labels=[f"l{i % 2}" for i in range(30)])
     with store.read() as snapshot:
@@ -215,16 +229,22 @@ def test_a_layer_is_fitted_once_for_the_same_documents(tmp_path: Path) -> None:
             asked.append(layer)
             return GivenVectors(facts.rows, snapshot.layer(layer).gather(facts.rows))
 
-        fit = Fitter(get_layer, TransformName.WHITEN).fit
+        both = Fusion(Fuse.MEAN, (0, 1), (1, 1))
+        fit = Fitter(get_layer, TransformName.WHITEN, [0, 1, both]).fit
         fit(0, facts)
-        fit(0, replace(facts))
-        fit(1, facts)
+        fit(both, replace(facts))
         fit(0, facts.among(range(20)))
-    assert asked == [0, 1, 0]
+        assert asked == [0, 1, 0]
+        alone = Fitter(get_layer, TransformName.WHITEN, [0, 1])
+        place = alone.fit(0, facts)
+        assert isinstance(place, Transformed)
+        held = weakref.ref(place.transforms[0])
+        del place
+        assert held() is None
 
 
 def test_no_transform_leaves_a_place_as_it_is() -> None:
     def fails(_: int) -> GivenVectors:
         raise AssertionError
 
-    assert Fitter(fails, TransformName.NONE).fit(3, facts_of(["a"])) == 3
+    assert Fitter(fails, TransformName.NONE, [3]).fit(3, facts_of(["a"])) == 3

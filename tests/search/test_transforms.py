@@ -103,9 +103,23 @@ def test_the_number_of_threads_changes_no_byte_and_is_left_as_it_was() -> None:
     assert found[0] == found[1] == found[2]
 
 
-def test_vectors_that_are_all_alike_or_too_even_a_shrinkage_are_refused() -> None:
-    with pytest.raises(OptionError, match="all alike"):
-        find_axes(np.repeat(cone(1), 50, axis=0))
+def test_vectors_that_are_all_alike_stay_as_they_are() -> None:
+    axes = find_axes(np.repeat(cone(1), 50, axis=0))
+    others = cone(9, seed=1)
+    for transform in (axes.center(), axes.whiten(0.1), axes.whiten(1)):
+        np.testing.assert_allclose(transform.apply(others), others, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_vector_is_refused(bad: float) -> None:
+    for n in (5, 300):
+        vectors = cone(n)
+        vectors[3, 2] = bad
+        with pytest.raises(OptionError, match="not finite"):
+            find_axes(vectors)
+
+
+def test_too_even_a_shrinkage_is_refused() -> None:
     axes = find_axes(cone(300, n_axes=4))
     for shrinkage in (-0.1, 1.1, float("nan")):
         with pytest.raises(OptionError, match="shrinkage lies between 0 and 1"):

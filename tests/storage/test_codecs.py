@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -9,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from layerdex.errors import ModelError, SchemaError
+from layerdex.errors import DamagedIndexError, ModelError, SchemaError
 from layerdex.records import StoredPrecision
 from layerdex.storage.codecs import NORM_TOLERANCE, as_kept, codec_of, read_precision
-from layerdex.storage.segment import serialize_layer
+from layerdex.storage.segment import LayerFile, serialize_layer
 from tests.rounding import decoded, rounded
 from tests.storage.stored import components
 
@@ -121,6 +123,28 @@ def test_codecs_that_keep_lengths_do(precision: StoredPrecision) -> None:
     codec = codec_of(precision)
     lengths = np.linalg.norm(codec.decode(codec.encode(_unit(2_000))).astype(np.float64), axis=1)
     assert codec.keeps_length == (np.abs(lengths - 1).max() <= NORM_TOLERANCE)
+
+
+@pytest.mark.parametrize("precision", [StoredPrecision.FLOAT16, StoredPrecision.FLOAT32])
+def test_a_scan_finds_what_was_forged_to_be_no_vector(
+    precision: StoredPrecision, tmp_path: Path
+) -> None:
+    codec, vectors = codec_of(precision), _unit(9)
+    codes = codec.encode(vectors).copy()
+    codes[4, : codec.code_bytes] = 0xFF  # NaN
+    path = tmp_path / "layer"
+    size_bytes, crc32 = _write(path, serialize_layer(codes, codec))
+    file = LayerFile(path, n=9, width=_WIDTH, codec=codec, size_bytes=size_bytes, crc32=crc32)
+    with pytest.raises(DamagedIndexError, match="no vector"):
+        file.scan(vectors[:1], 9, allowed=None)
+    allowed = np.arange(9) != 4
+    assert sorted(file.scan(vectors[:1], 9, allowed=allowed)[1]) == np.flatnonzero(allowed).tolist()
+    assert file.scan(vectors[:1], 1, allowed=None)[1].tolist() == [0]
+
+
+def _write(path: Path, data: NDArray[np.uint8]) -> tuple[int, int]:
+    path.write_bytes(data.tobytes())
+    return len(data), zlib.crc32(data.tobytes())
 
 
 def test_largest_component_of_int8_is_127_whatever_its_sign() -> None:

@@ -140,19 +140,31 @@ def test_setting_whose_key_is_damaged_is_not_taken_for_absent(
         reopen(index).search("text number1 of 1")
 
 
-def test_info_says_the_rest_where_the_best_layer_is_damaged(
-    index: Index, path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("is_older", [False, True])
+def test_info_and_delete_go_on_where_the_best_layer_is_damaged(
+    index: Index, path: Path, caplog: pytest.LogCaptureFixture, is_older: bool
 ) -> None:
+    """Older indexes have no settings of what they do not keep: all are read to know that."""
     before = index.info()
     assert before.best_layer is not None
     query(path, OF_BEST_LAYER)
-    found = Index.open(path, damaged=True).info()
-    assert replace(found, size_bytes=0) == replace(before, size_bytes=0, best_layer=None)
+    if is_older:
+        query(path, "DELETE FROM setting WHERE key IN ('head', 'transform')")
+    damaged = Index.open(path, damaged=True)
+    assert replace(damaged.info(), size_bytes=0) == replace(before, size_bytes=0, best_layer=None)
+    assert damaged.delete("d1") == 1
     damage = "the setting 'best_layer' of the catalog is damaged: restore the catalog from a backup"
-    assert [record.message for record in caplog.records] == [
-        f"the best layer is left out: {damage}",
+    of_transforms = [
         f"the transform, if there is one, is left out: {damage}",
+        f"the transforms stay as they were fitted: {damage}",
     ]
+    assert [one.message for one in caplog.records if "left out" in one.message] == [
+        f"the best layer is left out: {damage}",
+        *of_transforms[:is_older],
+    ]
+    assert [one.message for one in caplog.records if "fitted" in one.message] == (
+        of_transforms[1:] if is_older else []
+    )
 
 
 def test_setting_that_was_never_written_is_absent(index: Index, path: Path) -> None:
