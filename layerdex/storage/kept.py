@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from layerdex.storage.writer import Writer
 
 _NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
+# Twenty times what two transforms of each layer of BERT-large take; a forged file that claims more
+# is not read into memory to find that out.
+_MOST_BYTES = 4 << 30
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -169,7 +172,8 @@ def read_kept(path: Path, kept: Kept, facts: Mapping[str, Any]) -> bytes | None:
         return None
     try:
         with open_own(path / kept.folder / name) as file:
-            if os.fstat(file.fileno()).st_size != facts["size_bytes"]:
+            size = os.fstat(file.fileno()).st_size
+            if size != facts["size_bytes"] or size > _MOST_BYTES:
                 return None
             data = file.read()
     except OSError:

@@ -364,6 +364,14 @@ def test_forged_facts_are_found_by_all_who_read_them(path: Path, facts: dict[str
     assert report.n_new == 30
 
 
+def test_a_file_too_large_to_be_ours_is_not_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerdex.storage.kept._MOST_BYTES", kept_file(path).stat().st_size - 1)
+    with pytest.raises(DamagedIndexError, match="run 'layerdex transform' again"):
+        ask(path)
+
+
 def test_info_says_the_rest_where_the_setting_is_forged(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
