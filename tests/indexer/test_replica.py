@@ -16,6 +16,7 @@ from torch import Tensor
 
 from layerdex.errors import ModelError
 from layerdex.indexer import replica as replica_file
+from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engine import EngineName
 from layerdex.indexer.hidden_states import Receive
@@ -74,8 +75,12 @@ class SmallMemory:
 
 
 def load(tiny_model: TinyModel, **options: Any) -> tuple[TransformerEncoder, Replica]:
+    # In bfloat16 a batch's size alone changes vectors by more than the tolerances here.
     encoder = TransformerEncoder(
-        str(tiny_model("bert")), token_budget=BUDGET, engine=EngineName.TORCH, **options
+        str(tiny_model("bert")),
+        token_budget=BUDGET,
+        engine=EngineName.TORCH,
+        **{"precision": Precision.FLOAT32, **options},
     )
     return encoder, torch_engine(encoder)._replicas[0]
 
