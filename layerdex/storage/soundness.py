@@ -61,6 +61,9 @@ def end_writing(connection: Connection, catalog: Path, *, was_sealed: bool) -> N
     One that had no seal gets one only where it is sound, for a seal hides damage for good.
     """
     with clear_errors(catalog):
+        connection.rollback()
+        # Of what Ctrl-C ended between SQLAlchemy's books and SQLite's, only SQLite knows.
+        connection.connection.rollback()
         empty_log(connection)
         faults: list[str] = []
         if not was_sealed and not has_log(catalog):

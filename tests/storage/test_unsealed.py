@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,9 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
+from tests.encoders import WordEncoder
 from tests.storage.corpora import reopen, rows
+from tests.storage.steps import watched
 from tests.storage.stored import contents, layer_paths, query
 
 
@@ -172,3 +175,34 @@ def test_writer_removes_no_segment_whose_row_is_lost(index: Index) -> None:
     with pytest.raises(DamagedIndexError, match="backup"):
         Index.open(path, encoder=index.encoder, damaged=True).delete("d0")
     assert contents(path) == before
+
+
+def test_an_interruption_at_any_step_is_what_the_caller_gets(index: Index, tmp_path: Path) -> None:
+    at, was_interrupted = 0, True
+    while was_interrupted:
+        path = tmp_path / f"interrupted-{at}"
+        shutil.copytree(index.store.path, path)
+        (path / "catalog.sqlite3.crc32").unlink()
+        copy = Index.open(path, encoder=WordEncoder())
+        was_interrupted = _interrupt(lambda copy=copy: copy.add(rows(3, start=90)), at)  # type: ignore[misc]
+        assert len(reopen(copy)) in (len(index), len(index) + 3)
+        at += 1
+    assert at > 10
+
+
+def _interrupt(operation: Callable[[], object], at: int) -> bool:
+    """Press Ctrl-C before a step of an operation; say whether it has as many."""
+    n_steps = 0
+
+    def step(_: str) -> None:
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == at + 1:
+            raise KeyboardInterrupt
+
+    with watched(step):
+        try:
+            operation()
+        except KeyboardInterrupt:
+            return True
+    return False
