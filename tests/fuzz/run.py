@@ -111,7 +111,7 @@ def main() -> int:
     readers = given.reader or READERS
     n_finds = 0
     for reader in readers:
-        seconds = given.seconds / len(readers)
+        seconds = given.seconds / len(readers) if given.count is None else None
         report = run(reader, seed=given.seed, seconds=seconds, count=given.count)
         n_finds += len(report.finds)
         print("\n".join([str(report), *report.finds]), flush=True)
