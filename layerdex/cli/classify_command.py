@@ -55,7 +55,7 @@ _OF_NEIGHBORS = ("k", "layer", "fuse", "transform", "weights", "where")
     type=click.Choice(["distance", "uniform"]),
     default="distance",
     show_default=True,
-    help="What a neighbour's vote counts: 1/distance, or 1.",
+    help="What a neighbour's vote counts: 1/(1 - similarity), or 1.",
 )
 @click.option(
     "--min-confidence",

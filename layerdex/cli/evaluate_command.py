@@ -66,7 +66,7 @@ _SEARCH = "search"
     type=click.Choice(["distance", "uniform", _BOTH]),
     default="distance",
     show_default=True,
-    help="What a neighbour's vote counts: 1/distance, or 1.",
+    help="What a neighbour's vote counts: 1/(1 - similarity), or 1.",
 )
 @click.option(
     "--by",

@@ -77,7 +77,11 @@ def command(index: Path, save: bool, as_json: bool, lock_timeout_s: float, **opt
         _print(probe)
     if save:
         target.save_head(probe, lock_timeout_s=lock_timeout_s)
-        note(f"The head of layer {probe.best_layer} is kept with {index}")
+        predicts = "the label" if probe.label_field == "label" else f"{probe.label_field!r}"
+        note(
+            f"The head of layer {probe.best_layer}, which predicts {predicts}, "
+            f"is kept with {index} in place of any before"
+        )
 
 
 def _to_json(probe: Probe) -> dict[str, Any]:

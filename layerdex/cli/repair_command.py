@@ -33,7 +33,8 @@ def command(
 ) -> None:
     """Rebuild damaged or missing layer files of INDEX by encoding only their texts again.
 
-    The texts in the catalog are the last truth; a damaged catalog must come from a backup.
+    The texts in the catalog are the last truth; a damaged catalog must come from a backup. A
+    damaged head or transform is named and left to its own command, and the exit code is then 1.
     """
     from layerdex.index import Index
 
@@ -52,3 +53,5 @@ def command(
     note(f"{counted(n_files, 'layer file')} rebuilt")
     if any(problem.segment is None and problem.kept is None for problem in problems):
         note("The catalog's checksum is renewed: all of its rows are sound")
+    if any(problem.kept is not None for problem in problems):  # only its own command makes it anew
+        click.get_current_context().exit(1)

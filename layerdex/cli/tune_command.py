@@ -167,7 +167,7 @@ def command(
 
     if plot is not None:
         check_picture(plot)
-        check_outputs(index, plot)
+    check_outputs(index, plot, adapter_)
     target = Index.open(index, model=model, engine=engine, device=device, dtype=dtype)
     with progress("Training") as on_progress:
         tuning = target.tune(

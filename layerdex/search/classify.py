@@ -33,9 +33,10 @@ def vote(labels: NDArray[np.int64], similarities: NDArray[np.float32], weights: 
     """Let neighbours vote.
 
     ``labels`` (n, k) are the neighbours' label codes, nearest first, `NO_LABEL` where there is
-    none; ``similarities`` (n, k) are theirs. With `Weights.DISTANCE` a vote counts 1 / distance,
-    as in scikit-learn's ``KNeighborsClassifier``, whose rule for zero distances holds below
-    `EXACT_DISTANCE`. A tie goes to the label of the nearest neighbour among the tied.
+    none; ``similarities`` (n, k) are theirs. With `Weights.DISTANCE` a vote counts
+    1 / (1 - similarity), as in scikit-learn's ``KNeighborsClassifier``, whose rule for zero
+    distances holds below `EXACT_DISTANCE`. A tie goes to the label of the nearest neighbour among
+    the tied.
     """
     present = labels != NO_LABEL
     weight = _weigh(labels, similarities, weights)

@@ -8,7 +8,7 @@ import shutil
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,8 +23,9 @@ _CHUNK_BYTES = 1 << 22
 def write_file(path: Path, data: NDArray[np.uint8]) -> int:
     """Create ``path`` with ``data``, flush it to the disk, and return its CRC-32.
 
-    FAISS's own ``write_index`` is not used: on a full disk it returned normally and left a
-    truncated file. Raises OSError.
+    Where that fails nothing stays of it: on a full disk others need the room. FAISS's own
+    ``write_index`` is not used: on a full disk it returned normally and left a truncated file.
+    Raises OSError.
     """
     view = np.ascontiguousarray(data).data.cast("B")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
@@ -33,6 +34,10 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> int:
         while start < len(view):
             start += os.write(descriptor, view[start : start + _CHUNK_BYTES])
         os.fsync(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
     finally:
         os.close(descriptor)
     return zlib.crc32(view)

@@ -61,7 +61,10 @@ def test_all_layers_are_beside_neighbours_on_the_same_folds(cli: Cli, path: Path
 
 def test_classify_with_the_head_that_was_saved(cli: Cli, path: Path) -> None:
     saved = cli.ok("probe", path, "-k", 3, "--save", "--layers", 2)
-    assert saved.stderr == f"The head of layer 2 is kept with {path}\n"
+    assert saved.stderr == (
+        "The head of layer 2, which predicts the label, "
+        f"is kept with {path} in place of any before\n"
+    )
     found = cli.json("classify", path, *TEXTS, "--with", "head")
     tensors = load_file(head_file(path))
     with Index.open(path).store.read() as snapshot:

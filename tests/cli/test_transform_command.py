@@ -165,6 +165,8 @@ def test_verify_says_which_command_makes_damaged_transforms_anew(cli: Cli, path:
     assert result.exit_code == 1
     assert f"{file}: the transform is missing or damaged" in result.stdout
     assert result.stderr == f"1 wrong: run 'layerdex transform {path}'\n"
+    repaired = cli("repair", path)
+    assert (repaired.exit_code, "the transform is missing" in repaired.stderr) == (1, True)
     index = Index.open(path)
     index.save_head(index.probe(layers=[1], folds=2, n_resamples=0))
     [head] = (path / "heads").iterdir()

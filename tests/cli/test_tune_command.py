@@ -125,6 +125,7 @@ def test_wrong_options_are_refused_before_any_work(cli: Cli, folder: Path, tmp_p
         f"{folder} is there already: give the adapter a new folder"
     )
     assert "end the name in .png" in cli.error("tune", index, adapter, "--plot", "a.gif")
+    assert "is inside the index" in cli.error("tune", index, index / "adapter")
     assert "learning_rate lies between" in cli.error("tune", index, adapter, "--rate", 2)
     assert cli.error("index", index, folder / "docs.jsonl", "--adapter", adapter) == (
         f"this index was made with adapter 'none', not '{adapter}': "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -230,6 +231,25 @@ def test_a_refit_that_fails_leaves_the_old_one_and_the_documents(
     assert len(open_(path)) == 90
     open_(path).add(more(31))  # the next run makes up for it
     assert facts_of(path)["n"] == 91
+
+
+def test_a_refit_that_fills_the_disk_gives_back_what_it_took(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, folder = os.write, path / TRANSFORM.folder
+    before = facts_of(path)
+
+    def write_half(descriptor: int, data: memoryview) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().parent == folder:
+            write(descriptor, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write_half)
+        assert open_(path).add(more(30)).n_new == 30
+    assert list(folder.iterdir()) == [kept_file(path)]
+    assert facts_of(path) == before
 
 
 def test_documents_that_are_gone_or_alike_leave_the_old_fit(

@@ -78,6 +78,11 @@ def indexed(scene: Scene, path: Path, *, adapter: Path | None = None) -> Index:
     return index
 
 
+def test_an_adapter_can_be_read_by_whoever_reads_its_folder(scene: Scene) -> None:
+    modes = {file.stat().st_mode for file in scene.tuning.adapter.iterdir()}
+    assert len(modes) == 1
+
+
 def test_no_adapter_makes_peft_ask_a_hub(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,13 +69,14 @@ class Adapter:
         self, target: Path, state: dict[str, Tensor], base: ModelFolder, settings: EncoderSettings
     ) -> None:
         """Write the adapter with weights ``state`` into the folder ``target``, which is there."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         config = self._adapted.peft_config["default"]
         config.inference_mode = True
         config.base_model_name_or_path = base.name
         config.save_pretrained(str(target))
-        save_file(state, target / WEIGHTS, metadata={"format": "pt"})
+        # Not save_file, whose files nobody else may read.
+        (target / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))
         about: dict[str, Any] = {
             "base_digest": model_digest(base.path),
             "base": base.name,
