@@ -49,7 +49,7 @@ def test_writer_killed_at_any_step_loses_and_doubles_nothing(
     scene: Scene, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     n_kills = _share(pytestconfig)
-    for at in _choose(scene, n_each=2, n=n_kills):
+    for at in _choose(scene, n_each=5, n=n_kills):
         code, _ = run(scene, tmp_path, die_at=at)
         assert code == -signal.SIGKILL
         tally(pytestconfig, _KILLS)
