@@ -158,7 +158,7 @@ def two_labels(facts: Facts) -> tuple[tuple[str, ...], Codes]:
     if len(names) < 2:
         raise NoLabelsError(
             f"evaluation needs documents of at least two labels, not {len(names)}: "
-            "index a source with a label field (see --label-field)"
+            "index a source with a label field (see --label-field), or filter less (--where)"
         )
     return names, codes
 

@@ -355,7 +355,7 @@ def test_rare_labels_are_left_out(cli: Cli, path: Path) -> None:
         (
             ["--where", "label=food"],
             "evaluation needs documents of at least two labels, not 1: "
-            "index a source with a label field (see --label-field)",
+            "index a source with a label field (see --label-field), or filter less (--where)",
         ),
     ],
 )

@@ -81,10 +81,20 @@ def resolve_format(source: str | Path, requested: Format) -> Format:
     return Format.FOLDER if is_folder else _by_suffix(source)
 
 
+_COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
+
+
 def _by_suffix(source: str | Path) -> Format:
     suffix = Path(source).suffix
     if suffix.lower() in SUFFIXES:
         return SUFFIXES[suffix.lower()]
+    if suffix.lower() in _COMPRESSED:
+        inner = Path(source).with_suffix("").suffix.lower()
+        format_ = SUFFIXES.get(inner, Format.JSONL)
+        raise SourceError(
+            f"{source_name(source)}: compressed files are not read; unpack it into standard input, "
+            f"and give - with --format {format_}"
+        )
     formats = ", ".join(format_ for format_ in Format if format_ is not Format.AUTO)
     what = f"unknown extension {suffix!r}" if suffix else "no extension"
     raise SourceError(f"{source_name(source)}: {what}; say which with --format ({formats})")

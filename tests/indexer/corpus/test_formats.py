@@ -41,6 +41,12 @@ def test_directory_is_a_folder_whatever_its_extension(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "format_", "message"),
     [
+        (
+            "a.csv.gz",
+            Format.AUTO,
+            "compressed files are not read; unpack it into standard input, and give - with "
+            "--format csv",
+        ),
         ("a.xlsx", Format.AUTO, "unknown extension '.xlsx'; say which with --format (jsonl, json,"),
         ("plain", Format.AUTO, "no extension; say which with --format (jsonl, json, csv, tsv,"),
         ("dir", Format.CSV, "is a folder; use --format folder"),
@@ -53,6 +59,7 @@ def test_unknown_and_impossible_formats_are_errors(
     (tmp_path / "dir").mkdir()
     (tmp_path / "a.xlsx").write_bytes(b"")
     (tmp_path / "plain").write_bytes(b"")
+    (tmp_path / "a.csv.gz").write_bytes(b"")
     for check in (lambda path: check_sources([path], format=format_), read_as(format_)):
         with pytest.raises(SourceError) as caught:
             check(tmp_path / name)
