@@ -60,10 +60,10 @@ def measure(one: LabelSet, where: Sequence[str] = (TRAIN,)) -> dict[str, Any]:
     test = one.index.evaluate(**options, where=where, test=list(one.test), n_resamples=0)
     accuracy = {int(result.layer): result.accuracy for result in test.results}
     best = max(accuracy, key=lambda layer: (accuracy[layer], -layer))
-    assert train.frugal is not None
+    frugal = train.best_layer if train.frugal is None else train.frugal.layer
     losses = {
         "chosen": loss(test, best, train.best_layer),
-        "frugal": loss(test, best, train.frugal.layer),
+        "frugal": loss(test, best, frugal),
         "last": loss(test, best, max(accuracy)),
     }
     return {
@@ -71,7 +71,7 @@ def measure(one: LabelSet, where: Sequence[str] = (TRAIN,)) -> dict[str, Any]:
         "test": test.n,
         "labels": len(train.label_names),
         "chosen": train.best_layer,
-        "frugal": train.frugal.layer,
+        "frugal": frugal,
         "best": best,
         "train_macro_f1": {int(r.layer): round(r.macro_f1, 4) for r in train.results},
         "test_accuracy": {layer: round(value, 4) for layer, value in accuracy.items()},

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.search import WIDTH, fill
 from layerdex.index import Index
+from layerdex.index.kept_transforms import load_transforms
 from layerdex.records import Vectors
 from layerdex.search.neighbors import find_neighbors
 from layerdex.search.transforms import Transform, TransformedVectors
@@ -38,21 +39,13 @@ def main() -> None:
         index = Index.open(path)
         index.compact()
         index.fit_transforms(shrinkage=_SHRINKAGE)
-        transforms = {how: _transform(index, how) for how in ("center", "whiten")}
+        kept = load_transforms(index.store, None).by_name
         with index.store.read() as snapshot:
             layer = snapshot.layer(0)
             queries = np.random.default_rng(1).standard_normal((17, WIDTH), dtype=np.float32)
             _measure("plain", lambda: find_neighbors(layer, queries[:1], _K))
-            for how, transform in transforms.items():
-                _measure_transformed(how, transform, layer, transform.apply(queries))
-
-
-def _transform(index: Index, how: str) -> Transform:
-    from layerdex.search.fusion import Transformed
-
-    [place] = index.transformed([0], how)
-    assert isinstance(place, Transformed)
-    return place.transforms[0]
+            for how, transforms in kept.items():
+                _measure_transformed(how, transforms[0], layer, transforms[0].apply(queries))
 
 
 def _measure_transformed(

@@ -57,7 +57,6 @@ def _estimate(
     similarities = (of_position[part.positions] / stored - offset) / moved
     sizes = float(np.linalg.norm(weights)) + transform.size
     reach = 1 + float(np.linalg.norm(transform.mean))  # no vector is farther from the mean
-    n_rounded = 3 * len(
-        transform.mean
-    )  # for the weights, a length, and the vector that is transformed
+    # Three sums of that many products: the weights, a length, and the vector that is transformed.
+    n_rounded = 3 * len(transform.mean)
     return similarities, n_rounded * _UNIT_ROUNDOFF * (1 + sizes * reach / moved)
