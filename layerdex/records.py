@@ -260,6 +260,16 @@ class ReportingEncoder(Encoder, Protocol):
 
 
 @runtime_checkable
+class ConcurrentEncoder(ReportingEncoder, Protocol):
+    """An encoder that several threads may call at once, such as to tokenise during a forward pass.
+
+    An error that ``on_progress`` raises must end `encode`. Runs then encode windows ahead.
+    """
+
+    is_concurrent: Literal[True]
+
+
+@runtime_checkable
 class TemplatedEncoder(Encoder, Protocol):
     """An encoder that can put another prompt around texts, such as around queries."""
 

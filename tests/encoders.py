@@ -73,3 +73,9 @@ class ReportingWordEncoder(WordEncoder):
             if on_progress is not None:
                 on_progress(done)
         return super().encode(texts, layers)
+
+
+class ConcurrentWordEncoder(ReportingWordEncoder):
+    """A `ReportingWordEncoder` whose texts are encoded ahead, in other threads."""
+
+    is_concurrent: Literal[True] = True

@@ -10,7 +10,7 @@ import click
 from layerdex.cli.output import escape, note, print_json
 
 if TYPE_CHECKING:
-    from layerdex.indexer.build import BuildReport
+    from layerdex.indexer.pipeline import BuildReport
     from layerdex.records import Change
 
 

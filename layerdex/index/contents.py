@@ -34,8 +34,8 @@ from layerdex.storage.state import read_best_layer
 from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
-    from layerdex.indexer.build import BuildReport
     from layerdex.indexer.corpus import Fields, Format
+    from layerdex.indexer.pipeline import BuildReport
 
 
 class Contents:

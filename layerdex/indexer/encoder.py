@@ -37,6 +37,7 @@ class TransformerEncoder:
     """A transformers encoder, on whichever engine, behind the `Encoder` protocol."""
 
     reports_progress: Literal[True] = True
+    is_concurrent: Literal[True] = True
 
     def __init__(
         self,
@@ -184,8 +185,9 @@ class TransformerEncoder:
         places: dict[str, int] = {}
         place = np.array([places.setdefault(text, len(places)) for text in texts], dtype=np.int64)
         tell = tell_texts(len(texts), on_progress)
+        tokens = self._tokenizer.tokenize(list(places))  # perhaps during another's turn
         with self._turns.take():
-            once = self._encode(list(places), layers, tell)
+            once = self._encode(list(places), tokens, layers, tell)
         squares = np.einsum("lnw,lnw->ln", once.vectors, once.vectors)
         if not ((squares > 0) & (squares < np.inf)).all():
             raise ModelError(f"the model {self._settings.model!r} gave vectors without a direction")
@@ -193,8 +195,9 @@ class TransformerEncoder:
             return once
         return Encoded(once.vectors[:, place], once.n_tokens[place], once.truncated[place])
 
-    def _encode(self, texts: Sequence[str], layers: tuple[int, ...], tell: Tell) -> Encoded:
-        tokens = self._tokenizer.tokenize(texts)
+    def _encode(
+        self, texts: Sequence[str], tokens: Tokens, layers: tuple[int, ...], tell: Tell
+    ) -> Encoded:
         n_tokens, truncated = tokens.lengths, tokens.truncated
         is_chunked = self._settings.long is LongText.CHUNK
         long = np.flatnonzero(truncated) if is_chunked else np.empty(0, dtype=np.int64)

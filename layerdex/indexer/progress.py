@@ -46,20 +46,29 @@ class RunProgress:
         self._n_total = n_total
         self._on_bytes = on_bytes
         self._n_rows = self._n_of_window = 0
-        self._n_bytes = self._n_bytes_read = self._n_bytes_total = 0
+        self._n_bytes = self._n_bytes_of_window = 0
+        self._n_bytes_read = self._n_bytes_total = 0
 
     def read(self, n_bytes: int, n_total: int) -> None:
         """Note how far the reader is; it is told when the rows it read are done."""
         self._n_bytes_read, self._n_bytes_total = n_bytes, n_total
 
-    def begin(self, n_rows: int) -> None:
-        """Begin with a window, whose rows have been read."""
-        self._n_of_window = n_rows
+    @property
+    def n_bytes_read(self) -> int:
+        """How far the reader is."""
+        return self._n_bytes_read
+
+    def begin(self, n_rows: int, n_bytes_read: int) -> None:
+        """Begin with a window; the reader was at ``n_bytes_read`` when it had its rows.
+
+        It may be further on by now.
+        """
+        self._n_of_window, self._n_bytes_of_window = n_rows, n_bytes_read
 
     def tell(self, n_rows: int) -> None:
         """Say that so many rows of the window are done."""
         if self._on_bytes is not None and self._n_bytes_total:
-            n_bytes = (self._n_bytes_read - self._n_bytes) * n_rows // self._n_of_window
+            n_bytes = (self._n_bytes_of_window - self._n_bytes) * n_rows // self._n_of_window
             self._on_bytes(self._n_bytes + n_bytes, self._n_bytes_total)
         if self._on_rows is not None:
             self._on_rows(self._n_rows + n_rows, self._n_total)
@@ -68,4 +77,4 @@ class RunProgress:
         """Say that all rows of the window are done."""
         self.tell(self._n_of_window)
         self._n_rows += self._n_of_window
-        self._n_bytes = self._n_bytes_read
+        self._n_bytes = self._n_bytes_of_window

@@ -12,8 +12,8 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import OptionError, RowError, SourceError
-from layerdex.indexer.build import BuildReport
 from layerdex.indexer.corpus import Fields
+from layerdex.indexer.pipeline import BuildReport
 from layerdex.records import OnError, Rejected, Scalar, Truncated
 from tests.encoders import ReportingWordEncoder, WordEncoder
 from tests.index.expectations import corpus

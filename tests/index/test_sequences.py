@@ -27,7 +27,7 @@ from layerdex.errors import DocumentNotFoundError
 from layerdex.indexer.build import build
 from layerdex.indexer.corpus.sources import read_all
 from layerdex.storage.writer import Writer
-from tests.encoders import WordEncoder
+from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.index.model import Entry, Model
 from tests.storage.steps import watched
 from tests.storage.stored import query
@@ -181,7 +181,7 @@ class Sequence(RuleBasedStateMachine):
 
 
 def _add(index: Index, rows: list[dict[str, Any]]) -> None:
-    build(index.store, read_all([rows]), lambda: WordEncoder(window=_WINDOW))
+    build(index.store, read_all([rows]), lambda: ConcurrentWordEncoder(window=_WINDOW))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerdex.indexer.devices import Precision
-from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.encoder import DEFAULT_WINDOW, TransformerEncoder
 from layerdex.indexer.engine import EngineName
 from layerdex.records import LongText, Pooling
 
@@ -18,6 +18,7 @@ def load(
     max_length: int | None = None,
     long: LongText = LongText.TRUNCATE,
     token_budget: int | None = None,
+    window: int = DEFAULT_WINDOW,
     engine: EngineName = EngineName.TORCH,
     precision: Precision = Precision.FLOAT32,
     device: str = "cpu",
@@ -29,6 +30,7 @@ def load(
         max_length=max_length,
         long=long,
         token_budget=token_budget,
+        window=window,
         engine=engine,
         precision=precision,
         device=device,

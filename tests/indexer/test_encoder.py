@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from layerdex.indexer.agreement import check_agreement
 from layerdex.indexer.devices import CPU_TOKEN_BUDGET, Precision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engine import EngineName
+from layerdex.indexer.tokenizing import TextTokenizer, Tokens
 from layerdex.records import Encoded, LongText, Pooling
 from tests.indexer.conftest import TinyModel
 from tests.indexer.loaded import load
 from tests.indexer.plain import calls_of, cosines, plain_vectors, torch_engine
+from tests.storage.stored import read_live
 from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, WIDTH, save_tiny_model, sentence
 
 LAYERS = range(DEPTH + 1)
@@ -352,6 +355,48 @@ def test_progress_is_told_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) 
     for i in range(100):
         tell(i / 99)
     assert len(told) == 33
+
+
+def test_texts_are_tokenised_during_the_forward_pass_of_others(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(tiny_model("bert"))
+    expected = encoder.encode(TEXTS, LAYERS)
+    tokenize, is_tokenised = TextTokenizer.tokenize, threading.Event()
+
+    def noticed(self: TextTokenizer, texts: Sequence[str]) -> Tokens:
+        tokens = tokenize(self, texts)
+        is_tokenised.set()
+        return tokens
+
+    monkeypatch.setattr(TextTokenizer, "tokenize", noticed)
+    found: list[Encoded] = []
+    other = threading.Thread(target=lambda: found.append(encoder.encode(TEXTS, LAYERS)))
+
+    with encoder._turns.take():  # as a forward pass does
+        other.start()
+        assert is_tokenised.wait(20)
+        assert not found
+    other.join(20)
+
+    assert_same(found[0], expected)
+
+
+@pytest.mark.parametrize("long", LongText)
+def test_windows_encoded_ahead_have_the_bytes_of_windows_one_by_one(
+    long: LongText, tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    encoder = load(tiny_model("bert"), long=long, window=32)
+    texts = [sentence(1 + i % 90, seed=i) for i in range(200)]
+    index = Index.create(tmp_path / "index", encoder=encoder, layers="all", precision="float32")
+
+    index.add([{"id": str(i), "text": text} for i, text in enumerate(texts)])
+
+    live = read_live(index.store.path)
+    windows = [encoder.encode(texts[i : i + 32], LAYERS).vectors for i in range(0, 200, 32)]
+    for i, vectors in enumerate(np.concatenate(windows, axis=1).swapaxes(0, 1)):
+        expected = {layer: vectors[layer].tobytes() for layer in LAYERS}
+        assert live[str(i)].vectors == expected, texts[i]
 
 
 def test_progress_that_asks_its_encoder_is_an_error_and_no_deadlock(

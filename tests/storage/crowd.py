@@ -21,7 +21,7 @@ from layerdex.indexer.build import build
 from layerdex.indexer.corpus.sources import read_all
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
-from tests.encoders import WordEncoder
+from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import Row
 
 N_DOCUMENTS = 8
@@ -50,7 +50,7 @@ def _write(path: Path, writer: int, n_commits: int, told: Queue[Any]) -> None:
 
     store = Store(path)
     for number in range(1, n_commits + 1):
-        build(store, read_all([rows_of(writer, number)]), WordEncoder, lock_timeout_s=120)
+        build(store, read_all([rows_of(writer, number)]), ConcurrentWordEncoder, lock_timeout_s=120)
         if number % 3 == 0:
             with store.write(lock_timeout_s=120) as alone:
                 compact(store, alone)

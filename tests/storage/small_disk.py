@@ -10,7 +10,7 @@ from layerdex import Index
 from layerdex.errors import LayerdexError
 from layerdex.indexer.build import build
 from layerdex.indexer.corpus.sources import read_all
-from tests.encoders import WordEncoder
+from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import rows
 
 N_DOCUMENTS = 80
@@ -52,7 +52,7 @@ def _fill_to_the_last_byte(ballast: Path) -> None:
 def _fill(path: Path) -> str | None:
     """Add all documents; return the error."""
     try:
-        build(Index.open(path).store, read_all([rows(N_DOCUMENTS)]), WordEncoder)
+        build(Index.open(path).store, read_all([rows(N_DOCUMENTS)]), ConcurrentWordEncoder)
     except LayerdexError as error:
         return str(error)
     return None

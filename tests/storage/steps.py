@@ -21,7 +21,7 @@ from layerdex.indexer.build import build
 from layerdex.indexer.corpus.sources import read_all
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
-from tests.encoders import WordEncoder
+from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import Row, rows
 
 OPERATIONS = ("index", "delete", "compact", "merge", "repair", "transform", "migrate")
@@ -49,7 +49,7 @@ def operate(operation: str, path: Path) -> None:
     match operation:
         case "index":
             # Not `Index.add`, which imports torch to compare fingerprints.
-            build(index.store, read_all([corpus()]), WordEncoder)
+            build(index.store, read_all([corpus()]), ConcurrentWordEncoder)
         case "merge":
             build(index.store, read_all([TENTH]), WordEncoder)
         case "delete":
