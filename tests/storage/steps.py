@@ -19,6 +19,7 @@ from layerdex import Index
 from layerdex.errors import LayerdexError
 from layerdex.indexer.build import build
 from layerdex.indexer.corpus.sources import read_all
+from layerdex.storage import writer
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
@@ -49,7 +50,8 @@ def operate(operation: str, path: Path) -> None:
     match operation:
         case "index":
             # Not `Index.add`, which imports torch to compare fingerprints.
-            build(index.store, read_all([corpus()]), ConcurrentWordEncoder)
+            with layers_written_by_threads():
+                build(index.store, read_all([corpus()]), ConcurrentWordEncoder)
         case "merge":
             build(index.store, read_all([TENTH]), WordEncoder)
         case "delete":
@@ -60,6 +62,17 @@ def operate(operation: str, path: Path) -> None:
             index.repair(index.verify())
         case "transform":
             index.fit_transforms(shrinkage=NEW_SHRINKAGE)
+
+
+@contextmanager
+def layers_written_by_threads() -> Iterator[None]:
+    """Have commits do for a while as they do with many vectors."""
+    before = writer._WORTH_THREADS_BYTES, writer._LAYERS_AT_ONCE
+    writer._WORTH_THREADS_BYTES, writer._LAYERS_AT_ONCE = 0, 3
+    try:
+        yield
+    finally:
+        writer._WORTH_THREADS_BYTES, writer._LAYERS_AT_ONCE = before
 
 
 def child(operation: str, path: Path, *, die_at: int | None, names: Path, broken: bool) -> None:
