@@ -108,7 +108,7 @@ def _exits() -> Iterator[None]:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does: the window at hand is dropped whole."""
+    """SIGTERM, which ends a command as Ctrl-C does: what is not committed is dropped whole."""
 
 
 @contextmanager
