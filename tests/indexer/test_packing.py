@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerdex.indexer import packed_attention, packing, pooling
+from layerdex.indexer import hidden_states, packed_attention, packing, pooling
 from layerdex.indexer import torch_engine as torch_engine_file
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engine import Batch, EngineName, make_batch
+from layerdex.indexer.models import find_model
 from layerdex.indexer.packing import pack
-from layerdex.indexer.replica import Replica, collect
+from layerdex.indexer.replica import Replica, _has_kernel, collect
 from layerdex.indexer.tokenizing import Tokens
+from layerdex.indexer.torch_engine import TorchEngine
 from layerdex.records import Pooling
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import calls_of, cosines, load_plain, torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, save_tiny_model, sentence
 
 CPU = torch.device("cpu")
-UNPACKED = {"mpnet"}
-PACKED = [family for family in FAMILIES if family not in UNPACKED]
+PACKED = [name for name, family in FAMILIES.items() if family.packs]
+UNPACKED = [name for name, family in FAMILIES.items() if not family.packs]
 LAYERS = tuple(range(DEPTH + 1))
 LENGTHS = [N_POSITIONS, 1, 17, 2, N_POSITIONS, 9]
 PROBE = np.array([[2, 20, 31, 14, 55, 40, 3]])
@@ -106,7 +108,7 @@ def test_a_texts_bytes_do_not_depend_on_what_its_neighbours_say(
     assert (found[:, [0, 1, 3, 4, 5]] != expected[:, [0, 1, 3, 4, 5]]).any(axis=2).all()
 
 
-@pytest.mark.parametrize("family", sorted(UNPACKED))
+@pytest.mark.parametrize("family", UNPACKED)
 def test_a_model_with_an_attention_of_its_own_stays_padded(
     family: str, tiny_model: TinyModel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,8 +145,6 @@ def test_a_cpu_packs_only_when_asked_to(family: str, tiny_model: TinyModel) -> N
 def test_there_is_a_kernel_on_a_gpu_in_half_precision(
     device: str, dtype: torch.dtype, expected: bool
 ) -> None:
-    from layerdex.indexer.replica import _has_kernel
-
     assert _has_kernel(torch.nn.Linear(2, 2, dtype=dtype), torch.device(device)) is expected
 
 
@@ -217,6 +217,44 @@ def test_an_engine_that_packs_gives_the_vectors_of_one_that_does_not(
         assert cosines(found, expected).min() >= 0.999999
         if family in UNPACKED:
             np.testing.assert_array_equal(found, expected)
+
+
+def test_every_device_packs(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = [random_batch(LENGTHS, seed=seed) for seed in range(6)]
+
+    def run(*, packs: bool) -> tuple[list[bool], list[Any]]:
+        engine = TorchEngine(
+            find_model(str(tiny_model("bert"))),
+            pooling=Pooling.MEAN,
+            device="cpu",
+            precision=Precision.FLOAT32,
+            packs=packs,
+        )
+        vectors = [np.array(of_batch) for _, of_batch in engine.pool(batches, LAYERS)]
+        return [replica.packs for replica in engine._replicas], vectors
+
+    _, expected = run(packs=True)
+    monkeypatch.setattr(torch_engine_file, "choose_devices", lambda _name: (CPU, CPU, CPU))
+
+    assert run(packs=False)[0] == [False] * 3
+    which, found = run(packs=True)
+    assert which == [True] * 3
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_model_whose_blocks_are_not_found_packs_too(
+    family: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden_states, "find_blocks", lambda _model: [])
+    model = load_model(tiny_model(family))
+    batch = random_batch(LENGTHS)
+    expected = vectors_of(make_replica(model, packs=False), batch, (0, 2))
+    replica = make_replica(model)
+
+    assert replica.packs
+    assert not replica.states.is_hooked
+    np.testing.assert_allclose(vectors_of(replica, batch, (0, 2)), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("local_attention", [2, 8, 24, 2 * N_POSITIONS])
@@ -315,6 +353,22 @@ def test_a_broken_attention_is_noticed_when_the_model_is_loaded(
     monkeypatch.setattr(packed_attention, "_attend_text_by_text", BROKEN[how])
 
     assert_stays_as_it_was(load_model(tiny_model(family)))
+
+
+def test_a_fault_at_tokens_that_no_vector_shows_is_noticed(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = itertools.cycle(range(1, DEPTH + 1))
+
+    def turn_last_token(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
+        attended = _text_by_text(query, key, value, **kwargs)
+        if next(blocks) == DEPTH:
+            attended[kwargs["offsets"][1:].long() - 1] *= -1
+        return attended
+
+    monkeypatch.setattr(packed_attention, "_attend_text_by_text", turn_last_token)
+
+    assert not make_replica(load_model(tiny_model("bert")), pool_by=Pooling.CLS).packs
 
 
 @pytest.mark.parametrize("family", PACKED)
@@ -470,11 +524,11 @@ class Kernel:
         bounds = cu_seq_q.tolist()
         assert bounds == cu_seq_k.tolist()
         assert bounds[-1] == len(query)
-        assert max_q == max_k == max(stop - start for start, stop in pairwise(bounds))
+        assert max_q == max_k == max(stop - start for start, stop in itertools.pairwise(bounds))
         assert isinstance(max_q, int)
         self.windows.append(window_size)
         attended = np.zeros(query.shape, dtype=np.float32)
-        for start, stop in pairwise(bounds):
+        for start, stop in itertools.pairwise(bounds):
             q, k, v = (one[start:stop].numpy().swapaxes(0, 1) for one in (query, key, value))
             scores = scale * (q @ k.swapaxes(1, 2))
             apart = np.arange(stop - start)[None] - np.arange(stop - start)[:, None]
