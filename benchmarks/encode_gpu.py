@@ -3,7 +3,8 @@
 Models of BERT-base's and MiniLM's shapes with random weights and a made-up vocabulary, so that
 nothing is downloaded: speed does not depend on what weights say. "engine" is tokens in, vectors
 out; "encode" is with tokenising. The share of the ceiling counts only the linear layers of the
-blocks, and only real tokens.
+blocks, and only real tokens. Where the engine runs texts without padding, the mixed lengths are
+also run with it, by turns.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,9 +26,11 @@ from benchmarks.results_file import save, spread
 from layerdex.indexer.batches import plan_batches
 from layerdex.indexer.devices import Precision, choose_devices
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import EngineName, make_batch
+from layerdex.indexer.engine import Engine, EngineName, make_batch
+from layerdex.indexer.models import find_model
 from layerdex.indexer.templates import PLAIN, Template
 from layerdex.indexer.tokenizing import TextTokenizer, Tokens
+from layerdex.indexer.torch_engine import TorchEngine
 
 _DTYPES = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}
 _MAX_LENGTH = 512
@@ -41,6 +45,7 @@ class Options:
     rounds: int
     window: int
     models: list[str]
+    try_packing: bool
 
 
 def main() -> None:
@@ -58,6 +63,7 @@ def main() -> None:
     command = (
         f"python -m benchmarks.encode_gpu --device {options.device} --n-texts {options.n_texts} "
         f"--rounds {options.rounds} --window {options.window} --models {' '.join(options.models)}"
+        f"{' --try-packing' if options.try_packing else ''}"
     )
     kind = "encode_gpu" if devices[0].type == "cuda" else "encode_gpu_on_cpu"
     save(kind, command, results)
@@ -70,6 +76,11 @@ def parse_options() -> Options:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--window", type=int, default=16_384, help="texts encoded at a time")
     parser.add_argument("--models", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument(
+        "--try-packing",
+        action="store_true",
+        help="pack also where there is no kernel for it, to try the script",
+    )
     return Options(**vars(parser.parse_args()))
 
 
@@ -84,15 +95,17 @@ def measure_model(
         "128 tokens each": make_texts(options.n_texts, n_tokens=128),
         "mixed lengths": make_texts(options.n_texts, n_tokens=None),
     }
+    mixed = corpora["mixed lengths"]
     return {
         "precision": str(precision),
         "token_budget": encoder.settings.token_budget,
         "matrix_ceiling_tflop_per_s": round(ceiling / 1e12, 3),
-        "cosine_to_float32": compare(path, encoder, options, corpora["mixed lengths"][:512]),
+        "cosine_to_float32": compare(path, encoder, options, mixed[:512]),
         **{
             name: measure_texts(encoder, shape, options, ceiling, texts)
             for name, texts in corpora.items()
         },
+        "mixed lengths, with and without padding": compare_padding(path, encoder, options, mixed),
     }
 
 
@@ -113,8 +126,10 @@ def measure_texts(
     windows = [texts[i : i + options.window] for i in range(0, len(texts), options.window)]
     tokens = [tokenize(encoder, window) for window in windows]
     n_tokens = int(sum(one.lengths.sum() for one in tokens))
+    budget = encoder.settings.token_budget
     engine_s = time_rounds(
-        lambda: [run_engine(encoder, one, layers) for one in tokens], options.rounds
+        lambda: [run_engine(encoder.engine, one, layers, token_budget=budget) for one in tokens],
+        options.rounds,
     )
     encode_s = time_rounds(
         lambda: [encoder.encode(window, layers) for window in windows], options.rounds
@@ -139,12 +154,63 @@ def tokenize(encoder: TransformerEncoder, texts: list[str]) -> Tokens:
     return tokenizer.tokenize(texts)
 
 
-def run_engine(encoder: TransformerEncoder, tokens: Tokens, layers: tuple[int, ...]) -> int:
+def run_engine(
+    engine: Engine, tokens: Tokens, layers: tuple[int, ...], *, token_budget: int
+) -> int:
     """Take a window's tokens to vectors in host memory, drop them there, return their number."""
-    plan = plan_batches(tokens.lengths, token_budget=encoder.settings.token_budget)
-    pad_id = encoder.engine.facts.tokenizer.pad_id
+    plan = plan_batches(tokens.lengths, token_budget=token_budget)
+    pad_id = engine.facts.tokenizer.pad_id
     batches = (make_batch(tokens, places, pad_id=pad_id) for places in plan)
-    return sum(len(places) for places, _ in encoder.engine.pool(batches, layers))
+    return sum(len(places) for places, _ in engine.pool(batches, layers))
+
+
+def compare_padding(
+    path: Path, encoder: TransformerEncoder, options: Options, texts: list[str]
+) -> dict[str, Any]:
+    """Return the engine's speeds with and without padding; of the latter, whether it is used."""
+    packed, padded = (
+        TorchEngine(
+            find_model(str(path)),
+            pooling=encoder.settings.pooling,
+            device=options.device,
+            precision=encoder.engine.precision,
+            packs=packs,
+        )
+        for packs in (True if options.try_packing else None, False)
+    )
+    if not packed.packs:
+        return {"packs": False}
+    layers = tuple(range(encoder.settings.depth + 1))
+    windows = [texts[i : i + options.window] for i in range(0, len(texts), options.window)]
+    tokens = [tokenize(encoder, window) for window in windows]
+    budget = encoder.settings.token_budget
+
+    def run(engine: Engine) -> None:
+        for one in tokens:
+            run_engine(engine, one, layers, token_budget=budget)
+
+    seconds: dict[str, list[float]] = {"packed": [], "padded": []}
+    for _ in range(options.rounds):
+        for name, engine in (("packed", packed), ("padded", padded)):
+            seconds[name] += time_rounds(partial(run, engine), 1)
+    return {
+        "packs": True,
+        "padding_share": round(padding_share(tokens, token_budget=budget), 4),
+        **{
+            f"{name}_texts_per_s": spread([len(texts) / s for s in of])
+            for name, of in seconds.items()
+        },
+    }
+
+
+def padding_share(tokens: list[Tokens], *, token_budget: int) -> float:
+    """Return how much of all padded batches is padding."""
+    n_tokens = n_padded = 0
+    for one in tokens:
+        for places in plan_batches(one.lengths, token_budget=token_budget):
+            n_tokens += int(one.lengths[places].sum())
+            n_padded += len(places) * int(one.lengths[places].max())
+    return 1 - n_tokens / n_padded
 
 
 def compare(

@@ -30,12 +30,17 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()[]{}<>/"
 
 @dataclass(frozen=True)
 class Family:
-    """How to build one family; ``block`` is the class name of its encoder blocks."""
+    """How to build one family; ``block`` is the class name of its encoder blocks.
+
+    ``packs`` says whether transformers lets its attention be replaced, so that it can be run
+    without padding.
+    """
 
     model_type: str
     block: str
     tokenizer: Callable[[], tuple[Tokenizer, dict[str, str]]]
     config: dict[str, Any] = field(default_factory=dict)
+    packs: bool = True
 
 
 def sentence(n_words: int, *, seed: int) -> str:
@@ -157,7 +162,11 @@ FAMILIES = {
     "roberta": Family("roberta", "RobertaLayer", lambda: _byte_level(_ROBERTA), _OFFSET),
     "distilbert": Family("distilbert", "TransformerBlock", lambda: _word_piece(_BERT)),
     "mpnet": Family(
-        "mpnet", "MPNetLayer", lambda: _word_piece({**_ROBERTA, "unk_token": "[UNK]"}), _OFFSET
+        "mpnet",
+        "MPNetLayer",
+        lambda: _word_piece({**_ROBERTA, "unk_token": "[UNK]"}),
+        _OFFSET,
+        packs=False,
     ),
     "electra": Family(
         "electra", "ElectraLayer", lambda: _word_piece(_BERT), {"embedding_size": 16}

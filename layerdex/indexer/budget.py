@@ -37,8 +37,9 @@ class ModelShape:
         """Most memory of the activations of one token, an estimate from above.
 
         In a block: its input, query, key, value, context and output, and four arrays of the inner
-        width (a gated feed-forward part has that many). For pooling: a float32 copy of the states
-        and its masked product. Every layer's states only where the model keeps them all.
+        width (a gated feed-forward part has that many). For pooling: two float32 copies of the
+        states, as the maximum over padded texts takes; sums and packed texts take less. Every
+        layer's states only where the model keeps them all.
         """
         in_block = self.item_bytes * (6 * self.width + 4 * self.intermediate)
         kept = self.item_bytes * self.width * (self.depth + 1) if self.keeps_layers else 0

@@ -8,7 +8,7 @@ block hands it over, and the pass ends as soon as the deepest wanted layer is th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from layerdex.errors import ModelError
 
 Receive = Callable[[int, Tensor], None]
+Inputs = Mapping[str, Tensor | int]
 
 
 class _DeepestReachedError(Exception):
@@ -36,7 +37,7 @@ class _Pass:
 class HiddenStates:
     """Runs a transformers encoder and hands over the states of chosen layers."""
 
-    def __init__(self, model: nn.Module, probe: dict[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module, probe: Inputs) -> None:
         """Attach to ``model``; ``probe`` is a tiny input to compare with transformers on.
 
         Where the hooked states differ from ``hidden_states``, the model is run in the plain way.
@@ -56,10 +57,11 @@ class HiddenStates:
             for hook in hooks:
                 hook.remove()
 
-    def run(self, inputs: dict[str, Tensor], layers: Sequence[int], receive: Receive) -> None:
+    def run(self, inputs: Inputs, layers: Sequence[int], receive: Receive) -> None:
         """Call ``receive(layer, states)`` for each of ``layers``, ascending.
 
-        ``states`` are (n, n_tokens, width) in the model's dtype, on its device.
+        ``states`` are (n, n_tokens, width) in the model's dtype, on its device; of packed texts
+        (`packed_attention`), n is 1.
         """
         if not self.is_hooked:
             states = _plain_states(self._model, inputs)
@@ -88,7 +90,7 @@ class HiddenStates:
             if layer == max(current.wanted):
                 raise _DeepestReachedError
 
-    def _agrees(self, probe: dict[str, Tensor], reference: Sequence[Tensor]) -> bool:
+    def _agrees(self, probe: Inputs, reference: Sequence[Tensor]) -> bool:
         found: list[Any] = []
         self.is_hooked = True
         self.run(probe, range(self.depth + 1), lambda _, states: found.append(states))
@@ -98,7 +100,7 @@ class HiddenStates:
         )
 
 
-def _plain_states(model: nn.Module, inputs: dict[str, Tensor]) -> Sequence[Tensor]:
+def _plain_states(model: nn.Module, inputs: Inputs) -> Sequence[Tensor]:
     output = model(**inputs, output_hidden_states=True, return_dict=True)
     states = getattr(output, "hidden_states", None)
     if not states:

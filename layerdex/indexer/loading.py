@@ -71,17 +71,31 @@ def describe_tokenizer(tokenizer: Any) -> TokenizerFacts:
 
 def count_positions(model: nn.Module, tokenizer: Any) -> int:
     """Return how many tokens a text may have at most, special ones included."""
-    return min(_n_positions(model), int(tokenizer.model_max_length))
+    return min(n_positions_of(model), int(tokenizer.model_max_length))
 
 
-def _n_positions(model: nn.Module) -> int:
-    n_positions = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+def n_positions_of(model: nn.Module) -> int:
+    """Return how many positions a model has for a text's tokens."""
+    learned = _learned_positions(model)
+    if learned is None:
+        return int(getattr(model.config, "max_position_embeddings", 1 << 30))
+    return learned.num_embeddings - first_position(model)
+
+
+def first_position(model: nn.Module) -> int:
+    """Return the position of a text's first token."""
+    learned = _learned_positions(model)
+    if learned is None or learned.padding_idx is None:
+        return 0
+    # The RoBERTa family counts positions from padding_idx + 1.
+    return learned.padding_idx + 1
+
+
+def _learned_positions(model: nn.Module) -> nn.Embedding | None:
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # The RoBERTa family counts positions from padding_idx + 1.
-            offset = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - offset
-    return n_positions
+            return module
+    return None
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 
 from layerdex.errors import ModelError
 from layerdex.indexer.engine import Batch
-from layerdex.indexer.hidden_states import HiddenStates
-from layerdex.indexer.pooling import pool
+from layerdex.indexer.hidden_states import HiddenStates, Inputs
+from layerdex.indexer.packing import Packer, try_packing
+from layerdex.indexer.pooling import pool, pool_packed
 from layerdex.indexer.transfers import Arriving, Transfers
 from layerdex.records import Pooling
 
@@ -36,11 +38,19 @@ class Replica:
     """
 
     def __init__(
-        self, module: nn.Module, device: torch.device, probe: NDArray[np.int64], pooling: Pooling
+        self,
+        module: nn.Module,
+        device: torch.device,
+        probe: NDArray[np.int64],
+        pooling: Pooling,
+        *,
+        packs: bool | None = None,
     ) -> None:
         """Attach to a model that is on ``device``; ``probe`` (1, n_tokens) are ids to check it on.
 
-        Raises `ModelError` for a model without hidden states, or one that cannot be run.
+        ``packs`` says whether to try to do without padding (`packing`); None is on a GPU in half
+        precision, where there is a kernel for it. Raises `ModelError` for a model without hidden
+        states, or one that cannot be run.
         """
         self.module = module
         self._device = device
@@ -50,6 +60,9 @@ class Replica:
             ids = self._transfers.upload(probe)
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             self.states = HiddenStates(module, inputs)
+            self._packer: Packer | None = None
+            if _has_kernel(module, device) if packs is None else packs:
+                self._packer = try_packing(module, self.states, probe, pooling, self._transfers)
         # Workers of one thread each never wait for one another within a layer: 1.4 times as fast
         # on two cores. Python itself keeps more than a few from working at once.
         n_threads = torch.get_num_threads()
@@ -58,6 +71,11 @@ class Replica:
             self.n_workers, n_threads_each=-(-n_threads // self.n_workers), device=device
         )
         self._most_tokens: int | None = None  # known after running out of memory
+
+    @property
+    def packs(self) -> bool:
+        """Whether texts are run end to end, without padding."""
+        return self._packer is not None
 
     def submit(self, batch: Batch, layers: tuple[int, ...]) -> Future[list[Arriving]]:
         """Have a worker run a batch; see `collect` for its result."""
@@ -115,17 +133,31 @@ class Replica:
         )
 
     def _run(self, batch: Batch, layers: tuple[int, ...]) -> Arriving:
-        mask = self._transfers.upload(batch.mask)
-        positions = batch.mask_positions
-        mask_positions = None if positions is None else self._transfers.upload(positions)
+        inputs, pool_states = self._prepare(batch)
         pooled: list[Tensor] = []
-
-        def receive(_layer: int, states: Tensor) -> None:
-            pooled.append(pool(states, mask, self._pooling, mask_positions=mask_positions))
-
-        inputs = {"input_ids": self._transfers.upload(batch.ids), "attention_mask": mask}
-        self.states.run(inputs, layers, receive)
+        self.states.run(inputs, layers, lambda _, states: pooled.append(pool_states(states)))
         return self._transfers.download(torch.stack(pooled))  # (n_layers, n, width)
+
+    def _prepare(self, batch: Batch) -> tuple[Inputs, Callable[[Tensor], Tensor]]:
+        """Return the model's inputs for a batch, and what pools a layer's states of these."""
+        pooling, positions = self._pooling, batch.mask_positions
+        mask_positions = None if positions is None else self._transfers.upload(positions)
+        # Without any token, a text has no place among packed ones.
+        if self._packer is not None and batch.mask.any(axis=1).all():
+            inputs, offsets = self._packer.pack(batch.ids, batch.mask)
+            return inputs, partial(
+                pool_packed, offsets=offsets, pooling=pooling, mask_positions=mask_positions
+            )
+        mask = self._transfers.upload(batch.mask)
+        ids = self._transfers.upload(batch.ids)
+        return {"input_ids": ids, "attention_mask": mask}, partial(
+            pool, mask=mask, pooling=pooling, mask_positions=mask_positions
+        )
+
+
+def _has_kernel(module: nn.Module, device: torch.device) -> bool:
+    dtype = next(module.parameters()).dtype
+    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
 
 
 def collect(result: Future[list[Arriving]]) -> list[NDArray[np.float32]]:

@@ -39,14 +39,21 @@ class TorchEngine:
     """A transformers encoder on torch, a replica a device, behind the `Engine` protocol."""
 
     def __init__(
-        self, folder: ModelFolder, *, pooling: Pooling, device: str, precision: Precision
+        self,
+        folder: ModelFolder,
+        *,
+        pooling: Pooling,
+        device: str,
+        precision: Precision,
+        packs: bool | None = None,
     ) -> None:
-        """Load a model. Raises `ModelError` or `OptionError`."""
+        """Load a model; for ``packs`` see `Replica`. Raises `ModelError` or `OptionError`."""
         bound_memory()
         self._devices = choose_devices(device)
         self.precision = choose_precision(precision, self._devices[0])
         self._folder = folder
         self._pooling = pooling
+        self._packs = packs
         module = self._load(self._devices[0])
         tokenizer = load_tokenizer(folder)
         n_positions = count_positions(module, tokenizer)
@@ -66,6 +73,11 @@ class TorchEngine:
     def module(self) -> nn.Module:
         """The model, on the first of the devices."""
         return self._replicas[0].module
+
+    @property
+    def packs(self) -> bool:
+        """Whether texts are run end to end, without padding."""
+        return self._replicas[0].packs
 
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
         """Yield the batches' vectors in order; see `Engine.pool`.
@@ -105,7 +117,7 @@ class TorchEngine:
         return load_model(self._folder, device=device, dtype=dtype)
 
     def _replicate(self, module: nn.Module, device: torch.device) -> Replica:
-        return Replica(module, device, self._probe, self._pooling)
+        return Replica(module, device, self._probe, self._pooling, packs=self._packs)
 
     def _choose_budget(self) -> int:
         device = self._devices[0]

@@ -40,7 +40,7 @@ class Transfers:
             else None
         )
 
-    def upload(self, array: NDArray[np.int64]) -> Tensor:
+    def upload(self, array: NDArray[np.signedinteger[Any]]) -> Tensor:
         """Return the array on the device; on a GPU the copy may still be under way."""
         tensor = torch.from_numpy(array)
         if self._downloads is None:

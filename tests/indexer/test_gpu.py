@@ -1,8 +1,9 @@
-"""What only a real GPU can show: streams, pinned copies, its memory, several cards."""
+"""What only a real GPU can show: streams, pinned copies, its memory, several cards, its kernels."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from layerdex.indexer.budget import shape_of
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engine import EngineName
+from layerdex.indexer.packed_attention import _attend_by_kernel, _attend_text_by_text
+from layerdex.records import Pooling
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import cosines, torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, WIDTH, save_tiny_model, sentence
@@ -26,7 +29,12 @@ LAYERS = range(DEPTH + 1)
 
 
 def load(
-    folder: Path, device: str, precision: Precision, *, token_budget: int | None = None
+    folder: Path,
+    device: str,
+    precision: Precision,
+    *,
+    token_budget: int | None = None,
+    **options: Any,
 ) -> TransformerEncoder:
     return TransformerEncoder(
         str(folder),
@@ -34,6 +42,7 @@ def load(
         precision=precision,
         engine=EngineName.TORCH,
         token_budget=token_budget,
+        **options,
     )
 
 
@@ -48,10 +57,51 @@ def test_batches_in_flight_give_the_cpus_vectors_and_the_same_bytes_again(
 
     found = [encoder.encode(TEXTS, LAYERS).vectors for _ in range(3)]
 
+    packs = FAMILIES[family].packs and precision is Precision.BFLOAT16
+    assert torch_engine(encoder).packs is packs
     bound = 0.99999 if precision is Precision.FLOAT32 else 0.99
     assert cosines(found[0], expected).min() >= bound
     for one in found[1:]:
         np.testing.assert_array_equal(one, found[0])
+
+
+@pytest.mark.parametrize("family", [name for name, one in FAMILIES.items() if one.packs])
+@pytest.mark.parametrize("pooling", [Pooling.CLS, Pooling.MAX, Pooling.MASK])
+def test_packed_texts_have_the_cpus_vectors_however_pooled(
+    pooling: Pooling, family: str, tiny_model: TinyModel
+) -> None:
+    mask = "<mask>" if "roberta" in family else "[MASK]"
+    template = f"{{text}} {mask}" if pooling is Pooling.MASK else "{text}"
+    folder = tiny_model(family)
+    options: dict[str, Any] = {"pooling": pooling, "template": template}
+    expected = load(folder, "cpu", Precision.FLOAT32, **options).encode(TEXTS, LAYERS).vectors
+    encoder = load(folder, "cuda:0", Precision.BFLOAT16, token_budget=4_096, **options)
+
+    found = encoder.encode(TEXTS, LAYERS).vectors
+
+    assert torch_engine(encoder).packs
+    assert cosines(found, expected).min() >= 0.99
+
+
+@pytest.mark.parametrize("window", [None, 1, 2, 9, 65])
+def test_the_kernel_attends_as_text_by_text(window: int | None) -> None:
+    generator = torch.Generator("cuda").manual_seed(0)
+    query, key, value = (
+        torch.randn(500, 4, 64, generator=generator, device="cuda").bfloat16() for _ in range(3)
+    )
+    bounds = [0, 1, 3, 200, 264, 500]
+    options: Any = {
+        "offsets": torch.tensor(bounds, dtype=torch.int32, device="cuda"),
+        "longest": 236,
+        "scale": 64**-0.5,
+        "window": window,
+    }
+
+    found = _attend_by_kernel(query, key, value, **options)
+
+    expected = _attend_text_by_text(query.float(), key.float(), value.float(), **options)
+    # One token more or less in a window would move these by tenths.
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")

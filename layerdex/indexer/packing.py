@@ -1,0 +1,205 @@
+"""Texts without padding: laid end to end in one row, where a model and its device allow it.
+
+A model is tried when it is loaded. Where its packed states are not those of each text alone, or
+where one text changes another's by a single bit, batches stay padded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from layerdex.indexer.hidden_states import HiddenStates, Inputs
+from layerdex.indexer.loading import first_position, n_positions_of
+from layerdex.indexer.packed_attention import (
+    packed_inputs,
+    restore_attention,
+    use_packed_attention,
+)
+from layerdex.indexer.pooling import pool, pool_packed
+from layerdex.indexer.transfers import Transfers
+from layerdex.records import Pooling
+
+logger = logging.getLogger(__name__)
+
+Ids = NDArray[np.int64]
+
+# Longer than ModernBERT's local attention reaches (64 tokens to either side).
+_MOST_TRIED = 160
+# Vectors are held to what other engines' are held to. In half precision a single token's rounding
+# adds up with depth: in bfloat16, a cosine of 0.9996 after four blocks of ModernBERT, which has 22.
+_LEAST_COSINES = {torch.float32: (0.99999, 0.99999)}
+_LEAST_COSINES_IN_HALF = (0.99, 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTexts:
+    """Texts end to end: ``ids`` and ``positions`` are (1, n_tokens) int64.
+
+    Text i is the tokens from ``offsets[i]`` to ``offsets[i + 1]``, (n + 1,) int32; ``longest`` is
+    the most tokens of one.
+    """
+
+    ids: Ids
+    positions: Ids
+    offsets: NDArray[np.int32]
+    longest: int
+
+
+def pack(ids: Ids, mask: Ids, *, first: int) -> PackedTexts:
+    """Lay a padded batch's real tokens end to end; ``ids`` and ``mask`` are (n, n_tokens).
+
+    Each text's positions count from ``first``. This happens on the host, as a GPU would have to
+    be waited for to know how many tokens there are.
+    """
+    lengths = mask.sum(axis=1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + first
+    return PackedTexts(
+        ids=ids[mask == 1][None],
+        positions=positions[None],
+        offsets=offsets.astype(np.int32),
+        longest=int(lengths.max()),
+    )
+
+
+class Packer:
+    """Makes a model's inputs from padded batches, for one that `try_packing` has found to pack."""
+
+    def __init__(self, model: nn.Module, transfers: Transfers) -> None:
+        self._first = first_position(model)
+        self._transfers = transfers
+
+    def pack(self, ids: Ids, mask: Ids) -> tuple[Inputs, Tensor]:
+        """Return the model's arguments and the texts' offsets (n + 1,) int32, on the device."""
+        texts = pack(ids, mask, first=self._first)
+        upload = self._transfers.upload
+        offsets = upload(texts.offsets)
+        inputs = packed_inputs(
+            upload(texts.ids), upload(texts.positions), offsets, longest=texts.longest
+        )
+        return inputs, offsets
+
+
+def try_packing(
+    model: nn.Module, states: HiddenStates, probe: Ids, pooling: Pooling, transfers: Transfers
+) -> Packer | None:
+    """Return what packs batches for the model, or None, with the model as it was before.
+
+    ``probe`` (1, n_tokens) are ids of some text. Whatever goes wrong in a packed pass means None: a
+    kernel or a model's argument that is missing, or too little memory.
+    """
+    packer = Packer(model, transfers)
+    trial = _Trial(states, packer, pooling, transfers)
+    lengths = _lengths_to_try(n_positions_of(model))
+    try:
+        texts = [np.resize(probe, lengths[0]), np.resize(probe[:, ::-1], lengths[1])]
+        alone = [trial.run_alone(one) for one in texts]
+        use_packed_attention(model)
+        fault = trial.find_fault(texts, alone)
+    except Exception as error:
+        fault = " ".join(str(error).split())[:300] or type(error).__name__
+    if fault is None:
+        return packer
+    restore_attention(model)
+    logger.debug("%s is run on padded batches: %s", type(model).__name__, fault)
+    return None
+
+
+def _lengths_to_try(n_positions: int) -> tuple[int, int]:
+    longer = min(n_positions, _MOST_TRIED)
+    return longer, max(1, longer * 5 // 8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Runs a few texts packed and alone; all states are (n_tokens, width), by layer."""
+
+    states: HiddenStates
+    packer: Packer
+    pooling: Pooling
+    transfers: Transfers
+
+    def find_fault(self, texts: list[Ids], alone: list[_OfText]) -> str | None:
+        """Say what is wrong with packing two texts (n_tokens,); None where nothing is."""
+        left, right = texts
+        together = self.run_packed(left, right)
+        for one, other in zip(together, alone, strict=True):
+            if not one.agrees(other):
+                return "states of packed texts are not those of each text alone"
+        beside_another = self.run_packed(left, _other_text(right))[0]
+        behind_another = self.run_packed(_other_text(left), right)[1]
+        if not (together[0].equals(beside_another) and together[1].equals(behind_another)):
+            return "packed texts change each other"
+        return None
+
+    def run_alone(self, ids: Ids) -> _OfText:
+        mask = torch.ones_like(self.transfers.upload(ids[None]))
+        inputs = {"input_ids": self.transfers.upload(ids[None]), "attention_mask": mask}
+        layers = self._run(inputs)
+        pooled = [
+            pool(one, mask, self.pooling, mask_positions=mask.sum(dim=1) - 1) for one in layers
+        ]
+        return _OfText([one[0] for one in layers], [one[0] for one in pooled])
+
+    def run_packed(self, *texts: Ids) -> list[_OfText]:
+        mask = np.arange(max(map(len, texts))) < np.array([[len(one)] for one in texts])
+        ids = np.zeros(mask.shape, dtype=np.int64)
+        ids[mask] = np.concatenate(texts)
+        inputs, offsets = self.packer.pack(ids, mask.astype(np.int64))
+        layers = self._run(inputs)
+        pooled = [
+            pool_packed(one, offsets, self.pooling, mask_positions=offsets.diff() - 1)
+            for one in layers
+        ]
+        lengths = [len(one) for one in texts]
+        by_text = zip(*(torch.split(one[0], lengths) for one in layers), strict=True)
+        return [
+            _OfText(list(of_layers), [one[i] for one in pooled])
+            for i, of_layers in enumerate(by_text)
+        ]
+
+    def _run(self, inputs: Inputs) -> list[Tensor]:
+        found: list[Tensor] = []
+        layers = range(self.states.depth + 1)
+        self.states.run(inputs, layers, lambda _, states: found.append(states))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _OfText:
+    """One text's token states (n_tokens, width) and its vector (width,), both by layer."""
+
+    states: Sequence[Tensor]
+    vectors: Sequence[Tensor]
+
+    def agrees(self, other: _OfText) -> bool:
+        bounds = _LEAST_COSINES.get(self.states[0].dtype, _LEAST_COSINES_IN_HALF)
+        of_tokens, of_vectors = bounds
+        return _are_near(self.states, other.states, least=of_tokens) and _are_near(
+            self.vectors, other.vectors, least=of_vectors
+        )
+
+    def equals(self, other: _OfText) -> bool:
+        pairs = zip([*self.states, *self.vectors], [*other.states, *other.vectors], strict=True)
+        return all(torch.equal(one, two) for one, two in pairs)
+
+
+def _are_near(found: Sequence[Tensor], expected: Sequence[Tensor], *, least: float) -> bool:
+    # Not "none below": a cosine that is not a number shall fail, too.
+    return all(
+        bool((torch.cosine_similarity(one.float(), other.float(), dim=-1) >= least).all())
+        for one, other in zip(found, expected, strict=True)
+    )
+
+
+def _other_text(ids: Ids) -> Ids:
+    """Return a text of the same length and none of its tokens in their places."""
+    others = np.unique(ids)
+    return others[(np.searchsorted(others, ids) + 1) % len(others)]
