@@ -10,11 +10,13 @@ also run with it, by turns.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -116,6 +118,7 @@ def load(path: Path, options: Options, precision: Precision) -> TransformerEncod
         device=options.device,
         precision=precision,
         engine=EngineName.TORCH,
+        window=options.window,
     )
 
 
@@ -141,6 +144,32 @@ def measure_texts(
         "engine_texts_per_s": spread([len(texts) / s for s in engine_s]),
         "encode_texts_per_s": spread([len(texts) / s for s in encode_s]),
         "engine_share_of_ceiling": spread([operations / s / ceiling for s in engine_s]),
+        **measure_index(encoder, texts, options.rounds, median(engine_s)),
+    }
+
+
+def measure_index(
+    encoder: TransformerEncoder, texts: list[str], rounds: int, engine_s: float
+) -> dict[str, Any]:
+    """Return how fast texts get from a file into segments, and that as a share of the engine."""
+    try:
+        from layerdex.index import Index
+    except ModuleNotFoundError as error:  # the engine can be measured without FAISS and a catalog
+        return {"index_texts_per_s": f"not measured: no {error.name}"}
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "texts.jsonl"
+        lines = (json.dumps({"id": str(i), "text": text}) for i, text in enumerate(texts))
+        source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        numbers = iter(range(rounds + 1))
+
+        def run() -> None:
+            index = Index.create(Path(folder) / f"index-{next(numbers)}", encoder=encoder)
+            index.add(source, auto_compact=False)
+
+        seconds = time_rounds(run, rounds)
+    return {
+        "index_texts_per_s": spread([len(texts) / s for s in seconds]),
+        "index_share_of_engine": spread([engine_s / s for s in seconds]),
     }
 
 
