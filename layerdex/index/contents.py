@@ -107,12 +107,13 @@ class Contents:
         small segments are merged, unless ``auto_compact`` is False (see `merge_policy`), and
         stored transforms are fitted anew where they have to be (see `kept_transforms`).
 
-        ``on_progress`` gets the rows done so far and
-        ``n_total``: at a commit what is committed, and in between, a few times a second, also
-        those of the next window whose encoding is done. It may not itself use the encoder, as a
-        search for a text does. Where all sources are files, ``on_bytes`` gets just before it the
-        bytes of these rows and of all. Raises `RowError` at a bad row unless ``on_error`` is skip,
-        `SourceError` for a source that cannot be read.
+        ``on_progress`` gets the rows done so far and ``n_total``: at a commit what is committed,
+        and in between, a few times a second, also those of the next window whose encoding is done.
+        Callbacks, and the iterators that are sources, run in the calling thread; a search for a
+        text in one of them waits for the encoder's turn. While a source gives no row, nothing is
+        committed. Where all sources are files, ``on_bytes`` gets just before it the bytes of these
+        rows and of all. Raises `RowError` at a bad row unless ``on_error`` is skip, `SourceError`
+        for a source that cannot be read.
         """
         from layerdex.indexer.build import build, preview
         from layerdex.indexer.corpus.sources import read_all

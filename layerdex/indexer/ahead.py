@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol
 
 from layerdex.records import ConcurrentEncoder, Encoded, Encoder, ReportingEncoder
@@ -27,7 +27,7 @@ class Encoding(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is nothing to be waited for that other threads do meanwhile."""
+        """Whether `result` need not wait for another thread."""
         ...
 
     def result(self, on_progress: OnTexts) -> Encoded:
@@ -53,18 +53,14 @@ class EncodingAhead:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
 
     def start(self, texts: Sequence[str]) -> Encoding:
         """Begin to encode; the first call loads the encoder, in this thread."""
         encoder = self._load_encoder()
-        if not isinstance(encoder, ConcurrentEncoder):
+        if not (isinstance(encoder, ConcurrentEncoder) and encoder.is_concurrent):
             return _InThisThread(encoder, texts, self._layers)
-        encoding = _InAnotherThread(self._stop)
-        encoding.future = self._threads.submit(
-            encoder.encode, texts, self._layers, on_progress=encoding.note
-        )
-        return encoding
+        return _InAnotherThread(self._threads, encoder, texts, self._layers, self._stop)
 
 
 class _InThisThread:
@@ -82,13 +78,19 @@ class _InThisThread:
 
 
 class _InAnotherThread:
-    future: Future[Encoded]
-
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        threads: ThreadPoolExecutor,
+        encoder: ConcurrentEncoder,
+        texts: Sequence[str],
+        layers: tuple[int, ...],
+        stop: threading.Event,
+    ) -> None:
         self._stop = stop
         self._n_done = 0
+        self._future = threads.submit(encoder.encode, texts, layers, on_progress=self._note)
 
-    def note(self, n_done: int) -> None:
+    def _note(self, n_done: int) -> None:
         """Take the encoder's progress, in its thread: callbacks belong into their caller's."""
         if self._stop.is_set():
             raise _StoppedError
@@ -96,12 +98,12 @@ class _InAnotherThread:
 
     @property
     def is_ready(self) -> bool:
-        return self.future.done()
+        return self._future.done()
 
     def result(self, on_progress: OnTexts) -> Encoded:
         n_told = 0
-        while wait([self.future], timeout=_INTERVAL_S).not_done:
+        while wait([self._future], timeout=_INTERVAL_S).not_done:
             if self._n_done > n_told:
                 n_told = self._n_done
                 on_progress(n_told)
-        return self.future.result()
+        return self._future.result()

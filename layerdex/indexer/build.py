@@ -53,12 +53,15 @@ def build(
     ):
         told = Told(on_error, on_reject, on_change, progress)
         pipeline = Pipeline(writer, ids, encoding, told)
-        windows = _windows(documents, store.settings.window, between=pipeline.commit_ready)
+        n_windows = 0
         try:
-            for n_windows, window in enumerate(windows, 1):
+            for window in _windows(documents, store.settings.window):
+                pipeline.commit_ready()  # also between windows, as a source may be slow
+                if not window:
+                    continue
                 pipeline.take(window)
+                n_windows += 1
                 if auto_compact and n_windows % _WINDOWS_BEFORE_MERGING == 0:
-                    pipeline.commit_all()  # what waits knows documents by rows that merging ends
                     merge_small(store, writer)
         except Exception:
             # The reader is at most two windows ahead of what is committed; what came before a
@@ -100,7 +103,7 @@ def preview(
 
     with RunIds() as ids:
         ledger = Sync(ids)
-        for window in _windows(documents, store.settings.window):
+        for window in filter(None, _windows(documents, store.settings.window)):
             changes = sort_window(window, ids, find)
             told.insist(changes)
             told.begin(changes, progress.n_bytes_read)
@@ -119,20 +122,18 @@ def _find_vanished(store: Store, ids: RunIds) -> Generator[list[Version], None, 
 
 
 def _windows(
-    documents: Iterable[SourceDocument | Rejected],
-    size: int,
-    *,
-    between: Callable[[], None] = lambda: None,
+    documents: Iterable[SourceDocument | Rejected], size: int
 ) -> Iterator[list[SourceDocument | Rejected]]:
-    """Yield the documents in windows; ``between`` is called after each, as a source may be slow."""
+    """Yield the documents in windows, and an empty one after each document that fills none."""
     window: list[SourceDocument | Rejected] = []
     n_characters = 0
     for document in documents:
-        between()
         window.append(document)
         n_characters += len(document.text) if isinstance(document, SourceDocument) else 0
         if len(window) == size or n_characters >= _WINDOW_CHARACTERS:
             yield window
             window, n_characters = [], 0
+        else:
+            yield []
     if window:
         yield window

@@ -179,7 +179,8 @@ class TransformerEncoder:
         vectors (n_layers, n, width) float32, layers ascending. With `LongText.CHUNK` a text that
         does not fit gets the average of its chunks (see `average_chunks`), and one that fits the
         same bytes as without. ``on_progress`` is told a few times a second how many texts are
-        done: the share of tokens, as batches go by length. It may not call this encoder.
+        done: the share of tokens, as batches go by length. An error of it ends the call. It may
+        not call this encoder.
         """
         layers = resolve_layers(layers, depth=self._settings.depth)
         places: dict[str, int] = {}
@@ -187,6 +188,7 @@ class TransformerEncoder:
         tell = tell_texts(len(texts), on_progress)
         tokens = self._tokenizer.tokenize(list(places))  # perhaps during another's turn
         with self._turns.take():
+            tell(0)  # whoever waited for the turn may want to stop by now
             once = self._encode(list(places), tokens, layers, tell)
         squares = np.einsum("lnw,lnw->ln", once.vectors, once.vectors)
         if not ((squares > 0) & (squares < np.inf)).all():

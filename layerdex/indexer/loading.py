@@ -27,7 +27,8 @@ def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype)
         model, report = AutoModel.from_pretrained(
             folder.path,
             config=config,
-            dtype=dtype,
+            # Asked for another, it changes torch's default meanwhile, for all threads.
+            dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
             **_LOCAL,
@@ -37,6 +38,8 @@ def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype)
             from layerdex.indexer.adapters import merge_adapter
 
             module = merge_adapter(module, folder.adapter)
+        for parameter in module.parameters():  # and no buffers: the angles of rotary positions
+            parameter.data = parameter.data.to(device, dtype)
         module = module.to(device)
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:

@@ -14,13 +14,16 @@ Tell = Callable[[float], None]
 
 
 def tell_texts(n_texts: int, on_progress: Callable[[int], None] | None) -> Tell:
-    """Return what passes shares on as numbers of texts, ascending, a few times a second."""
+    """Return what passes shares on as numbers of texts, never falling, a few times a second.
+
+    A number is told again where no further text is done: who is told may want to stop.
+    """
     told, told_at = 0, monotonic()
 
     def tell(share: float) -> None:
         nonlocal told, told_at
         done, now = min(int(share * n_texts), n_texts), monotonic()
-        if on_progress is not None and done > told and now - told_at >= _INTERVAL_S:
+        if on_progress is not None and done >= told and now - told_at >= _INTERVAL_S:
             told, told_at = done, now
             on_progress(done)
 

@@ -104,8 +104,7 @@ class TorchEngine:
     def _replicas_for(self, n_batches: int) -> list[Replica]:
         """Return the replicas to use; one batch, such as a question, needs no second GPU.
 
-        They are loaded here and not by their workers, as loading changes torch's default dtype
-        for all threads; nothing is at work now.
+        They are loaded here and not by their workers: nothing is at work now.
         """
         if n_batches > 1:
             for device in self._devices[len(self._replicas) :]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from layerdex.errors import LayerdexError, ModelError
 from layerdex.indexer.devices import Precision
 from tests.indexer.loaded import load
-from tests.indexer.plain import cosines, plain_vectors
+from tests.indexer.plain import cosines, plain_vectors, torch_engine
 from tests.tiny_models import N_POSITIONS, change_json, drop_weight, save_tiny_model
 
 Damage = Callable[[Path], object]
@@ -263,3 +264,19 @@ def test_a_model_too_large_for_its_device_is_a_clear_error(
 
     with pytest.raises(ModelError, match=r"cannot load the model .*: CUDA out of memory"):
         load(bert)
+
+
+def test_loading_leaves_torchs_default_dtype_to_other_threads(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_default, defaults = torch.set_default_dtype, set[torch.dtype]()
+
+    def noticed(dtype: torch.dtype) -> None:
+        defaults.add(dtype)
+        set_default(dtype)
+
+    monkeypatch.setattr(torch, "set_default_dtype", noticed)
+    encoder = load(bert, precision=Precision.BFLOAT16)
+
+    assert defaults == {torch.float32}
+    assert {one.dtype for one in torch_engine(encoder).module.parameters()} == {torch.bfloat16}

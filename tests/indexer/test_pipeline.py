@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -149,7 +150,7 @@ def test_callbacks_come_in_the_thread_of_the_run(
 
 
 def test_a_slow_source_does_not_keep_a_finished_window_from_its_commit(tmp_path: Path) -> None:
-    index = make(tmp_path, lambda *_: None)
+    index = make(tmp_path, lambda *_: time.sleep(0.05))
     n_there: list[int] = []
 
     def source() -> Iterator[dict[str, object]]:
@@ -224,10 +225,10 @@ def test_an_interruption_ends_the_encoding_at_its_next_progress(tmp_path: Path) 
 
     def before(_: int, on_progress: Callable[[int], None]) -> None:
         is_encoding.set()
-        for n in range(1, 2_000):
+        for n in range(1, 100):
             on_progress(n % WINDOW)
             n_told[0] = n
-            time.sleep(0.01)
+            time.sleep(0.2)
 
     index = make(tmp_path, before)
 
@@ -236,14 +237,12 @@ def test_an_interruption_ends_the_encoding_at_its_next_progress(tmp_path: Path) 
         reach(is_encoding)
         raise KeyboardInterrupt
 
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         index.add(source())
-    assert time.monotonic() - start < PATIENCE_S / 2
-    assert n_told[0] < 1_900
-    assert len(index) == 0
     alive = [one.name for one in threading.enumerate() if one.name.startswith("layerdex-encode")]
     assert alive == []
+    assert n_told[0] < 20
+    assert len(index) == 0
 
 
 def test_an_encoder_that_does_not_ask_for_threads_is_called_in_the_callers(tmp_path: Path) -> None:
@@ -257,3 +256,81 @@ def test_an_encoder_that_does_not_ask_for_threads_is_called_in_the_callers(tmp_p
     index = Index.create(tmp_path / "index", encoder=Plain(window=WINDOW))
     index.add(corpus(20))
     assert threads == [threading.get_ident()] * 3
+
+
+def test_an_encoder_that_says_it_is_not_concurrent_is_called_in_the_callers_thread(
+    tmp_path: Path,
+) -> None:
+    index = make(tmp_path, lambda *_: None)
+    encoder = index.encoder
+    assert isinstance(encoder, Watched)
+    encoder.is_concurrent = False  # type: ignore[assignment]
+    index.add(rows(3 * WINDOW))
+    assert encoder.threads == [threading.get_ident()] * 3
+
+
+def test_bytes_are_told_as_far_as_windows_are_committed(tmp_path: Path) -> None:
+    is_third_begun = threading.Event()
+
+    def before(number: int, _: object) -> None:
+        if number == 1:  # begins when the first window is encoded, and the third has been read
+            reach(is_third_begun)
+
+    def told(n_bytes: int, n_total: int) -> None:
+        shares.append(n_bytes / n_total)
+        is_third_begun.set()
+
+    index = make(tmp_path, before)
+    path = tmp_path / "source.jsonl"
+    lines = [{**row, "text": f"{'long ' * 5_000}{row['text']}"} for row in rows(8 * WINDOW)]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    shares: list[float] = []
+
+    index.add(path, on_bytes=told, on_progress=lambda *_: None)
+
+    assert shares[0] < 1.5 / 8
+    assert shares[-1] == 1
+
+
+def test_a_window_without_changes_is_not_waited_for(tmp_path: Path) -> None:
+    index = make(tmp_path, lambda *_: None)
+    index.add(rows(WINDOW))
+    done, seen = [0], []
+
+    def source() -> Iterator[dict[str, object]]:
+        for row in rows(WINDOW + 2):
+            seen.append(done[0])
+            yield row
+
+    index.add(source(), on_progress=lambda n, _: done.__setitem__(0, n))
+    assert seen == [0] * WINDOW + [WINDOW] * 2
+
+
+def test_a_callbacks_own_stop_iteration_comes_out_as_it_is(tmp_path: Path) -> None:
+    index = make(tmp_path, lambda *_: None)
+
+    def stop(*_: object) -> None:
+        raise StopIteration("enough")
+
+    with pytest.raises(StopIteration, match="enough"):
+        index.add(rows(3 * WINDOW), on_progress=stop)
+    assert index.verify() == []
+
+
+def test_merging_on_the_way_does_not_disturb_windows_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerdex.indexer.build._WINDOWS_BEFORE_MERGING", 12)
+    first = rows(40 * WINDOW)
+    relabelled = [{**row, "label": "new"} for row in first[::2]]
+    changed = [{**row, "text": f"changed {row['text']}"} for row in first[1::2]]
+    second = [row for pair in zip(relabelled, changed, strict=True) for row in pair]
+    found = []
+    for name, encoder in (("ahead", ConcurrentWordEncoder()), ("after", WordEncoder())):
+        index = Index.create(tmp_path / name, encoder=encoder)
+        reports = [index.add(first), index.add(second), index.add(second)]
+        assert index.verify() == []
+        assert reports[2].n_unchanged == len(first)
+        live = read_live(index.store.path)
+        found.append((reports, {i: (v.text, v.label, v.vectors) for i, v in live.items()}))
+    assert found[0] == found[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -204,6 +205,21 @@ def test_file_is_flushed_before_its_rename_and_the_commit_comes_last(
     assert sorted(events[1:5]) == layers
     del events[1:5]
     assert events == [broken_seal, "sync .new", "rename", "sync segments", "commit"]
+
+
+def test_layers_are_written_by_threads_where_that_pays(
+    request: pytest.FixtureRequest, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def write(path: Path, data: Any) -> int:
+        names.append(threading.current_thread().name)
+        return write_file(path, data)
+
+    monkeypatch.setattr("layerdex.storage.writer.write_file", write)
+    index.add(rows(2))
+    is_threaded = request.node.callspec.params["threads"] == "several"
+    assert [name.startswith("layerdex-write") for name in names] == [is_threaded] * 4
 
 
 def test_segment_bytes_are_the_same_for_two_runs(tmp_path: Path) -> None:
