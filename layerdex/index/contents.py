@@ -110,13 +110,14 @@ class Contents:
         ``on_progress`` gets the rows done so far and ``n_total``: at a commit what is committed,
         and in between, a few times a second, also those of the next window whose encoding is done.
         Callbacks, and the iterators that are sources, run in the calling thread; a search for a
-        text in one of them waits for the encoder's turn. While a source gives no row, nothing is
-        committed. Where all sources are files, ``on_bytes`` gets just before it the bytes of these
-        rows and of all. Raises `RowError` at a bad row unless ``on_error`` is skip, `SourceError`
-        for a source that cannot be read.
+        text in one of them waits for the encoder's turn. Windows of standard input, pipes and
+        iterators are not read ahead of commits, as these may fall silent. Where all sources are
+        files, ``on_bytes`` gets just before it the bytes of these rows and of all. Raises
+        `RowError` at a bad row unless ``on_error`` is skip, `SourceError` for a source that cannot
+        be read.
         """
         from layerdex.indexer.build import build, preview
-        from layerdex.indexer.corpus.sources import read_all
+        from layerdex.indexer.corpus.sources import may_fall_silent, read_all
         from layerdex.indexer.progress import RunProgress
 
         check_callbacks(
@@ -142,6 +143,7 @@ class Contents:
             **options,
             auto_compact=auto_compact,
             at_end=partial(refit_if_due, self.store),
+            reads_ahead=not any(map(may_fall_silent, sources)),
             lock_timeout_s=lock_timeout_s,
         )
 

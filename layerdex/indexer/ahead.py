@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from typing import Protocol
 
 from layerdex.records import ConcurrentEncoder, Encoded, Encoder, ReportingEncoder
+from layerdex.threads import Threads
 
 N_AHEAD = 2
 """Windows that are encoded at once: one in the forward pass, and one that is tokenised."""
@@ -45,15 +46,15 @@ class EncodingAhead:
     def __init__(self, load_encoder: Callable[[], Encoder], layers: tuple[int, ...]) -> None:
         self._load_encoder = load_encoder
         self._layers = layers
-        self._threads = ThreadPoolExecutor(N_AHEAD, "layerdex-encode")
+        self._threads = Threads(N_AHEAD, "layerdex-encode")
         self._stop = threading.Event()
 
     def __enter__(self) -> EncodingAhead:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self._threads.shutdown()
+        self._threads.__exit__(*error)
 
     def start(self, texts: Sequence[str]) -> Encoding:
         """Begin to encode; the first call loads the encoder, in this thread."""
@@ -72,7 +73,7 @@ class _InThisThread:
         self._layers = layers
 
     def result(self, on_progress: OnTexts) -> Encoded:
-        if isinstance(self._encoder, ReportingEncoder):
+        if isinstance(self._encoder, ReportingEncoder) and self._encoder.reports_progress:
             return self._encoder.encode(self._texts, self._layers, on_progress=on_progress)
         return self._encoder.encode(self._texts, self._layers)
 
@@ -80,7 +81,7 @@ class _InThisThread:
 class _InAnotherThread:
     def __init__(
         self,
-        threads: ThreadPoolExecutor,
+        threads: Threads,
         encoder: ConcurrentEncoder,
         texts: Sequence[str],
         layers: tuple[int, ...],

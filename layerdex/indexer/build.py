@@ -36,14 +36,17 @@ def build(
     sync: bool = False,
     auto_compact: bool = True,
     at_end: Callable[[Writer], None] | None = None,
+    reads_ahead: bool = True,
     lock_timeout_s: float = 10.0,
 ) -> BuildReport:
     """Add documents to an index, window by window; what is there unchanged is skipped.
 
     ``load_encoder`` is called at the first document that needs encoding, ``at_end`` when all is
-    committed, before another may write. With ``sync``, once all
-    documents have been read, those that were not among them are removed, in one commit. Raises
-    `RowError` at the first bad row unless ``on_error`` is skip; windows committed before stay.
+    committed, before another may write. Where the documents may be long in coming, they are not to
+    be read ahead: each window is committed before the next document is asked for. With ``sync``,
+    once all documents have been read, those that were not among them are removed, in one commit.
+    Raises `RowError` at the first bad row unless ``on_error`` is skip; windows committed before
+    stay.
     """
     progress = RunProgress() if progress is None else progress
     with (
@@ -52,11 +55,11 @@ def build(
         EncodingAhead(load_encoder, store.layers) as encoding,
     ):
         told = Told(on_error, on_reject, on_change, progress)
-        pipeline = Pipeline(writer, ids, encoding, told)
+        pipeline = Pipeline(writer, ids, encoding, told, reads_ahead=reads_ahead)
         n_windows = 0
         try:
             for window in _windows(documents, store.settings.window):
-                pipeline.commit_ready()  # also between windows, as a source may be slow
+                pipeline.commit_ready()  # also between windows
                 if not window:
                     continue
                 pipeline.take(window)

@@ -187,7 +187,7 @@ class TransformerEncoder:
         place = np.array([places.setdefault(text, len(places)) for text in texts], dtype=np.int64)
         tell = tell_texts(len(texts), on_progress)
         tokens = self._tokenizer.tokenize(list(places))  # perhaps during another's turn
-        with self._turns.take():
+        with self._turns.take(patient=on_progress is not None):
             tell(0)  # whoever waited for the turn may want to stop by now
             once = self._encode(list(places), tokens, layers, tell)
         squares = np.einsum("lnw,lnw->ln", once.vectors, once.vectors)

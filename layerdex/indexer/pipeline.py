@@ -10,16 +10,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-from layerdex.errors import RowError
+import numpy as np
+
+from layerdex.errors import ModelError, RowError
 from layerdex.indexer.ahead import N_AHEAD, Encoding, EncodingAhead
 from layerdex.indexer.corpus import RunIds
 from layerdex.indexer.progress import RunProgress
 from layerdex.indexer.sync import OnChange, Sync
 from layerdex.indexer.window import WindowChanges, new_version, sort_window
-from layerdex.records import OnError, Rejected, SourceDocument
+from layerdex.records import Encoded, OnError, Rejected, SourceDocument
 from layerdex.storage.writer import Writer
 
 OnReject = Callable[[Rejected], None]
+
+_MOST_TOKENS = 1 << 31
 
 
 @dataclass(slots=True)
@@ -90,17 +94,28 @@ class _Window:
 class Pipeline:
     """Takes windows, and commits them in their order."""
 
-    def __init__(self, writer: Writer, ids: RunIds, encoding: EncodingAhead, told: Told) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        ids: RunIds,
+        encoding: EncodingAhead,
+        told: Told,
+        *,
+        reads_ahead: bool,
+    ) -> None:
         self.report = BuildReport()
         self.ledger = Sync(ids)
         self._writer = writer
         self._ids = ids
         self._encoding = encoding
         self._told = told
+        self._reads_ahead = reads_ahead
         self._under_way: deque[_Window] = deque()
 
     def take(self, rows: Sequence[SourceDocument | Rejected]) -> None:
         """Sort a window and have it encoded; waits where there are too many under way.
+
+        Where nothing may be read ahead, it waits until the window is committed.
 
         What the index has of its documents is looked up before earlier windows are committed.
         That is the same, as no id is in two windows of a run: `RunIds` rejects the second.
@@ -113,7 +128,10 @@ class Pipeline:
         texts = [document.text for _, document, _, _ in changes.fresh]
         encoding = self._encoding.start(texts) if texts else None
         self._under_way.append(_Window(changes, encoding, self._told.progress.n_bytes_read))
-        self.commit_ready()
+        if self._reads_ahead:
+            self.commit_ready()
+        else:
+            self.commit_all()
 
     def commit_ready(self) -> None:
         """Commit the windows whose turn it is and that need not be waited for."""
@@ -147,6 +165,7 @@ class Pipeline:
     def _write(self, changes: WindowChanges, encoding: Encoding) -> None:
         n_others = changes.n_accepted + len(changes.rejected) - len(changes.fresh)
         encoded = encoding.result(lambda n: self._told.progress.tell(n_others + n))
+        check_encoded(encoded, len(changes.fresh))
         facts = zip(changes.fresh, encoded.n_tokens, encoded.truncated, strict=True)
         versions = [
             new_version(*fresh, n_tokens=int(n_tokens), truncated=bool(truncated))
@@ -155,6 +174,23 @@ class Pipeline:
         self._writer.commit(versions, encoded.vectors, changes.relabellings)
         self.report.n_encoded += len(versions)
         self.report.n_truncated += int(encoded.truncated.sum())
+
+
+def check_encoded(encoded: object, n: int) -> None:
+    """Raise `ModelError` unless an encoder gave what there is to know of ``n`` texts.
+
+    Its vectors are checked where they are stored.
+    """
+    if not isinstance(encoded, Encoded):
+        raise ModelError(f"the encoder gave {type(encoded).__name__}, not Encoded")
+    for name, kinds in (("vectors", "f"), ("n_tokens", "iu"), ("truncated", "b")):
+        array = getattr(encoded, name)
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+            raise ModelError(f"the encoder gave {name} that are no array of the right type")
+        if name != "vectors" and array.shape != (n,):
+            raise ModelError(f"the encoder gave {name} of shape {array.shape}, not ({n},)")
+    if n and not 0 <= encoded.n_tokens.min() <= encoded.n_tokens.max() < _MOST_TOKENS:
+        raise ModelError("the encoder gave numbers of tokens that are no numbers of tokens")
 
 
 def report_of(changes: WindowChanges) -> BuildReport:

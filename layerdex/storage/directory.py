@@ -31,9 +31,11 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
+        owner = _owner(path / LOCK)
+        who = "another process is" if owner != os.getpid() else "this process is already"
+        number = f": process {owner}" if owner not in (None, os.getpid()) else ""
         raise LockedIndexError(
-            f"another process is writing to {path}{_owner(path / LOCK)} "
-            f"(waited {timeout_s:g} s); try again later"
+            f"{who} writing to {path}{number} (waited {timeout_s:g} s); try again later"
         ) from error
     try:
         yield
@@ -41,19 +43,19 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
         lock.release()
 
 
-def _owner(lock: Path) -> str:
-    """Say which process holds a lock, where the kernel tells (Linux)."""
+def _owner(lock: Path) -> int | None:
+    """Return the process that holds a lock, where the kernel tells (Linux)."""
     try:
         held = Path("/proc/locks").read_text(encoding="ascii")
         inode = str(lock.stat().st_ino)
     except OSError:
-        return ""
+        return None
     for line in held.splitlines():
         # "1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234567 0 EOF"; a waiter has "->" after the number.
         _, *rest = line.split()
         if rest[0] == "FLOCK" and rest[4].rsplit(":", 1)[-1] == inode and rest[3].isdigit():
-            return f": process {rest[3]}"
-    return ""
+            return int(rest[3])
+    return None
 
 
 def check_creatable(path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from layerdex.storage.segment import layer_filename, serialize_layer
 from layerdex.storage.segment_rows import SEGMENT_NAME, read_segments
 from layerdex.storage.tables import DOCUMENT, SEGMENT
 from layerdex.storage.vectors import Segment, SegmentFile, n_positions
+from layerdex.threads import Threads
 
 # Rounding, checksums and flushes are most of a commit and run without Python's lock.
 _LAYERS_AT_ONCE = min(4, os.cpu_count() or 1)
@@ -220,7 +220,7 @@ def _mapper(n_bytes: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if n_bytes < _WORTH_THREADS_BYTES:
         yield map
         return
-    with ThreadPoolExecutor(_LAYERS_AT_ONCE, "layerdex-write") as threads:
+    with Threads(_LAYERS_AT_ONCE, "layerdex-write") as threads:
         yield threads.map
 
 

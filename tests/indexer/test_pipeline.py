@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from layerdex import Index
 from layerdex.errors import ModelError, RowError
+from layerdex.indexer.corpus.sources import may_fall_silent
 from layerdex.records import Encoded
 from layerdex.storage.writer import Writer
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
@@ -47,6 +53,19 @@ def rows(n: int) -> list[dict[str, object]]:
     return [{"id": f"d{i}", "text": f"text {i}"} for i in range(n)]
 
 
+class Stored:
+    """Rows that come from a generator and have a length, as what lies on a disk has."""
+
+    def __init__(self, generate: Callable[[], Iterator[dict[str, object]]]) -> None:
+        self._generate = generate
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        return self._generate()
+
+
 def make(folder: Path, before: Callable[[int, Callable[[int], None]], None]) -> Index:
     return Index.create(folder / "index", encoder=Watched(before))
 
@@ -72,7 +91,7 @@ def test_the_next_windows_are_read_and_encoded_beside_the_first(tmp_path: Path) 
                 is_read.set()
 
     index = make(tmp_path, before)
-    assert index.add(source()).n_new == 5 * WINDOW
+    assert index.add(Stored(source)).n_new == 5 * WINDOW
 
 
 def test_a_window_is_committed_while_the_next_one_is_encoded(tmp_path: Path) -> None:
@@ -97,7 +116,7 @@ def test_no_more_than_two_windows_are_under_way(tmp_path: Path) -> None:
             most[0] = max(most[0], n_read[0] - len(index))
             yield row
 
-    index.add(source())
+    index.add(Stored(source))
     assert WINDOW < most[0] <= 3 * WINDOW
 
 
@@ -149,7 +168,7 @@ def test_callbacks_come_in_the_thread_of_the_run(
     assert len(set(told)) > 6  # also within windows
 
 
-def test_a_slow_source_does_not_keep_a_finished_window_from_its_commit(tmp_path: Path) -> None:
+def test_a_slow_reader_does_not_keep_a_finished_window_from_its_commit(tmp_path: Path) -> None:
     index = make(tmp_path, lambda *_: time.sleep(0.05))
     n_there: list[int] = []
 
@@ -160,8 +179,49 @@ def test_a_slow_source_does_not_keep_a_finished_window_from_its_commit(tmp_path:
             n_there.append(len(index))
             yield row
 
-    index.add(source())
+    index.add(Stored(source))
+    assert n_there[WINDOW] == 0
     assert n_there[-2] == WINDOW
+
+
+def test_of_a_source_that_may_fall_silent_all_windows_are_committed_first(tmp_path: Path) -> None:
+    index = make(tmp_path, lambda *_: time.sleep(0.05))
+    n_there: list[int] = []
+
+    def source() -> Iterator[dict[str, object]]:
+        for row in rows(3 * WINDOW):
+            n_there.append(len(index))
+            yield row
+
+    index.add(rows(0), source())
+    assert n_there == [0] * WINDOW + [WINDOW] * WINDOW + [2 * WINDOW] * WINDOW
+
+
+def test_what_may_fall_silent(tmp_path: Path) -> None:
+    pipe, file = tmp_path / "pipe", tmp_path / "file.jsonl"
+    os.mkfifo(pipe)
+    file.write_text("")
+    lasting: list[Any] = [
+        file,
+        str(tmp_path),
+        "nothing.jsonl",
+        "a\0b",
+        [],
+        (),
+        pd.DataFrame(),
+        Stored(lambda: iter([])),
+    ]
+    passing: list[Any] = [
+        "-",
+        pipe,
+        str(pipe),
+        iter([]),
+        map(dict, []),
+        (row for row in rows(1)),
+        Path("-"),
+    ]
+    assert [may_fall_silent(one) for one in lasting] == [False] * len(lasting)
+    assert [may_fall_silent(one) for one in passing] == [True] * len(passing)
 
 
 @pytest.mark.parametrize("kind", ["a bad row", "a failing source"])
@@ -177,7 +237,7 @@ def test_what_came_before_a_failure_to_read_stays(kind: str, tmp_path: Path) -> 
         yield from rows(3 * WINDOW)[2 * WINDOW :]
 
     with pytest.raises(RowError if kind == "a bad row" else ValueError):
-        index.add(source())
+        index.add(Stored(source))
     assert len(index) == 2 * WINDOW
     assert index.verify() == []
 
@@ -238,7 +298,7 @@ def test_an_interruption_ends_the_encoding_at_its_next_progress(tmp_path: Path) 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        index.add(source())
+        index.add(Stored(source))
     alive = [one.name for one in threading.enumerate() if one.name.startswith("layerdex-encode")]
     assert alive == []
     assert n_told[0] < 20
@@ -302,7 +362,7 @@ def test_a_window_without_changes_is_not_waited_for(tmp_path: Path) -> None:
             seen.append(done[0])
             yield row
 
-    index.add(source(), on_progress=lambda n, _: done.__setitem__(0, n))
+    index.add(Stored(source), on_progress=lambda n, _: done.__setitem__(0, n))
     assert seen == [0] * WINDOW + [WINDOW] * 2
 
 
@@ -334,3 +394,37 @@ def test_merging_on_the_way_does_not_disturb_windows_under_way(
         live = read_live(index.store.path)
         found.append((reports, {i: (v.text, v.label, v.vectors) for i, v in live.items()}))
     assert found[0] == found[1]
+
+
+def _give(**changes: Any) -> Callable[[Encoded], object]:
+    return lambda encoded: dataclasses.replace(encoded, **changes)
+
+
+WRONG: dict[str, tuple[Callable[[Encoded], object], str]] = {
+    "nothing": (lambda _: None, "gave NoneType, not Encoded"),
+    "a list": (_give(vectors=[[[1.0]]]), "vectors that are no array of the right type"),
+    "no numbers of tokens": (_give(n_tokens=None), "n_tokens that are no array"),
+    "a number too few": (_give(n_tokens=np.ones(7, dtype=np.int32)), r"shape \(7,\), not \(8,\)"),
+    "one cut too many": (_give(truncated=np.ones(9, dtype=bool)), r"shape \(9,\), not \(8,\)"),
+    "numbers for cuts": (_give(truncated=np.ones(8)), "truncated that are no array"),
+    "negative numbers": (_give(n_tokens=np.full(8, -1)), "no numbers of tokens"),
+    "vast numbers": (_give(n_tokens=np.full(8, 1 << 40)), "no numbers of tokens"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_an_encoder_that_gives_something_else_is_told_so_and_stores_nothing_of_it(
+    kind: str, tmp_path: Path
+) -> None:
+    change, pattern = WRONG[kind]
+
+    class Wrong(WordEncoder):
+        def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+            encoded = super().encode(texts, layers)
+            return change(encoded) if "text 8" in texts else encoded  # type: ignore[return-value]
+
+    index = Index.create(tmp_path / "index", encoder=Wrong(window=WINDOW))
+    with pytest.raises(ModelError, match=pattern):
+        index.add(rows(2 * WINDOW))
+    assert len(index) == WINDOW
+    assert index.verify() == []

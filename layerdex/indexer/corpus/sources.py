@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import chain
 from pathlib import Path
 from types import NoneType
@@ -37,6 +37,23 @@ def read_all(
     check_sources([one for one in given if isinstance(one, str | Path)], format=format_)
     count = None if on_bytes is None else _count(given, on_bytes)
     return chain.from_iterable(_read(one, format_, fields, count) for one in given)
+
+
+def may_fall_silent(source: Source) -> bool:
+    """Say whether the next row of a source may be long in coming.
+
+    So it may from a pipe, and from an iterator, of which nobody knows what it waits for. It may
+    not from what lies on a disk or has a length.
+    """
+    if not isinstance(source, str | Path):
+        return not isinstance(source, Sized)
+    if is_stdin(source):
+        return True
+    try:
+        mode = Path(source).stat().st_mode
+    except (OSError, ValueError):  # which reading it will say
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def read_labelled(

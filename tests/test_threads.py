@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from layerdex.threads import Threads
+
+TWICE_INTERRUPTED = """
+import sys, time
+from layerdex.threads import Threads
+
+def work():
+    print("working", flush=True)
+    time.sleep(1.5)
+    print("done", flush=True)
+
+try:
+    with Threads(1, "test") as threads:
+        threads.submit(work)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupted_end_still_waits_for_what_is_at_work() -> None:
+    # An interrupted `Thread.join` would have Python end beneath the thread, before it is done.
+    with subprocess.Popen(
+        [sys.executable, "-c", TWICE_INTERRUPTED], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    assert output.splitlines() == ["interrupted", "done"]
+    assert process.returncode == 0
+
+
+def test_the_end_waits_for_what_has_begun_and_drops_the_rest() -> None:
+    done: list[int] = []
+    is_begun = threading.Event()
+
+    def work(number: int) -> None:
+        is_begun.set()
+        time.sleep(0.1)
+        done.append(number)
+
+    with Threads(1, "test") as threads:
+        for number in range(5):
+            threads.submit(work, number)
+        is_begun.wait(20)
+
+    assert done == [0]
+    assert not [one for one in threading.enumerate() if one.name.startswith("test")]
+
+
+def test_results_that_are_fetched_are_not_kept() -> None:
+    with Threads(2, "test") as threads:
+        for number in range(100):
+            assert threads.submit(int, number).result() == number
+        assert len(threads._at_work) <= 1
