@@ -263,9 +263,7 @@ def test_where_one_device_cannot_pack_none_does(
 
 
 def test_where_the_first_device_cannot_pack_no_other_tries(
-    tiny_model: TinyModel,
-    three_devices: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: TinyModel, three_devices: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three_devices()
     with monkeypatch.context() as patch:
@@ -277,9 +275,7 @@ def test_where_the_first_device_cannot_pack_no_other_tries(
     assert [one.packs for one in engine._replicas] == [False] * 3
 
 
-def test_a_model_is_tried_on_no_more_tokens_than_its_tokenizer_allows(
-    bert: Path,
-) -> None:
+def test_a_model_is_tried_on_no_more_tokens_than_its_tokenizer_allows(bert: Path) -> None:
     change_json(bert / "tokenizer_config.json", model_max_length=12)
 
     with calls_of("BertLayer") as calls:

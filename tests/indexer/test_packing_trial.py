@@ -57,14 +57,9 @@ SLIGHTLY_OFF = {
 
 
 @pytest.mark.parametrize("how", SLIGHTLY_OFF)
-@pytest.mark.parametrize("size_of_weights", [0.2, 0.02])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_kernel_that_is_slightly_off_is_noticed_though_the_model_hardly_shows_it(
-    dtype: torch.dtype,
-    size_of_weights: float,
-    how: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As in ModernBERT itself: 64 tokens to either side.
     folder = save_tiny_model(
@@ -73,7 +68,7 @@ def test_a_kernel_that_is_slightly_off_is_noticed_though_the_model_hardly_shows_
     model = load_model(folder, dtype=dtype)
     for weights in model.parameters():
         if weights.ndim == 2:
-            weights.data.mul_(size_of_weights / 0.2)
+            weights.data.mul_(0.1)  # to 0.02, the usual size
     assert make_replica(model, n_positions=512).packs
     restore_attention(model)
     replace_kernel(monkeypatch, SLIGHTLY_OFF[how])
