@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from layerdex.indexer import hidden_states, packed_attention
+from layerdex.indexer import replica as replica_file
 from layerdex.indexer import torch_engine as torch_engine_file
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
@@ -269,10 +270,13 @@ def test_where_the_first_device_cannot_pack_no_other_tries(
     with monkeypatch.context() as patch:
         patch.delattr(packed_attention, "_kernel_for")
         engine = load_engine(tiny_model("bert"), packs=True)
+    tried: list[Any] = []
+    monkeypatch.setattr(replica_file, "make_packer", lambda *args: tried.append(args))
 
     run(engine)
 
     assert [one.packs for one in engine._replicas] == [False] * 3
+    assert not tried
 
 
 def test_a_model_is_tried_on_no_more_tokens_than_its_tokenizer_allows(bert: Path) -> None:

@@ -199,7 +199,7 @@ def test_a_model_that_counts_mask_tokens_across_texts_stays_padded(
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = EsmConfig(
         **sizes,
-        vocab_size=64,
+        vocab_size=4096,  # of which random ids hardly ever hit the mask token
         intermediate_size=48,
         max_position_embeddings=N_POSITIONS + 2,
         pad_token_id=1,
