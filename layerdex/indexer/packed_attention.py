@@ -7,6 +7,10 @@ texts' offsets reach it under the names that its own flash attention uses
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -22,6 +26,12 @@ _NAME = "layerdex_packed"
 _PADDED = "sdpa"
 # What changes scores in ways that a kernel for packed texts has no argument for.
 _NOT_HONOURED = ("position_bias", "softcap", "s_aux", "cache")
+# Of random values, in bfloat16 rounding costs 4e-6 at most. At the worst token a scale that is a
+# tenth too large costs 0.01 (heads of 64), a token more or less on both sides of 128 others 0.1.
+_LEAST_COSINE = 0.999
+
+_Attend = Callable[..., Tensor]
+_of_thread = threading.local()
 
 
 def packed_inputs(
@@ -60,6 +70,20 @@ def restore_attention(model: nn.Module) -> None:
         _set_implementation(model, _PADDED)
 
 
+@contextmanager
+def checked_attention() -> Iterator[None]:
+    """Have packed passes of this thread compare the kernel with attention text by text.
+
+    Each call is compared on random values laid out as its own are, as a model's may not tell a
+    window or a scale that is slightly off. Passes raise ValueError where the two differ.
+    """
+    _of_thread.is_checked = True
+    try:
+        yield
+    finally:
+        _of_thread.is_checked = False
+
+
 def _implementation(model: nn.Module) -> str | None:
     return getattr(getattr(model, "config", None), "_attn_implementation", None)
 
@@ -75,7 +99,7 @@ def _make_mask(
     allow_is_bidirectional_skip: bool = False,
     **kwargs: Any,
 ) -> Tensor | None:
-    """Return sdpa's mask of a padded batch, and none without padding.
+    """Return sdpa's mask of a padded batch, and none where the model was given no mask.
 
     sdpa's own for a sliding window would be (1, 1, n_tokens, n_tokens), gigabytes of a packed
     batch; `_attend` is told the window anyway.
@@ -106,20 +130,45 @@ def _attend(
     offsets: Tensor | None = kwargs.get("cu_seq_lens_q")
     window: int | None = kwargs.get("sliding_window")
     if offsets is None:
+        # Layerdex gives every padded batch a mask, and so transformers makes one with the window.
+        # Without any, `_make_mask` left the window out, as it is not told about offsets: who calls
+        # the module on bare ids must not get full attention.
         if attention_mask is None and window is not None:
             attention_mask = _band(query.shape[2], window, device=query.device)
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     _refuse_unknown(module, query, key, attention_mask, kwargs)
-    attend = _attend_by_kernel if query.is_cuda else _attend_text_by_text
-    attended = attend(
-        # (n_tokens, n_heads, head_width) each
-        *(one[0].transpose(0, 1) for one in (query, key, value)),
-        offsets=offsets,
-        longest=kwargs["max_length_q"],
-        scale=kwargs.get("scaling"),
-        window=window,
-    )
-    return attended[None], None
+    of_texts: dict[str, Any] = {
+        "offsets": offsets,
+        "longest": kwargs["max_length_q"],
+        "scale": kwargs.get("scaling"),
+        "window": window,
+    }
+    attend = partial(_kernel_for(query.device), **of_texts)
+    # (n_tokens, n_heads, head_width) each
+    query, key, value = (one[0].transpose(0, 1) for one in (query, key, value))
+    if getattr(_of_thread, "is_checked", False):
+        _check(attend, partial(_attend_text_by_text, **of_texts), query, key, value)
+    return attend(query, key, value)[None], None
+
+
+def _kernel_for(device: torch.device) -> _Attend:
+    return _attend_by_kernel if device.type == "cuda" else _attend_text_by_text
+
+
+def _check(attend: _Attend, reference: _Attend, *like: Tensor) -> None:
+    """Raise ValueError where the two differ on random values laid out as ``like``."""
+    generator = torch.Generator(like[0].device).manual_seed(0)
+    values = [
+        torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=one.device).normal_(
+            generator=generator
+        )
+        for one in like
+    ]
+    found = attend(*values).float()
+    expected = reference(*(one.float() for one in values))
+    # Not "any below": a cosine that is not a number shall fail, too.
+    if not bool((torch.cosine_similarity(found, expected, dim=-1) >= _LEAST_COSINE).all()):
+        raise ValueError("the attention kernel does not attend as each text alone")
 
 
 def _refuse_unknown(

@@ -1,14 +1,15 @@
 """Texts without padding: laid end to end in one row, where a model and its device allow it.
 
-A model is tried when it is loaded. Where its packed states are not those of each text alone, or
-where one text changes another's by a single bit, batches stay padded.
+A model is tried when it is loaded. Where the kernel does not attend as each text alone, where
+packed states are not those of each text alone, or where one text changes another's by a single
+bit, batches stay padded.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerdex.indexer.hidden_states import HiddenStates, Inputs
-from layerdex.indexer.loading import first_position, n_positions_of
+from layerdex.indexer.loading import first_position
 from layerdex.indexer.packed_attention import (
+    checked_attention,
     packed_inputs,
     restore_attention,
     use_packed_attention,
@@ -26,16 +28,27 @@ from layerdex.indexer.pooling import pool, pool_packed
 from layerdex.indexer.transfers import Transfers
 from layerdex.records import Pooling
 
-logger = logging.getLogger(__name__)
-
 Ids = NDArray[np.int64]
 
 # Longer than ModernBERT's local attention reaches (64 tokens to either side).
 _MOST_TRIED = 160
-# Vectors are held to what other engines' are held to. In half precision a single token's rounding
-# adds up with depth: in bfloat16, a cosine of 0.9996 after four blocks of ModernBERT, which has 22.
-_LEAST_COSINES = {torch.float32: (0.99999, 0.99999)}
+# Of tokens and of vectors, which are held to what other engines' are held to. In half precision a
+# single token's rounding adds up with depth: in bfloat16, a cosine of 0.9996 after four blocks of
+# ModernBERT, which has 22.
+_LEAST_COSINES = (0.99999, 0.99999)
 _LEAST_COSINES_IN_HALF = (0.99, 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a model is tried on: ``ids`` (n_tokens,) of some text, at most ``n_positions``.
+
+    ``special_ids`` (n,) are all of the tokenizer's, which any text may hold.
+    """
+
+    ids: Ids
+    special_ids: Ids
+    n_positions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +100,54 @@ class Packer:
         return inputs, offsets
 
 
-def try_packing(
-    model: nn.Module, states: HiddenStates, probe: Ids, pooling: Pooling, transfers: Transfers
-) -> Packer | None:
-    """Return what packs batches for the model, or None, with the model as it was before.
+def make_packer(
+    model: nn.Module, states: HiddenStates, sample: Sample, pooling: Pooling, transfers: Transfers
+) -> Packer:
+    """Try a model on packed texts, and return what packs batches for it.
 
-    ``probe`` (1, n_tokens) are ids of some text. Whatever goes wrong in a packed pass means None: a
-    kernel or a model's argument that is missing, or too little memory.
+    Raises ValueError where they change vectors, and whatever a packed pass does, with a kernel or a
+    model's argument that is missing, or too little memory; the model then is as it was before.
     """
     packer = Packer(model, transfers)
     trial = _Trial(states, packer, pooling, transfers)
-    lengths = _lengths_to_try(n_positions_of(model))
+    longer, shorter = _lengths_to_try(sample.n_positions)
+    texts = [np.resize(sample.ids, longer), np.resize(sample.ids[::-1], shorter)]
+    others = _other_texts(texts, sample.special_ids, n_ids=_n_ids_of(model))
+    alone = [trial.run_alone(one) for one in texts]
     try:
-        texts = [np.resize(probe, lengths[0]), np.resize(probe[:, ::-1], lengths[1])]
-        alone = [trial.run_alone(one) for one in texts]
         use_packed_attention(model)
-        fault = trial.find_fault(texts, alone)
-    except Exception as error:
-        fault = " ".join(str(error).split())[:300] or type(error).__name__
-    if fault is None:
-        return packer
-    restore_attention(model)
-    logger.debug("%s is run on padded batches: %s", type(model).__name__, fault)
-    return None
+        trial.run(texts, alone, others)
+    except BaseException:
+        restore_attention(model)
+        raise
+    return packer
 
 
 def _lengths_to_try(n_positions: int) -> tuple[int, int]:
     longer = min(n_positions, _MOST_TRIED)
     return longer, max(1, longer * 5 // 8)
+
+
+def _n_ids_of(model: Any) -> int:
+    # Not the tokenizer's: an id without an embedding would be the end of a GPU.
+    return int(model.get_input_embeddings().num_embeddings)
+
+
+def _other_texts(texts: Sequence[Ids], special_ids: Ids, *, n_ids: int) -> list[Ids]:
+    """Return a text for each, of its length and with none of its tokens in their places.
+
+    Half of its tokens are special ones, all that the text has not itself if there is room, as a
+    model may do something else with each; the others are random ones of the model's ``n_ids``.
+    """
+    rng = np.random.default_rng(0)
+    known = special_ids[special_ids < n_ids]
+    others = []
+    for text in texts:
+        n_special = min(len(text), max(len(known), len(text) // 2)) if len(known) else 0
+        random = rng.integers(n_ids, size=len(text) - n_special)
+        other = rng.permutation(np.concatenate([np.resize(known, n_special), random]))
+        others.append(np.where(other == text, (other + 1) % n_ids, other))
+    return others
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +159,18 @@ class _Trial:
     pooling: Pooling
     transfers: Transfers
 
-    def find_fault(self, texts: list[Ids], alone: list[_OfText]) -> str | None:
-        """Say what is wrong with packing two texts (n_tokens,); None where nothing is."""
+    def run(self, texts: list[Ids], alone: list[_OfText], others: list[Ids]) -> None:
+        """Raise ValueError if packing changes two texts (n_tokens,), or others in their place."""
         left, right = texts
-        together = self.run_packed(left, right)
+        with checked_attention():
+            together = self.run_packed(left, right)
         for one, other in zip(together, alone, strict=True):
             if not one.agrees(other):
-                return "states of packed texts are not those of each text alone"
-        beside_another = self.run_packed(left, _other_text(right))[0]
-        behind_another = self.run_packed(_other_text(left), right)[1]
+                raise ValueError("states of packed texts are not those of each text alone")
+        beside_another = self.run_packed(left, others[1])[0]
+        behind_another = self.run_packed(others[0], right)[1]
         if not (together[0].equals(beside_another) and together[1].equals(behind_another)):
-            return "packed texts change each other"
-        return None
+            raise ValueError("packed texts change each other")
 
     def run_alone(self, ids: Ids) -> _OfText:
         mask = torch.ones_like(self.transfers.upload(ids[None]))
@@ -180,8 +213,8 @@ class _OfText:
     vectors: Sequence[Tensor]
 
     def agrees(self, other: _OfText) -> bool:
-        bounds = _LEAST_COSINES.get(self.states[0].dtype, _LEAST_COSINES_IN_HALF)
-        of_tokens, of_vectors = bounds
+        is_single = self.states[0].dtype is torch.float32
+        of_tokens, of_vectors = _LEAST_COSINES if is_single else _LEAST_COSINES_IN_HALF
         return _are_near(self.states, other.states, least=of_tokens) and _are_near(
             self.vectors, other.vectors, least=of_vectors
         )
@@ -197,9 +230,3 @@ def _are_near(found: Sequence[Tensor], expected: Sequence[Tensor], *, least: flo
         bool((torch.cosine_similarity(one.float(), other.float(), dim=-1) >= least).all())
         for one, other in zip(found, expected, strict=True)
     )
-
-
-def _other_text(ids: Ids) -> Ids:
-    """Return a text of the same length and none of its tokens in their places."""
-    others = np.unique(ids)
-    return others[(np.searchsorted(others, ids) + 1) % len(others)]

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from layerdex.errors import ModelError
 from layerdex.indexer.engine import Batch
 from layerdex.indexer.hidden_states import HiddenStates, Inputs
-from layerdex.indexer.packing import Packer, try_packing
+from layerdex.indexer.packed_attention import restore_attention
+from layerdex.indexer.packing import Packer, Sample, make_packer
 from layerdex.indexer.pooling import pool, pool_packed
 from layerdex.indexer.transfers import Arriving, Transfers
 from layerdex.records import Pooling
@@ -41,12 +42,12 @@ class Replica:
         self,
         module: nn.Module,
         device: torch.device,
-        probe: NDArray[np.int64],
+        sample: Sample,
         pooling: Pooling,
         *,
         packs: bool | None = None,
     ) -> None:
-        """Attach to a model that is on ``device``; ``probe`` (1, n_tokens) are ids to check it on.
+        """Attach to a model that is on ``device``; ``sample`` is what it is checked on.
 
         ``packs`` says whether to try to do without padding (`packing`); None is on a GPU in half
         precision, where there is a kernel for it. Raises `ModelError` for a model without hidden
@@ -57,12 +58,11 @@ class Replica:
         self._pooling = pooling
         self._transfers = Transfers(device)
         with torch.inference_mode(), _clear_errors():
-            ids = self._transfers.upload(probe)
+            ids = self._transfers.upload(sample.ids[None])
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             self.states = HiddenStates(module, inputs)
-            self._packer: Packer | None = None
-            if _has_kernel(module, device) if packs is None else packs:
-                self._packer = try_packing(module, self.states, probe, pooling, self._transfers)
+            tries = _has_kernel(module, device) if packs is None else packs
+            self._packer = self._try_packing(sample) if tries else None
         # Workers of one thread each never wait for one another within a layer: 1.4 times as fast
         # on two cores. Python itself keeps more than a few from working at once.
         n_threads = torch.get_num_threads()
@@ -76,6 +76,25 @@ class Replica:
     def packs(self) -> bool:
         """Whether texts are run end to end, without padding."""
         return self._packer is not None
+
+    def stop_packing(self) -> None:
+        """Pad batches from now on, with the model's own attention; none may be at work."""
+        self._packer = None
+        restore_attention(self.module)
+
+    def _try_packing(self, sample: Sample) -> Packer | None:
+        try:
+            return make_packer(self.module, self.states, sample, self._pooling, self._transfers)
+        except Exception as error:  # many models and kernels, each with errors of its own
+            logger.log(
+                # Memory is the one reason that is not the model's, and may be gone the next time.
+                logging.WARNING if _is_out_of_memory(error) else logging.DEBUG,
+                "%s on %s is run on padded batches: %s",
+                type(self.module).__name__,
+                self._device,
+                _reason(error),
+            )
+            return None
 
     def submit(self, batch: Batch, layers: tuple[int, ...]) -> Future[list[Arriving]]:
         """Have a worker run a batch; see `collect` for its result."""
@@ -194,14 +213,17 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return any(words in str(error) for words in _NO_MEMORY)
 
 
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, IndexError, MemoryError) as error:  # what torch raises in a pass
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(
-            f"torch cannot run this model ({reason}): try another --device or --dtype"
+            f"torch cannot run this model ({_reason(error)}): try another --device or --dtype"
         ) from error
 
 
@@ -236,8 +258,9 @@ def _start_workers(
         started.abort()
         workers.shutdown(wait=False)
         if isinstance(error, threading.BrokenBarrierError):
-            reason = " ".join(str(failures[0]).split())[:300]
-            raise ModelError(f"cannot start a worker on {device}: {reason}") from failures[0]
+            raise ModelError(
+                f"cannot start a worker on {device}: {_reason(failures[0])}"
+            ) from failures[0]
         raise
     finally:
         torch.set_num_threads(n_threads)

@@ -9,7 +9,6 @@ from itertools import chain, islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from layerdex.indexer.budget import gpu_token_budget, shape_of
@@ -28,6 +27,7 @@ from layerdex.indexer.loading import (
     load_tokenizer,
 )
 from layerdex.indexer.models import ModelFolder
+from layerdex.indexer.packing import Sample
 from layerdex.indexer.replica import Replica, collect
 from layerdex.indexer.transfers import Arriving
 from layerdex.records import Pooling
@@ -53,13 +53,15 @@ class TorchEngine:
         self.precision = choose_precision(precision, self._devices[0])
         self._folder = folder
         self._pooling = pooling
-        self._packs = packs
         module = self._load(self._devices[0])
         tokenizer = load_tokenizer(folder)
         n_positions = count_positions(module, tokenizer)
-        ids = tokenizer(_PROBE)["input_ids"][:n_positions]
-        self._probe: NDArray[np.int64] = np.array([ids], dtype=np.int64)
-        self._replicas = [self._replicate(module, self._devices[0])]
+        self._sample = Sample(
+            ids=np.array(tokenizer(_PROBE)["input_ids"][:n_positions], dtype=np.int64),
+            special_ids=np.array(tokenizer.all_special_ids, dtype=np.int64),
+            n_positions=n_positions,
+        )
+        self._replicas = [self._replicate(module, self._devices[0], packs=packs)]
         states = self._replicas[0].states
         self.token_budget = self._choose_budget()
         self.facts = ModelFacts(
@@ -104,19 +106,25 @@ class TorchEngine:
     def _replicas_for(self, n_batches: int) -> list[Replica]:
         """Return the replicas to use; one batch, such as a question, needs no second GPU.
 
-        They are loaded here and not by their workers: nothing is at work now.
+        They are loaded here and not by their workers: nothing is at work now. Either all of them
+        pack or none: a text's vectors shall not depend on which device it went to.
         """
-        if n_batches > 1:
-            for device in self._devices[len(self._replicas) :]:
-                self._replicas.append(self._replicate(self._load(device), device))
-        return self._replicas if n_batches > 1 else self._replicas[:1]
+        if n_batches < 2:
+            return self._replicas[:1]
+        for device in self._devices[len(self._replicas) :]:
+            module = self._load(device)
+            self._replicas.append(self._replicate(module, device, packs=self.packs))
+        if not all(replica.packs for replica in self._replicas):
+            for replica in self._replicas:
+                replica.stop_packing()
+        return self._replicas
 
     def _load(self, device: torch.device) -> nn.Module:
         dtype = torch.bfloat16 if self.precision is Precision.BFLOAT16 else torch.float32
         return load_model(self._folder, device=device, dtype=dtype)
 
-    def _replicate(self, module: nn.Module, device: torch.device) -> Replica:
-        return Replica(module, device, self._probe, self._pooling, packs=self._packs)
+    def _replicate(self, module: nn.Module, device: torch.device, *, packs: bool | None) -> Replica:
+        return Replica(module, device, self._sample, self._pooling, packs=packs)
 
     def _choose_budget(self) -> int:
         device = self._devices[0]

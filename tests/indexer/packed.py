@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from layerdex.indexer.engine import Batch, make_batch
+from layerdex.indexer.packing import Sample
 from layerdex.indexer.replica import Replica, collect
 from layerdex.indexer.tokenizing import Tokens
 from layerdex.records import Pooling
@@ -21,7 +22,7 @@ PACKED = [name for name, family in FAMILIES.items() if family.packs]
 UNPACKED = [name for name, family in FAMILIES.items() if not family.packs]
 LAYERS = tuple(range(DEPTH + 1))
 LENGTHS = [N_POSITIONS, 1, 17, 2, N_POSITIONS, 9]
-PROBE = np.array([[2, 20, 31, 14, 55, 40, 3]])
+SPECIAL_IDS = np.arange(5)
 
 
 def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> Any:
@@ -32,9 +33,14 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def make_replica(
-    model: Any, *, pool_by: Pooling = Pooling.MEAN, packs: bool | None = True
+    model: Any,
+    *,
+    pool_by: Pooling = Pooling.MEAN,
+    packs: bool | None = True,
+    n_positions: int = N_POSITIONS,
 ) -> Replica:
-    return Replica(model, CPU, PROBE, pool_by, packs=packs)
+    ids = np.array([2, 20, 31, 14, 55, 40, 3])
+    return Replica(model, CPU, Sample(ids, SPECIAL_IDS, n_positions), pool_by, packs=packs)
 
 
 def random_batch(lengths: Sequence[int], *, seed: int = 0) -> Batch:
@@ -51,12 +57,12 @@ def vectors_of(
     return np.array(collect(replica.submit(batch, layers)))
 
 
-def assert_stays_as_it_was(model: Any) -> None:
+def assert_stays_as_it_was(model: Any, *, n_positions: int = N_POSITIONS) -> None:
     batch = random_batch(LENGTHS)
     expected = vectors_of(make_replica(model, packs=False), batch)
     before = model.config.to_dict()
 
-    replica = make_replica(model)
+    replica = make_replica(model, n_positions=n_positions)
 
     assert not replica.packs
     assert model.config._attn_implementation == "sdpa"

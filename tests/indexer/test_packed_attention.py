@@ -104,7 +104,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
     monkeypatch.setattr(varlen, "varlen_attn", made)
     by_kernel = packed_attention._attend_by_kernel
-    monkeypatch.setattr(packed_attention, "_attend_text_by_text", by_kernel)
+    monkeypatch.setattr(packed_attention, "_kernel_for", lambda _device: by_kernel)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from layerdex.indexer import hidden_states
+from layerdex.indexer import hidden_states, packed_attention
+from layerdex.indexer import replica as replica_file
 from layerdex.indexer import torch_engine as torch_engine_file
 from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
@@ -35,7 +37,7 @@ from tests.indexer.packed import (
     vectors_of,
 )
 from tests.indexer.plain import calls_of, cosines, torch_engine
-from tests.tiny_models import FAMILIES, sentence
+from tests.tiny_models import FAMILIES, change_json, sentence
 
 
 @pytest.mark.parametrize("pool_by", [Pooling.MEAN, Pooling.CLS, Pooling.MAX, Pooling.MASK])
@@ -94,7 +96,7 @@ def test_a_model_with_an_attention_of_its_own_stays_padded(
 
     assert not replica.packs
     np.testing.assert_array_equal(vectors_of(replica, batch), expected)
-    assert "MPNetModel is run on padded batches: its attention is 'eager'" in caplog.text
+    assert "MPNetModel on cpu is run on padded batches: its attention is 'eager'" in caplog.text
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -174,27 +176,118 @@ def test_an_engine_that_packs_gives_the_vectors_of_one_that_does_not(
             np.testing.assert_array_equal(found, expected)
 
 
-def test_every_device_packs(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = [random_batch(LENGTHS, seed=seed) for seed in range(6)]
+BATCHES = [random_batch(LENGTHS, seed=seed) for seed in range(6)]
 
-    def run(*, packs: bool) -> tuple[list[bool], list[Any]]:
-        engine = TorchEngine(
-            find_model(str(tiny_model("bert"))),
-            pooling=Pooling.MEAN,
-            device="cpu",
-            precision=Precision.FLOAT32,
-            packs=packs,
-        )
-        vectors = [np.array(of_batch) for _, of_batch in engine.pool(batches, LAYERS)]
-        return [replica.packs for replica in engine._replicas], vectors
 
-    _, expected = run(packs=True)
-    monkeypatch.setattr(torch_engine_file, "choose_devices", lambda _name: (CPU, CPU, CPU))
+def load_engine(folder: Path, *, packs: bool) -> TorchEngine:
+    return TorchEngine(
+        find_model(str(folder)),
+        pooling=Pooling.MEAN,
+        device="cpu",
+        precision=Precision.FLOAT32,
+        packs=packs,
+    )
 
-    assert run(packs=False)[0] == [False] * 3
-    which, found = run(packs=True)
-    assert which == [True] * 3
+
+def run(engine: TorchEngine) -> list[Any]:
+    return [np.array(of_batch) for _, of_batch in engine.pool(BATCHES, LAYERS)]
+
+
+@pytest.fixture
+def three_devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, engines take the CPU for three devices."""
+
+    def choose() -> None:
+        monkeypatch.setattr(torch_engine_file, "choose_devices", lambda _name: (CPU, CPU, CPU))
+
+    return choose
+
+
+def test_every_device_packs(tiny_model: TinyModel, three_devices: Callable[[], None]) -> None:
+    folder = tiny_model("bert")
+    expected = run(load_engine(folder, packs=True))
+    three_devices()
+    padded, packed = (load_engine(folder, packs=packs) for packs in (False, True))
+
+    run(padded)
+    found = run(packed)
+
+    assert [one.packs for one in padded._replicas] == [False] * 3
+    assert [one.packs for one in packed._replicas] == [True] * 3
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), logging.WARNING),
+        (RuntimeError("no kernel image is available"), logging.DEBUG),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2])
+def test_where_one_device_cannot_pack_none_does(
+    number: int,
+    error: Exception,
+    level: int,
+    tiny_model: TinyModel,
+    three_devices: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = run(load_engine(tiny_model("bert"), packs=False))
+    three_devices()
+    engine = load_engine(tiny_model("bert"), packs=True)
+    assert engine.packs
+    numbers = itertools.count(1)
+
+    def fail(*_args: Any, **_kwargs: Any) -> Tensor:
+        raise error
+
+    def make(*args: Any, **options: Any) -> Replica:
+        with monkeypatch.context() as patch:
+            if next(numbers) == number:
+                patch.setattr(packed_attention, "_kernel_for", lambda _device: fail)
+            return Replica(*args, **options)
+
+    monkeypatch.setattr(torch_engine_file, "Replica", make)
+
+    with caplog.at_level(logging.DEBUG, "layerdex"):
+        found = run(engine)
+
+    assert [one.packs for one in engine._replicas] == [False] * 3
+    modules: list[Any] = [one.module for one in engine._replicas]
+    assert [one.config._attn_implementation for one in modules] == ["sdpa"] * 3
+    np.testing.assert_array_equal(found, expected)  # from the first batch on
+    [record] = [one for one in caplog.records if "padded" in one.getMessage()]
+    assert record.levelno == level
+    assert record.getMessage() == f"BertModel on cpu is run on padded batches: {error}"
+
+
+def test_where_the_first_device_cannot_pack_no_other_tries(
+    tiny_model: TinyModel, three_devices: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_devices()
+    with monkeypatch.context() as patch:
+        patch.delattr(packed_attention, "_kernel_for")
+        engine = load_engine(tiny_model("bert"), packs=True)
+    tried: list[Any] = []
+    monkeypatch.setattr(replica_file, "make_packer", lambda *args: tried.append(args))
+
+    run(engine)
+
+    assert [one.packs for one in engine._replicas] == [False] * 3
+    assert not tried
+
+
+def test_a_model_is_tried_on_no_more_tokens_than_its_tokenizer_allows(bert: Path) -> None:
+    change_json(bert / "tokenizer_config.json", model_max_length=12)
+
+    with calls_of("BertLayer") as calls:
+        engine = load_engine(bert, packs=True)
+
+    assert engine.packs
+    packed = max(n_tokens for _, n_tokens, _ in calls)
+    assert packed == 12 + 7
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
