@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,6 +21,7 @@ from layerdex.indexer.packed_attention import restore_attention
 from layerdex.indexer.packing import Packer, Sample, make_packer
 from layerdex.indexer.pooling import pool, pool_packed
 from layerdex.indexer.transfers import Arriving, Transfers
+from layerdex.indexer.workers import reason_of, start_workers
 from layerdex.records import Pooling
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Replica:
         # on two cores. Python itself keeps more than a few from working at once.
         n_threads = torch.get_num_threads()
         self.n_workers = 1 if device.type == "cuda" else min(n_threads, _MAX_WORKERS)
-        self._workers = _start_workers(
+        self._workers = start_workers(
             self.n_workers, n_threads_each=-(-n_threads // self.n_workers), device=device
         )
         self._most_tokens: int | None = None  # known after running out of memory
@@ -92,7 +92,7 @@ class Replica:
                 "%s on %s is run on padded batches: %s",
                 type(self.module).__name__,
                 self._device,
-                _reason(error),
+                reason_of(error),
             )
             return None
 
@@ -213,55 +213,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return any(words in str(error) for words in _NO_MEMORY)
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, IndexError, MemoryError) as error:  # what torch raises in a pass
         raise ModelError(
-            f"torch cannot run this model ({_reason(error)}): try another --device or --dtype"
+            f"torch cannot run this model ({reason_of(error)}): try another --device or --dtype"
         ) from error
-
-
-def _start_workers(
-    n_workers: int, *, n_threads_each: int, device: torch.device
-) -> ThreadPoolExecutor:
-    """Start all workers now, as torch's number of threads is set in each and for later ones.
-
-    Raises `ModelError` where one cannot use the device.
-    """
-    n_threads = torch.get_num_threads()
-    started = threading.Barrier(n_workers + 1)
-    failures: list[Exception] = []
-
-    def initialize() -> None:
-        # Raised here an error would only be logged, and the other threads would wait for ever.
-        try:
-            torch.set_num_threads(n_threads_each)
-            if device.type == "cuda":
-                torch.cuda.set_device(device)
-            started.wait()
-        except Exception as error:
-            failures.append(error)
-            started.abort()
-
-    workers = ThreadPoolExecutor(n_workers, "layerdex-torch", initialize)
-    try:
-        for _ in range(n_workers):
-            workers.submit(int)
-        started.wait()
-    except BaseException as error:
-        started.abort()
-        workers.shutdown(wait=False)
-        if isinstance(error, threading.BrokenBarrierError):
-            raise ModelError(
-                f"cannot start a worker on {device}: {_reason(failures[0])}"
-            ) from failures[0]
-        raise
-    finally:
-        torch.set_num_threads(n_threads)
-    return workers

@@ -12,7 +12,7 @@ from layerdex.errors import ModelError
 from layerdex.indexer import torch_engine as torch_engine_file
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engine import Batch, EngineName
-from layerdex.indexer.replica import _start_workers
+from layerdex.indexer.workers import start_workers
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, sentence
@@ -81,7 +81,7 @@ def test_a_worker_that_cannot_start_is_an_error_and_no_endless_wait(
 
     def start() -> None:
         try:
-            _start_workers(3, n_threads_each=1, device=torch.device("cuda", 1))
+            start_workers(3, n_threads_each=1, device=torch.device("cuda", 1))
         except Exception as error:
             failed.append(error)
 
