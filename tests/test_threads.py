@@ -9,7 +9,7 @@ import time
 
 from layerdex.threads import Threads
 
-TWICE_INTERRUPTED = """
+INTERRUPTED = """
 import sys, time
 from layerdex.threads import Threads
 
@@ -29,7 +29,7 @@ except KeyboardInterrupt:
 def test_an_interrupted_end_still_waits_for_what_is_at_work() -> None:
     # An interrupted `Thread.join` would have Python end beneath the thread, before it is done.
     with subprocess.Popen(
-        [sys.executable, "-c", TWICE_INTERRUPTED], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "working\n"

@@ -41,8 +41,14 @@ def corpus() -> list[Row]:
     return [*rows(6), *unnamed, *changed, *rows(14, start=6)]
 
 
-def operate(operation: str, path: Path) -> None:
-    """Do the whole of an operation on the index at ``path``."""
+def operate(
+    operation: str, path: Path, *, encoder: type[WordEncoder] = ConcurrentWordEncoder
+) -> None:
+    """Do the whole of an operation on the index at ``path``.
+
+    With windows encoded ahead the steps are the same, but when a window is looked up in the
+    catalog, beside the commit of another, is a matter of time.
+    """
     if operation == "migrate":
         Store(path)
         return
@@ -51,7 +57,7 @@ def operate(operation: str, path: Path) -> None:
         case "index":
             # Not `Index.add`, which imports torch to compare fingerprints.
             with layers_written_by_threads():
-                build(index.store, read_all([corpus()]), ConcurrentWordEncoder)
+                build(index.store, read_all([corpus()]), encoder)
         case "merge":
             build(index.store, read_all([TENTH]), WordEncoder)
         case "delete":
@@ -88,9 +94,9 @@ def child(operation: str, path: Path, *, die_at: int | None, names: Path, broken
         taken.append(name)
 
     with watched(step):
-        if broken:
+        if broken:  # and always in the same order, as one step is looked for
             _break_the_order()
-        operate(operation, path)
+        operate(operation, path, encoder=WordEncoder if broken else ConcurrentWordEncoder)
     _write(names, json.dumps(taken))
 
 
