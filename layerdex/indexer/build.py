@@ -7,7 +7,7 @@ from contextlib import closing
 
 from layerdex.indexer.ahead import EncodingAhead
 from layerdex.indexer.corpus import RunIds
-from layerdex.indexer.pipeline import BuildReport, OnReject, Pipeline, Told, report_of
+from layerdex.indexer.pipeline import BuildReport, Listeners, OnReject, Pipeline, report_of
 from layerdex.indexer.progress import RunProgress
 from layerdex.indexer.sync import OnChange, Sync, collect
 from layerdex.indexer.window import sort_window
@@ -54,8 +54,8 @@ def build(
         RunIds() as ids,
         EncodingAhead(load_encoder, store.layers) as encoding,
     ):
-        told = Told(on_error, on_reject, on_change, progress)
-        pipeline = Pipeline(writer, ids, encoding, told, reads_ahead=reads_ahead)
+        listeners = Listeners(on_error, on_reject, on_change, progress)
+        pipeline = Pipeline(writer, ids, encoding, listeners, reads_ahead=reads_ahead)
         n_windows = 0
         try:
             for window in _windows(documents, store.settings.window):
@@ -97,7 +97,7 @@ def preview(
 ) -> BuildReport:
     """Say what `build` would do, and encode and change nothing; other writers are not kept out."""
     progress = RunProgress() if progress is None else progress
-    told = Told(on_error, on_reject, on_change, progress)
+    listeners = Listeners(on_error, on_reject, on_change, progress)
     total = BuildReport()
 
     def find(ids: Sequence[str]) -> dict[str, Version]:
@@ -108,11 +108,11 @@ def preview(
         ledger = Sync(ids)
         for window in filter(None, _windows(documents, store.settings.window)):
             changes = sort_window(window, ids, find)
-            told.insist(changes)
-            told.begin(changes, progress.n_bytes_read)
+            listeners.refuse_bad_rows(changes)
+            listeners.begin(changes, progress.n_bytes_read)
             ledger.look_at(changes.n_accepted, changes.rejected)
             total += report_of(changes)
-            told.end(changes)
+            listeners.end(changes)
         if sync:
             with closing(_find_vanished(store, ids)) as pages:
                 total.n_removed = len(collect(ledger.vanished(pages), on_change))

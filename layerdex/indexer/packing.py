@@ -83,7 +83,7 @@ def pack(ids: Ids, mask: Ids, *, first: int) -> PackedTexts:
 
 
 class Packer:
-    """Makes a model's inputs from padded batches, for one that `try_packing` has found to pack."""
+    """Makes a model's inputs from padded batches, for one that `make_packer` has found to pack."""
 
     def __init__(self, model: nn.Module, transfers: Transfers) -> None:
         self._first = first_position(model)

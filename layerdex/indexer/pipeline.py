@@ -50,7 +50,7 @@ class BuildReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Listeners:
     """Whom a run tells what, and what it does about bad rows."""
 
     on_error: OnError
@@ -58,7 +58,7 @@ class Told:
     on_change: OnChange | None
     progress: RunProgress
 
-    def insist(self, changes: WindowChanges) -> None:
+    def refuse_bad_rows(self, changes: WindowChanges) -> None:
         """Raise `RowError` for a window's first bad row, unless these are skipped."""
         if self.on_error is OnError.ABORT and changes.rejected:
             raise RowError(str(changes.rejected[0]))
@@ -68,7 +68,7 @@ class Told:
         for rejected in changes.rejected:
             if self.on_reject is not None:
                 self.on_reject(rejected)
-        self.progress.begin(changes.n_accepted + len(changes.rejected), n_bytes_read)
+        self.progress.begin(changes.n_rows, n_bytes_read)
 
     def end(self, changes: WindowChanges) -> None:
         """Tell that a window is done."""
@@ -99,7 +99,7 @@ class Pipeline:
         writer: Writer,
         ids: RunIds,
         encoding: EncodingAhead,
-        told: Told,
+        listeners: Listeners,
         *,
         reads_ahead: bool,
     ) -> None:
@@ -108,7 +108,7 @@ class Pipeline:
         self._writer = writer
         self._ids = ids
         self._encoding = encoding
-        self._told = told
+        self._listeners = listeners
         self._reads_ahead = reads_ahead
         self._under_way: deque[_Window] = deque()
 
@@ -122,12 +122,12 @@ class Pipeline:
         Raises `RowError`.
         """
         changes = sort_window(rows, self._ids, self._writer.find)
-        self._told.insist(changes)
+        self._listeners.refuse_bad_rows(changes)
         while len(self._under_way) >= N_AHEAD:
             self._commit()
         texts = [document.text for _, document, _, _ in changes.fresh]
         encoding = self._encoding.start(texts) if texts else None
-        self._under_way.append(_Window(changes, encoding, self._told.progress.n_bytes_read))
+        self._under_way.append(_Window(changes, encoding, self._listeners.progress.n_bytes_read))
         if self._reads_ahead:
             self.commit_ready()
         else:
@@ -153,18 +153,18 @@ class Pipeline:
 
     def _finish(self, window: _Window) -> None:
         changes = window.changes
-        self._told.begin(changes, window.n_bytes_read)
+        self._listeners.begin(changes, window.n_bytes_read)
         self.ledger.look_at(changes.n_accepted, changes.rejected)
         self.report += report_of(changes)
         if window.encoding is not None:
             self._write(changes, window.encoding)
         elif changes.relabellings:
             self._writer.relabel(changes.relabellings)
-        self._told.end(changes)
+        self._listeners.end(changes)
 
     def _write(self, changes: WindowChanges, encoding: Encoding) -> None:
-        n_others = changes.n_accepted + len(changes.rejected) - len(changes.fresh)
-        encoded = encoding.result(lambda n: self._told.progress.tell(n_others + n))
+        n_others = changes.n_rows - len(changes.fresh)
+        encoded = encoding.result(lambda n: self._listeners.progress.tell(n_others + n))
         check_encoded(encoded, len(changes.fresh))
         facts = zip(changes.fresh, encoded.n_tokens, encoded.truncated, strict=True)
         versions = [
@@ -197,7 +197,7 @@ def report_of(changes: WindowChanges) -> BuildReport:
     """Count what becomes of a window's rows, before any is encoded."""
     n_replaced = sum(before is not None for *_, before in changes.fresh)
     return BuildReport(
-        n_read=changes.n_accepted + len(changes.rejected),
+        n_read=changes.n_rows,
         n_new=len(changes.fresh) - n_replaced,
         n_updated=n_replaced + len(changes.relabellings),
         n_unchanged=changes.n_unchanged,

@@ -28,6 +28,11 @@ class WindowChanges:
         """The rows that are documents."""
         return len(self.fresh) + len(self.relabellings) + self.n_unchanged
 
+    @property
+    def n_rows(self) -> int:
+        """The rows of the window, bad ones included."""
+        return self.n_accepted + len(self.rejected)
+
     def __iter__(self) -> Iterator[tuple[Change, str]]:
         """Yield what becomes of each document that is new or changed, and its id."""
         for identifier, _, _, before in self.fresh:
