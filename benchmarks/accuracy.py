@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.results_file import save
+from layerdex.choices import Dtype
 from layerdex.index import Index
-from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
 
 K = 10
@@ -56,7 +56,7 @@ def main() -> None:
         "worst_difference": round(max(abs(ours[i] - theirs[i]) for i in ours), 4),
         "worst_cosine_to_plain_fp32": {
             precision.value: worst_cosine(texts, reference_test[:, : len(texts)], precision)
-            for precision in (Precision.FLOAT32, Precision.BFLOAT16)
+            for precision in (Dtype.FLOAT32, Dtype.BFLOAT16)
         },
     }
     command = f"python -m benchmarks.accuracy {options.train.name} {options.test.name}"
@@ -91,7 +91,7 @@ def reference_accuracy(
     return float(classifier.fit(train, labels).score(test, true))
 
 
-def worst_cosine(texts: list[str], reference: NDArray[np.float32], precision: Precision) -> float:
+def worst_cosine(texts: list[str], reference: NDArray[np.float32], precision: Dtype) -> float:
     encoded = TransformerEncoder(precision=precision).encode(texts, range(len(reference)))
     vectors = encoded.vectors.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)

@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmarks.label_sets import N_DRAWS, TRAIN, LabelSet, add_arguments, label_sets
 from benchmarks.results_file import save
-from layerdex.search.evaluation import N_RESAMPLES, Evaluation
-from layerdex.search.scores import METRICS, interval, resample
+from layerdex.search.evaluation.metrics import METRICS, interval, resample
+from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation
 
 K = 10
 N_PER_LABEL = (10, 50)

@@ -17,8 +17,8 @@ import pytest
 
 from benchmarks.memory import short_texts
 from benchmarks.results_file import save, spread
+from layerdex.choices import EngineName
 from layerdex.index import Index
-from layerdex.indexer.engine import EngineName
 from layerdex.records import Encoded, Encoder
 from tests.encoders import WordEncoder
 from tests.storage.crowd import read, write

@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.ceiling import Measure, ceilings
 from benchmarks.peers import DEFAULT, MAX_LENGTH, PLAIN, load_peers
 from benchmarks.results_file import save, spread
+from layerdex.choices import EngineName
 from layerdex.indexer.docstrings import collect_docstrings
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import EngineName
 
 DEPTH = 6
 # Multiplications and additions a token: four products of 384 × 384 and two of 384 × 1536 a block.

@@ -25,16 +25,17 @@ import torch
 
 from benchmarks.random_models import SHAPES, Shape, make_texts, save_random_model
 from benchmarks.results_file import save, spread
-from layerdex.indexer.batches import plan_batches
-from layerdex.indexer.devices import Precision, choose_devices
+from layerdex.choices import Dtype, EngineName
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import Engine, EngineName, make_batch
-from layerdex.indexer.models import find_model
-from layerdex.indexer.templates import PLAIN, Template
-from layerdex.indexer.tokenizing import TextTokenizer, Tokens
-from layerdex.indexer.torch_engine import TorchEngine
+from layerdex.indexer.engines.devices import choose_devices
+from layerdex.indexer.engines.protocol import Engine, make_batch
+from layerdex.indexer.engines.torch.engine import TorchEngine
+from layerdex.indexer.models.model_folder import find_model
+from layerdex.indexer.text.batches import plan_batches
+from layerdex.indexer.text.templates import PLAIN, Template
+from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
 
-_DTYPES = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}
+_DTYPES = {Dtype.FLOAT32: torch.float32, Dtype.BFLOAT16: torch.bfloat16}
 _MAX_LENGTH = 512
 
 
@@ -90,7 +91,7 @@ def measure_model(
     path: Path, shape: Shape, options: Options, devices: tuple[torch.device, ...]
 ) -> dict[str, Any]:
     """Return one model's speeds, their share of the ceiling, and how near float32 it is."""
-    encoder = load(path, options, Precision.AUTO)
+    encoder = load(path, options, Dtype.AUTO)
     precision = encoder.engine.precision
     ceiling = sum(measure_ceiling(device, _DTYPES[precision]) for device in devices)
     corpora = {
@@ -111,7 +112,7 @@ def measure_model(
     }
 
 
-def load(path: Path, options: Options, precision: Precision) -> TransformerEncoder:
+def load(path: Path, options: Options, precision: Dtype) -> TransformerEncoder:
     return TransformerEncoder(
         str(path),
         max_length=_MAX_LENGTH,
@@ -175,7 +176,7 @@ def measure_index(
 
 def tokenize(encoder: TransformerEncoder, texts: list[str]) -> Tokens:
     tokenizer = TextTokenizer(
-        encoder.engine.facts.tokenizer,
+        encoder.engine.spec.tokenizer,
         template=Template.parse(PLAIN, mask_token=None),
         max_length=_MAX_LENGTH,
         needs_mask=False,
@@ -188,7 +189,7 @@ def run_engine(
 ) -> int:
     """Take a window's tokens to vectors in host memory, drop them there, return their number."""
     plan = plan_batches(tokens.lengths, token_budget=token_budget)
-    pad_id = engine.facts.tokenizer.pad_id
+    pad_id = engine.spec.tokenizer.pad_id
     batches = (make_batch(tokens, places, pad_id=pad_id) for places in plan)
     return sum(len(places) for places, _ in engine.pool(batches, layers))
 
@@ -247,7 +248,7 @@ def compare(
 ) -> dict[str, float]:
     """Return the least and the mean cosine to float32 on the same device, over all layers."""
     layers = range(encoder.settings.depth + 1)
-    exact = load(path, options, Precision.FLOAT32).encode(texts, layers).vectors.astype(np.float32)
+    exact = load(path, options, Dtype.FLOAT32).encode(texts, layers).vectors.astype(np.float32)
     found = encoder.encode(texts, layers).vectors.astype(np.float32)
     lengths = np.linalg.norm(exact, axis=-1) * np.linalg.norm(found, axis=-1)
     cosines = (exact * found).sum(axis=-1) / lengths

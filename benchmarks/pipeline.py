@@ -21,8 +21,9 @@ import numpy as np
 
 from benchmarks.random_models import SHAPES, Shape, make_texts
 from benchmarks.results_file import save, spread
+from layerdex.choices import Pooling
 from layerdex.index import Index
-from layerdex.records import Encoded, EncoderSettings, Pooling
+from layerdex.records import Encoded, EncoderSettings
 
 _WINDOW = 4_096
 _N_TOKENS = 128

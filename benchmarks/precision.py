@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.results_file import save
-from layerdex.indexer.devices import Precision
+from layerdex.choices import Dtype, StoredPrecision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.layers import resolve_layers
-from layerdex.records import EncodedVectors, StoredPrecision
-from layerdex.search.neighbors import find_neighbors
-from layerdex.storage.changes import NewVersion
-from layerdex.storage.codecs import as_kept
+from layerdex.records import EncodedVectors
+from layerdex.search.knn.neighbors import find_neighbors
+from layerdex.storage.catalog.changes import NewVersion
 from layerdex.storage.directory import SEGMENTS
 from layerdex.storage.store import Store
+from layerdex.storage.vectors.codecs import as_stored
 
 K = 10
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--n-queries", type=int, help="only the first ones")
     options = parser.parse_args()
     texts = read_texts(options.documents, options.n_documents)
-    encoder = TransformerEncoder(precision=Precision.FLOAT32)
+    encoder = TransformerEncoder(precision=Dtype.FLOAT32)
     layers = resolve_layers("all", depth=encoder.settings.depth)
     documents = encoder.encode(texts, layers).vectors
     queries = encoder.encode(read_texts(options.queries, options.n_queries), layers).vectors
@@ -86,8 +86,8 @@ def fill(store: Store, texts: list[str], vectors: EncodedVectors) -> None:
 
 def search(store: Store, layer: int, queries: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the rows of the nearest documents, (n_queries, K)."""
-    asked = as_kept(queries, store.codec)
-    return store.ask(lambda snapshot: find_neighbors(snapshot.layer(layer), asked, K).rows)
+    asked = as_stored(queries, store.codec)
+    return store.query(lambda snapshot: find_neighbors(snapshot.layer(layer), asked, K).rows)
 
 
 def recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:

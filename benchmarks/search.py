@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.results_file import save, spread
+from layerdex.choices import Pooling
 from layerdex.index import Index
-from layerdex.records import EncoderSettings, Pooling, Rows
-from layerdex.search.neighbors import find_neighbors
-from layerdex.storage.changes import NewVersion
+from layerdex.records import EncoderSettings, Rows
+from layerdex.search.knn.neighbors import find_neighbors
+from layerdex.storage.catalog.changes import NewVersion
 from layerdex.storage.store import Store
 
 LAYERS = tuple(range(7))

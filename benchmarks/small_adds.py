@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results_file import save, spread
+from layerdex.choices import Pooling
 from layerdex.index import Index
-from layerdex.records import Encoded, EncoderSettings, Pooling
+from layerdex.records import Encoded, EncoderSettings
 
 DEPTH, WIDTH = 12, 384
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.records import Rows
-from layerdex.search.suspects import LabelScores, score_labels
+from layerdex.search.labels.label_issues import LabelScores, score_labels
 
 _NOISE = 0.05
 _OURS, _AP = "suspects", "average_precision"
@@ -57,11 +57,11 @@ def main() -> None:
 
 def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str, float]]:
     """Change labels and return each way's figures of finding them, by its name."""
-    facts = index.store.ask(lambda snapshot: snapshot.facts(labelled=True))
-    noisy, is_wrong = add_noise(facts.labels, seed)
-    changed = replace(facts, labels=noisy)
+    table = index.store.query(lambda snapshot: snapshot.document_table(labelled=True))
+    noisy, is_wrong = add_noise(table.labels, seed)
+    changed = replace(table, labels=noisy)
     start = time.perf_counter()
-    scored: LabelScores = index.store.ask(
+    scored: LabelScores = index.store.query(
         lambda snapshot: score_labels(snapshot.layer, changed, places=index.layers)
     )
     seconds = time.perf_counter() - start
@@ -69,7 +69,7 @@ def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str
     flagged[scored.ranked()] = True
     found = {_OURS: {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
     for layer in index.resolve_layers(cleanlab_layers):
-        vectors = vectors_at(index, layer, facts.rows)
+        vectors = vectors_at(index, layer, table.rows)
         found |= by_cleanlab(vectors, scored.given, is_wrong, f"cleanlab layer {layer}")
     return found
 
@@ -85,7 +85,7 @@ def add_noise(labels: list[str | None], seed: int) -> tuple[list[str | None], ND
 
 
 def vectors_at(index: Index, layer: int, rows: Rows) -> NDArray[np.float32]:
-    return index.store.ask(lambda snapshot: snapshot.layer(layer).gather(rows))
+    return index.store.query(lambda snapshot: snapshot.layer(layer).gather(rows))
 
 
 def by_cleanlab(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 
 from layerdex import Index
-from layerdex.search.evaluation import N_RESAMPLES
-from layerdex.search.scores import METRICS, interval, resample
+from layerdex.search.evaluation.metrics import METRICS, interval, resample
+from layerdex.search.evaluation.results import N_RESAMPLES
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ import numpy as np
 
 from benchmarks.search import WIDTH, fill
 from layerdex.index import Index
-from layerdex.index.kept_transforms import load_transforms
+from layerdex.index.stored_transforms import load_transforms
 from layerdex.records import Vectors
-from layerdex.search.neighbors import find_neighbors
-from layerdex.search.transforms import Transform, TransformedVectors
-from layerdex.storage.faiss_library import load_faiss
-from layerdex.storage.vectors import LayerVectors
+from layerdex.search.knn.neighbors import find_neighbors
+from layerdex.search.vectors.transform import Transform, TransformedVectors
+from layerdex.storage.vectors.faiss_library import load_faiss
+from layerdex.storage.vectors.layer_vectors import LayerVectors
 
 _K, _N_RUNS, _SHRINKAGE = 10, 9, 0.5
 

@@ -15,20 +15,21 @@ from collections.abc import Callable
 import numpy as np
 
 from layerdex import Index
+from layerdex.choices import TransformName
 from layerdex.index.measurements import read_judged
 from layerdex.records import Vectors
-from layerdex.search.evaluate import evaluate_on_test
-from layerdex.search.evaluation import Choices
-from layerdex.search.fusion import Place, Transformed
-from layerdex.search.retrieval import evaluate_retrieval
-from layerdex.search.transform_fit import SHRINKAGES, draw_sample
-from layerdex.search.transforms import PrincipalAxes, Transform, TransformName, find_axes
-from layerdex.storage.snapshot import Facts, Snapshot
+from layerdex.search.evaluation.classification import evaluate_on_test
+from layerdex.search.evaluation.results import VotingOptions
+from layerdex.search.evaluation.retrieval import evaluate_retrieval
+from layerdex.search.knn.vector_space import Place, Transformed
+from layerdex.search.transforms.fit import SHRINKAGES, draw_sample
+from layerdex.search.vectors.transform import PrincipalAxes, Transform, find_axes
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 
 _K = 10
 _RANK_SHARE = 3
 
-Measure = Callable[[Snapshot, Facts, Place], float]
+Measure = Callable[[Snapshot, DocumentTable, Place], float]
 
 
 def main() -> None:
@@ -47,11 +48,11 @@ def main() -> None:
     names = ["none", "center", *(f"whiten {one:g}" for one in SHRINKAGES), "rank cut"]
     print("layer |", " | ".join(names))
     with index.store.read() as snapshot:
-        facts = snapshot.facts(labelled=is_labelled)
-        drawn = draw_sample(facts).fitted
+        table = snapshot.document_table(labelled=is_labelled)
+        drawn = draw_sample(table).fitted
         for layer in index.layers:
             axes = find_axes(snapshot.layer(layer).gather(drawn.rows))
-            figures = [measure(snapshot, facts, place) for place in _places(layer, axes)]
+            figures = [measure(snapshot, table, place) for place in _places(layer, axes)]
             print(f"{layer} |", " | ".join(f"{one:.4f}" for one in figures), flush=True)
 
 
@@ -63,16 +64,16 @@ def _places(layer: int, axes: PrincipalAxes) -> list[Place]:
 
 
 def _accuracy(index: Index, path: str) -> Measure:
-    from layerdex.indexer.corpus.sources import read_labelled
+    from layerdex.indexer.readers.sources import read_labelled
 
     texts, labels = read_labelled(path)
     vectors = index.encode_at(texts, index.layers)
 
-    def measure(snapshot: Snapshot, facts: Facts, place: Place) -> float:
+    def measure(snapshot: Snapshot, table: DocumentTable, place: Place) -> float:
         found = evaluate_on_test(
             snapshot.layer,
-            facts,
-            Choices((_K,), n_resamples=0),
+            table,
+            VotingOptions((_K,), n_resamples=0),
             vectors=vectors,
             test_labels=labels,
             places=[place],
@@ -86,9 +87,9 @@ def _retrieval(index: Index, queries: str, qrels: str) -> Measure:
     asked = read_judged(queries, qrels, text_field="text", id_field=None)
     vectors: dict[int, Vectors] = index.encode_queries(asked.texts, index.layers, None)
 
-    def measure(snapshot: Snapshot, facts: Facts, place: Place) -> float:
+    def measure(snapshot: Snapshot, table: DocumentTable, place: Place) -> float:
         found = evaluate_retrieval(
-            snapshot.layer, facts, asked, vectors=vectors, places=[place], n_resamples=0
+            snapshot.layer, table, asked, vectors=vectors, places=[place], n_resamples=0
         )
         return found.best.values["ndcg@10"]
 

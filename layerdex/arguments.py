@@ -22,13 +22,13 @@ def to_choice(kind: type[Choice], value: str) -> Choice:
     try:
         return kind(value)
     except ValueError as error:
-        raise OptionError(f"{shown(value)} is none of {', '.join(kind)}") from error
+        raise OptionError(f"{format_value(value)} is none of {', '.join(kind)}") from error
 
 
 def to_path(value: str | os.PathLike[str], *, what: str) -> Path:
     """Return a path; ``what`` begins the error where the value cannot be one."""
     if not is_path(value):
-        raise OptionError(f"{what}, not {shown(value)}")
+        raise OptionError(f"{what}, not {format_value(value)}")
     return Path(value)
 
 
@@ -46,30 +46,30 @@ def to_list(values: Iterable[Item], *, what: str) -> list[Item]:
     try:
         items = iter(values)
     except TypeError as error:
-        raise OptionError(f"{what}, not {shown(values)}") from error
+        raise OptionError(f"{what}, not {format_value(values)}") from error
     return list(items)
 
 
-def check_kind(value: object, kind: type | tuple[type, ...], *, what: str) -> None:
+def check_type(value: object, kind: type | tuple[type, ...], *, what: str) -> None:
     """Hold a value to a class; ``what`` begins the error where it is of another."""
     if not isinstance(value, kind):
-        raise OptionError(f"{what}, not {shown(value)}")
+        raise OptionError(f"{what}, not {format_value(value)}")
 
 
 def check_callbacks(**callbacks: object) -> None:
     """Hold each to be callable or None, before there is something to tell it."""
     for name, callback in callbacks.items():
         if callback is not None and not callable(callback):
-            raise OptionError(f"{name} must be callable, not {shown(callback)}")
+            raise OptionError(f"{name} must be callable, not {format_value(callback)}")
 
 
 def check_count(name: str, value: object, *, least: int = 1) -> int:
     """Return a whole number of at least ``least``."""
     is_iterable = isinstance(value, Iterable)  # NumPy's arrays have an __index__ that fails
     if isinstance(value, bool) or is_iterable or not isinstance(value, SupportsIndex):
-        raise OptionError(f"{name} must be a whole number, not {shown(value)}")
+        raise OptionError(f"{name} must be a whole number, not {format_value(value)}")
     if (count := value.__index__()) < least:
-        raise OptionError(f"{name} must be at least {least}, not {shown(count)}")
+        raise OptionError(f"{name} must be at least {least}, not {format_value(count)}")
     return count
 
 
@@ -81,10 +81,10 @@ def check_between(name: str, value: object, low: float, high: float) -> float:
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             number = float(value)
     if not low <= number <= high:
-        raise OptionError(f"{name} lies between {low:g} and {high:g}, not at {shown(value)}")
+        raise OptionError(f"{name} lies between {low:g} and {high:g}, not at {format_value(value)}")
     return number
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Return a value as messages show it: on one line, and cut where it is long."""
     return " ".join(reprlib.repr(value).split())

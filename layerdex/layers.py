@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import SupportsIndex
 
-from layerdex.arguments import shown, to_list
+from layerdex.arguments import format_value, to_list
 from layerdex.errors import LayerError, OptionError
 
 LayerSelection = str | SupportsIndex | Iterable[SupportsIndex]
@@ -25,12 +25,12 @@ def resolve_layer(layer: SupportsIndex, *, depth: int) -> int:
     """
     is_iterable = isinstance(layer, Iterable)  # NumPy's arrays have an __index__ that fails
     if isinstance(layer, bool) or is_iterable or not isinstance(layer, SupportsIndex):
-        raise OptionError(f"a layer is a whole number, not {shown(layer)}")
+        raise OptionError(f"a layer is a whole number, not {format_value(layer)}")
     number = layer.__index__()
     resolved = number if number >= 0 else depth + 1 + number
     if not 0 <= resolved <= depth:
         raise LayerError(
-            f"layer {shown(number)} does not exist: this model has layers 0 to {depth} "
+            f"layer {format_value(number)} does not exist: this model has layers 0 to {depth} "
             f"(or -1 to -{depth + 1}, counted from the deepest)"
         )
     return resolved

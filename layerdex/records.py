@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from layerdex.choices import (
+    LongText,
+    Operator,
+    Pooling,
+)
 
 Scalar = str | int | float | bool
 """A metadata value."""
@@ -40,80 +46,6 @@ class Unset(Enum):
 
 
 UNSET: Literal[Unset.UNSET] = Unset.UNSET
-
-
-class Pooling(StrEnum):
-    """How token states become one vector."""
-
-    MEAN = "mean"
-    CLS = "cls"
-    MAX = "max"
-    MASK = "mask"
-
-
-class StoredPrecision(StrEnum):
-    """How exactly an index keeps vectors, whatever its encoder computes in."""
-
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
-    INT8 = "int8"
-
-
-class LongText(StrEnum):
-    """What becomes of a text that is longer than the maximum length."""
-
-    TRUNCATE = "truncate"
-    CHUNK = "chunk"
-
-
-class Weights(StrEnum):
-    """How much a neighbour's vote counts."""
-
-    UNIFORM = "uniform"
-    DISTANCE = "distance"
-
-
-class Keep(StrEnum):
-    """Which of several duplicates stays."""
-
-    FIRST = "first"
-    LAST = "last"
-    LONGEST = "longest"
-
-
-class Change(StrEnum):
-    """What a run does to a document."""
-
-    NEW = "new"
-    UPDATED = "updated"
-    REMOVED = "removed"
-
-
-class ExportFormat(StrEnum):
-    """How ``export`` writes documents; by the file's name unless said."""
-
-    AUTO = "auto"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-
-
-class OnError(StrEnum):
-    """What a bad row does to the run."""
-
-    ABORT = "abort"
-    SKIP = "skip"
-
-
-class Operator(StrEnum):
-    """Comparison of a ``where`` condition."""
-
-    EQUAL = "="
-    NOT_EQUAL = "!="
-    LESS = "<"
-    GREATER = ">"
-    LESS_EQUAL = "<="
-    GREATER_EQUAL = ">="
-    IN = "in"
 
 
 @dataclass(frozen=True, slots=True)

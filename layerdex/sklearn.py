@@ -24,15 +24,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from layerdex.arguments import check_count, to_choice
+from layerdex.choices import LongText, Pooling, Weights
 from layerdex.errors import LayerError
 from layerdex.index.encoders import make_encoder
 from layerdex.index.places import read_texts
 from layerdex.indexer.vector_cache import VectorCache
 from layerdex.layers import LayerSelection, describe_layers, resolve_layer, resolve_layers
-from layerdex.records import Encoder, LongText, Pooling, Vectors, Weights
-from layerdex.search.classify import labels_of, vote, vote_shares
-from layerdex.search.given import GivenVectors
-from layerdex.search.neighbors import Neighbors, find_neighbors
+from layerdex.records import Encoder, Vectors
+from layerdex.search.knn.neighbors import Neighbors, find_neighbors
+from layerdex.search.knn.voting import labels_of, vote, vote_shares
+from layerdex.search.vectors.in_memory import InMemoryVectors
 
 __all__ = ["LayerEmbedder", "LayerKNeighborsClassifier", "clear_cache", "limit_cache"]
 
@@ -209,7 +210,7 @@ class LayerKNeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
         queries = np.column_stack([queries, ~queries.any(axis=1)])
         rows = np.arange(len(stored))
         k = check_count("n_neighbors", self.n_neighbors)
-        found = find_neighbors(GivenVectors(rows, stored), queries, k)
+        found = find_neighbors(InMemoryVectors(rows, stored), queries, k)
         return found, labels_of(found, rows, self._codes)
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import Encoded, EncoderSettings, Pooling
+from layerdex.choices import Pooling
+from layerdex.records import Encoded, EncoderSettings
 
 
 def word_vector(word: str, layer: int, width: int) -> NDArray[np.float64]:

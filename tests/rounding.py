@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import StoredPrecision
+from layerdex.choices import StoredPrecision
 
 
 def rounded(vectors: NDArray[np.float32], precision: StoredPrecision) -> NDArray[np.floating]:

@@ -10,8 +10,8 @@ import click
 from layerdex.cli.output import escape, note, print_json
 
 if TYPE_CHECKING:
-    from layerdex.indexer.pipeline import BuildReport
-    from layerdex.records import Change
+    from layerdex.choices import Change
+    from layerdex.indexer.pipeline.pipeline import BuildReport
 
 
 class Changes:

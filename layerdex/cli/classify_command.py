@@ -164,8 +164,8 @@ def _print(predictions: list[Any], transform: str) -> None:
     title = f"layer {layer}{transform_title(transform)}"
     table = make_table("text", "label", ">confidence", title=title)
     for one in predictions:
-        voters = _shown_voters(one)
-        nearest = [one_line(f"{v.similarity:.3f} {v.label} · {v.id}") for v in voters]
+        labelled_neighbors = _shown_voters(one)
+        nearest = [one_line(f"{v.similarity:.3f} {v.label} · {v.id}") for v in labelled_neighbors]
         label = "(unsure)" if one.label is None else one_line(one.label, 30)
         cell = make_cell(one_line(one.text, 120), *nearest)
         table.add_row(cell, label, f"{one.confidence:.3f}")

@@ -30,7 +30,7 @@ from layerdex.cli.threshold_output import suggest_thresholds
 from layerdex.errors import OptionError
 
 if TYPE_CHECKING:
-    from layerdex.index.reading import ReadDocuments
+    from layerdex.index.reading import DocumentReader
     from layerdex.search.results import Deduplication
 
 _NOT_WITH = {
@@ -140,7 +140,7 @@ def command(
         return
     texts: dict[str, str] = {}
 
-    def on_found(found: Deduplication, read: ReadDocuments) -> None:
+    def on_found(found: Deduplication, read: DocumentReader) -> None:
         if output is not None:
             read.export(output, found.kept)
         texts.update(read_shown(found, read))
@@ -178,8 +178,8 @@ def _refuse_what_does_not_go_together() -> None:
 
 def _check_names(output: Path | None, clusters: Path | None) -> None:
     """Refuse, before any work, names that promise what would not be in the file."""
-    from layerdex.indexer.corpus.export import format_of_name
-    from layerdex.records import ExportFormat
+    from layerdex.choices import ExportFormat
+    from layerdex.indexer.writers.documents import format_of_name
 
     for path in (output, clusters):
         if path == Path("-"):

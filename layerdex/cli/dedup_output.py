@@ -11,13 +11,13 @@ from layerdex.cli.options import transform_title
 from layerdex.cli.output import counted, make_cell, make_table, one_line, print_table
 
 if TYPE_CHECKING:
-    from layerdex.index.reading import ReadDocuments
+    from layerdex.index.reading import DocumentReader
     from layerdex.search.results import Deduplication, Removal
 
 _N_SHOWN = 10
 
 
-def read_shown(found: Deduplication, read: ReadDocuments) -> dict[str, str]:
+def read_shown(found: Deduplication, read: DocumentReader) -> dict[str, str]:
     """Return the texts that `print_duplicates` needs, by id."""
     return {one.id: one.text for one in read([kept for kept, _ in _largest(found)])}
 

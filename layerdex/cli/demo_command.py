@@ -64,12 +64,12 @@ def command(folder: Path, engine: str, device: str, dtype: str) -> None:
 def _index(folder: Path, *, engine: str, device: str, dtype: str) -> Index:
     from layerdex.index import Index
     from layerdex.indexer.docstrings import collect_docstrings
-    from layerdex.storage.catalog import clear_errors
+    from layerdex.storage.catalog.engine import translate_errors
     from layerdex.storage.directory import CATALOG
 
     path, source = folder / _INDEX, folder / "docstrings.jsonl"
     click.secho("1. Every layer in one pass", bold=True)
-    with clear_errors(folder):
+    with translate_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with progress("Collecting docstrings") as on_progress:
         documents = []

@@ -57,7 +57,7 @@ def _version(name: str) -> str:
 
 
 def _describe_cpu() -> str:
-    from layerdex.indexer.devices import cpu_has_bfloat16
+    from layerdex.indexer.engines.devices import cpu_has_bfloat16
 
     precision = "bfloat16" if cpu_has_bfloat16() else "float32 (no avx512_bf16, no AMX)"
     return f"{os.cpu_count()} cores, encodes in {precision}"
@@ -82,7 +82,7 @@ def _describe_faiss() -> str:
 
 def _describe_minilm() -> str:
     from layerdex.errors import LayerdexError
-    from layerdex.indexer.models import find_model
+    from layerdex.indexer.models.model_folder import find_model
 
     try:
         return f"the real one, at {find_model('minilm').path}"

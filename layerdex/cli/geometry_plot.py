@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from layerdex.cli.pictures import color, new_figure, save_figure
 
 if TYPE_CHECKING:
-    from layerdex.search.geometry import Geometry
-    from layerdex.search.thresholds import ThresholdSweep
+    from layerdex.search.dedup.threshold_sweep import ThresholdSweep
+    from layerdex.search.evaluation.geometry import Geometry
 
 _CELL_INCHES = 0.55
 _N_READABLE = 13  # layers whose shares fit into their cells

@@ -133,9 +133,9 @@ def command(
     zcat old.jsonl.gz | layerdex index my-index -
     layerdex index my-index today.jsonl --sync --dry-run
     """
-    from layerdex.indexer.corpus import check_sources
-    from layerdex.indexer.corpus.formats import Format
-    from layerdex.storage.catalog import clear_errors
+    from layerdex.choices import Format
+    from layerdex.indexer.readers import check_sources
+    from layerdex.storage.catalog.engine import translate_errors
 
     if not sources:
         raise click.UsageError("give at least one SOURCE, or - for standard input")
@@ -144,7 +144,7 @@ def command(
     check_sources(sources, format=Format(format_))
     check_outputs(index, rejects)
     check_rejects_path(rejects, sources)
-    with clear_errors(index):
+    with translate_errors(index):
         had_folder = index.exists()
     running = {"engine": engine, "device": device, "dtype": dtype}
     target, is_new = open_or_create(index, dry_run=dry_run, running=running, **settings)

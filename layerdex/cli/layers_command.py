@@ -22,7 +22,7 @@ from layerdex.cli.output import (
 from layerdex.cli.pictures import check_picture
 
 if TYPE_CHECKING:
-    from layerdex.search.geometry import Geometry, LayerShape
+    from layerdex.search.evaluation.geometry import Geometry, LayerShape
 
 _SHOWN_PERCENTILES = ("p50", "p99", "p99.9")
 _LAYER_COLUMN, _PAIR_COLUMN, _FIGURE_COLUMN = 9, 6, 11

@@ -21,9 +21,9 @@ from layerdex.errors import OptionError
 
 if TYPE_CHECKING:
     from layerdex.index import Index
-    from layerdex.index.reading import ReadDocuments
+    from layerdex.index.reading import DocumentReader
     from layerdex.records import LayerName
-    from layerdex.search.leakage import Leak, Leakage
+    from layerdex.search.dedup.overlap import Overlap, SharedDocument
 
 _N_SHOWN = 10
 
@@ -36,18 +36,18 @@ def find_shared(
 
     transform = options["transform"]
     if output is not None:
-        n_places = len(target.places(options["layers"], options["fuse"], transform))
+        n_places = len(target.spaces(options["layers"], options["fuse"], transform))
         if n_places > 1:
             raise OptionError(f"-o takes one layer, or several fused, and not {n_places} layers")
 
-    def on_found(found: dict[LayerName, Leakage], read: ReadDocuments) -> None:
+    def on_found(found: dict[LayerName, Overlap], read: DocumentReader) -> None:
         if output is not None:
             [only] = found.values()
             read.export(output, only.rest)
 
     other = Index.open(against)
     with progress("Comparing") as on_progress:
-        by_layer = target.find_leaks(other, on_progress=on_progress, on_found=on_found, **options)
+        by_layer = target.find_overlap(other, on_progress=on_progress, on_found=on_found, **options)
     found = list(by_layer.values())
     if output is not None:
         n = len(found[0].rest)
@@ -60,7 +60,7 @@ def find_shared(
         _print_pairs(found[0])
 
 
-def _print_counts(found: list[Leakage], transform: str) -> None:
+def _print_counts(found: list[Overlap], transform: str) -> None:
     first = found[0]
     title = (
         f"of {counted(first.n, 'document')}, found among {first.n_other:,} others "
@@ -75,7 +75,7 @@ def _print_counts(found: list[Leakage], transform: str) -> None:
     print_table(table)
 
 
-def _print_pairs(found: Leakage) -> None:
+def _print_pairs(found: Overlap) -> None:
     """Print the least similar of what was found, by which a threshold is judged."""
     near = sorted((one for one in found.found if not one.is_exact), key=lambda one: one.similarity)
     if not near:
@@ -92,7 +92,7 @@ def _cell(id_: str, label: str | None) -> Any:
     return make_cell(one_line(id_), *([] if label is None else [one_line(label, 30)]))
 
 
-def _to_json(found: Leakage) -> dict[str, Any]:
+def _to_json(found: Overlap) -> dict[str, Any]:
     leaks: list[dict[str, Any]] = [_leak_json(one) for one in found.found]
     return {
         "layer": found.layer,
@@ -106,5 +106,5 @@ def _to_json(found: Leakage) -> dict[str, Any]:
     }
 
 
-def _leak_json(leak: Leak) -> dict[str, Any]:
+def _leak_json(leak: SharedDocument) -> dict[str, Any]:
     return asdict(leak)

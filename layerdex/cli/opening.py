@@ -19,14 +19,14 @@ def open_or_create(
     line or None, are not those that the index was made with.
     """
     from layerdex.index import Index
-    from layerdex.indexer.agreement import check_agreement
+    from layerdex.indexer.models.compatibility import check_options
     from layerdex.storage.directory import CATALOG
 
     if dry_run or (path / CATALOG).exists():
         moved = {"model": _folder(settings["model"]), "adapter": settings["adapter"]}
         target = Index.open(path, **moved, **running)
         store = target.store
-        check_agreement(
+        check_options(
             store.settings,
             store.layers,
             store.precision,
@@ -47,7 +47,7 @@ def open_or_create(
 
 def _folder(model: str | None) -> str | None:
     """Return the model if it is a folder, which may have moved."""
-    from layerdex.indexer.models import to_folder
+    from layerdex.indexer.models.model_folder import to_folder
 
     return model if model is not None and to_folder(model).is_dir() else None
 

@@ -170,7 +170,7 @@ def make_fields(
     text_field: str, id_field: str | None, label_field: str | None, metadata: tuple[str, ...]
 ) -> Any:
     """Return the `Fields` that the options of `field_options` stand for."""
-    from layerdex.indexer.corpus import Fields
+    from layerdex.indexer.readers import Fields
 
     return Fields(text=text_field, id=id_field, label=label_field, metadata=metadata or None)
 

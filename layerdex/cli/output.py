@@ -194,11 +194,11 @@ def check_outputs(index: Path, *paths: Path | None) -> None:
 
 
 def write_jsonl(path: Path, values: Iterable[Any]) -> int:
-    """Write a JSON line for each value, and return how many; see `whole_file`."""
-    from layerdex.storage.files import whole_file
+    """Write a JSON line for each value, and return how many; see `atomic_write`."""
+    from layerdex.storage.files import atomic_write
 
     n_values = 0
-    with whole_file(path) as written, written.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as written, written.open("w", encoding="utf-8") as file:
         for value in values:
             file.write(json.dumps(value, ensure_ascii=False) + "\n")
             n_values += 1

@@ -40,10 +40,10 @@ def save_figure(figure: Any, path: Path) -> None:
     """Write a whole picture or none; of the same results, an svg of the same bytes."""
     import matplotlib as mpl
 
-    from layerdex.storage.files import whole_file
+    from layerdex.storage.files import atomic_write
 
     kind = path.suffix.lower().removeprefix(".")
     # matplotlib's own choices are a random salt for the names of parts, and today's date.
     metadata = {"Date": None} if kind == "svg" else None
-    with whole_file(path) as written, mpl.rc_context({"svg.hashsalt": "layerdex"}):
+    with atomic_write(path) as written, mpl.rc_context({"svg.hashsalt": "layerdex"}):
         figure.savefig(written, dpi=150, format=kind, metadata=metadata)

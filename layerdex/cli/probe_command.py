@@ -26,7 +26,7 @@ from layerdex.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from layerdex.search.probe import Probe
+    from layerdex.search.labels.probe import Probe
 
 
 @click.command("probe", short_help="Train a linear classifier per layer.")

@@ -167,8 +167,8 @@ def read_queries(source: str, *, text_field: str) -> list[tuple[str | None, str]
     What else a row has is not looked at.
     """
     from layerdex.errors import RowError
-    from layerdex.indexer.corpus import Fields
-    from layerdex.indexer.corpus.sources import read_all
+    from layerdex.indexer.readers import Fields
+    from layerdex.indexer.readers.sources import read_all
     from layerdex.records import UNSET, Rejected
 
     queries = []

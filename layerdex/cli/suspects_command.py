@@ -32,7 +32,7 @@ from layerdex.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from layerdex.search.results import Suspect, Suspects
+    from layerdex.search.results import LabelIssue, LabelIssues
 
 _N_LISTED = 10
 _N_NEIGHBORS_LISTED = 3
@@ -94,7 +94,7 @@ def command(
         _print(suspects, transform)
 
 
-def _print(suspects: Suspects, transform: str) -> None:
+def _print(suspects: LabelIssues, transform: str) -> None:
     n, documents = suspects.n_found, counted(suspects.n, "labelled document")
     if not suspects.found:
         click.echo(f"No suspects: the neighbours bear out the labels of {documents}")
@@ -111,7 +111,7 @@ def _print(suspects: Suspects, transform: str) -> None:
     print_table(table)
 
 
-def _cells(one: Suspect, n_layers: int) -> tuple[Any, ...]:
+def _cells(one: LabelIssue, n_layers: int) -> tuple[Any, ...]:
     nearest = (f"{v.similarity:.3f} {v.label} · {v.id}" for v in one.neighbors)
     lines = [one_line(line) for line, _ in zip(nearest, range(_N_NEIGHBORS_LISTED), strict=False)]
     labels = make_cell(

@@ -22,7 +22,7 @@ from layerdex.cli.output import (
 
 if TYPE_CHECKING:
     from layerdex.index import Index
-    from layerdex.search.thresholds import SweepStep, ThresholdSweep
+    from layerdex.search.dedup.threshold_sweep import SweepStep, ThresholdSweep
 
 _N_BAR = 40
 

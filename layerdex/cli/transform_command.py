@@ -16,7 +16,7 @@ from layerdex.cli.options import (
 from layerdex.cli.output import counted, make_table, note, print_json, print_table, progress
 
 if TYPE_CHECKING:
-    from layerdex.search.transform_fit import TransformFit
+    from layerdex.search.transforms.fit import TransformFit
 
 
 @click.command("transform", short_help="Fit centring and whitening per layer.")

@@ -162,8 +162,9 @@ def command(
     layerdex tune my-index my-adapter --layer 6 --test test.jsonl --plot loss.png
     layerdex index my-tuned-index my.jsonl --adapter my-adapter
     """
+    from layerdex.choices import Loss
     from layerdex.index import Index
-    from layerdex.indexer.tuning.plan import Loss, Plan
+    from layerdex.indexer.training.plan import Plan
 
     if plot is not None:
         check_picture(plot)

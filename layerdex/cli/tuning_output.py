@@ -104,7 +104,7 @@ def _print_layers(tuning: Any) -> None:
 
 def _next(tuning: Any, index: Any) -> str:
     """Return the command that makes an index like the one given, but with the adapter."""
-    from layerdex.records import LongText, StoredPrecision
+    from layerdex.choices import LongText, StoredPrecision
 
     settings, store = index.encoder.settings, index.store  # the model's place is where it lies now
     words = ["layerdex", "index", "NEW-INDEX", "SOURCE"]
@@ -157,7 +157,7 @@ def plot_losses(tuning: Any, path: Path) -> None:
     axes.legend(
         handles=lines, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0)
     )
-    from layerdex.storage.files import whole_file
+    from layerdex.storage.files import atomic_write
 
-    with whole_file(path) as written:
+    with atomic_write(path) as written:
         figure.savefig(written, dpi=150, format=path.suffix.lower().removeprefix("."))

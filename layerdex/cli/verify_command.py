@@ -12,7 +12,7 @@ from layerdex.cli.options import index_argument, verbosity_options
 from layerdex.cli.output import note, progress
 
 if TYPE_CHECKING:
-    from layerdex.storage.integrity import Problem
+    from layerdex.storage.maintenance.verify import Problem
 
 
 @click.command("verify", short_help="Check everything in an index.")

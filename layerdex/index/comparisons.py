@@ -6,31 +6,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerdex.arguments import check_callbacks, check_count, check_kind
-from layerdex.index.evaluations import LABEL, labelled_facts, to_choices
+from layerdex.arguments import check_callbacks, check_count, check_type
+from layerdex.choices import Fuse, TransformName, Weights
+from layerdex.index.evaluations import LABEL, labelled_table, voting_options
 from layerdex.index.measurements import (
     Measurements,
     check_no_ranking,
     read_judged,
     read_pair_texts,
 )
-from layerdex.index.reading import ReadDocuments
+from layerdex.index.reading import DocumentReader
 from layerdex.layers import LayerSelection
-from layerdex.records import LayerName, OnProgress, Source, Weights
-from layerdex.search.comparison import Matched, Side, match, measure_labels
-from layerdex.search.evaluation import N_RESAMPLES
+from layerdex.records import LayerName, OnProgress, Source
+from layerdex.search.dedup.overlap import Overlap, find_overlap
+from layerdex.search.evaluation.comparison import Matched, Side, match, measure_labels
+from layerdex.search.evaluation.measurement import Comparison, Measurement, compare
+from layerdex.search.evaluation.results import N_RESAMPLES
+from layerdex.search.evaluation.retrieval import among, check_judged, evaluate_retrieval
+from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.fusion import Fuse, layers_of, name_of
-from layerdex.search.leakage import Leakage, find_leaks
-from layerdex.search.measurement import Comparison, Measurement, compare
-from layerdex.search.pairs import evaluate_pairs
-from layerdex.search.retrieval import among, check_judged, evaluate_retrieval
-from layerdex.search.transforms import TransformName
-from layerdex.storage.both import ask_both
+from layerdex.storage.paired_snapshots import query_both
 from layerdex.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from layerdex.indexer.corpus import Format
+    from layerdex.choices import Format
 
 
 class Comparisons(Measurements):
@@ -61,28 +60,28 @@ class Comparisons(Measurements):
         See `evaluate` for the options, and the class. Documents of another label are left out
         too. Raises `OptionError` where the two share no document or layer.
         """
-        check_kind(other, Measurements, what="an index is compared with an `Index`")
+        check_type(other, Measurements, what="an index is compared with an `Index`")
         conditions = parse_where(where)
         check_count("min_per_label", min_per_label)
         if folds is not None:
             check_count("folds", folds, least=2)
         check_callbacks(on_progress=on_progress)
-        choices = to_choices(k, weights, n_resamples)
-        places = [one.places_compared(layers, fuse) for one in (self, other)]
-        for of_one in places:
+        choices = voting_options(k, weights, n_resamples)
+        spaces = [one.spaces_compared(layers, fuse) for one in (self, other)]
+        for of_one in spaces:
             check_no_ranking(of_one)
 
         def question(first: Snapshot, second: Snapshot) -> Comparison:
-            facts = (labelled_facts(one, conditions, by, min_per_label) for one in (first, second))
-            matched = match(*facts, by_label=True)
+            table = (labelled_table(one, conditions, by, min_per_label) for one in (first, second))
+            matched = match(*table, by_label=True)
             sides = (
-                Side(first.layer, matched.first, places[0]),
-                Side(second.layer, matched.second, places[1]),
+                Side(first.layer, matched.first, spaces[0]),
+                Side(second.layer, matched.second, spaces[1]),
             )
             found = measure_labels(*sides, choices, n_folds=folds, on_progress=on_progress)
             return _compare(found, matched)
 
-        return ask_both(self.store, other.store, question)
+        return query_both(self.store, other.store, question)
 
     def compare_retrieval(
         self,
@@ -104,41 +103,41 @@ class Comparisons(Measurements):
         Only documents in both are searched. Each index puts its own query template around the
         queries, unless ``query_template`` is given for both.
         """
-        check_kind(other, Measurements, what="an index is compared with an `Index`")
+        check_type(other, Measurements, what="an index is compared with an `Index`")
         conditions = parse_where(where)
         check_callbacks(on_progress=on_progress)
-        places = [one.places_compared(layers, fuse) for one in (self, other)]
+        spaces = [one.spaces_compared(layers, fuse) for one in (self, other)]
         asked = read_judged(queries, qrels, text_field=text_field, id_field=id_field)
         vectors = [
             one.encode_queries(asked.texts, of_one, query_template)
-            for one, of_one in zip((self, other), places, strict=True)
+            for one, of_one in zip((self, other), spaces, strict=True)
         ]
 
         def question(first: Snapshot, second: Snapshot) -> Comparison:
-            all_facts = [one.facts(conditions) for one in (first, second)]
-            check_judged(asked, [one for facts in all_facts for one in facts.ids])
-            matched = match(*all_facts, by_label=False)
+            all_tables = [one.document_table(conditions) for one in (first, second)]
+            check_judged(asked, [one for table in all_tables for one in table.ids])
+            matched = match(*all_tables, by_label=False)
             shared = among(asked, matched.first.ids)
             # Those asked were encoded before it was known which of them have a document left.
-            place = {one: i for i, one in enumerate(asked.ids)}
-            kept = [place[one] for one in shared.ids]
+            space = {one: i for i, one in enumerate(asked.ids)}
+            kept = [space[one] for one in shared.ids]
             found = [
                 evaluate_retrieval(
                     snapshot.layer,
-                    facts,
+                    table,
                     shared,
                     vectors={layer: one[kept] for layer, one in of_one.items()},
-                    places=where_,
+                    spaces=where_,
                     n_resamples=n_resamples,
                     on_progress=on_progress,
                 )
-                for snapshot, facts, of_one, where_ in zip(
-                    (first, second), (matched.first, matched.second), vectors, places, strict=True
+                for snapshot, table, of_one, where_ in zip(
+                    (first, second), (matched.first, matched.second), vectors, spaces, strict=True
                 )
             ]
             return _compare(found, matched)
 
-        return ask_both(self.store, other.store, question)
+        return query_both(self.store, other.store, question)
 
     def compare_pairs(
         self,
@@ -156,24 +155,24 @@ class Comparisons(Measurements):
 
         This asks no document: the counts of these are 0.
         """
-        check_kind(other, Measurements, what="an index is compared with an `Index`")
+        check_type(other, Measurements, what="an index is compared with an `Index`")
         check_callbacks(on_progress=on_progress)
         texts = read_pair_texts(pairs, positive_from=positive_from, format=format)
         found = []
         for one in (self, other):
-            places = one.places_compared(layers, fuse)
-            check_no_ranking(places)
+            spaces = one.spaces_compared(layers, fuse)
+            check_no_ranking(spaces)
             measured = evaluate_pairs(
-                one.encode_pairs(texts, places),
+                one.encode_pairs(texts, spaces),
                 texts.judged,
-                places=places,
+                spaces=spaces,
                 n_resamples=n_resamples,
                 on_progress=on_progress,
             )
             found.append(measured)
         return compare(found[0], found[1], n_documents=0, n_only=(0, 0), n_changed=0)
 
-    def find_leaks(
+    def find_overlap(
         self,
         other: Measurements,
         *,
@@ -183,8 +182,8 @@ class Comparisons(Measurements):
         transform: TransformName | str = TransformName.NONE,
         where: Expressions = None,
         on_progress: OnProgress | None = None,
-        on_found: Callable[[dict[LayerName, Leakage], ReadDocuments], None] | None = None,
-    ) -> dict[LayerName, Leakage]:
+        on_found: Callable[[dict[LayerName, Overlap], DocumentReader], None] | None = None,
+    ) -> dict[LayerName, Overlap]:
         """Say which of this index's documents the other has too, at each layer or these fused.
 
         ``where`` chooses among this index's documents; ``transform`` is this index's, for both.
@@ -192,35 +191,35 @@ class Comparisons(Measurements):
         documents as they were when they were compared, whatever others write meanwhile. Raises
         `IndexMismatchError` where the vectors of the two cannot be compared.
         """
-        from layerdex.indexer.agreement import check_fingerprint
+        from layerdex.indexer.models.compatibility import check_fingerprint
 
-        check_kind(other, Measurements, what="documents are looked for in an `Index`")
+        check_type(other, Measurements, what="documents are looked for in an `Index`")
         check_callbacks(on_progress=on_progress, on_found=on_found)
         check_fingerprint(other.store.settings, self.store.settings)
-        places, conditions = self.places(layers, fuse, transform), parse_where(where)
-        for place in places:
-            check_no_ranking([place])
-            other.resolve_layers(layers_of(place))
+        spaces, conditions = self.spaces(layers, fuse, transform), parse_where(where)
+        for space in spaces:
+            check_no_ranking([space])
+            other.resolve_layers(space.layers)
 
-        def question(first: Snapshot, second: Snapshot) -> dict[LayerName, Leakage]:
-            facts, others = first.facts(conditions), second.facts()
+        def question(first: Snapshot, second: Snapshot) -> dict[LayerName, Overlap]:
+            table, others = first.document_table(conditions), second.document_table()
             found = {
-                name_of(place): find_leaks(
+                space.name: find_overlap(
                     first.layer,
-                    facts,
+                    table,
                     second.layer,
                     others,
-                    place=place,
+                    space=space,
                     threshold=threshold,
                     on_progress=on_progress,
                 )
-                for place in places
+                for space in spaces
             }
             if on_found is not None:
-                on_found(found, ReadDocuments(self.store, first))
+                on_found(found, DocumentReader(self.store, first))
             return found
 
-        return ask_both(self.store, other.store, question)
+        return query_both(self.store, other.store, question)
 
 
 def _compare(found: Sequence[Measurement], matched: Matched) -> Comparison:

@@ -14,28 +14,20 @@ from layerdex.arguments import (
     to_choice,
     to_path,
 )
+from layerdex.choices import Change, ExportFormat, OnError
 from layerdex.errors import OptionError
-from layerdex.index.kept_transforms import refit_if_due
+from layerdex.index.stored_transforms import refit_if_due
 from layerdex.layers import LayerSelection, describe_layers, resolve_stored
-from layerdex.records import (
-    Change,
-    Document,
-    Encoder,
-    ExportFormat,
-    OnError,
-    OnProgress,
-    Rejected,
-    Source,
-    Truncated,
-)
+from layerdex.records import Document, Encoder, OnProgress, Rejected, Source, Truncated
 from layerdex.search.filters import Expressions, parse_where
+from layerdex.storage.catalog.settings import read_best_layer
 from layerdex.storage.snapshot import Snapshot
-from layerdex.storage.state import read_best_layer
 from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
-    from layerdex.indexer.corpus import Fields, Format
-    from layerdex.indexer.pipeline import BuildReport
+    from layerdex.choices import Format
+    from layerdex.indexer.pipeline.pipeline import BuildReport
+    from layerdex.indexer.readers import Fields
 
 
 class Contents:
@@ -63,7 +55,7 @@ class Contents:
         return f"<Index {str(self.store.path)!r}, {what}>"
 
     def __len__(self) -> int:
-        return self.store.ask(lambda snapshot: snapshot.n_documents)
+        return self.store.query(lambda snapshot: snapshot.n_documents)
 
     def choose_layer(self, layer: LayerSelection | None) -> int:
         """Return the stored layer that ``layer`` stands for; see the class for None."""
@@ -105,7 +97,7 @@ class Contents:
         ``dry_run`` nothing is encoded or changed, and the report says what would be.
         ``on_change`` is told of each document that is new, updated or removed. After a run,
         small segments are merged, unless ``auto_compact`` is False (see `merge_policy`), and
-        stored transforms are fitted anew where they have to be (see `kept_transforms`).
+        stored transforms are fitted anew where they have to be (see `stored_transforms`).
 
         ``on_progress`` gets the rows done so far and ``n_total``: at a commit what is committed,
         and in between, a few times a second, also those of the next window whose encoding is done.
@@ -116,9 +108,9 @@ class Contents:
         `RowError` at a bad row unless ``on_error`` is skip, `SourceError` for a source that cannot
         be read.
         """
-        from layerdex.indexer.build import build, preview
-        from layerdex.indexer.corpus.sources import may_fall_silent, read_all
+        from layerdex.indexer.pipeline.build import build, preview
         from layerdex.indexer.progress import RunProgress
+        from layerdex.indexer.readers.sources import may_fall_silent, read_all
 
         check_callbacks(
             on_reject=on_reject, on_change=on_change, on_progress=on_progress, on_bytes=on_bytes
@@ -156,7 +148,7 @@ class Contents:
             documents = snapshot.documents(rows)
             return [documents[row] for row in rows]
 
-        return self.store.ask(question)
+        return self.store.query(question)
 
     def documents(self, *, where: Expressions = None) -> Iterator[Document]:
         """Yield the documents in input order, all from one commit."""
@@ -187,9 +179,9 @@ class Contents:
         Memory is bounded by 900 documents, or a parquet row group of 32 MB. Raises `StorageError`
         where it cannot be written and `DamagedIndexError` for damage on the way.
         """
-        from layerdex.indexer.corpus.export import resolve_export_format, write_export
-        from layerdex.storage.export import read_batches
-        from layerdex.storage.files import whole_file
+        from layerdex.indexer.writers.documents import resolve_export_format, write_export
+        from layerdex.storage.files import atomic_write
+        from layerdex.storage.maintenance.export import read_batches
 
         check_callbacks(on_progress=on_progress)
         chosen = () if layers is None else self.resolve_layers(layers)
@@ -207,7 +199,7 @@ class Contents:
         with closing(batches):
             if path is None:
                 return write(cast(BinaryIO, target))
-            with whole_file(path) as written, written.open("wb") as file:
+            with atomic_write(path) as written, written.open("wb") as file:
                 return write(file)
 
     def delete(self, *ids: str, dry_run: bool = False, lock_timeout_s: float = 10.0) -> int:
@@ -225,7 +217,7 @@ class Contents:
 
     def truncated(self) -> list[Truncated]:
         """Return the documents that were cut, in input order."""
-        return self.store.ask(lambda snapshot: [Truncated(*one) for one in snapshot.truncated()])
+        return self.store.query(lambda snapshot: [Truncated(*one) for one in snapshot.truncated()])
 
 
 def check_ids(ids: Sequence[object]) -> None:

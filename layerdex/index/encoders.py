@@ -5,9 +5,10 @@ torch and transformers are imported when an encoder is needed, and then only if 
 
 from __future__ import annotations
 
-from layerdex.arguments import check_count, check_kind, shown, to_choice
+from layerdex.arguments import check_count, check_type, format_value, to_choice
+from layerdex.choices import LongText, Pooling
 from layerdex.errors import OptionError
-from layerdex.records import Encoder, EncoderSettings, LongText, Pooling, TemplatedEncoder
+from layerdex.records import Encoder, EncoderSettings, TemplatedEncoder
 
 _DEVICE = "a device is a string such as cuda:1"
 
@@ -17,7 +18,9 @@ def check_encoder(encoder: object) -> None:
     settings = getattr(encoder, "settings", None)
     is_one = isinstance(settings, EncoderSettings) and callable(getattr(encoder, "encode", None))
     if not is_one:
-        raise OptionError(f"an encoder has settings and encode (see Encoder), not {shown(encoder)}")
+        raise OptionError(
+            f"an encoder has settings and encode (see Encoder), not {format_value(encoder)}"
+        )
 
 
 def make_encoder(
@@ -34,11 +37,10 @@ def make_encoder(
     engine: str,
 ) -> Encoder:
     """Load a model for a new index, its options as users give them (see `Index.create`)."""
-    check_kind(template, str, what="a template is a string")
-    check_kind(device, str, what=_DEVICE)
-    from layerdex.indexer.devices import Precision
+    check_type(template, str, what="a template is a string")
+    check_type(device, str, what=_DEVICE)
+    from layerdex.choices import Dtype, EngineName
     from layerdex.indexer.encoder import TransformerEncoder
-    from layerdex.indexer.engine import EngineName
 
     return TransformerEncoder(
         model,
@@ -49,7 +51,7 @@ def make_encoder(
         max_length=None if max_length is None else check_count("max_length", max_length),
         long=to_choice(LongText, long),
         device=device,
-        precision=to_choice(Precision, dtype),
+        precision=to_choice(Dtype, dtype),
         engine=to_choice(EngineName, engine),
     )
 
@@ -69,19 +71,18 @@ def load_encoder(
     Raises `IndexMismatchError` where its vectors could not be compared with the index's.
     """
     if given is not None:
-        from layerdex.indexer.agreement import check_fingerprint
+        from layerdex.indexer.models.compatibility import check_fingerprint
 
         check_fingerprint(given.settings, settings)
         return given
-    check_kind(device, str, what=_DEVICE)
-    from layerdex.indexer.devices import Precision
+    check_type(device, str, what=_DEVICE)
+    from layerdex.choices import Dtype, EngineName
     from layerdex.indexer.encoder import TransformerEncoder
-    from layerdex.indexer.engine import EngineName
 
     return TransformerEncoder.for_index(
         settings,
         device=device,
-        precision=to_choice(Precision, dtype),
+        precision=to_choice(Dtype, dtype),
         engine=to_choice(EngineName, engine),
         model=model,
         adapter=adapter,
@@ -93,7 +94,7 @@ def with_template(encoder: Encoder, template: str) -> Encoder:
 
     Raises `OptionError` for a bad one, or an encoder of the user's own that knows none.
     """
-    check_kind(template, str, what="a template is a string")
+    check_type(template, str, what="a template is a string")
     if template == encoder.settings.template:
         return encoder
     if not isinstance(encoder, TemplatedEncoder):

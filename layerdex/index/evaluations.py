@@ -6,22 +6,34 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from layerdex.arguments import check_callbacks, check_count, check_kind, shown, to_choice, to_list
+from layerdex.arguments import (
+    check_callbacks,
+    check_count,
+    check_type,
+    format_value,
+    to_choice,
+    to_list,
+)
+from layerdex.choices import Fuse, TransformName, Weights
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.index.places import Places
 from layerdex.layers import LayerSelection
-from layerdex.records import OnProgress, Source, Weights
-from layerdex.search.evaluate import evaluate_leave_one_out, evaluate_on_folds, evaluate_on_test
-from layerdex.search.evaluation import N_RESAMPLES, Choices, Evaluation
+from layerdex.records import OnProgress, Source
+from layerdex.search.evaluation.classification import (
+    evaluate_leave_one_out,
+    evaluate_on_folds,
+    evaluate_on_test,
+)
+from layerdex.search.evaluation.fusion_search import FusionProposal, propose_fusion
+from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation, VotingOptions
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.fusion import Fuse, Place, layers_of
-from layerdex.search.fusion_search import FusionProposal, propose_fusion
-from layerdex.search.transform_fit import Fitter
-from layerdex.search.transforms import TransformName
-from layerdex.storage.snapshot import Facts, Snapshot, Where
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.transforms.fit import Fitter
+from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
 
 if TYPE_CHECKING:
-    from layerdex.indexer.corpus import Fields, Format
+    from layerdex.choices import Format
+    from layerdex.indexer.readers import Fields
 
 
 LABEL = "label"
@@ -60,12 +72,12 @@ class Evaluations(Places):
         whitening is chosen on folds of the same documents by their labels; leaving one out, by
         labels that are predicted afterwards, one number for all.
         """
-        places, conditions = self._compared(layers, fuse), parse_where(where)
+        spaces, conditions = self._compared(layers, fuse), parse_where(where)
         how = to_choice(TransformName, transform)
-        check_kind(by, str, what="evaluate by one field")
+        check_type(by, str, what="evaluate by one field")
         check_count("min_per_label", min_per_label)
         check_callbacks(on_progress=on_progress)
-        choices = to_choices(k, weights, n_resamples)
+        choices = voting_options(k, weights, n_resamples)
         if folds is not None:
             check_count("folds", folds, least=2)
             if test is not None:
@@ -73,36 +85,36 @@ class Evaluations(Places):
         if test is None:
 
             def question(snapshot: Snapshot) -> Evaluation:
-                facts = labelled_facts(snapshot, conditions, by, min_per_label)
-                given = (snapshot.layer, facts, choices)
-                fit = Fitter(snapshot.layer, how, places).fit
+                table = labelled_table(snapshot, conditions, by, min_per_label)
+                given = (snapshot.layer, table, choices)
+                fit = Fitter(snapshot.layer, how, spaces).fit
                 if folds is None:
-                    fitted = [fit(place, facts) for place in places]
-                    return evaluate_leave_one_out(*given, places=fitted, on_progress=on_progress)
+                    fitted = [fit(space, table) for space in spaces]
+                    return evaluate_leave_one_out(*given, spaces=fitted, on_progress=on_progress)
                 return evaluate_on_folds(
-                    *given, n_folds=folds, places=places, prepare=fit, on_progress=on_progress
+                    *given, n_folds=folds, spaces=spaces, prepare=fit, on_progress=on_progress
                 )
 
-            return replace(self.store.ask(question), label_field=by, transform=how)
-        from layerdex.indexer.corpus.sources import read_labelled
+            return replace(self.store.query(question), label_field=by, transform=how)
+        from layerdex.indexer.readers.sources import read_labelled
 
         texts, labels = read_labelled(test, format=format, fields=fields)
-        vectors = self.encode_at(texts, places)
+        vectors = self.encode_at(texts, spaces)
 
         def test_question(snapshot: Snapshot) -> Evaluation:
-            facts = labelled_facts(snapshot, conditions, by, min_per_label)
-            fit = Fitter(snapshot.layer, how, places).fit
+            table = labelled_table(snapshot, conditions, by, min_per_label)
+            fit = Fitter(snapshot.layer, how, spaces).fit
             return evaluate_on_test(
                 snapshot.layer,
-                facts,
+                table,
                 choices,
                 vectors=vectors,
                 test_labels=labels,
-                places=[fit(place, facts) for place in places],
+                spaces=[fit(space, table) for space in spaces],
                 on_progress=on_progress,
             )
 
-        return replace(self.store.ask(test_question), label_field=by, transform=how)
+        return replace(self.store.query(test_question), label_field=by, transform=how)
 
     def propose_fusion(
         self,
@@ -122,49 +134,55 @@ class Evaluations(Places):
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
         check_callbacks(on_progress=on_progress)
-        choices = to_choices(k, weights, check_count("n_resamples", n_resamples))
-        return self.store.ask(
+        choices = voting_options(k, weights, check_count("n_resamples", n_resamples))
+        return self.store.query(
             lambda snapshot: propose_fusion(
                 snapshot.layer,
-                labelled_facts(snapshot, conditions, by, min_per_label),
+                labelled_table(snapshot, conditions, by, min_per_label),
                 choices,
                 layers=chosen,
                 on_progress=on_progress,
             )
         )
 
-    def _compared(self, layers: LayerSelection, fuse: Fuse | str | None) -> tuple[Place, ...]:
+    def _compared(self, layers: LayerSelection, fuse: Fuse | str | None) -> tuple[VectorSpace, ...]:
         if fuse is None:
-            return self.resolve_layers(layers)
-        fused = self.place(layers, fuse)
-        return (*layers_of(fused), fused)
+            return layer_spaces(self.resolve_layers(layers))
+        fused = self.space(layers, fuse)
+        return (*layer_spaces(fused.layers), fused)
 
 
-def to_choices(
+def voting_options(
     k: int | Sequence[int], weights: Weights | str | Sequence[Weights | str], n_resamples: int
-) -> Choices:
+) -> VotingOptions:
     """Return what to compare, each number and word held to its kind; else `OptionError`."""
     ks = to_list(k, what="k is a number or several") if isinstance(k, Iterable) else [k]
     words = [weights] if isinstance(weights, str) else weights
     words = to_list(words, what="weights are a word or several")
-    return Choices(
+    return VotingOptions(
         ks=tuple(dict.fromkeys(check_count("k", one) for one in ks)),
         weights=tuple(dict.fromkeys(to_choice(Weights, word) for word in words)),
         n_resamples=n_resamples,
     )
 
 
-def labelled_facts(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> Facts:
-    """Return the facts of documents with a label, or with a field that counts as one.
+def labelled_table(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> DocumentTable:
+    """Return the table of documents with a label, or with a field that counts as one.
 
     Labels with fewer than ``min_per_label`` documents are left out; `NoLabelsError` where fewer
     than two are left for that.
     """
-    facts = snapshot.facts(where, labelled=True) if by == LABEL else snapshot.facts_by(by, where)
-    if by != LABEL and not facts.ids:
-        raise NoLabelsError(f"no document here has a field {shown(by)} that could be predicted")
-    frequent = facts.with_frequent_labels(min_per_label)
-    if len(set(frequent.labels)) < 2 <= len(set(facts.labels)):
+    table = (
+        snapshot.document_table(where, labelled=True)
+        if by == LABEL
+        else snapshot.table_by(by, where)
+    )
+    if by != LABEL and not table.ids:
+        raise NoLabelsError(
+            f"no document here has a field {format_value(by)} that could be predicted"
+        )
+    frequent = table.with_frequent_labels(min_per_label)
+    if len(set(frequent.labels)) < 2 <= len(set(table.labels)):
         raise NoLabelsError(
             f"fewer than two labels have {min_per_label} documents: "
             "lower the minimum (--min-per-label)"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerdex.arguments import to_choice, to_path
+from layerdex.choices import LongText, Pooling, StoredPrecision
 from layerdex.index.encoders import check_encoder, load_encoder, make_encoder, with_template
 from layerdex.index.tuning import Tunings
 from layerdex.layers import LayerSelection, resolve_layers
-from layerdex.records import Encoder, LongText, Pooling, StoredPrecision
+from layerdex.records import Encoder
 from layerdex.storage.store import Store
 
 _WHAT = "an index is a directory's path"

@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerdex.arguments import check_callbacks, check_count, shown, to_choice, to_path
+from layerdex.arguments import check_callbacks, check_count, format_value, to_choice, to_path
+from layerdex.choices import Fuse, TransformName
 from layerdex.errors import OptionError
 from layerdex.index.evaluations import Evaluations
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress, Source, Vectors
-from layerdex.search.evaluation import N_RESAMPLES
-from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.fusion import Fuse, Place, is_ranking, layers_of
-from layerdex.search.measurement import Measurement
-from layerdex.search.pairs import Judged, evaluate_pairs
-from layerdex.search.retrieval import (
-    Queries,
+from layerdex.search.evaluation.measurement import Measurement
+from layerdex.search.evaluation.results import N_RESAMPLES
+from layerdex.search.evaluation.retrieval import (
+    JudgedQueries,
     check_judged,
     evaluate_retrieval,
     judged_queries,
 )
-from layerdex.search.sampling import draw_documents
-from layerdex.search.transform_fit import N_FITTED, Fitter
-from layerdex.search.transforms import TransformName
+from layerdex.search.evaluation.sentence_pairs import PairJudgements, evaluate_pairs
+from layerdex.search.filters import Expressions, parse_where
+from layerdex.search.knn.sampling import sample_documents
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.transforms.fit import N_FITTED, Fitter
 from layerdex.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from layerdex.indexer.corpus import Format
+    from layerdex.choices import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PairTexts:
 
     first: Sequence[str]
     second: Sequence[str]
-    judged: Judged
+    judged: PairJudgements
 
 
 class Measurements(Evaluations):
@@ -69,30 +69,32 @@ class Measurements(Evaluations):
         documents searched, as by `fit_transforms`. Raises `SourceError` for ids that are not
         there, `RowError` for bad lines, `NoLabelsError` where nothing is left.
         """
-        places, conditions = self.places_compared(layers, fuse), parse_where(where)
+        spaces, conditions = self.spaces_compared(layers, fuse), parse_where(where)
         how = to_choice(TransformName, transform)
         check_count("n_resamples", n_resamples, least=0)
         check_callbacks(on_progress=on_progress)
         asked = read_judged(queries, qrels, text_field=text_field, id_field=id_field)
         # A wrong id should show before a model is loaded.
-        self.store.ask(lambda snapshot: check_judged(asked, snapshot.facts(conditions).ids))
-        vectors = self.encode_queries(asked.texts, places, query_template)
+        self.store.query(
+            lambda snapshot: check_judged(asked, snapshot.document_table(conditions).ids)
+        )
+        vectors = self.encode_queries(asked.texts, spaces, query_template)
 
         def question(snapshot: Snapshot) -> Measurement:
-            facts = snapshot.facts(conditions)
-            check_judged(asked, facts.ids)
-            fit = Fitter(snapshot.layer, how, places).fit
+            table = snapshot.document_table(conditions)
+            check_judged(asked, table.ids)
+            fit = Fitter(snapshot.layer, how, spaces).fit
             return evaluate_retrieval(
                 snapshot.layer,
-                facts,
+                table,
                 asked,
                 vectors=vectors,
-                places=[fit(place, facts) for place in places],
+                spaces=[fit(space, table) for space in spaces],
                 n_resamples=n_resamples,
                 on_progress=on_progress,
             )
 
-        return replace(self.store.ask(question), transform=how)
+        return replace(self.store.query(question), transform=how)
 
     def evaluate_pairs(
         self,
@@ -114,58 +116,62 @@ class Measurements(Evaluations):
         documents are. A ``transform`` is fitted on the index's documents, as by `fit_transforms`.
         Raises `SourceError`, `RowError` or `NoLabelsError`.
         """
-        places, how = self.places_compared(layers, fuse), to_choice(TransformName, transform)
-        check_no_ranking(places)
+        spaces, how = self.spaces_compared(layers, fuse), to_choice(TransformName, transform)
+        check_no_ranking(spaces)
         check_count("n_resamples", n_resamples, least=0)
         check_callbacks(on_progress=on_progress)
         texts = read_pair_texts(pairs, positive_from=positive_from, format=format)
         measured = evaluate_pairs(
-            self.encode_pairs(texts, places),
+            self.encode_pairs(texts, spaces),
             texts.judged,
-            places=self._fit_on_all(places, how),
+            spaces=self._fit_on_all(spaces, how),
             n_resamples=n_resamples,
             on_progress=on_progress,
         )
         return replace(measured, transform=how)
 
-    def _fit_on_all(self, places: Sequence[Place], how: TransformName) -> Sequence[Place]:
-        def question(snapshot: Snapshot) -> Sequence[Place]:
-            facts = draw_documents(snapshot, n=N_FITTED)
-            fit = Fitter(snapshot.layer, how, places).fit
-            return [fit(place, facts) for place in places]
+    def _fit_on_all(
+        self, spaces: Sequence[VectorSpace], how: TransformName
+    ) -> Sequence[VectorSpace]:
+        def question(snapshot: Snapshot) -> Sequence[VectorSpace]:
+            table = sample_documents(snapshot, n=N_FITTED)
+            fit = Fitter(snapshot.layer, how, spaces).fit
+            return [fit(space, table) for space in spaces]
 
-        return places if how is TransformName.NONE else self.store.ask(question)
+        return spaces if how is TransformName.NONE else self.store.query(question)
 
     def encode_pairs(
-        self, texts: PairTexts, places: Sequence[Place]
+        self, texts: PairTexts, spaces: Sequence[VectorSpace]
     ) -> tuple[dict[int, Vectors], dict[int, Vectors]]:
         """Return the vectors of both sides by layer, in one go so that repeats cost nothing."""
-        both = self.encode_at([*texts.first, *texts.second], places)
+        both = self.encode_at([*texts.first, *texts.second], spaces)
         n = len(texts.first)
         return (
             {layer: one[:n] for layer, one in both.items()},
             {layer: one[n:] for layer, one in both.items()},
         )
 
-    def places_compared(self, layers: LayerSelection, fuse: Fuse | str | None) -> tuple[Place, ...]:
+    def spaces_compared(
+        self, layers: LayerSelection, fuse: Fuse | str | None
+    ) -> tuple[VectorSpace, ...]:
         """Return the layers to measure, and these fused (also their rankings) where asked for."""
         if fuse is None:
-            return self.resolve_layers(layers)
-        [fused] = self.places(layers, fuse)
-        return (*layers_of(fused), fused)
+            return layer_spaces(self.resolve_layers(layers))
+        [fused] = self.spaces(layers, fuse)
+        return (*layer_spaces(fused.layers), fused)
 
 
-def check_no_ranking(places: Sequence[Place]) -> None:
+def check_no_ranking(spaces: Sequence[VectorSpace]) -> None:
     """Raise `OptionError` for reciprocal rank fusion, which pairs of texts cannot have."""
-    if any(is_ranking(place) for place in places):
+    if any(space.is_ranking for space in spaces):
         raise OptionError("rrf fuses rankings, which only a search has: take mean or concat")
 
 
 def read_judged(
     queries: Source, qrels: str | Path, *, text_field: str, id_field: str | None
-) -> Queries:
+) -> JudgedQueries:
     """Return the queries of a file that a file of judgements has relevant documents for."""
-    from layerdex.indexer.corpus.judgements import read_judgements, read_queries
+    from layerdex.indexer.readers.judgements import read_judgements, read_queries
 
     path = to_path(qrels, what="judgements are in a file")
     ids, texts = read_queries(queries, text_field=text_field, id_field=id_field)
@@ -176,7 +182,7 @@ def read_pair_texts(
     pairs: Source, *, positive_from: float | None, format: Format | str
 ) -> PairTexts:
     """Return judged pairs; see `Measurements.evaluate_pairs`."""
-    from layerdex.indexer.corpus.pairs import read_pairs
+    from layerdex.indexer.readers.pairs import read_pairs
 
     found = read_pairs(pairs, format=format)
     values, are_labels = np.array(found.values), found.are_labels
@@ -184,6 +190,8 @@ def read_pair_texts(
         if are_labels:
             raise OptionError("the pairs have labels, 0 or 1: no score has to be cut")
         if not np.isfinite(positive_from):
-            raise OptionError(f"a score to cut at is a finite number, not {shown(positive_from)}")
+            raise OptionError(
+                f"a score to cut at is a finite number, not {format_value(positive_from)}"
+            )
         values, are_labels = (values >= positive_from).astype(np.float64), True
-    return PairTexts(found.first, found.second, Judged(values, are_labels))
+    return PairTexts(found.first, found.second, PairJudgements(values, are_labels))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from layerdex.arguments import check_callbacks, to_choice
+from layerdex.choices import Fuse, Keep, TransformName, Weights
 from layerdex.index.comparisons import Comparisons
 from layerdex.index.contents import check_ids
 from layerdex.index.places import read_texts
-from layerdex.index.reading import ReadDocuments
+from layerdex.index.reading import DocumentReader
 from layerdex.index.supervision import Supervision
 from layerdex.index.transforming import Transforming
 from layerdex.index.unlabelled import Unlabelled
 from layerdex.layers import LayerSelection
-from layerdex.records import Keep, LayerName, OnProgress, Weights
+from layerdex.records import LayerName, OnProgress
 from layerdex.search.answers import (
     answer_classify,
     answer_dedup,
@@ -21,10 +22,8 @@ from layerdex.search.answers import (
     answer_search,
 )
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.fusion import Fuse, name_of
-from layerdex.search.random_pairs import Minimum, parse_minimum
+from layerdex.search.knn.random_pairs import MinSimilarity, parse_min_similarity
 from layerdex.search.results import Deduplication, Hit, Prediction
-from layerdex.search.transforms import TransformName
 from layerdex.storage.snapshot import Snapshot
 
 
@@ -81,20 +80,20 @@ class Questions(Comparisons, Supervision, Unlabelled, Transforming):
 
         The answer is by layer, or by the fusion's name, such as ``mean(3-4)``.
         """
-        places, conditions = self.places(layers, fuse, transform), parse_where(where)
-        minimum = _parse_minimum(min_similarity)
-        vectors = self.encode_queries(read_texts(queries), places, query_template)
-        return self.store.ask(
+        spaces, conditions = self.spaces(layers, fuse, transform), parse_where(where)
+        minimum = _parse_min_similarity(min_similarity)
+        vectors = self.encode_queries(read_texts(queries), spaces, query_template)
+        return self.store.query(
             lambda snapshot: {
-                name_of(place): answer_search(
+                space.name: answer_search(
                     snapshot,
                     vectors,
-                    place=place,
+                    space=space,
                     k=k,
                     where=conditions,
                     minimum=minimum,
                 )
-                for place in places
+                for space in spaces
             }
         )
 
@@ -110,14 +109,14 @@ class Questions(Comparisons, Supervision, Unlabelled, Transforming):
         min_similarity: float | str | None = None,
     ) -> dict[LayerName, list[Hit]]:
         """Search by a document's stored vectors, at layers or these fused; itself is left out."""
-        places, conditions = self.places(layers, fuse, transform), parse_where(where)
-        minimum = _parse_minimum(min_similarity)
+        spaces, conditions = self.spaces(layers, fuse, transform), parse_where(where)
+        minimum = _parse_min_similarity(min_similarity)
         check_ids([document_id])
-        return self.store.ask(
+        return self.store.query(
             lambda snapshot: answer_like(
                 snapshot,
                 document_id,
-                places=places,
+                spaces=spaces,
                 k=k,
                 where=conditions,
                 minimum=minimum,
@@ -137,16 +136,16 @@ class Questions(Comparisons, Supervision, Unlabelled, Transforming):
         min_confidence: float = 0.0,
     ) -> list[Prediction]:
         """Label texts by the vote of their k nearest labelled documents."""
-        place, conditions = self.place(layer, fuse, transform), parse_where(where)
+        space, conditions = self.space(layer, fuse, transform), parse_where(where)
         weights = to_choice(Weights, weights)
         texts = read_texts(texts)
-        vectors = self.encode_at(texts, (place,))
-        return self.store.ask(
+        vectors = self.encode_at(texts, (space,))
+        return self.store.query(
             lambda snapshot: answer_classify(
                 snapshot,
                 texts,
                 vectors,
-                place=place,
+                space=space,
                 k=k,
                 weights=weights,
                 where=conditions,
@@ -164,32 +163,32 @@ class Questions(Comparisons, Supervision, Unlabelled, Transforming):
         where: Expressions = None,
         keep: Keep | str = Keep.FIRST,
         on_progress: OnProgress | None = None,
-        on_found: Callable[[Deduplication, ReadDocuments], None] | None = None,
+        on_found: Callable[[Deduplication, DocumentReader], None] | None = None,
     ) -> Deduplication:
         """Find exact and near duplicates; nothing is removed from the index.
 
         ``on_found`` gets the result and, for as long as it runs, a way to read documents as they
         were when they were compared, whatever others write meanwhile.
         """
-        place, conditions = self.place(layer, fuse, transform), parse_where(where)
+        space, conditions = self.space(layer, fuse, transform), parse_where(where)
         keep = to_choice(Keep, keep)
         check_callbacks(on_progress=on_progress, on_found=on_found)
 
         def question(snapshot: Snapshot) -> Deduplication:
             found = answer_dedup(
                 snapshot,
-                place=place,
+                space=space,
                 threshold=threshold,
                 keep=keep,
                 where=conditions,
                 on_progress=on_progress,
             )
             if on_found is not None:
-                on_found(found, ReadDocuments(self.store, snapshot))
+                on_found(found, DocumentReader(self.store, snapshot))
             return found
 
-        return self.store.ask(question)
+        return self.store.query(question)
 
 
-def _parse_minimum(value: float | str | None) -> Minimum | None:
-    return None if value is None else parse_minimum(value)
+def _parse_min_similarity(value: float | str | None) -> MinSimilarity | None:
+    return None if value is None else parse_min_similarity(value)

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from layerdex.arguments import to_choice, to_path
-from layerdex.records import Document, ExportFormat
+from layerdex.choices import ExportFormat
+from layerdex.records import Document
 from layerdex.search.answers import answer_documents
-from layerdex.storage.rows import CHUNK, chunks
+from layerdex.storage.catalog.rows import CHUNK, chunks
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 
 
-class ReadDocuments:
+class DocumentReader:
     """Reads documents of one commit, whatever others write meanwhile."""
 
     def __init__(self, store: Store, snapshot: Snapshot) -> None:
@@ -38,9 +39,9 @@ class ReadDocuments:
 
         Formats, their names and errors are those of `Index.export`.
         """
-        from layerdex.indexer.corpus.export import resolve_export_format, write_export
-        from layerdex.storage.export import Batch
-        from layerdex.storage.files import whole_file
+        from layerdex.indexer.writers.documents import resolve_export_format, write_export
+        from layerdex.storage.files import atomic_write
+        from layerdex.storage.maintenance.export import Batch
 
         path = to_path(target, what="an export is a path")
         chosen = resolve_export_format(path, to_choice(ExportFormat, format))
@@ -49,7 +50,7 @@ class ReadDocuments:
             Batch(list(self(chunk)), {}, n_total=len(ids), kinds=kinds)
             for chunk in chunks(ids, CHUNK)
         )
-        with whole_file(path) as written, written.open("wb") as file:
+        with atomic_write(path) as written, written.open("wb") as file:
             return write_export(
                 file,
                 batches,

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from layerdex.arguments import check_between, check_callbacks, check_count, check_kind
+from layerdex.arguments import check_between, check_callbacks, check_count, check_type
+from layerdex.choices import TransformName
 from layerdex.errors import IndexMismatchError, OptionError
-from layerdex.index.evaluations import LABEL, Evaluations, labelled_facts
+from layerdex.index.evaluations import LABEL, Evaluations, labelled_table
 from layerdex.index.places import read_texts
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress
-from layerdex.search.answers import round_similarity
-from layerdex.search.evaluation import N_RESAMPLES, Choices
+from layerdex.search.evaluation.results import N_RESAMPLES, VotingOptions
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.heads import Head
-from layerdex.search.probe import Probe, probe_layers
-from layerdex.search.results import Prediction, Suspects
-from layerdex.search.suspects import N_NEIGHBORS, answer_suspects
-from layerdex.search.transforms import TransformName
-from layerdex.storage.kept import HEAD, load_kept, save_kept
+from layerdex.search.knn.vector_space import layer_spaces
+from layerdex.search.labels.head import Head
+from layerdex.search.labels.label_issues import N_NEIGHBORS, find_label_issues
+from layerdex.search.labels.probe import Probe, probe_layers
+from layerdex.search.results import LabelIssues, Prediction
+from layerdex.search.vectors.similarity import round_similarity
+from layerdex.storage.artifacts import HEAD, load_artifact, save_artifact
 
 
 class Supervision(Evaluations):
@@ -36,7 +37,7 @@ class Supervision(Evaluations):
         min_per_label: int = 1,
         limit: int | None = None,
         on_progress: OnProgress | None = None,
-    ) -> Suspects:
+    ) -> LabelIssues:
         """Find documents whose label their neighbours at most of the layers are against.
 
         ``by`` and ``min_per_label`` are as in `evaluate`; ``limit`` keeps the first. Neighbours
@@ -45,19 +46,19 @@ class Supervision(Evaluations):
         See `search.suspects` for the score. Raises `NoLabelsError` for fewer than two labels.
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
-        places = self.transformed(chosen, transform)
+        spaces = self.transformed(layer_spaces(chosen), transform)
         check_count("k", k)
-        check_kind(by, str, what="judge by one field")
+        check_type(by, str, what="judge by one field")
         check_count("min_per_label", min_per_label)
         if limit is not None:
             check_count("limit", limit)
         check_callbacks(on_progress=on_progress)
         default = self.choose_layer(None)
-        return self.store.ask(
-            lambda snapshot: answer_suspects(
+        return self.store.query(
+            lambda snapshot: find_label_issues(
                 snapshot,
-                labelled_facts(snapshot, conditions, by, min_per_label),
-                places=places,
+                labelled_table(snapshot, conditions, by, min_per_label),
+                spaces=spaces,
                 shown=chosen.index(default) if default in chosen else len(chosen) - 1,
                 k=k,
                 limit=limit,
@@ -84,15 +85,15 @@ class Supervision(Evaluations):
         Raises `NoLabelsError` for fewer than two labels.
         """
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
-        check_kind(by, str, what="predict one field")
+        check_type(by, str, what="predict one field")
         check_count("min_per_label", min_per_label)
         check_count("folds", folds, least=2)
         check_callbacks(on_progress=on_progress)
-        choices = Choices((check_count("k", k),), n_resamples=n_resamples)
-        probe = self.store.ask(
+        choices = VotingOptions((check_count("k", k),), n_resamples=n_resamples)
+        probe = self.store.query(
             lambda snapshot: probe_layers(
                 snapshot.layer,
-                labelled_facts(snapshot, conditions, by, min_per_label),
+                labelled_table(snapshot, conditions, by, min_per_label),
                 layers=chosen,
                 n_folds=folds,
                 choices=choices,
@@ -103,12 +104,12 @@ class Supervision(Evaluations):
         return replace(probe, label_field=by, fingerprint=fingerprint)
 
     def save_head(self, probe: Probe, *, lock_timeout_s: float = 10.0) -> None:
-        """Keep a probe's head with the index, in place of the one before.
+        """Keep a probe's head with the index, in space of the one before.
 
         It stays as it is when documents are added. Raises `OptionError` for a probe of an index
         with other layers or vectors of another width, `LockedIndexError` or `StorageError`.
         """
-        check_kind(probe, Probe, what="a head is one of a `Probe`")
+        check_type(probe, Probe, what="a head is one of a `Probe`")
         head, best = probe.head, probe.best
         self.resolve_layers(head.layer)  # that of another index may not be here
         if head.weights.shape[1] != self.store.settings.width:
@@ -118,7 +119,7 @@ class Supervision(Evaluations):
             )
         if probe.fingerprint != self.store.settings.fingerprint:
             raise IndexMismatchError("the head is for vectors of another model: probe this index")
-        facts = {
+        record = {
             "fingerprint": self.store.settings.fingerprint,
             "layer": head.layer,
             "labels": head.label_names,
@@ -132,7 +133,7 @@ class Supervision(Evaluations):
         }
         tensors = {"weights": head.weights, "biases": head.biases}
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
-            save_kept(self.store, writer, HEAD, tensors, facts)
+            save_artifact(self.store, writer, HEAD, tensors, record)
 
     def head(self) -> Head:
         """Return the head that was saved with this index.
@@ -140,23 +141,23 @@ class Supervision(Evaluations):
         Raises `OptionError` where there is none, `IndexMismatchError` for one that does not fit
         the index, `DamagedIndexError` for a changed file.
         """
-        found = load_kept(self.store, HEAD)
+        found = load_artifact(self.store, HEAD)
         if found is None:
             raise OptionError("this index has no head: run 'layerdex probe INDEX --save' first")
-        tensors, facts = found
-        shape = (len(facts["labels"]), self.store.settings.width)
+        tensors, record = found
+        shape = (len(record["labels"]), self.store.settings.width)
         kinds = {name: (one.shape, one.dtype.name) for name, one in tensors.items()}
         fits = kinds == {"weights": (shape, "float32"), "biases": (shape[:1], "float32")}
-        is_of_model = facts["fingerprint"] == self.store.settings.fingerprint
-        if not (fits and is_of_model and facts["layer"] in self.layers):
+        is_of_model = record["fingerprint"] == self.store.settings.fingerprint
+        if not (fits and is_of_model and record["layer"] in self.layers):
             raise IndexMismatchError(
                 "the head was made for vectors of another model or layer: "
                 "run 'layerdex probe INDEX --save' again"
             )
         return Head(
-            layer=facts["layer"],
-            label_names=tuple(facts["labels"]),
-            temperature=facts["temperature"],
+            layer=record["layer"],
+            label_names=tuple(record["labels"]),
+            temperature=record["temperature"],
             **tensors,
         )
 
@@ -169,7 +170,7 @@ class Supervision(Evaluations):
         """
         check_between("a confidence", min_confidence, 0, 1)
         head, texts = self.head(), read_texts(texts)
-        found = head.probabilities(self.encode_at(texts, (head.layer,))[head.layer])
+        found = head.probabilities(self.encode_at(texts, layer_spaces([head.layer]))[head.layer])
         best, shares = found.argmax(axis=1), found.max(axis=1)
         return [
             Prediction(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from layerdex.arguments import check_callbacks
-from layerdex.index.kept_transforms import fit_all, refit_if_due, save_fit
 from layerdex.index.places import Places
+from layerdex.index.stored_transforms import fit_all, refit_if_due, save_fit
 from layerdex.records import OnProgress
-from layerdex.search.transform_fit import TransformFit, check_shrinkage
-from layerdex.storage.kept import TRANSFORM, remove_kept
+from layerdex.search.transforms.fit import TransformFit, check_shrinkage
+from layerdex.storage.artifacts import TRANSFORM, remove_artifact
 
 
 class Transforming(Places):
@@ -42,4 +42,4 @@ class Transforming(Places):
     def remove_transforms(self, *, lock_timeout_s: float = 10.0) -> None:
         """Forget the transforms kept with the index; without any, nothing happens."""
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
-            remove_kept(self.store, writer, TRANSFORM)
+            remove_artifact(self.store, writer, TRANSFORM)

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING
 from layerdex.arguments import check_callbacks, check_count, to_choice, to_path
 from layerdex.errors import NoLabelsError, OptionError, StorageError
 from layerdex.index.encoders import make_encoder
-from layerdex.index.evaluations import LABEL, labelled_facts
+from layerdex.index.evaluations import LABEL, labelled_table
 from layerdex.index.questions import Questions
 from layerdex.layers import LayerSelection
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
-from layerdex.search.evaluation import Evaluation
+from layerdex.search.evaluation.results import Evaluation
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.lesson import Exam, Lesson, make_lesson
-from layerdex.storage.codecs import as_kept
+from layerdex.search.knn.vector_space import layer_spaces
+from layerdex.search.labels.training_split import LabelledTexts, TrainingSplit, make_training_split
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.vectors.codecs import as_stored
 
 if TYPE_CHECKING:
-    from layerdex.indexer.corpus import Fields, Format
-    from layerdex.indexer.tuning.plan import Plan, Trained
-    from layerdex.indexer.tuning.trainer import Trainer
+    from layerdex.choices import Format
+    from layerdex.indexer.readers import Fields
+    from layerdex.indexer.training.plan import Plan, Trained
+    from layerdex.indexer.training.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class Tunings(Questions):
         `OptionError` where the folder is there or the index has an adapter already,
         `NoLabelsError`, `ModelError` or `MissingPackageError` (the extra ``tune``).
         """
-        from layerdex.indexer.adapters import import_peft
-        from layerdex.indexer.tuning.plan import Plan
+        from layerdex.indexer.models.adapters import import_peft
+        from layerdex.indexer.training.plan import Plan
 
         target = _check_target(adapter)
         conditions = parse_where(where)
@@ -85,20 +87,20 @@ class Tunings(Questions):
         check_callbacks(on_progress=on_progress)
         check_count("min_per_label", min_per_label)
         import_peft()  # or fail before any work is done
-        settings = self.encoder.settings  # the model's place is where it lies now
+        settings = self.encoder.settings  # the model's space is where it lies now
         asked = None if test is None else _read_test(test, format=format, fields=fields)
         layers = tuple(one for one in self.layers if one <= chosen)
-        asked_vectors = {} if asked is None else self.encode_at(asked.texts, layers)
+        asked_vectors = {} if asked is None else self.encode_at(asked.texts, layer_spaces(layers))
 
-        def question(snapshot: Snapshot) -> tuple[Lesson, Evaluation, Vectors]:
-            facts = labelled_facts(snapshot, conditions, by, min_per_label)
-            documents = snapshot.documents(facts.rows.tolist())
-            texts = [documents[row].text for row in facts.rows.tolist()]
-            lesson = make_lesson(facts, texts, n_folds=folds, exam=asked)
+        def question(snapshot: Snapshot) -> tuple[TrainingSplit, Evaluation, Vectors]:
+            table = labelled_table(snapshot, conditions, by, min_per_label)
+            documents = snapshot.documents(table.rows.tolist())
+            texts = [documents[row].text for row in table.rows.tolist()]
+            lesson = make_training_split(table, texts, n_folds=folds, exam=asked)
             before = lesson.measure(snapshot.layer, asked_vectors, layers)
             return lesson, before, lesson.label_means(snapshot.layer(chosen))
 
-        lesson, before, means = self.store.ask(question)
+        lesson, before, means = self.store.query(question)
         trainer = _make_trainer(
             settings, layer=chosen, plan=plan or Plan(), device=device, dtype=dtype
         )
@@ -126,14 +128,14 @@ class Tunings(Questions):
         )
 
     def _measure_after(
-        self, lesson: Lesson, encoder: Encoder, layers: tuple[int, ...]
+        self, lesson: TrainingSplit, encoder: Encoder, layers: tuple[int, ...]
     ) -> Evaluation:
         """Measure what an index made with ``encoder`` would answer."""
         codec = self.store.codec
 
         def encode(texts: list[str]) -> dict[int, Vectors]:
             vectors = encoder.encode(texts, layers).vectors
-            return {n: as_kept(one, codec) for n, one in zip(layers, vectors, strict=True)}
+            return {n: as_stored(one, codec) for n, one in zip(layers, vectors, strict=True)}
 
         asked = {} if lesson.exam is None else encode(lesson.exam.texts)
         return lesson.measure(lesson.sources(encode(lesson.texts)), asked, layers)
@@ -156,24 +158,24 @@ def _check_layer(layer: int, settings: EncoderSettings) -> int:
     return layer
 
 
-def _read_test(source: Source, *, format: Format | str, fields: Fields | None) -> Exam:
-    from layerdex.indexer.corpus.sources import read_labelled
+def _read_test(source: Source, *, format: Format | str, fields: Fields | None) -> LabelledTexts:
+    from layerdex.indexer.readers.sources import read_labelled
 
     texts, labels = read_labelled(source, format=format, fields=fields)
     if not texts:
         raise NoLabelsError("the test set has no documents")
-    return Exam(texts, labels)
+    return LabelledTexts(texts, labels)
 
 
 def _make_trainer(
     settings: EncoderSettings, *, layer: int, plan: Plan, device: str, dtype: str
 ) -> Trainer:
-    from layerdex.indexer.devices import Precision
-    from layerdex.indexer.models import find_model
-    from layerdex.indexer.tuning.trainer import Trainer
+    from layerdex.choices import Dtype
+    from layerdex.indexer.models.model_folder import find_model
+    from layerdex.indexer.training.trainer import Trainer
 
     folder = find_model(settings.model, revision=settings.revision)
-    precision = to_choice(Precision, dtype)
+    precision = to_choice(Dtype, dtype)
     return Trainer(folder, settings, layer=layer, plan=plan, device=device, precision=precision)
 
 

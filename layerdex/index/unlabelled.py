@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from layerdex.arguments import check_callbacks, check_count, to_choice
+from layerdex.choices import Fuse, Keep, TransformName
 from layerdex.index.places import Places
 from layerdex.layers import LayerSelection
-from layerdex.records import Keep, OnProgress
+from layerdex.records import OnProgress
+from layerdex.search.dedup.threshold_sweep import ThresholdSweep, sweep_thresholds
+from layerdex.search.evaluation.geometry import N_SAMPLED, Geometry, describe_layers
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.fusion import Fuse
-from layerdex.search.geometry import N_SAMPLED, Geometry, describe_layers
-from layerdex.search.thresholds import ThresholdSweep, sweep_thresholds
-from layerdex.search.transforms import TransformName
 
 
 class Unlabelled(Places):
@@ -35,7 +34,7 @@ class Unlabelled(Places):
         chosen, conditions = self.resolve_layers(layers), parse_where(where)
         check_count("the seed", seed, least=0)
         check_callbacks(on_progress=on_progress)
-        return self.store.ask(
+        return self.store.query(
             lambda snapshot: describe_layers(
                 snapshot,
                 layers=chosen,
@@ -63,11 +62,11 @@ class Unlabelled(Places):
         closest to each threshold (see `ThresholdSweep`). Raises `OptionError` for fewer than two
         texts.
         """
-        place, conditions = self.place(layer, fuse, transform), parse_where(where)
+        space, conditions = self.space(layer, fuse, transform), parse_where(where)
         keep = to_choice(Keep, keep)
         check_callbacks(on_progress=on_progress)
-        return self.store.ask(
+        return self.store.query(
             lambda snapshot: sweep_thresholds(
-                snapshot, place=place, where=conditions, keep=keep, on_progress=on_progress
+                snapshot, space=space, where=conditions, keep=keep, on_progress=on_progress
             )
         )

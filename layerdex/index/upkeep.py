@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from layerdex.arguments import (
     check_callbacks,
-    check_kind,
+    check_type,
     to_list,
     to_path,
 )
+from layerdex.choices import TransformName
 from layerdex.errors import OptionError
 from layerdex.index.contents import Contents
 from layerdex.records import OnProgress
-from layerdex.search.evaluation import Evaluation
-from layerdex.search.measurement import Measurement
-from layerdex.search.transforms import TransformName
-from layerdex.storage.info import IndexInfo, read_info
-from layerdex.storage.state import BEST_LAYER
+from layerdex.search.evaluation.measurement import Measurement
+from layerdex.search.evaluation.results import Evaluation
+from layerdex.storage.catalog.settings import BEST_LAYER
+from layerdex.storage.maintenance.info import IndexInfo, read_info
 
 if TYPE_CHECKING:
-    from layerdex.storage.compaction import Compaction
-    from layerdex.storage.integrity import Problem
+    from layerdex.storage.maintenance.compaction import Compaction
+    from layerdex.storage.maintenance.verify import Problem
 
 
 class Upkeep(Contents):
@@ -37,7 +37,7 @@ class Upkeep(Contents):
         Raises `OptionError` for one of transformed vectors, as questions are asked of plain ones.
         """
         kinds = (Evaluation, Measurement)
-        check_kind(evaluation, kinds, what="the best layer is one of an `Evaluation`")
+        check_type(evaluation, kinds, what="the best layer is one of an `Evaluation`")
         if evaluation.transform is not TransformName.NONE:
             raise OptionError(
                 "the layer that is best with a transform is none to take without: "
@@ -56,7 +56,7 @@ class Upkeep(Contents):
         self, *, lock_timeout_s: float = 10.0, on_progress: OnProgress | None = None
     ) -> int:
         """Merge small segments and drop dead versions; return how many segments were replaced."""
-        from layerdex.storage.compaction import compact
+        from layerdex.storage.maintenance.compaction import compact
 
         check_callbacks(on_progress=on_progress)
         with self.store.write(lock_timeout_s=lock_timeout_s) as writer:
@@ -64,9 +64,9 @@ class Upkeep(Contents):
 
     def plan_compaction(self) -> Compaction:
         """Say what `compact` would do; nothing is written."""
-        from layerdex.storage.compaction import plan_compaction
+        from layerdex.storage.maintenance.compaction import plan_compaction
 
-        return self.store.ask(lambda snapshot: plan_compaction(self.store, snapshot))
+        return self.store.query(lambda snapshot: plan_compaction(self.store, snapshot))
 
     def backup(self, target: str | Path, *, on_progress: OnProgress | None = None) -> int:
         """Copy the newest commit to a new directory; return how many documents it has.
@@ -74,7 +74,7 @@ class Upkeep(Contents):
         A writer may be at work meanwhile. Raises `IndexExistsError` where there is something
         already, and `DamagedIndexError` instead of copying damage.
         """
-        from layerdex.storage.backup import back_up
+        from layerdex.storage.maintenance.backup import back_up
 
         check_callbacks(on_progress=on_progress)
         return back_up(
@@ -83,7 +83,7 @@ class Upkeep(Contents):
 
     def verify(self, *, on_progress: OnProgress | None = None) -> list[Problem]:
         """Check every checksum, every text and the catalog; return what is wrong."""
-        from layerdex.storage.integrity import verify
+        from layerdex.storage.maintenance.verify import verify
 
         check_callbacks(on_progress=on_progress)
         return verify(self.store, on_progress=on_progress)
@@ -96,14 +96,14 @@ class Upkeep(Contents):
         on_progress: OnProgress | None = None,
     ) -> int:
         """Rebuild the layer files among the problems that `verify` found; return how many."""
-        from layerdex.indexer.repair import repair
-        from layerdex.storage.integrity import Problem
+        from layerdex.indexer.pipeline.repair import repair
+        from layerdex.storage.maintenance.verify import Problem
 
         check_callbacks(on_progress=on_progress)
         what = "give the problems that `verify` found"
         problems = to_list(problems, what=what)
         for one in problems:
-            check_kind(one, Problem, what=what)
+            check_type(one, Problem, what=what)
         return repair(
             self.store,
             problems,

@@ -11,21 +11,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.choices import Dtype, EngineName, LongText, Pooling
 from layerdex.errors import ModelError
-from layerdex.indexer.agreement import check_fingerprint
-from layerdex.indexer.batches import plan_batches
-from layerdex.indexer.chunks import average_chunks
-from layerdex.indexer.defaults import choose_max_length, own_pooling
-from layerdex.indexer.devices import Precision
-from layerdex.indexer.engine import EngineName, load_engine, make_batch
-from layerdex.indexer.fingerprint import fingerprint
-from layerdex.indexer.models import find_model
-from layerdex.indexer.progress import Tell, part, tell_texts
-from layerdex.indexer.templates import PLAIN, Template
-from layerdex.indexer.tokenizing import TextTokenizer, TokenizerFacts, Tokens
-from layerdex.indexer.turns import Turns
+from layerdex.indexer.engines.factory import load_engine
+from layerdex.indexer.engines.protocol import make_batch
+from layerdex.indexer.fair_lock import FairLock
+from layerdex.indexer.models.compatibility import check_fingerprint
+from layerdex.indexer.models.defaults import choose_max_length, own_pooling
+from layerdex.indexer.models.fingerprint import fingerprint
+from layerdex.indexer.models.model_folder import find_model
+from layerdex.indexer.progress import ReportShare, part, report_texts
+from layerdex.indexer.text.batches import plan_batches
+from layerdex.indexer.text.chunks import average_chunks
+from layerdex.indexer.text.templates import PLAIN, Template
+from layerdex.indexer.text.tokenizer import TextTokenizer, TokenizerSpec, Tokens
 from layerdex.layers import resolve_layers
-from layerdex.records import Encoded, EncodedVectors, EncoderSettings, LongText, Pooling
+from layerdex.records import Encoded, EncodedVectors, EncoderSettings
 
 DEFAULT_WINDOW = 4_096
 _MOST_BUDGET_RATIO = 16
@@ -52,7 +53,7 @@ class TransformerEncoder:
         token_budget: int | None = None,
         window: int = DEFAULT_WINDOW,
         device: str = "auto",
-        precision: Precision = Precision.AUTO,
+        precision: Dtype = Dtype.AUTO,
         engine: EngineName = EngineName.AUTO,
     ) -> None:
         """Load a model; what is None is the model's own choice, else mean pooling and so on.
@@ -64,12 +65,12 @@ class TransformerEncoder:
         self.engine = load_engine(
             folder, name=engine, pooling=self._pooling, device=device, precision=precision
         )
-        facts = self.engine.facts
-        max_length = choose_max_length(folder, facts.n_positions, max_length)
+        spec = self.engine.spec
+        max_length = choose_max_length(folder, spec.n_positions, max_length)
         self._tokenizer = _make_tokenizer(
-            facts.tokenizer, template, max_length=max_length, pooling=self._pooling
+            spec.tokenizer, template, max_length=max_length, pooling=self._pooling
         )
-        self._turns = Turns()
+        self._turns = FairLock()
         self._token_budget = token_budget or self.engine.token_budget
         self._folder = folder
         self._settings = EncoderSettings(
@@ -78,8 +79,8 @@ class TransformerEncoder:
             pooling=self._pooling,
             template=template,
             max_length=max_length,
-            depth=facts.depth,
-            width=facts.width,
+            depth=spec.depth,
+            width=spec.width,
             fingerprint=fingerprint(
                 folder.path,
                 pooling=self._pooling,
@@ -100,7 +101,7 @@ class TransformerEncoder:
         settings: EncoderSettings,
         *,
         device: str,
-        precision: Precision,
+        precision: Dtype,
         engine: EngineName = EngineName.AUTO,
         model: str | None = None,
         adapter: str | None = None,
@@ -140,7 +141,7 @@ class TransformerEncoder:
         settings = self._settings
         other = copy.copy(self)  # also its turns: one model works for one of them at a time
         other._tokenizer = _make_tokenizer(
-            self.engine.facts.tokenizer,
+            self.engine.spec.tokenizer,
             template,
             max_length=settings.max_length,
             pooling=self._pooling,
@@ -185,7 +186,7 @@ class TransformerEncoder:
         layers = resolve_layers(layers, depth=self._settings.depth)
         places: dict[str, int] = {}
         place = np.array([places.setdefault(text, len(places)) for text in texts], dtype=np.int64)
-        tell = tell_texts(len(texts), on_progress)
+        tell = report_texts(len(texts), on_progress)
         tokens = self._tokenizer.tokenize(list(places))  # perhaps during another's turn
         with self._turns.take(patient=on_progress is not None):
             tell(0)  # whoever waited for the turn may want to stop by now
@@ -198,7 +199,7 @@ class TransformerEncoder:
         return Encoded(once.vectors[:, place], once.n_tokens[place], once.truncated[place])
 
     def _encode(
-        self, texts: Sequence[str], tokens: Tokens, layers: tuple[int, ...], tell: Tell
+        self, texts: Sequence[str], tokens: Tokens, layers: tuple[int, ...], tell: ReportShare
     ) -> Encoded:
         n_tokens, truncated = tokens.lengths, tokens.truncated
         is_chunked = self._settings.long is LongText.CHUNK
@@ -221,13 +222,13 @@ class TransformerEncoder:
             n_tokens[long], truncated[long] = whole.n_tokens, whole.truncated
         return Encoded(vectors, n_tokens, truncated)
 
-    def _pool(self, tokens: Tokens, layers: tuple[int, ...], tell: Tell) -> EncodedVectors:
+    def _pool(self, tokens: Tokens, layers: tuple[int, ...], tell: ReportShare) -> EncodedVectors:
         """Return the vectors of tokenised texts, (n_layers, n, width) float32."""
         lengths = tokens.lengths
         if not lengths.all():
             raise ModelError("a text gave no tokens at all, and this model adds none")
         vectors = np.empty((len(layers), len(lengths), self._settings.width), dtype=np.float32)
-        pad_id = self.engine.facts.tokenizer.pad_id
+        pad_id = self.engine.spec.tokenizer.pad_id
         batches = (
             make_batch(tokens, places, pad_id=pad_id)
             for places in plan_batches(lengths, token_budget=self._token_budget)
@@ -243,11 +244,11 @@ class TransformerEncoder:
 
 
 def _make_tokenizer(
-    facts: TokenizerFacts, template: str, *, max_length: int, pooling: Pooling
+    spec: TokenizerSpec, template: str, *, max_length: int, pooling: Pooling
 ) -> TextTokenizer:
     return TextTokenizer(
-        facts,
-        template=Template.parse(template, mask_token=facts.mask_token),
+        spec,
+        template=Template.parse(template, mask_token=spec.mask_token),
         max_length=max_length,
         needs_mask=pooling is Pooling.MASK,
     )

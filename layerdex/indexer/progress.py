@@ -9,11 +9,11 @@ from layerdex.records import OnProgress
 
 _INTERVAL_S = 0.25
 
-Tell = Callable[[float], None]
+ReportShare = Callable[[float], None]
 """Takes the share of some work that is done, from 0 to 1."""
 
 
-def tell_texts(n_texts: int, on_progress: Callable[[int], None] | None) -> Tell:
+def report_texts(n_texts: int, on_progress: Callable[[int], None] | None) -> ReportShare:
     """Return what passes shares on as numbers of texts, never falling, a few times a second.
 
     A number is told again where no further text is done: who is told may want to stop.
@@ -30,7 +30,7 @@ def tell_texts(n_texts: int, on_progress: Callable[[int], None] | None) -> Tell:
     return tell
 
 
-def part(tell: Tell, start: float, stop: float) -> Tell:
+def part(tell: ReportShare, start: float, stop: float) -> ReportShare:
     """Return what takes shares of a part of the work, which lies between two shares of all."""
     return lambda share: tell(start + (stop - start) * share)
 

@@ -7,26 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from layerdex.arguments import check_between, check_count
+from layerdex.choices import Keep, Operator, Weights
 from layerdex.errors import DocumentNotFoundError, NoLabelsError
-from layerdex.records import (
-    Condition,
-    Document,
-    Keep,
-    LayerName,
-    OnProgress,
-    Operator,
-    Rows,
-    Vectors,
-    Weights,
-)
-from layerdex.search.classify import encode_labels, labels_of, vote
-from layerdex.search.dedup import find_duplicates
-from layerdex.search.fusion import Place, find_at, is_ranking, layers_of, name_of, vectors_at
-from layerdex.search.neighbors import Neighbors, to_steps
-from layerdex.search.random_pairs import Minimum, similarity_at
-from layerdex.search.results import Deduplication, Hit, Prediction, Removal, Voter
-from layerdex.storage.rows import CHUNK, chunks
-from layerdex.storage.snapshot import Facts, Snapshot, Where
+from layerdex.records import Condition, Document, LayerName, OnProgress, Rows, Vectors
+from layerdex.search.dedup.greedy import find_duplicates
+from layerdex.search.knn.neighbors import Neighbors
+from layerdex.search.knn.random_pairs import MinSimilarity, resolve_min_similarity
+from layerdex.search.knn.vector_space import VectorSpace
+from layerdex.search.knn.voting import encode_labels, labels_of, vote
+from layerdex.search.results import Deduplication, Hit, LabelledNeighbor, Prediction, Removal
+from layerdex.search.vectors.similarity import to_steps
+from layerdex.storage.catalog.rows import CHUNK, chunks
+from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
 
 # Similarities are shown to the step within which they count as equal.
 _DECIMALS = 5
@@ -36,10 +28,10 @@ def answer_search(
     snapshot: Snapshot,
     vectors: Mapping[int, Vectors],
     *,
-    place: Place,
+    space: VectorSpace,
     k: int,
     where: Where = (),
-    minimum: Minimum | None = None,
+    minimum: MinSimilarity | None = None,
     leave_out: Rows | None = None,
 ) -> list[list[Hit]]:
     """Return the hits of each of n questions, whose ``vectors`` (n, width) are given by layer.
@@ -48,17 +40,17 @@ def answer_search(
     percentile is of all documents, whatever ``where`` says.
     ``leave_out`` (n,) names a row per query that is not an answer: the query itself.
     """
-    floor = None if minimum is None else similarity_at(snapshot, place, minimum)
+    floor = None if minimum is None else resolve_min_similarity(snapshot, space, minimum)
     k = check_count("k", k)
     rows = snapshot.rows(where) if where else None
     n_spare = 0 if leave_out is None else 1
-    if leave_out is not None and is_ranking(place):  # the query itself has no rank
+    if leave_out is not None and space.is_ranking:  # the query itself has no rank
         rows = np.setdiff1d(snapshot.rows() if rows is None else rows, leave_out)
-    found = find_at(snapshot.layer, vectors, place, k + n_spare, rows=rows)
+    found = space.find(snapshot.layer, vectors, k + n_spare, rows=rows)
     documents = snapshot.documents({int(row) for row in found.rows.ravel() if row >= 0})
     left_out = [None] * len(found.rows) if leave_out is None else leave_out.tolist()
     return [
-        _hits(found, i, documents, place=place, k=k, floor=floor, leave_out=left_out[i])
+        _hits(found, i, documents, space=space, k=k, floor=floor, leave_out=left_out[i])
         for i in range(len(found.rows))
     ]
 
@@ -67,24 +59,24 @@ def answer_like(
     snapshot: Snapshot,
     document_id: str,
     *,
-    places: Sequence[Place],
+    spaces: Sequence[VectorSpace],
     k: int,
     where: Where = (),
-    minimum: Minimum | None = None,
+    minimum: MinSimilarity | None = None,
 ) -> dict[LayerName, list[Hit]]:
-    """Return the hits by a document's stored vectors at each place, itself left out."""
+    """Return the hits by a document's stored vectors at each space, itself left out."""
     row = np.array([snapshot.row_of(document_id)])
     return {
-        name_of(place): answer_search(
+        space.name: answer_search(
             snapshot,
-            {layer: snapshot.layer(layer).gather(row) for layer in layers_of(place)},
-            place=place,
+            {layer: snapshot.layer(layer).gather(row) for layer in space.layers},
+            space=space,
             k=k,
             where=where,
             minimum=minimum,
             leave_out=row,
         )[0]
-        for place in places
+        for space in spaces
     }
 
 
@@ -93,13 +85,13 @@ def _hits(
     query: int,
     documents: dict[int, Document],
     *,
-    place: Place,
+    space: VectorSpace,
     k: int,
     floor: float | None,
     leave_out: int | None,
 ) -> list[Hit]:
     hits: list[Hit] = []
-    has_scores = is_ranking(place)
+    has_scores = space.is_ranking
     near = found.similarities[query]
     is_close = to_steps(near) >= (-np.inf if floor is None else to_steps(floor))
     for row, closeness, is_hit in zip(found.rows[query], near, is_close, strict=True):
@@ -114,7 +106,7 @@ def _hits(
                 label=document.label,
                 text=document.text,
                 metadata=document.metadata,
-                layer=name_of(place),
+                layer=space.name,
                 score=float(closeness) if has_scores else None,
             )
         )
@@ -126,7 +118,7 @@ def answer_classify(
     texts: Sequence[str],
     vectors: Mapping[int, Vectors],
     *,
-    place: Place,
+    space: VectorSpace,
     k: int,
     weights: Weights,
     where: Where = (),
@@ -137,19 +129,19 @@ def answer_classify(
     Raises `NoLabelsError` where no matching document has a label.
     """
     check_between("a confidence", min_confidence, 0, 1)
-    facts = snapshot.facts(where, labelled=True)
-    if not len(facts.rows):
+    table = snapshot.document_table(where, labelled=True)
+    if not len(table.rows):
         raise NoLabelsError("no document here has a label (see 'layerdex index --label-field')")
-    found = find_at(snapshot.layer, vectors, place, k, rows=facts.rows)
-    names, codes = encode_labels(facts.labels)
-    votes = vote(labels_of(found, facts.rows, codes), found.similarities, weights)
+    found = space.find(snapshot.layer, vectors, k, rows=table.rows)
+    names, codes = encode_labels(table.labels)
+    votes = vote(labels_of(found, table.rows, codes), found.similarities, weights)
     return [
         Prediction(
             text=text,
             label=names[code] if confidence >= min_confidence else None,
             confidence=round(float(confidence), _DECIMALS),
-            layer=name_of(place),
-            neighbors=voters(found, i, facts),
+            layer=space.name,
+            neighbors=labelled_neighbors(found, i, table),
         )
         for i, (text, code, confidence) in enumerate(
             zip(texts, votes.labels, votes.confidences, strict=True)
@@ -157,53 +149,55 @@ def answer_classify(
     ]
 
 
-def voters(found: Neighbors, query: int, facts: Facts) -> tuple[Voter, ...]:
-    """Return the neighbours of one query, all of them among ``facts``, as users see them."""
+def labelled_neighbors(
+    found: Neighbors, query: int, table: DocumentTable
+) -> tuple[LabelledNeighbor, ...]:
+    """Return the neighbours of one query, all of them among ``table``, as users see them."""
     real = found.rows[query] >= 0
-    places = np.searchsorted(facts.rows, found.rows[query][real]).tolist()
+    spaces = np.searchsorted(table.rows, found.rows[query][real]).tolist()
     return tuple(
-        Voter(facts.ids[place], str(facts.labels[place]), round_similarity(similarity))
-        for place, similarity in zip(places, found.similarities[query][real], strict=True)
+        LabelledNeighbor(table.ids[space], str(table.labels[space]), round_similarity(similarity))
+        for space, similarity in zip(spaces, found.similarities[query][real], strict=True)
     )
 
 
 def answer_dedup(
     snapshot: Snapshot,
     *,
-    place: Place,
+    space: VectorSpace,
     threshold: float,
     keep: Keep,
     where: Where = (),
     on_progress: OnProgress | None = None,
 ) -> Deduplication:
     """Find duplicates among the matching documents, and name them by the user's ids."""
-    facts = snapshot.facts(where)
+    table = snapshot.document_table(where)
     found = find_duplicates(
-        vectors_at(snapshot.layer, place),
-        facts,
+        space.vectors(snapshot.layer),
+        table,
         threshold=threshold,
         keep=keep,
         on_progress=on_progress,
     )
 
     def at(row: int) -> int:
-        return int(np.searchsorted(facts.rows, row))
+        return int(np.searchsorted(table.rows, row))
 
     removed = zip(found.removed, found.kept_for, found.similarities, found.is_exact, strict=True)
     return Deduplication(
-        layer=name_of(place),
+        layer=space.name,
         threshold=threshold,
         keep=keep,
-        n=len(facts.rows),
-        kept=tuple(facts.ids[at(row)] for row in found.kept),
+        n=len(table.rows),
+        kept=tuple(table.ids[at(row)] for row in found.kept),
         removed=tuple(
             Removal(
-                id=facts.ids[at(row)],
-                kept=facts.ids[at(kept)],
+                id=table.ids[at(row)],
+                kept=table.ids[at(kept)],
                 similarity=round_similarity(similarity),
                 is_exact=bool(exact),
-                label=facts.labels[at(row)],
-                kept_label=facts.labels[at(kept)],
+                label=table.labels[at(row)],
+                kept_label=table.labels[at(kept)],
             )
             for row, kept, similarity, exact in removed
         ),

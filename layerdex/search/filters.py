@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from layerdex.arguments import check_kind, shown, to_list
+from layerdex.arguments import check_type, format_value, to_list
+from layerdex.choices import Operator
 from layerdex.errors import FilterError, OptionError
-from layerdex.records import Condition, Operator
+from layerdex.records import Condition
 
 Expressions = str | Iterable[str] | None
 
@@ -34,13 +35,13 @@ def parse_where(where: Expressions) -> tuple[Condition, ...]:
     if where is None:
         return ()
     if isinstance(where, Mapping):
-        raise OptionError(f"{_WHAT}, not {shown(where)}")
+        raise OptionError(f"{_WHAT}, not {format_value(where)}")
     expressions = [where] if isinstance(where, str) else to_list(where, what=_WHAT)
     return tuple(_parse(expression) for expression in expressions)
 
 
 def _parse(expression: str) -> Condition:
-    check_kind(expression, str, what=_WHAT)
+    check_type(expression, str, what=_WHAT)
     match = _EXPRESSION.fullmatch(expression)
     if match is None or match["value"] == "":
         raise FilterError(

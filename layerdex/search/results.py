@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerdex.records import Keep, LayerName, Scalar
+from layerdex.choices import Keep
+from layerdex.records import LayerName, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Voter:
+class LabelledNeighbor:
     """A neighbour that voted."""
 
     id: str
@@ -42,16 +43,16 @@ class Prediction:
     label: str | None
     confidence: float
     layer: LayerName
-    neighbors: tuple[Voter, ...]
+    neighbors: tuple[LabelledNeighbor, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class LabelIssue:
     """A document whose label most layers' neighbours are against.
 
     ``score`` is the log-odds of ``suggested`` to ``label`` among the neighbours (see
     `suspects.LabelScores`), the higher the more suspect; the confidences are their shares of the
-    neighbours. ``n_against`` counts layers. ``neighbors`` are the nearest, at `Suspects.layer`.
+    neighbours. ``n_against`` counts layers. ``neighbors`` are the nearest, at `LabelIssues.layer`.
     """
 
     id: str
@@ -62,11 +63,11 @@ class Suspect:
     label_confidence: float
     suggested_confidence: float
     n_against: int
-    neighbors: tuple[Voter, ...]
+    neighbors: tuple[LabelledNeighbor, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Suspects:
+class LabelIssues:
     """The suspects among ``n`` labelled documents, the most suspect first.
 
     ``n_found`` is how many there are, where ``found`` was limited to the first of them. They were
@@ -79,7 +80,7 @@ class Suspects:
     n: int
     label_field: str
     n_found: int
-    found: tuple[Suspect, ...]
+    found: tuple[LabelIssue, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def remove_tree(path: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give the name to write to, so that ``path`` appears whole or not at all.
 
     Pipes and devices are written to directly. Raises `StorageError` where the operating system

@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Condition, Document, Rows
-from layerdex.storage.codecs import Codec
-from layerdex.storage.digests import damaged
-from layerdex.storage.metadata import Kind, encode_value
-from layerdex.storage.rows import (
+from layerdex.storage.catalog.filters import where_clauses
+from layerdex.storage.catalog.metadata import Kind, encode_value
+from layerdex.storage.catalog.row_digests import damaged
+from layerdex.storage.catalog.rows import (
     CHUNK,
     VERSION_COLUMNS,
     check_live,
@@ -28,10 +28,10 @@ from layerdex.storage.rows import (
     read_versions,
     row_array,
 )
-from layerdex.storage.segment import LayerFile
-from layerdex.storage.selection import where_clauses
-from layerdex.storage.tables import DOCUMENT, DOCUMENT_TEXT, LIVE, METADATUM, TRUNCATED
-from layerdex.storage.vectors import LayerVectors, Segment
+from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, LIVE, METADATUM, TRUNCATED
+from layerdex.storage.vectors.codecs import Codec
+from layerdex.storage.vectors.layer_file import LayerFile
+from layerdex.storage.vectors.layer_vectors import LayerVectors, Segment
 
 Columns = TypeVarTuple("Columns")
 
@@ -42,7 +42,7 @@ CommitMark = tuple[int, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DocumentTable:
     """What the catalog knows of n documents, short of text and metadata; one entry each.
 
     ``rows`` ascend; ``content_groups`` holds the same number for documents with the same text,
@@ -57,19 +57,19 @@ class Facts:
     content_groups: NDArray[np.int64]
     content_hashes: list[bytes]
 
-    def with_frequent_labels(self, n_at_least: int) -> Facts:
-        """Return the facts of documents whose label at least this many of them have."""
+    def with_frequent_labels(self, n_at_least: int) -> DocumentTable:
+        """Return the record of documents whose label at least this many of them have."""
         counts = Counter(self.labels)
-        return self.among([i for i, one in enumerate(self.labels) if counts[one] >= n_at_least])
+        return self.take([i for i, one in enumerate(self.labels) if counts[one] >= n_at_least])
 
-    def each_text_once(self) -> Facts:
-        """Return the facts of the first document, by row, of each text."""
+    def drop_repeats(self) -> DocumentTable:
+        """Return the record of the first document, by row, of each text."""
         _, first = np.unique(self.content_groups, return_index=True)
-        return self.among(np.sort(first).tolist())
+        return self.take(np.sort(first).tolist())
 
-    def among(self, at: Sequence[int]) -> Facts:
-        """Return the facts of the documents at ascending places."""
-        return Facts(
+    def take(self, at: Sequence[int]) -> DocumentTable:
+        """Return the record of the documents at ascending places."""
+        return DocumentTable(
             rows=self.rows[at],
             ids=[self.ids[i] for i in at],
             labels=[self.labels[i] for i in at],
@@ -140,15 +140,15 @@ class Snapshot:
         query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.row)
         return row_array(self.connection.scalars(query))
 
-    def facts(self, where: Where = (), *, labelled: bool = False) -> Facts:
+    def document_table(self, where: Where = (), *, labelled: bool = False) -> DocumentTable:
         """Return what is known of the matching live documents, or of the labelled ones of them."""
         query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
         versions = fetch_versions(self.connection, query, check_live)
         if labelled:  # only now: a label that was lost is damage, not a document without one
             versions = [version for version in versions if version.label is not None]
-        return _facts(versions)
+        return _table(versions)
 
-    def facts_of(self, rows: Rows) -> Facts:
+    def table_of(self, rows: Rows) -> DocumentTable:
         """Return what is known of the documents at ``rows``, ascending and live."""
         versions: list[Any] = []
         for chunk in chunks(rows.tolist(), CHUNK):
@@ -157,17 +157,17 @@ class Snapshot:
             versions += fetch_versions(self.connection, ordered, check_live)
         if [version.row for version in versions] != rows.tolist():
             raise damaged("a document")
-        return _facts(versions)
+        return _table(versions)
 
-    def facts_by(self, field: str, where: Where = ()) -> Facts:
-        """Return the facts of the matching documents that have a field, its value as the label."""
-        facts = self.facts(where)
+    def table_by(self, field: str, where: Where = ()) -> DocumentTable:
+        """Return the table of the matching documents that have a field, its value as the label."""
+        table = self.document_table(where)
         labels: list[str | None] = []
-        for chunk in chunks(facts.rows.tolist(), CHUNK):
+        for chunk in chunks(table.rows.tolist(), CHUNK):
             for version in read_versions(self.connection, DOCUMENT.c.row.in_(chunk)):
                 value = version.metadata.get(field)
                 labels.append(None if value is None else encode_value(value)[1])
-        return replace(facts, labels=labels).among(
+        return replace(table, labels=labels).take(
             [i for i, label in enumerate(labels) if label is not None]
         )
 
@@ -245,9 +245,9 @@ class Snapshot:
         return query.where(LIVE, *clauses)
 
 
-def _facts(versions: Sequence[Any]) -> Facts:
+def _table(versions: Sequence[Any]) -> DocumentTable:
     groups: dict[bytes, int] = {}
-    return Facts(
+    return DocumentTable(
         rows=row_array(one.row for one in versions),
         ids=[one.id for one in versions],
         labels=[one.label for one in versions],

@@ -18,17 +18,11 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
-from layerdex.records import EncoderSettings, StoredPrecision
-from layerdex.storage.catalog import (
-    check_schema,
-    clear_errors,
-    create_catalog,
-    read_engine,
-    unchanged_if_immutable,
-    write_engine,
-)
-from layerdex.storage.changes import (
+from layerdex.records import EncoderSettings
+from layerdex.storage.artifacts import ARTIFACT_KINDS
+from layerdex.storage.catalog.changes import (
     COMMIT_MARK,
     COMMITS,
     IDENTITY,
@@ -36,7 +30,25 @@ from layerdex.storage.changes import (
     NEXT_ROW,
     put_setting,
 )
-from layerdex.storage.codecs import codec_of
+from layerdex.storage.catalog.checks import check_rows, end_writing
+from layerdex.storage.catalog.engine import (
+    check_schema,
+    create_catalog,
+    read_engine,
+    translate_errors,
+    unchanged_if_immutable,
+    write_engine,
+)
+from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
+from layerdex.storage.catalog.settings import (
+    BEST_LAYER,
+    QUERY_TEMPLATE,
+    check_counts,
+    check_identity,
+    read_settings,
+)
+from layerdex.storage.catalog.upgrade import migrate_if_older
+from layerdex.storage.commit_cache import CommitCache
 from layerdex.storage.directory import (
     CATALOG,
     LOCK,
@@ -46,23 +58,12 @@ from layerdex.storage.directory import (
     check_segments_folder,
     locked,
 )
-from layerdex.storage.faiss_library import load_faiss
 from layerdex.storage.files import make_folder, remove_tree
-from layerdex.storage.kept import ALL_KEPT
-from layerdex.storage.known import Known
-from layerdex.storage.migration import migrate_if_older
-from layerdex.storage.seal import break_seal, check_seal, renew_seal
-from layerdex.storage.segment import LayerFile, check_size, layer_filename
 from layerdex.storage.snapshot import CommitMark, Snapshot
-from layerdex.storage.soundness import check_rows, end_writing
-from layerdex.storage.state import (
-    BEST_LAYER,
-    QUERY_TEMPLATE,
-    check_counts,
-    check_identity,
-    read_settings,
-)
-from layerdex.storage.vectors import Segment
+from layerdex.storage.vectors.codecs import codec_of
+from layerdex.storage.vectors.faiss_library import load_faiss
+from layerdex.storage.vectors.layer_file import LayerFile, check_size, layer_filename
+from layerdex.storage.vectors.layer_vectors import Segment
 from layerdex.storage.writer import Writer
 
 T = TypeVar("T")
@@ -79,13 +80,13 @@ class Store:
         path = path.absolute()  # whatever becomes of the working directory
         self.path = path
         self._catalog = path / CATALOG
-        with clear_errors(self._catalog):
+        with translate_errors(self._catalog):
             self._engine = read_engine(self._catalog)
             check_own(path)
             check_segments_folder(path / SEGMENTS)
             migrate_if_older(path)
-        self._known = Known(self.open_file, self.file_path)
-        with clear_errors(self._catalog), self._engine.connect() as connection:
+        self._known = CommitCache(self.open_file, self.file_path)
+        with translate_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
             fixed = read_settings(connection, path)
         self._identity = fixed.identity
@@ -121,7 +122,7 @@ class Store:
                 QUERY_TEMPLATE: query_template,
                 COMMIT_MARK: None,
                 BEST_LAYER: None,
-                **{kept.name: None for kept in ALL_KEPT},
+                **{kept.name: None for kept in ARTIFACT_KINDS},
                 NEXT_ROW: 1,
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,
@@ -130,7 +131,7 @@ class Store:
                 put_setting(connection, key, value)
 
         load_faiss()  # its absence should show before anything is made
-        with clear_errors(path):
+        with translate_errors(path):
             check_creatable(path)
             make_folder(path)
             with locked(path, timeout_s=lock_timeout_s):
@@ -144,7 +145,7 @@ class Store:
     def read(self) -> Iterator[Snapshot]:
         """Open the newest commit for reading; it stays the same until the context ends."""
         with (
-            clear_errors(self._catalog),
+            translate_errors(self._catalog),
             self._engine.connect() as connection,
             unchanged_if_immutable(connection, self._catalog),
         ):
@@ -161,7 +162,7 @@ class Store:
                 open_file=self._known.file,
             )
 
-    def ask(self, question: Callable[[Snapshot], T]) -> T:
+    def query(self, question: Callable[[Snapshot], T]) -> T:
         """Answer ``question`` from the newest commit.
 
         If a segment was compacted away meanwhile, the question starts again from the commit
@@ -198,7 +199,7 @@ class Store:
         ``is_sealed`` is False: then every row is checked, and damage of one raises it.
         """
         with ExitStack() as stack:
-            with clear_errors(self.path):
+            with translate_errors(self.path):
                 stack.enter_context(locked(self.path, timeout_s=lock_timeout_s))
                 check_segments_folder(self.path / SEGMENTS)
                 make_folder(self.path / SEGMENTS)
@@ -229,7 +230,7 @@ class Store:
 
     def discard_if_unused(self) -> None:
         """Remove what `create` made, if nothing was ever committed; other files stay."""
-        with clear_errors(self.path), locked(self.path, timeout_s=0):
+        with translate_errors(self.path), locked(self.path, timeout_s=0):
             with self.read() as snapshot:
                 if snapshot.setting(COMMITS) != 0:
                     return
@@ -266,9 +267,9 @@ class Store:
 
         Raises `DamagedIndexError`.
         """
-        with clear_errors(self._catalog):
+        with translate_errors(self._catalog):
             check_seal(self._catalog)
-        self.ask(lambda snapshot: check_counts(snapshot, self.path))
+        self.query(lambda snapshot: check_counts(snapshot, self.path))
 
     def check_whole(self) -> None:
         """Check what is cheap to check: the catalog's seal, counts, and sizes of segment files.
@@ -282,4 +283,4 @@ class Store:
                     check_size(self.file_path(segment, layer), file.size_bytes)
 
         self.check_catalog()
-        self.ask(question)
+        self.query(question)

@@ -18,28 +18,28 @@ from sqlalchemy import Connection, func, select
 
 from layerdex.errors import DocumentNotFoundError, ModelError
 from layerdex.records import EncodedVectors, Rows
-from layerdex.storage.catalog import clear_errors
-from layerdex.storage.changes import (
+from layerdex.storage.artifacts import remove_unreferenced_artifacts
+from layerdex.storage.catalog.changes import (
     NEXT_ROW,
+    FieldUpdate,
     NewVersion,
-    Relabelling,
-    bury,
     insert_segment,
     insert_versions,
     mark_commit,
+    mark_dead,
     put_setting,
-    relabel,
     take,
+    update_fields,
 )
-from layerdex.storage.codecs import Codec, Codes
-from layerdex.storage.digests import damaged
+from layerdex.storage.catalog.engine import translate_errors
+from layerdex.storage.catalog.row_digests import damaged
+from layerdex.storage.catalog.rows import Version, find_live, find_vanished
+from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT
+from layerdex.storage.catalog.segments import SEGMENT_NAME, read_segments
 from layerdex.storage.files import remove_tree, sync_folder, write_file
-from layerdex.storage.kept import remove_leftovers_of_kept
-from layerdex.storage.rows import Version, find_live, find_vanished
-from layerdex.storage.segment import layer_filename, serialize_layer
-from layerdex.storage.segment_rows import SEGMENT_NAME, read_segments
-from layerdex.storage.tables import DOCUMENT, SEGMENT
-from layerdex.storage.vectors import Segment, SegmentFile, n_positions
+from layerdex.storage.vectors.codecs import Codec, Codes
+from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
+from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile, n_positions
 from layerdex.threads import Threads
 
 # Rounding, checksums and flushes are most of a commit and run without Python's lock.
@@ -74,7 +74,7 @@ class Writer:
         """
         with self.transaction() as connection:
             committed = set(connection.scalars(select(SEGMENT.c.name)))
-        with clear_errors(self._folder):
+        with translate_errors(self._folder):
             ours = [
                 entry
                 for entry in self._folder.iterdir()
@@ -89,7 +89,7 @@ class Writer:
             for entry in leftovers:
                 remove_tree(entry)
             with self.transaction() as connection:
-                remove_leftovers_of_kept(self._folder.parent, connection)
+                remove_unreferenced_artifacts(self._folder.parent, connection)
 
     def _check_none_forgotten(self, committed: set[str]) -> None:
         """Raise `DamagedIndexError` unless the names of all segments are ``committed``.
@@ -119,9 +119,9 @@ class Writer:
         self,
         versions: Sequence[NewVersion],
         vectors: EncodedVectors,
-        relabellings: Sequence[Relabelling] = (),
+        field_updates: Sequence[FieldUpdate] = (),
     ) -> None:
-        """Add ``versions`` as one segment, and relabel, in one transaction.
+        """Add ``versions`` as one segment, and update fields, in one transaction.
 
         ``vectors`` is (n_layers, n, width) float32, layers as stored and ascending; they are
         rounded to the index's precision. Raises `ModelError` where their length is not 1.
@@ -135,12 +135,12 @@ class Writer:
             rows = range(first_row, first_row + len(versions))
             insert_segment(connection, name, files, rows)
             insert_versions(connection, versions, rows)
-            relabel(connection, relabellings)
+            update_fields(connection, field_updates)
 
-    def relabel(self, relabellings: Sequence[Relabelling]) -> None:
+    def update_fields(self, field_updates: Sequence[FieldUpdate]) -> None:
         """Replace label and metadata of live documents."""
         with self.change() as connection:
-            relabel(connection, relabellings)
+            update_fields(connection, field_updates)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Mark documents dead, all or none, and return how many.
@@ -152,13 +152,13 @@ class Writer:
             if identifier not in found:
                 raise DocumentNotFoundError(f"no document has the id {identifier!r}")
         with self.change() as connection:
-            bury(connection, [version.row for version in found.values()])
+            mark_dead(connection, [version.row for version in found.values()])
         return len(found)
 
     def remove(self, rows: Rows) -> None:
         """Mark the live documents at ``rows`` dead, which `find_vanished` has read and checked."""
         with self.change() as connection:
-            bury(connection, rows.tolist())
+            mark_dead(connection, rows.tolist())
 
     def set(self, key: str, value: Any) -> None:
         """Remember a setting."""
@@ -185,7 +185,7 @@ class Writer:
             crc32 = write_file(temporary / layer_filename(layer), data)
             return SegmentFile(data.nbytes, crc32)
 
-        with clear_errors(self._folder):
+        with translate_errors(self._folder):
             temporary.mkdir()
             files = dict(zip(self._layers, each(write, self._layers, layers), strict=True))
             sync_folder(temporary)
@@ -196,12 +196,12 @@ class Writer:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Run one transaction: all of it or nothing."""
-        with clear_errors(self._folder.parent), self._connection.begin():
+        with translate_errors(self._folder.parent), self._connection.begin():
             yield self._connection
 
     def vacuum(self) -> None:
         """Give the catalog's free pages back to the file system."""
-        with clear_errors(self._folder.parent):
+        with translate_errors(self._folder.parent):
             driver: Any = self._connection.connection.driver_connection
             driver.execute("VACUUM")
             self._connection.rollback()

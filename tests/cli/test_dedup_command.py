@@ -9,7 +9,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.index.comparisons import Comparisons
-from layerdex.indexer.corpus.export import write_export
+from layerdex.indexer.writers.documents import write_export
 from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import similarities
@@ -147,7 +147,7 @@ def test_what_is_written_and_shown_is_what_was_compared(
         Index.open(path).delete("card-0")
         return write_export(*words, **options)
 
-    monkeypatch.setattr("layerdex.indexer.corpus.export.write_export", delete_and_write)
+    monkeypatch.setattr("layerdex.indexer.writers.documents.write_export", delete_and_write)
     shown = cli.ok("dedup", path, "--threshold", 1, "-o", target).stdout
     expected = [one for one in EXPORTED if one["id"] != "again"]
     assert read_jsonl(target.read_text("utf-8")) == expected
@@ -279,7 +279,7 @@ def test_what_is_not_shared_is_of_the_commit_that_was_compared(
 
     words = ("dedup", mine, "--against", path, "--threshold", "0.99", "--where", "label!=sun")
     with monkeypatch.context() as patched:
-        patched.setattr("layerdex.indexer.corpus.export.write_export", change_and_write)
+        patched.setattr("layerdex.indexer.writers.documents.write_export", change_and_write)
         assert f"1 document that {path} does not have" in cli.ok(*words, "-o", rest).stderr
     assert cli.jsonl("export", mine, "--where", "label!=sun")[-1]["id"] == "late"
     cli.ok("index", tmp_path / "rest", rest)
@@ -290,7 +290,7 @@ def test_what_is_not_shared_is_of_the_commit_that_was_compared(
 def test_what_is_not_shared_at_several_layers_is_refused_before_any_work(
     cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(Comparisons, "find_leaks")
+    monkeypatch.delattr(Comparisons, "find_overlap")
     rest = tmp_path / "rest.jsonl"
     words = ("dedup", path, "--against", path, "-o", rest)
     assert cli.error(*words, "--layer", "0,3") == (

@@ -19,7 +19,7 @@ STEP_KEYS = ["threshold", "random_share", "n_near", "n_kept", "borderline"]
 @pytest.fixture(autouse=True)
 def _low(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty texts have no near duplicates: begin where there are some."""
-    monkeypatch.setattr("layerdex.search.thresholds._LOWEST", "p90")
+    monkeypatch.setattr("layerdex.search.dedup.threshold_sweep._LOWEST", "p90")
 
 
 @pytest.mark.parametrize("keep", ["first", "last"])

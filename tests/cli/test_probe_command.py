@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerError
-from layerdex.storage.kept import HEAD
+from layerdex.storage.artifacts import HEAD
 from tests.cli.corpus import DOCUMENTS
 from tests.cli.runner import Cli
 from tests.cli.words import WordTransformer
@@ -68,12 +68,12 @@ def test_classify_with_the_head_that_was_saved(cli: Cli, path: Path) -> None:
     found = cli.json("classify", path, *TEXTS, "--with", "head")
     tensors = load_file(head_file(path))
     with Index.open(path).store.read() as snapshot:
-        facts = snapshot.setting(HEAD.name)
+        table = snapshot.setting(HEAD.name)
     vectors = WordTransformer().encode(TEXTS, [2]).vectors[0].astype(np.float16).astype(float)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     logits = vectors @ tensors["weights"].T + tensors["biases"]
-    shares = softmax(logits / facts["temperature"], axis=1)
-    expected = [facts["labels"][i] for i in shares.argmax(axis=1)]
+    shares = softmax(logits / table["temperature"], axis=1)
+    expected = [table["labels"][i] for i in shares.argmax(axis=1)]
     assert [one["label"] for one in found] == expected
     assert expected[0] == "card"
     assert [one["confidence"] for one in found] == pytest.approx(shares.max(axis=1), abs=2e-5)
@@ -142,9 +142,9 @@ def test_a_backup_has_the_head(cli: Cli, kept: Path, tmp_path: Path) -> None:
 def test_a_head_that_does_not_fit_is_refused(kept: Path, change: dict[str, object]) -> None:
     index = Index.open(kept)
     with index.store.read() as snapshot:
-        facts = snapshot.setting(HEAD.name)
+        table = snapshot.setting(HEAD.name)
     with index.store.write() as writer:
-        writer.set(HEAD.name, {**facts, **change})
+        writer.set(HEAD.name, {**table, **change})
     with pytest.raises(IndexMismatchError, match="probe INDEX --save"):
         index.head()
 
@@ -190,11 +190,11 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(
 def test_a_damaged_setting_of_the_head_costs_no_file(kept: Path) -> None:
     index = Index.open(kept)
     with index.store.read() as snapshot:
-        facts = snapshot.setting(HEAD.name)
+        table = snapshot.setting(HEAD.name)
     with index.store.write() as writer:
-        writer.set(HEAD.name, {**facts, "file": None})
+        writer.set(HEAD.name, {**table, "file": None})
     index.delete("card-0")
-    assert head_file(kept).name == facts["file"]
+    assert head_file(kept).name == table["file"]
 
 
 def _dies(*_: object) -> None:
@@ -234,9 +234,9 @@ def test_a_forged_head_is_found_by_all_who_read_it(
 ) -> None:
     index = Index.open(kept)
     with index.store.read() as snapshot:
-        facts = snapshot.setting(HEAD.name)
+        table = snapshot.setting(HEAD.name)
     with index.store.write() as writer:
-        writer.set(HEAD.name, {**facts, **change})
+        writer.set(HEAD.name, {**table, **change})
     with pytest.raises(DamagedIndexError):
         index.head()
     assert [problem.kept for problem in index.verify()] == [HEAD]

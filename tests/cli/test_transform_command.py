@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
-from layerdex.storage.kept import TRANSFORM
+from layerdex.storage.artifacts import TRANSFORM
 from tests.cli.corpus import DOCUMENTS, write_jsonl
 from tests.cli.runner import Cli
 

@@ -9,10 +9,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.choices import Dtype, EngineName, LongText, Pooling
 from layerdex.errors import OptionError
-from layerdex.indexer.devices import Precision
-from layerdex.indexer.engine import EngineName
-from layerdex.records import Encoded, EncoderSettings, LongText, Pooling
+from layerdex.records import Encoded, EncoderSettings
 from tests.encoders import WordEncoder
 
 MAX_LENGTH = 12
@@ -37,7 +36,7 @@ class WordTransformer(WordEncoder):
         token_budget: int | None = None,
         window: int = WINDOW,
         device: str = "auto",  # noqa: ARG002 - the real one's keywords
-        precision: Precision = Precision.AUTO,  # noqa: ARG002
+        precision: Dtype = Dtype.AUTO,  # noqa: ARG002
         engine: EngineName = EngineName.AUTO,  # noqa: ARG002
     ) -> None:
         super().__init__(depth=self.depth, window=window)
@@ -63,7 +62,7 @@ class WordTransformer(WordEncoder):
         settings: EncoderSettings,
         *,
         device: str,
-        precision: Precision,
+        precision: Dtype,
         engine: EngineName = EngineName.AUTO,
         model: str | None = None,
         adapter: str | None = None,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from layerdex.choices import StoredPrecision
 from layerdex.errors import LayerdexError
-from layerdex.indexer.corpus import read_source
-from layerdex.records import StoredPrecision
-from layerdex.storage.codecs import codec_of
-from layerdex.storage.segment import LayerFile
+from layerdex.indexer.readers import read_source
+from layerdex.storage.vectors.codecs import codec_of
+from layerdex.storage.vectors.layer_file import LayerFile
 from tests.fuzz import samples
 from tests.fuzz.mutate import mutate
 

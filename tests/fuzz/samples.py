@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from layerdex.records import StoredPrecision
-from layerdex.storage.codecs import codec_of
-from layerdex.storage.segment import serialize_layer
+from layerdex.choices import StoredPrecision
+from layerdex.storage.vectors.codecs import codec_of
+from layerdex.storage.vectors.layer_file import serialize_layer
 
 N, WIDTH = 5, 8
 

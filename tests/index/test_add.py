@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 from layerdex import Index
+from layerdex.choices import OnError
 from layerdex.errors import OptionError, RowError, SourceError
-from layerdex.indexer.corpus import Fields
-from layerdex.indexer.pipeline import BuildReport
-from layerdex.records import OnError, Rejected, Scalar, Truncated
+from layerdex.indexer.pipeline.pipeline import BuildReport
+from layerdex.indexer.readers import Fields
+from layerdex.records import Rejected, Scalar, Truncated
 from tests.encoders import ReportingWordEncoder, WordEncoder
 from tests.index.expectations import corpus
 from tests.storage.stored import read_live, read_versions

@@ -10,7 +10,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import LayerdexError, LayerError, OptionError
-from layerdex.indexer.corpus import Fields
+from layerdex.indexer.readers import Fields
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
 

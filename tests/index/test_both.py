@@ -10,7 +10,7 @@ import pytest
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
 from layerdex.records import OnProgress
-from layerdex.search.leakage import Leakage
+from layerdex.search.dedup.overlap import Overlap
 from layerdex.storage.snapshot import Snapshot
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
@@ -31,10 +31,10 @@ def pair(tmp_path: Path) -> tuple[Index, Index]:
     return made[0], made[1]
 
 
-def leaks(pair: tuple[Index, Index], on_progress: OnProgress | None = None) -> list[Leakage]:
+def leaks(pair: tuple[Index, Index], on_progress: OnProgress | None = None) -> list[Overlap]:
     """Ask one layer after the other: files of the second are opened after the first's answer."""
     first, second = pair
-    found = first.find_leaks(second, threshold=-1, layers=LAYERS, on_progress=on_progress)
+    found = first.find_overlap(second, threshold=-1, layers=LAYERS, on_progress=on_progress)
     return list(found.values())
 
 
@@ -71,15 +71,15 @@ def test_an_index_beside_itself_is_one_commit(
 ) -> None:
     index, _ = pair
     other = reopen(index) if is_reopened else index
-    facts = Snapshot.facts
+    table = Snapshot.document_table
 
     def delete_after(snapshot: Snapshot, *words: object, **options: object) -> object:
-        found = facts(snapshot, *words, **options)  # type: ignore[arg-type]
+        found = table(snapshot, *words, **options)  # type: ignore[arg-type]
         disturb(0, None)
         return found
 
     disturb = once(lambda: compact(index))
-    monkeypatch.setattr(Snapshot, "facts", delete_after)
+    monkeypatch.setattr(Snapshot, "document_table", delete_after)
     compared = index.compare(other, layers=LAYERS, n_resamples=0)
     assert compared.n_documents == 19
     assert compared.n_only == (0, 0)

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex import Index
+from layerdex.choices import StoredPrecision
 from layerdex.errors import OptionError
-from layerdex.records import StoredPrecision
 from tests.encoders import WordEncoder
 from tests.hits import similarities_of
 from tests.index.expectations import corpus, texts_of

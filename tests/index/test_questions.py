@@ -10,6 +10,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from layerdex import Index
+from layerdex.choices import Keep, Weights
 from layerdex.errors import (
     DocumentNotFoundError,
     FilterError,
@@ -18,7 +19,6 @@ from layerdex.errors import (
     NoLabelsError,
     OptionError,
 )
-from layerdex.records import Keep, Weights
 from layerdex.search.results import Hit
 from tests.encoders import WordEncoder
 from tests.index.expectations import Row, corpus, nearest, texts_of, vectors_of
@@ -192,9 +192,9 @@ def test_classification_is_scikit_learns(filled: Index, layer: int, weights: Wei
     for query, prediction, share in zip(queries, predictions, shares, strict=True):
         assert (prediction.text, prediction.layer) == (query, layer)
         assert prediction.confidence == pytest.approx(share.max(), abs=1e-2)
-        voters = [(voter.id, voter.label) for voter in prediction.neighbors]
+        labelled_neighbors = [(voter.id, voter.label) for voter in prediction.neighbors]
         expected = [one for one, _ in nearest(query, ROWS, layer, 7)]
-        assert voters == [(one, ROWS[int(one[1:])]["label"]) for one in expected]
+        assert labelled_neighbors == [(one, ROWS[int(one[1:])]["label"]) for one in expected]
         if np.diff(np.sort(share))[-1] > 0.05:
             n_clear += 1
             assert prediction.label == theirs.classes_[share.argmax()]

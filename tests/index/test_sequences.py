@@ -24,8 +24,8 @@ from sqlalchemy import Connection
 
 from layerdex import Index
 from layerdex.errors import DocumentNotFoundError
-from layerdex.indexer.build import build
-from layerdex.indexer.corpus.sources import read_all
+from layerdex.indexer.pipeline.build import build
+from layerdex.indexer.readers.sources import read_all
 from layerdex.storage.writer import Writer
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.index.model import Entry, Model

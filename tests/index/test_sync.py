@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
+from layerdex.choices import Change
 from layerdex.errors import DamagedIndexError, RowError, SourceError
-from layerdex.records import Change
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
 from tests.storage.stored import lasting, query, read_versions

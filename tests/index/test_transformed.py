@@ -9,12 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex import Index
+from layerdex.choices import TransformName
 from layerdex.errors import OptionError
 from layerdex.records import Vectors
-from layerdex.search.transforms import Transform, TransformName
+from layerdex.search.vectors.transform import Transform
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus, texts_of, vectors_of
-from tests.search.test_transforms import by_book, shrunk
+from tests.search.vectors.test_transform import by_book, shrunk
 
 ROWS = corpus(60)
 IDS = [str(row["id"]) for row in ROWS]
@@ -107,7 +108,7 @@ def test_suspects_and_leaks_take_it(filled: Index, tmp_path: Path) -> None:
     other = Index.create(tmp_path / "other", encoder=WordEncoder())
     other.add([{"id": "x", "text": QUERY}, {"id": "y", "text": "far from anything"}])
     # With the transform of this index for both: the other has none.
-    leaks = filled.find_leaks(other, layers=[3], transform="whiten", threshold=0.1)[3]
+    leaks = filled.find_overlap(other, layers=[3], transform="whiten", threshold=0.1)[3]
     asked = moved([QUERY, "far from anything"], 3, "whiten")
     similarities = moved(texts_of(ROWS), 3, "whiten") @ asked.T
     expected = {
@@ -151,7 +152,7 @@ def test_evaluations_fit_for_themselves_whatever_is_kept(tmp_path: Path) -> None
     qrels.write_text("q 0 d3 1\nq 0 d4 1\n")
     pairs = [{"sentence1": QUERY, "sentence2": f"word{i} word3", "score": i % 4} for i in range(12)]
 
-    def ask() -> list[object]:
+    def query() -> list[object]:
         test = [{"text": QUERY, "label": "l0"}, {"text": "word5 word8", "label": "l1"}]
         measured = [
             index.evaluate_retrieval(queries, qrels, transform="whiten", n_resamples=0),
@@ -169,9 +170,9 @@ def test_evaluations_fit_for_themselves_whatever_is_kept(tmp_path: Path) -> None
             *([one.accuracy for one in found.results] for found in evaluated),
         ]
 
-    before = ask()
+    before = query()
     index.fit_transforms(shrinkage=0.01)
-    assert ask() == before
+    assert query() == before
     ranks = [one for one, _ in ranked(QUERY, 3, "center")]
     found = index.evaluate_retrieval(queries, qrels, transform="center", n_resamples=0)
     assert found.at(3).values["mrr@10"] == pytest.approx(
@@ -182,7 +183,7 @@ def test_evaluations_fit_for_themselves_whatever_is_kept(tmp_path: Path) -> None
 def test_a_transform_that_is_not_kept_is_an_error_that_says_how(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "index", encoder=WordEncoder())
     index.add(ROWS)
-    for ask in (
+    for query in (
         lambda: index.search(QUERY, transform="whiten"),
         lambda: index.search_like("d1", transform="center"),
         lambda: index.classify([QUERY], transform="whiten"),
@@ -190,7 +191,7 @@ def test_a_transform_that_is_not_kept_is_an_error_that_says_how(tmp_path: Path) 
         lambda: index.suspects(transform="whiten"),
     ):
         with pytest.raises(OptionError, match="no transforms: run 'layerdex transform INDEX'"):
-            ask()
+            query()
     with pytest.raises(OptionError, match="'bleach' is none of none, center, whiten"):
         index.search(QUERY, transform="bleach")
 

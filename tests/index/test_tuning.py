@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from layerdex import Index
+from layerdex.choices import Loss
 from layerdex.errors import IndexMismatchError, MissingPackageError, ModelError, OptionError
 from layerdex.index.tuning import Tuning
-from layerdex.indexer.adapters import find_adapter, import_peft
-from layerdex.indexer.fingerprint import model_digest
-from layerdex.indexer.tuning.plan import Loss, Plan
+from layerdex.indexer.models.adapters import find_adapter, import_peft
+from layerdex.indexer.models.fingerprint import model_digest
+from layerdex.indexer.training.plan import Plan
 from tests.tiny_models import WORDS, save_tiny_model
 
 pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed")
@@ -91,10 +92,10 @@ def test_no_adapter_makes_peft_ask_a_hub(
     config["base_model_name_or_path"] = "a-name-and-no-folder"
     (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
 
-    def ask(*_: object, **__: object) -> bool:
+    def query(*_: object, **__: object) -> bool:
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", ask)
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", query)
 
     assert len(indexed(scene, tmp_path / "index", adapter=adapter)) == len(DOCUMENTS)
 

@@ -16,7 +16,7 @@ from layerdex.errors import (
     RowError,
 )
 from layerdex.layers import LayerSelection
-from layerdex.search.evaluation import Method
+from layerdex.search.evaluation.results import Method
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus, nearest
 from tests.storage.stored import layer_paths

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerdex.indexer.devices import Precision
+from layerdex.choices import Dtype, EngineName, LongText, Pooling
 from layerdex.indexer.encoder import DEFAULT_WINDOW, TransformerEncoder
-from layerdex.indexer.engine import EngineName
-from layerdex.records import LongText, Pooling
 
 
 def load(
@@ -20,7 +18,7 @@ def load(
     token_budget: int | None = None,
     window: int = DEFAULT_WINDOW,
     engine: EngineName = EngineName.TORCH,
-    precision: Precision = Precision.FLOAT32,
+    precision: Dtype = Dtype.FLOAT32,
     device: str = "cpu",
 ) -> TransformerEncoder:
     return TransformerEncoder(

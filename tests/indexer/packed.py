@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from layerdex.indexer.engine import Batch, make_batch
-from layerdex.indexer.packing import Sample
-from layerdex.indexer.replica import Replica, collect
-from layerdex.indexer.tokenizing import Tokens
-from layerdex.records import Pooling
+from layerdex.choices import Pooling
+from layerdex.indexer.engines.protocol import Batch, make_batch
+from layerdex.indexer.engines.torch.packing import Sample
+from layerdex.indexer.engines.torch.replica import Replica, collect
+from layerdex.indexer.text.tokenizer import Tokens
 from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS
 
 CPU = torch.device("cpu")

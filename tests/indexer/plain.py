@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.torch_engine import TorchEngine
+from layerdex.indexer.engines.torch.engine import TorchEngine
 
 
 def torch_engine(encoder: TransformerEncoder) -> TorchEngine:

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from layerdex import Index
+from layerdex.choices import Dtype, EngineName, LongText, Pooling
 from layerdex.errors import IndexMismatchError, LayerError, ModelError, OptionError
-from layerdex.indexer import hidden_states, progress
-from layerdex.indexer.agreement import check_agreement
-from layerdex.indexer.devices import CPU_TOKEN_BUDGET, Precision
+from layerdex.indexer import progress
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import EngineName
-from layerdex.indexer.tokenizing import TextTokenizer, Tokens
-from layerdex.records import Encoded, LongText, Pooling
+from layerdex.indexer.engines.devices import CPU_TOKEN_BUDGET
+from layerdex.indexer.engines.torch import hidden_states
+from layerdex.indexer.models.compatibility import check_options
+from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
+from layerdex.records import Encoded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.loaded import load
 from tests.indexer.plain import calls_of, cosines, plain_vectors, torch_engine
@@ -57,10 +58,10 @@ def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> N
     (hit,) = Index.open(index.store.path, model=str(moved), engine="torch").search("the cat sat")
     assert (hit.id, hit.similarity) == ("a", 1.0)
     stored = (index.store.settings, index.layers, index.store.precision)
-    check_agreement(*stored, model=str(moved))
+    check_options(*stored, model=str(moved))
     other = save_tiny_model("bert", tmp_path / "other", seed=1)
     with pytest.raises(IndexMismatchError, match=r"made with model .*bert', not .*other'"):
-        check_agreement(*stored, model=str(other))
+        check_options(*stored, model=str(other))
     with pytest.raises(IndexMismatchError, match="another version of the model"):
         Index.open(index.store.path, model=str(other), engine="torch").search("the cat")
 
@@ -92,9 +93,9 @@ def test_bfloat16_stays_within_the_stated_tolerance(family: str, tiny_model: Tin
     folder = tiny_model(family)
     expected = plain_vectors(folder, TEXTS, max_length=N_POSITIONS)
 
-    encoder = load(folder, precision=Precision.BFLOAT16)
+    encoder = load(folder, precision=Dtype.BFLOAT16)
 
-    assert encoder.engine.precision is Precision.BFLOAT16
+    assert encoder.engine.precision is Dtype.BFLOAT16
     found = encoder.encode(TEXTS, LAYERS).vectors
     assert BFLOAT16_BOUND <= cosines(found, expected).min() < FLOAT32_BOUND
 
@@ -197,8 +198,8 @@ def test_order_is_kept_whatever_the_batches(token_budget: int, tiny_model: TinyM
     assert cosines(found, expected).min() >= FLOAT32_BOUND
 
 
-@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
-def test_two_runs_give_identical_bytes(precision: Precision, tiny_model: TinyModel) -> None:
+@pytest.mark.parametrize("precision", [Dtype.FLOAT32, Dtype.BFLOAT16])
+def test_two_runs_give_identical_bytes(precision: Dtype, tiny_model: TinyModel) -> None:
     texts = [sentence(1 + i % 37, seed=i) for i in range(100)]
     folder = tiny_model("bert")
     first = load(folder, precision=precision)
@@ -263,7 +264,7 @@ def test_an_index_gets_its_encoder_back(tiny_model: TinyModel) -> None:
     first = load(tiny_model("mpnet"), pooling=Pooling.CLS, template="q: {text}", max_length=20)
 
     again = TransformerEncoder.for_index(
-        first.settings, device="cpu", precision=Precision.FLOAT32, engine=EngineName.TORCH
+        first.settings, device="cpu", precision=Dtype.FLOAT32, engine=EngineName.TORCH
     )
 
     assert again.settings == first.settings
@@ -276,7 +277,7 @@ def test_an_index_made_with_other_weights_is_a_mismatch(tmp_path: Path) -> None:
 
     with pytest.raises(IndexMismatchError) as caught:
         TransformerEncoder.for_index(
-            recorded, device="cpu", precision=Precision.FLOAT32, engine=EngineName.TORCH
+            recorded, device="cpu", precision=Dtype.FLOAT32, engine=EngineName.TORCH
         )
 
     assert recorded.fingerprint != found.fingerprint
@@ -288,7 +289,7 @@ def test_an_index_made_with_other_weights_is_a_mismatch(tmp_path: Path) -> None:
 def test_the_fingerprint_does_not_depend_on_where_and_how_it_runs(tiny_model: TinyModel) -> None:
     folder = tiny_model("bert")
     fast = dataclasses.replace(
-        load(folder, precision=Precision.BFLOAT16, token_budget=7).settings,
+        load(folder, precision=Dtype.BFLOAT16, token_budget=7).settings,
         token_budget=CPU_TOKEN_BUDGET,
     )
 
@@ -303,7 +304,7 @@ def test_a_gpu_in_bfloat16_agrees_with_the_cpu(family: str, tiny_model: TinyMode
     texts: Sequence[str] = [*TEXTS, *(sentence(1 + i % 50, seed=i) for i in range(300))]
     expected = plain_vectors(folder, texts, max_length=N_POSITIONS)
 
-    encoder = load(folder, device="cuda", precision=Precision.BFLOAT16)
+    encoder = load(folder, device="cuda", precision=Dtype.BFLOAT16)
 
     assert cosines(encoder.encode(texts, LAYERS).vectors, expected).min() >= BFLOAT16_BOUND
 
@@ -324,7 +325,7 @@ def test_a_budget_for_another_kind_of_device_is_not_used(
     settings = load(tiny_model("bert"), token_budget=recorded).settings
 
     encoder = TransformerEncoder.for_index(
-        settings, device="cpu", precision=Precision.FLOAT32, engine=EngineName.TORCH
+        settings, device="cpu", precision=Dtype.FLOAT32, engine=EngineName.TORCH
     )
 
     assert encoder.settings.token_budget == recorded
@@ -370,7 +371,7 @@ def test_progress_is_told_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) 
     now = iter(np.arange(0, 1_000, 0.1))  # each look at the clock is a tenth of a second later
     monkeypatch.setattr("layerdex.indexer.progress.monotonic", lambda: next(now))
     told: list[float] = []
-    tell = progress.tell_texts(1_000, told.append)
+    tell = progress.report_texts(1_000, told.append)
     for i in range(100):
         tell(i / 99)
     assert len(told) == 33
@@ -434,9 +435,9 @@ def test_progress_that_asks_its_encoder_is_an_error_and_no_deadlock(
     monkeypatch.setattr(progress, "_INTERVAL_S", 0)
     encoder = load(tiny_model("bert"))
 
-    def ask(_: int) -> None:
+    def query(_: int) -> None:
         encoder.encode(["a"], LAYERS)
 
     with pytest.raises(OptionError, match="on_progress called the encoder"):
-        encoder.encode(TEXTS, LAYERS, on_progress=ask)
+        encoder.encode(TEXTS, LAYERS, on_progress=query)
     assert encoder.encode(["a"], LAYERS).n_tokens.tolist() == [3]

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from layerdex.indexer.budget import shape_of
-from layerdex.indexer.devices import Precision
+from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import EngineName
-from layerdex.indexer.packed_attention import _attend_by_kernel, _attend_text_by_text
-from layerdex.records import Pooling
+from layerdex.indexer.engines.torch.budget import shape_of
+from layerdex.indexer.engines.torch.packed_attention import _attend_by_kernel, _attend_text_by_text
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import cosines, torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, WIDTH, save_tiny_model, sentence
@@ -31,7 +29,7 @@ LAYERS = range(DEPTH + 1)
 def load(
     folder: Path,
     device: str,
-    precision: Precision,
+    precision: Dtype,
     *,
     token_budget: int | None = None,
     **options: Any,
@@ -47,19 +45,19 @@ def load(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
+@pytest.mark.parametrize("precision", [Dtype.FLOAT32, Dtype.BFLOAT16])
 def test_batches_in_flight_give_the_cpus_vectors_and_the_same_bytes_again(
-    precision: Precision, family: str, tiny_model: TinyModel
+    precision: Dtype, family: str, tiny_model: TinyModel
 ) -> None:
     folder = tiny_model(family)
-    expected = load(folder, "cpu", Precision.FLOAT32).encode(TEXTS, LAYERS).vectors
+    expected = load(folder, "cpu", Dtype.FLOAT32).encode(TEXTS, LAYERS).vectors
     encoder = load(folder, "cuda:0", precision, token_budget=512)
 
     found = [encoder.encode(TEXTS, LAYERS).vectors for _ in range(3)]
 
-    packs = FAMILIES[family].packs and precision is Precision.BFLOAT16
+    packs = FAMILIES[family].packs and precision is Dtype.BFLOAT16
     assert torch_engine(encoder).packs is packs
-    bound = 0.99999 if precision is Precision.FLOAT32 else 0.99
+    bound = 0.99999 if precision is Dtype.FLOAT32 else 0.99
     assert cosines(found[0], expected).min() >= bound
     for one in found[1:]:
         np.testing.assert_array_equal(one, found[0])
@@ -74,8 +72,8 @@ def test_packed_texts_have_the_cpus_vectors_however_pooled(
     template = f"{{text}} {mask}" if pooling is Pooling.MASK else "{text}"
     folder = tiny_model(family)
     options: dict[str, Any] = {"pooling": pooling, "template": template}
-    expected = load(folder, "cpu", Precision.FLOAT32, **options).encode(TEXTS, LAYERS).vectors
-    encoder = load(folder, "cuda:0", Precision.BFLOAT16, token_budget=4_096, **options)
+    expected = load(folder, "cpu", Dtype.FLOAT32, **options).encode(TEXTS, LAYERS).vectors
+    encoder = load(folder, "cuda:0", Dtype.BFLOAT16, token_budget=4_096, **options)
 
     found = encoder.encode(TEXTS, LAYERS).vectors
 
@@ -110,8 +108,8 @@ def test_all_gpus_give_the_bytes_of_one(tiny_model: TinyModel) -> None:
     names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
     if len(names) > 1:
         pytest.skip("cards of two kinds round differently")
-    alone = load(folder, "cuda:0", Precision.AUTO, token_budget=512)
-    together = load(folder, "cuda", Precision.AUTO, token_budget=512)
+    alone = load(folder, "cuda:0", Dtype.AUTO, token_budget=512)
+    together = load(folder, "cuda", Dtype.AUTO, token_budget=512)
 
     expected, found = (one.encode(TEXTS, LAYERS).vectors for one in (alone, together))
 
@@ -124,7 +122,7 @@ def test_a_full_batch_keeps_to_the_estimate_of_memory(family: str, tmp_path: Pat
     sizes = {"hidden_size": 384, "intermediate_size": 1_536, "num_attention_heads": 12}
     folder = save_tiny_model(family, tmp_path / family, **sizes)
     budget = 32_768
-    encoder = load(folder, "cuda:0", Precision.BFLOAT16, token_budget=budget)
+    encoder = load(folder, "cuda:0", Dtype.BFLOAT16, token_budget=budget)
     texts = [sentence(36, seed=i) for i in range(3_000)]
     encoder.encode(texts[:40], LAYERS)
     shape = shape_of(torch_engine(encoder).module, depth=DEPTH, width=384, keeps_layers=False)
@@ -138,8 +136,8 @@ def test_a_full_batch_keeps_to_the_estimate_of_memory(family: str, tmp_path: Pat
 
 def test_the_real_end_of_memory_halves_batches(tiny_model: TinyModel) -> None:
     folder = tiny_model("bert")
-    expected = load(folder, "cuda:0", Precision.FLOAT32).encode(TEXTS, LAYERS).vectors
-    encoder = load(folder, "cuda:0", Precision.FLOAT32, token_budget=65_536)
+    expected = load(folder, "cuda:0", Dtype.FLOAT32).encode(TEXTS, LAYERS).vectors
+    encoder = load(folder, "cuda:0", Dtype.FLOAT32, token_budget=65_536)
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     # Room for about a tenth of the largest batch: 65,536 tokens of WIDTH floats are 8 MB an array.

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from layerdex.errors import ModelError
-from layerdex.indexer.models import find_model
+from layerdex.indexer.models.model_folder import find_model
 from tests.indexer.loaded import load
 from tests.tiny_models import change_json
 

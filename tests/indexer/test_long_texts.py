@@ -13,11 +13,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from layerdex import Index
+from layerdex.choices import LongText, Pooling, StoredPrecision
 from layerdex.errors import IndexMismatchError, OptionError
-from layerdex.indexer.agreement import check_agreement
-from layerdex.indexer.chunks import split
-from layerdex.records import LongText, Pooling, StoredPrecision
-from layerdex.storage.digests import setting_digest
+from layerdex.indexer.models.compatibility import check_options
+from layerdex.indexer.text.chunks import split
+from layerdex.storage.catalog.row_digests import setting_digest
 from tests.hits import similarities_of
 from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
@@ -163,8 +163,8 @@ def test_the_mode_is_part_of_what_an_index_was_made_with(
 
     assert cut.fingerprint != whole.fingerprint
     with pytest.raises(IndexMismatchError, match="made with long 'chunk', not 'truncate'"):
-        check_agreement(whole, (0,), StoredPrecision.FLOAT16, long=LongText.TRUNCATE)
-    check_agreement(
+        check_options(whole, (0,), StoredPrecision.FLOAT16, long=LongText.TRUNCATE)
+    check_options(
         whole, (0,), StoredPrecision.FLOAT16, long=LongText.CHUNK, model=str(tiny_model("bert"))
     )
     with pytest.raises(OptionError, match="'split' is none of truncate, chunk"):

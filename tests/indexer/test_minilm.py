@@ -12,12 +12,10 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import MissingPackageError, ModelError, OptionError
-from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import EngineName
-from layerdex.indexer.models import find_model
-from layerdex.records import Pooling
+from layerdex.indexer.models.model_folder import find_model
 from tests.indexer.plain import (
     Floats,
     calls_of,
@@ -72,7 +70,7 @@ def expected(minilm: Path) -> Floats:
     return plain_vectors(minilm, SENTENCES, max_length=256)
 
 
-def load(precision: Precision = Precision.FLOAT32) -> TransformerEncoder:
+def load(precision: Dtype = Dtype.FLOAT32) -> TransformerEncoder:
     return TransformerEncoder("minilm", device="cpu", precision=precision, engine=EngineName.TORCH)
 
 
@@ -99,10 +97,10 @@ def test_its_defaults_are_those_of_its_files() -> None:
 @pytest.mark.minilm
 @needs_minilm
 @pytest.mark.parametrize(
-    ("precision", "bound"), [(Precision.FLOAT32, 1 - 1e-6), (Precision.BFLOAT16, 0.999)]
+    ("precision", "bound"), [(Dtype.FLOAT32, 1 - 1e-6), (Dtype.BFLOAT16, 0.999)]
 )
 def test_every_layer_equals_plain_transformers(
-    precision: Precision, bound: float, expected: Floats
+    precision: Dtype, bound: float, expected: Floats
 ) -> None:
     encoder = load(precision)
 
@@ -169,7 +167,7 @@ def test_a_shallow_layer_costs_only_its_blocks(layer: int, expected: Floats) -> 
 @pytest.mark.minilm
 @needs_minilm
 def test_texts_are_near_what_they_mean(expected: Floats) -> None:
-    vectors = unit(load(Precision.BFLOAT16).encode(SENTENCES, [-1]).vectors[0])
+    vectors = unit(load(Dtype.BFLOAT16).encode(SENTENCES, [-1]).vectors[0])
 
     similar = vectors @ vectors.T - 2 * np.eye(len(SENTENCES))
 

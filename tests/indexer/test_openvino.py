@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 import torch
 
+from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import MissingPackageError, OptionError, StorageError
-from layerdex.indexer import engine, openvino_engine
-from layerdex.indexer.devices import Precision
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import Batch, EngineName
-from layerdex.indexer.models import find_model
-from layerdex.indexer.openvino_cache import CachedGraph, graph_folder, import_openvino
-from layerdex.indexer.openvino_engine import OpenVinoEngine
-from layerdex.indexer.torch_engine import TorchEngine
-from layerdex.records import Pooling
+from layerdex.indexer.engines import protocol as engine
+from layerdex.indexer.engines.openvino import engine as openvino_engine
+from layerdex.indexer.engines.openvino.cache import CachedGraph, graph_folder, import_openvino
+from layerdex.indexer.engines.openvino.engine import OpenVinoEngine
+from layerdex.indexer.engines.protocol import Batch
+from layerdex.indexer.engines.torch.engine import TorchEngine
+from layerdex.indexer.models.model_folder import find_model
 from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import cosines, plain_vectors
@@ -126,12 +126,12 @@ def test_once_a_model_is_cached_neither_torch_nor_transformers_is_imported(
     tiny_model: TinyModel, converted: Path
 ) -> None:
     folder = tiny_model("bert")
-    expected = load(folder, precision=Precision.AUTO).encode(TEXTS, LAYERS).vectors
+    expected = load(folder, precision=Dtype.AUTO).encode(TEXTS, LAYERS).vectors
     script = """
 import json, sys
 from pathlib import Path
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import Batch, EngineName
+from layerdex.indexer.engines.protocol import Batch, EngineName
 encoder = TransformerEncoder(sys.argv[1], token_budget=64, engine=EngineName.AUTO, device="cpu")
 vectors = encoder.encode(json.loads(sys.argv[2]), range(5)).vectors
 heavy = [name for name in ("torch", "transformers") if name in sys.modules]
@@ -211,7 +211,7 @@ def _cached_folder(model: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "changed"])
-@pytest.mark.parametrize("name", ["facts.json", "graph.xml", "graph.bin", "probe.npz"])
+@pytest.mark.parametrize("name", ["spec.json", "graph.xml", "graph.bin", "probe.npz"])
 def test_a_damaged_cache_is_made_anew(name: str, damage: str, tiny_model: TinyModel) -> None:
     folder = tiny_model("bert")
     expected = load(folder).encode(TEXTS, LAYERS).vectors
@@ -252,9 +252,9 @@ def test_bfloat16_is_claimed_only_where_the_cpu_has_it(tiny_model: TinyModel) ->
     graph = CachedGraph(_cached_folder(folder))
     capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-    engine = OpenVinoEngine(graph, Precision.BFLOAT16)
+    engine = OpenVinoEngine(graph, Dtype.BFLOAT16)
 
-    expected = Precision.BFLOAT16 if "BF16" in capabilities else Precision.FLOAT32
+    expected = Dtype.BFLOAT16 if "BF16" in capabilities else Dtype.FLOAT32
     assert engine.precision is expected
     assert openvino_engine.has_bfloat16() is ("BF16" in capabilities)
 
@@ -266,11 +266,11 @@ def test_bfloat16_asked_for_by_name_is_never_silently_float32(
     folder = tiny_model("bert")
 
     with pytest.raises(OptionError, match="bfloat16 on this CPU: use --dtype float32, or --engine"):
-        load(folder, precision=Precision.BFLOAT16)
-    engine = load(folder, engine=EngineName.AUTO, precision=Precision.BFLOAT16).engine
+        load(folder, precision=Dtype.BFLOAT16)
+    engine = load(folder, engine=EngineName.AUTO, precision=Dtype.BFLOAT16).engine
 
     assert isinstance(engine, TorchEngine)
-    assert engine.precision is Precision.BFLOAT16
+    assert engine.precision is Dtype.BFLOAT16
 
 
 def test_a_question_compiles_one_request_and_has_the_bytes_that_many_give(

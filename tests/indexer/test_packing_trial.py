@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from transformers import EsmConfig, EsmModel
 
-from layerdex.indexer import packed_attention, packing, pooling
-from layerdex.indexer.packed_attention import restore_attention
-from layerdex.indexer.packing import _other_texts, pack
-from layerdex.records import Pooling
+from layerdex.choices import Pooling
+from layerdex.indexer.engines.torch import packed_attention, packing, pooling
+from layerdex.indexer.engines.torch.packed_attention import restore_attention
+from layerdex.indexer.engines.torch.packing import _other_texts, pack
 from tests.indexer.conftest import TinyModel
 from tests.indexer.packed import (
     PACKED,

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from layerdex.choices import EngineName
 from layerdex.errors import ModelError
-from layerdex.indexer import torch_engine as torch_engine_file
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engine import Batch, EngineName
-from layerdex.indexer.workers import start_workers
+from layerdex.indexer.engines.protocol import Batch
+from layerdex.indexer.engines.torch import engine as torch_engine_file
+from layerdex.indexer.engines.torch.workers import start_workers
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, sentence

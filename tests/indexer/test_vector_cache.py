@@ -15,10 +15,10 @@ def test_threads_never_encode_a_text_twice() -> None:
     cache, encoder = VectorCache(1 << 20), WordEncoder()
     texts = [f"text {i}" for i in range(50)]
 
-    def ask(layer: int) -> None:
+    def query(layer: int) -> None:
         cache.vectors(encoder, texts, layers=(0, 1, 2, 3), layer=layer)
 
-    threads = [threading.Thread(target=ask, args=(layer,)) for layer in range(4)]
+    threads = [threading.Thread(target=query, args=(layer,)) for layer in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.search.neighbors import Neighbors
+from layerdex.search.knn.neighbors import Neighbors
 from tests.storage.stored import query, read_codes
 
 STEP = 1e-5

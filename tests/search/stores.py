@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import Scalar, StoredPrecision
-from layerdex.storage.changes import NewVersion
+from layerdex.choices import StoredPrecision
+from layerdex.records import Scalar
+from layerdex.storage.catalog.changes import NewVersion
 from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
 

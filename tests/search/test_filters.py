@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layerdex.choices import Operator
 from layerdex.errors import FilterError
-from layerdex.records import Condition, Operator
+from layerdex.records import Condition
 from layerdex.search.filters import parse_where
 
 _SYMBOLS = [operator for operator in Operator if operator is not Operator.IN]

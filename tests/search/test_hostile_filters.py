@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerdex import Index
+from layerdex.choices import Operator
 from layerdex.errors import DocumentNotFoundError, FilterError
-from layerdex.records import Condition, Operator, Scalar
+from layerdex.records import Condition, Scalar
 from layerdex.search.filters import parse_where
 from tests.encoders import WordEncoder
 from tests.search.test_selection import Row, matches
@@ -223,6 +224,6 @@ def test_hostile_ids_are_deleted_one_by_one(index: Index, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["", "\0", "a\0b", "\ud800", LONG * 200])
 def test_field_that_cannot_be_is_one_clear_error(index: Index, name: str) -> None:
     with index.store.read() as snapshot, pytest.raises(FilterError) as caught:
-        snapshot.facts((Condition(name, Operator.EQUAL, ("1",)),))
+        snapshot.document_table((Condition(name, Operator.EQUAL, ("1",)),))
     assert str(caught.value).isprintable()  # no line ends, and nothing that a terminal obeys
     assert len(str(caught.value)) < 5_000

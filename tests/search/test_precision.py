@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from layerdex.records import StoredPrecision
-from layerdex.search.neighbors import Neighbors, find_neighbors
-from layerdex.storage.compaction import compact
+from layerdex.choices import StoredPrecision
+from layerdex.search.knn.neighbors import Neighbors, find_neighbors
+from layerdex.storage.maintenance.compaction import compact
 from layerdex.storage.store import Store
 from tests.rounding import decoded, rounded
 from tests.search.brute_force import assert_nearest, cosines, read_live
@@ -84,7 +84,7 @@ def _live(store: Store) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
 def _find(
     store: Store, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None = None
 ) -> Neighbors:
-    return store.ask(lambda snapshot: find_neighbors(snapshot.layer(0), queries, k, rows=rows))
+    return store.query(lambda snapshot: find_neighbors(snapshot.layer(0), queries, k, rows=rows))
 
 
 def _queries(n: int) -> NDArray[np.float32]:
@@ -145,7 +145,7 @@ def test_no_query_and_no_rows_have_no_answer(store: Store) -> None:
 def test_gathered_vectors_are_the_decoded_ones(store: Store) -> None:
     rows, _ = _live(store)
     asked = np.random.default_rng(3).permutation(rows)[:200]
-    gathered = store.ask(lambda snapshot: snapshot.layer(0).gather(asked))
+    gathered = store.query(lambda snapshot: snapshot.layer(0).gather(asked))
     expected = decoded(VECTORS[asked - 1], store.precision)
     np.testing.assert_allclose(gathered, expected, atol=1e-6)
 

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from layerdex.choices import Operator
 from layerdex.errors import FilterError
-from layerdex.records import Condition, Operator, Scalar
+from layerdex.records import Condition, Scalar
 from layerdex.storage.store import Store
 from tests.search.stores import add, create, random_codes
 from tests.storage.stored import query
@@ -149,7 +150,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def _select(store: Store, *where: Condition) -> list[str]:
     with store.read() as snapshot:
-        return snapshot.facts(where).ids
+        return snapshot.document_table(where).ids
 
 
 _NAMES = st.sampled_from(

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from layerdex.indexer.build import build
-from layerdex.indexer.corpus.sources import read_all
+from layerdex.indexer.pipeline.build import build
+from layerdex.indexer.readers.sources import read_all
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
@@ -46,7 +46,7 @@ def write(path: Path, writer: int, n_commits: int, told: Queue[Any]) -> None:
 
 
 def _write(path: Path, writer: int, n_commits: int, told: Queue[Any]) -> None:
-    from layerdex.storage.compaction import compact
+    from layerdex.storage.maintenance.compaction import compact
 
     store = Store(path)
     for number in range(1, n_commits + 1):
@@ -73,7 +73,7 @@ def _read(path: Path, done: Event, told: Queue[Any]) -> None:
         if n_read % 3 == 0:  # as a new process does, which looks at the seal and all sizes
             store = Store(path)
             store.check_whole()
-        seen = store.ask(check_snapshot)
+        seen = store.query(check_snapshot)
         if n_read > 0:  # the first one waits for imports
             longest_s = max(longest_s, _asleep_s() - start)
         for writer, number in seen.items():
@@ -95,8 +95,8 @@ def _asleep_s() -> float:
 
 def check_snapshot(snapshot: Snapshot) -> dict[str, int]:
     """Check that this is one committed state, and return each writer's number in it."""
-    facts = snapshot.facts()
-    documents = snapshot.documents(facts.rows.tolist())
+    record = snapshot.document_table()
+    documents = snapshot.documents(record.rows.tolist())
     numbers: dict[str, set[int]] = {}
     for document in documents.values():
         writer = document.id[1 : document.id.index("-")]
@@ -104,7 +104,7 @@ def check_snapshot(snapshot: Snapshot) -> dict[str, int]:
     assert all(len(found) == 1 for found in numbers.values()), f"a partial state: {numbers}"
     assert len(documents) == N_DOCUMENTS * len(numbers)
     newest = {writer: found.pop() for writer, found in numbers.items()}
-    texts = [documents[row].text for row in facts.rows.tolist()]
+    texts = [documents[row].text for row in record.rows.tolist()]
     assert sorted(texts) == sorted(
         text_of(int(writer), number, i)
         for writer, number in newest.items()
@@ -112,7 +112,7 @@ def check_snapshot(snapshot: Snapshot) -> dict[str, int]:
     )
     if texts:
         expected = WordEncoder().encode(texts, (1,)).vectors[0]
-        np.testing.assert_allclose(snapshot.layer(1).gather(facts.rows), expected, atol=2e-3)
+        np.testing.assert_allclose(snapshot.layer(1).gather(record.rows), expected, atol=2e-3)
     return newest
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from layerdex import Index
-from layerdex.indexer.build import build
-from layerdex.indexer.corpus.sources import read_all
+from layerdex.indexer.pipeline.build import build
+from layerdex.indexer.readers.sources import read_all
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder

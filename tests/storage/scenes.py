@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from layerdex import Index
-from layerdex.storage.catalog import SCHEMA_VERSION
+from layerdex.storage.catalog.engine import SCHEMA_VERSION
 from tests.encoders import WordEncoder
+from tests.storage.catalog.test_upgrade import unpack
 from tests.storage.corpora import flip_byte, rows
 from tests.storage.steps import DELETED, NEW_SHRINKAGE, TENTH, child, corpus, failing_child, operate
 from tests.storage.stored import Version, layer_paths, query, read_versions
-from tests.storage.test_migration import unpack
 
 _OLD_SHRINKAGE = 0.2
 

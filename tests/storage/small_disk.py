@@ -8,8 +8,8 @@ from pathlib import Path
 
 from layerdex import Index
 from layerdex.errors import LayerdexError
-from layerdex.indexer.build import build
-from layerdex.indexer.corpus.sources import read_all
+from layerdex.indexer.pipeline.build import build
+from layerdex.indexer.readers.sources import read_all
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import rows
 

@@ -17,8 +17,8 @@ from sqlalchemy import Engine, event
 
 from layerdex import Index
 from layerdex.errors import LayerdexError
-from layerdex.indexer.build import build
-from layerdex.indexer.corpus.sources import read_all
+from layerdex.indexer.pipeline.build import build
+from layerdex.indexer.readers.sources import read_all
 from layerdex.storage import writer
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import create_engine
 
-from layerdex.storage.migrations.versions import v0002_digests
+from layerdex.storage.catalog.migrations.versions import v0002_digests
 
 
 @dataclass(frozen=True)

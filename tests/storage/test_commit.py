@@ -18,7 +18,7 @@ import pytest
 from layerdex import Index
 from layerdex.errors import LayerdexError, ModelError, StorageError
 from layerdex.records import Encoded
-from layerdex.storage.changes import insert_segment
+from layerdex.storage.catalog.changes import insert_segment
 from layerdex.storage.files import sync_folder, write_file
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
@@ -93,7 +93,7 @@ def _break_last_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _break_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     # After the segment and the documents, the last thing that the transaction does.
-    monkeypatch.setattr("layerdex.storage.writer.relabel", _fail)
+    monkeypatch.setattr("layerdex.storage.writer.update_fields", _fail)
 
 
 STEPS = [

@@ -44,7 +44,7 @@ def test_two_writers_and_eight_readers_see_nothing_but_commits(
     assert len(reads) == _N_READERS
     tally(pytestconfig, "reads beside two writers", sum(n for _, n, _ in reads))
     longest(pytestconfig, "the longest wait of these", max(seconds for *_, seconds in reads))
-    assert index.store.ask(check_snapshot) == {"1": n_commits, "2": n_commits}
+    assert index.store.query(check_snapshot) == {"1": n_commits, "2": n_commits}
     assert index.verify() == []
 
 
@@ -61,5 +61,5 @@ def test_opening_an_index_again_gives_up_no_lock_of_a_reader(index: Index) -> No
         assert told.get(timeout=60) == ("wrote", 1)
         texts = [document.text for document in snapshot.documents(rows).values()]
         assert texts == [row["text"] for row in rows_of(1, 1)]
-    assert index.store.ask(check_snapshot) == {"1": 8}
+    assert index.store.query(check_snapshot) == {"1": 8}
     assert query(index.store.path, "PRAGMA integrity_check") == [("ok",)]

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from layerdex import Index
+from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError, LayerdexError, StorageError
-from layerdex.records import StoredPrecision
-from layerdex.storage.codecs import codec_of
-from layerdex.storage.segment import serialize_layer
+from layerdex.storage.vectors.codecs import codec_of
+from layerdex.storage.vectors.layer_file import serialize_layer
 from tests.encoders import WordEncoder
 from tests.limited import run_limited
 from tests.storage.corpora import rows

@@ -180,7 +180,7 @@ def test_failed_creation_leaves_no_index(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("layerdex.storage.catalog.sync_file", fail)
+        patch.setattr("layerdex.storage.catalog.engine.sync_file", fail)
         with pytest.raises(StorageError, match="Input/output error"):
             Index.create(tmp_path / "index", encoder=WordEncoder())
     with pytest.raises(IndexNotFoundError):

@@ -64,7 +64,7 @@ def test_all_rows_are_read_in_order_without_sorting(
 ) -> None:
     index.add(rows(9))
     asked.clear()
-    index.store.ask(Snapshot.facts)
+    index.store.query(Snapshot.document_table)
     ((statement, given),) = [one for one in asked if "NOT document.live" not in one[0]]
     assert _plan(index, statement, given) == ["SCAN document"]
 

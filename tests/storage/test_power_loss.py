@@ -22,11 +22,12 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import IndexNotFoundError
-from layerdex.indexer.build import build
-from layerdex.indexer.corpus.sources import read_all
-from layerdex.storage.seal import check_seal
+from layerdex.indexer.pipeline.build import build
+from layerdex.indexer.readers.sources import read_all
+from layerdex.storage.catalog.seal import check_seal
 from tests.encoders import WordEncoder
 from tests.storage import sqlite_calls
+from tests.storage.catalog.test_upgrade import unpack
 from tests.storage.lost_power import Disk
 from tests.storage.recorder import (
     REPORT,
@@ -38,7 +39,6 @@ from tests.storage.recorder import (
 )
 from tests.storage.replayed import LossError, effort, record, replay
 from tests.storage.stored import query, read_live, read_versions
-from tests.storage.test_migration import unpack
 from tests.tallies import tally
 
 pytestmark = pytest.mark.skipif(

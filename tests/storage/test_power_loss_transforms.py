@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
-from layerdex.storage.kept import TRANSFORM
-from layerdex.storage.seal import check_seal
+from layerdex.storage.artifacts import TRANSFORM
+from layerdex.storage.catalog.seal import check_seal
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
 from tests.storage import sqlite_calls
@@ -80,5 +80,5 @@ def _judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
         index.delete("d0")  # any next writer removes what is left
         files = [one.name for one in (path / TRANSFORM.folder).glob("*")]
         with index.store.read() as snapshot:
-            facts = snapshot.setting(TRANSFORM.name)
-        assert files == ([] if facts is None else [facts["file"]])
+            record = snapshot.setting(TRANSFORM.name)
+        assert files == ([] if record is None else [record["file"]])

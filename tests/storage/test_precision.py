@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex import Index
+from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError, SchemaError
-from layerdex.records import StoredPrecision
 from tests.encoders import WordEncoder
 from tests.rounding import rounded
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows

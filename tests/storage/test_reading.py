@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, DocumentNotFoundError, StorageError
-from layerdex.storage import known, store
-from layerdex.storage.faiss_library import load_faiss
-from layerdex.storage.segment import LayerFile
-from layerdex.storage.segment_rows import segment_rows
+from layerdex.storage import commit_cache as known
+from layerdex.storage import store
+from layerdex.storage.catalog.segments import segment_rows
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.vectors.faiss_library import load_faiss
+from layerdex.storage.vectors.layer_file import LayerFile
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
 from tests.storage.corpora import flip_byte, reopen, rows
@@ -28,19 +29,19 @@ from tests.storage.stored import layer_paths, read_live
 def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
     index.add(rows(5))
     with index.store.read() as old:
-        before = old.facts()
+        before = old.document_table()
         vectors = old.layer(2).gather(before.rows)
         other = reopen(index)
         other.add([{"id": "d1", "text": "changed", "label": "new"}, *rows(3, start=5)])
         other.delete("d4")
-        assert old.facts().ids == before.ids == [f"d{i}" for i in range(5)]
+        assert old.document_table().ids == before.ids == [f"d{i}" for i in range(5)]
         assert old.n_documents == 5
         assert {one.text for one in old.documents(before.rows.tolist()).values()} == {
             str(row["text"]) for row in rows(5)
         }
         np.testing.assert_array_equal(old.layer(2).gather(old.rows()), vectors)
         with index.store.read() as new:
-            assert sorted(new.facts().ids) == ["d0", "d1", "d2", "d3", "d5", "d6", "d7"]
+            assert sorted(new.document_table().ids) == ["d0", "d1", "d2", "d3", "d5", "d6", "d7"]
             assert new.n_documents == 7
 
 
@@ -85,8 +86,8 @@ def test_reader_beside_a_writer_only_ever_sees_whole_windows(index: Index) -> No
     def read() -> None:
         while not seen or not done.is_set():
             with reader.store.read() as snapshot:
-                facts = snapshot.facts()
-                seen[tuple(facts.ids)] = snapshot.layer(1).gather(facts.rows)
+                record = snapshot.document_table()
+                seen[tuple(record.ids)] = snapshot.layer(1).gather(record.rows)
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -113,7 +114,7 @@ def _compacting(index: Index, question: Callable[[Snapshot], Any]) -> tuple[Any,
             assert other.compact() > 0
         return question(snapshot)
 
-    return index.store.ask(interrupted), n_starts
+    return index.store.query(interrupted), n_starts
 
 
 def test_question_restarts_when_its_segments_are_compacted_away(index: Index) -> None:
@@ -130,7 +131,7 @@ def test_question_restarts_when_its_segments_are_compacted_away(index: Index) ->
 def test_question_whose_files_are_mapped_already_does_not_restart(index: Index) -> None:
     index.add(rows(20))
     every = np.arange(1, 21)
-    before = index.store.ask(lambda s: s.layer(3).gather(every))
+    before = index.store.query(lambda s: s.layer(3).gather(every))
     vectors, n_starts = _compacting(index, lambda s: s.layer(3).gather(every))
     assert n_starts == 1
     np.testing.assert_array_equal(vectors, before)
@@ -199,7 +200,7 @@ def test_unrelated_commit_does_not_hide_a_missing_file(index: Index) -> None:
         return snapshot.layer(0).gather(np.array([1]))
 
     with pytest.raises(DamagedIndexError, match="repair"):
-        reader.store.ask(question)
+        reader.store.query(question)
     assert n_starts == 1  # it does not start again without all files
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from layerdex import Index
-from layerdex.storage.changes import NewVersion
-from layerdex.storage.segment import LayerFile
+from layerdex.storage.catalog.changes import NewVersion
 from layerdex.storage.store import Store
+from layerdex.storage.vectors.layer_file import LayerFile
 from tests.encoders import WordEncoder
 
 _N, _N_LAYERS, _WIDTH = 100_000, 7, 16

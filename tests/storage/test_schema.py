@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, SchemaError
-from layerdex.storage.tables import SCHEMA
+from layerdex.storage.catalog.schema import SCHEMA
 from tests.storage.corpora import reopen, rows
 from tests.storage.stored import query
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from layerdex import Index
-from layerdex.indexer import build
-from layerdex.storage import compaction, writer
+from layerdex.indexer.pipeline import build
+from layerdex.storage import writer
+from layerdex.storage.maintenance import compaction
 from layerdex.storage.snapshot import Snapshot
 from tests.encoders import WordEncoder
 from tests.hits import similarities_of
@@ -173,11 +174,11 @@ def test_a_long_question_starts_again_once_and_not_at_each_merge(index: Index) -
         n_asked += 1
         found = []
         for layer in index.layers:
-            found.append(sum(len(part.rows) for part in snapshot.layer(layer).parts()))
+            found.append(sum(len(part.rows) for part in snapshot.layer(layer).slices()))
             other.add(rows(1, start=20 * n_asked + layer))
             other.compact()
             len(index)  # which forgets the files of the commit before
         return found
 
-    assert index.store.ask(question) == [21] * 4
+    assert index.store.query(question) == [21] * 4
     assert n_asked == 2

@@ -1,0 +1,187 @@
+"""Converted models on this disk: the graph, what must be known of it, and how well it agrees."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.choices import Pooling
+from layerdex.indexer.engines.protocol import Batch, ModelSpec
+from layerdex.indexer.models.fingerprint import cache_folder, model_digest
+from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.text.tokenizer import TokenizerSpec
+from layerdex.storage.files import checksum, sync_file
+
+logger = logging.getLogger(__name__)
+
+# Raised where the conversion changes, so that graphs of older versions are not used.
+_GRAPH_VERSION = 1
+_GRAPH, _WEIGHTS, _FACTS, _PROBE = "graph.xml", "graph.bin", "spec.json", "probe.npz"
+_UNFINISHED = ".new-"
+_DAY_S = 86_400
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would report each import to its makers."""
+    if "openvino" not in sys.modules:
+        # Makes the import of this optional part fail, for which OpenVINO has a stub.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+class CachedGraph:
+    """A model's graph with one pooled output a layer, converted from torch.
+
+    ``is_converted`` is False for a model that OpenVINO cannot convert: that is cached too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open a cache folder.
+
+        Raises OSError, ValueError, KeyError or TypeError where it is damaged.
+        """
+        content = json.loads((folder / _FACTS).read_bytes())
+        self.folder = folder
+        self.is_converted: bool = content["is_converted"]
+        spec = content["spec"]
+        self.spec = ModelSpec(**{**spec, "tokenizer": TokenizerSpec(**spec["tokenizer"])})
+        # A flipped byte in the weights would give vectors that look like any other.
+        for name, expected in content["crc32"].items():
+            with (folder / name).open("rb") as file:
+                if checksum(file) != expected:
+                    raise ValueError(f"{folder / name} has the wrong checksum")
+
+    @property
+    def path(self) -> Path:
+        """The graph's description; its weights lie beside it."""
+        return self.folder / _GRAPH
+
+    def agreement(self, key: str) -> float | None:
+        """Return the worst cosine to torch that was recorded for ``key``, if any."""
+        try:
+            return float(self._agreement_path(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def record_agreement(self, key: str, cosine: float) -> None:
+        """Remember how well the graph agrees; where that cannot be written, it is not."""
+        logger.info("OpenVINO, %s: worst cosine to torch %.7f", key, cosine)
+        with (
+            contextlib.suppress(OSError),
+            tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False) as file,
+        ):
+            file.write(repr(cosine))
+            file.close()
+            Path(file.name).replace(self._agreement_path(key))
+
+    def reference(self) -> tuple[NDArray[np.float32], list[Batch]]:
+        """Return torch's vectors of the probe texts, (depth + 1, n, width), and their batches."""
+        with np.load(self.folder / _PROBE, allow_pickle=False) as probe:
+            batches = [
+                Batch(
+                    places=probe[f"places_{i}"],
+                    ids=probe[f"ids_{i}"],
+                    mask=probe[f"mask_{i}"],
+                    mask_positions=probe.get(f"mask_positions_{i}"),
+                )
+                for i in range(int(probe["n_batches"]))
+            ]
+            return probe["vectors"], batches
+
+    def _agreement_path(self, key: str) -> Path:
+        return self.folder / f"agreement-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def graph_folder(folder: ModelFolder, pooling: Pooling) -> Path:
+    """Return where a model's graph is kept: what decides the graph decides the name."""
+    versions = [version(name) for name in ("openvino", "torch", "transformers")]
+    model = model_digest(folder.path, folder.adapter)
+    key = json.dumps([_GRAPH_VERSION, versions, model, pooling.value])
+    return cache_folder() / "openvino" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def find_graph(target: Path) -> CachedGraph | None:
+    """Open a cached graph; None where there is none, or a damaged one, which is removed."""
+    if not target.exists():
+        return None
+    try:
+        return CachedGraph(target)
+    except (OSError, ValueError, KeyError, TypeError):
+        logger.warning("the cached graph in %s is damaged: converting again", target)
+        with (
+            tempfile.TemporaryDirectory(dir=target.parent, prefix=_UNFINISHED) as aside,
+            contextlib.suppress(FileNotFoundError),  # another process was faster
+        ):
+            target.rename(Path(aside) / "damaged")
+        return None
+
+
+@contextlib.contextmanager
+def new_graph_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to fill, which appears at ``target`` whole or not at all.
+
+    Raises OSError where the cache cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(target.parent)
+    made = Path(tempfile.mkdtemp(dir=target.parent, prefix=_UNFINISHED))
+    try:
+        yield made
+        for file in made.iterdir():
+            sync_file(file)
+        try:
+            made.rename(target)
+        except OSError:
+            if not target.exists():  # else another process was faster, and made the same
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def write_graph(
+    folder: Path,
+    graph: Any,
+    *,
+    spec: ModelSpec,
+    batches: Sequence[Batch],
+    vectors: NDArray[np.float32],
+) -> None:
+    """Write all that `CachedGraph` reads; ``graph`` is None for a model not converted."""
+    if graph is not None:
+        import_openvino().save_model(graph, folder / _GRAPH, compress_to_fp16=False)
+    arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "n_batches": np.array(len(batches))}
+    for i, batch in enumerate(batches):
+        arrays |= {f"{name}_{i}": getattr(batch, name) for name in ("places", "ids", "mask")}
+        if batch.mask_positions is not None:
+            arrays[f"mask_positions_{i}"] = batch.mask_positions
+    with (folder / _PROBE).open("wb") as probe:
+        np.savez(probe, **arrays)  # type: ignore[arg-type]
+    crc32 = {}
+    for name in (_PROBE,) if graph is None else (_PROBE, _GRAPH, _WEIGHTS):
+        with (folder / name).open("rb") as file:
+            crc32[name] = checksum(file)
+    content = {"spec": asdict(spec), "is_converted": graph is not None, "crc32": crc32}
+    (folder / _FACTS).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for leftover in folder.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _DAY_S:
+                shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,114 @@
+"""A transformers encoder to an OpenVINO graph with one pooled output a layer."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from layerdex.choices import Dtype, Pooling
+from layerdex.indexer.engines.openvino.cache import import_openvino, new_graph_folder, write_graph
+from layerdex.indexer.engines.protocol import Batch, make_batch
+from layerdex.indexer.engines.torch.engine import TorchEngine
+from layerdex.indexer.engines.torch.pooling import pool
+from layerdex.indexer.models.loading import quiet
+from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.text.tokenizer import Tokens
+
+logger = logging.getLogger(__name__)
+
+_WORDS = "a probe of the layers, with words and (some) signs: it reads from 1 to 2 pages. "
+# Branches on the length are frozen by tracing; one probe is as long as most texts ever get.
+_LONGEST_PROBE = 1_024
+
+
+class _PooledLayers(nn.Module):
+    """Gives one (n, width) float32 output a layer."""
+
+    def __init__(self, model: nn.Module, pooling: Pooling) -> None:
+        super().__init__()
+        self.model = model
+        self.pooling = pooling
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, mask_positions: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        states = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=True,
+            return_dict=True,
+        ).hidden_states
+        return tuple(
+            pool(one, attention_mask, self.pooling, mask_positions=mask_positions) for one in states
+        )
+
+
+def convert(folder: ModelFolder, pooling: Pooling, target: Path) -> None:
+    """Convert a model into the cache, with torch's vectors of some texts to check it by.
+
+    That OpenVINO cannot convert a model is cached as well. Raises `ModelError`, or OSError where
+    the cache cannot be written.
+    """
+    with new_graph_folder(target) as made:
+        engine = TorchEngine(folder, pooling=pooling, device="cpu", precision=Dtype.FLOAT32)
+        batches = _probe_batches(engine, pooling)
+        write_graph(
+            made,
+            _trace(engine.module, pooling, batches[0], name=folder.name),
+            spec=engine.spec,
+            batches=batches,
+            vectors=_reference(engine, batches),
+        )
+
+
+def _trace(model: nn.Module, pooling: Pooling, batch: Batch, *, name: str) -> Any:
+    example = {"input_ids": batch.ids, "attention_mask": batch.mask}
+    if batch.mask_positions is not None:
+        example["mask_positions"] = batch.mask_positions
+    try:
+        with torch.inference_mode(), quiet(), warnings.catch_warnings():
+            # Of each Python branch on a shape; the probe tells whether one mattered.
+            warnings.simplefilter("ignore")
+            return import_openvino().convert_model(
+                _PooledLayers(model, pooling),
+                example_input={key: torch.from_numpy(one) for key, one in example.items()},
+            )
+    except (MemoryError, OSError):  # says nothing about the model
+        raise
+    except Exception:  # whatever the conversion's many parts raise: torch computes this model
+        logger.info("OpenVINO cannot convert %s", name, exc_info=True)
+        return None
+
+
+def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
+    """Return padded and unpadded batches of texts from one word to what the model takes."""
+    from tokenizers import Tokenizer
+
+    spec = engine.spec
+    tokenizer = Tokenizer.from_str(spec.tokenizer.definition)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(min(spec.n_positions, _LONGEST_PROBE))
+    texts = ["layers", _WORDS, _WORDS * 9, "of 2 pages", _WORDS * 2, _WORDS * 99, "signs"]
+    ids: list[list[int]] = [one.ids for one in tokenizer.encode_batch(texts)]
+    positions = np.arange(len(ids)) % min(map(len, ids)) if pooling is Pooling.MASK else None
+    tokens = Tokens(ids, np.zeros(len(ids), dtype=np.bool_), positions)
+    places: Sequence[Sequence[int]] = ([0, 1, 3], [2, 4, 6], [5])
+    return [make_batch(tokens, np.array(one), pad_id=spec.tokenizer.pad_id) for one in places]
+
+
+def _reference(engine: TorchEngine, batches: Sequence[Batch]) -> NDArray[np.float32]:
+    layers = tuple(range(engine.spec.depth + 1))
+    n = sum(len(batch.places) for batch in batches)
+    vectors = np.empty((len(layers), n, engine.spec.width), dtype=np.float32)
+    for places, pooled in engine.pool(batches, layers):
+        for layer, of_layer in enumerate(pooled):
+            vectors[layer, places] = of_layer
+    return vectors

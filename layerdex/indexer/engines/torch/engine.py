@@ -1,0 +1,151 @@
+"""The torch engine: every model, CPU or GPUs; the measure that other engines are held to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, wait
+from itertools import chain, islice
+
+import numpy as np
+import torch
+from torch import nn
+
+from layerdex.choices import Dtype, Pooling
+from layerdex.indexer.engines.devices import (
+    CPU_TOKEN_BUDGET,
+    bound_memory,
+    choose_devices,
+    choose_dtype,
+)
+from layerdex.indexer.engines.protocol import Batch, ModelSpec, Pooled
+from layerdex.indexer.engines.torch.budget import gpu_token_budget, shape_of
+from layerdex.indexer.engines.torch.packing import Sample
+from layerdex.indexer.engines.torch.replica import Replica, collect
+from layerdex.indexer.engines.torch.transfers import PendingArray
+from layerdex.indexer.models.loading import (
+    count_positions,
+    describe_tokenizer,
+    load_model,
+    load_tokenizer,
+)
+from layerdex.indexer.models.model_folder import ModelFolder
+
+_PROBE = "a probe of the layers"
+
+
+class TorchEngine:
+    """A transformers encoder on torch, a replica a device, behind the `Engine` protocol."""
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        *,
+        pooling: Pooling,
+        device: str,
+        precision: Dtype,
+        packs: bool | None = None,
+    ) -> None:
+        """Load a model; for ``packs`` see `Replica`. Raises `ModelError` or `OptionError`."""
+        bound_memory()
+        self._devices = choose_devices(device)
+        self.precision = choose_dtype(precision, self._devices[0])
+        self._folder = folder
+        self._pooling = pooling
+        module = self._load(self._devices[0])
+        tokenizer = load_tokenizer(folder)
+        n_positions = count_positions(module, tokenizer)
+        self._sample = Sample(
+            ids=np.array(tokenizer(_PROBE)["input_ids"][:n_positions], dtype=np.int64),
+            special_ids=np.array(tokenizer.all_special_ids, dtype=np.int64),
+            n_positions=n_positions,
+        )
+        self._replicas = [self._replicate(module, self._devices[0], packs=packs)]
+        states = self._replicas[0].states
+        self.token_budget = self._choose_budget()
+        self.spec = ModelSpec(
+            depth=states.depth,
+            width=states.width,
+            n_positions=n_positions,
+            tokenizer=describe_tokenizer(tokenizer),
+        )
+
+    @property
+    def module(self) -> nn.Module:
+        """The model, on the first of the devices."""
+        return self._replicas[0].module
+
+    @property
+    def packs(self) -> bool:
+        """Whether texts are run end to end, without padding."""
+        return self._replicas[0].packs
+
+    def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
+        """Yield the batches' vectors in order; see `Engine.pool`.
+
+        Batches go to the devices by turns and not to whichever is free: cards of two kinds round
+        differently, and a second run shall give the same bytes.
+        """
+        batches = iter(batches)
+        first = list(islice(batches, 2))
+        replicas = self._replicas_for(len(first))
+        n_ahead = 2 * sum(replica.n_workers for replica in replicas)
+        at_work: deque[tuple[Batch, Future[list[PendingArray]]]] = deque()
+        try:
+            for number, batch in enumerate(chain(first, batches)):
+                replica = replicas[number % len(replicas)]
+                at_work.append((batch, replica.submit(batch, layers)))
+                if len(at_work) > n_ahead:
+                    yield _finish(*at_work.popleft())
+            while at_work:
+                yield _finish(*at_work.popleft())
+        finally:
+            _abandon([future for _, future in at_work])
+
+    def _replicas_for(self, n_batches: int) -> list[Replica]:
+        """Return the replicas to use; one batch, such as a question, needs no second GPU.
+
+        They are loaded here and not by their workers: nothing is at work now. Either all of them
+        pack or none: a text's vectors shall not depend on which device it went to.
+        """
+        if n_batches < 2:
+            return self._replicas[:1]
+        for device in self._devices[len(self._replicas) :]:
+            module = self._load(device)
+            self._replicas.append(self._replicate(module, device, packs=self.packs))
+        if not all(replica.packs for replica in self._replicas):
+            for replica in self._replicas:
+                replica.stop_packing()
+        return self._replicas
+
+    def _load(self, device: torch.device) -> nn.Module:
+        dtype = torch.bfloat16 if self.precision is Dtype.BFLOAT16 else torch.float32
+        return load_model(self._folder, device=device, dtype=dtype)
+
+    def _replicate(self, module: nn.Module, device: torch.device, *, packs: bool | None) -> Replica:
+        return Replica(module, device, self._sample, self._pooling, packs=packs)
+
+    def _choose_budget(self) -> int:
+        device = self._devices[0]
+        if device.type != "cuda":
+            return CPU_TOKEN_BUDGET
+        states = self._replicas[0].states
+        shape = shape_of(
+            self.module,
+            depth=states.depth,
+            width=states.width,
+            keeps_layers=not states.is_hooked,
+        )
+        free_bytes, _total = torch.cuda.mem_get_info(device)
+        return gpu_token_budget(shape, free_bytes=free_bytes)
+
+
+def _finish(batch: Batch, future: Future[list[PendingArray]]) -> Pooled:
+    return batch.places, collect(future)
+
+
+def _abandon(futures: list[Future[list[PendingArray]]]) -> None:
+    """After an error or an interruption: start nothing more, and let nothing run on unseen."""
+    for future in futures:
+        future.cancel()
+    wait(futures)

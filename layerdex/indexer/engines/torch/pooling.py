@@ -1,0 +1,64 @@
+"""Token states to one unit vector a text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from layerdex.choices import Pooling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def pool(
+    states: Tensor, mask: Tensor, pooling: Pooling, *, mask_positions: Tensor | None = None
+) -> Tensor:
+    """Pool token states (n, n_tokens, width) to unit vectors (n, width) float32.
+
+    ``mask`` (n, n_tokens) is 1 at real tokens and 0 at padding. Sums run in float32 whatever the
+    states' dtype. ``mask_positions`` (n,) is needed for `Pooling.MASK`.
+    """
+    import torch
+
+    match pooling:
+        case Pooling.MEAN:
+            # The sum points where the mean does, and only the direction is kept.
+            # A product with 0 or 1 is exact in the states' own dtype, and half as large.
+            vectors = (states * mask[..., None]).sum(dim=1, dtype=torch.float32)
+        case Pooling.CLS:
+            vectors = states[:, 0].float()
+        case Pooling.MAX:
+            vectors = states.float().masked_fill(mask[..., None] == 0, -torch.inf).amax(dim=1)
+        case Pooling.MASK:
+            if mask_positions is None:
+                raise ValueError("mask pooling needs mask positions")
+            # Not states[texts, positions]: OpenVINO converts that to something else.
+            places = mask_positions[:, None, None].expand(-1, 1, states.shape[2])
+            vectors = states.gather(1, places)[:, 0].float()
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def pool_packed(
+    states: Tensor, offsets: Tensor, pooling: Pooling, *, mask_positions: Tensor | None = None
+) -> Tensor:
+    """Pool packed texts' states (1, n_tokens, width) to unit vectors (n, width) float32.
+
+    Text i is the tokens from ``offsets[i]`` to ``offsets[i + 1]``, (n + 1,) int32, at least one
+    each. Sums run in float32, each in one thread and in the order of the tokens, so that a GPU
+    gives the same bytes again. ``mask_positions`` (n,) count from a text's first token.
+    """
+    import torch
+
+    match pooling:
+        # Unsafe only leaves out a check of the offsets that would wait for the GPU.
+        case Pooling.MEAN:
+            vectors = torch.segment_reduce(states[0].float(), "sum", offsets=offsets, unsafe=True)
+        case Pooling.CLS:
+            vectors = states[0].index_select(0, offsets[:-1]).float()
+        case Pooling.MAX:
+            vectors = torch.segment_reduce(states[0].float(), "max", offsets=offsets, unsafe=True)
+        case Pooling.MASK:
+            if mask_positions is None:
+                raise ValueError("mask pooling needs mask positions")
+            vectors = states[0].index_select(0, offsets[:-1] + mask_positions).float()
+    return torch.nn.functional.normalize(vectors, dim=1)

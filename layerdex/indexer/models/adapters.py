@@ -1,0 +1,92 @@
+"""LoRA adapters: found, checked, and merged into the weights of the model they were made for.
+
+A merged model is an ordinary one: every engine runs it, at no cost. Hu and others, *LoRA: Low-Rank
+Adaptation of Large Language Models*, ICLR 2022.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerdex.arguments import to_path
+from layerdex.errors import MissingPackageError, ModelError
+from layerdex.indexer.models.fingerprint import ADAPTER_FILES, model_digest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_CONFIG, WEIGHTS = ADAPTER_FILES
+ABOUT = "layerdex.json"
+"""What `tune` says of an adapter that it made: the digest of its base, layer, template, …"""
+
+
+def import_peft() -> Any:
+    """Import the library peft. Raises `MissingPackageError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the many libraries that it looks for
+            import peft
+    except ImportError as error:
+        raise MissingPackageError(
+            "adapters need the library peft: pip install 'layerdex[tune]'"
+        ) from error
+    return peft
+
+
+def find_adapter(path: str, *, base: Path) -> Path:
+    """Return the resolved folder of a LoRA adapter.
+
+    Only safetensors weights are read. Raises `ModelError` for what is no such folder, and for an
+    adapter that `tune` made for another model than the one in ``base``.
+    """
+    folder = to_path(path, what="an adapter is a folder's path").expanduser().resolve()
+    for name in ADAPTER_FILES:
+        if not (folder / name).is_file():
+            raise ModelError(f"{str(folder)!r} is not an adapter: it holds no {name}")
+    kind = _read(folder / _CONFIG).get("peft_type")
+    if kind != "LORA":
+        raise ModelError(f"{str(folder)!r} is an adapter of the kind {kind!r}; Layerdex takes LORA")
+    about = folder / ABOUT
+    if about.is_file() and _read(about).get("base_digest") != model_digest(base):
+        raise ModelError(
+            f"the adapter {str(folder)!r} was trained on another model than {str(base)!r}"
+        )
+    return folder
+
+
+def merge_adapter(module: nn.Module, folder: Path) -> nn.Module:
+    """Return a model with an adapter's changes added to its weights.
+
+    Raises `ModelError` where the adapter's weights are not those that its configuration asks for
+    in this model, `MissingPackageError` without peft.
+    """
+    peft = import_peft()
+    import torch
+    from safetensors import safe_open
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # It begins with random numbers, which are no loss to others, and warns of missing
+        # weights, which are an error below.
+        warnings.simplefilter("ignore")
+        adapted = peft.PeftModel.from_pretrained(module, str(folder))
+    # No embeddings: to see whether they were resized, peft would ask the hub for the model.
+    wanted = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    with safe_open(folder / WEIGHTS, framework="np") as file:
+        differing = sorted(wanted.symmetric_difference(file.keys()))
+    if differing:
+        raise ModelError(f"the adapter {str(folder)!r} does not fit this model: {differing[0]}")
+    merged: nn.Module = adapted.merge_and_unload(safe_merge=True)
+    return merged.eval().requires_grad_(False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} does not hold a JSON object")
+    return content

@@ -1,0 +1,133 @@
+"""Digests: of weight files, with a cache, and of everything that decides a vector."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from layerdex.choices import LongText, Pooling
+from layerdex.errors import ModelError
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "entity_vocab.json",
+    "tekken.json",
+    # transformers reads any SentencePiece model that it finds, and a tokenizer.json of its version.
+    "*.model",
+    "tokenizer.*.json",
+)
+# As the library peft names them.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_N_CACHED = 4  # size, time of change, inode, digest
+# These say who wrote the file, not what the model computes.
+_IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+
+
+def fingerprint(
+    folder: Path,
+    *,
+    pooling: Pooling,
+    template: str,
+    max_length: int,
+    long: LongText,
+    adapter: Path | None = None,
+) -> str:
+    """Return 32 hex digits over all that decides a vector.
+
+    That is weights, an adapter's too, configuration, tokenizer, template, pooling, maximum
+    length, long-text mode and normalisation; not the dtype or the device, whose tolerance is
+    stated elsewhere.
+    """
+    parts = {
+        **_model_parts(folder, adapter),
+        "template": template,
+        "pooling": pooling.value,
+        "max_length": max_length,
+        "long": long.value,
+        "normalization": "l2",
+    }
+    return _digest(parts)
+
+
+def model_digest(folder: Path, adapter: Path | None = None) -> str:
+    """Return 32 hex digits over weights, an adapter's too, configuration and tokenizer alone."""
+    return _digest(_model_parts(folder, adapter))
+
+
+def _model_parts(folder: Path, adapter: Path | None) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_bytes())
+    parts = {
+        "config": {k: v for k, v in config.items() if k not in _IRRELEVANT_CONFIG},
+        "weights": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
+        "tokenizer": {
+            file.name: file_digest(file)
+            for pattern in _TOKENIZER_FILES
+            for file in folder.glob(pattern)
+            if file.is_file()
+        },
+    }
+    if adapter is not None:  # else the digest is what it was before there were adapters
+        parts["adapter"] = {name: file_digest(adapter / name) for name in ADAPTER_FILES}
+    return parts
+
+
+def _digest(parts: dict[str, Any]) -> str:
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256, remembered by path, size, time of change and inode."""
+    try:
+        status = path.stat()
+        key = str(path.resolve())
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+        cached = _read_cache()
+        if (known := cached.get(key)) and known[:-1] == stamp:
+            return str(known[-1])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    _write_cache({**cached, key: [*stamp, digest]})
+    return digest
+
+
+def cache_folder() -> Path:
+    """Return where Layerdex keeps what only saves time; it need not exist."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "layerdex"
+
+
+def _cache_path() -> Path:
+    return cache_folder() / "digests.json"
+
+
+def _read_cache() -> dict[str, list[Any]]:
+    try:
+        cached = json.loads(_cache_path().read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(cached, dict):
+        return {}
+    return {k: v for k, v in cached.items() if isinstance(v, list) and len(v) == _N_CACHED}
+
+
+def _write_cache(cached: dict[str, list[Any]]) -> None:
+    # The cache only saves time: a home that cannot be written is no error.
+    path = _cache_path()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(cached))
+        temporary.replace(path)

@@ -1,0 +1,71 @@
+"""Rebuilding damaged layer files by encoding only their segments' texts again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from layerdex.errors import DamagedIndexError
+from layerdex.records import Encoder, OnProgress
+from layerdex.storage.maintenance.verify import (
+    Problem,
+    damaged_layers,
+    restore_layers,
+    segment_texts,
+)
+from layerdex.storage.store import Store
+from layerdex.storage.vectors.codecs import Codes
+from layerdex.storage.writer import check_shape
+
+
+def repair(
+    store: Store,
+    problems: Sequence[Problem],
+    load_encoder: Callable[[], Encoder],
+    *,
+    lock_timeout_s: float = 10.0,
+    on_progress: OnProgress | None = None,
+) -> int:
+    """Rebuild the layer files among ``problems``; return how many were rebuilt.
+
+    Raises `DamagedIndexError` for problems of the catalog. A wrong checksum of the whole file is
+    mended if all rows are sound, which is checked again with the writer's lock held. A damaged
+    head or transform is left as it is.
+
+    Only damaged layers of damaged segments are encoded. The same engine gives the same bytes for
+    a segment that no compaction has touched, and vectors within the stated tolerance otherwise.
+    """
+    in_catalog = [one for one in problems if one.segment is None and one.kept is None]
+    for problem in in_catalog:
+        if not problem.is_mendable:
+            raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")
+    damaged = damaged_layers(problems)
+    n_files = 0
+    # A wrong seal over rows that are all sound is renewed when the writer is done.
+    with store.write(lock_timeout_s=lock_timeout_s, is_sealed=not in_catalog) as writer:
+        there = {segment.name for segment in writer.segments()}
+        damaged = {name: entry for name, entry in damaged.items() if name in there}
+        for done, (segment, layers) in enumerate(damaged.values(), 1):
+            texts = segment_texts(writer, segment)
+            codes = _encode(load_encoder(), texts, sorted(layers), store)
+            restore_layers(store, writer, segment, codes)
+            n_files += len(layers)
+            if on_progress is not None:
+                on_progress(done, len(damaged))
+    return n_files
+
+
+def _encode(
+    encoder: Encoder, texts: Sequence[str], layers: Sequence[int], store: Store
+) -> dict[int, Codes]:
+    """Encode window by window, and round at once: a merged segment is many windows long."""
+    window = store.settings.window
+    parts: dict[int, list[Codes]] = {layer: [] for layer in layers}
+    for start in range(0, len(texts), window):
+        part = texts[start : start + window]
+        vectors = encoder.encode(part, layers).vectors
+        check_shape(vectors, (len(layers), len(part), store.settings.width))
+        for layer, of_layer in zip(layers, vectors, strict=True):
+            parts[layer].append(store.codec.encode(of_layer))
+    return {layer: np.concatenate(codes) for layer, codes in parts.items()}

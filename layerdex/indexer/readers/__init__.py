@@ -1,0 +1,19 @@
+"""Sources to documents: one file per format, and the rules for fields and values.
+
+May import the rooms of the lowest floor. Start reading at `sources`.
+"""
+
+from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.formats import check_sources
+from layerdex.indexer.readers.mappings import read_frame, read_mappings
+from layerdex.indexer.readers.read import read_source
+from layerdex.indexer.readers.rows import Reading
+
+__all__ = [
+    "Fields",
+    "Reading",
+    "check_sources",
+    "read_frame",
+    "read_mappings",
+    "read_source",
+]

@@ -1,0 +1,101 @@
+"""The formats of sources, and the check of all sources before anything is made."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from layerdex.arguments import is_path
+from layerdex.choices import Format
+from layerdex.errors import SourceError
+from layerdex.indexer.readers.streams import is_stdin, naming, process_stdin, source_name
+
+SUFFIXES = {
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".json": Format.JSON,
+    ".csv": Format.CSV,
+    ".tsv": Format.TSV,
+    ".tab": Format.TSV,
+    ".parquet": Format.PARQUET,
+    ".pq": Format.PARQUET,
+    ".txt": Format.TXT,
+    ".text": Format.TXT,
+}
+
+NOT_FROM_STDIN = (Format.PARQUET, Format.FOLDER)
+
+
+def check_sources(
+    sources: Iterable[str | Path],
+    *,
+    format: Format = Format.AUTO,
+) -> None:
+    """Check that each source is there, readable and of a known format, without reading it.
+
+    Raises `SourceError` that names the first bad one.
+    """
+    n_stdin = 0
+    for source in sources:
+        resolved = resolve_format(source, format)
+        if is_stdin(source):
+            n_stdin += 1
+            process_stdin()
+        else:
+            _check_readable(Path(source), resolved)
+    if n_stdin > 1:
+        raise SourceError("standard input (-) is given more than once; it can be read only once")
+
+
+def resolve_format(source: str | Path, requested: Format) -> Format:
+    """Return the format of a source; `Format.AUTO` only for standard input without one.
+
+    Raises `SourceError` where the source is missing or its format unknown or impossible.
+    """
+    if is_stdin(source):
+        if requested in NOT_FROM_STDIN:
+            raise SourceError(f"<stdin>: {requested} cannot be read from standard input")
+        return requested
+    is_folder = stat.S_ISDIR(_mode(source))
+    if is_folder != (requested is Format.FOLDER) and requested is not Format.AUTO:
+        what = "a folder; use --format folder" if is_folder else "not a folder"
+        raise SourceError(f"{source_name(source)}: is {what}")
+    if requested is not Format.AUTO:
+        return requested
+    return Format.FOLDER if is_folder else _by_suffix(source)
+
+
+_COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
+
+
+def _by_suffix(source: str | Path) -> Format:
+    suffix = Path(source).suffix
+    if suffix.lower() in SUFFIXES:
+        return SUFFIXES[suffix.lower()]
+    if suffix.lower() in _COMPRESSED:
+        inner = Path(source).with_suffix("").suffix.lower()
+        format_ = SUFFIXES.get(inner, Format.JSONL)
+        raise SourceError(
+            f"{source_name(source)}: compressed files are not read; unpack it into standard input, "
+            f"and give - with --format {format_}"
+        )
+    formats = ", ".join(format_ for format_ in Format if format_ is not Format.AUTO)
+    what = f"unknown extension {suffix!r}" if suffix else "no extension"
+    raise SourceError(f"{source_name(source)}: {what}; say which with --format ({formats})")
+
+
+def _mode(source: str | Path) -> int:
+    if not is_path(source):
+        raise SourceError(f"{str(source)!r} is not the name of a source")
+    with naming(source_name(source)):
+        return Path(source).stat().st_mode
+
+
+def _check_readable(path: Path, format_: Format) -> None:
+    with naming(source_name(path)):
+        if format_ is Format.FOLDER:
+            os.scandir(path).close()
+        elif path.is_file():  # opening a named pipe would wait for its writer
+            path.open("rb").close()

@@ -1,0 +1,121 @@
+"""A JSON array of objects to documents, element by element."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from layerdex.errors import SourceError
+from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.rows import RawRow, Reading, read_rows
+from layerdex.indexer.readers.streams import CHUNK_BYTES
+from layerdex.indexer.readers.strict_json import StrictDecoder, describe
+from layerdex.records import Origin, Rejected
+
+BLANKS = " \t\r\n"
+LOOKAHEAD = 16
+"""Characters that must follow before a value or an error is believed: a chunk may end inside a
+number, ``-Infinity`` or a pair of ``\\uXXXX`` escapes (12 characters, the longest)."""
+
+
+def read_json(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
+    """Read the elements of one array; a row's line is where its element starts.
+
+    Raises `SourceError` on broken JSON or UTF-8: nothing says where the next element begins.
+    """
+    return read_rows(_rows(stream, source), source=source, fields=fields)
+
+
+def _rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
+    text = ArrayText(stream, source)
+    decoder = StrictDecoder()
+    if text.peek() != "[":
+        raise text.error("a JSON array is expected; for an object on each line use --format jsonl")
+    text.skip(1)
+    is_first = True
+    while (following := text.peek()) != "]":
+        if not is_first:
+            if following != ",":
+                raise text.error("broken JSON: ',' or ']' expected after an element")
+            text.skip(1)
+            text.peek()
+        is_first = False
+        origin = Origin(source, text.line)
+        row = text.take(decoder)
+        if decoder.problem:
+            yield origin, Rejected(origin, f"broken JSON: {decoder.problem}")
+        else:
+            yield origin, row
+    text.skip(1)
+    if text.peek():
+        raise text.error("broken JSON: text after the array")
+
+
+class ArrayText:
+    """The part of a JSON text that is in memory, and the line it has been consumed to."""
+
+    def __init__(self, stream: BinaryIO, source: str) -> None:
+        self.line = 1
+        self._stream = stream
+        self._source = source
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""
+        self._start = 0
+        self._ended = False
+
+    def peek(self) -> str:
+        """Skip blanks; return the next character, empty at the end."""
+        while True:
+            end = self._start
+            while end < len(self._text) and self._text[end] in BLANKS:
+                end += 1
+            self.skip(end - self._start)
+            if end < len(self._text) or self._ended:
+                return self._text[end : end + 1]
+            self._grow()
+
+    def skip(self, n: int) -> None:
+        """Consume n characters."""
+        self.line += self._text.count("\n", self._start, self._start + n)
+        self._start += n
+
+    def take(self, decoder: StrictDecoder) -> object:
+        """Consume and return the value that starts here, reading on until it is whole."""
+        while True:
+            try:
+                value, end = decoder.raw_decode(self._text, self._start)
+            except json.JSONDecodeError as error:
+                if not self._may_be_cut(error):
+                    reason = f"broken JSON: {describe(error)}"
+                    raise self.error(reason, position=error.pos) from None
+            except RecursionError:
+                raise self.error("broken JSON: nested too deeply") from None
+            else:
+                if self._ended or len(self._text) - end >= LOOKAHEAD:
+                    self.skip(end - self._start)
+                    return value
+            self._grow()
+
+    def error(self, reason: str, *, position: int | None = None) -> SourceError:
+        """Return an error that names the line of a position, default the next character's."""
+        end = self._start if position is None else position
+        line = self.line + self._text.count("\n", self._start, end)
+        return SourceError(f"{self._source}:{line}: {reason}")
+
+    def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
+        is_near_end = len(self._text) - error.pos < LOOKAHEAD
+        return not self._ended and (is_near_end or error.msg.startswith("Unterminated string"))
+
+    def _grow(self) -> None:
+        rest = self._text[self._start :]
+        # doubling keeps the repeated parsing of a long element linear in its length
+        data = self._stream.read(max(CHUNK_BYTES, len(rest)))
+        self._ended = not data
+        try:
+            self._text, self._start = rest + self._decoder.decode(data, final=not data), 0
+        except UnicodeDecodeError as error:
+            valid = error.object[: error.start].count(b"\n")
+            line = self.line + rest.count("\n") + valid
+            raise SourceError(f"{self._source}:{line}: invalid UTF-8") from None

@@ -1,0 +1,41 @@
+"""JSON lines to documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.rows import RawRow, Reading, read_rows
+from layerdex.indexer.readers.streams import invalid_utf8
+from layerdex.indexer.readers.strict_json import StrictDecoder, describe
+from layerdex.records import Origin, Rejected
+
+
+def read_jsonl(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
+    """Read one object a line; blank lines are no rows, but count as lines."""
+    return read_rows(_rows(stream, source), source=source, fields=fields)
+
+
+def _rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
+    decoder = StrictDecoder()
+    # a byte stream splits at \n alone; str.splitlines would cut texts at U+2028 and others
+    for number, line in enumerate(stream, start=1):
+        if not line.isspace():
+            origin = Origin(source, number)
+            yield origin, _decode(line, origin, decoder)
+
+
+def _decode(line: bytes, origin: Origin, decoder: StrictDecoder) -> object:
+    try:
+        row = decoder.decode(line.rstrip(b"\r\n").decode())
+    except UnicodeDecodeError as error:
+        return Rejected(origin, invalid_utf8(error))
+    except json.JSONDecodeError as error:
+        return Rejected(origin, f"broken JSON: {describe(error)} at column {error.colno}")
+    except RecursionError:
+        return Rejected(origin, "broken JSON: nested too deeply")
+    if decoder.problem:
+        return Rejected(origin, f"broken JSON: {decoder.problem}")
+    return row

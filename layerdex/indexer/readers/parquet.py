@@ -1,0 +1,155 @@
+"""Parquet tables to documents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from layerdex.errors import SourceError
+from layerdex.indexer.readers.fields import Fields, check_columns
+from layerdex.indexer.readers.rows import SPREAD, Reading, is_vector_name, read_row
+from layerdex.indexer.readers.streams import CHUNK_BYTES, OnBytes, naming, source_name
+from layerdex.indexer.readers.strict_json import StrictDecoder
+from layerdex.indexer.readers.values import Unreadable
+from layerdex.records import Origin
+
+REST = "metadata_json"
+JSON_MARK = {b"layerdex": b"metadata as JSON"}
+"""What marks the column of metadata that parquet has no type for; its name alone would not do."""
+
+BATCH_BYTES = 16 << 20
+MAX_BATCH_ROWS = 4096
+
+
+def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) -> Iterator[Reading]:
+    """Read a table batch by batch; ``origin.line`` is the row's number from 1.
+
+    A batch takes about 16 MiB, or the longest row or page if that is more. Each is counted as
+    its rows' share of the file, as unwanted columns are not read.
+    """
+    source = source_name(path)
+    numbers = count(1)
+    for batch in _batches(path, source, fields, on_bytes):
+        names, rests = batch.schema.names, _json_columns(batch.schema)
+        for cells in zip(*map(_cells, batch.columns), strict=True):
+            row = dict(zip(names, cells, strict=True))
+            for rest in rests:
+                _spread(row, rest)
+            yield read_row(row, origin=Origin(source, next(numbers)), fields=fields)
+
+
+def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with naming(source), path.open("rb") as file:
+            # without pre_buffer a row group is read page by page, not whole
+            table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
+            _check_schema(table.schema_arrow, fields, source)
+            batches = table.iter_batches(
+                batch_size=_batch_rows(table.metadata),
+                columns=_wanted_columns(table.schema_arrow, fields),
+                use_threads=False,
+            )
+            n_bytes, n_rows, n_read = os.fstat(file.fileno()).st_size, table.metadata.num_rows, 0
+            for batch in batches:
+                before, n_read = n_bytes * n_read // n_rows, n_read + batch.num_rows
+                if on_bytes is not None:
+                    on_bytes(n_bytes * n_read // n_rows - before)
+                yield batch
+    except (pa.ArrowException, ArithmeticError, ValueError) as error:
+        # Of damaged names and counts pyarrow lets through what Python says of them.
+        reason = str(error).partition("\n")[0]
+        raise SourceError(f"{source}: broken parquet file: {reason}") from error
+
+
+def _check_schema(schema: Any, fields: Fields, source: str) -> None:
+    import pyarrow as pa
+
+    nested: list[str] = []
+    if SPREAD in schema.names and schema.names.count(SPREAD) == 1:
+        type_ = schema.field(SPREAD).type
+        nested = [inner.name for inner in type_] if pa.types.is_struct(type_) else []
+    if _json_columns(schema):  # only its rows can tell what is in there
+        fields = replace(fields, metadata=None)
+    check_columns(schema.names, fields=fields, source=source, nested=nested)
+
+
+def _wanted_columns(schema: Any, fields: Fields) -> list[str] | None:
+    if fields.metadata is None:
+        vectors = {one.name for one in schema if _is_vector(one)} - {*fields.own_names}
+        return [name for name in schema.names if name not in vectors] if vectors else None
+    wanted = {*fields.own_names, *fields.metadata, SPREAD, *_json_columns(schema)}
+    return [name for name in schema.names if name in wanted]
+
+
+def _is_vector(field: Any) -> bool:
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)
+    return is_vector_name(field.name) and is_list
+
+
+def _json_columns(schema: Any) -> list[str]:
+    """Return the columns in which ``export`` wrote metadata as JSON, by its mark."""
+    (mark,) = JSON_MARK.items()
+    return [one.name for one in schema if mark in (one.metadata or {}).items()]
+
+
+def _spread(row: dict[str, object], name: str) -> None:
+    """Put the fields of a JSON object that stands in a cell beside those of ``metadata``."""
+    cell = row.pop(name)
+    if cell is None:
+        return
+    decoder, inner = StrictDecoder(), row.get(SPREAD) or {}
+    try:
+        found = decoder.decode(cell) if isinstance(cell, str) else None
+    except (ValueError, RecursionError):
+        found = None
+    if decoder.problem or not isinstance(found, dict) or not isinstance(inner, dict):
+        row[name] = Unreadable("it is not a JSON object")
+    else:
+        row[SPREAD] = {**inner, **found}
+
+
+def _batch_rows(metadata: Any) -> int:
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    n_bytes: int = sum(group.total_byte_size for group in groups)
+    n_rows: int = metadata.num_rows
+    row_bytes = n_bytes // max(n_rows, 1) + 1
+    return max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // row_bytes))
+
+
+def _cells(column: Any) -> list[object]:
+    if _microseconds(column.type) is None:
+        try:
+            return list(column.to_pylist())
+        except (ValueError, OverflowError):  # not UTF-8, or a date after the year 9999
+            pass
+    return [_cell(cell) for cell in column]
+
+
+def _cell(cell: Any) -> object:
+    exact = _microseconds(cell.type)
+    try:
+        value: object = (cell if exact is None else cell.cast(exact)).as_py()
+    except (ValueError, OverflowError) as error:
+        return Unreadable(str(error))
+    return value
+
+
+def _microseconds(type_: Any) -> Any:
+    """Return what a type of nanoseconds has to be cast to, else None.
+
+    as_py() would drop the last digits of a time, and of a timestamp unless pandas is installed.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(type_) and type_.unit == "ns":
+        return pa.timestamp("us", type_.tz)
+    return pa.time64("us") if pa.types.is_time64(type_) and type_.unit == "ns" else None

@@ -1,0 +1,26 @@
+"""Plain text to documents, one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from layerdex.indexer.readers.fields import Fields, check_columns
+from layerdex.indexer.readers.rows import Reading, read_row
+from layerdex.indexer.readers.streams import invalid_utf8
+from layerdex.records import Origin, Rejected
+
+COLUMNS = ("text",)
+
+
+def read_txt(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
+    """Read a document a line, without its line end; blank lines are rejected."""
+    check_columns(COLUMNS, fields=fields, source=source)
+    for number, line in enumerate(stream, start=1):
+        origin = Origin(source, number)
+        try:
+            text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            yield Rejected(origin, invalid_utf8(error), id=None)
+        else:
+            yield read_row({"text": text}, origin=origin, fields=fields)

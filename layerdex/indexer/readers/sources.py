@@ -1,0 +1,117 @@
+"""Any number of sources of any kind, read one after the other."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from itertools import chain
+from pathlib import Path
+from types import NoneType
+from typing import cast
+
+from layerdex.arguments import check_type, to_choice
+from layerdex.choices import Format
+from layerdex.errors import RowError, SourceError
+from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.formats import check_sources
+from layerdex.indexer.readers.mappings import Frame, read_frame, read_mappings
+from layerdex.indexer.readers.read import read_source
+from layerdex.indexer.readers.rows import Reading
+from layerdex.indexer.readers.streams import OnBytes, is_stdin, naming, source_name
+from layerdex.records import Origin, Rejected, Source
+
+
+def read_all(
+    sources: Iterable[Source],
+    *,
+    format: Format | str = Format.AUTO,
+    fields: Fields | None = None,
+    on_bytes: Callable[[int, int], None] | None = None,
+) -> Iterator[Reading]:
+    """Read paths, ``-``, data frames and mappings in the order given.
+
+    All paths are checked before the first row is read. Where all sources are files, ``on_bytes``
+    gets the bytes read so far and in all. Raises `SourceError`.
+    """
+    check_type(fields, (Fields, NoneType), what="fields are given as `Fields`")
+    given, format_ = list(sources), to_choice(Format, format)
+    check_sources([one for one in given if isinstance(one, str | Path)], format=format_)
+    count = None if on_bytes is None else _count(given, on_bytes)
+    return chain.from_iterable(_read(one, format_, fields, count) for one in given)
+
+
+def may_fall_silent(source: Source) -> bool:
+    """Say whether the next row of a source may be long in coming.
+
+    So it may from a pipe, and from an iterator, of which nobody knows what it waits for. It may
+    not from what lies on a disk or has a length.
+    """
+    if not isinstance(source, str | Path):
+        return not isinstance(source, Sized)
+    if is_stdin(source):
+        return True
+    try:
+        mode = Path(source).stat().st_mode
+    except (OSError, ValueError):  # which reading it will say
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def read_labelled(
+    source: Source,
+    *,
+    format: Format | str = Format.AUTO,
+    fields: Fields | None = None,
+) -> tuple[list[str], list[str]]:
+    """Return texts and labels of a test set, which must all be there; else `RowError`."""
+    texts: list[str] = []
+    labels: list[str] = []
+    unlabelled: Origin | None = None
+    for document in read_all([source], format=format, fields=fields):
+        if isinstance(document, Rejected):
+            raise RowError(str(document))
+        if not isinstance(document.label, str):
+            # read on: if no row has the field, the reader's error says which ones are there
+            unlabelled = unlabelled or document.origin
+            continue
+        texts.append(document.text)
+        labels.append(document.label)
+    if unlabelled is not None:
+        name = (fields or Fields()).label_name
+        raise RowError(f"{unlabelled}: a test document needs a label (field {name!r})")
+    return texts, labels
+
+
+def _count(sources: Iterable[Source], on_bytes: Callable[[int, int], None]) -> OnBytes | None:
+    sizes = [_file_size(one) for one in sources]
+    if None in sizes:
+        return None
+    n_done, n_total = 0, sum(size for size in sizes if size is not None)
+
+    def count(n_more: int) -> None:
+        nonlocal n_done
+        n_done += n_more
+        on_bytes(n_done, n_total)
+
+    return count
+
+
+def _file_size(source: Source) -> int | None:
+    """Return the bytes of a regular file; None for anything whose size nobody knows."""
+    if not isinstance(source, str | Path) or is_stdin(source):
+        return None
+    with naming(source_name(source)):
+        status = Path(source).stat()
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _read(
+    source: Source, format_: Format, fields: Fields | None, on_bytes: OnBytes | None
+) -> Iterator[Reading]:
+    if isinstance(source, str | Path):
+        return read_source(source, format=format_, fields=fields, on_bytes=on_bytes)
+    if hasattr(source, "iloc") and hasattr(source, "columns"):
+        return read_frame(cast(Frame, source), fields=fields)
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise SourceError("a source is a path, a data frame or an iterable of mappings")
+    return read_mappings(source, fields=fields)

@@ -1,0 +1,118 @@
+"""Documents and vectors to a parquet table, row group by row group.
+
+Columns are ``id``, ``text``, ``label``, ``metadata`` (a struct with a typed field for each) and
+``vector_N``. A metadata field whose values are of several types has no type that parquet knows;
+such fields, and those beyond the first 500, are written as one JSON object a document in a column
+of its own, which is marked so that it is read as what it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from layerdex.choices import StoredPrecision
+from layerdex.indexer.readers.parquet import JSON_MARK, REST
+from layerdex.indexer.readers.rows import SPREAD, VECTOR
+from layerdex.records import Document, Scalar, Vectors
+from layerdex.storage.catalog.metadata import Kind
+from layerdex.storage.maintenance.export import Batch
+
+_TYPES = {
+    Kind.TEXT: pa.large_string(),
+    Kind.INTEGER: pa.int64(),
+    Kind.REAL: pa.float64(),
+    Kind.BOOLEAN: pa.bool_(),
+}
+
+_MAX_TYPED_FIELDS = 500
+
+_GROUP_BYTES = 32 << 20
+"""A row group is in memory until it is written; readers want them of some size."""
+
+
+def write_parquet(
+    file: BinaryIO,
+    batches: Iterator[Batch],
+    *,
+    layers: tuple[int, ...],
+    width: int,
+    precision: StoredPrecision,
+) -> int:
+    """Write batches in their order, and return how many documents; see `write_export`."""
+    first = next(batches, None)
+    kinds = {} if first is None else first.kinds
+    typed = _typed(kinds)
+    has_rest = len(typed) < len(kinds)
+    item = pa.float16() if precision is StoredPrecision.FLOAT16 else pa.float32()
+    vector = pa.list_(pa.field("element", item, nullable=False), width)
+    schema = _schema(typed, has_rest=has_rest, vectors=dict.fromkeys(layers, vector))
+    n_documents, group, n_bytes = 0, [], 0
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        while first is not None:
+            batch, first = first, next(batches, None)
+            columns = _document_columns(batch.documents, typed, has_rest=has_rest)
+            columns += [_fixed_size_list(one, vector) for one in batch.vectors.values()]
+            group.append(pa.record_batch(columns, schema=schema))
+            n_documents += len(batch.documents)
+            n_bytes += group[-1].nbytes
+            if n_bytes >= _GROUP_BYTES or first is None:
+                table = pa.Table.from_batches(group)
+                writer.write_table(table, row_group_size=len(table))
+                group, n_bytes = [], 0
+    return n_documents
+
+
+def _typed(kinds: Mapping[str, set[Kind]]) -> dict[str, Any]:
+    of_one_type = [(name, next(iter(one))) for name, one in kinds.items() if len(one) == 1]
+    return {name: _TYPES[kind] for name, kind in of_one_type[:_MAX_TYPED_FIELDS]}
+
+
+def _schema(typed: dict[str, Any], *, has_rest: bool, vectors: dict[int, Any]) -> Any:
+    text = pa.large_string()
+    fields = [
+        pa.field("id", text, nullable=False),
+        pa.field("text", text, nullable=False),
+        pa.field("label", text),
+    ]
+    if typed:  # parquet has no structs without fields
+        fields.append(pa.field(SPREAD, pa.struct(list(typed.items())), nullable=False))
+    if has_rest:
+        fields.append(pa.field(REST, text, metadata=JSON_MARK))
+    fields += [pa.field(f"{VECTOR}{n}", type_, nullable=False) for n, type_ in vectors.items()]
+    return pa.schema(fields)
+
+
+def _document_columns(
+    documents: list[Document], typed: dict[str, Any], *, has_rest: bool
+) -> list[Any]:
+    text = pa.large_string()
+    columns = [
+        pa.array([one.id for one in documents], text),
+        pa.array([one.text for one in documents], text),
+        pa.array([one.label for one in documents], text),
+    ]
+    if typed:
+        children = [
+            pa.array([one.metadata.get(name) for one in documents], type_)
+            for name, type_ in typed.items()
+        ]
+        fields = [pa.field(name, type_) for name, type_ in typed.items()]
+        columns.append(pa.StructArray.from_arrays(children, fields=fields))
+    if has_rest:
+        columns.append(pa.array([_rest(one.metadata, typed) for one in documents], text))
+    return columns
+
+
+def _rest(metadata: Mapping[str, Scalar], typed: dict[str, Any]) -> str | None:
+    rest = {name: value for name, value in metadata.items() if name not in typed}
+    return json.dumps(rest, ensure_ascii=False) if rest else None
+
+
+def _fixed_size_list(vectors: Vectors, type_: Any) -> Any:
+    values = vectors.astype(type_.value_type.to_pandas_dtype(), copy=False).ravel()
+    return pa.FixedSizeListArray.from_arrays(pa.array(values, type_.value_type), type=type_)

@@ -1,0 +1,138 @@
+"""What is here twice? Exact repeats by content, near ones by similarity at a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.arguments import check_between
+from layerdex.choices import Keep
+from layerdex.records import OnProgress, Rows
+from layerdex.search.knn.neighbors import find_neighbors
+from layerdex.search.vectors.similarity import cosine, to_steps
+from layerdex.storage.snapshot import DocumentTable
+from layerdex.storage.vectors.layer_vectors import VectorSource
+
+_BLOCK = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Which documents go, and what each of them repeats.
+
+    ``kept`` are rows in input order. ``removed``, ``kept_for`` (the kept document that each is
+    most similar to), ``similarities`` and ``is_exact`` have one entry per removed document, in
+    input order.
+    """
+
+    kept: Rows
+    removed: Rows
+    kept_for: Rows
+    similarities: NDArray[np.float32]
+    is_exact: NDArray[np.bool_]
+
+
+def find_duplicates(
+    layer: VectorSource,
+    table: DocumentTable,
+    *,
+    threshold: float,
+    keep: Keep = Keep.FIRST,
+    on_progress: OnProgress | None = None,
+) -> Duplicates:
+    """Remove greedily in keep order: a document stays unless a kept one is within the threshold.
+
+    Documents with the same text are exact repeats and go whatever their vectors; the others go
+    at a similarity of at least ``threshold``. Every removed document thus has a kept one within
+    the threshold, never only a removed one (no chains). Blocks are compared with kept documents
+    only. Raises `OptionError` for a threshold outside [-1, 1].
+    """
+    threshold = check_between("a similarity threshold", threshold, -1, 1)
+    leaders = leaders_of(table, keep)
+    kept = _keep_greedily(layer, table.rows[leaders], threshold, on_progress)
+    is_kept = np.isin(table.rows, kept)
+    is_exact = np.ones(len(table.rows), dtype=np.bool_)
+    is_exact[leaders] = False
+    removed = np.flatnonzero(~is_kept)
+    removed = removed[np.argsort(table.ordinals[removed])]
+    kept_for, similarities = _nearest_kept(layer, table, np.sort(kept), leaders, removed)
+    input_order = np.flatnonzero(is_kept)
+    input_order = input_order[np.argsort(table.ordinals[input_order])]
+    return Duplicates(
+        kept=table.rows[input_order],
+        removed=table.rows[removed],
+        kept_for=kept_for,
+        similarities=similarities,
+        is_exact=is_exact[removed],
+    )
+
+
+def leaders_of(table: DocumentTable, keep: Keep) -> NDArray[np.int64]:
+    """Return of each text the document to keep, as spaces in ``table``, in keep order."""
+    order = _keep_order(table, keep)
+    _, first = np.unique(table.content_groups[order], return_index=True)
+    return order[np.sort(first)]
+
+
+def _keep_order(table: DocumentTable, keep: Keep) -> NDArray[np.int64]:
+    match keep:
+        case Keep.FIRST:
+            return np.argsort(table.ordinals)
+        case Keep.LAST:
+            return np.argsort(-table.ordinals)
+        case Keep.LONGEST:
+            return np.lexsort((table.ordinals, -table.n_characters))
+
+
+def _keep_greedily(
+    layer: VectorSource,
+    rows: Rows,
+    threshold: float,
+    on_progress: OnProgress | None,
+) -> Rows:
+    kept = np.empty(0, dtype=np.int64)
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        vectors = layer.gather(block)
+        if len(kept):
+            nearest = find_neighbors(layer, vectors, 1, rows=np.sort(kept))
+            is_new = to_steps(nearest.similarities[:, 0]) < to_steps(threshold)
+            block, vectors = block[is_new], vectors[is_new]
+        close = to_steps(cosine(vectors, vectors)) >= to_steps(threshold)
+        stays = np.ones(len(block), dtype=np.bool_)
+        for i in np.flatnonzero(np.triu(close, 1).any(axis=1)):
+            if stays[i]:
+                stays[i + 1 :] &= ~close[i, i + 1 :]
+        kept = np.concatenate([kept, block[stays]])
+        if on_progress is not None:
+            on_progress(min(start + _BLOCK, len(rows)), len(rows))
+    return kept
+
+
+def _nearest_kept(
+    layer: VectorSource,
+    table: DocumentTable,
+    kept: Rows,
+    leaders: NDArray[np.int64],
+    removed: NDArray[np.int64],
+) -> tuple[Rows, NDArray[np.float32]]:
+    """Return, for each removed document, the most similar kept one and how similar it is.
+
+    A document whose text a kept one has belongs to that one, at similarity 1. The vectors of the
+    same text may differ slightly if they were encoded in different windows, so the one that was
+    compared speaks for all repeats.
+    """
+    if not len(removed):
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    leader_of = np.zeros(table.content_groups.max() + 1, dtype=np.int64)
+    leader_of[table.content_groups[leaders]] = table.rows[leaders]
+    leader, space = np.unique(leader_of[table.content_groups[removed]], return_inverse=True)
+    kept_for, similarities = leader.copy(), np.ones(len(leader), dtype=np.float32)
+    near = np.flatnonzero(~np.isin(leader, kept))
+    for start in range(0, len(near), _BLOCK):
+        block = near[start : start + _BLOCK]
+        nearest = find_neighbors(layer, layer.gather(leader[block]), 1, rows=kept)
+        kept_for[block], similarities[block] = nearest.rows[:, 0], nearest.similarities[:, 0]
+    return kept_for[space], similarities[space]

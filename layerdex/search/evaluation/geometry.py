@@ -1,0 +1,225 @@
+"""What can be said of a layer without labels: how its vectors lie, and who is next to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.arguments import check_count
+from layerdex.records import OnProgress, Rows, Vectors
+from layerdex.search.knn.neighbors import Neighbors, find_neighbors
+from layerdex.search.knn.random_pairs import N_PAIRED, compare_pairs, percentiles_of
+from layerdex.search.knn.sampling import sample_texts
+from layerdex.search.vectors.similarity import to_steps
+from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.vectors.layer_vectors import VectorSource
+
+N_SAMPLED = 10_000
+_BLOCK = 2_048
+_KEPT_SHARE = 0.9
+_SAME = to_steps(1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """Label-free figures of one layer, over n texts; each has its source in its function.
+
+    ``effective_rank`` is from 1 to the width (`effective_rank`), ``anisotropy`` from about 0 to 1
+    (`anisotropy`), ``hubness`` has no bound (`hubness`), and ``intrinsic_dimension`` is above 0,
+    or None where distances do not tell (`two_nn`); ``n_repeated`` vectors were left out of it.
+    ``percentiles`` are of the similarity of random pairs, by names such as ``p99.9``.
+    """
+
+    layer: int
+    effective_rank: float
+    anisotropy: float
+    hubness: float
+    intrinsic_dimension: float | None
+    n_repeated: int
+    percentiles: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The layers side by side, without labels.
+
+    Of ``n`` documents that match, ``n_texts`` different ones were drawn and compared with each
+    other, and of these all pairs of ``n_paired`` give the percentiles. ``agreement`` is
+    (n_layers, n_layers) float64, symmetric: the mean share of a text's k neighbours that two
+    layers have in common, 1 on the diagonal and k / (n_texts - 1) by chance.
+    """
+
+    n: int
+    n_texts: int
+    n_paired: int
+    k: int
+    seed: int
+    layers: tuple[LayerShape, ...]
+    agreement: NDArray[np.float64]
+
+
+def describe_layers(
+    snapshot: Snapshot,
+    *,
+    layers: Sequence[int],
+    where: Where = (),
+    k: int = 10,
+    n_sampled: int = N_SAMPLED,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> Geometry:
+    """Return the figures of layers over at most ``n_sampled`` documents, each text once.
+
+    Exact repeats would be neighbours at every layer, at distance zero. Raises `OptionError`
+    unless there are at least k + 2 texts, as otherwise all are neighbours of all.
+    """
+    k = check_count("k", k)
+    least = k + 2
+    n_sampled = check_count("the sample", n_sampled, least=least)
+    drawn = sample_texts(snapshot, where, n=n_sampled, least=least, seed=seed)
+    paired = sample_texts(snapshot, where, n=min(N_PAIRED, n_sampled), seed=seed)
+    shapes: list[LayerShape] = []
+    neighbors: list[NDArray[np.int64]] = []
+    for layer in layers:
+        source = snapshot.layer(layer)
+        pairs = percentiles_of(compare_pairs(source, paired.rows))
+        shape, found = _describe(layer, source, drawn, k, pairs)
+        shapes.append(shape)
+        neighbors.append(found)
+        if on_progress is not None:
+            on_progress(len(shapes), len(layers))
+    return Geometry(
+        n=len(snapshot.rows(where)),
+        n_texts=len(drawn.rows),
+        n_paired=len(paired.rows),
+        k=k,
+        seed=seed,
+        layers=tuple(shapes),
+        agreement=_agreement(neighbors),
+    )
+
+
+def _describe(
+    layer: int, source: VectorSource, table: DocumentTable, k: int, pairs: Mapping[str, float]
+) -> tuple[LayerShape, NDArray[np.int64]]:
+    vectors = source.gather(table.rows)
+    found = find_others(source, table.rows, vectors, k)
+    distances, n_repeated = _two_distances(vectors, found)
+    shape = LayerShape(
+        layer=layer,
+        effective_rank=effective_rank(vectors),
+        anisotropy=anisotropy(vectors),
+        hubness=hubness(found.rows),
+        intrinsic_dimension=two_nn(*distances),
+        n_repeated=n_repeated,
+        percentiles=pairs,
+    )
+    return shape, found.rows
+
+
+def find_others(source: VectorSource, rows: Rows, vectors: Vectors, k: int) -> Neighbors:
+    """Return the k nearest of n documents to each, itself left out, by spaces (n, k) in ``rows``.
+
+    ``vectors`` are theirs, (n, width).
+    """
+    spaces, similarities = [], []
+    for start in range(0, len(rows), _BLOCK):
+        own = np.arange(start, min(start + _BLOCK, len(rows)))
+        found = find_neighbors(source, vectors[own], k + 1, rows=rows)
+        at = np.searchsorted(rows, found.rows)
+        # Behind more than k equal vectors with smaller rows, a document does not find itself.
+        others = np.argsort(at == own[:, None], axis=1, kind="stable")[:, :k]
+        spaces.append(np.take_along_axis(at, others, axis=1))
+        similarities.append(np.take_along_axis(found.similarities, others, axis=1))
+    return Neighbors(np.concatenate(spaces), np.concatenate(similarities))
+
+
+def effective_rank(vectors: Vectors) -> float:
+    """Return how many directions the vectors (n, width) spread over, from 1 to the width.
+
+    The exponential of the entropy of the singular values' shares, after the mean is taken off
+    (Roy and Vetterli, *The effective rank*, EUSIPCO 2007; as a label-free figure of an encoder:
+    RankMe, Garrido and others, ICML 2023, who leave the mean in).
+    """
+    from scipy.stats import entropy
+
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    powers = np.linalg.eigvalsh(centred.T @ centred)
+    singular = np.sqrt(np.maximum(powers, 0))
+    return float(np.exp(entropy(singular))) if singular.any() else 1.0
+
+
+def anisotropy(vectors: Vectors) -> float:
+    """Return the mean similarity of two different documents, over all pairs of n unit vectors.
+
+    0 where directions are even, 1 where all are one (Ethayarajh, *How contextual are
+    contextualized word representations?*, EMNLP 2019, who estimates it from drawn pairs).
+    """
+    n, total = len(vectors), vectors.sum(axis=0, dtype=np.float64)
+    return float((total @ total - np.square(vectors, dtype=np.float64).sum()) / (n * (n - 1)))
+
+
+def hubness(neighbors: NDArray[np.int64]) -> float:
+    """Return the skewness of how often each of n documents is among the k nearest of the others.
+
+    ``neighbors`` are spaces (n, k). About 0 without hubs; the more a few documents are everyone's
+    neighbours, the higher (Radovanović, Nanopoulos and Ivanović, *Hubs in space*, JMLR 11, 2010).
+    """
+    from scipy.stats import skew
+
+    n_occurrences = np.bincount(neighbors.ravel(), minlength=len(neighbors))
+    return 0.0 if np.ptp(n_occurrences) == 0 else float(skew(n_occurrences))
+
+
+def two_nn(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """Return the intrinsic dimension from distances (n,) to the nearest and second nearest.
+
+    The slope through the origin of -log(1 - F(μ)) over log μ, where μ = second / first and F is
+    its empirical distribution, without the largest tenth (TwoNN: Facco, d'Errico, Rodriguez and
+    Laio, *Scientific Reports* 7, 2017). ``first`` is above 0. None where all ratios are 1.
+    """
+    ratios = np.log(np.sort(second / first))
+    n_kept = int(len(ratios) * _KEPT_SHARE)
+    at, height = ratios[:n_kept], -np.log1p(-np.arange(1, n_kept + 1) / len(ratios))
+    return float(at @ height / (at @ at)) if at.any() else None
+
+
+def _two_distances(
+    vectors: Vectors, found: Neighbors
+) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], int]:
+    """Return distances to the two nearest neighbours, and how many vectors were left out.
+
+    Different texts can have one vector, as an uncased tokenizer sees no capitals: only the first
+    of each counts, as a document and as a neighbour, or distances of zero would be divided by.
+    """
+    own = np.arange(len(vectors))[:, None]
+    is_same: NDArray[np.bool_] = to_steps(found.similarities) >= _SAME
+    is_repeat: NDArray[np.bool_] = np.any(is_same & (found.rows < own), axis=1)
+    counts = ~is_repeat[found.rows] & ~is_same
+    is_told = ~is_repeat & (counts.sum(axis=1) >= 2)
+    order = np.argsort(~counts[is_told], axis=1, kind="stable")[:, :2]
+    nearest = np.take_along_axis(found.rows[is_told], order, axis=1)
+    wide = vectors.astype(np.float64)
+    # 1 - cosine in float32 would lose the near ones.
+    distances = [np.linalg.norm(wide[is_told] - wide[at], axis=1) for at in nearest.T]
+    return (distances[0], distances[1]), int(np.sum(~is_told))
+
+
+def _agreement(neighbors: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Return the mean overlap of the neighbours (n, k) at each two layers."""
+    found = np.eye(len(neighbors))
+    for i, one in enumerate(neighbors):
+        for j, other in enumerate(neighbors[:i]):
+            found[i, j] = found[j, i] = _overlap(one, other)
+    return found
+
+
+def _overlap(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    n_shared = 0
+    for start in range(0, len(one), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        n_shared += int((one[block, :, None] == other[block, None, :]).sum())
+    return n_shared / one.size

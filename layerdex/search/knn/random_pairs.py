@@ -1,0 +1,89 @@
+"""What a similarity means at a layer: how similar two texts are that have nothing to do with it.
+
+A cosine has no scale of its own. In a layer whose vectors lie in a narrow cone, most pairs are at
+0.9 (Ethayarajh, EMNLP 2019), so that a threshold is better said as a percentile of random pairs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.arguments import check_between, format_value
+from layerdex.errors import OptionError
+from layerdex.records import Rows
+from layerdex.search.knn.sampling import sample_texts
+from layerdex.search.knn.vector_space import VectorSpace
+from layerdex.search.vectors.similarity import cosine
+from layerdex.storage.snapshot import Snapshot, Where
+from layerdex.storage.vectors.layer_vectors import VectorSource
+
+N_PAIRED = 2_000
+"""Documents drawn; all pairs of them, two million, are compared (0.1 s a layer)."""
+
+PERCENTS = (50.0, 90.0, 99.0, 99.9, 99.99)
+
+_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile:
+    """A similarity that ``percent`` of random pairs of different texts are below."""
+
+    percent: float
+
+    def __str__(self) -> str:
+        return f"p{self.percent:g}"
+
+
+MinSimilarity = float | Percentile
+"""A similarity, or the percentile of random pairs that stands for one at each layer."""
+
+
+def parse_min_similarity(value: float | str, *, what: str = "a similarity") -> MinSimilarity:
+    """Return a similarity from -1 to 1, or the percentile that a word such as ``p99`` names.
+
+    Raises `OptionError` for any other word or number.
+    """
+    if not isinstance(value, str):
+        return check_between(what, value, -1, 1)
+    if found := _PERCENTILE.fullmatch(value):
+        return Percentile(float(found[1]))
+    raise OptionError(
+        f"{what} is a number from -1 to 1, or a percentile of random pairs such as p99 or p99.9 "
+        f"(below p100), not {format_value(value)}"
+    )
+
+
+def resolve_min_similarity(
+    snapshot: Snapshot, space: VectorSpace, minimum: MinSimilarity, where: Where = ()
+) -> float:
+    """Return what a minimum stands for at a space, among pairs of the matching documents.
+
+    Raises `OptionError` at a fusion of rankings, which has no similarities, and for a percentile
+    where there are fewer than two texts.
+    """
+    if space.is_ranking:
+        raise OptionError("rrf fuses ranks, so that there is no similarity to hold to a minimum")
+    if not isinstance(minimum, Percentile):
+        return minimum
+    drawn = sample_texts(snapshot, where, n=N_PAIRED)
+    similarities = compare_pairs(space.vectors(snapshot.layer), drawn.rows)
+    return float(np.percentile(similarities, minimum.percent))
+
+
+def compare_pairs(source: VectorSource, rows: Rows) -> NDArray[np.float32]:
+    """Return the similarity of each pair of n documents once, (n * (n - 1) / 2,) float32."""
+    vectors = source.gather(rows)
+    pairs: NDArray[np.float32] = cosine(vectors, vectors)[np.triu_indices(len(rows), 1)]
+    return pairs
+
+
+def percentiles_of(similarities: NDArray[np.float32]) -> Mapping[str, float]:
+    """Return the similarity at each of `PERCENTS`, by names such as ``p99.9``."""
+    found = np.percentile(similarities, PERCENTS)
+    return {str(Percentile(one)): float(value) for one, value in zip(PERCENTS, found, strict=True)}

@@ -1,0 +1,140 @@
+"""``where`` conditions as SQL: values and field names are always bound, never spliced."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, and_, func, or_, select
+
+from layerdex.choices import Operator
+from layerdex.errors import FilterError
+from layerdex.records import Condition
+from layerdex.storage.catalog.metadata import Kind, parse_number
+from layerdex.storage.catalog.schema import DOCUMENT, METADATUM
+
+METADATA_PREFIX = "metadata."
+_MOST_FIELDS = 50
+_MOST_CHARACTERS = 60
+_COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
+    Operator.LESS: operator.lt,
+    Operator.GREATER: operator.gt,
+    Operator.LESS_EQUAL: operator.le,
+    Operator.GREATER_EQUAL: operator.ge,
+}
+_COLUMNS: dict[str, Column[str] | Column[str | None]] = {
+    "id": DOCUMENT.c.id,
+    "label": DOCUMENT.c.label,
+}
+
+
+def where_clauses(
+    connection: Connection, where: tuple[Condition, ...]
+) -> list[ColumnElement[bool]]:
+    """Return the SQL clauses over `DOCUMENT` that ``where`` stands for.
+
+    ``label`` and ``id`` are the document's own; any other name, or one written
+    ``metadata.NAME``, is a metadata field. A document without the field matches ``!=`` only.
+    Raises `FilterError` for a field that no document has.
+    """
+    for condition in where:
+        _check_unicode(condition)
+    return [_clause(connection, condition) for condition in where]
+
+
+def _check_unicode(condition: Condition) -> None:
+    for text in (condition.field, *condition.values):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise FilterError(f"{text!a} in a condition is not Unicode") from error
+
+
+def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]:
+    column = _COLUMNS.get(condition.field)
+    if column is not None:
+        return _column_clause(column, condition)
+    name = condition.field.removeprefix(METADATA_PREFIX)
+    _check_field(connection, name)
+    rows = select(METADATUM.c.row).where(METADATUM.c.name == name)
+    if condition.operator is Operator.NOT_EQUAL:
+        return DOCUMENT.c.row.not_in(rows.where(_metadata_equal(condition.values[0])))
+    return DOCUMENT.c.row.in_(rows.where(_metadata_clause(condition)))
+
+
+def _column_clause(
+    column: Column[str] | Column[str | None], condition: Condition
+) -> ColumnElement[bool]:
+    value = condition.values[0]
+    match condition.operator:
+        case Operator.EQUAL:
+            return column == value
+        case Operator.NOT_EQUAL:
+            return column.is_distinct_from(value)
+        case Operator.IN:
+            return column.in_(condition.values)
+        case _:
+            number: ColumnElement[float | None] = func.parse_number(column)
+            return _ordered(condition.operator, number, column, value)
+
+
+def _metadata_clause(condition: Condition) -> ColumnElement[bool]:
+    if condition.operator in _COMPARISONS:
+        number = METADATUM.c.number
+        return _ordered(condition.operator, number, METADATUM.c.text, condition.values[0])
+    return _metadata_equal(*condition.values)
+
+
+def _metadata_equal(*values: str) -> ColumnElement[bool]:
+    numbers = [number for value in values if (number := parse_number(value)) is not None]
+    whole = [str(int(Decimal(v))) for v in values if _is_whole(v)]
+    truths = [truth for value in values if (truth := value.lower()) in ("true", "false")]
+    is_boolean = and_(METADATUM.c.kind == Kind.BOOLEAN, METADATUM.c.text.in_(truths))
+    # The text "007" is not the number 7, but the number 7.0 is; beyond 2^53 only digits tell.
+    is_real = and_(METADATUM.c.kind == Kind.REAL, METADATUM.c.number.in_(numbers))
+    is_integer = and_(METADATUM.c.kind == Kind.INTEGER, METADATUM.c.text.in_(whole))
+    return or_(METADATUM.c.text.in_(values), is_real, is_integer, is_boolean)
+
+
+def _is_whole(value: str) -> bool:
+    number = parse_number(value)
+    return number is not None and abs(number) < 1e19 and Decimal(value) % 1 == 0
+
+
+def _ordered(
+    comparison: Operator,
+    number: ColumnElement[float | None] | Column[float | None],
+    text: Column[str] | Column[str | None],
+    value: str,
+) -> ColumnElement[bool]:
+    compare = _COMPARISONS[comparison]
+    bound = parse_number(value)
+    if bound is None:
+        return compare(text, value)
+    # Numbers compare as numbers where both sides are some, else everything as text.
+    return or_(compare(number, bound), and_(number.is_(None), compare(text, value)))
+
+
+def _check_field(connection: Connection, name: str) -> None:
+    known = select(METADATUM.c.name).where(METADATUM.c.name == name).limit(1)
+    if connection.execute(known).first() is not None:
+        return
+    fields = connection.scalars(select(METADATUM.c.name).distinct()).all()
+    likely = [field for field in [*fields, "label"] if len(field) <= _MOST_CHARACTERS]
+    close = get_close_matches(name[: 2 * _MOST_CHARACTERS], likely, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    there = ", ".join(_shown(field) for field in sorted(fields)[:_MOST_FIELDS]) or "none"
+    if len(fields) > _MOST_FIELDS:
+        there += f" and {len(fields) - _MOST_FIELDS} more"
+    asked = repr(name) if len(name) <= _MOST_CHARACTERS else f"{name[:_MOST_CHARACTERS]!r}…"
+    raise FilterError(f"no document has a field {asked} (label, and metadata: {there}){hint}")
+
+
+def _shown(name: str) -> str:
+    """Write a field's name as it is, unless a terminal would do something else with it."""
+    if len(name) > _MOST_CHARACTERS:
+        return f"{name[:_MOST_CHARACTERS]!r}…"
+    return name if name.isprintable() and name == name.strip() != "" else repr(name)

@@ -1,0 +1,95 @@
+"""Digests of catalog rows, by which damage is found before an answer is given.
+
+A digest is the first 64 bits of BLAKE2b over a row's fields, each written with its length. A
+document version that has died keeps its digest with all bits turned over, so that liveness is
+covered too and marking versions dead needs no look at them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from layerdex.errors import DamagedIndexError
+
+if TYPE_CHECKING:
+    from layerdex.storage.vectors.layer_vectors import Segment
+
+Field = str | int | float | None
+
+
+def fields_digest(*fields: Field) -> int:
+    """Return the digest of a row's fields, a signed 64-bit integer.
+
+    Numbers are digested as Python writes them, booleans as 0 and 1, None unlike any text.
+    """
+    written = ["-" if field is None else f"{len(text := str(field))}:{text}" for field in fields]
+    hashed = hashlib.blake2b("".join(written).encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
+def document_digest(
+    row: int,
+    identifier: str,
+    ordinal: int,
+    label: str | None,
+    content_hash: bytes,
+    n_characters: int,
+    n_tokens: int,
+    truncated: bool,
+    metadata_digest: int,
+) -> int:
+    """Return the digest of a live document version; a dead one's is its complement (``~``)."""
+    return fields_digest(
+        row,
+        identifier,
+        ordinal,
+        label,
+        content_hash.hex(),
+        n_characters,
+        n_tokens,
+        int(truncated),
+        metadata_digest,
+    )
+
+
+def metadata_digest(fields: Iterable[tuple[str, str, str, float | None]]) -> int:
+    """Return the digest of a document's metadata: name, kind, text and number of each field."""
+    return fields_digest(
+        *(
+            value
+            for name, kind, text, number in sorted(fields, key=itemgetter(0))
+            # SQLite does not keep the sign of zero.
+            for value in (name, kind, text, None if number is None else number + 0.0)
+        )
+    )
+
+
+def segment_digest(segment: Segment) -> int:
+    """Return the digest of a segment's row, but for its id, and of the rows of its files."""
+    of_files = [
+        value
+        for layer, file in sorted(segment.files.items())
+        for value in (layer, file.size_bytes, file.crc32)
+    ]
+    bounds = segment.first_row, segment.last_row
+    return fields_digest(segment.name, segment.n_documents, *bounds, *of_files)
+
+
+def setting_digest(key: str, value: object) -> int:
+    """Return the digest of a setting, whose value is JSON."""
+    return fields_digest(key, json.dumps(value, sort_keys=True))
+
+
+def check_digest(found: int, recorded: int, what: str) -> None:
+    """Raise `DamagedIndexError` where a row is not the one that was committed."""
+    if found != recorded:
+        raise damaged(what)
+
+
+def damaged(what: str) -> DamagedIndexError:
+    """Return the error for a part of the catalog that is not what was committed."""
+    return DamagedIndexError(f"{what} of the catalog is damaged: restore the catalog from a backup")

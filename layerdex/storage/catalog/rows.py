@@ -1,0 +1,230 @@
+"""Reading the catalog's documents and settings, each row checked against its digest.
+
+Whatever a reader or the writer learns of a row comes through here, so that a damaged row is an
+error rather than an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Row, Select, TextClause, select
+
+from layerdex.records import Rows, Scalar
+from layerdex.storage.catalog.metadata import decode_value
+from layerdex.storage.catalog.row_digests import (
+    check_digest,
+    damaged,
+    document_digest,
+    metadata_digest,
+    setting_digest,
+)
+from layerdex.storage.catalog.schema import DEAD, DOCUMENT, LIVE, METADATUM, SETTING
+from layerdex.storage.catalog.validation import is_metadata, is_version
+
+# SQLite binds at most 32,766 parameters in a statement, older builds 999.
+CHUNK = 900
+
+T = TypeVar("T")
+
+VERSION_COLUMNS = (
+    DOCUMENT.c.row,
+    DOCUMENT.c.id,
+    DOCUMENT.c.ordinal,
+    DOCUMENT.c.label,
+    DOCUMENT.c.content_hash,
+    DOCUMENT.c.n_characters,
+    DOCUMENT.c.n_tokens,
+    DOCUMENT.c.truncated,
+    DOCUMENT.c.metadata_digest,
+    DOCUMENT.c.live,
+    DOCUMENT.c.digest,
+)
+"""All of a document version, in the order that `check_version` takes."""
+
+VERSION_FIELDS = tuple(column.name for column in VERSION_COLUMNS[:-2])
+"""Those that a digest covers; liveness turns it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A document version as the catalog has it, short of its text."""
+
+    row: int
+    id: str
+    ordinal: int
+    label: str | None
+    content_hash: bytes
+    n_characters: int
+    n_tokens: int
+    truncated: bool
+    metadata_digest: int
+    metadata: dict[str, Scalar]
+
+    def digest(self) -> int:
+        """Return its digest while it lives."""
+        return document_digest(*(getattr(self, name) for name in VERSION_FIELDS))
+
+
+def check_live(columns: Sequence[Any]) -> None:
+    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of a live, sound version."""
+    check_version(columns)
+    if not columns[-2]:
+        raise damaged(f"row {columns[0]}")
+
+
+def check_dead(columns: Sequence[Any]) -> None:
+    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of a dead, sound version."""
+    check_version(columns)
+    if columns[-2]:
+        raise damaged(f"row {columns[0]}")
+
+
+def check_version(columns: Sequence[Any]) -> None:
+    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` of a row agree with its digest."""
+    *fields, live, recorded = columns
+    if not is_version(fields):
+        raise damaged(f"row {fields[0]}")
+    found = document_digest(*fields)
+    if (found if live else ~found) != recorded:
+        raise damaged(f"row {fields[0]}")
+
+
+def fetch_versions(
+    connection: Connection,
+    query: Select[*tuple[Any, ...]],
+    check: Callable[[Sequence[Any]], None],
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return the `VERSION_COLUMNS` that a query selects, each row checked."""
+    try:
+        found = connection.execute(query).all()
+    except (TypeError, ValueError) as error:  # what stands for a boolean is none
+        raise damaged("a row") from error
+    for columns in found:
+        check(columns)
+    return found
+
+
+def read_live(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
+    """Return the live versions that match, with their metadata, by ascending row."""
+    return _read(connection, check_live, LIVE, *where)
+
+
+def read_versions(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
+    """Return the versions that match, dead ones included, by ascending row."""
+    return _read(connection, check_version, *where)
+
+
+def _read(
+    connection: Connection,
+    check: Callable[[Sequence[Any]], None],
+    *where: ColumnElement[bool] | TextClause,
+) -> list[Version]:
+    query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
+    found = fetch_versions(connection, query, check)
+    metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in found})
+    return [
+        Version(**dict(zip(VERSION_FIELDS, columns, strict=False)), metadata=metadata[columns[0]])
+        for columns in found
+    ]
+
+
+def read_dead(connection: Connection, *where: ColumnElement[bool]) -> Rows:
+    """Return the rows of the dead versions that match, ascending; each agrees with its digest."""
+    query = select(*VERSION_COLUMNS).where(DEAD, *where).order_by(DOCUMENT.c.row)
+    return row_array(one[0] for one in fetch_versions(connection, query, check_dead))
+
+
+def read_setting(connection: Connection, key: str) -> Any:
+    """Return the value of a setting, or None where there is none."""
+    found = _read_settings(connection, key, SETTING.c.key == key)
+    # One whose key is damaged, or its entry in SQLite's index, looks as if it were not there.
+    if not found and key in _read_settings(connection, key):
+        raise damaged(f"the setting {key!r}")
+    return found.get(key)
+
+
+def _read_settings(connection: Connection, key: str, *where: ColumnElement[bool]) -> dict[str, Any]:
+    query = select(SETTING.c.key, SETTING.c.value, SETTING.c.digest).where(*where)
+    try:
+        found = connection.execute(query).all()
+    except (ValueError, RecursionError, TypeError) as error:  # not JSON
+        raise damaged(f"the setting {key!r}") from error
+    for one in found:
+        check_digest(setting_digest(one.key, one.value), one.digest, f"the setting {one.key!r}")
+    return {one.key: one.value for one in found}
+
+
+def find_live(connection: Connection, ids: Sequence[str]) -> dict[str, Version]:
+    """Return the live documents among ``ids``."""
+    found: dict[str, Version] = {}
+    for chunk in chunks(ids, CHUNK):
+        versions = read_live(connection, DOCUMENT.c.id.in_(chunk))
+        found.update((version.id, version) for version in versions)
+    return found
+
+
+def find_vanished(
+    connection: Connection, unknown: Callable[[Sequence[str]], Sequence[str]]
+) -> Iterator[list[Version]]:
+    """Yield, a few at a time and by ascending row, the live documents of ``unknown`` ids.
+
+    ``unknown`` returns those of at most 900 ids that it does not know.
+    """
+    last = -1
+    while True:
+        columns = (DOCUMENT.c.row, DOCUMENT.c.id)
+        query = select(*columns).where(LIVE, DOCUMENT.c.row > last)
+        page = connection.execute(query.order_by(DOCUMENT.c.row).limit(CHUNK)).all()
+        if not page:
+            return
+        last = page[-1].row
+        vanished = set(unknown([id_ for _, id_ in page]))
+        if rows := [row for row, id_ in page if id_ in vanished]:
+            yield read_live(connection, DOCUMENT.c.row.in_(rows))
+
+
+def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int, dict[str, Scalar]]:
+    """Return the metadata of rows whose digests are given, fields in alphabetical order."""
+    fields: dict[int, list[tuple[str, str, str, float | None]]] = {row: [] for row in digests}
+    for chunk in chunks(list(digests), CHUNK):
+        query = (
+            select(
+                METADATUM.c.row,
+                METADATUM.c.name,
+                METADATUM.c.kind,
+                METADATUM.c.text,
+                METADATUM.c.number,
+            )
+            .where(METADATUM.c.row.in_(chunk))
+            .order_by(METADATUM.c.row, METADATUM.c.name)
+        )
+        for row, name, kind, text, number in connection.execute(query):
+            if row not in fields:  # a damaged tree gives rows that were not asked for
+                raise damaged(f"row {row}")
+            fields[row].append((name, kind, text, number))
+    for row, recorded in digests.items():
+        if not is_metadata(fields[row]) or metadata_digest(fields[row]) != recorded:
+            raise damaged(f"row {row}")
+    return {row: _decode(row, of_row) for row, of_row in fields.items()}
+
+
+def _decode(row: int, fields: Iterable[tuple[str, str, str, float | None]]) -> dict[str, Scalar]:
+    try:
+        return {name: decode_value(kind, text) for name, kind, text, _ in fields}
+    except ValueError as error:  # a kind that is none, or not what its text says
+        raise damaged(f"row {row}") from error
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield ``items`` in runs of at most ``size``."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def row_array(rows: Iterable[int]) -> Rows:
+    """Return integers as an int64 array."""
+    return np.fromiter(rows, dtype=np.int64)

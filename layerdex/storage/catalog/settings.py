@@ -1,0 +1,108 @@
+"""What an open index knows of a commit, and the cheap checks of it."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from layerdex.choices import LongText, Pooling, StoredPrecision
+from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.records import EncoderSettings, Rows
+from layerdex.storage.catalog.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
+from layerdex.storage.catalog.row_digests import damaged
+from layerdex.storage.catalog.rows import read_dead, read_setting
+from layerdex.storage.catalog.schema import DOCUMENT
+from layerdex.storage.catalog.segments import read_segments
+from layerdex.storage.catalog.validation import are_settings, is_best_layer
+from layerdex.storage.snapshot import CommitMark, Snapshot
+from layerdex.storage.vectors.codecs import read_precision
+from layerdex.storage.vectors.layer_vectors import Segment, n_positions
+
+BEST_LAYER = "best_layer"
+
+QUERY_TEMPLATE = "query_template"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit's mark, its segments, and the rows that are dead in it, ascending."""
+
+    mark: CommitMark
+    segments: list[Segment]
+    dead: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What does not change in the life of an index; ``identity`` tells it from any other.
+
+    ``query_template`` is None where queries get the documents' template. It decides no stored
+    vector, so that no fingerprint has it.
+    """
+
+    identity: str
+    encoder: EncoderSettings
+    layers: tuple[int, ...]
+    precision: StoredPrecision
+    query_template: str | None
+
+
+def read_settings(connection: Connection, path: Path) -> Settings:
+    """Return the settings; the counters are looked at too."""
+    try:
+        stored: dict[str, Any] = read_setting(connection, "encoder")
+        # Indexes made before long texts could be chunked say nothing of them.
+        long = LongText(stored.get("long", LongText.TRUNCATE))
+        encoder = EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"]), "long": long})
+        layers = tuple(map(operator.index, read_setting(connection, "layers")))
+        counters = [read_setting(connection, key) for key in (COMMITS, NEXT_ROW, NEXT_ORDINAL)]
+        if not are_settings(encoder, layers, counters):
+            raise ValueError
+        identity = str(read_setting(connection, IDENTITY))
+        query_template = read_setting(connection, QUERY_TEMPLATE)
+        if not isinstance(query_template, str | None):
+            raise TypeError
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedIndexError(
+            f"the catalog of {path} has damaged settings: restore it from a backup"
+        ) from error
+    precision = read_precision(read_setting(connection, "precision"))
+    return Settings(identity, encoder, layers, precision, query_template)
+
+
+def read_best_layer(connection: Connection, layers: tuple[int, ...]) -> dict[str, Any] | None:
+    """Return what was found of the best of the stored layers, or None where none was saved."""
+    best: dict[str, Any] | None = read_setting(connection, BEST_LAYER)
+    if best is not None and not is_best_layer(best, layers):
+        raise damaged(f"the setting {BEST_LAYER!r}")
+    return best
+
+
+def check_identity(connection: Connection, identity: str, path: Path) -> None:
+    """Raise `StorageError` if another index has taken the place of the one that was opened."""
+    if read_setting(connection, IDENTITY) != identity:
+        raise StorageError(f"{path} holds another index than when it was opened: open it again")
+
+
+def read_mark(connection: Connection) -> CommitMark:
+    """Return what tells the commit that a transaction sees from every other."""
+    return read_setting(connection, COMMITS), read_setting(connection, COMMIT_MARK)
+
+
+def read_commit(connection: Connection, mark: CommitMark) -> Commit:
+    """Read the commit that a transaction sees, whose mark is known."""
+    return Commit(mark, read_segments(connection), read_dead(connection))
+
+
+def check_counts(snapshot: Snapshot, path: Path) -> None:
+    """Raise `DamagedIndexError` unless there is a document version for every vector."""
+    n_rows = snapshot.connection.scalar(select(func.count()).select_from(DOCUMENT))
+    if n_rows != (n := n_positions(snapshot.segments)):
+        raise DamagedIndexError(
+            f"the catalog of {path} has {n_rows} document versions, its segments have "
+            f"{n}: restore the catalog from a backup"
+        )

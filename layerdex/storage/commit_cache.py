@@ -1,0 +1,78 @@
+"""What an open index keeps between questions: a commit, mapped layer files, rows with gaps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from layerdex.records import Rows
+from layerdex.storage.catalog.segments import segment_rows
+from layerdex.storage.catalog.settings import Commit, read_commit, read_mark
+from layerdex.storage.vectors.layer_file import LayerFile
+from layerdex.storage.vectors.layer_vectors import Segment
+
+# The kernel allows a process some 65,000 maps.
+_MAX_MAPPED = 16_384
+
+
+class CommitCache:
+    """Shared by the threads that ask one index, which may be at different commits."""
+
+    def __init__(
+        self,
+        open_file: Callable[[Segment, int], LayerFile],
+        file_path: Callable[[Segment, int], Path],
+    ) -> None:
+        self._open_file = open_file
+        self._file_path = file_path
+        self._commit: Commit | None = None
+        self._files: dict[tuple[str, int], LayerFile] = {}
+        self._rows: dict[str, Rows] = {}
+        self._lock = threading.Lock()
+
+    def commit(self, connection: Connection) -> Commit:
+        """Return the commit that a transaction sees, read only where it is another one."""
+        mark = read_mark(connection)
+        commit = self._commit
+        if commit is None or commit.mark != mark:
+            # Outside the lock: others may go on with the commit that they see.
+            commit = read_commit(connection, mark)
+            with self._lock:
+                self._commit = commit
+                self._forget_what_is_gone(commit)
+        return commit
+
+    def rows(self, connection: Connection, segment: Segment) -> Rows:
+        """Return the row at each position of a segment, which never changes."""
+        if segment.is_contiguous:
+            return segment_rows(connection, segment)
+        rows = self._rows.get(segment.name)
+        if rows is None:
+            rows = self._rows[segment.name] = segment_rows(connection, segment)
+        return rows
+
+    def file(self, segment: Segment, layer: int) -> LayerFile:
+        """Return a layer's file, checked and mapped when it is first asked for."""
+        key = (segment.name, layer)
+        with self._lock:
+            file = self._files.get(key)
+        if file is not None:
+            return file
+        # Reading a file for its checksum takes long, and is no reason for others to wait.
+        file = self._open_file(segment, layer)
+        with self._lock:
+            while len(self._files) >= _MAX_MAPPED:
+                self._files.pop(next(iter(self._files)))
+            return self._files.setdefault(key, file)
+
+    def _forget_what_is_gone(self, commit: Commit) -> None:
+        by_name = {segment.name: segment for segment in commit.segments}
+        self._files = {
+            (name, layer): file
+            for (name, layer), file in self._files.items()
+            if name in by_name and file.is_current(self._file_path(by_name[name], layer))
+        }
+        self._rows = {name: rows for name, rows in self._rows.items() if name in by_name}

@@ -1,0 +1,187 @@
+"""Merging small segments, and dropping dead versions."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, delete, select
+
+from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.records import OnProgress, Rows
+from layerdex.storage.catalog.changes import insert_segment
+from layerdex.storage.catalog.engine import translate_errors
+from layerdex.storage.catalog.rows import read_dead, row_array
+from layerdex.storage.catalog.schema import DEAD, DOCUMENT, LIVE, SEGMENT
+from layerdex.storage.catalog.segments import read_segments, segment_rows
+from layerdex.storage.directory import SEGMENTS
+from layerdex.storage.files import remove_tree
+from layerdex.storage.maintenance.merge_policy import choose_merges, split_at_target
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.store import Store
+from layerdex.storage.vectors.codecs import Codes
+from layerdex.storage.vectors.layer_file import LayerFile, Positions
+from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+_UNMERGED = "small segments are left unmerged: %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What `compact` would do, in counts; nothing of it has been done.
+
+    ``n_bytes_freed`` are of layer files, exactly; the catalog shrinks too, but nobody knows by how
+    much until it is written anew.
+    """
+
+    n_merged: int
+    n_segments_after: int
+    n_dead: int
+    n_bytes_freed: int
+
+
+def compact(store: Store, writer: Writer, *, on_progress: OnProgress | None = None) -> int:
+    """Merge small segments and drop dead versions; return how many segments were replaced.
+
+    Each group of neighbouring segments is one commit: the new segment is written whole, swapped
+    in by one transaction, and only then are the old files unlinked.
+    """
+    n_replaced = 0
+    with writer.transaction() as connection:
+        groups = _groups(*_sized(connection))
+    for done, group in enumerate(groups, 1):
+        _merge(store, writer, group)
+        n_replaced += len(group)
+        if on_progress is not None:
+            on_progress(done, len(groups))
+    if groups:
+        writer.vacuum()
+    return n_replaced
+
+
+def plan_compaction(store: Store, snapshot: Snapshot) -> Compaction:
+    """Say what `compact` would do to this commit."""
+    segments, sizes = _sized(snapshot.connection)
+    groups = _groups(segments, sizes)
+    live = dict(zip((segment.name for segment in segments), sizes, strict=True))
+    code_bytes = store.settings.width * store.codec.code_bytes
+    n_bytes_freed = n_dead = 0
+    for group in groups:
+        n_live = sum(live[segment.name] for segment in group)
+        n_dead += sum(segment.n_documents for segment in group) - n_live
+        for layer in store.layers:
+            size_bytes = [segment.files[layer].size_bytes for segment in group]
+            # All files of one codec begin with the same few bytes, a file of none is not written.
+            header = size_bytes[0] - group[0].n_documents * code_bytes
+            n_bytes_freed += sum(size_bytes) - (header + n_live * code_bytes if n_live else 0)
+    n_merged = sum(map(len, groups))
+    n_made = sum(any(live[segment.name] for segment in group) for group in groups)
+    return Compaction(n_merged, len(segments) - n_merged + n_made, n_dead, n_bytes_freed)
+
+
+def merge_small(store: Store, writer: Writer) -> int:
+    """Merge as `merge_policy` says, until there is nothing to merge; return how many were replaced.
+
+    Unlike `compact` it leaves full segments and the catalog's file as they are, so that its time
+    and memory do not grow with the index. Where a disk is full, segments stay as they are, and
+    where a file is damaged, those that would be merged with it do; a warning is logged:
+    everything is committed, and answers are the same.
+    """
+    n_replaced = 0
+    left: set[str] = set()
+    try:
+        while groups := _small_groups(writer, left):
+            for group in groups:
+                try:
+                    _merge(store, writer, group)
+                    n_replaced += len(group)
+                except DamagedIndexError as error:
+                    logger.warning(_UNMERGED, error)
+                    left.update(segment.name for segment in group)
+                    writer.remove_leftovers()
+    except (DamagedIndexError, StorageError) as error:
+        logger.warning(_UNMERGED, error)
+        with contextlib.suppress(StorageError, DamagedIndexError):
+            writer.remove_leftovers()
+    return n_replaced
+
+
+def _small_groups(writer: Writer, left: Container[str]) -> list[list[Segment]]:
+    """Return the groups to merge, but for those with a segment whose name is in ``left``."""
+    with writer.transaction() as connection:
+        segments, sizes = _sized(connection)
+    groups = [segments[one.start : one.stop] for one in choose_merges(sizes)]
+    return [group for group in groups if not any(one.name in left for one in group)]
+
+
+def _groups(segments: list[Segment], sizes: list[int]) -> list[list[Segment]]:
+    """Return all neighbours that fit together, and those alone that have dead versions."""
+    groups = []
+    for one in split_at_target(sizes, range(len(sizes))):
+        group = segments[one.start : one.stop]
+        if len(group) > 1 or sizes[one.start] < group[0].n_documents:
+            groups.append(group)
+    return groups
+
+
+def _sized(connection: Connection) -> tuple[list[Segment], list[int]]:
+    """Return all segments in row order, and how many live documents each has."""
+    segments = read_segments(connection)
+    query = select(DOCUMENT.c.row).where(DEAD).order_by(DOCUMENT.c.row)
+    dead = row_array(connection.scalars(query))
+    first = np.searchsorted(dead, [segment.first_row for segment in segments])
+    last = np.searchsorted(dead, [segment.last_row for segment in segments], side="right")
+    n_dead = (last - first).tolist()
+    return segments, [s.n_documents - n for s, n in zip(segments, n_dead, strict=True)]
+
+
+def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
+    first, last = group[0].first_row, group[-1].last_row
+    within = DOCUMENT.c.row.between(first, last)
+    with writer.transaction() as connection:
+        read_dead(connection, within)  # what is dropped here is gone for good
+        query = select(DOCUMENT.c.row).where(within, LIVE).order_by(DOCUMENT.c.row)
+        rows = row_array(connection.scalars(query))
+        positions = [_positions(segment_rows(connection, one), rows) for one in group]
+
+    def merged_layers() -> Iterator[Codes]:
+        width = store.settings.width * store.codec.code_bytes
+        for layer in store.layers:
+            codes: Codes = np.empty((len(rows), width), dtype=np.uint8)
+            start = 0
+            for segment, at in zip(group, positions, strict=True):
+                # One map at a time: the kernel allows some 65,000.
+                codes[start : start + len(at)] = _open(store, segment, layer).codes(at)
+                start += len(at)
+            yield codes
+
+    new = writer.write_segment(merged_layers()) if len(rows) else None
+    with writer.change() as connection:
+        connection.execute(delete(SEGMENT).where(SEGMENT.c.id.in_([s.id for s in group])))
+        connection.execute(delete(DOCUMENT).where(within, DEAD))
+        if new is not None:
+            insert_segment(connection, *new, rows.tolist())
+    with translate_errors(store.path):
+        for segment in group:
+            remove_tree(store.path / SEGMENTS / segment.name)
+
+
+def _positions(own: Rows, live: Rows) -> Positions:
+    """Return the positions of the live rows in a segment whose rows are ``own``."""
+    first, last = np.searchsorted(live, [own[0], own[-1] + 1])
+    return np.searchsorted(own, live[first:last])
+
+
+def _open(store: Store, segment: Segment, layer: int) -> LayerFile:
+    try:  # the checks keep a damaged vector from being copied under a fresh checksum
+        return store.open_file(segment, layer)
+    except FileNotFoundError as error:
+        raise DamagedIndexError(
+            f"{error.filename} is missing: run 'layerdex repair' on this index"
+        ) from error

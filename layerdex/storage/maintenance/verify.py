@@ -1,0 +1,197 @@
+"""Whole checks of an index, and mending of damaged layer files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, update
+
+from layerdex.errors import DamagedIndexError
+from layerdex.records import OnProgress
+from layerdex.storage.artifacts import ARTIFACT_KINDS, ArtifactKind, read_artifact_file
+from layerdex.storage.catalog.checks import catalog_faults
+from layerdex.storage.catalog.engine import translate_errors
+from layerdex.storage.catalog.row_digests import segment_digest
+from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
+from layerdex.storage.catalog.seal import WRONG_SEAL, check_seal
+from layerdex.storage.catalog.segments import read_segments, within
+from layerdex.storage.directory import CATALOG, SEGMENTS
+from layerdex.storage.files import remove_tree, sync_folder, write_file
+from layerdex.storage.store import Store
+from layerdex.storage.vectors.codecs import Codes
+from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
+from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile
+from layerdex.storage.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something found wrong; ``segment`` and ``layer`` where it is a layer file.
+
+    ``kept`` says that it is a head or transform (see `storage.kept`), which is made anew.
+    """
+
+    path: Path
+    reason: str
+    segment: Segment | None = None
+    layer: int | None = None
+    kept: ArtifactKind | None = None
+
+    @property
+    def is_mendable(self) -> bool:
+        """Whether `repair` may mend it: a layer file, or a checksum alone that is wrong.
+
+        Anything else in the catalog must come from a backup.
+        """
+        return self.segment is not None or self.reason == WRONG_SEAL
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Problem]:
+    """Check the catalog, row by row and as a whole, and every layer file's checksum."""
+    problems = _verify_seal(store) + _verify_catalog(store)
+    record: dict[str, Any] = {}
+    with store.read() as snapshot:
+        segments = snapshot.segments
+        for kept in ARTIFACT_KINDS:
+            with contextlib.suppress(DamagedIndexError):  # a damaged setting is among the problems
+                record[kept.name] = snapshot.setting(kept.name)
+    with translate_errors(store.path):
+        problems += _verify_files(store, segments, on_progress)
+    for kept in ARTIFACT_KINDS:
+        problems += _verify_artifact(store, kept, record.get(kept.name))
+    with store.read() as snapshot:  # what a compaction has removed meanwhile is not missing
+        names = {segment.name for segment in snapshot.segments}
+    return [one for one in problems if one.segment is None or one.segment.name in names]
+
+
+def _verify_artifact(store: Store, kept: ArtifactKind, record: Any) -> list[Problem]:
+    if record is None:
+        return []
+    is_valid = kept.is_valid(record)
+    if is_valid:
+        if read_artifact_file(store.path, kept, record) is not None:
+            return []
+        with store.read() as snapshot:
+            if snapshot.setting(kept.name) != record:  # another was saved meanwhile
+                return []
+    reason = f"the {kept.name} is missing or damaged: run '{kept.remedy()}' again"
+    name = str(record["file"]) if is_valid else ""
+    return [Problem(store.path / kept.folder / name, reason, kept=kept)]
+
+
+def _verify_files(
+    store: Store, segments: Sequence[Segment], on_progress: OnProgress | None
+) -> list[Problem]:
+    problems: list[Problem] = []
+    files = [(segment, layer) for segment in segments for layer in store.layers]
+    for done, (segment, layer) in enumerate(files, 1):
+        if (reason := _verify_file(store, segment, layer)) is not None:
+            problems.append(Problem(store.file_path(segment, layer), reason, segment, layer))
+        if on_progress is not None:
+            on_progress(done, len(files))
+    return problems
+
+
+def damaged_layers(problems: Iterable[Problem]) -> dict[str, tuple[Segment, list[int]]]:
+    """Sort the problems of layer files by segment name."""
+    damaged: dict[str, tuple[Segment, list[int]]] = {}
+    for problem in problems:
+        if problem.segment is not None and problem.layer is not None:
+            entry = damaged.setdefault(problem.segment.name, (problem.segment, []))
+            entry[1].append(problem.layer)
+    return damaged
+
+
+def segment_texts(writer: Writer, segment: Segment) -> list[str]:
+    """Return the texts of a segment by position, those of dead versions included.
+
+    Raises `DamagedIndexError` where one of them is lost or changed.
+    """
+    with writer.transaction() as connection:
+        query = (
+            select(DOCUMENT.c.content_hash, DOCUMENT_TEXT.c.text)
+            .outerjoin_from(DOCUMENT, DOCUMENT_TEXT, DOCUMENT_TEXT.c.row == DOCUMENT.c.row)
+            .where(within(segment))
+            .order_by(DOCUMENT.c.row)
+        )
+        found = list(connection.execute(query))
+    if len(found) != segment.n_documents or any(
+        not isinstance(content, str) or sha256(content.encode()).digest() != digest
+        for digest, content in found
+    ):
+        raise DamagedIndexError(
+            f"the catalog has lost texts of segment {segment.name}: restore it from a backup"
+        )
+    return [content for _, content in found]
+
+
+def restore_layers(
+    store: Store, writer: Writer, segment: Segment, layers: Mapping[int, Codes]
+) -> None:
+    """Replace damaged layer files by ones over the given codes of the store's codec.
+
+    A new file is renamed over the old one, which readers may still have mapped. Its checksum
+    differs from the old one where another engine encoded it, and is recorded.
+    """
+    folder = store.path / SEGMENTS / segment.name
+    restored: dict[int, SegmentFile] = {}
+    with translate_errors(folder):
+        if folder.is_symlink():
+            remove_tree(folder)
+        folder.mkdir(exist_ok=True)
+        for layer, codes in layers.items():
+            target = folder / layer_filename(layer)
+            temporary = target.with_suffix(".new")
+            remove_tree(temporary)
+            data = serialize_layer(codes, store.codec)
+            crc32 = write_file(temporary, data)
+            if target.is_dir():
+                remove_tree(target)  # no file can be renamed over a folder
+            temporary.replace(target)
+            restored[layer] = SegmentFile(data.nbytes, crc32)
+        sync_folder(folder)
+        sync_folder(folder.parent)
+    with writer.change() as connection:
+        (current,) = (one for one in read_segments(connection) if one.id == segment.id)
+        after = replace(current, files={**current.files, **restored})
+        for layer, file in restored.items():
+            key = (SEGMENT_FILE.c.segment_id == segment.id, SEGMENT_FILE.c.layer == layer)
+            connection.execute(update(SEGMENT_FILE).where(*key).values(**asdict(file)))
+        of_segment = update(SEGMENT).where(SEGMENT.c.id == segment.id)
+        connection.execute(of_segment.values(digest=segment_digest(after)))
+
+
+def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
+    try:
+        store.open_file(segment, layer)
+    except FileNotFoundError:
+        return "missing"
+    except IsADirectoryError:
+        return "a folder"
+    except DamagedIndexError as error:
+        return error.reason or str(error)
+    return None
+
+
+def _verify_seal(store: Store) -> list[Problem]:
+    path = store.path / CATALOG
+    try:
+        with translate_errors(path):
+            check_seal(path)
+    except DamagedIndexError as error:
+        return [Problem(path, error.reason or str(error))]
+    return []
+
+
+def _verify_catalog(store: Store) -> list[Problem]:
+    path = store.path / CATALOG
+    with store.read() as snapshot:
+        return [Problem(path, fault) for fault in catalog_faults(snapshot.connection)]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from layerdex.errors import SourceError
+from layerdex.indexer.readers import Fields, read_source
+from layerdex.records import UNSET, Rejected
+from tests.indexer.readers.sources import documents, reasons
+
+
+def write(root: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def test_each_file_is_one_document_in_order_of_path(tmp_path: Path) -> None:
+    files = {
+        "b.txt": b"\xef\xbb\xbfb\r\nb\n",
+        "a/z.md": b"z",
+        "a/b/c": b"c",
+        "a.txt": b"a",
+        ".hidden": b"no",
+        ".git/config": b"no",
+    }
+    write(tmp_path, files)
+    readings = documents(list(read_source(tmp_path)))
+    assert [(one.id, one.text, dict(one.metadata)) for one in readings] == [
+        ("a/b/c", "c", {"folder": "a/b"}),
+        ("a/z.md", "z", {"folder": "a"}),
+        ("a.txt", "a", {}),
+        ("b.txt", "b\r\nb\n", {}),
+    ]
+    assert str(readings[0].origin) == str(tmp_path / "a/b/c")
+
+
+def test_folder_may_be_the_label(tmp_path: Path) -> None:
+    write(tmp_path, {"pos/1": b"a", "2": b"b"})
+    readings = documents(list(read_source(tmp_path, fields=Fields(label="folder"))))
+    assert [(one.id, one.label) for one in readings] == [("2", UNSET), ("pos/1", "pos")]
+    assert [dict(one.metadata) for one in readings] == [{}, {}]
+
+
+def test_other_fields_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no text field 'body'; there is 'id', 'text', 'folder'"):
+        list(read_source(tmp_path, fields=Fields(text="body")))
+
+
+def test_bad_files_are_rejected(tmp_path: Path) -> None:
+    write(tmp_path, {"1": b"", "2": b"\n", "3": b"\xff\xfea\0", "4": b"a\0b", "5": b"ab\xc3"})
+    readings = list(read_source(tmp_path))
+    assert reasons(readings) == [
+        "text is empty",
+        "text is blank",
+        "not UTF-8 text",
+        "text contains a NUL character",
+        "not UTF-8 text",
+    ]
+    assert isinstance(readings[0], Rejected)
+    assert str(readings[0]) == f"{tmp_path / '1'}: text is empty"
+
+
+def test_linked_folders_and_irregular_files_are_skipped(tmp_path: Path) -> None:
+    write(tmp_path, {"real/a": b"a", "elsewhere": b"e"})
+    (tmp_path / "real/loop").symlink_to(tmp_path / "real")
+    (tmp_path / "real/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "real/broken").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "real/pipe")
+    readings = documents(list(read_source(tmp_path / "real")))
+    assert [(one.id, one.text) for one in readings] == [("a", "a"), ("link", "e")]
+
+
+def test_file_name_that_is_no_text_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"a")
+    (reading,) = read_source(tmp_path)
+    assert isinstance(reading, Rejected)
+    assert str(reading) == rf"{tmp_path}/\xff: id contains a lone surrogate (U+DCFF)"
+
+
+def test_characters_across_chunks_are_whole(tmp_path: Path) -> None:
+    text = "x" + "é" * 100_000
+    write(tmp_path, {"a": text.encode()})
+    (document,) = documents(list(read_source(tmp_path)))
+    assert document.text == text

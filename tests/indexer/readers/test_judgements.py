@@ -1,0 +1,112 @@
+"""Queries and judgements as TREC, BEIR and MS MARCO write them, and lines that are neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerdex.errors import RowError, SourceError
+from layerdex.indexer.readers.judgements import read_judgements, read_queries
+
+JUDGED = {"q1": {"a": 1, "b": 0}, "q2": {"c d": 2}}
+ASKED = (["q1", "q2"], ["who is it?", "what, then"])
+
+
+def write(path: Path, text: str, name: str = "file.tsv") -> Path:
+    file = path / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "q1 0 a 1\nq1 0 b 0\nq2 Q0 c 2\n",
+        "q1\t0\ta\t1\n\nq1\t0\tb\t0\r\nq2\t0\tc\t2",
+        "query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\nq2\tc\t2\n",
+        "\ufeffquery-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\nq2\tc\t2\n",
+        "q1\ta\t1\nq1\tb\t0\nq2\tc\t2\n",
+    ],
+    ids=["trec", "trec-tabs", "beir", "beir-mark", "no-header"],
+)
+def test_judgements_of_every_form_are_the_same(tmp_path: Path, text: str) -> None:
+    assert read_judgements(write(tmp_path, text)) == {"q1": {"a": 1, "b": 0}, "q2": {"c": 2}}
+
+
+def test_ids_in_columns_of_tabs_may_have_blanks(tmp_path: Path) -> None:
+    file = write(tmp_path, "query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\nq2\tc d\t2\n")
+    assert read_judgements(file) == JUDGED
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "there are no judgements"),
+        ("query-id\tcorpus-id\tscore\n", "there are no judgements"),
+        ("q1\ta\t1\nq1\tb\n", ":2: 2 columns: a judgement is"),
+        ("q1\ta\t1\nq1\tb\t0.5\n", ":2: the grade '0.5' is not a whole number"),
+        ("q1\ta\t1\nq1\tb\tnan\n", ":2: the grade 'nan' is not a whole number"),
+        ("q1\ta\t1\nq1\ta\t0\n", ":2: document 'a' is judged twice for query 'q1'"),
+        ("q1\ta\t0.5\n", ":1: the grade '0.5' is not a whole number"),
+    ],
+)
+def test_bad_judgements_are_errors(tmp_path: Path, text: str, reason: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(SourceError) as caught:
+        read_judgements(file)
+    assert str(caught.value).startswith(f"{file}:")
+    assert reason in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "qrels"
+    file.write_bytes(b"q1 0 \xff 1\n")
+    with pytest.raises(SourceError, match="not UTF-8"):
+        read_judgements(file)
+    with pytest.raises(SourceError, match="no such file"):
+        read_judgements(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("q.jsonl", '{"id": "q1", "text": "who is it?"}\n{"id": "q2", "text": "what, then"}\n'),
+        (
+            "q.jsonl",
+            '{"_id": "q1", "text": "who is it?", "metadata": {}}\n'
+            '{"_id": "q2", "text": "what, then", "metadata": {"year": 1}}\n',
+        ),
+        ("q.tsv", "id\ttext\nq1\twho is it?\nq2\twhat, then\n"),
+        ("q.tsv", "q1\twho is it?\nq2\twhat, then\n"),
+        ("q.csv", 'id,text\nq1,who is it?\nq2,"what, then"\n'),
+    ],
+    ids=["jsonl", "beir", "tsv", "marco", "csv"],
+)
+def test_queries_of_every_form_are_the_same(tmp_path: Path, name: str, text: str) -> None:
+    assert read_queries(write(tmp_path, text, name)) == ASKED
+
+
+def test_the_fields_of_queries_can_be_named(tmp_path: Path) -> None:
+    file = write(tmp_path, "qid\tquestion\nq1\twho is it?\nq2\twhat, then\n")
+    assert read_queries(file, text_field="question", id_field="qid") == ASKED
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("q.jsonl", "", "there are no queries"),
+        ("q.jsonl", '{"text": "x"}\n', ":1: a query needs an id"),
+        ("q.jsonl", '{"id": "q", "text": ""}\n', ":1: text is empty"),
+        ("q.tsv", "q1\tx\nq2\n", ":2: 1 columns, not an id and a text"),
+    ],
+)
+def test_bad_queries_are_errors(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    with pytest.raises(SourceError, match=r"q\.(jsonl|tsv)") as caught:
+        read_queries(write(tmp_path, text, name))
+    assert reason in str(caught.value)
+
+
+def test_a_header_is_only_skipped_where_it_is_one(tmp_path: Path) -> None:
+    with pytest.raises(RowError, match=":2: the grade 'score' is not"):
+        read_judgements(write(tmp_path, "q1\ta\t1\nquery-id\tcorpus-id\tscore\n"))

@@ -1,0 +1,124 @@
+"""Judged pairs: figures and resamples against SciPy and scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score, f1_score
+
+from layerdex.choices import Fuse
+from layerdex.errors import NoLabelsError, OptionError
+from layerdex.search.evaluation.measurement import Measurement
+from layerdex.search.evaluation.metrics import interval
+from layerdex.search.evaluation.sentence_pairs import PairJudgements, evaluate_pairs
+from layerdex.search.knn.vector_space import Fusion
+
+N, WIDTH = 90, 6
+
+
+def sides(noise: float, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return unit vectors, those of later pairs farther apart; the first ten are repeats."""
+    random = np.random.default_rng(seed)
+    one, other = random.standard_normal((2, N, WIDTH))
+    closeness = np.linspace(1, 0, N)[:, None]
+    other = closeness * one + (1 - closeness) * noise * other
+    other[:10] = one[:10]  # similarities that are equal
+    one, other = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (one, other))
+    return one.astype(np.float32), other.astype(np.float32)
+
+
+LAYERS = {0: sides(5.0, 0), 1: sides(1.5, 1)}
+VECTORS = ({i: x for i, (x, _) in LAYERS.items()}, {i: y for i, (_, y) in LAYERS.items()})
+SCORES = np.repeat(np.arange(9.0)[::-1], 10)
+LABELS = (SCORES > 5).astype(np.float64)
+
+
+def cosines(layer: int) -> NDArray[np.float64]:
+    one, other = (x.astype(np.float64) for x in LAYERS[layer])
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray(np.clip((one * other).sum(axis=1) / lengths, -1, 1))
+
+
+def evaluate(judged: PairJudgements, n_resamples: int = 0) -> Measurement:
+    return evaluate_pairs(VECTORS, judged, places=(0, 1), n_resamples=n_resamples)
+
+
+def drawn(n_resamples: int) -> list[NDArray[np.int64]]:
+    random = np.random.default_rng(0)
+    return [random.integers(N, size=N) for _ in range(n_resamples)]
+
+
+def best_cut(similarities: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    """Return the highest F1 of any cut; scikit-learn's would take seconds for so many."""
+    accepted = similarities >= np.unique(similarities)[:, None]
+    n_hits = (accepted * labels).sum(axis=1)
+    return float((2 * n_hits / (accepted.sum(axis=1) + labels.sum())).max())
+
+
+def test_scores_give_scipys_rank_correlation_on_every_resample() -> None:
+    found = evaluate(PairJudgements(SCORES, are_labels=False), n_resamples=15)
+    for layer in LAYERS:
+        similarities = cosines(layer)
+        of_layer = found.resampled[layer]
+        assert found.at(layer).values == {
+            "spearman": pytest.approx(spearmanr(similarities, SCORES).statistic)
+        }
+        expected = [spearmanr(similarities[i], SCORES[i]).statistic for i in drawn(15)]
+        np.testing.assert_allclose(of_layer.resamples, [expected])
+        stated, wanted = found.at(layer).intervals["spearman"], interval(np.array(expected))
+        assert (stated.low, stated.high) == pytest.approx((wanted.low, wanted.high))
+    assert found.best_layer == 1
+
+
+def test_labels_give_scikit_learns_average_precision_and_the_best_cut() -> None:
+    found = evaluate(PairJudgements(LABELS, are_labels=True), n_resamples=15)
+    for layer in LAYERS:
+        similarities, values = cosines(layer), found.at(layer).values
+        assert [*values] == ["average_precision", "f1", "threshold"]
+        assert values["average_precision"] == pytest.approx(
+            average_precision_score(LABELS, similarities)
+        )
+        assert values["f1"] == pytest.approx(best_cut(similarities, LABELS))
+        accepted = similarities >= values["threshold"] - 1e-12
+        assert f1_score(LABELS, accepted) == pytest.approx(values["f1"])
+        resamples = found.resampled[layer].resamples
+        for i, at in enumerate(drawn(15)):
+            some, labels = similarities[at], LABELS[at]
+            average, f1, threshold = resamples[:, i]
+            assert average == pytest.approx(average_precision_score(labels, some))
+            assert f1 == pytest.approx(best_cut(some, labels))
+            assert f1_score(labels, some >= threshold) == pytest.approx(f1)
+
+
+def test_a_resample_without_a_positive_pair_counts_as_none_found() -> None:
+    one = np.zeros(N)
+    one[0] = 1
+    found = evaluate(PairJudgements(one, are_labels=True), n_resamples=40)
+    without = [not (at == 0).any() for at in drawn(40)]
+    assert any(without)
+    averages = found.resampled[0].resamples[0]
+    assert ((averages == 0) == without).all()
+
+
+def test_pairs_are_compared_by_fused_vectors() -> None:
+    fused = Fusion(Fuse.CONCAT, (0, 1), (1.0, 2.0))
+    judged = PairJudgements(SCORES, are_labels=False)
+    found = evaluate_pairs(VECTORS, judged, places=(0, 1, fused), n_resamples=0)
+    similarities = (cosines(0) + 4 * cosines(1)) / 5  # Σ w² s / Σ w²
+    expected = spearmanr(np.round(similarities, 6), SCORES).statistic
+    assert found.at(str(fused)).values["spearman"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_what_cannot_be_measured_is_an_error() -> None:
+    with pytest.raises(OptionError, match="not a finite number"):
+        PairJudgements(np.array([0.0, np.nan, 1.0]), are_labels=False)
+    with pytest.raises(NoLabelsError, match="not two that differ in their label"):
+        PairJudgements(np.ones(5), are_labels=True)
+    with pytest.raises(NoLabelsError, match="not two that differ in their score"):
+        PairJudgements(np.full(5, 2.5), are_labels=False)
+    same = {0: np.tile(np.array([1, 0], np.float32), (3, 1))}
+    scores = PairJudgements(np.arange(3.0), are_labels=False)
+    with pytest.raises(NoLabelsError, match="the same similarity"):
+        evaluate_pairs((same, same), scores, places=(0,), n_resamples=0)
