@@ -140,6 +140,18 @@ class Snapshot:
         query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.row)
         return row_array(self.connection.scalars(query))
 
+    def labelled_rows(self, where: Where = ()) -> Rows:
+        """Return the rows of the matching live documents that have a label, ascending."""
+        query = self._matching(select(DOCUMENT.c.row), where)
+        labelled = query.where(DOCUMENT.c.label.is_not(None)).order_by(DOCUMENT.c.row)
+        return row_array(self.connection.scalars(labelled))
+
+    def has_single_label(self) -> bool:
+        """Say whether all labelled live documents have the same label."""
+        query = select(func.min(DOCUMENT.c.label), func.max(DOCUMENT.c.label)).where(LIVE)
+        lowest, highest = self.connection.execute(query).one()
+        return lowest is not None and lowest == highest
+
     def document_table(self, where: Where = (), *, labelled: bool = False) -> DocumentTable:
         """Return what is known of the matching live documents, or of the labelled ones of them."""
         query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)

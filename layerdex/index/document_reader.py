@@ -1,4 +1,4 @@
-"""Documents as they were when a question was answered, for as long as it is open."""
+"""Documents as they were when a question was answered."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from layerdex.arguments import to_choice, to_path
-from layerdex.choices import ExportFormat
-from layerdex.records import Document
-from layerdex.search.answers import answer_documents
+from layerdex.choices import ExportFormat, Operator
+from layerdex.errors import DocumentNotFoundError
+from layerdex.records import Condition, Document
 from layerdex.storage.catalog.rows import CHUNK, chunks
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
@@ -22,11 +22,16 @@ class DocumentReader:
         self._snapshot = snapshot
 
     def __call__(self, ids: Sequence[str]) -> Iterator[Document]:
-        """Yield the documents with the given ids, one by one, in their order.
-
-        Raises `DocumentNotFoundError`.
-        """
-        return answer_documents(self._snapshot, ids)
+        """Yield the documents with these ids, in their order; raises `DocumentNotFoundError`."""
+        for chunk in chunks(ids, CHUNK):
+            condition = Condition("id", Operator.IN, tuple(chunk))
+            documents = {
+                document.id: document for document in self._snapshot.in_input_order((condition,))
+            }
+            for document_id in chunk:
+                if document_id not in documents:
+                    raise DocumentNotFoundError(f"no document has the id {document_id!r}")
+                yield documents[document_id]
 
     def export(
         self,
@@ -37,24 +42,24 @@ class DocumentReader:
     ) -> int:
         """Write the documents with the given ids in their order, and return how many.
 
-        Formats, their names and errors are those of `Index.export`.
+        Formats, file names and errors are those of `Index.export`.
         """
         from layerdex.indexer.writers.documents import resolve_export_format, write_export
         from layerdex.storage.files import atomic_write
         from layerdex.storage.maintenance.export import Batch
 
-        path = to_path(target, what="an export is a path")
-        chosen = resolve_export_format(path, to_choice(ExportFormat, format))
+        path = to_path(target, what="an export is written to a path")
+        resolved = resolve_export_format(path, to_choice(ExportFormat, format))
         kinds = self._snapshot.metadata_kinds()
         batches = (
             Batch(list(self(chunk)), {}, n_total=len(ids), kinds=kinds)
             for chunk in chunks(ids, CHUNK)
         )
-        with atomic_write(path) as written, written.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             return write_export(
                 file,
                 batches,
-                format=chosen,
+                format=resolved,
                 layers=(),
                 width=self._store.settings.width,
                 precision=self._store.precision,
