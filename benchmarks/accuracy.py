@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.results_file import save
+from layerdex import LabelTask
 from layerdex.choices import Dtype
 from layerdex.index import Index
 from layerdex.indexer.encoder import TransformerEncoder
@@ -38,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(Path(folder) / "index")
         index.add(train)
-        evaluation = index.evaluate(k=K, test=test)
+        evaluation = index.evaluate(LabelTask(k=K, test=test))
         ours = {int(result.layer): result.accuracy for result in evaluation.results}
     labels, true = ([row["label"] for row in rows] for rows in (train, test))
     theirs = {

@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.label_sets import N_DRAWS, TRAIN, LabelSet, add_arguments, label_sets
 from benchmarks.results_file import save
+from layerdex import LabelTask
 from layerdex.search.evaluation.metrics import METRICS, interval, resample
 from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation
 
@@ -57,7 +58,7 @@ def measure(one: LabelSet, where: Sequence[str] = (TRAIN,)) -> dict[str, Any]:
     """Return the chosen layer, the best in hindsight and what lies between them."""
     options: dict[str, Any] = {"k": K, "by": one.by, "min_per_label": one.min_per_label}
     train = one.index.evaluate(**options, where=where)
-    test = one.index.evaluate(**options, where=where, test=list(one.test), n_resamples=0)
+    test = one.index.evaluate(LabelTask(test=list(one.test)), where=where, **options, n_resamples=0)
     accuracy = {int(result.layer): result.accuracy for result in test.results}
     best = max(accuracy, key=lambda layer: (accuracy[layer], -layer))
     frugal = train.best_layer if train.frugal is None else train.frugal.layer

@@ -87,7 +87,7 @@ def cost_of_flushes(encoder: Callable[[], Encoder], n: int, rounds: int) -> dict
 
 def _seconds(encoder: Encoder, texts: list[dict[str, str]]) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        index = Index.create(Path(folder) / "index", encoder=encoder)
+        index = Index.create(Path(folder) / "index", model=encoder)
         start = time.perf_counter()
         index.add(texts)
         return time.perf_counter() - start
@@ -122,7 +122,7 @@ def wait_of_readers(n_commits: int) -> dict[str, Any]:
     done, told = CONTEXT.Event(), CONTEXT.Queue()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
-        Index.create(path, encoder=WordEncoder())
+        Index.create(path, model=WordEncoder())
         readers = [CONTEXT.Process(target=read, args=(path, done, told)) for _ in range(8)]
         writers = [CONTEXT.Process(target=write, args=(path, i, n_commits, told)) for i in (1, 2)]
         for process in [*readers, *writers]:

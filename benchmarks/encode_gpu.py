@@ -164,7 +164,7 @@ def measure_index(
         numbers = iter(range(rounds + 1))
 
         def run() -> None:
-            index = Index.create(Path(folder) / f"index-{next(numbers)}", encoder=encoder)
+            index = Index.create(Path(folder) / f"index-{next(numbers)}", model=encoder)
             index.add(source, auto_compact=False)
 
         seconds = time_rounds(run, rounds)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.label_sets import add_arguments, banking77, docstrings, scifact, sms_spam
+from layerdex import RetrievalTask
 from layerdex.cli.geometry_plot import draw_agreement, plot_thresholds
 from layerdex.cli.measurement_output import describe_n
 from layerdex.cli.pictures import color, new_figure, save_figure
@@ -68,14 +69,14 @@ def pictures(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[
         f"layerdex evaluate {demo} --min-per-label {_LEAST} --transform whiten",
         small(whitened_labels(index, "docstrings by module", **by_module)),
     )
-    geometry = index.describe_layers()
+    geometry = index.at().describe_layers()
     command = f"layerdex layers {demo}"
     yield "agreement-docstrings", command, small(lambda axes: draw_agreement(axes, geometry))
     yield "random-pairs-docstrings", command, small(lambda axes: draw_random_pairs(axes, geometry))
     yield (
         "thresholds-docstrings",
         f"layerdex dedup {demo} --layer 6 --suggest --plot FILE",
-        lambda path: plot_thresholds(index.suggest_thresholds(layer=6), path),
+        lambda path: plot_thresholds(index.at(layer=6).suggest_thresholds(), path),
     )
     if options.banking77 is not None:
         index, _ = banking77(options.work, options.banking77)
@@ -161,8 +162,8 @@ def retrieval(index: Index, folder: Path) -> Draw:
 
     def draw(axes: Any) -> None:
         for i, how in enumerate(_TRANSFORMS):
-            found = index.evaluate_retrieval(
-                folder / "queries.jsonl", folder / "qrels.tsv", transform=how
+            found = index.evaluate(
+                RetrievalTask(folder / "queries.jsonl", folder / "qrels.tsv"), transform=how
             )
             draw_metric(axes, found, _NDCG, label=_label(how), style=i)
         finish_layers(axes, index.layers, None)

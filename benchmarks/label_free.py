@@ -22,6 +22,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.label_sets import TRAIN, LabelSet, add_arguments, label_sets
 from benchmarks.results_file import save
+from layerdex import LabelTask
 
 FIGURES = {
     "effective_rank": 1,
@@ -55,9 +56,9 @@ def main() -> None:
 def measure(one: LabelSet) -> dict[str, Any]:
     """Return each figure by layer, its correlation with macro-F1 and what its layer loses."""
     evaluation = one.index.evaluate(
-        k=K, by=one.by, where=TRAIN, min_per_label=one.min_per_label, n_resamples=0
+        LabelTask(k=K, by=one.by, min_per_label=one.min_per_label), where=TRAIN, n_resamples=0
     )
-    geometry = one.index.describe_layers(where=TRAIN)
+    geometry = one.index.at(where=TRAIN).describe_layers()
     layers = [shape.layer for shape in geometry.layers]
     macro_f1 = np.array([evaluation.result(layer, K).macro_f1 for layer in layers])
     figures = {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layerdex import EncoderOptions
 from layerdex.index import Index
 from layerdex.storage.directory import CATALOG
 
@@ -146,7 +147,11 @@ def _split(rows: Iterable[Row]) -> Iterator[Row]:
 def _indexed(path: Path, rows: Iterable[Row], *, max_length: int | None = None) -> Index:
     is_there = (path / CATALOG).exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    index = Index.open(path) if is_there else Index.create(path, max_length=max_length)
+    index = (
+        Index.open(path)
+        if is_there
+        else Index.create(path, model=EncoderOptions(max_length=max_length))
+    )
     index.add(list(rows), sync=True)
     return index
 

@@ -84,7 +84,7 @@ def indexing(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str,
     for number in range(rounds):
         source = folder / f"{number}.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        index = Index.create(folder / f"index-{number}", encoder=encoder)
+        index = Index.create(folder / f"index-{number}", model=encoder)
         bare_s.append(timed(bare))
         whole_s.append(timed(partial(index.add, source)))
     ratios = [a / b for a, b in zip(bare_s, whole_s, strict=True)]

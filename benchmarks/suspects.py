@@ -57,11 +57,11 @@ def main() -> None:
 
 def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str, float]]:
     """Change labels and return each way's figures of finding them, by its name."""
-    table = index.store.query(lambda snapshot: snapshot.document_table(labelled=True))
+    table = index._open.store.query(lambda snapshot: snapshot.document_table(labelled=True))
     noisy, is_wrong = add_noise(table.labels, seed)
     changed = replace(table, labels=noisy)
     start = time.perf_counter()
-    scored: LabelScores = index.store.query(
+    scored: LabelScores = index._open.store.query(
         lambda snapshot: score_labels(snapshot.layer, changed, places=index.layers)
     )
     seconds = time.perf_counter() - start
@@ -85,7 +85,7 @@ def add_noise(labels: list[str | None], seed: int) -> tuple[list[str | None], ND
 
 
 def vectors_at(index: Index, layer: int, rows: Rows) -> NDArray[np.float32]:
-    return index.store.query(lambda snapshot: snapshot.layer(layer).gather(rows))
+    return index._open.store.query(lambda snapshot: snapshot.layer(layer).gather(rows))
 
 
 def by_cleanlab(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from layerdex import Index
+from layerdex import Index, LabelTask
 from layerdex.search.evaluation.metrics import METRICS, interval, resample
 from layerdex.search.evaluation.results import N_RESAMPLES
 
@@ -23,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     index = Index.open(options.index)
     plain, moved = (
-        index.evaluate(test=options.test, transform=how, k=10, n_resamples=0)
+        index.evaluate(LabelTask(test=options.test, k=10), transform=how, n_resamples=0)
         for how in ("none", options.transform)
     )
     print("layer | none |", options.transform, "| difference")

@@ -13,10 +13,10 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+from layerdex.index.measurements import read_judged
 
 from layerdex import Index
 from layerdex.choices import TransformName
-from layerdex.index.measurements import read_judged
 from layerdex.records import Vectors
 from layerdex.search.evaluation.classification import evaluate_on_test
 from layerdex.search.evaluation.results import VotingOptions
@@ -47,7 +47,7 @@ def main() -> None:
         measure, is_labelled = _retrieval(index, options.queries, options.qrels), False
     names = ["none", "center", *(f"whiten {one:g}" for one in SHRINKAGES), "rank cut"]
     print("layer |", " | ".join(names))
-    with index.store.read() as snapshot:
+    with index._open.store.read() as snapshot:
         table = snapshot.document_table(labelled=is_labelled)
         drawn = draw_sample(table).fitted
         for layer in index.layers:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerdex import Index
+from layerdex import Index, LabelTask
 from layerdex.errors import LayerdexError, LayerError, OptionError
 from layerdex.indexer.readers import Fields
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
+from tests.results import first
 
 NAN = float("nan")
 MANY = np.zeros((40, 40))
@@ -103,7 +104,7 @@ SETTINGS: list[tuple[dict[str, object], str]] = [
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    made = Index.create(tmp_path_factory.mktemp("arguments") / "index", encoder=WordEncoder())
+    made = Index.create(tmp_path_factory.mktemp("arguments") / "index", model=WordEncoder())
     made.add(corpus(20))
     return made
 
@@ -140,20 +141,20 @@ def test_an_index_lies_at_a_path(path: Any) -> None:
 def test_a_wrong_way_to_run_the_encoder_is_an_error_when_it_is_loaded(
     filled: Index, option: dict[str, Any]
 ) -> None:
-    index = Index.open(filled.store.path, **option)
+    index = Index.open(filled._open.store.path, **option)
     with pytest.raises(OptionError):
-        index.search("word1")
+        first(index.search("word1"))
 
 
 def test_what_is_no_encoder_opens_no_index(filled: Index) -> None:
     no_encoder: Any = object()
     with pytest.raises(OptionError, match="an encoder has settings and encode"):
-        Index.open(filled.store.path, encoder=no_encoder)
+        Index.open(filled._open.store.path, encoder=no_encoder)
 
 
 @pytest.mark.parametrize("timeout_s", ["x", None, NAN, -1, True, MANY])
 def test_a_time_to_wait_is_a_number_from_zero(filled: Index, timeout_s: Any) -> None:
-    evaluation = filled.evaluate(k=1, layers=0)
+    evaluation = filled.evaluate(LabelTask(k=1), layer=0)
     for write in (
         lambda **o: filled.add([{"text": "x"}], **o),
         lambda **o: filled.delete("d1", **o),
@@ -181,24 +182,24 @@ def test_metadata_fields_are_listed(metadata: Any) -> None:
 
 
 def test_none_is_no_condition(filled: Index) -> None:
-    assert filled.search("word1", where=None) == filled.search("word1", where=[])
+    assert first(filled.search("word1", where=None)) == first(filled.search("word1", where=[]))
     assert len(list(filled.documents(where=None))) == 20
 
 
 def test_the_best_layer_must_be_in_the_index(filled: Index, tmp_path: Path) -> None:
-    shallow = Index.create(tmp_path / "index", layers=0, encoder=WordEncoder())
+    shallow = Index.create(tmp_path / "index", model=WordEncoder(), layers=0)
     with pytest.raises(LayerError, match="layer 3 is not in this index"):
-        shallow.save_best(filled.evaluate(layers=3))
+        shallow.save_best(filled.evaluate(layer=3))
 
 
 def test_numbers_of_numpy_are_saved_with_the_best_layer(index: Index) -> None:
     index.add(corpus(20))
-    index.save_best(index.evaluate(k=np.arange(1, 3)))  # type: ignore[arg-type]
+    index.save_best(index.evaluate(LabelTask(k=np.arange(1, 3))))  # type: ignore[arg-type]
     assert (index.info().best_layer or {})["k"] == 1
 
 
 def test_what_was_not_evaluated_has_no_result(filled: Index) -> None:
-    evaluation = filled.evaluate(layers=1, k=3)
+    evaluation = filled.evaluate(LabelTask(k=3), layer=1)
     for layer, k in ((1, 5), (2, 3)):
         with pytest.raises(OptionError, match=f"layer {layer} was not evaluated with k = {k}"):
             evaluation.result(layer, k)
