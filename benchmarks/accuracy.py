@@ -19,6 +19,7 @@ from benchmarks.results_file import save
 from layerdex.choices import Dtype
 from layerdex.index import Index
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.options import RuntimeOptions
 
 K = 10
 
@@ -92,7 +93,9 @@ def reference_accuracy(
 
 
 def worst_cosine(texts: list[str], reference: NDArray[np.float32], precision: Dtype) -> float:
-    encoded = TransformerEncoder(precision=precision).encode(texts, range(len(reference)))
+    encoded = TransformerEncoder(runtime=RuntimeOptions(dtype=precision)).encode(
+        texts, range(len(reference))
+    )
     vectors = encoded.vectors.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     return round(float((vectors * reference).sum(axis=2).min()), 7)

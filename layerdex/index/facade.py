@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerdex.arguments import to_choice, to_path
-from layerdex.choices import LongText, Pooling, StoredPrecision
+from layerdex.choices import Dtype, EngineName, LongText, Pooling, StoredPrecision
 from layerdex.index.encoders import check_encoder, load_encoder, make_encoder, with_template
 from layerdex.index.tuning import Tunings
 from layerdex.layers import LayerSelection, resolve_layers
+from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoder
 from layerdex.storage.store import Store
 
@@ -57,18 +58,16 @@ class Index(Tunings):
         path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
         if encoder is None:
-            encoder = make_encoder(
-                model,
+            options = EncoderOptions(
+                model=model,
                 revision=revision,
                 adapter=adapter,
-                pooling=pooling,
+                pooling=None if pooling is None else to_choice(Pooling, pooling),
                 template=template,
                 max_length=max_length,
-                long=long,
-                device=device,
-                dtype=dtype,
-                engine=engine,
+                long=to_choice(LongText, long),
             )
+            encoder = make_encoder(options, _runtime(engine, device, dtype))
         else:
             check_encoder(encoder)
         settings = encoder.settings
@@ -109,12 +108,14 @@ class Index(Tunings):
         def load() -> Encoder:
             return load_encoder(
                 store.settings,
-                given=encoder,
+                encoder=encoder,
                 model=model,
                 adapter=adapter,
-                device=device,
-                dtype=dtype,
-                engine=engine,
+                runtime=_runtime(engine, device, dtype),
             )
 
         return cls(store, load)
+
+
+def _runtime(engine: str, device: str, dtype: str) -> RuntimeOptions:
+    return RuntimeOptions(to_choice(EngineName, engine), device, to_choice(Dtype, dtype))

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerdex.arguments import check_callbacks, check_count, to_choice, to_path
+from layerdex.arguments import check_callbacks, check_count, to_path
+from layerdex.choices import Dtype, EngineName
 from layerdex.errors import NoLabelsError, OptionError, StorageError
 from layerdex.index.encoders import make_encoder
 from layerdex.index.evaluations import LABEL, labelled_table
 from layerdex.index.questions import Questions
 from layerdex.layers import LayerSelection
+from layerdex.options import RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
 from layerdex.search.evaluation.results import Evaluation
 from layerdex.search.filters import Expressions, parse_where
@@ -101,9 +103,8 @@ class Tunings(Questions):
             return lesson, before, lesson.label_means(snapshot.layer(chosen))
 
         lesson, before, means = self.store.query(question)
-        trainer = _make_trainer(
-            settings, layer=chosen, plan=plan or Plan(), device=device, dtype=dtype
-        )
+        runtime = RuntimeOptions(engine=EngineName(engine), device=device, dtype=Dtype(dtype))
+        trainer = _make_trainer(settings, layer=chosen, plan=plan or Plan(), runtime=runtime)
         trained = trainer.train(
             lesson.texts,
             lesson.codes,
@@ -114,7 +115,7 @@ class Tunings(Questions):
             on_progress=on_progress,
         )
         _write_whole(target, trainer)
-        encoder = _tuned_encoder(settings, target, device=device, dtype=dtype, engine=engine)
+        encoder = make_encoder(replace(settings.options(), adapter=str(target)), runtime)
         return Tuning(
             adapter=target,
             layer=chosen,
@@ -168,15 +169,13 @@ def _read_test(source: Source, *, format: Format | str, fields: Fields | None) -
 
 
 def _make_trainer(
-    settings: EncoderSettings, *, layer: int, plan: Plan, device: str, dtype: str
+    settings: EncoderSettings, *, layer: int, plan: Plan, runtime: RuntimeOptions
 ) -> Trainer:
-    from layerdex.choices import Dtype
     from layerdex.indexer.models.model_folder import find_model
     from layerdex.indexer.training.trainer import Trainer
 
     folder = find_model(settings.model, revision=settings.revision)
-    precision = to_choice(Dtype, dtype)
-    return Trainer(folder, settings, layer=layer, plan=plan, device=device, precision=precision)
+    return Trainer(folder, settings, layer=layer, plan=plan, runtime=runtime)
 
 
 def _write_whole(target: Path, trainer: Trainer) -> None:
@@ -192,20 +191,3 @@ def _write_whole(target: Path, trainer: Trainer) -> None:
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
-
-
-def _tuned_encoder(
-    settings: EncoderSettings, adapter: Path, *, device: str, dtype: str, engine: str
-) -> Encoder:
-    return make_encoder(
-        settings.model,
-        revision=settings.revision,
-        adapter=str(adapter),
-        pooling=settings.pooling,
-        template=settings.template,
-        max_length=settings.max_length,
-        long=settings.long,
-        device=device,
-        dtype=dtype,
-        engine=engine,
-    )
