@@ -20,6 +20,7 @@ from layerdex import LabelTask
 from layerdex.choices import Dtype
 from layerdex.index import Index
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.options import RuntimeOptions
 
 K = 10
 
@@ -93,7 +94,9 @@ def reference_accuracy(
 
 
 def worst_cosine(texts: list[str], reference: NDArray[np.float32], precision: Dtype) -> float:
-    encoded = TransformerEncoder(precision=precision).encode(texts, range(len(reference)))
+    encoded = TransformerEncoder(runtime=RuntimeOptions(dtype=precision)).encode(
+        texts, range(len(reference))
+    )
     vectors = encoded.vectors.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     return round(float((vectors * reference).sum(axis=2).min()), 7)

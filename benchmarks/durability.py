@@ -17,7 +17,6 @@ import pytest
 
 from benchmarks.memory import short_texts
 from benchmarks.results_file import save, spread
-from layerdex.choices import EngineName
 from layerdex.index import Index
 from layerdex.records import Encoded, Encoder
 from tests.encoders import WordEncoder
@@ -63,7 +62,7 @@ class _Noise(WordEncoder):
 def _minilm() -> Callable[[], Encoder]:
     from layerdex.indexer.encoder import TransformerEncoder
 
-    encoder = TransformerEncoder("minilm", engine=EngineName.AUTO)
+    encoder = TransformerEncoder()
     return lambda: encoder
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.options import RuntimeOptions
 
 SENTENCE_TRANSFORMERS_SEARCH = """
 import sys
@@ -72,7 +73,7 @@ def cold(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any
 
 def indexing(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any]:
     """Return how fast `Index.add` is, as a share of the bare encoder on the same texts."""
-    encoder = TransformerEncoder(device="cpu")
+    encoder = TransformerEncoder(runtime=RuntimeOptions(device="cpu"))
     texts = [row["text"] for row in rows]
     window = encoder.settings.window
 

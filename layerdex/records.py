@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -11,11 +11,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.choices import (
-    LongText,
-    Operator,
-    Pooling,
-)
+from layerdex.choices import LongText, Operator, Pooling
+from layerdex.options import EncoderOptions
 
 Scalar = str | int | float | bool
 """A metadata value."""
@@ -159,6 +156,11 @@ class EncoderSettings:
     window: int
     long: LongText = LongText.TRUNCATE
     adapter: str | None = None
+
+    def options(self) -> EncoderOptions:
+        """Return the options that make this encoder again, all of them resolved."""
+        names = [field.name for field in fields(EncoderOptions)]
+        return EncoderOptions(**{name: getattr(self, name) for name in names})
 
 
 class Encoder(Protocol):

@@ -1,6 +1,6 @@
-"""The encoder of an index: made with it, and loaded again for its questions.
+"""The encoder of an index: loaded when the index is created, and again for its queries.
 
-torch and transformers are imported when an encoder is needed, and then only if its engine is torch.
+torch and transformers are imported only when an encoder is loaded whose engine is torch.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from layerdex.errors import OptionError
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, TemplatedEncoder
 
-_DEVICE = "a device is a string such as cuda:1"
-
 
 def check_encoder(encoder: object) -> None:
-    """Raise `OptionError` for what lacks the parts of the `Encoder` protocol."""
+    """Raise `OptionError` for an object that does not follow the `Encoder` protocol."""
     settings = getattr(encoder, "settings", None)
-    is_one = isinstance(settings, EncoderSettings) and callable(getattr(encoder, "encode", None))
-    if not is_one:
+    has_settings = isinstance(settings, EncoderSettings)
+    if not (has_settings and callable(getattr(encoder, "encode", None))):
         raise OptionError(
             f"an encoder has settings and encode (see Encoder), not {format_value(encoder)}"
         )
 
 
 def make_encoder(options: EncoderOptions, runtime: RuntimeOptions) -> Encoder:
-    """Load a model for a new index."""
+    """Load the encoder of a new index.
+
+    Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
+    """
     from layerdex.indexer.encoder import TransformerEncoder
 
     return TransformerEncoder(options, runtime=runtime)
@@ -38,21 +39,26 @@ def load_encoder(
     adapter: str | None,
     runtime: RuntimeOptions,
 ) -> Encoder:
-    """Return ``encoder`` if given, else load the one that an index was made with."""
-    from layerdex.indexer.encoder import TransformerEncoder
+    """Return ``encoder``, else load the encoder of an index with these stored settings.
 
+    ``model`` and ``adapter`` are their current folders, if they have moved. Raises
+    `IndexMismatchError` for an encoder whose vectors cannot be compared with the index's, and as
+    `make_encoder` does.
+    """
     if encoder is not None:
         from layerdex.indexer.models.compatibility import check_fingerprint
 
         check_fingerprint(encoder.settings, settings)
         return encoder
+    from layerdex.indexer.encoder import TransformerEncoder
+
     return TransformerEncoder.for_index(settings, runtime=runtime, model=model, adapter=adapter)
 
 
 def with_template(encoder: Encoder, template: str) -> Encoder:
     """Return an encoder of the same model with this template.
 
-    Raises `OptionError` for a bad one, or an encoder of the user's own that knows none.
+    Raises `OptionError` for a bad template, or for a custom encoder without `with_template`.
     """
     check_type(template, str, what="a template is a string")
     if template == encoder.settings.template:

@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerError
+from layerdex.options import EncoderOptions
 from layerdex.storage.artifacts import HEAD
 from tests.cli.corpus import DOCUMENTS
 from tests.cli.runner import Cli
@@ -257,7 +258,9 @@ def test_a_head_behind_a_link_or_pipe_is_not_read(kept: Path, tmp_path: Path) ->
 
 
 def test_a_head_of_another_model_is_not_saved(kept: Path, tmp_path: Path) -> None:
-    other = Index.create(tmp_path / "other", encoder=WordTransformer(template="a {text}"))
+    other = Index.create(
+        tmp_path / "other", encoder=WordTransformer(EncoderOptions(template="a {text}"))
+    )
     other.add(DOCUMENTS)
     with pytest.raises(IndexMismatchError):
         other.save_head(Index.open(kept).probe(layers=[1], folds=2))
