@@ -25,7 +25,7 @@ from layerdex.search.evaluation.results import N_RESAMPLES
 from layerdex.search.evaluation.retrieval import among, check_judged, evaluate_retrieval
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.storage.paired_snapshots import query_both
+from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:

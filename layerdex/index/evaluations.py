@@ -29,7 +29,8 @@ from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation, VotingOp
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
 from layerdex.search.transforms.fit import Fitter
-from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 
 if TYPE_CHECKING:
     from layerdex.choices import Format

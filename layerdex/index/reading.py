@@ -9,7 +9,7 @@ from layerdex.arguments import to_choice, to_path
 from layerdex.choices import ExportFormat
 from layerdex.records import Document
 from layerdex.search.answers import answer_documents
-from layerdex.storage.catalog.rows import CHUNK, chunks
+from layerdex.storage.catalog.rows import MAX_PARAMETERS, chunks
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 
@@ -45,10 +45,10 @@ class DocumentReader:
 
         path = to_path(target, what="an export is a path")
         chosen = resolve_export_format(path, to_choice(ExportFormat, format))
-        kinds = self._snapshot.metadata_kinds()
+        types = self._snapshot.metadata_types()
         batches = (
-            Batch(list(self(chunk)), {}, n_total=len(ids), kinds=kinds)
-            for chunk in chunks(ids, CHUNK)
+            Batch(list(self(chunk)), {}, n_total=len(ids), metadata_types=types)
+            for chunk in chunks(ids, MAX_PARAMETERS)
         )
         with atomic_write(path) as written, written.open("wb") as file:
             return write_export(

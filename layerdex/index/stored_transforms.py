@@ -20,13 +20,13 @@ from layerdex.records import OnProgress
 from layerdex.search.knn.sampling import sample_documents
 from layerdex.search.transforms.fit import N_FITTED, TransformFit, fit_layers
 from layerdex.search.vectors.transform import Transform, Transforms
+from layerdex.storage.artifact_changes import save_artifact
 from layerdex.storage.artifacts import (
     TRANSFORM,
     Tensors,
     count_changes,
     load_artifact,
     read_artifact_record,
-    save_artifact,
 )
 from layerdex.storage.catalog.changes import NEXT_ROW
 from layerdex.storage.snapshot import Snapshot
@@ -104,7 +104,7 @@ def load_transforms(store: Store, known: StoredTransforms | None) -> StoredTrans
         with store.read() as snapshot:
             if read_artifact_record(snapshot, TRANSFORM) == known.record:
                 return known
-    found = load_artifact(store, TRANSFORM)
+    found = store.query(lambda snapshot: load_artifact(snapshot, TRANSFORM))
     if found is None:
         raise OptionError(f"this index has no transforms: run '{TRANSFORM.remedy('INDEX')}' first")
     tensors, record = found

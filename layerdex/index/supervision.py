@@ -20,7 +20,8 @@ from layerdex.search.labels.label_issues import N_NEIGHBORS, find_label_issues
 from layerdex.search.labels.probe import Probe, probe_layers
 from layerdex.search.results import LabelIssues, Prediction
 from layerdex.search.vectors.similarity import round_similarity
-from layerdex.storage.artifacts import HEAD, load_artifact, save_artifact
+from layerdex.storage.artifact_changes import save_artifact
+from layerdex.storage.artifacts import HEAD, load_artifact
 
 
 class Supervision(Evaluations):
@@ -141,7 +142,7 @@ class Supervision(Evaluations):
         Raises `OptionError` where there is none, `IndexMismatchError` for one that does not fit
         the index, `DamagedIndexError` for a changed file.
         """
-        found = load_artifact(self.store, HEAD)
+        found = self.store.query(lambda snapshot: load_artifact(snapshot, HEAD))
         if found is None:
             raise OptionError("this index has no head: run 'layerdex probe INDEX --save' first")
         tensors, record = found

@@ -7,7 +7,8 @@ from layerdex.index.places import Places
 from layerdex.index.stored_transforms import fit_all, refit_if_due, save_fit
 from layerdex.records import OnProgress
 from layerdex.search.transforms.fit import TransformFit, check_shrinkage
-from layerdex.storage.artifacts import TRANSFORM, remove_artifact
+from layerdex.storage.artifact_changes import remove_artifact
+from layerdex.storage.artifacts import TRANSFORM
 
 
 class Transforming(Places):

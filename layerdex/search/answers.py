@@ -17,8 +17,9 @@ from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.knn.voting import encode_labels, labels_of, vote
 from layerdex.search.results import Deduplication, Hit, LabelledNeighbor, Prediction, Removal
 from layerdex.search.vectors.similarity import to_steps
-from layerdex.storage.catalog.rows import CHUNK, chunks
-from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.catalog.rows import MAX_PARAMETERS, chunks
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 
 # Similarities are shown to the step within which they count as equal.
 _DECIMALS = 5
@@ -209,7 +210,7 @@ def answer_documents(snapshot: Snapshot, ids: Sequence[str]) -> Iterator[Documen
 
     Raises `DocumentNotFoundError`.
     """
-    for chunk in chunks(ids, CHUNK):
+    for chunk in chunks(ids, MAX_PARAMETERS):
         asked = Condition("id", Operator.IN, tuple(chunk))
         found = {document.id: document for document in snapshot.in_input_order((asked,))}
         for one in chunk:

@@ -17,7 +17,8 @@ from layerdex.search.knn.random_pairs import N_PAIRED, compare_pairs, percentile
 from layerdex.search.knn.sampling import sample_texts
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
-from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 _LOWEST = "p99.9"

@@ -19,7 +19,8 @@ from layerdex.records import Rows
 from layerdex.search.knn.sampling import sample_texts
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.vectors.similarity import cosine
-from layerdex.storage.snapshot import Snapshot, Where
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 N_PAIRED = 2_000
