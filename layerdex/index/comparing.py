@@ -16,7 +16,7 @@ from layerdex.search.evaluation.measurement import Comparison, compare_measured
 from layerdex.search.evaluation.results import Evaluation
 from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval, restrict_to
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
-from layerdex.storage.paired_snapshots import query_both
+from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 
 Pair = tuple[OpenIndex, OpenIndex]

@@ -9,7 +9,7 @@ from layerdex.arguments import to_choice, to_path
 from layerdex.choices import ExportFormat, Operator
 from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Condition, Document
-from layerdex.storage.catalog.rows import CHUNK, chunks
+from layerdex.storage.catalog.rows import MAX_PARAMETERS, chunks
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 
@@ -23,7 +23,7 @@ class DocumentReader:
 
     def __call__(self, ids: Sequence[str]) -> Iterator[Document]:
         """Yield the documents with these ids, in their order; raises `DocumentNotFoundError`."""
-        for chunk in chunks(ids, CHUNK):
+        for chunk in chunks(ids, MAX_PARAMETERS):
             condition = Condition("id", Operator.IN, tuple(chunk))
             documents = {
                 document.id: document for document in self._snapshot.in_input_order((condition,))
@@ -50,10 +50,10 @@ class DocumentReader:
 
         path = to_path(target, what="an export is written to a path")
         resolved = resolve_export_format(path, to_choice(ExportFormat, format))
-        kinds = self._snapshot.metadata_kinds()
+        types = self._snapshot.metadata_types()
         batches = (
-            Batch(list(self(chunk)), {}, n_total=len(ids), kinds=kinds)
-            for chunk in chunks(ids, CHUNK)
+            Batch(list(self(chunk)), {}, n_total=len(ids), metadata_types=types)
+            for chunk in chunks(ids, MAX_PARAMETERS)
         )
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             return write_export(

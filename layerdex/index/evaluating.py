@@ -23,7 +23,8 @@ from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
 from layerdex.search.knn.sampling import sample_documents
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.transforms.fit import N_FITTED, Fitter
-from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 
 
 def evaluate(

@@ -12,7 +12,8 @@ from layerdex.search.labels.probe import Probe
 from layerdex.search.results import Prediction
 from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import round_similarity
-from layerdex.storage.artifacts import HEAD, load_artifact, save_artifact
+from layerdex.storage.artifact_changes import save_artifact
+from layerdex.storage.artifacts import HEAD, load_artifact
 
 
 def save_head(index: OpenIndex, probe: Probe, *, lock_timeout_s: float) -> None:
@@ -50,7 +51,7 @@ def load_head(index: OpenIndex) -> Head:
     Raises `OptionError` where there is none, `IndexMismatchError` for one that does not fit the
     index, `DamagedIndexError` for a changed file.
     """
-    loaded = load_artifact(index.store, HEAD)
+    loaded = index.store.query(lambda snapshot: load_artifact(snapshot, HEAD))
     if loaded is None:
         raise OptionError("this index has no head: run 'layerdex probe INDEX --save' first")
     tensors, record = loaded

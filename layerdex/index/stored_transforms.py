@@ -24,14 +24,8 @@ from layerdex.search.transforms.fit import (
     fit_layers,
 )
 from layerdex.search.vectors.transform import Transform, Transforms
-from layerdex.storage.artifacts import (
-    TRANSFORM,
-    Tensors,
-    load_artifact,
-    read_artifact_record,
-    remove_artifact,
-    save_artifact,
-)
+from layerdex.storage.artifact_changes import remove_artifact, save_artifact
+from layerdex.storage.artifacts import TRANSFORM, Tensors, load_artifact, read_artifact_record
 from layerdex.storage.catalog.changes import NEXT_ROW
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
@@ -92,7 +86,7 @@ def load_transforms(
     """
     if cached is not None and read_artifact_record(snapshot, TRANSFORM) == cached.record:
         return cached
-    loaded = load_artifact(store, TRANSFORM)
+    loaded = load_artifact(snapshot, TRANSFORM)
     if loaded is None:
         raise OptionError(f"this index has no transforms: run '{TRANSFORM.remedy('INDEX')}' first")
     tensors, record = loaded

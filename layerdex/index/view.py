@@ -34,7 +34,7 @@ from layerdex.search.labels.classify import classify_texts
 from layerdex.search.labels.label_issues import N_NEIGHBORS, find_label_issues
 from layerdex.search.labels.probe import Probe, probe_layers
 from layerdex.search.results import Deduplication, LabelIssues, Prediction, SearchResult
-from layerdex.storage.paired_snapshots import query_both
+from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 
 

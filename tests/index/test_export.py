@@ -134,7 +134,7 @@ def test_a_column_that_is_only_called_like_that_of_an_export_is_metadata(
 def test_a_row_group_is_bounded(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerdex.storage.maintenance.export.CHUNK", 10)
+    monkeypatch.setattr("layerdex.storage.maintenance.export.BATCH_DOCUMENTS", 10)
     monkeypatch.setattr(parquet_export, "_GROUP_BYTES", 2_500)
     index.add(corpus(60))
     steps: list[tuple[int, int | None]] = []
@@ -160,7 +160,7 @@ def test_an_empty_index_is_a_file_without_documents(
 def test_an_export_is_of_one_commit_whatever_others_do_meanwhile(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
 ) -> None:
-    monkeypatch.setattr("layerdex.storage.maintenance.export.CHUNK", 4)
+    monkeypatch.setattr("layerdex.storage.maintenance.export.BATCH_DOCUMENTS", 4)
     index.add(corpus(20))
     quiet, busy = tmp_path / f"quiet.{format_}", tmp_path / f"busy.{format_}"
     index.export(quiet, layers="all")

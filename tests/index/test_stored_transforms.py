@@ -201,7 +201,7 @@ def test_a_writer_that_dies_before_the_commit_leaves_the_old_fit(
 
 
 @pytest.mark.parametrize(
-    ("step", "is_new"), [("writer.Writer.set", False), ("kept.remove_tree", True)]
+    ("step", "is_new"), [("writer.Writer.set", False), ("artifact_changes.remove_tree", True)]
 )
 def test_what_a_killed_writer_left_is_removed_by_the_next(
     path: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_new: bool
@@ -255,7 +255,7 @@ def test_a_damaged_file_is_found_and_never_used(path: Path, harm: str) -> None:
     with pytest.raises(DamagedIndexError, match="run 'layerdex transform' again"):
         query(path)
     [problem] = open_(path).verify()
-    assert (problem.path, problem.kept) == (file, TRANSFORM)
+    assert (problem.path, problem.artifact) == (file, TRANSFORM)
     with pytest.raises(DamagedIndexError, match="transform"):
         open_(path).backup(path.parent / "backup")
     assert first(open_(path).search("word1", k=1))  # plain vectors are none the worse
@@ -280,7 +280,7 @@ def test_forged_facts_are_found_by_all_who_read_them(path: Path, record: dict[st
     change(path, **record)
     with pytest.raises(DamagedIndexError):
         query(path)
-    assert [problem.kept for problem in open_(path).verify()] == [TRANSFORM]
+    assert [problem.artifact for problem in open_(path).verify()] == [TRANSFORM]
     with pytest.raises(DamagedIndexError):
         open_(path).backup(path.parent / "backup")
     report = open_(path).add(more(30))  # documents are not held up by it
@@ -290,9 +290,7 @@ def test_forged_facts_are_found_by_all_who_read_them(path: Path, record: dict[st
 def test_a_file_too_large_to_be_ours_is_not_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "layerdex.storage.artifacts._MOST_BYTES", kept_file(path).stat().st_size - 1
-    )
+    monkeypatch.setattr("layerdex.storage.artifacts._MAX_BYTES", kept_file(path).stat().st_size - 1)
     with pytest.raises(DamagedIndexError, match="run 'layerdex transform' again"):
         query(path)
 
