@@ -85,6 +85,6 @@ def test_fingerprint_does_not_depend_on_the_precision(index: Index) -> None:
 
 
 def test_unknown_precision_is_an_error_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="'int4' is none of float16, float32, int8"):
+    with pytest.raises(OptionError, match="'int4' is not one of float16, float32, int8"):
         Index.create(tmp_path / "index", model=WordEncoder(), precision="int4")
     assert not (tmp_path / "index").exists()

@@ -313,7 +313,7 @@ def test_a_layer_that_is_not_one_whole_number_is_refused(filled: Index, layer: o
 
 @pytest.mark.parametrize("threshold", ["0.9", True, float("nan"), None])
 def test_a_threshold_that_is_no_similarity_is_refused(filled: Index, threshold: object) -> None:
-    with pytest.raises(OptionError, match="a similarity threshold lies between -1 and 1"):
+    with pytest.raises(OptionError, match="a similarity threshold must be between -1 and 1"):
         filled.deduplicate(threshold=threshold)  # type: ignore[arg-type]
 
 

@@ -351,6 +351,6 @@ def test_a_forged_file_is_an_error_and_no_answer(path: Path, data: bytes) -> Non
 def test_a_shrinkage_that_cannot_be_is_refused_before_anything_is_written(path: Path) -> None:
     before = kept_file(path)
     for shrinkage in (0, 1e-40, 1e-80, -1, 2, float("nan")):
-        with pytest.raises(OptionError, match=r"shrinkage lies between 0\.001 and 1"):
+        with pytest.raises(OptionError, match=r"shrinkage must be between 0\.001 and 1"):
             open_(path).fit_transforms(shrinkage=shrinkage)
     assert kept_file(path) == before

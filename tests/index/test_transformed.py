@@ -197,7 +197,7 @@ def test_a_transform_that_is_not_kept_is_an_error_that_says_how(tmp_path: Path) 
     ):
         with pytest.raises(OptionError, match="no transforms: run 'layerdex transform INDEX'"):
             query()
-    with pytest.raises(OptionError, match="'bleach' is none of none, center, whiten"):
+    with pytest.raises(OptionError, match="'bleach' is not one of none, center, whiten"):
         first(index.search(QUERY, transform="bleach"))
 
 
