@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from layerdex import Index, LabelTask
+from layerdex import EncoderOptions, Index, LabelTask, RuntimeOptions
 from layerdex.errors import LayerdexError, LayerError, OptionError
 from layerdex.indexer.readers import Fields
 from tests.encoders import WordEncoder
@@ -17,11 +18,13 @@ from tests.results import first
 
 NAN = float("nan")
 MANY = np.zeros((40, 40))
+LABEL_TASK = {field.name for field in fields(LabelTask)}
 
 # A method, its arguments, its options, and what the error says.
 CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
-    ("search", [5], {}, "a text asked about is not a string"),
-    ("search", [None], {}, "a text asked about is null"),
+    ("search", [5], {}, "give texts or ids, not 5"),
+    ("search", [None], {}, "give texts or ids, not None"),
+    ("search", [[None]], {}, "a text asked about is null"),
     ("search", ["x"], {"k": [1]}, "k must be a whole number"),
     ("search", ["x"], {"layer": np.array(1)}, "layers are whole numbers"),
     ("search", ["x"], {"layer": "9" * 5000}, "cannot read layers"),
@@ -31,19 +34,19 @@ CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
     ("search", ["x"], {"min_similarity": "x"}, "a similarity is a number from -1 to 1"),
     ("search", ["x"], {"min_similarity": MANY}, "a similarity must be between"),
     ("search", ["x"], {"min_similarity": 10**400}, "a similarity must be between"),
-    ("search_many", ["text"], {"layers": 1}, "give a list of texts, not one string"),
-    ("search_many", [5], {"layers": 1}, "give a list of texts, not 5"),
-    ("search_many", [[1]], {"layers": 1}, "a text asked about is not a string"),
-    ("search_many", [["x"]], {"layers": 5.5}, "a layer must be a whole number, got 5.5"),
-    ("search_many", [["x"]], {"layers": [1, "a"]}, "a layer must be a whole number, got 'a'"),
-    ("search_many", [["x"]], {"layers": MANY}, "a layer must be a whole number, got array"),
-    ("search_many", [["x"]], {"layers": {}}, "no layer selected"),
-    ("search_like", [5], {}, "an id is a string"),
-    ("search_like", ["d1"], {"layers": "x"}, "cannot read layers 'x'"),
+    ("classify", ["text"], {"layer": 1}, "give a list of texts, not one string"),
+    ("search", [[1]], {"layer": 1}, "a text asked about is not a string"),
+    ("search", [["x"]], {"layer": 5.5}, "a layer must be a whole number, got 5.5"),
+    ("search", [["x"]], {"layer": [1, "a"]}, "a layer must be a whole number, got 'a'"),
+    ("search", [["x"]], {"layer": MANY}, "a layer must be a whole number, got array"),
+    ("search", [["x"]], {"layer": {}}, "no layer selected"),
+    ("search_like", [5], {}, "give texts or ids, not 5"),
+    ("search_like", [[5]], {}, "an id is a string"),
+    ("search_like", ["d1"], {"layer": "x"}, "cannot read layers 'x'"),
     ("classify", [None], {}, "give a list of texts"),
-    ("classify", [["x"]], {"min_confidence": NAN}, "a confidence must be between 0 and 1"),
-    ("classify", [["x"]], {"min_confidence": "x"}, "a confidence must be between 0 and 1"),
-    ("classify", [["x"]], {"min_confidence": 2}, "a confidence must be between 0 and 1"),
+    ("classify", [["x"]], {"min_confidence": NAN}, "min_confidence must be between 0 and 1"),
+    ("classify", [["x"]], {"min_confidence": "x"}, "min_confidence must be between 0 and 1"),
+    ("classify", [["x"]], {"min_confidence": 2}, "min_confidence must be between 0 and 1"),
     ("classify", [["x"]], {"weights": MANY}, "is not one of uniform, distance"),
     ("evaluate", [], {"k": []}, "give at least one k"),
     ("evaluate", [], {"k": [[1]]}, "k must be a whole number"),
@@ -57,7 +60,7 @@ CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
     ("deduplicate", [], {"threshold": NAN}, "a similarity threshold must be between"),
     ("deduplicate", [], {"keep": None}, "None is not one of first, last, longest"),
     ("deduplicate", [], {"on_progress": 5}, "on_progress must be callable"),
-    ("deduplicate", [], {"on_found": 5}, "on_found must be callable"),
+    ("deduplicate", [], {"on_result": 5}, "on_result must be callable"),
     ("documents", [], {"where": 5}, "a condition is a string"),
     ("get", [None], {}, "an id is a string"),
     ("delete", [5], {}, "an id is a string"),
@@ -70,35 +73,27 @@ CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
     ("add", [[{"text": "x"}]], {"on_reject": 5}, "on_reject must be callable"),
     ("add", [[{"text": "x"}]], {"on_progress": 5}, "on_progress must be callable"),
     ("add", [[{"text": "x"}]], {"n_total": "x"}, "n_total must be a whole number"),
-    ("save_best", [None], {}, "the best layer is one of an `Evaluation`"),
-    ("save_best", ["x"], {}, "the best layer is one of an `Evaluation`"),
+    ("save_best", [None], {}, "the best layer comes from an `Evaluation`"),
+    ("save_best", ["x"], {}, "the best layer comes from an `Evaluation`"),
     ("compact", [], {"on_progress": 5}, "on_progress must be callable"),
     ("verify", [], {"on_progress": 5}, "on_progress must be callable"),
-    ("repair", ["x"], {}, "give the problems that `verify` found"),
-    ("repair", [None], {}, "give the problems that `verify` found"),
+    ("repair", ["x"], {}, "give the problems that `verify` returned"),
+    ("repair", [None], {}, "give the problems that `verify` returned"),
     ("repair", [[]], {"on_progress": 5}, "on_progress must be callable"),
 ]
 
 # Options of a new index, and what the error says.
 SETTINGS: list[tuple[dict[str, object], str]] = [
-    ({"model": None}, "a model is minilm, a folder or a hub id, not None"),
-    ({"model": 5}, "a model is minilm, a folder or a hub id, not 5"),
+    ({"model": None}, "an encoder has settings and encode"),
+    ({"model": 5}, "an encoder has settings and encode"),
+    ({"model": object()}, "an encoder has settings and encode"),
+    ({"model": WordEncoder}, "an encoder has settings and encode"),
     ({"model": "~nobody-of-that-name/x"}, "no model folder"),
-    ({"max_length": "x"}, "max_length must be a whole number, got 'x'"),
-    ({"max_length": 0}, "max_length must be at least 1, got 0"),
-    ({"template": 5}, "a template is a string, not 5"),
-    ({"pooling": 5}, "5 is not one of mean"),
-    ({"long": None}, "None is not one of truncate, chunk"),
     ({"precision": "float8"}, "'float8' is not one of float16"),
-    ({"device": 0}, "a device is a string such as cuda:1, not 0"),
-    ({"dtype": "float8"}, "'float8' is not one of auto"),
-    ({"engine": MANY}, "is not one of auto"),
-    ({"encoder": object()}, "an encoder has settings and encode"),
-    ({"encoder": WordEncoder}, "an encoder has settings and encode"),
-    ({"encoder": WordEncoder(), "layers": 5.5}, "a layer must be a whole number, got 5.5"),
-    ({"encoder": WordEncoder(), "layers": "x"}, "cannot read layers 'x'"),
-    ({"encoder": WordEncoder(), "layers": [1, "a"]}, "a layer must be a whole number, got 'a'"),
-    ({"encoder": WordEncoder(), "layers": {}}, "no layer selected"),
+    ({"model": WordEncoder(), "layers": 5.5}, "a layer must be a whole number, got 5.5"),
+    ({"model": WordEncoder(), "layers": "x"}, "cannot read layers 'x'"),
+    ({"model": WordEncoder(), "layers": [1, "a"]}, "a layer must be a whole number, got 'a'"),
+    ({"model": WordEncoder(), "layers": {}}, "no layer selected"),
 ]
 
 
@@ -113,8 +108,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Index:
 def test_a_wrong_argument_is_an_error_of_one_line(
     filled: Index, method: str, arguments: list[Any], options: dict[str, Any], message: str
 ) -> None:
+    task = {name: options[name] for name in options if name in LABEL_TASK}
+    rest = {name: options[name] for name in options if name not in LABEL_TASK}
     with pytest.raises(LayerdexError, match=message) as raised:
-        getattr(filled, method)(*arguments, **options)
+        if method == "evaluate":
+            filled.evaluate(LabelTask(**task), **rest)
+        else:
+            getattr(filled, method)(*arguments, **options)
     assert "\n" not in str(raised.value)
     assert len(filled) == 20
 
@@ -129,6 +129,34 @@ def test_a_wrong_setting_is_an_error_before_anything_is_made(
     assert not (tmp_path / "index").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": "x"}, "max_length must be a whole number, got 'x'"),
+        ({"max_length": 0}, "max_length must be at least 1, got 0"),
+        ({"template": 5}, "a template is a string, not 5"),
+        ({"pooling": 5}, "5 is not one of mean"),
+        ({"long": "split"}, "'split' is not one of truncate, chunk"),
+    ],
+)
+def test_a_wrong_encoder_option_is_an_error_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        EncoderOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": 0}, "a device is a string such as cuda:1, not 0"),
+        ({"dtype": "float8"}, "'float8' is not one of auto"),
+        ({"engine": MANY}, "is not one of auto"),
+    ],
+)
+def test_a_wrong_runtime_option_is_an_error_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        RuntimeOptions(**options)
+
+
 @pytest.mark.parametrize("path", [None, 5, b"x", "", "a\0b", "\ud800", MANY])
 def test_an_index_lies_at_a_path(path: Any) -> None:
     for call in (Index.open, Index.create):
@@ -137,7 +165,7 @@ def test_an_index_lies_at_a_path(path: Any) -> None:
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("option", [{"model": 5}, {"model": ""}, {"device": 0}, {"dtype": 5}])
+@pytest.mark.parametrize("option", [{"model": 5}, {"model": ""}, {"adapter": 5}])
 def test_a_wrong_way_to_run_the_encoder_is_an_error_when_it_is_loaded(
     filled: Index, option: dict[str, Any]
 ) -> None:
