@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.records import Rows
+from layerdex.search.knn.vector_space import layer_spaces
 from layerdex.search.labels.label_issues import LabelScores, score_labels
 
 _NOISE = 0.05
@@ -62,7 +63,7 @@ def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str
     changed = replace(table, labels=noisy)
     start = time.perf_counter()
     scored: LabelScores = index.store.query(
-        lambda snapshot: score_labels(snapshot.layer, changed, places=index.layers)
+        lambda snapshot: score_labels(snapshot.layer, changed, spaces=layer_spaces(index.layers))
     )
     seconds = time.perf_counter() - start
     flagged = np.zeros(len(noisy), dtype=np.bool_)

@@ -20,7 +20,8 @@ from layerdex.search.evaluation.classification import (
     evaluate_on_test,
 )
 from layerdex.search.evaluation.results import Evaluation, Method, VotingOptions
-from layerdex.search.knn.vector_space import Fusion
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
 from tests.search.stores import add, create, unit_codes
@@ -103,7 +104,7 @@ def _evaluate(
             snapshot.layer,
             snapshot.document_table(labelled=True).with_frequent_labels(min_per_label),
             VotingOptions(tuple(ks), (weights,), n_resamples=0),
-            places=store.layers,
+            spaces=layer_spaces(store.layers),
         )
     )
 
@@ -231,7 +232,7 @@ def _on_test(store: Store, vectors: dict[int, Vectors], labels: list[str], k: in
             VotingOptions((k,), n_resamples=0),
             vectors=vectors,
             test_labels=labels,
-            places=tuple(vectors),
+            spaces=layer_spaces(vectors),
         )
     )
 
@@ -296,7 +297,7 @@ def test_progress_ends_at_its_total(store: Store) -> None:
             snapshot.layer,
             snapshot.document_table(labelled=True),
             VotingOptions((3,), (Weights.UNIFORM,)),
-            places=(0, 2),
+            spaces=layer_spaces([0, 2]),
             on_progress=lambda done, total: steps.append((done, total)),
         )
     )
@@ -304,14 +305,14 @@ def test_progress_ends_at_its_total(store: Store) -> None:
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
 
 
-def _on_folds(store: Store, n_folds: int, *places: int | Fusion) -> Evaluation:
+def _on_folds(store: Store, n_folds: int, *layers: int) -> Evaluation:
     return store.query(
         lambda snapshot: evaluate_on_folds(
             snapshot.layer,
             snapshot.document_table(labelled=True),
             VotingOptions((3,), n_resamples=0),
             n_folds=n_folds,
-            places=places,
+            spaces=layer_spaces(layers),
         )
     )
 
@@ -344,13 +345,13 @@ def test_impossible_folds_are_an_error(store: Store, n_folds: int) -> None:
 
 def test_fused_layers_are_evaluated_and_are_never_the_best_layer(store: Store) -> None:
     _, labels = _corpus(store, 90, repeats={})
-    fusion = Fusion(Fuse.CONCAT, (0, 2), (1.0, 2.0))
+    fused_space = VectorSpace(SearchTarget((0, 2), Fuse.CONCAT, (1.0, 2.0)))
     evaluation = store.query(
         lambda snapshot: evaluate_leave_one_out(
             snapshot.layer,
             snapshot.document_table(labelled=True),
             VotingOptions((5,)),
-            places=(0, fusion),
+            spaces=(*layer_spaces([0]), fused_space),
         )
     )
     at = [i for i, label in enumerate(labels) if label is not None]
@@ -377,7 +378,7 @@ def test_the_frugal_layer_is_the_shallowest_not_measurably_worse(store: Store) -
             snapshot.layer,
             snapshot.document_table(labelled=True),
             VotingOptions((5,)),
-            places=(0, 1, 2),
+            spaces=layer_spaces([0, 1, 2]),
         )
     )
     frugal, best = evaluation.frugal, evaluation.best

@@ -13,7 +13,7 @@ from layerdex.errors import NoLabelsError, OptionError
 from layerdex.search.evaluation.measurement import Measurement
 from layerdex.search.evaluation.metrics import interval
 from layerdex.search.evaluation.sentence_pairs import PairJudgements, evaluate_pairs
-from layerdex.search.knn.vector_space import Fusion
+from layerdex.search.knn.vector_space import layer_spaces
 
 N, WIDTH = 90, 6
 
@@ -42,7 +42,7 @@ def cosines(layer: int) -> NDArray[np.float64]:
 
 
 def evaluate(judged: PairJudgements, n_resamples: int = 0) -> Measurement:
-    return evaluate_pairs(VECTORS, judged, places=(0, 1), n_resamples=n_resamples)
+    return evaluate_pairs(VECTORS, judged, spaces=layer_spaces([0, 1]), n_resamples=n_resamples)
 
 
 def drawn(n_resamples: int) -> list[NDArray[np.int64]]:
@@ -103,12 +103,12 @@ def test_a_resample_without_a_positive_pair_counts_as_none_found() -> None:
 
 
 def test_pairs_are_compared_by_fused_vectors() -> None:
-    fused = Fusion(Fuse.CONCAT, (0, 1), (1.0, 2.0))
+    fused = VectorSpace(SearchTarget((0, 1), Fuse.CONCAT, (1.0, 2.0)))
     judged = PairJudgements(SCORES, are_labels=False)
-    found = evaluate_pairs(VECTORS, judged, places=(0, 1, fused), n_resamples=0)
+    found = evaluate_pairs(VECTORS, judged, spaces=(*layer_spaces([0, 1]), fused), n_resamples=0)
     similarities = (cosines(0) + 4 * cosines(1)) / 5  # Σ w² s / Σ w²
     expected = spearmanr(np.round(similarities, 6), SCORES).statistic
-    assert found.at(str(fused)).values["spearman"] == pytest.approx(expected, abs=1e-3)
+    assert found.at(fused.name).values["spearman"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_what_cannot_be_measured_is_an_error() -> None:
@@ -121,4 +121,4 @@ def test_what_cannot_be_measured_is_an_error() -> None:
     same = {0: np.tile(np.array([1, 0], np.float32), (3, 1))}
     scores = PairJudgements(np.arange(3.0), are_labels=False)
     with pytest.raises(NoLabelsError, match="the same similarity"):
-        evaluate_pairs((same, same), scores, places=(0,), n_resamples=0)
+        evaluate_pairs((same, same), scores, spaces=layer_spaces([0]), n_resamples=0)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from layerdex.errors import NoLabelsError, OptionError
+from layerdex.search.knn.vector_space import layer_spaces
 from layerdex.search.labels.label_issues import N_SHOWN, LabelScores, score_labels
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
@@ -41,7 +42,7 @@ def judge(store: Store, *, k: int = _K, shown: int = -1) -> LabelScores:
         lambda snapshot: score_labels(
             snapshot.layer,
             snapshot.document_table(labelled=True),
-            places=store.layers,
+            spaces=layer_spaces(store.layers),
             k=k,
             shown=shown,
         )
