@@ -13,7 +13,8 @@ from layerdex.errors import NoLabelsError, OptionError
 from layerdex.search.evaluation.measurement import Measurement
 from layerdex.search.evaluation.metrics import interval
 from layerdex.search.evaluation.sentence_pairs import PairJudgements, evaluate_pairs
-from layerdex.search.knn.vector_space import layer_spaces
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
 
 N, WIDTH = 90, 6
 
