@@ -39,7 +39,7 @@ def main() -> None:
         index = Index.create(Path(folder) / "index")
         index.add(train)
         evaluation = index.evaluate(k=K, test=test)
-        ours = {int(result.layer): result.accuracy for result in evaluation.results}
+        ours = {int(scores.layer): scores.values["accuracy"] for scores in evaluation.scores}
     labels, true = ([row["label"] for row in rows] for rows in (train, test))
     theirs = {
         layer: reference_accuracy(reference_train[layer], labels, reference_test[layer], true)

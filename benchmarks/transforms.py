@@ -19,8 +19,8 @@ from layerdex.choices import TransformName
 from layerdex.index.measurements import read_judged
 from layerdex.records import Vectors
 from layerdex.search.evaluation.classification import evaluate_on_test
-from layerdex.search.evaluation.results import VotingOptions
 from layerdex.search.evaluation.retrieval import evaluate_retrieval
+from layerdex.search.evaluation.vote_scores import VotingOptions
 from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
 from layerdex.search.transforms.fit import SHRINKAGES, draw_sample
 from layerdex.search.vectors.transform import PrincipalAxes, Transform, find_axes
@@ -79,7 +79,7 @@ def _accuracy(index: Index, path: str) -> Measure:
             test_labels=labels,
             spaces=[space],
         )
-        return found.best.accuracy
+        return found.best.values["accuracy"]
 
     return measure
 

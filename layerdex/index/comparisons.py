@@ -19,11 +19,17 @@ from layerdex.index.reading import DocumentReader
 from layerdex.layers import LayerSelection
 from layerdex.records import LayerName, OnProgress, Source
 from layerdex.search.dedup.overlap import Overlap, find_overlap
-from layerdex.search.evaluation.comparison import Matched, Side, match, measure_labels
-from layerdex.search.evaluation.measurement import Comparison, Measurement, compare
-from layerdex.search.evaluation.results import N_RESAMPLES
-from layerdex.search.evaluation.retrieval import among, check_judged, evaluate_retrieval
+from layerdex.search.evaluation.comparison import (
+    Comparison,
+    SharedDocuments,
+    compare,
+    match_documents,
+)
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.paired_labels import Side, evaluate_both
+from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.storage.paired_snapshots import query_both
 from layerdex.storage.snapshot import Snapshot
@@ -73,12 +79,12 @@ class Comparisons(Measurements):
 
         def question(first: Snapshot, second: Snapshot) -> Comparison:
             table = (labelled_table(one, conditions, by, min_per_label) for one in (first, second))
-            matched = match(*table, by_label=True)
+            matched = match_documents(*table, by_label=True)
             sides = (
                 Side(first.layer, matched.first, spaces[0]),
                 Side(second.layer, matched.second, spaces[1]),
             )
-            found = measure_labels(*sides, choices, n_folds=folds, on_progress=on_progress)
+            found = evaluate_both(*sides, choices, n_folds=folds, on_progress=on_progress)
             return _compare(found, matched)
 
         return query_both(self.store, other.store, question)
@@ -116,8 +122,8 @@ class Comparisons(Measurements):
         def question(first: Snapshot, second: Snapshot) -> Comparison:
             all_tables = [one.document_table(conditions) for one in (first, second)]
             check_judged(asked, [one for table in all_tables for one in table.ids])
-            matched = match(*all_tables, by_label=False)
-            shared = among(asked, matched.first.ids)
+            matched = match_documents(*all_tables, by_label=False)
+            shared = asked.restrict_to(matched.first.ids)
             # Those asked were encoded before it was known which of them have a document left.
             space = {one: i for i, one in enumerate(asked.ids)}
             kept = [space[one] for one in shared.ids]
@@ -170,7 +176,7 @@ class Comparisons(Measurements):
                 on_progress=on_progress,
             )
             found.append(measured)
-        return compare(found[0], found[1], n_documents=0, n_only=(0, 0), n_changed=0)
+        return compare(found[0], found[1], n_documents=0)
 
     def find_overlap(
         self,
@@ -222,7 +228,7 @@ class Comparisons(Measurements):
         return query_both(self.store, other.store, question)
 
 
-def _compare(found: Sequence[Measurement], matched: Matched) -> Comparison:
+def _compare(found: Sequence[Evaluation], matched: SharedDocuments) -> Comparison:
     first, second = found
     return compare(
         first,

@@ -24,8 +24,8 @@ from layerdex.search.evaluation.classification import (
     evaluate_on_folds,
     evaluate_on_test,
 )
-from layerdex.search.evaluation.fusion_search import FusionProposal, propose_fusion
-from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation, VotingOptions
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES, VotingOptions
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
 from layerdex.search.transforms.fit import Fitter
@@ -95,7 +95,7 @@ class Evaluations(Places):
                     *given, n_folds=folds, spaces=spaces, prepare=fit, on_progress=on_progress
                 )
 
-            return replace(self.store.query(question), label_field=by, transform=how)
+            return with_label_field(self.store.query(question), by)
         from layerdex.indexer.readers.sources import read_labelled
 
         texts, labels = read_labelled(test, format=format, fields=fields)
@@ -114,42 +114,20 @@ class Evaluations(Places):
                 on_progress=on_progress,
             )
 
-        return replace(self.store.query(test_question), label_field=by, transform=how)
-
-    def propose_fusion(
-        self,
-        *,
-        layers: LayerSelection = "all",
-        k: int = 10,
-        weights: Weights | str = Weights.DISTANCE,
-        by: str = LABEL,
-        where: Expressions = None,
-        min_per_label: int = 1,
-        n_resamples: int = N_RESAMPLES,
-        on_progress: OnProgress | None = None,
-    ) -> FusionProposal:
-        """Propose layers to fuse for classification, judged on documents that chose neither.
-
-        See `search.fusion_search.propose_fusion` for the method.
-        """
-        chosen, conditions = self.resolve_layers(layers), parse_where(where)
-        check_callbacks(on_progress=on_progress)
-        choices = voting_options(k, weights, check_count("n_resamples", n_resamples))
-        return self.store.query(
-            lambda snapshot: propose_fusion(
-                snapshot.layer,
-                labelled_table(snapshot, conditions, by, min_per_label),
-                choices,
-                layers=chosen,
-                on_progress=on_progress,
-            )
-        )
+        return with_label_field(self.store.query(test_question), by)
 
     def _compared(self, layers: LayerSelection, fuse: Fuse | str | None) -> tuple[VectorSpace, ...]:
         if fuse is None:
             return layer_spaces(self.resolve_layers(layers))
         fused = self.space(layers, fuse)
         return (*layer_spaces(fused.layers), fused)
+
+
+def with_label_field(evaluation: Evaluation, by: str) -> Evaluation:
+    """Return an evaluation that says which field's values were predicted."""
+    if evaluation.classification is None:
+        return evaluation
+    return replace(evaluation, classification=replace(evaluation.classification, label_field=by))
 
 
 def voting_options(

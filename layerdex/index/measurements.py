@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,7 @@ from layerdex.errors import OptionError
 from layerdex.index.evaluations import Evaluations
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress, Source, Vectors
-from layerdex.search.evaluation.measurement import Measurement
-from layerdex.search.evaluation.results import N_RESAMPLES
+from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.retrieval import (
     JudgedQueries,
     check_judged,
@@ -24,6 +23,7 @@ from layerdex.search.evaluation.retrieval import (
     judged_queries,
 )
 from layerdex.search.evaluation.sentence_pairs import PairJudgements, evaluate_pairs
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.knn.sampling import sample_documents
 from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
@@ -60,7 +60,7 @@ class Measurements(Evaluations):
         id_field: str | None = None,
         n_resamples: int = N_RESAMPLES,
         on_progress: OnProgress | None = None,
-    ) -> Measurement:
+    ) -> Evaluation:
         """Measure how well queries find the documents judged relevant to them, at each layer.
 
         ``queries`` have an id and a text; ``qrels`` is a file of TREC's or BEIR's judgements of
@@ -80,7 +80,7 @@ class Measurements(Evaluations):
         )
         vectors = self.encode_queries(asked.texts, spaces, query_template)
 
-        def question(snapshot: Snapshot) -> Measurement:
+        def question(snapshot: Snapshot) -> Evaluation:
             table = snapshot.document_table(conditions)
             check_judged(asked, table.ids)
             fit = Fitter(snapshot.layer, how, spaces).fit
@@ -94,7 +94,7 @@ class Measurements(Evaluations):
                 on_progress=on_progress,
             )
 
-        return replace(self.store.query(question), transform=how)
+        return self.store.query(question)
 
     def evaluate_pairs(
         self,
@@ -107,7 +107,7 @@ class Measurements(Evaluations):
         format: Format | str = "auto",
         n_resamples: int = N_RESAMPLES,
         on_progress: OnProgress | None = None,
-    ) -> Measurement:
+    ) -> Evaluation:
         """Measure how well similarity agrees with people's judgements of pairs, at each layer.
 
         ``pairs`` have ``sentence1``, ``sentence2``, and a ``score``, for Spearman's correlation,
@@ -121,14 +121,13 @@ class Measurements(Evaluations):
         check_count("n_resamples", n_resamples, least=0)
         check_callbacks(on_progress=on_progress)
         texts = read_pair_texts(pairs, positive_from=positive_from, format=format)
-        measured = evaluate_pairs(
+        return evaluate_pairs(
             self.encode_pairs(texts, spaces),
             texts.judged,
             spaces=self._fit_on_all(spaces, how),
             n_resamples=n_resamples,
             on_progress=on_progress,
         )
-        return replace(measured, transform=how)
 
     def _fit_on_all(
         self, spaces: Sequence[VectorSpace], how: TransformName

@@ -12,13 +12,14 @@ from layerdex.index.evaluations import LABEL, Evaluations, labelled_table
 from layerdex.index.places import read_texts
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress
-from layerdex.search.evaluation.results import N_RESAMPLES, VotingOptions
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES, VotingOptions
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.knn.vector_space import layer_spaces
 from layerdex.search.labels.head import Head
-from layerdex.search.labels.label_issues import N_NEIGHBORS, find_label_issues
+from layerdex.search.labels.label_issues import LabelIssues, find_label_issues
+from layerdex.search.labels.label_scores import N_NEIGHBORS
 from layerdex.search.labels.probe import Probe, probe_layers
-from layerdex.search.results import LabelIssues, Prediction
+from layerdex.search.results import Prediction
 from layerdex.search.vectors.similarity import round_similarity
 from layerdex.storage.artifacts import HEAD, load_artifact, save_artifact
 
@@ -59,7 +60,7 @@ class Supervision(Evaluations):
                 snapshot,
                 labelled_table(snapshot, conditions, by, min_per_label),
                 spaces=spaces,
-                shown=chosen.index(default) if default in chosen else len(chosen) - 1,
+                listed=chosen.index(default) if default in chosen else len(chosen) - 1,
                 k=k,
                 limit=limit,
                 label_field=by,
@@ -89,14 +90,14 @@ class Supervision(Evaluations):
         check_count("min_per_label", min_per_label)
         check_count("folds", folds, least=2)
         check_callbacks(on_progress=on_progress)
-        choices = VotingOptions((check_count("k", k),), n_resamples=n_resamples)
+        options = VotingOptions((check_count("k", k),), n_resamples=n_resamples)
         probe = self.store.query(
             lambda snapshot: probe_layers(
                 snapshot.layer,
                 labelled_table(snapshot, conditions, by, min_per_label),
                 layers=chosen,
                 n_folds=folds,
-                choices=choices,
+                options=options,
                 on_progress=on_progress,
             )
         )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerdex.arguments import check_callbacks, check_count, to_choice, to_path
 from layerdex.errors import NoLabelsError, OptionError, StorageError
 from layerdex.index.encoders import make_encoder
-from layerdex.index.evaluations import LABEL, labelled_table
+from layerdex.index.evaluations import LABEL, labelled_table, with_label_field
 from layerdex.index.questions import Questions
 from layerdex.layers import LayerSelection
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
-from layerdex.search.evaluation.results import Evaluation
+from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.knn.vector_space import layer_spaces
 from layerdex.search.labels.training_split import LabelledTexts, TrainingSplit, make_training_split
@@ -96,8 +96,8 @@ class Tunings(Questions):
             table = labelled_table(snapshot, conditions, by, min_per_label)
             documents = snapshot.documents(table.rows.tolist())
             texts = [documents[row].text for row in table.rows.tolist()]
-            lesson = make_training_split(table, texts, n_folds=folds, exam=asked)
-            before = lesson.measure(snapshot.layer, asked_vectors, layers)
+            lesson = make_training_split(table, texts, n_folds=folds, test=asked)
+            before = lesson.evaluate(snapshot.layer, asked_vectors, layers)
             return lesson, before, lesson.label_means(snapshot.layer(chosen))
 
         lesson, before, means = self.store.query(question)
@@ -123,8 +123,8 @@ class Tunings(Questions):
             n_held_out=len(lesson.held_out),
             n_left_out=lesson.n_left_out,
             is_test=asked is not None,
-            before=replace(before, label_field=by),
-            after=replace(self._measure_after(lesson, encoder, layers), label_field=by),
+            before=with_label_field(before, by),
+            after=with_label_field(self._measure_after(lesson, encoder, layers), by),
         )
 
     def _measure_after(
@@ -137,8 +137,8 @@ class Tunings(Questions):
             vectors = encoder.encode(texts, layers).vectors
             return {n: as_stored(one, codec) for n, one in zip(layers, vectors, strict=True)}
 
-        asked = {} if lesson.exam is None else encode(lesson.exam.texts)
-        return lesson.measure(lesson.sources(encode(lesson.texts)), asked, layers)
+        asked = {} if lesson.test is None else encode(lesson.test.texts)
+        return lesson.evaluate(lesson.sources(encode(lesson.texts)), asked, layers)
 
 
 def _check_target(adapter: str | Path) -> Path:

@@ -16,8 +16,7 @@ from layerdex.choices import TransformName
 from layerdex.errors import OptionError
 from layerdex.index.contents import Contents
 from layerdex.records import OnProgress
-from layerdex.search.evaluation.measurement import Measurement
-from layerdex.search.evaluation.results import Evaluation
+from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.storage.catalog.settings import BEST_LAYER
 from layerdex.storage.maintenance.info import IndexInfo, read_info
 
@@ -29,16 +28,13 @@ if TYPE_CHECKING:
 class Upkeep(Contents):
     """The part of `Index` that looks after what is on disk."""
 
-    def save_best(
-        self, evaluation: Evaluation | Measurement, *, lock_timeout_s: float = 10.0
-    ) -> None:
-        """Make the best layer of an evaluation or measurement the default of later questions.
+    def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
+        """Make the best layer of an evaluation the default of later questions.
 
         Raises `OptionError` for one of transformed vectors, as questions are asked of plain ones.
         """
-        kinds = (Evaluation, Measurement)
-        check_type(evaluation, kinds, what="the best layer is one of an `Evaluation`")
-        if evaluation.transform is not TransformName.NONE:
+        check_type(evaluation, Evaluation, what="the best layer is one of an `Evaluation`")
+        if evaluation.best.target.transform is not TransformName.NONE:
             raise OptionError(
                 "the layer that is best with a transform is none to take without: "
                 "evaluate with --transform none"
@@ -113,10 +109,10 @@ class Upkeep(Contents):
         )
 
 
-def _figures(evaluation: Evaluation | Measurement) -> dict[str, Any]:
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
     """Return how the best layer was found and what it reached, the deciding metric first."""
-    if isinstance(evaluation, Measurement):
-        return {"method": evaluation.subject.value, **evaluation.best.values}
-    best = evaluation.best
-    found = {"macro_f1": best.macro_f1, "accuracy": best.accuracy}
-    return {"method": evaluation.method.value, "k": best.k, **found}
+    best, classification = evaluation.best, evaluation.classification
+    if classification is None:
+        return {"method": evaluation.subject.value, **best.values}
+    values = {name: best.values[name] for name in ("macro_f1", "accuracy")}
+    return {"method": classification.method.value, "k": best.k, **values}

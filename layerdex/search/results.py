@@ -47,43 +47,6 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelIssue:
-    """A document whose label most layers' neighbours are against.
-
-    ``score`` is the log-odds of ``suggested`` to ``label`` among the neighbours (see
-    `suspects.LabelScores`), the higher the more suspect; the confidences are their shares of the
-    neighbours. ``n_against`` counts layers. ``neighbors`` are the nearest, at `LabelIssues.layer`.
-    """
-
-    id: str
-    text: str
-    label: str
-    suggested: str
-    score: float
-    label_confidence: float
-    suggested_confidence: float
-    n_against: int
-    neighbors: tuple[LabelledNeighbor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelIssues:
-    """The suspects among ``n`` labelled documents, the most suspect first.
-
-    ``n_found`` is how many there are, where ``found`` was limited to the first of them. They were
-    judged by the ``k`` nearest at each of ``layers``; neighbours are shown at ``layer``.
-    """
-
-    layers: tuple[LayerName, ...]
-    layer: LayerName
-    k: int
-    n: int
-    label_field: str
-    n_found: int
-    found: tuple[LabelIssue, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Removal:
     """A document that goes, and the kept one that it is most similar to.
 

@@ -10,10 +10,9 @@ from sklearn.metrics import ndcg_score
 
 from layerdex.choices import Fuse
 from layerdex.errors import NoLabelsError, SourceError
-from layerdex.search.evaluation.measurement import Measurement, Subject
+from layerdex.search.evaluation.evaluation import Evaluation, Subject
 from layerdex.search.evaluation.retrieval import (
     JudgedQueries,
-    among,
     check_judged,
     evaluate_retrieval,
     judged_queries,
@@ -47,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def evaluate(store: Store, *spaces: VectorSpace, n_resamples: int = 0) -> Measurement:
+def evaluate(store: Store, *spaces: VectorSpace, n_resamples: int = 0) -> Evaluation:
     vectors = {i: unit_codes(one).astype(np.float32) for i, one in enumerate(ASKED)}
     return store.query(
         lambda snapshot: evaluate_retrieval(
@@ -137,10 +136,10 @@ def test_queries_without_a_relevant_document_are_left_out_and_counted() -> None:
     assert (found.ids, found.texts, found.grades) == (("a",), ("x",), ({"d": 1},))
     assert found.n_left_out == 2
     both = judged_queries(["a", "b"], ["x", "y"], {"a": {"d": 1, "e": 1}, "b": {"e": 1}})
-    kept = among(both, ["d"])
+    kept = both.restrict_to(["d"])
     assert (kept.ids, kept.grades, kept.n_left_out) == (("a",), ({"d": 1},), 1)
     with pytest.raises(NoLabelsError, match="no query has a relevant document"):
-        among(both, ["f"])
+        both.restrict_to(["f"])
 
 
 def test_ids_that_are_not_there_are_errors() -> None:

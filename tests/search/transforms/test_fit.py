@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from layerdex.choices import Fuse, TransformName, Weights
 from layerdex.errors import OptionError
 from layerdex.records import Vectors
-from layerdex.search.evaluation.classification import evaluate_on_folds, evaluate_on_test, split
-from layerdex.search.evaluation.results import Evaluation, VotingOptions
+from layerdex.search.evaluation.classification import evaluate_on_folds, evaluate_on_test
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.folds import assign_folds
+from layerdex.search.evaluation.vote_scores import VotingOptions
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace, layer_spaces
 from layerdex.search.targets import SearchTarget
 from layerdex.search.transforms import fit as transform_fit
@@ -55,7 +57,9 @@ def at_any_layer(vectors: NDArray[np.floating]) -> GetLayer:
 
 
 def labels_of(evaluation: Evaluation) -> list[str]:
-    names = evaluation.label_names
+    assert evaluation.classification is not None
+    assert evaluation.best.predicted is not None
+    names = evaluation.classification.label_names
     return [names[code] for code in evaluation.best.predicted.tolist()]
 
 
@@ -74,7 +78,7 @@ def test_on_folds_only_the_documents_that_vote_are_fitted_on(how: TransformName)
     fit = Fitter(get_layer, how, _LAYER_0).fit
     found = evaluate_on_folds(get_layer, table, _ONE, n_folds=2, spaces=_LAYER_0, prepare=fit)
     codes = np.unique(known, return_inverse=True)[1]
-    folds = split(codes, table.content_groups, 2)
+    folds = assign_folds(codes, table.content_groups, 2)
     shrinkage = 1.0 if how is TransformName.CENTER else DEFAULT_SHRINKAGE
     expected, leaking = np.empty(24, dtype=object), np.empty(24, dtype=object)
     for fold in (0, 1):
@@ -91,6 +95,7 @@ def test_on_folds_only_the_documents_that_vote_are_fitted_on(how: TransformName)
             )
     assert expected.tolist() != leaking.tolist()
     assert labels_of(found) == expected.tolist()
+    assert found.best.target.transform is how
 
 
 def test_a_test_set_has_no_part_in_the_fit() -> None:
@@ -143,7 +148,8 @@ def test_the_shrinkage_is_the_one_that_separates_labels_on_folds() -> None:
         assert (fit.n, fit.n_fitted, fit.n_judged) == (300, 300, 300)
         chosen[name] = layer.shrinkage
         best = max(layer.macro_f1.values())
-        assert fit.best == (0, next(how for how, f1 in layer.macro_f1.items() if f1 == best))
+        how = next(each for each, f1 in layer.macro_f1.items() if f1 == best)
+        assert fit.best == SearchTarget((0,), transform=how)
     assert chosen["long axes are noise"] == min(SHRINKAGES)
     assert chosen["short ones are"] > chosen["long axes are noise"]
 
@@ -161,7 +167,7 @@ def test_figures_are_those_of_an_evaluation_on_the_same_folds() -> None:
     ):
         moved = vectors if transform is None else transform.apply(vectors)
         found = evaluate_on_folds(at_any_layer(moved), table, choices, n_folds=3, spaces=_LAYER_0)
-        assert layer.macro_f1[how] == pytest.approx(found.best.macro_f1)
+        assert layer.macro_f1[how] == pytest.approx(found.best.values["macro_f1"])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,7 @@ def test_each_text_counts_once_in_the_fit() -> None:
     assert (often.n, often.n_fitted) == (530, 30)
     np.testing.assert_array_equal(once.layers[0].axes.axes, often.layers[0].axes.axes)
     np.testing.assert_array_equal(once.layers[0].axes.mean, often.layers[0].axes.mean)
-    with pytest.raises(OptionError, match="two texts or more, not 1"):
+    with pytest.raises(OptionError, match=r"two texts .* got 1"):
         draw_sample(table_of([None] * 9, [0] * 9))
 
 
