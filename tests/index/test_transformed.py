@@ -100,9 +100,10 @@ def test_classification_deduplication_and_thresholds_take_it(filled: Index) -> N
 
 def test_suspects_and_leaks_take_it(filled: Index, tmp_path: Path) -> None:
     plain, whitened = (filled.suspects(k=5, transform=how) for how in ("none", "whiten"))
-    assert plain.layers == whitened.layers
-    assert [one.id for one in plain.found] != [one.id for one in whitened.found]
-    [one, *_] = whitened.found
+    assert [target.name for target in plain.targets] == [target.name for target in whitened.targets]
+    assert {target.transform for target in whitened.targets} == {TransformName.WHITEN}
+    assert [one.id for one in plain.issues] != [one.id for one in whitened.issues]
+    [one, *_] = whitened.issues
     others = [i for i, _ in ranked(str(ROWS[IDS.index(one.id)]["text"]), 3, "whiten")]
     assert [v.id for v in one.neighbors] == [i for i in others if i != one.id][:5]
     other = Index.create(tmp_path / "other", encoder=WordEncoder())
@@ -139,8 +140,8 @@ def test_leaving_one_out_fits_once_on_all(filled: Index) -> None:
         names, counts = np.unique(labels[nearest], return_counts=True)
         tied = set(names[counts == counts.max()])
         correct += next(one for one in labels[nearest] if one in tied) == labels[i]
-    assert found.best.accuracy == pytest.approx(correct / 60)
-    assert found.transform is TransformName.CENTER
+    assert found.best.values["accuracy"] == pytest.approx(correct / 60)
+    assert found.best.target.transform is TransformName.CENTER
     assert found.layers == (1,)
 
 
@@ -163,12 +164,9 @@ def test_evaluations_fit_for_themselves_whatever_is_kept(tmp_path: Path) -> None
             index.evaluate(transform="whiten", folds=3, n_resamples=0),
             index.evaluate(transform="whiten", test=test, n_resamples=0),
         ]
-        assert [one.transform for one in measured] == [TransformName.WHITEN] * 2
-        assert [one.transform for one in evaluated] == [TransformName.WHITEN] * 3
-        return [
-            *([one.values for one in found.results] for found in measured),
-            *([one.accuracy for one in found.results] for found in evaluated),
-        ]
+        scores = [of_target for found in (*measured, *evaluated) for of_target in found.scores]
+        assert {of_target.target.transform for of_target in scores} == {TransformName.WHITEN}
+        return [of_target.values for of_target in scores]
 
     before = query()
     index.fit_transforms(shrinkage=0.01)
@@ -223,14 +221,14 @@ def test_what_a_question_learned_serves_the_next(
     filled: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = filled.search(QUERY, layer=1, transform="whiten", k=3)
-    move = Transform._move
+    move = Transform._map
     n_moved: list[int] = []
 
     def counting(self: Transform, vectors: Vectors) -> Vectors:
         n_moved.append(len(vectors))
         return move(self, vectors)
 
-    monkeypatch.setattr(Transform, "_move", counting)
+    monkeypatch.setattr(Transform, "_map", counting)
     assert filled.search(QUERY, layer=1, transform="whiten", k=3) == before
     assert len(n_moved) > 1  # the question, and the nearest of each segment
     assert sum(n_moved) < len(ROWS)

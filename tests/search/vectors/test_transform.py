@@ -118,7 +118,7 @@ def test_too_even_a_shrinkage_is_refused() -> None:
     for shrinkage in (-0.1, 1.1, float("nan")):
         with pytest.raises(OptionError, match="shrinkage lies between 0 and 1"):
             axes.whiten(shrinkage)
-    with pytest.raises(OptionError, match="shrink more than 0"):
+    with pytest.raises(OptionError, match="must be above 0"):
         find_axes(cone(5)).whiten(0)
 
 
