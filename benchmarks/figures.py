@@ -135,7 +135,8 @@ def labels(index: Index, title: str, **asked: Any) -> Draw:
     def draw(axes: Any) -> None:
         found = index.evaluate(**asked)
         draw_evaluation(axes, found)
-        axes.set_title(f"{title} ({len(found.label_names)} labels)", size="medium")
+        true, _ = found.label_codes(found.best_layer)
+        axes.set_title(f"{title} ({len(set(true.tolist()))} labels)", size="medium")
 
     return draw
 
@@ -146,9 +147,9 @@ def whitened_labels(index: Index, title: str, **asked: Any) -> Draw:
     def draw(axes: Any) -> None:
         for i, how in enumerate(_TRANSFORMS):
             found = index.evaluate(**asked, transform=how)
-            values = [one.macro_f1 for one in found.results]
-            intervals = [one.intervals["macro_f1"] for one in found.results]
-            at = [int(one.layer) for one in found.results]
+            values = [one.values["macro_f1"] for one in found.scores]
+            intervals = [one.intervals["macro_f1"] for one in found.scores]
+            at = [int(one.layer) for one in found.scores]
             draw_curve(axes, at, values, intervals, label=_label(how), line=_LINES[i], i=i)
         finish_layers(axes, index.layers, None)
         axes.set_ylabel("macro-F1, leave-one-out, k = 10")

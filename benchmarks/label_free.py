@@ -60,7 +60,7 @@ def measure(one: LabelSet) -> dict[str, Any]:
     )
     geometry = one.index.at(where=TRAIN).describe_layers()
     layers = [shape.layer for shape in geometry.layers]
-    macro_f1 = np.array([evaluation.result(layer, K).macro_f1 for layer in layers])
+    macro_f1 = np.array([evaluation.at(layer, K).values["macro_f1"] for layer in layers])
     figures = {}
     for name, sign in FIGURES.items():
         of_layer = layers if name == "depth" else [getattr(one, name) for one in geometry.layers]

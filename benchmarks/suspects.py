@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.records import Rows
-from layerdex.search.labels.label_issues import LabelScores, score_labels
+from layerdex.search.knn.vector_space import layer_spaces
+from layerdex.search.labels.label_scores import LabelScores, score_labels
 
 _NOISE = 0.05
 _OURS, _AP = "suspects", "average_precision"
@@ -62,7 +63,7 @@ def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str
     changed = replace(table, labels=noisy)
     start = time.perf_counter()
     scored: LabelScores = index._open.store.query(
-        lambda snapshot: score_labels(snapshot.layer, changed, places=index.layers)
+        lambda snapshot: score_labels(snapshot.layer, changed, spaces=layer_spaces(index.layers))
     )
     seconds = time.perf_counter() - start
     flagged = np.zeros(len(noisy), dtype=np.bool_)
@@ -70,7 +71,7 @@ def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str
     found = {_OURS: {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
     for layer in index.resolve_layers(cleanlab_layers):
         vectors = vectors_at(index, layer, table.rows)
-        found |= by_cleanlab(vectors, scored.given, is_wrong, f"cleanlab layer {layer}")
+        found |= by_cleanlab(vectors, scored.codes, is_wrong, f"cleanlab layer {layer}")
     return found
 
 

@@ -19,9 +19,9 @@ from layerdex import Index
 from layerdex.choices import TransformName
 from layerdex.records import Vectors
 from layerdex.search.evaluation.classification import evaluate_on_test
-from layerdex.search.evaluation.results import VotingOptions
 from layerdex.search.evaluation.retrieval import evaluate_retrieval
-from layerdex.search.knn.vector_space import Place, Transformed
+from layerdex.search.evaluation.vote_scores import VotingOptions
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
 from layerdex.search.transforms.fit import SHRINKAGES, draw_sample
 from layerdex.search.vectors.transform import PrincipalAxes, Transform, find_axes
 from layerdex.storage.snapshot import DocumentTable, Snapshot
@@ -29,7 +29,7 @@ from layerdex.storage.snapshot import DocumentTable, Snapshot
 _K = 10
 _RANK_SHARE = 3
 
-Measure = Callable[[Snapshot, DocumentTable, Place], float]
+Measure = Callable[[Snapshot, DocumentTable, VectorSpace], float]
 
 
 def main() -> None:
@@ -52,44 +52,47 @@ def main() -> None:
         drawn = draw_sample(table).fitted
         for layer in index.layers:
             axes = find_axes(snapshot.layer(layer).gather(drawn.rows))
-            figures = [measure(snapshot, table, place) for place in _places(layer, axes)]
+            figures = [measure(snapshot, table, space) for space in _spaces(layer, axes)]
             print(f"{layer} |", " | ".join(f"{one:.4f}" for one in figures), flush=True)
 
 
-def _places(layer: int, axes: PrincipalAxes) -> list[Place]:
+def _spaces(layer: int, axes: PrincipalAxes) -> list[VectorSpace]:
     rank = len(axes.variances) // _RANK_SHARE
     cut = (axes.axes[:rank] / np.sqrt(axes.variances[:rank, None])).astype(np.float32)
     transforms = [axes.center(), *map(axes.whiten, SHRINKAGES), Transform(axes.mean, cut)]
-    return [layer, *(Transformed(layer, TransformName.WHITEN, {layer: one}) for one in transforms)]
+    [space] = layer_spaces([layer])
+    return [space, *(space.transformed(TransformName.WHITEN, {layer: t}) for t in transforms)]
 
 
 def _accuracy(index: Index, path: str) -> Measure:
     from layerdex.indexer.readers.sources import read_labelled
 
     texts, labels = read_labelled(path)
-    vectors = index.encode_at(texts, index.layers)
+    vectors = index.encode_at(texts, layer_spaces(index.layers))
 
-    def measure(snapshot: Snapshot, table: DocumentTable, place: Place) -> float:
+    def measure(snapshot: Snapshot, table: DocumentTable, space: VectorSpace) -> float:
         found = evaluate_on_test(
             snapshot.layer,
             table,
             VotingOptions((_K,), n_resamples=0),
             vectors=vectors,
             test_labels=labels,
-            places=[place],
+            spaces=[space],
         )
-        return found.best.accuracy
+        return found.best.values["accuracy"]
 
     return measure
 
 
 def _retrieval(index: Index, queries: str, qrels: str) -> Measure:
     asked = read_judged(queries, qrels, text_field="text", id_field=None)
-    vectors: dict[int, Vectors] = index.encode_queries(asked.texts, index.layers, None)
+    vectors: dict[int, Vectors] = index.encode_queries(
+        asked.texts, layer_spaces(index.layers), None
+    )
 
-    def measure(snapshot: Snapshot, table: DocumentTable, place: Place) -> float:
+    def measure(snapshot: Snapshot, table: DocumentTable, space: VectorSpace) -> float:
         found = evaluate_retrieval(
-            snapshot.layer, table, asked, vectors=vectors, places=[place], n_resamples=0
+            snapshot.layer, table, asked, vectors=vectors, spaces=[space], n_resamples=0
         )
         return found.best.values["ndcg@10"]
 
