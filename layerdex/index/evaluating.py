@@ -105,6 +105,7 @@ def _evaluate_held_out(
 
     def question(snapshot: Snapshot) -> Evaluation:
         spaces = options.compared_spaces(index)
+        check_has_vectors(spaces)
         table = labelled_table(snapshot, options.where, task.by, task.min_per_label)
         fit = Fitter(snapshot.layer, options.transform, spaces).fit
         if task.folds is None:
@@ -137,6 +138,7 @@ def _evaluate_test(
 
     def question(snapshot: Snapshot) -> Evaluation:
         spaces = options.compared_spaces(index)
+        check_has_vectors(spaces)
         table = labelled_table(snapshot, options.where, task.by, task.min_per_label)
         fit = Fitter(snapshot.layer, options.transform, spaces).fit
         return evaluate_on_test(

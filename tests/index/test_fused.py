@@ -79,8 +79,8 @@ def test_weights_reach_the_order(filled: Index) -> None:
         (None, "mean", "say which layers to fuse"),
         ("0,2:x", "mean", "cannot read the weight in '2:x'"),
         ("0:1,0:2", "mean", "layer 0 is given twice"),
-        ("0:0,2", "mean", "weight is above 0"),
-        ("0,2", "sum", "none of mean, concat, rrf"),
+        ("0:0,2", "mean", "weight must be above 0"),
+        ("0,2", "sum", "not one of mean, concat, rrf"),
         ("0:2", None, "cannot read layers"),
     ],
 )

@@ -206,7 +206,7 @@ def test_a_head_and_the_best_layer_are_of_plain_vectors(filled: Index) -> None:
     [prediction] = filled.classify_with_head([QUERY])
     assert prediction.confidence == pytest.approx(share, abs=1e-4)
     evaluation = filled.evaluate(transform="whiten", n_resamples=0)
-    with pytest.raises(OptionError, match="evaluate with --transform none"):
+    with pytest.raises(OptionError, match="evaluate with transform none"):
         filled.save_best(evaluation)
     assert filled.info().best_layer is None
 

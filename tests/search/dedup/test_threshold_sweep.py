@@ -151,9 +151,9 @@ def test_too_many_close_pairs_raise_the_floor_and_stay_complete(store: Store) ->
         every = find_close_pairs(source, rows, 0.2)
         few = find_close_pairs(source, rows, 0.2, n_most=300)
     assert len(every.steps) > 1_000
-    assert every.floor == 20_000 < few.floor
+    assert every.min_step == 20_000 < few.min_step
     assert 100 <= len(few.steps) <= 300
-    above = every.steps >= few.floor
+    above = every.steps >= few.min_step
     assert few.earlier.tolist() == every.earlier[above].tolist()
     assert few.later.tolist() == every.later[above].tolist()
 
@@ -166,7 +166,7 @@ def test_documents_that_are_all_one_vector_leave_nothing_to_sweep_or_all(tmp_pat
     with made.read() as snapshot:
         pairs = find_close_pairs(snapshot.layer(0), snapshot.rows(), 1.0, n_most=50)
     assert len(pairs.steps) == 0
-    assert pairs.floor == 100_001
+    assert pairs.min_step == 100_001
 
 
 @pytest.mark.parametrize("keep", list(Keep))
