@@ -1,4 +1,4 @@
-"""How well neighbors predict labels: leave-one-out, on folds, or on a test set."""
+"""How well neighbours predict labels: leave-one-out, on folds, or on a test set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
 
 Blocks = Iterator[tuple[SearchTarget, Positions, Neighbors]]
-"""Positions of held-out documents, and their neighbors at a target."""
+"""Positions of held-out documents, and their neighbours at a target."""
 
 
 def evaluate_leave_one_out(
@@ -176,7 +176,7 @@ def _predict(
     spaces: Sequence[VectorSpace],
     on_progress: OnProgress | None,
 ) -> list[PredictedLabels]:
-    """Let the neighbors vote that ``find`` yields for blocks of held-out documents."""
+    """Let the neighbours vote that ``find`` yields for blocks of held-out documents."""
     _, codes = encode_labels(table.labels)
     n_total, n_done = len(codes) * len(spaces), 0
     shape = (len(codes), min(max(options.ks), len(codes)))

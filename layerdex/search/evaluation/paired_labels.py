@@ -1,4 +1,4 @@
-"""How well neighbors predict the labels of the same documents in two indexes."""
+"""How well neighbours predict the labels of the same documents in two indexes."""
 
 from __future__ import annotations
 
