@@ -23,7 +23,7 @@ from layerdex.search.evaluation.vote_scores import (
     PredictedLabels,
     VotingOptions,
     count_votes,
-    score_labels,
+    score_predictions,
 )
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
@@ -53,7 +53,7 @@ def evaluate_leave_one_out(
         get_layer, table, options, spaces=spaces, on_progress=on_progress
     )
     classification = Classification(Method.LEAVE_ONE_OUT, names, codes)
-    return score_labels(predictions, classification, n_resamples=options.n_resamples)
+    return score_predictions(predictions, classification, n_resamples=options.n_resamples)
 
 
 def evaluate_on_folds(
@@ -83,7 +83,7 @@ def evaluate_on_folds(
         on_progress=on_progress,
     )
     classification = Classification(Method.FOLDS, names, codes, n_folds)
-    return score_labels(predictions, classification, n_resamples=options.n_resamples)
+    return score_predictions(predictions, classification, n_resamples=options.n_resamples)
 
 
 def evaluate_on_test(
@@ -114,7 +114,7 @@ def evaluate_on_test(
         votes.append(NeighborVotes(space.target, labels, np.maximum(neighbors.similarities, -1)))
         if on_progress is not None:
             on_progress(len(votes), len(spaces))
-    return score_labels(
+    return score_predictions(
         count_votes(votes, options),
         Classification(Method.TEST, names, true),
         n_resamples=options.n_resamples,

@@ -79,7 +79,7 @@ def count_votes(votes: Sequence[NeighborVotes], options: VotingOptions) -> list[
     ]
 
 
-def score_labels(
+def score_predictions(
     predictions: Sequence[PredictedLabels], classification: Classification, *, n_resamples: int
 ) -> Evaluation:
     """Score predicted labels against the true ones, and compare the targets."""
