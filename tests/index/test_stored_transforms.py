@@ -257,7 +257,7 @@ def test_documents_that_are_gone_or_alike_leave_the_old_fit(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         open_(path).delete(*(str(row["id"]) for row in ROWS[1:]))
-    assert "two texts or more" in caplog.text
+    assert "at least two texts" in caplog.text
     assert table_of(path)["n"] == 60
     [hit] = open_(path).search(str(ROWS[0]["text"]), transform="center")
     assert hit.similarity == pytest.approx(1, abs=1e-5)
