@@ -1,4 +1,4 @@
-"""How well neighbors predict labels: leave-one-out, on folds, or on a test set."""
+"""How well neighbours predict labels: leave-one-out, on folds, or on a test set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from layerdex.search.evaluation.vote_scores import (
     PredictedLabels,
     VotingOptions,
     count_votes,
-    score_labels,
+    score_predictions,
 )
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
@@ -32,7 +32,7 @@ from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
 
 Blocks = Iterator[tuple[SearchTarget, Positions, Neighbors]]
-"""Positions of held-out documents, and their neighbors at a target."""
+"""Positions of held-out documents, and their neighbours at a target."""
 
 
 def evaluate_leave_one_out(
@@ -53,7 +53,7 @@ def evaluate_leave_one_out(
         get_layer, table, options, spaces=spaces, on_progress=on_progress
     )
     classification = Classification(Method.LEAVE_ONE_OUT, names, codes)
-    return score_labels(predictions, classification, n_resamples=options.n_resamples)
+    return score_predictions(predictions, classification, n_resamples=options.n_resamples)
 
 
 def evaluate_on_folds(
@@ -83,7 +83,7 @@ def evaluate_on_folds(
         on_progress=on_progress,
     )
     classification = Classification(Method.FOLDS, names, codes, n_folds)
-    return score_labels(predictions, classification, n_resamples=options.n_resamples)
+    return score_predictions(predictions, classification, n_resamples=options.n_resamples)
 
 
 def evaluate_on_test(
@@ -114,7 +114,7 @@ def evaluate_on_test(
         votes.append(NeighborVotes(space.target, labels, np.maximum(neighbors.similarities, -1)))
         if on_progress is not None:
             on_progress(len(votes), len(spaces))
-    return score_labels(
+    return score_predictions(
         count_votes(votes, options),
         Classification(Method.TEST, names, true),
         n_resamples=options.n_resamples,
@@ -176,7 +176,7 @@ def _predict(
     spaces: Sequence[VectorSpace],
     on_progress: OnProgress | None,
 ) -> list[PredictedLabels]:
-    """Let the neighbors vote that ``find`` yields for blocks of held-out documents."""
+    """Let the neighbours vote that ``find`` yields for blocks of held-out documents."""
     _, codes = encode_labels(table.labels)
     n_total, n_done = len(codes) * len(spaces), 0
     shape = (len(codes), min(max(options.ks), len(codes)))

@@ -58,7 +58,7 @@ class LayerScores:
     """The scores of one target, by metric.
 
     ``intervals`` are 95 % confidence intervals, empty without resamples. ``k``, ``weights`` and
-    ``predicted``, (n,) label codes, belong to the classification by neighbors and are None for
+    ``predicted``, (n,) label codes, belong to the classification by neighbours and are None for
     other subjects.
     """
 
@@ -120,7 +120,7 @@ class Evaluation:
 
     @property
     def ks(self) -> tuple[int, ...]:
-        """The numbers of neighbors, in the order asked for; empty unless labels are predicted."""
+        """The numbers of neighbours, in the order asked for; empty unless labels are predicted."""
         return tuple(dict.fromkeys(scores.k for scores in self.scores if scores.k is not None))
 
     @property

@@ -1,4 +1,4 @@
-"""The neighbors of held-out documents: those with another text, or in another fold."""
+"""The neighbours of held-out documents: those with another text, or in another fold."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def nearest_with_other_text(
     """Yield the k nearest documents with another text, for blocks of positions in ``table``.
 
     The blocks, of distinct positions that together are all, depend on ``table`` alone, so that
-    those of several sources can be read side by side. Missing neighbors come last and hold row
+    those of several sources can be read side by side. Missing neighbours come last and hold row
     -1.
     """
     groups = table.content_groups
     group_sizes = np.bincount(groups)[groups]
-    # A document with n repeats needs n spare neighbors; a large group is filtered out instead.
+    # A document with n repeats needs n spare neighbours; a large group is filtered out instead.
     n_spare = 1 << np.ceil(np.log2(group_sizes)).astype(np.int64)
     for group in np.unique(groups[n_spare > _MAX_SPARE]):
         members, others = np.flatnonzero(groups == group), table.rows[groups != group]

@@ -1,4 +1,4 @@
-"""How well neighbors predict the labels of the same documents in two indexes."""
+"""How well neighbours predict the labels of the same documents in two indexes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from layerdex.records import OnProgress
 from layerdex.search.evaluation.classification import predict_leave_one_out, predict_on_folds
 from layerdex.search.evaluation.evaluation import Classification, Evaluation, Method
 from layerdex.search.evaluation.folds import assign_folds, two_labels
-from layerdex.search.evaluation.vote_scores import PredictedLabels, VotingOptions, score_labels
+from layerdex.search.evaluation.vote_scores import PredictedLabels, VotingOptions, score_predictions
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.storage.snapshot import DocumentTable
 
@@ -65,8 +65,8 @@ def evaluate_both(
     of_second = [replace(each, codes=each.codes[back]) for each in of_second]
     n_resamples = options.n_resamples
     return (
-        score_labels(of_first, classification, n_resamples=n_resamples),
-        score_labels(of_second, classification, n_resamples=n_resamples),
+        score_predictions(of_first, classification, n_resamples=n_resamples),
+        score_predictions(of_second, classification, n_resamples=n_resamples),
     )
 
 

@@ -1,4 +1,4 @@
-"""The labels that neighbors vote for, and their scores, at each target, k and weighting."""
+"""The labels that neighbours vote for, and their scores, at each target, k and weighting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ N_RESAMPLES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class VotingOptions:
-    """Numbers of neighbors and weightings to compare, and how many resamples to draw.
+    """Numbers of neighbours and weightings to compare, and how many resamples to draw.
 
     The first of each decides the best layer. Raises `OptionError` without a k or weighting, for a
     k below 1, and for ``n_resamples`` below 0; with 0 there are no intervals.
@@ -50,7 +50,7 @@ class VotingOptions:
 
 @dataclass(frozen=True, slots=True)
 class NeighborVotes:
-    """The neighbors of n texts at a target: label codes and similarities, (n, k), nearest first."""
+    """Label codes and similarities of the neighbours of n texts, both (n, k), nearest first."""
 
     target: SearchTarget
     labels: Codes
@@ -59,7 +59,7 @@ class NeighborVotes:
 
 @dataclass(frozen=True, slots=True)
 class PredictedLabels:
-    """The label codes (n,) that k neighbors at a target vote for, `NO_LABEL` where none votes."""
+    """The label codes (n,) that k neighbours at a target vote for, `NO_LABEL` where none votes."""
 
     target: SearchTarget
     k: int
@@ -68,7 +68,7 @@ class PredictedLabels:
 
 
 def count_votes(votes: Sequence[NeighborVotes], options: VotingOptions) -> list[PredictedLabels]:
-    """Let the neighbors vote, at each target with each k and weighting."""
+    """Let the neighbours vote, at each target with each k and weighting."""
     return [
         PredictedLabels(
             each.target, k, how, vote(each.labels[:, :k], each.similarities[:, :k], how).labels
@@ -79,7 +79,7 @@ def count_votes(votes: Sequence[NeighborVotes], options: VotingOptions) -> list[
     ]
 
 
-def score_labels(
+def score_predictions(
     predictions: Sequence[PredictedLabels], classification: Classification, *, n_resamples: int
 ) -> Evaluation:
     """Score predicted labels against the true ones, and compare the targets."""

@@ -1,4 +1,4 @@
-"""Documents whose label looks wrong: most layers' neighbors are against it."""
+"""`LabelIssues`: documents whose label looks wrong, judged by their neighbours."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from layerdex.storage.snapshot import DocumentTable, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
-    """A document whose label most layers' neighbors are against.
+    """A document whose neighbours contradict its label at most targets.
 
-    ``score`` is the log-odds of ``suggested`` against ``label`` among the neighbors (see
-    `LabelScores.scores`): the higher, the more suspect. The confidences are the neighbors' shares
+    ``score`` is the log-odds of ``suggested`` against ``label`` among the neighbours (see
+    `LabelScores.scores`): the higher, the more suspect. The confidences are the neighbours' shares
     with either label. ``n_against`` counts the targets where some other label outweighs ``label``.
     ``neighbors`` are the nearest at `LabelIssues.neighbors_target`.
     """

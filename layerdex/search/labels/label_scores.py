@@ -1,4 +1,4 @@
-"""How well each document's label fits the labels of its neighbors."""
+"""How well each document's label fits the labels of its neighbours."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from layerdex.storage.snapshot import DocumentTable
 
 N_NEIGHBORS = 40
 N_LISTED = 5
-"""Nearest neighbors that are kept to be listed beside a document."""
+"""Nearest neighbours that are kept to be listed beside a document."""
 
-# A neighbor counts exp(-d / (0.2 * d_k)), with d its distance and d_k that of the k-th: the
+# A neighbour counts exp(-d / (0.2 * d_k)), with d its distance and d_k that of the k-th: the
 # nearest few decide, in dense and in sparse regions. With k = 40 and the score below it was
 # picked among many settings by finding 5 % changed labels, in docstrings (20 kernels and ks, where
 # even votes and 1 / d did worse) and in Banking77 (6): figures on these two sets flatter it.
 _BANDWIDTH = 0.2
-# Shares below this are no evidence: one far neighbor with the document's label does not defend it.
+# Shares below this are no evidence: one far neighbour with the document's label does not defend it.
 _FLOOR = 1e-3
 _N_CELLS = 4_000_000  # of documents times labels at once: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """How well the labels of n documents fit their neighbors; all arrays are (n,).
+    """How well the labels of n documents fit their neighbours; all arrays are (n,).
 
     ``codes`` are the documents' labels as codes into ``label_names``, ``suggested`` the likeliest
-    other ones. ``own_share`` and ``suggested_share`` are the neighbors' weighted shares with these
+    other ones. ``own_share`` and ``suggested_share`` are the neighbours' weighted shares with these
     labels, averaged over the spaces. ``n_against`` counts the spaces where some other label
-    outweighs the document's. ``nearest`` are (n, `N_LISTED`) neighbors at the listed space.
+    outweighs the document's. ``nearest`` are (n, `N_LISTED`) neighbours at the listed space.
     """
 
     label_names: tuple[str, ...]
@@ -55,7 +55,7 @@ class LabelScores:
     def scores(self) -> NDArray[np.float64]:
         """ln((suggested_share + 0.001) / (own_share + 0.001)): the higher, the more suspect.
 
-        Above 0 the neighbors favor the other label.
+        Above 0 the neighbours favour the other label.
         """
         scores: NDArray[np.float64] = np.log(self.suggested_share + _FLOOR)
         return scores - np.log(self.own_share + _FLOOR)
@@ -81,7 +81,7 @@ def score_labels(
     Only documents with another text judge a document, so that the shares are out of sample, as
     confident learning requires of class probabilities (Northcutt, Jiang and Chuang, *JAIR* 70,
     2021); the score is their normalised margin on a log scale. ``listed`` is the position in
-    ``spaces`` whose neighbors are kept. Raises `NoLabelsError` for fewer than two labels,
+    ``spaces`` whose neighbours are kept. Raises `NoLabelsError` for fewer than two labels,
     `OptionError` for k < 1.
     """
     k = min(check_count("k", k), len(table.rows))
@@ -144,7 +144,7 @@ def _judge(
 
 
 def _shares(labels: Codes, similarities: NDArray[np.float32], n_labels: int) -> NDArray[np.float64]:
-    """Return the weighted share of each label among neighbors (n, k), (n, n_labels)."""
+    """Return the weighted share of each label among neighbours (n, k), (n, n_labels)."""
     present = labels != NO_LABEL
     distances = np.where(present, 1 - similarities.astype(np.float64), 0)
     scale = np.maximum(_BANDWIDTH * distances.max(axis=1, keepdims=True, initial=0), 1e-9)

@@ -1,4 +1,4 @@
-"""`Probe`: what a linear head can predict at each layer, beside what neighbors predict."""
+"""`Probe`: what a linear head can predict at each layer, beside what neighbours predict."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class LayerProbe:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Heads at each layer, beside neighbors on the same folds (``neighbors``).
+    """Heads at each layer, beside neighbours on the same folds (``neighbors``).
 
     ``best_layer`` has the highest macro-F1; a tie goes to the shallower. ``head`` is fitted there
-    on all ``n`` documents. ``gain`` is its macro-F1 on the folds minus that of the neighbors at
+    on all ``n`` documents. ``gain`` is its macro-F1 on the folds minus that of the neighbours at
     their own best layer, with the 95 % interval of the paired bootstrap. ``fingerprint`` is that
     of the index.
     """

@@ -24,7 +24,7 @@ from layerdex.storage.snapshot import DocumentTable
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 K = 10
-"""Neighbors that vote, weighted by distance."""
+"""Neighbours that vote, weighted by distance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class TrainingSplit:
         return len(self.texts) - len(self.training) - len(self.held_out)
 
     def judge(self, training: Vectors, held_out: Vectors) -> float:
-        """Return the accuracy of held-out vectors, classified by their training neighbors."""
+        """Return the accuracy of held-out vectors, classified by their training neighbours."""
         source = InMemoryVectors(np.arange(len(training)), training)
         neighbors = find_neighbors(source, held_out, K)
         labels = self.codes[self.training][neighbors.rows]

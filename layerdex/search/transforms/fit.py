@@ -61,7 +61,7 @@ class Sample:
 class LayerFit:
     """The principal axes of a layer, and the shrinkage for whitening.
 
-    ``macro_f1`` is that of neighbors on folds, without a transform and with each; empty unless
+    ``macro_f1`` is that of neighbours on folds, without a transform and with each; empty unless
     labels chose the shrinkage. Whitening's is the best of `SHRINKAGES` on the same folds, which
     flatters it a little.
     """
@@ -124,7 +124,7 @@ def fit_layers(
 ) -> TransformFit:
     """Fit transforms of layers on documents, and choose shrinkages unless they are set by layer.
 
-    Each layer takes the value of `SHRINKAGES` with the highest macro-F1 of neighbors on three
+    Each layer takes the value of `SHRINKAGES` with the highest macro-F1 of neighbours on three
     folds of the labelled documents (a tie goes to the highest), or `DEFAULT_SHRINKAGE` without
     labels. Labels never enter the fit itself. A layer whose vectors are all alike stays as it is.
     Raises `OptionError` if all layers are so.
@@ -175,7 +175,7 @@ def _best(values: Sequence[float]) -> int:
 def judge(
     vectors: Vectors, table: DocumentTable, transforms: Sequence[Transform | None]
 ) -> list[float]:
-    """Return the macro-F1 of 10 neighbors on folds with each transform, or without for None.
+    """Return the macro-F1 of 10 neighbours on folds with each transform, or without for None.
 
     ``vectors`` (n, width) are those of ``table``.
     """

@@ -1,4 +1,4 @@
-"""`Transform`: vectors centered, or whitened too, so that no direction outweighs the others.
+"""`Transform`: vectors centred, or whitened too, so that no direction outweighs the others.
 
 The vectors of a middle layer lie in a narrow cone with a few long axes, where a cosine says little
 about what a text means (Mu and Viswanath, ICLR 2018). Whitening: Su and others, *Whitening sentence
@@ -35,7 +35,7 @@ _BLOCK = 16_384  # vectors mapped at once: 25 MB at width 384
 class Transform:
     """A map of the vectors of one layer: subtract ``mean``, then multiply by ``matrix``.
 
-    ``mean`` is (width,) float32; ``matrix`` is (width, width) float32, or None for centering alone.
+    ``mean`` is (width,) float32; ``matrix`` is (width, width) float32, or None for centring alone.
     FAISS computes both steps.
     """
 
@@ -70,7 +70,7 @@ class Transform:
 
     @cached_property
     def size(self) -> float:
-        """The Frobenius norm of the matrix, an upper bound of the length of a mapped unit vector."""
+        """The Frobenius norm of the matrix: no mapped unit vector is longer."""
         return 1.0 if self.matrix is None else float(np.linalg.norm(self.matrix))
 
     def _map(self, vectors: Vectors) -> Vectors:
@@ -162,9 +162,7 @@ class PrincipalAxes:
         wide = np.maximum(self.variances.astype(np.float64), 0)  # rounding leaves some below 0
         shrunk = (1 - shrinkage) * wide / wide.mean() + shrinkage
         if shrunk.min() <= 0:
-            raise OptionError(
-                "these vectors do not spread in all directions: shrinkage must be above 0"
-            )
+            raise OptionError("shrinkage must be above 0 for vectors with a singular covariance")
         return Transform(self.mean, (self.axes / np.sqrt(shrunk)[:, None]).astype(np.float32))
 
 
@@ -176,11 +174,11 @@ def find_axes(vectors: Vectors) -> PrincipalAxes:
     """
     faiss = load_faiss()
     n, width = vectors.shape
-    # FAISS sums in float32, and takes the mean's square off the sum of squares, where most of a
-    # narrow cone's digits cancel: it gets centred vectors.
+    # FAISS subtracts the squared mean from the sum of squares, in float32, where most digits of a
+    # narrow cone cancel: it gets centred vectors.
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centred = make_centering(mean).apply(np.ascontiguousarray(vectors))
-    spread = float(np.einsum("ij,ij->", centred, centred, dtype=np.float64))
+    centered = make_centering(mean).apply(np.ascontiguousarray(vectors))
+    spread = float(np.einsum("ij,ij->", centered, centered, dtype=np.float64))
     if not np.isfinite(spread):
         raise OptionError("the vector of a document is zero or not finite")
     if spread <= _LEAST_VARIANCE * n:
@@ -189,13 +187,13 @@ def find_axes(vectors: Vectors) -> PrincipalAxes:
         return PrincipalAxes(flat, np.eye(width, dtype=np.float32), flat)
     if n < width:
         # FAISS finds no more axes than vectors; added zeros only scale the variances.
-        centred = np.concatenate([centred, np.zeros((width - n, width), np.float32)])
+        centered = np.concatenate([centered, np.zeros((width - n, width), np.float32)])
     analysis = faiss.PCAMatrix(width, width)
-    analysis.max_points_per_d = len(centred)  # or FAISS would draw a sample
+    analysis.max_points_per_d = len(centered)  # or FAISS would draw a sample
     n_threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # the last digits depend on how threads split sums
     try:
-        analysis.train(centred)
+        analysis.train(centered)
     finally:
         faiss.omp_set_num_threads(n_threads)
     axes = faiss.vector_to_array(analysis.PCAMat).reshape(width, width)
