@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from scripts.draw_architecture import FILES, ROOMS, describe, draw, read_description
 from scripts.imports import (
     FLOORS,
+    FOUNDATIONS,
     Import,
     external_imports,
     find_circles,
@@ -54,6 +56,23 @@ def test_search_and_indexer_do_not_know_each_other(imports: list[Import]) -> Non
 @pytest.mark.parametrize("name", LIGHT)
 def test_a_light_file_needs_the_standard_library_only(name: str, imports: list[Import]) -> None:
     assert external_imports(f"layerdex.{name}", imports) <= sys.stdlib_module_names
+
+
+def test_the_committed_picture_shows_the_imports_of_today() -> None:
+    assert read_description() == describe(), "run python -m scripts.draw_architecture"
+
+
+def test_the_picture_has_a_place_for_every_room() -> None:
+    entries = {"__main__", "__init__"}
+    assert ROOMS.keys() | FILES.keys() | entries == {room for floor in FLOORS for room in floor}
+    assert FILES.keys() == set(FOUNDATIONS)
+
+
+def test_the_same_source_draws_the_same_bytes(tmp_path: Path) -> None:
+    draw(tmp_path / "first.svg")
+    draw(tmp_path / "second.svg")
+    assert (tmp_path / "first.svg").read_bytes() == (tmp_path / "second.svg").read_bytes()
+    assert read_description(tmp_path / "first.svg") == describe()
 
 
 def plant(root: Path, **sources: str) -> list[Import]:
