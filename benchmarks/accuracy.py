@@ -1,4 +1,4 @@
-"""Vectors and accuracy against plain transformers and scikit-learn, on a labelled data set.
+"""Vectors and accuracy, compared with plain transformers and scikit-learn on a labelled data set.
 
 ``TRAIN`` and ``TEST`` are jsonl files with text and label.
 """
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
-    parser.add_argument("--n-compared", type=int, default=500, help="texts compared one by one")
+    parser.add_argument("--n-compared", type=int, default=500, help="texts with compared vectors")
     options = parser.parse_args()
     train, test = (
         [json.loads(line) for line in path.open(encoding="utf-8")]

@@ -1,9 +1,9 @@
-"""What centring and whitening do for each layer, at every shrinkage.
+"""The figures of centring and whitening at each layer, for every shrinkage.
 
 Run ``python -m benchmarks.transforms INDEX --test FILE`` for the accuracy of 10 neighbours on a
 labelled file, or ``--queries FILE --qrels FILE`` for nDCG@10. Transforms are fitted on the
-documents of INDEX. The last column is a rank cut instead of shrinkage: whitening in a third of the
-axes, the longest. Printed are shrinkages that nobody chose: to see a choice by folds, run
+documents of INDEX. The last column is a rank cut instead of shrinkage: whitening in the longest
+third of the axes. No shrinkage printed here was chosen; for a choice by folds, run
 ``layerdex evaluate INDEX --test FILE --transform whiten``.
 """
 
@@ -33,7 +33,7 @@ Measure = Callable[[Snapshot, DocumentTable, Place], float]
 
 
 def main() -> None:
-    """Print a row a layer."""
+    """Print one row per layer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("index")
     parser.add_argument("--test")
@@ -45,7 +45,7 @@ def main() -> None:
         measure, is_labelled = _accuracy(index, options.test), True
     else:
         measure, is_labelled = _retrieval(index, options.queries, options.qrels), False
-    names = ["none", "center", *(f"whiten {one:g}" for one in SHRINKAGES), "rank cut"]
+    names = ["none", "center", *(f"whiten {shrinkage:g}" for shrinkage in SHRINKAGES), "rank cut"]
     print("layer |", " | ".join(names))
     with index.store.read() as snapshot:
         table = snapshot.document_table(labelled=is_labelled)
@@ -53,7 +53,7 @@ def main() -> None:
         for layer in index.layers:
             axes = find_axes(snapshot.layer(layer).gather(drawn.rows))
             figures = [measure(snapshot, table, place) for place in _places(layer, axes)]
-            print(f"{layer} |", " | ".join(f"{one:.4f}" for one in figures), flush=True)
+            print(f"{layer} |", " | ".join(f"{figure:.4f}" for figure in figures), flush=True)
 
 
 def _places(layer: int, axes: PrincipalAxes) -> list[Place]:
