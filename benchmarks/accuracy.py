@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.results_file import save
+from layerdex import LabelTask
 from layerdex.choices import Dtype
 from layerdex.index import Index
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.options import RuntimeOptions
 
 K = 10
 
@@ -38,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(Path(folder) / "index")
         index.add(train)
-        evaluation = index.evaluate(k=K, test=test)
+        evaluation = index.evaluate(LabelTask(k=K, test=test))
         ours = {int(result.layer): result.accuracy for result in evaluation.results}
     labels, true = ([row["label"] for row in rows] for rows in (train, test))
     theirs = {
@@ -92,7 +94,9 @@ def reference_accuracy(
 
 
 def worst_cosine(texts: list[str], reference: NDArray[np.float32], precision: Dtype) -> float:
-    encoded = TransformerEncoder(precision=precision).encode(texts, range(len(reference)))
+    encoded = TransformerEncoder(runtime=RuntimeOptions(dtype=precision)).encode(
+        texts, range(len(reference))
+    )
     vectors = encoded.vectors.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     return round(float((vectors * reference).sum(axis=2).min()), 7)

@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.label_sets import N_DRAWS, TRAIN, LabelSet, add_arguments, label_sets
 from benchmarks.results_file import save
+from layerdex import LabelTask
 from layerdex.search.evaluation.metrics import METRICS, interval, resample
 from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation
 
@@ -57,15 +58,10 @@ def main() -> None:
 
 def measure(label_set: LabelSet, where: Sequence[str] = (TRAIN,)) -> dict[str, Any]:
     """Return the chosen layer, the best layer in hindsight, and the loss between them."""
-    options: dict[str, Any] = {
-        "k": K,
-        "by": label_set.by,
-        "min_per_label": label_set.min_per_label,
-    }
-    train = label_set.index.evaluate(**options, where=where)
-    test = label_set.index.evaluate(
-        **options, where=where, test=list(label_set.test), n_resamples=0
-    )
+    view = label_set.index.at(where=where)
+    task = LabelTask(k=K, by=label_set.by, min_per_label=label_set.min_per_label)
+    train = view.evaluate(task)
+    test = view.evaluate(replace(task, test=list(label_set.test)), n_resamples=0)
     accuracy = {int(result.layer): result.accuracy for result in test.results}
     best = max(accuracy, key=lambda layer: (accuracy[layer], -layer))
     frugal = train.best_layer if train.frugal is None else train.frugal.layer

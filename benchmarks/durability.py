@@ -17,7 +17,6 @@ import pytest
 
 from benchmarks.memory import short_texts
 from benchmarks.results_file import save, spread
-from layerdex.choices import EngineName
 from layerdex.index import Index
 from layerdex.records import Encoded, Encoder
 from tests.encoders import WordEncoder
@@ -63,7 +62,7 @@ class _Noise(WordEncoder):
 def _minilm() -> Callable[[], Encoder]:
     from layerdex.indexer.encoder import TransformerEncoder
 
-    encoder = TransformerEncoder("minilm", engine=EngineName.AUTO)
+    encoder = TransformerEncoder()
     return lambda: encoder
 
 
@@ -87,7 +86,7 @@ def cost_of_flushes(encoder: Callable[[], Encoder], n: int, rounds: int) -> dict
 
 def _seconds(encoder: Encoder, texts: list[dict[str, str]]) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        index = Index.create(Path(folder) / "index", encoder=encoder)
+        index = Index.create(Path(folder) / "index", model=encoder)
         start = time.perf_counter()
         index.add(texts)
         return time.perf_counter() - start
@@ -122,7 +121,7 @@ def wait_of_readers(n_commits: int) -> dict[str, Any]:
     done, reports = CONTEXT.Event(), CONTEXT.Queue()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
-        Index.create(path, encoder=WordEncoder())
+        Index.create(path, model=WordEncoder())
         readers = [CONTEXT.Process(target=read, args=(path, done, reports)) for _ in range(8)]
         writers = [
             CONTEXT.Process(target=write, args=(path, i, n_commits, reports)) for i in (1, 2)

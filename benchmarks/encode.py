@@ -21,6 +21,7 @@ from benchmarks.results_file import save, spread
 from layerdex.choices import EngineName
 from layerdex.indexer.docstrings import collect_docstrings
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.options import EncoderOptions, RuntimeOptions
 
 DEPTH = 6
 # Multiplications and additions per token: each block has four products of 384 × 384 and two of
@@ -29,6 +30,7 @@ FLOP_PER_TOKEN = 2 * DEPTH * (4 * 384 * 384 + 2 * 384 * 1536)
 LAYERS = {"all layers": range(DEPTH + 1), **{f"layer {k} only": [k] for k in range(DEPTH + 1)}}
 
 Systems = dict[str, Callable[[Sequence[str]], object]]
+_OPTIONS = EncoderOptions(max_length=MAX_LENGTH)
 
 
 def main() -> None:
@@ -42,9 +44,9 @@ def main() -> None:
     if options.short is not None:
         lines = options.short.read_text(encoding="utf-8").splitlines()
         corpora["short"] = [json.loads(line)["text"] for line in lines]
-    counter = TransformerEncoder(device="cpu", max_length=MAX_LENGTH)
+    counter = TransformerEncoder(_OPTIONS, runtime=RuntimeOptions(device="cpu"))
     measures = ceilings()
-    precision = counter.engine.precision
+    precision = counter.engine.dtype
     results: dict[str, Any] = {
         "rounds": options.rounds,
         "precision": precision,
@@ -65,7 +67,8 @@ def _own() -> Iterator[tuple[str, Any]]:
         for name, layers in LAYERS.items():
             if name == "all layers" or engine is EngineName.OPENVINO or layers == [DEPTH]:
                 # An encoder for each, because an encoder caches only a few compiled depths.
-                encoder = TransformerEncoder(device="cpu", engine=engine, max_length=MAX_LENGTH)
+                runtime = RuntimeOptions(device="cpu", engine=engine)
+                encoder = TransformerEncoder(_OPTIONS, runtime=runtime)
                 yield (
                     f"(e) layerdex, {engine}, {name}",
                     lambda texts, e=encoder, chosen=layers: e.encode(texts, chosen),

@@ -32,8 +32,9 @@ from layerdex.indexer.engines.protocol import Engine, make_batch
 from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.models.model_folder import find_model
 from layerdex.indexer.text.batches import plan_batches
-from layerdex.indexer.text.templates import PLAIN, Template
+from layerdex.indexer.text.templates import PLAIN
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
+from layerdex.options import EncoderOptions, RuntimeOptions
 
 _DTYPES = {Dtype.FLOAT32: torch.float32, Dtype.BFLOAT16: torch.bfloat16}
 _MAX_LENGTH = 512
@@ -92,7 +93,7 @@ def measure_model(
 ) -> dict[str, Any]:
     """Return a model's speeds, their share of the ceiling, and its cosine to float32."""
     encoder = load(path, options, Dtype.AUTO)
-    precision = encoder.engine.precision
+    precision = encoder.engine.dtype
     ceiling = sum(measure_ceiling(device, _DTYPES[precision]) for device in devices)
     corpora = {
         "128 tokens each": make_texts(options.n_texts, n_tokens=128),
@@ -114,11 +115,8 @@ def measure_model(
 
 def load(path: Path, options: Options, precision: Dtype) -> TransformerEncoder:
     return TransformerEncoder(
-        str(path),
-        max_length=_MAX_LENGTH,
-        device=options.device,
-        precision=precision,
-        engine=EngineName.TORCH,
+        EncoderOptions(model=str(path), max_length=_MAX_LENGTH),
+        runtime=RuntimeOptions(EngineName.TORCH, options.device, precision),
         window=options.window,
     )
 
@@ -166,7 +164,7 @@ def measure_index(
         numbers = iter(range(rounds + 1))
 
         def run() -> None:
-            index = Index.create(Path(folder) / f"index-{next(numbers)}", encoder=encoder)
+            index = Index.create(Path(folder) / f"index-{next(numbers)}", model=encoder)
             index.add(source, auto_compact=False)
 
         seconds = time_rounds(run, rounds)
@@ -179,7 +177,7 @@ def measure_index(
 def tokenize(encoder: TransformerEncoder, texts: list[str]) -> Tokens:
     tokenizer = TextTokenizer(
         encoder.engine.spec.tokenizer,
-        template=Template.parse(PLAIN, mask_token=None),
+        template=PLAIN,
         max_length=_MAX_LENGTH,
         needs_mask=False,
     )
@@ -204,8 +202,7 @@ def compare_padding(
         TorchEngine(
             find_model(str(path)),
             pooling=encoder.settings.pooling,
-            device=options.device,
-            precision=encoder.engine.precision,
+            runtime=RuntimeOptions(device=options.device, dtype=encoder.engine.dtype),
             packs=packs,
         )
         for packs in (True if options.try_packing else None, False)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.label_sets import add_arguments, banking77, docstrings, scifact, sms_spam
+from layerdex import LabelTask, RetrievalTask
 from layerdex.cli.geometry_plot import draw_agreement, plot_thresholds
 from layerdex.cli.measurement_output import describe_n
 from layerdex.cli.pictures import color, new_figure, save_figure
@@ -52,30 +53,30 @@ def pictures(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[
     """Yield the name, command and drawing function of each picture whose data is available."""
     index, _ = docstrings(options.work)
     demo = "layerdex-demo/index"
-    by_module = {"min_per_label": _MIN_PER_LABEL}
+    by_module = LabelTask(min_per_label=_MIN_PER_LABEL)
     yield (
         "labels-docstrings-module",
         f"layerdex evaluate {demo} --min-per-label {_MIN_PER_LABEL}",
-        small(labels(index, "docstrings by module", **by_module)),
+        small(labels(index, "docstrings by module", by_module)),
     )
     yield (
         "labels-docstrings-kind",
         f"layerdex evaluate {demo} --by kind",
-        small(labels(index, "docstrings by kind", by="kind")),
+        small(labels(index, "docstrings by kind", LabelTask(by="kind"))),
     )
     yield (
         "whitening-docstrings",
         f"layerdex evaluate {demo} --min-per-label {_MIN_PER_LABEL} --transform whiten",
-        small(whitened_labels(index, "docstrings by module", **by_module)),
+        small(whitened_labels(index, "docstrings by module", by_module)),
     )
-    geometry = index.describe_layers()
+    geometry = index.at().describe_layers()
     command = f"layerdex layers {demo}"
     yield "agreement-docstrings", command, small(lambda axes: draw_agreement(axes, geometry))
     yield "random-pairs-docstrings", command, small(lambda axes: draw_random_pairs(axes, geometry))
     yield (
         "thresholds-docstrings",
         f"layerdex dedup {demo} --layer 6 --suggest --plot FILE",
-        lambda path: plot_thresholds(index.suggest_thresholds(layer=6), path),
+        lambda path: plot_thresholds(index.at(layer=6).suggest_thresholds(), path),
     )
     if options.banking77 is not None:
         index, _ = banking77(options.work, options.banking77)
@@ -128,23 +129,23 @@ def draw_random_pairs(axes: Any, geometry: Geometry) -> None:
     axes.grid(alpha=0.3)
 
 
-def labels(index: Index, title: str, **options: Any) -> Draw:
+def labels(index: Index, title: str, task: LabelTask | None = None) -> Draw:
     """Return a function that draws accuracy and macro-F1 by layer."""
 
     def draw(axes: Any) -> None:
-        evaluation = index.evaluate(**options)
+        evaluation = index.evaluate(task)
         draw_evaluation(axes, evaluation)
         axes.set_title(f"{title} ({len(evaluation.label_names)} labels)", size="medium")
 
     return draw
 
 
-def whitened_labels(index: Index, title: str, **options: Any) -> Draw:
+def whitened_labels(index: Index, title: str, task: LabelTask | None = None) -> Draw:
     """Return a function that draws macro-F1 by layer, of plain and whitened vectors."""
 
     def draw(axes: Any) -> None:
         for i, how in enumerate(_TRANSFORMS):
-            evaluation = index.evaluate(**options, transform=how)
+            evaluation = index.evaluate(task, transform=how)
             values = [result.macro_f1 for result in evaluation.results]
             intervals = [result.intervals["macro_f1"] for result in evaluation.results]
             layers = [int(result.layer) for result in evaluation.results]
@@ -161,8 +162,8 @@ def retrieval(index: Index, folder: Path) -> Draw:
 
     def draw(axes: Any) -> None:
         for i, how in enumerate(_TRANSFORMS):
-            evaluation = index.evaluate_retrieval(
-                folder / "queries.jsonl", folder / "qrels.tsv", transform=how
+            evaluation = index.evaluate(
+                RetrievalTask(folder / "queries.jsonl", folder / "qrels.tsv"), transform=how
             )
             draw_metric(axes, evaluation, _NDCG, label=_label(how), style=i)
         finish_layers(axes, index.layers, None)

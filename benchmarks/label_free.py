@@ -23,6 +23,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.label_sets import TRAIN, LabelSet, add_arguments, label_sets
 from benchmarks.results_file import save
+from layerdex import LabelTask
 
 FIGURES = {
     "effective_rank": 1,
@@ -55,18 +56,17 @@ def main() -> None:
 
 def measure(label_set: LabelSet) -> dict[str, Any]:
     """Return each figure by layer, its correlation with macro-F1, and the loss of its layer."""
-    evaluation = label_set.index.evaluate(
-        k=K, by=label_set.by, where=TRAIN, min_per_label=label_set.min_per_label, n_resamples=0
-    )
-    geometry = label_set.index.describe_layers(where=TRAIN)
+    view = label_set.index.at(where=TRAIN)
+    task = LabelTask(k=K, by=label_set.by, min_per_label=label_set.min_per_label)
+    evaluation = view.evaluate(task, n_resamples=0)
+    geometry = view.describe_layers()
     layers = [shape.layer for shape in geometry.layers]
     macro_f1 = np.array([evaluation.result(layer, K).macro_f1 for layer in layers])
     figures = {}
     for name, sign in FIGURES.items():
-        of_layer = (
-            layers if name == "depth" else [getattr(shape, name) for shape in geometry.layers]
-        )
-        values = np.array(of_layer, dtype=np.float64)
+        shapes = geometry.layers
+        by_layer = layers if name == "depth" else [getattr(shape, name) for shape in shapes]
+        values = np.array(by_layer, dtype=np.float64)
         picked = int(np.argmax(sign * values))
         figures[name] = {
             "by_layer": values.round(3).tolist(),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layerdex import EncoderOptions
 from layerdex.index import Index
 from layerdex.storage.directory import CATALOG
 
@@ -147,7 +148,11 @@ def _split(rows: Iterable[Row]) -> Iterator[Row]:
 def _indexed(path: Path, rows: Iterable[Row], *, max_length: int | None = None) -> Index:
     exists = (path / CATALOG).exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    index = Index.open(path) if exists else Index.create(path, max_length=max_length)
+    index = (
+        Index.open(path)
+        if exists
+        else Index.create(path, model=EncoderOptions(max_length=max_length))
+    )
     index.add(list(rows), sync=True)
     return index
 

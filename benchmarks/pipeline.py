@@ -108,7 +108,7 @@ def measure(source: Path, shape: Shape, texts_per_s: float, rounds: int) -> dict
     speeds = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-            index = Index.create(Path(folder) / "index", encoder=encoder)
+            index = Index.create(Path(folder) / "index", model=encoder)
             start = time.perf_counter()
             report = index.add(source, auto_compact=False)
             speeds.append(report.n_new / (time.perf_counter() - start))

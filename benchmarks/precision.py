@@ -21,6 +21,7 @@ from benchmarks.results_file import save
 from layerdex.choices import Dtype, StoredPrecision
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.layers import resolve_layers
+from layerdex.options import RuntimeOptions
 from layerdex.records import EncodedVectors
 from layerdex.search.knn.neighbors import find_neighbors
 from layerdex.storage.catalog.changes import NewVersion
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--n-queries", type=int, help="use the first N only")
     options = parser.parse_args()
     texts = read_texts(options.documents, options.n_documents)
-    encoder = TransformerEncoder(precision=Dtype.FLOAT32)
+    encoder = TransformerEncoder(runtime=RuntimeOptions(dtype=Dtype.FLOAT32))
     layers = resolve_layers("all", depth=encoder.settings.depth)
     documents = encoder.encode(texts, layers).vectors
     queries = encoder.encode(read_texts(options.queries, options.n_queries), layers).vectors

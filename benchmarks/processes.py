@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.options import RuntimeOptions
 
 SENTENCE_TRANSFORMERS_SEARCH = """
 import sys
@@ -72,7 +73,7 @@ def cold(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any
 
 def indexing(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any]:
     """Return the speed of `Index.add` as a share of the bare encoder's on the same texts."""
-    encoder = TransformerEncoder(device="cpu")
+    encoder = TransformerEncoder(runtime=RuntimeOptions(device="cpu"))
     texts = [row["text"] for row in rows]
     window = encoder.settings.window
 
@@ -84,7 +85,7 @@ def indexing(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str,
     for number in range(rounds):
         source = folder / f"{number}.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        index = Index.create(folder / f"index-{number}", encoder=encoder)
+        index = Index.create(folder / f"index-{number}", model=encoder)
         bare_s.append(timed(bare))
         whole_s.append(timed(partial(index.add, source)))
     ratios = [a / b for a, b in zip(bare_s, whole_s, strict=True)]

@@ -94,7 +94,7 @@ def compare(
             n_tried = n_queries if way == "batch" else 100
             for start in range(0, n_tried, size):
                 start_s = time.perf_counter()
-                with index.store.read() as snapshot:
+                with index._open.store.read() as snapshot:
                     chosen = queries[start : start + size]
                     neighbors = find_neighbors(snapshot.layer(layer), chosen, K, rows=rows)
                 seconds[way].append((time.perf_counter() - start_s) / size)

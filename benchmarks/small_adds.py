@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        index = Index.create(Path(folder, "index"), encoder=RandomEncoder())
+        index = Index.create(Path(folder, "index"), model=RandomEncoder())
         adds = []
         for i in range(options.n):
             start = time.perf_counter()
@@ -81,7 +81,7 @@ def main() -> None:
 def search(index: Index, rounds: int) -> dict[str, Any]:
     """Return the time that a newly opened index takes for its first and for later searches."""
     start = time.perf_counter()
-    fresh = Index.open(index.store.path, encoder=RandomEncoder())
+    fresh = Index.open(index._open.store.path, encoder=RandomEncoder())
     fresh.search("a question")
     first = 1000 * (time.perf_counter() - start)
     times = []

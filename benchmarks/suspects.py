@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.records import Rows
+from layerdex.search.knn.vector_space import layer_spaces
 from layerdex.search.labels.label_issues import LabelScores, score_labels
 
 _NOISE = 0.05
@@ -57,18 +58,18 @@ def main() -> None:
 
 def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str, float]]:
     """Change labels, and return how well each method finds them, by its name."""
-    table = index.store.query(lambda snapshot: snapshot.document_table(labelled=True))
+    table = index._open.store.query(lambda snapshot: snapshot.document_table(labelled=True))
     noisy, is_wrong = add_noise(table.labels, seed)
     changed = replace(table, labels=noisy)
     start = time.perf_counter()
-    scored: LabelScores = index.store.query(
-        lambda snapshot: score_labels(snapshot.layer, changed, places=index.layers)
+    scored: LabelScores = index._open.store.query(
+        lambda snapshot: score_labels(snapshot.layer, changed, spaces=layer_spaces(index.layers))
     )
     seconds = time.perf_counter() - start
     flagged = np.zeros(len(noisy), dtype=np.bool_)
     flagged[scored.ranked()] = True
     measured = {_OURS: {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
-    for layer in index.resolve_layers(cleanlab_layers):
+    for layer in index._open.resolve_layers(cleanlab_layers):
         vectors = vectors_at(index, layer, table.rows)
         measured |= by_cleanlab(vectors, scored.given, is_wrong, f"cleanlab layer {layer}")
     return measured
@@ -85,7 +86,7 @@ def add_noise(labels: list[str | None], seed: int) -> tuple[list[str | None], ND
 
 
 def vectors_at(index: Index, layer: int, rows: Rows) -> NDArray[np.float32]:
-    return index.store.query(lambda snapshot: snapshot.layer(layer).gather(rows))
+    return index._open.store.query(lambda snapshot: snapshot.layer(layer).gather(rows))
 
 
 def by_cleanlab(

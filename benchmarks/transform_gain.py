@@ -1,15 +1,15 @@
 """The gain of a transform on a labelled test set at each layer, by the paired bootstrap.
 
-Run ``python -m benchmarks.transform_gain INDEX --test FILE``. It prints the
-accuracy of 10 neighbours, plain and transformed with the shrinkage that ``evaluate --transform``
-chooses, and the difference with its 95 % interval, on the same resamples of the test documents.
+Run ``python -m benchmarks.transform_gain INDEX --test FILE``. It prints the accuracy of 10
+neighbours, plain and transformed with the shrinkage that ``evaluate --transform`` chooses, and the
+difference with its 95 % interval, on the same resamples of the test documents.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from layerdex import Index
+from layerdex import Index, LabelTask
 from layerdex.search.evaluation.metrics import METRICS, interval, resample
 from layerdex.search.evaluation.results import N_RESAMPLES
 
@@ -23,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     index = Index.open(options.index)
     plain, transformed = (
-        index.evaluate(test=options.test, transform=how, k=10, n_resamples=0)
+        index.evaluate(LabelTask(test=options.test, k=10), transform=how, n_resamples=0)
         for how in ("none", options.transform)
     )
     print("layer | none |", options.transform, "| difference")

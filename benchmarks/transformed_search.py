@@ -39,8 +39,8 @@ def main() -> None:
         index = Index.open(path)
         index.compact()
         index.fit_transforms(shrinkage=_SHRINKAGE)
-        stored = load_transforms(index.store, None).by_name
-        with index.store.read() as snapshot:
+        with index._open.store.read() as snapshot:
+            stored = load_transforms(index._open.store, snapshot, None).by_name
             layer = snapshot.layer(0)
             queries = np.random.default_rng(1).standard_normal((17, WIDTH), dtype=np.float32)
             _measure("plain", lambda: find_neighbors(layer, queries[:1], _K))

@@ -1,7 +1,8 @@
-"""What an encoder is made of, and what it runs on: two objects that travel whole.
+"""The settings of an encoder and of the machine it runs on, each in one object.
 
-A new setting of the encoder is a field of `EncoderOptions`; a new setting of the machine is a field
-of `RuntimeOptions`. Neither is unpacked on its way from the command line to the encoder.
+Both objects are passed on whole, from the command line to the encoder. A new encoder setting is a
+field of `EncoderOptions`, of `records.EncoderSettings` (what an index stores) and of the two front
+ends (`cli`, `sklearn`); the fingerprint and the check against an index read its fields.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ __all__ = ["EncoderOptions", "RuntimeOptions"]
 
 @dataclass(frozen=True, slots=True)
 class EncoderOptions:
-    """The encoder of a new index: everything that decides a vector.
+    """Everything that decides a vector.
 
-    ``None`` leaves a setting to the model, else to the default. ``model`` is ``minilm`` (the
-    default), a local folder or a hub id, the last with a ``revision``. ``adapter`` is a folder that
-    `Index.tune` wrote for the model. ``template`` is the text around each document, with ``{text}``
-    in it. ``max_length`` is in tokens, special ones included; by default it is what the model's
-    sentence-transformers files say, at most 512 otherwise. ``long`` says whether a longer text is
-    cut or encoded in chunks.
+    ``None`` means the model's own value, or the default where the model has none. ``model`` is
+    ``minilm`` (the default), a local folder or a hub id; only a hub id can have a ``revision``.
+    ``adapter`` is a folder that `Index.tune` wrote for the model. ``template`` is the text around
+    each document, with ``{text}`` in it. ``max_length`` is in tokens, special tokens included; the
+    default is the value in the model's sentence-transformers files, else at most 512. ``long`` says
+    whether a longer text is truncated or encoded in chunks.
 
-    Strings are converted. Raises `OptionError` for a value that cannot be one of a setting.
+    Strings are converted to enums. Raises `OptionError` for an invalid value.
     """
 
     model: str | None = None
@@ -37,7 +38,7 @@ class EncoderOptions:
     long: LongText | None = None
 
     def __post_init__(self) -> None:
-        """Convert and check what users give."""
+        """Convert and check the values."""
         if self.template is not None:
             check_type(self.template, str, what="a template is a string")
         if self.max_length is not None:
@@ -47,19 +48,19 @@ class EncoderOptions:
         if self.long is not None:
             object.__setattr__(self, "long", to_choice(LongText, self.long))
 
-    def given(self) -> dict[str, object]:
-        """Return the settings that are not left to the model, by name."""
+    def chosen(self) -> dict[str, object]:
+        """Return the settings that are not None, by name, in the order of the fields."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """Where an encoder runs and in which dtype; no vector depends on it beyond the tolerance.
+    """Where an encoder runs and in which dtype; vectors depend on it only within the tolerance.
 
     ``engine`` is ``auto``, ``torch`` or ``openvino``; ``device`` is ``auto``, ``cpu``, ``cuda``
     (all GPUs) or ``cuda:N``; ``dtype`` is ``auto``, ``float32`` or ``bfloat16``. Strings are
-    converted. Raises `OptionError` for any other engine or dtype.
+    converted to enums. Raises `OptionError` for any other engine or dtype.
     """
 
     engine: EngineName = EngineName.AUTO
@@ -67,7 +68,7 @@ class RuntimeOptions:
     dtype: Dtype = Dtype.AUTO
 
     def __post_init__(self) -> None:
-        """Convert and check what users give."""
+        """Convert and check the values."""
         object.__setattr__(self, "engine", to_choice(EngineName, self.engine))
         object.__setattr__(self, "dtype", to_choice(Dtype, self.dtype))
         check_type(self.device, str, what="a device is a string such as cuda:1")

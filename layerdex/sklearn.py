@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
@@ -24,12 +25,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from layerdex.arguments import check_count, to_choice
-from layerdex.choices import LongText, Pooling, Weights
+from layerdex.choices import Weights
 from layerdex.errors import LayerError
 from layerdex.index.encoders import make_encoder
-from layerdex.index.places import read_texts
+from layerdex.index.open_index import read_texts
 from layerdex.indexer.vector_cache import VectorCache
 from layerdex.layers import LayerSelection, describe_layers, resolve_layer, resolve_layers
+from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoder, Vectors
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.voting import labels_of, vote, vote_shares
@@ -42,7 +44,7 @@ CACHE_BYTES = 1 << 30
 
 _N_ENCODERS = 2  # a BERT-base takes 440 MB
 _cache = VectorCache(CACHE_BYTES)
-_encoders: OrderedDict[tuple[Any, ...], Encoder] = OrderedDict()
+_encoders: OrderedDict[tuple[EncoderOptions, RuntimeOptions], Encoder] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -115,7 +117,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         encoder = self._encoder()
         layer, layers = self._resolve(encoder)
         texts = read_texts(X)
-        variant = f"{self.device}/{self.dtype}/{self.engine}"
+        variant = repr(self._options()[1])
         return _cache.vectors(encoder, texts, layers=layers, layer=layer, variant=variant)
 
     @property
@@ -134,14 +136,19 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         tags.transformer_tags.preserves_dtype = []
         return tags
 
+    def _options(self) -> tuple[EncoderOptions, RuntimeOptions]:
+        parameters = self.get_params()
+        encoder, runtime = (
+            {field.name: parameters[field.name] for field in fields(kind)}
+            for kind in (EncoderOptions, RuntimeOptions)
+        )
+        return EncoderOptions(**encoder), RuntimeOptions(**runtime)
+
     def _encoder(self) -> Encoder:
-        options = {name: value for name, value in self.get_params().items() if "layer" not in name}
-        key = tuple(sorted((name, str(value)) for name, value in options.items()))
+        key = self._options()
         with _lock:
             if key not in _encoders:
-                pooling = None if self.pooling is None else to_choice(Pooling, self.pooling)
-                long = to_choice(LongText, self.long)
-                _encoders[key] = make_encoder(**{**options, "pooling": pooling, "long": long})
+                _encoders[key] = make_encoder(*key)
                 if len(_encoders) > _N_ENCODERS:
                     _encoders.popitem(last=False)
             _encoders.move_to_end(key)

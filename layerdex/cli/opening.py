@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def open_or_create(
     """
     from layerdex.index import Index
     from layerdex.indexer.models.compatibility import check_options
+    from layerdex.options import EncoderOptions
     from layerdex.storage.directory import CATALOG
 
     if dry_run or (path / CATALOG).exists():
@@ -30,8 +32,11 @@ def open_or_create(
             store.settings,
             store.layers,
             store.precision,
+            EncoderOptions(**{one.name: settings[one.name] for one in fields(EncoderOptions)}),
+            layers=settings["layers"],
+            precision=settings["precision"],
+            query_template=settings["query_template"],
             stored_query_template=store.query_template,
-            **settings,
         )
         return target, False
     given = {name: value for name, value in settings.items() if value is not None}

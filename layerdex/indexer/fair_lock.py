@@ -1,4 +1,4 @@
-"""One caller at a time at what several share."""
+"""A lock for a model that several threads share."""
 
 from __future__ import annotations
 
@@ -10,54 +10,55 @@ from time import monotonic
 
 from layerdex.errors import OptionError
 
-_PATIENCE_S = 2.0
+_MAX_YIELD_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    is_patient: bool
+class _Waiter:
+    is_background: bool
     since: float = field(default_factory=monotonic)
 
 
 class FairLock:
-    """A lock that is given in the order of asking, and that refuses who comes back from within.
+    """A lock that is granted in the order of requests, and that refuses to be reentered.
 
-    Patient callers let others go first, so that a question does not wait for a window that is
-    encoded ahead; for two seconds, as questions may never end.
+    Background requests yield to others, so that a query does not wait behind a prefetched window;
+    after two seconds they no longer do, as queries may never stop coming.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._owner: int | None = None
-        self._queue: list[_Waiting] = []
+        self._waiters: list[_Waiter] = []
 
     @contextmanager
-    def take(self, *, patient: bool = False) -> Iterator[None]:
-        """Wait for the turn; raises `OptionError` where this thread has it already."""
-        here = threading.get_ident()
-        if self._owner == here:
-            raise OptionError("on_progress called the encoder whose progress it is told")
+    def hold(self, *, background: bool = False) -> Iterator[None]:
+        """Hold the lock in the context. Raises `OptionError` if this thread holds it already."""
+        thread = threading.get_ident()
+        if self._owner == thread:
+            raise OptionError("on_progress must not call the encoder that reports to it")
         try:
-            self._wait(_Waiting(patient), here)
+            self._wait(_Waiter(background), thread)
             yield
         finally:
             with self._changed:
-                if self._owner == here:
+                if self._owner == thread:
                     self._owner = None
                 self._changed.notify_all()
 
-    def _wait(self, one: _Waiting, here: int) -> None:
+    def _wait(self, waiter: _Waiter, thread: int) -> None:
         with self._changed:
-            self._queue.append(one)
+            self._waiters.append(waiter)
             try:
-                self._changed.wait_for(lambda: self._owner is None and self._next() is one)
-                self._owner = here
+                self._changed.wait_for(lambda: self._owner is None and self._next() is waiter)
+                self._owner = thread
             finally:
-                self._queue.remove(one)
+                self._waiters.remove(waiter)
 
-    def _next(self) -> _Waiting:
-        """Return who has waited longest: of those out of patience, of the impatient, or of all."""
-        end = monotonic() - _PATIENCE_S
-        overdue = [one for one in self._queue if one.is_patient and one.since < end]
-        impatient = [one for one in self._queue if not one.is_patient]
-        return (overdue or impatient or self._queue)[0]
+    def _next(self) -> _Waiter:
+        """Return the oldest overdue background waiter, else foreground waiter, else any."""
+        limit = monotonic() - _MAX_YIELD_S
+        background = [waiter for waiter in self._waiters if waiter.is_background]
+        overdue = [waiter for waiter in background if waiter.since < limit]
+        foreground = [waiter for waiter in self._waiters if not waiter.is_background]
+        return (overdue or foreground or self._waiters)[0]

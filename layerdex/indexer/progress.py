@@ -1,4 +1,4 @@
-"""How far a run is: told at each commit, and a few times a second between them."""
+"""Progress of a run: reported at each commit, and a few times a second in between."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from layerdex.records import OnProgress
 
 _INTERVAL_S = 0.25
 
-ReportShare = Callable[[float], None]
-"""Takes the share of some work that is done, from 0 to 1."""
+ReportFraction = Callable[[float], None]
+"""Takes the completed fraction of some work, from 0 to 1."""
 
 
-def report_texts(n_texts: int, on_progress: Callable[[int], None] | None) -> ReportShare:
-    """Return what passes shares on as numbers of texts, never falling, a few times a second.
+def report_texts(n_texts: int, on_progress: Callable[[int], None] | None) -> ReportFraction:
+    """Return a function that passes fractions on as numbers of texts, at most 4 times a second.
 
-    A number is told again where no further text is done: who is told may want to stop.
+    The numbers never fall. They are reported even where they have not grown, as ``on_progress`` is
+    also the only place where a run can be stopped.
     """
-    told, told_at = 0, monotonic()
+    n_reported, reported_at = 0, monotonic()
 
-    def tell(share: float) -> None:
-        nonlocal told, told_at
-        done, now = min(int(share * n_texts), n_texts), monotonic()
-        if on_progress is not None and done >= told and now - told_at >= _INTERVAL_S:
-            told, told_at = done, now
-            on_progress(done)
+    def report(fraction: float) -> None:
+        nonlocal n_reported, reported_at
+        n_done, now = min(int(fraction * n_texts), n_texts), monotonic()
+        is_due = n_done >= n_reported and now - reported_at >= _INTERVAL_S
+        if on_progress is not None and is_due:
+            n_reported, reported_at = n_done, now
+            on_progress(n_done)
 
-    return tell
+    return report
 
 
-def part(tell: ReportShare, start: float, stop: float) -> ReportShare:
-    """Return what takes shares of a part of the work, which lies between two shares of all."""
-    return lambda share: tell(start + (stop - start) * share)
+def report_within(report: ReportFraction, start: float, stop: float) -> ReportFraction:
+    """Return a function that takes the fraction of one step, from ``start`` to ``stop`` of all."""
+    return lambda fraction: report(start + (stop - start) * fraction)
 
 
 class RunProgress:
-    """The rows of a run that are done, and the bytes of files that they take up."""
+    """The rows of a run that are done, and the bytes of the source files that they take up."""
 
     def __init__(
         self,
@@ -48,36 +50,37 @@ class RunProgress:
         self._on_rows = on_rows
         self._n_total = n_total
         self._on_bytes = on_bytes
-        self._n_rows = self._n_of_window = 0
-        self._n_bytes = self._n_bytes_of_window = 0
+        self._n_rows = self._n_window_rows = 0
+        self._n_bytes = self._n_bytes_after_window = 0
         self._n_bytes_read = self._n_bytes_total = 0
 
     def read(self, n_bytes: int, n_total: int) -> None:
-        """Note how far the reader is; it is told when the rows it read are done."""
+        """Record the reader's position; it is reported when the rows before it are done."""
         self._n_bytes_read, self._n_bytes_total = n_bytes, n_total
 
     @property
     def n_bytes_read(self) -> int:
-        """How far the reader is."""
+        """The reader's position."""
         return self._n_bytes_read
 
     def begin(self, n_rows: int, n_bytes_read: int) -> None:
-        """Begin with a window; the reader was at ``n_bytes_read`` when it had its rows.
+        """Begin a window; ``n_bytes_read`` was the reader's position after its last row.
 
-        It may be further on by now.
+        The reader may be further by now.
         """
-        self._n_of_window, self._n_bytes_of_window = n_rows, n_bytes_read
+        self._n_window_rows, self._n_bytes_after_window = n_rows, n_bytes_read
 
-    def tell(self, n_rows: int) -> None:
-        """Say that so many rows of the window are done."""
+    def report(self, n_rows: int) -> None:
+        """Report that ``n_rows`` rows of the window are done."""
         if self._on_bytes is not None and self._n_bytes_total:
-            n_bytes = (self._n_bytes_of_window - self._n_bytes) * n_rows // self._n_of_window
+            n_window_bytes = self._n_bytes_after_window - self._n_bytes
+            n_bytes = n_window_bytes * n_rows // self._n_window_rows
             self._on_bytes(self._n_bytes + n_bytes, self._n_bytes_total)
         if self._on_rows is not None:
             self._on_rows(self._n_rows + n_rows, self._n_total)
 
     def commit(self) -> None:
-        """Say that all rows of the window are done."""
-        self.tell(self._n_of_window)
-        self._n_rows += self._n_of_window
-        self._n_bytes = self._n_bytes_of_window
+        """Report that all rows of the window are done."""
+        self.report(self._n_window_rows)
+        self._n_rows += self._n_window_rows
+        self._n_bytes = self._n_bytes_after_window

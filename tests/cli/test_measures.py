@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from layerdex import Index
+from layerdex.options import EncoderOptions
 from tests.cli.corpus import DOCUMENTS, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import WordTransformer, similarities
@@ -60,7 +61,7 @@ def other(tmp_path: Path) -> Path:
     path = tmp_path / "other"
     rows = [*reversed(DOCUMENTS[:-1]), {"id": "new", "text": "quite new", "label": "rain"}]
     rows[3] = {**rows[3], "text": "changed meanwhile"}
-    Index.create(path, encoder=WordTransformer(template="so {text} then")).add(rows)
+    Index.create(path, encoder=WordTransformer(EncoderOptions(template="so {text} then"))).add(rows)
     return path
 
 
@@ -203,7 +204,7 @@ def write_shared(path: Path, template: str) -> Path:
     """Make an index of the labelled documents that both indexes have, in the first one's order."""
     changed = [*reversed(DOCUMENTS[:-1])][3]["id"]
     rows = [one for one in DOCUMENTS[:-1] if one["id"] != changed]
-    Index.create(path, encoder=WordTransformer(template=template)).add(rows)
+    Index.create(path, encoder=WordTransformer(EncoderOptions(template=template))).add(rows)
     return path
 
 

@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerError
+from layerdex.options import EncoderOptions
 from layerdex.storage.artifacts import HEAD
 from tests.cli.corpus import DOCUMENTS
 from tests.cli.runner import Cli
@@ -165,7 +166,7 @@ def test_a_writer_that_dies_before_the_commit_leaves_the_old_head(
 
 
 @pytest.mark.parametrize(
-    ("step", "is_new"), [("writer.Writer.set", False), ("kept.remove_tree", True)]
+    ("step", "is_new"), [("writer.Writer.set", False), ("artifact_changes.remove_tree", True)]
 )
 def test_what_a_killed_writer_left_is_removed_by_the_next(
     kept: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_new: bool
@@ -239,7 +240,7 @@ def test_a_forged_head_is_found_by_all_who_read_it(
         writer.set(HEAD.name, {**table, **change})
     with pytest.raises(DamagedIndexError):
         index.head()
-    assert [problem.kept for problem in index.verify()] == [HEAD]
+    assert [problem.artifact for problem in index.verify()] == [HEAD]
     with pytest.raises(DamagedIndexError):
         index.backup(tmp_path / "backup")
 
@@ -253,11 +254,13 @@ def test_a_head_behind_a_link_or_pipe_is_not_read(kept: Path, tmp_path: Path) ->
     (kept / HEAD.folder).unlink()
     (kept / HEAD.folder).mkdir()
     os.mkfifo(file)
-    assert [problem.kept for problem in Index.open(kept).verify()] == [HEAD]
+    assert [problem.artifact for problem in Index.open(kept).verify()] == [HEAD]
 
 
 def test_a_head_of_another_model_is_not_saved(kept: Path, tmp_path: Path) -> None:
-    other = Index.create(tmp_path / "other", encoder=WordTransformer(template="a {text}"))
+    other = Index.create(
+        tmp_path / "other", encoder=WordTransformer(EncoderOptions(template="a {text}"))
+    )
     other.add(DOCUMENTS)
     with pytest.raises(IndexMismatchError):
         other.save_head(Index.open(kept).probe(layers=[1], folds=2))

@@ -11,6 +11,7 @@ from click.testing import Result
 from rich.cells import cell_len
 
 from layerdex import Index
+from layerdex.options import EncoderOptions
 from tests.cli.runner import Cli
 from tests.cli.words import WordTransformer
 
@@ -34,7 +35,9 @@ every_table = pytest.mark.parametrize("words", TABLES, ids=" ".join)
 
 
 def make_index(folder: Path, rows: list[dict[str, Any]], *, template: str = "{text}") -> Path:
-    Index.create(folder / "made", encoder=WordTransformer(template=template)).add(rows)
+    Index.create(folder / "made", encoder=WordTransformer(EncoderOptions(template=template))).add(
+        rows
+    )
     return folder / "made"
 
 

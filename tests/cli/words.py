@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.choices import Dtype, EngineName, LongText, Pooling
+from layerdex.choices import LongText, Pooling
 from layerdex.errors import OptionError
+from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoded, EncoderSettings
 from tests.encoders import WordEncoder
 
@@ -25,35 +26,29 @@ class WordTransformer(WordEncoder):
 
     def __init__(
         self,
-        model: str = "minilm",
+        options: EncoderOptions = EncoderOptions(),  # noqa: B008 - frozen
         *,
-        revision: str | None = None,
-        adapter: str | None = None,
-        pooling: Pooling | None = None,
-        template: str = "{text}",
-        max_length: int | None = None,
-        long: LongText = LongText.TRUNCATE,
+        runtime: RuntimeOptions = RuntimeOptions(),  # noqa: ARG002, B008
         token_budget: int | None = None,
         window: int = WINDOW,
-        device: str = "auto",  # noqa: ARG002 - the real one's keywords
-        precision: Dtype = Dtype.AUTO,  # noqa: ARG002
-        engine: EngineName = EngineName.AUTO,  # noqa: ARG002
     ) -> None:
         super().__init__(depth=self.depth, window=window)
-        if template.count("{text}") != 1:
-            raise OptionError(f"template {template!r} must contain {{text}} exactly once")
+        resolved = replace(
+            options,
+            model=options.model or "minilm",
+            pooling=options.pooling or Pooling.MEAN,
+            template="{text}" if options.template is None else options.template,
+            max_length=options.max_length or MAX_LENGTH,
+            long=options.long or LongText.TRUNCATE,
+        )
+        if str(resolved.template).count("{text}") != 1:
+            raise OptionError(f"template {resolved.template!r} must contain {{text}} exactly once")
+        deciding = replace(resolved, revision=None)
         self.settings = replace(
             self.settings,
-            model=model,
-            revision=revision,
-            pooling=pooling or Pooling.MEAN,
-            template=template,
-            max_length=max_length or MAX_LENGTH,
-            long=long,
+            **asdict(resolved),
             token_budget=token_budget or self.settings.token_budget,
-            adapter=adapter,
-            fingerprint=f"{model}/{adapter}/{pooling or Pooling.MEAN}/{template}"
-            f"/{max_length or MAX_LENGTH}/{long}",
+            fingerprint="/".join(map(str, deciding.chosen().values())),
         )
 
     @classmethod
@@ -61,29 +56,21 @@ class WordTransformer(WordEncoder):
         cls,
         settings: EncoderSettings,
         *,
-        device: str,
-        precision: Dtype,
-        engine: EngineName = EngineName.AUTO,
+        runtime: RuntimeOptions,
         model: str | None = None,
         adapter: str | None = None,
     ) -> Self:
-        return cls(
-            model or settings.model,
-            revision=settings.revision,
+        options = replace(
+            settings.options(),
+            model=model or settings.model,
             adapter=adapter or settings.adapter,
-            pooling=settings.pooling,
-            template=settings.template,
-            max_length=settings.max_length,
-            long=settings.long,
-            token_budget=settings.token_budget,
-            window=settings.window,
-            device=device,
-            precision=precision,
-            engine=engine,
+        )
+        return cls(
+            options, runtime=runtime, token_budget=settings.token_budget, window=settings.window
         )
 
     def with_template(self, template: str) -> Self:
-        other = type(self)(self.settings.model, template=template)
+        other = type(self)(EncoderOptions(model=self.settings.model, template=template))
         other.encoded = self.encoded
         return other
 
@@ -102,7 +89,7 @@ def similarities(
     queries: Sequence[str], texts: Sequence[str], layer: int, *, template: str = "{text}"
 ) -> NDArray[np.float64]:
     """Return the cosines of queries and texts as float16 keeps their vectors, (m, n)."""
-    encoder = WordTransformer(template=template)
+    encoder = WordTransformer(EncoderOptions(template=template))
     q, v = (
         encoder.encode(x, [layer]).vectors[0].astype(np.float16).astype(np.float64)
         for x in (list(queries), texts)

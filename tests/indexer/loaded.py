@@ -1,4 +1,4 @@
-"""An encoder of a tiny model, so that its vectors can be held to those of plain transformers."""
+"""An encoder of a tiny model, so that its vectors can be compared with plain transformers."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ from pathlib import Path
 
 from layerdex.choices import Dtype, EngineName, LongText, Pooling
 from layerdex.indexer.encoder import DEFAULT_WINDOW, TransformerEncoder
+from layerdex.options import EncoderOptions, RuntimeOptions
+
+TORCH = RuntimeOptions(engine=EngineName.TORCH, device="cpu", dtype=Dtype.FLOAT32)
 
 
 def load(
     folder: Path,
     *,
     pooling: Pooling | None = None,
-    template: str = "{text}",
+    template: str | None = None,
     max_length: int | None = None,
-    long: LongText = LongText.TRUNCATE,
+    long: LongText | None = None,
     token_budget: int | None = None,
     window: int = DEFAULT_WINDOW,
     engine: EngineName = EngineName.TORCH,
-    precision: Dtype = Dtype.FLOAT32,
+    dtype: Dtype = Dtype.FLOAT32,
     device: str = "cpu",
 ) -> TransformerEncoder:
     return TransformerEncoder(
-        str(folder),
-        pooling=pooling,
-        template=template,
-        max_length=max_length,
-        long=long,
+        EncoderOptions(
+            model=str(folder),
+            pooling=pooling,
+            template=template,
+            max_length=max_length,
+            long=long,
+        ),
+        runtime=RuntimeOptions(engine=engine, device=device, dtype=dtype),
         token_budget=token_budget,
         window=window,
-        engine=engine,
-        precision=precision,
-        device=device,
     )

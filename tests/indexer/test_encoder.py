@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from layerdex import Index
-from layerdex.choices import Dtype, EngineName, LongText, Pooling
+from layerdex.choices import Dtype, LongText, Pooling
 from layerdex.errors import IndexMismatchError, LayerError, ModelError, OptionError
 from layerdex.indexer import progress
 from layerdex.indexer.encoder import TransformerEncoder
@@ -19,7 +19,9 @@ from layerdex.indexer.engines.devices import CPU_TOKEN_BUDGET
 from layerdex.indexer.engines.torch import hidden_states
 from layerdex.indexer.models.compatibility import check_options
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
+from layerdex.options import EncoderOptions
 from layerdex.records import Encoded
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.loaded import load
 from tests.indexer.plain import calls_of, cosines, plain_vectors, torch_engine
@@ -58,10 +60,10 @@ def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> N
     (hit,) = Index.open(index.store.path, model=str(moved), engine="torch").search("the cat sat")
     assert (hit.id, hit.similarity) == ("a", 1.0)
     stored = (index.store.settings, index.layers, index.store.precision)
-    check_options(*stored, model=str(moved))
+    check_options(*stored, EncoderOptions(model=str(moved)))
     other = save_tiny_model("bert", tmp_path / "other", seed=1)
     with pytest.raises(IndexMismatchError, match=r"made with model .*bert', not .*other'"):
-        check_options(*stored, model=str(other))
+        check_options(*stored, EncoderOptions(model=str(other)))
     with pytest.raises(IndexMismatchError, match="another version of the model"):
         Index.open(index.store.path, model=str(other), engine="torch").search("the cat")
 
@@ -93,9 +95,9 @@ def test_bfloat16_stays_within_the_stated_tolerance(family: str, tiny_model: Tin
     folder = tiny_model(family)
     expected = plain_vectors(folder, TEXTS, max_length=N_POSITIONS)
 
-    encoder = load(folder, precision=Dtype.BFLOAT16)
+    encoder = load(folder, dtype=Dtype.BFLOAT16)
 
-    assert encoder.engine.precision is Dtype.BFLOAT16
+    assert encoder.engine.dtype is Dtype.BFLOAT16
     found = encoder.encode(TEXTS, LAYERS).vectors
     assert BFLOAT16_BOUND <= cosines(found, expected).min() < FLOAT32_BOUND
 
@@ -198,16 +200,14 @@ def test_order_is_kept_whatever_the_batches(token_budget: int, tiny_model: TinyM
     assert cosines(found, expected).min() >= FLOAT32_BOUND
 
 
-@pytest.mark.parametrize("precision", [Dtype.FLOAT32, Dtype.BFLOAT16])
-def test_two_runs_give_identical_bytes(precision: Dtype, tiny_model: TinyModel) -> None:
+@pytest.mark.parametrize("dtype", [Dtype.FLOAT32, Dtype.BFLOAT16])
+def test_two_runs_give_identical_bytes(dtype: Dtype, tiny_model: TinyModel) -> None:
     texts = [sentence(1 + i % 37, seed=i) for i in range(100)]
     folder = tiny_model("bert")
-    first = load(folder, precision=precision)
+    first = load(folder, dtype=dtype)
 
     assert_same(first.encode(texts, LAYERS), first.encode(texts, LAYERS))
-    assert_same(
-        first.encode(texts, LAYERS), load(folder, precision=precision).encode(texts, LAYERS)
-    )
+    assert_same(first.encode(texts, LAYERS), load(folder, dtype=dtype).encode(texts, LAYERS))
 
 
 def test_no_texts_give_empty_arrays(tiny_model: TinyModel) -> None:
@@ -263,9 +263,7 @@ def test_the_maximum_length_counts_robertas_padding_offset(
 def test_an_index_gets_its_encoder_back(tiny_model: TinyModel) -> None:
     first = load(tiny_model("mpnet"), pooling=Pooling.CLS, template="q: {text}", max_length=20)
 
-    again = TransformerEncoder.for_index(
-        first.settings, device="cpu", precision=Dtype.FLOAT32, engine=EngineName.TORCH
-    )
+    again = TransformerEncoder.for_index(first.settings, runtime=loaded.TORCH)
 
     assert again.settings == first.settings
     assert_same(again.encode(TEXTS, LAYERS), first.encode(TEXTS, LAYERS))
@@ -276,9 +274,7 @@ def test_an_index_made_with_other_weights_is_a_mismatch(tmp_path: Path) -> None:
     found = load(save_tiny_model("bert", tmp_path, seed=2)).settings
 
     with pytest.raises(IndexMismatchError) as caught:
-        TransformerEncoder.for_index(
-            recorded, device="cpu", precision=Dtype.FLOAT32, engine=EngineName.TORCH
-        )
+        TransformerEncoder.for_index(recorded, runtime=loaded.TORCH)
 
     assert recorded.fingerprint != found.fingerprint
     assert recorded.fingerprint in str(caught.value)
@@ -289,7 +285,7 @@ def test_an_index_made_with_other_weights_is_a_mismatch(tmp_path: Path) -> None:
 def test_the_fingerprint_does_not_depend_on_where_and_how_it_runs(tiny_model: TinyModel) -> None:
     folder = tiny_model("bert")
     fast = dataclasses.replace(
-        load(folder, precision=Dtype.BFLOAT16, token_budget=7).settings,
+        load(folder, dtype=Dtype.BFLOAT16, token_budget=7).settings,
         token_budget=CPU_TOKEN_BUDGET,
     )
 
@@ -304,7 +300,7 @@ def test_a_gpu_in_bfloat16_agrees_with_the_cpu(family: str, tiny_model: TinyMode
     texts: Sequence[str] = [*TEXTS, *(sentence(1 + i % 50, seed=i) for i in range(300))]
     expected = plain_vectors(folder, texts, max_length=N_POSITIONS)
 
-    encoder = load(folder, device="cuda", precision=Dtype.BFLOAT16)
+    encoder = load(folder, device="cuda", dtype=Dtype.BFLOAT16)
 
     assert cosines(encoder.encode(texts, LAYERS).vectors, expected).min() >= BFLOAT16_BOUND
 
@@ -324,9 +320,7 @@ def test_a_budget_for_another_kind_of_device_is_not_used(
 ) -> None:
     settings = load(tiny_model("bert"), token_budget=recorded).settings
 
-    encoder = TransformerEncoder.for_index(
-        settings, device="cpu", precision=Dtype.FLOAT32, engine=EngineName.TORCH
-    )
+    encoder = TransformerEncoder.for_index(settings, runtime=loaded.TORCH)
 
     assert encoder.settings.token_budget == recorded
     assert encoder._token_budget == used
@@ -393,7 +387,7 @@ def test_texts_are_tokenised_during_the_forward_pass_of_others(
     found: list[Encoded] = []
     other = threading.Thread(target=lambda: found.append(encoder.encode(TEXTS, LAYERS)))
 
-    with encoder._turns.take():  # as a forward pass does
+    with encoder._lock.hold():  # as a forward pass does
         other.start()
         assert is_tokenised.wait(20)
         assert not found

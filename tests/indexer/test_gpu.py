@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from layerdex.choices import Dtype, EngineName, Pooling
+from layerdex.choices import Dtype, Pooling
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engines.torch.budget import shape_of
 from layerdex.indexer.engines.torch.packed_attention import _attend_by_kernel, _attend_text_by_text
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import cosines, torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, WIDTH, save_tiny_model, sentence
@@ -29,35 +30,28 @@ LAYERS = range(DEPTH + 1)
 def load(
     folder: Path,
     device: str,
-    precision: Dtype,
+    dtype: Dtype,
     *,
     token_budget: int | None = None,
     **options: Any,
 ) -> TransformerEncoder:
-    return TransformerEncoder(
-        str(folder),
-        device=device,
-        precision=precision,
-        engine=EngineName.TORCH,
-        token_budget=token_budget,
-        **options,
-    )
+    return loaded.load(folder, device=device, dtype=dtype, token_budget=token_budget, **options)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("precision", [Dtype.FLOAT32, Dtype.BFLOAT16])
+@pytest.mark.parametrize("dtype", [Dtype.FLOAT32, Dtype.BFLOAT16])
 def test_batches_in_flight_give_the_cpus_vectors_and_the_same_bytes_again(
-    precision: Dtype, family: str, tiny_model: TinyModel
+    dtype: Dtype, family: str, tiny_model: TinyModel
 ) -> None:
     folder = tiny_model(family)
     expected = load(folder, "cpu", Dtype.FLOAT32).encode(TEXTS, LAYERS).vectors
-    encoder = load(folder, "cuda:0", precision, token_budget=512)
+    encoder = load(folder, "cuda:0", dtype, token_budget=512)
 
     found = [encoder.encode(TEXTS, LAYERS).vectors for _ in range(3)]
 
-    packs = FAMILIES[family].packs and precision is Dtype.BFLOAT16
+    packs = FAMILIES[family].packs and dtype is Dtype.BFLOAT16
     assert torch_engine(encoder).packs is packs
-    bound = 0.99999 if precision is Dtype.FLOAT32 else 0.99
+    bound = 0.99999 if dtype is Dtype.FLOAT32 else 0.99
     assert cosines(found[0], expected).min() >= bound
     for one in found[1:]:
         np.testing.assert_array_equal(one, found[0])

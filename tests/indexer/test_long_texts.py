@@ -17,6 +17,7 @@ from layerdex.choices import LongText, Pooling, StoredPrecision
 from layerdex.errors import IndexMismatchError, OptionError
 from layerdex.indexer.models.compatibility import check_options
 from layerdex.indexer.text.chunks import split
+from layerdex.options import EncoderOptions
 from layerdex.storage.catalog.row_digests import setting_digest
 from tests.hits import similarities_of
 from tests.indexer import loaded
@@ -161,12 +162,11 @@ def test_the_mode_is_part_of_what_an_index_was_made_with(
     cut = load(tiny_model("bert"), long=LongText.TRUNCATE).settings
     whole = load(tiny_model("bert")).settings
 
+    stored = (whole, (0,), StoredPrecision.FLOAT16)
     assert cut.fingerprint != whole.fingerprint
     with pytest.raises(IndexMismatchError, match="made with long 'chunk', not 'truncate'"):
-        check_options(whole, (0,), StoredPrecision.FLOAT16, long=LongText.TRUNCATE)
-    check_options(
-        whole, (0,), StoredPrecision.FLOAT16, long=LongText.CHUNK, model=str(tiny_model("bert"))
-    )
+        check_options(*stored, EncoderOptions(long=LongText.TRUNCATE))
+    check_options(*stored, EncoderOptions(long=LongText.CHUNK, model=str(tiny_model("bert"))))
     with pytest.raises(OptionError, match="'split' is none of truncate, chunk"):
         Index.create(tmp_path / "index", model=str(tiny_model("bert")), long="split")
 

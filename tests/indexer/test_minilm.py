@@ -12,10 +12,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from layerdex.choices import Dtype, EngineName, Pooling
+from layerdex.choices import Dtype, Pooling
 from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.models.model_folder import find_model
+from tests.indexer import loaded
 from tests.indexer.plain import (
     Floats,
     calls_of,
@@ -70,8 +71,8 @@ def expected(minilm: Path) -> Floats:
     return plain_vectors(minilm, SENTENCES, max_length=256)
 
 
-def load(precision: Dtype = Dtype.FLOAT32) -> TransformerEncoder:
-    return TransformerEncoder("minilm", device="cpu", precision=precision, engine=EngineName.TORCH)
+def load(dtype: Dtype = Dtype.FLOAT32, max_length: int | None = None) -> TransformerEncoder:
+    return loaded.load(Path("minilm"), dtype=dtype, max_length=max_length)
 
 
 @pytest.mark.minilm
@@ -84,25 +85,18 @@ def test_its_defaults_are_those_of_its_files() -> None:
     # sentence_bert_config.json says 256, the model has 512 positions.
     assert settings.max_length == 256
     assert (settings.depth, settings.width) == (DEPTH, 384)
-    assert (
-        TransformerEncoder(
-            "minilm", engine=EngineName.TORCH, device="cpu", max_length=512
-        ).settings.max_length
-        == 512
-    )
+    assert load(max_length=512).settings.max_length == 512
     with pytest.raises(OptionError, match="between 1 and 512"):
-        TransformerEncoder("minilm", engine=EngineName.TORCH, device="cpu", max_length=513)
+        load(max_length=513)
 
 
 @pytest.mark.minilm
 @needs_minilm
-@pytest.mark.parametrize(
-    ("precision", "bound"), [(Dtype.FLOAT32, 1 - 1e-6), (Dtype.BFLOAT16, 0.999)]
-)
+@pytest.mark.parametrize(("dtype", "bound"), [(Dtype.FLOAT32, 1 - 1e-6), (Dtype.BFLOAT16, 0.999)])
 def test_every_layer_equals_plain_transformers(
-    precision: Dtype, bound: float, expected: Floats
+    dtype: Dtype, bound: float, expected: Floats
 ) -> None:
-    encoder = load(precision)
+    encoder = load(dtype)
 
     found = encoder.encode(SENTENCES, LAYERS)
 

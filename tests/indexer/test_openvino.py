@@ -18,8 +18,7 @@ import torch
 
 from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import MissingPackageError, OptionError, StorageError
-from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engines import protocol as engine
+from layerdex.indexer import engine_factory
 from layerdex.indexer.engines.openvino import engine as openvino_engine
 from layerdex.indexer.engines.openvino.cache import CachedGraph, graph_folder, import_openvino
 from layerdex.indexer.engines.openvino.engine import OpenVinoEngine
@@ -126,13 +125,14 @@ def test_once_a_model_is_cached_neither_torch_nor_transformers_is_imported(
     tiny_model: TinyModel, converted: Path
 ) -> None:
     folder = tiny_model("bert")
-    expected = load(folder, precision=Dtype.AUTO).encode(TEXTS, LAYERS).vectors
+    expected = load(folder, dtype=Dtype.AUTO).encode(TEXTS, LAYERS).vectors
     script = """
 import json, sys
 from pathlib import Path
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engines.protocol import Batch, EngineName
-encoder = TransformerEncoder(sys.argv[1], token_budget=64, engine=EngineName.AUTO, device="cpu")
+from layerdex.options import EncoderOptions, RuntimeOptions
+options, runtime = EncoderOptions(model=sys.argv[1]), RuntimeOptions(device="cpu")
+encoder = TransformerEncoder(options, runtime=runtime, token_budget=64)
 vectors = encoder.encode(json.loads(sys.argv[2]), range(5)).vectors
 heavy = [name for name in ("torch", "transformers") if name in sys.modules]
 print(json.dumps([vectors.tobytes().hex(), heavy]))
@@ -153,7 +153,7 @@ def test_a_graph_that_differs_from_torch_is_not_used(
     folder = save_tiny_model("bert", tmp_path, seed=5)
     with monkeypatch.context() as patched:
         patched.setattr(OpenVinoEngine, "measure_agreement", lambda _self: 0.98)
-        with pytest.raises(OptionError, match=r"does not compute the model.*--engine torch"):
+        with pytest.raises(OptionError, match=r"bert.* differ .*--engine torch"):
             load(folder)
 
     # It is remembered, not measured again.
@@ -202,7 +202,7 @@ def test_where_nothing_can_be_cached_torch_is_used(
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
 
     assert isinstance(load(tiny_model("bert"), engine=EngineName.AUTO).engine, TorchEngine)
-    with pytest.raises(StorageError, match="cannot keep the converted model"):
+    with pytest.raises(StorageError, match="cannot write the converted model"):
         load(tiny_model("bert"))
 
 
@@ -255,7 +255,7 @@ def test_bfloat16_is_claimed_only_where_the_cpu_has_it(tiny_model: TinyModel) ->
     engine = OpenVinoEngine(graph, Dtype.BFLOAT16)
 
     expected = Dtype.BFLOAT16 if "BF16" in capabilities else Dtype.FLOAT32
-    assert engine.precision is expected
+    assert engine.dtype is expected
     assert openvino_engine.has_bfloat16() is ("BF16" in capabilities)
 
 
@@ -266,11 +266,11 @@ def test_bfloat16_asked_for_by_name_is_never_silently_float32(
     folder = tiny_model("bert")
 
     with pytest.raises(OptionError, match="bfloat16 on this CPU: use --dtype float32, or --engine"):
-        load(folder, precision=Dtype.BFLOAT16)
-    engine = load(folder, engine=EngineName.AUTO, precision=Dtype.BFLOAT16).engine
+        load(folder, dtype=Dtype.BFLOAT16)
+    engine = load(folder, engine=EngineName.AUTO, dtype=Dtype.BFLOAT16).engine
 
     assert isinstance(engine, TorchEngine)
-    assert engine.precision is Dtype.BFLOAT16
+    assert engine.dtype is Dtype.BFLOAT16
 
 
 def test_a_question_compiles_one_request_and_has_the_bytes_that_many_give(
@@ -322,8 +322,8 @@ def test_auto_asks_torch_where_there_may_be_a_gpu(
         asked.append(name)
         return (torch.device("cuda" if has_gpu else "cpu"),)
 
-    monkeypatch.setattr(engine, "may_have_gpu", lambda: True)
-    monkeypatch.setattr(engine, "choose_devices", choose)
+    monkeypatch.setattr(engine_factory, "may_have_gpu", lambda: True)
+    monkeypatch.setattr(engine_factory, "choose_devices", choose)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     found = load(tiny_model("bert"), engine=EngineName.AUTO, device="auto").engine
@@ -334,7 +334,7 @@ def test_auto_asks_torch_where_there_may_be_a_gpu(
 
 def test_openvino_runs_on_the_cpu_only(tiny_model: TinyModel) -> None:
     with pytest.raises(OptionError, match="the openvino engine runs on the CPU, not on 'cuda'"):
-        TransformerEncoder(str(tiny_model("bert")), engine=EngineName.OPENVINO, device="cuda")
+        load(tiny_model("bert"), device="cuda")
 
 
 def test_without_openvino_torch_is_used_or_the_extra_named(

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from layerdex.choices import EngineName
+from layerdex.choices import Dtype
 from layerdex.errors import ModelError
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engines.protocol import Batch
 from layerdex.indexer.engines.torch import engine as torch_engine_file
 from layerdex.indexer.engines.torch.workers import start_workers
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, sentence
@@ -29,7 +30,7 @@ def three_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(folder: Path) -> TransformerEncoder:
-    return TransformerEncoder(str(folder), token_budget=64, engine=EngineName.TORCH, device="cpu")
+    return loaded.load(folder, token_budget=64, dtype=Dtype.AUTO)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,4 +1,4 @@
-"""Where an encoder runs and in which precision."""
+"""Where an encoder runs and in which dtype."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def may_have_gpu() -> bool:
     return any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg"))
 
 
-def choose_dtype(precision: Dtype, device: torch.device) -> Dtype:
+def choose_dtype(dtype: Dtype, device: torch.device) -> Dtype:
     """Pick bfloat16 where the hardware computes in it, else float32; an explicit choice wins.
 
     Without avx512_bf16 or AMX, bfloat16 on a CPU is 44 to 499 times slower (pytorch#146508).
     """
     import torch
 
-    if precision is not Dtype.AUTO:
-        return precision
+    if dtype is not Dtype.AUTO:
+        return dtype
     if device.type == "cuda":
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

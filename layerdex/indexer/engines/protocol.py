@@ -54,8 +54,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def precision(self) -> Dtype:
-        """What it computes in, never `Dtype.AUTO`."""
+    def dtype(self) -> Dtype:
+        """The dtype it computes in, never `Dtype.AUTO`."""
         ...
 
     @property

@@ -1,36 +1,59 @@
-"""What an encoder takes where its user chose nothing: the model's own, or ours."""
+"""The values of encoder options that the user left out: the model's own, else Layerdex's."""
 
 from __future__ import annotations
 
-from layerdex.choices import Pooling
+from dataclasses import replace
+
+from layerdex.choices import LongText, Pooling
 from layerdex.errors import OptionError
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.text.templates import PLAIN
+from layerdex.options import EncoderOptions
 
-# Longer inputs are rarely what a user of a long-context model wants unasked: attention is
-# quadratic. --max-length goes up to what the model allows.
+# Attention is quadratic in the length, so long-context models get more only by --max-length.
 _DEFAULT_MAX_LENGTH = 512
 
 
-def choose_max_length(folder: ModelFolder, limit: int, wanted: int | None) -> int:
-    """Return the number of tokens a text may have, special ones included.
+def resolve_options(
+    options: EncoderOptions, folder: ModelFolder, *, n_positions: int
+) -> EncoderOptions:
+    """Return ``options`` with every None replaced (but revision and adapter, which may be none).
 
-    Left out, that is the model's own (sentence-transformers) value, else at most 512. Raises
-    `OptionError` for more than the model has positions for.
+    ``n_positions`` is the number of tokens that the model has positions for. Raises `OptionError`
+    for a maximum length beyond it, and as `resolve_pooling` does.
     """
-    if wanted is None:
-        return min(folder.max_length or _DEFAULT_MAX_LENGTH, limit)
-    if not 1 <= wanted <= limit:
-        raise OptionError(f"maximum length {wanted} is not between 1 and {limit} tokens")
-    return wanted
+    return replace(
+        options,
+        model=folder.name,
+        revision=folder.revision,
+        adapter=None if folder.adapter is None else str(folder.adapter),
+        pooling=resolve_pooling(options, folder),
+        template=PLAIN if options.template is None else options.template,
+        max_length=_resolve_max_length(options.max_length, folder, n_positions),
+        long=options.long or LongText.TRUNCATE,
+    )
 
 
-def own_pooling(folder: ModelFolder) -> Pooling:
-    """Return the pooling that a model was made for, else the mean; `OptionError` for another."""
-    if isinstance(folder.pooling, Pooling):
-        return folder.pooling
-    if folder.pooling is not None:
+def resolve_pooling(options: EncoderOptions, folder: ModelFolder) -> Pooling:
+    """Return the pooling of the options, else the model's own, else the mean.
+
+    Raises `OptionError` where the model's own is not supported.
+    """
+    if options.pooling is not None:
+        return options.pooling
+    if folder.pooling is None:
+        return Pooling.MEAN
+    if not isinstance(folder.pooling, Pooling):
         raise OptionError(
-            f"the model {folder.name!r} was made for pooling {folder.pooling!r}, which is none of "
-            f"{', '.join(Pooling)}: choose one with --pooling"
+            f"the model {folder.name!r} was made for pooling {folder.pooling!r}, which is not "
+            f"supported: choose one of {', '.join(Pooling)} with --pooling"
         )
-    return Pooling.MEAN
+    return folder.pooling
+
+
+def _resolve_max_length(wanted: int | None, folder: ModelFolder, n_positions: int) -> int:
+    if wanted is None:
+        return min(folder.max_length or _DEFAULT_MAX_LENGTH, n_positions)
+    if not 1 <= wanted <= n_positions:
+        raise OptionError(f"maximum length {wanted} is not between 1 and {n_positions} tokens")
+    return wanted

@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from layerdex.choices import LongText, Pooling
 from layerdex.errors import ModelError
+from layerdex.options import EncoderOptions
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -29,38 +30,28 @@ _TOKENIZER_FILES = (
 # As the library peft names them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _N_CACHED = 4  # size, time of change, inode, digest
+# They name files, whose contents are digested instead.
+_FILE_OPTIONS = ("model", "revision", "adapter")
 # These say who wrote the file, not what the model computes.
 _IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
-def fingerprint(
-    folder: Path,
-    *,
-    pooling: Pooling,
-    template: str,
-    max_length: int,
-    long: LongText,
-    adapter: Path | None = None,
-) -> str:
-    """Return 32 hex digits over all that decides a vector.
+def fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = None) -> str:
+    """Return a digest of everything that decides a vector, 32 hex digits.
 
-    That is weights, an adapter's too, configuration, tokenizer, template, pooling, maximum
-    length, long-text mode and normalisation; not the dtype or the device, whose tolerance is
-    stated elsewhere.
+    It covers the files of the model in ``folder`` and of ``adapter`` (weights, configuration,
+    tokenizer), the normalisation, and all ``options`` but the names of these files, so that a
+    folder may move. The options must be resolved: ValueError for one that is None. dtype and
+    device are left out: they change vectors only within the tolerance.
     """
-    parts = {
-        **_model_parts(folder, adapter),
-        "template": template,
-        "pooling": pooling.value,
-        "max_length": max_length,
-        "long": long.value,
-        "normalization": "l2",
-    }
-    return _digest(parts)
+    settings = {name: one for name, one in asdict(options).items() if name not in _FILE_OPTIONS}
+    if missing := [name for name, value in settings.items() if value is None]:
+        raise ValueError(f"unresolved options: {', '.join(missing)}")
+    return _digest({**_model_parts(folder, adapter), **settings, "normalization": "l2"})
 
 
 def model_digest(folder: Path, adapter: Path | None = None) -> str:
-    """Return 32 hex digits over weights, an adapter's too, configuration and tokenizer alone."""
+    """Return a digest of the files of a model and an adapter alone, 32 hex digits."""
     return _digest(_model_parts(folder, adapter))
 
 

@@ -165,7 +165,7 @@ class Pipeline:
 
     def _write(self, changes: WindowChanges, encoding: Encoding) -> None:
         n_others = changes.n_rows - len(changes.fresh)
-        encoded = encoding.result(lambda n: self._listeners.progress.tell(n_others + n))
+        encoded = encoding.result(lambda n: self._listeners.progress.report(n_others + n))
         check_encoded(encoded, len(changes.fresh))
         spec = zip(changes.fresh, encoded.n_tokens, encoded.truncated, strict=True)
         versions = [

@@ -36,9 +36,9 @@ def repair(
     Only damaged layers of damaged segments are encoded. The same engine gives the same bytes for
     a segment that no compaction has touched, and vectors within the stated tolerance otherwise.
     """
-    in_catalog = [one for one in problems if one.segment is None and one.kept is None]
+    in_catalog = [one for one in problems if one.segment is None and one.artifact is None]
     for problem in in_catalog:
-        if not problem.is_mendable:
+        if not problem.is_repairable:
             raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")
     damaged = damaged_layers(problems)
     n_files = 0

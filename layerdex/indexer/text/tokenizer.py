@@ -62,22 +62,23 @@ class TextTokenizer:
     """A fast tokenizer with a template and a maximum length."""
 
     def __init__(
-        self, spec: TokenizerSpec, *, template: Template, max_length: int, needs_mask: bool
+        self, spec: TokenizerSpec, *, template: str, max_length: int, needs_mask: bool
     ) -> None:
-        """Take a tokenizer; raises `OptionError` if the template does not fit."""
+        """Load a tokenizer. Raises `OptionError` for a bad template or one that does not fit."""
         from tokenizers import Tokenizer
 
+        parsed = Template.parse(template, mask_token=spec.mask_token)
         self._definition = spec.definition
         self._cutting = Tokenizer.from_str(spec.definition)
         self._cutting.no_padding()
         self._cutting.enable_truncation(max_length)
-        self._template = template
+        self._template = parsed
         self._max_length = max_length
         self._limits = tuple(n * max_length for n in _CHARACTERS_PER_TOKEN)
         self._mask_id = spec.mask_id if needs_mask else None
-        self._mask_is_last = needs_mask and template.mask_is_last(spec.mask_token)
-        if len(self._cutting.encode(template.render("")).ids) >= max_length:
-            n_template = len(self._whole.encode(template.render("")).ids)
+        self._mask_is_last = needs_mask and parsed.mask_is_last(spec.mask_token)
+        if len(self._cutting.encode(parsed.render("")).ids) >= max_length:
+            n_template = len(self._whole.encode(parsed.render("")).ids)
             tokens = "token" if max_length == 1 else "tokens"
             raise OptionError(
                 f"the template alone takes {n_template} of at most {max_length} {tokens}"

@@ -21,11 +21,11 @@ from layerdex.indexer.engines.torch.pooling import pool
 from layerdex.indexer.models.loading import describe_tokenizer, load_model, load_tokenizer
 from layerdex.indexer.models.model_folder import ModelFolder
 from layerdex.indexer.text.batches import plan_batches
-from layerdex.indexer.text.templates import Template
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
 from layerdex.indexer.training.lora import Adapter
 from layerdex.indexer.training.losses import CosineHead, SupervisedContrast
 from layerdex.indexer.training.plan import Epoch, Plan, Trained
+from layerdex.options import RuntimeOptions
 from layerdex.records import EncoderSettings, OnProgress, Vectors
 
 Judge = Callable[[Vectors, Vectors], float]
@@ -48,8 +48,7 @@ class Trainer:
         *,
         layer: int,
         plan: Plan,
-        device: str,
-        precision: Dtype,
+        runtime: RuntimeOptions,
     ) -> None:
         """Load the model that ``settings`` are of. Raises `ModelError` and `OptionError`.
 
@@ -57,14 +56,14 @@ class Trainer:
         """
         self._folder, self._settings = folder, settings
         self._layer, self._plan = layer, plan
-        self._device = choose_devices(device)[0]
-        is_half = choose_dtype(precision, self._device) is Dtype.BFLOAT16
+        self._device = choose_devices(runtime.device)[0]
+        is_half = choose_dtype(runtime.dtype, self._device) is Dtype.BFLOAT16
         self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=is_half)
         tokenizer = load_tokenizer(folder)
         spec = describe_tokenizer(tokenizer)
         self._tokenizer = TextTokenizer(
             spec,
-            template=Template.parse(settings.template, mask_token=spec.mask_token),
+            template=settings.template,
             max_length=settings.max_length,
             needs_mask=settings.pooling is Pooling.MASK,
         )

@@ -14,7 +14,8 @@ from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.random_pairs import N_PAIRED, compare_pairs, percentiles_of
 from layerdex.search.knn.sampling import sample_texts
 from layerdex.search.vectors.similarity import to_steps
-from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 N_SAMPLED = 10_000

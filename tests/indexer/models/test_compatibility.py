@@ -12,6 +12,7 @@ from layerdex.choices import LongText, Pooling, StoredPrecision
 from layerdex.errors import IndexMismatchError, ModelError
 from layerdex.indexer.models.compatibility import check_fingerprint, check_options
 from layerdex.indexer.models.fingerprint import fingerprint
+from layerdex.options import EncoderOptions
 from layerdex.records import EncoderSettings
 from tests.encoders import WordEncoder
 
@@ -52,8 +53,8 @@ def make_adapter(folder: Path, weights: bytes) -> Path:
     return folder
 
 
-def check(recorded: EncoderSettings, **given: Any) -> None:
-    check_options(recorded, (0,), StoredPrecision.FLOAT16, **given)
+def check(recorded: EncoderSettings, **options: Any) -> None:
+    check_options(recorded, (0,), StoredPrecision.FLOAT16, EncoderOptions(**options))
 
 
 def test_another_adapter_is_refused_and_the_same_may_move(bert: Path, tmp_path: Path) -> None:
@@ -61,8 +62,7 @@ def test_another_adapter_is_refused_and_the_same_may_move(bert: Path, tmp_path: 
         make_adapter(tmp_path / name, weights)
         for name, weights in (("made", b"1"), ("moved", b"1"), ("other", b"2"))
     )
-    kept = {name: getattr(RECORDED, name) for name in ("pooling", "template", "max_length", "long")}
-    found = fingerprint(bert, adapter=made, **kept)
+    found = fingerprint(bert, RECORDED.options(), made)
     recorded = replace(RECORDED, model=str(bert), adapter=str(made), fingerprint=found)
     check(recorded, adapter=str(made))
     check(recorded, adapter=str(moved))

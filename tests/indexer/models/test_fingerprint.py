@@ -12,6 +12,7 @@ import pytest
 from layerdex.choices import LongText, Pooling
 from layerdex.errors import ModelError
 from layerdex.indexer.models.fingerprint import file_digest, fingerprint, model_digest
+from layerdex.options import EncoderOptions
 from tests.tiny_models import change_json
 
 Change = Callable[[Path], object]
@@ -25,7 +26,8 @@ def of(
     max_length: int = 32,
     long: LongText = LongText.TRUNCATE,
 ) -> str:
-    return fingerprint(folder, pooling=pooling, template=template, max_length=max_length, long=long)
+    options = EncoderOptions(pooling=pooling, template=template, max_length=max_length, long=long)
+    return fingerprint(folder, options)
 
 
 def cache_file() -> Path:

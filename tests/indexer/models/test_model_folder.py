@@ -7,10 +7,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from layerdex.choices import EngineName, Pooling
+from layerdex.choices import Dtype, Pooling
 from layerdex.errors import ModelError, OptionError
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.models.model_folder import find_model
+from tests.indexer import loaded
 from tests.tiny_models import N_POSITIONS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -214,13 +215,7 @@ def test_the_models_own_choices_are_defaults_that_an_option_overrides(bert: Path
 def load(
     folder: Path, *, pooling: Pooling | None = None, max_length: int | None = None
 ) -> TransformerEncoder:
-    return TransformerEncoder(
-        str(folder),
-        pooling=pooling,
-        max_length=max_length,
-        engine=EngineName.TORCH,
-        device="cpu",
-    )
+    return loaded.load(folder, pooling=pooling, max_length=max_length, dtype=Dtype.AUTO)
 
 
 @pytest.mark.parametrize("content", ['{"max_seq_length": 999}', '{"max_seq_length": null}', "{}"])

@@ -17,7 +17,6 @@ from transformers import AutoTokenizer
 from layerdex.indexer.models.loading import describe_tokenizer
 from layerdex.indexer.text import chunks
 from layerdex.indexer.text.chunks import Chunk, average_chunks, split
-from layerdex.indexer.text.templates import Template
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import plain_ids, plain_windows
@@ -130,9 +129,7 @@ def test_a_character_that_does_not_fit_is_said_and_passed(
 @given(st.text(alphabet="ab \n\u3000é中😀", min_size=1, max_size=300), st.integers(3, 24))
 def test_any_text_is_covered(text: str, max_length: int) -> None:
     spec = describe_tokenizer(pieces_of_one_word())
-    tokenizer = TextTokenizer(
-        spec, template=Template("", ""), max_length=max_length, needs_mask=False
-    )
+    tokenizer = TextTokenizer(spec, template="{text}", max_length=max_length, needs_mask=False)
 
     found = pieces(tokenizer, text)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from layerdex.choices import Dtype, EngineName, Pooling
+from layerdex.choices import Pooling
 from layerdex.errors import OptionError
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.text.templates import Template
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import cosines, load_plain, plain_vectors, unit, vectors_of_ids
 from tests.tiny_models import DEPTH, N_POSITIONS, sentence
@@ -23,14 +24,7 @@ STYLES = ["bert", "roberta", "xlm-roberta", "modernbert"]
 
 @functools.cache
 def load(folder: Path, template: str, pooling: Pooling = Pooling.MEAN) -> TransformerEncoder:
-    return TransformerEncoder(
-        str(folder),
-        template=template,
-        pooling=pooling,
-        device="cpu",
-        precision=Dtype.FLOAT32,
-        engine=EngineName.TORCH,
-    )
+    return loaded.load(folder, template=template, pooling=pooling)
 
 
 def tokens_of(encoder: TransformerEncoder, texts: list[str]) -> list[list[int]]:

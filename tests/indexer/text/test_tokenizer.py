@@ -14,7 +14,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from layerdex.errors import OptionError
 from layerdex.indexer.models.loading import describe_tokenizer
-from layerdex.indexer.text.templates import Template
 from layerdex.indexer.text.tokenizer import TextTokenizer
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import plain_ids
@@ -40,9 +39,8 @@ MEDIUM = {
 
 def make(folder: Path, *, max_length: int, template: str = "{text}") -> TextTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    parsed = Template.parse(template, mask_token=tokenizer.mask_token)
     spec = describe_tokenizer(tokenizer)
-    return TextTokenizer(spec, template=parsed, max_length=max_length, needs_mask=False)
+    return TextTokenizer(spec, template=template, max_length=max_length, needs_mask=False)
 
 
 @pytest.mark.parametrize("max_length", [8, 40, 256])
@@ -163,7 +161,7 @@ def test_a_word_is_not_cut_in_two_by_the_first_cut(space: str) -> None:
     tokenizer = pieces_of_one_word()
     text = "a" + space * 119 + "b" * 40 + space + "a" + space * 20
     spec = describe_tokenizer(tokenizer)
-    own = TextTokenizer(spec, template=Template("", ""), max_length=8, needs_mask=False)
+    own = TextTokenizer(spec, template="{text}", max_length=8, needs_mask=False)
 
     found = own.tokenize([text])
 
@@ -182,7 +180,7 @@ def test_any_short_text_is_cut_as_the_tokenizer_itself_cuts_it(
 ) -> None:
     tokenizer = pieces_of_one_word()
     spec = describe_tokenizer(tokenizer)
-    own = TextTokenizer(spec, template=Template("", ""), max_length=max_length, needs_mask=False)
+    own = TextTokenizer(spec, template="{text}", max_length=max_length, needs_mask=False)
 
     found = own.tokenize(texts)
 
@@ -206,8 +204,8 @@ ENORMOUS = {
 MEASURE = """
 import json, re, sys
 from pathlib import Path
-from layerdex.indexer.engines.protocol import EngineName
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.options import EncoderOptions, RuntimeOptions
 
 def peak():
     # Not ru_maxrss, which starts at the size of the process that this one was forked from.
@@ -216,7 +214,9 @@ def peak():
 
 folder, texts = sys.argv[1], json.loads(sys.argv[2])
 encoders = [
-    TransformerEncoder(folder, template=template, engine=EngineName.TORCH)
+    TransformerEncoder(
+        EncoderOptions(model=folder, template=template), runtime=RuntimeOptions(engine="torch")
+    )
     for template in ("{text}", "a {text} means what")
 ]
 for encoder in encoders:

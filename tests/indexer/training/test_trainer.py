@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerdex.choices import Dtype, Pooling
+from layerdex.choices import Pooling
 from layerdex.errors import ModelError, OptionError
 from layerdex.indexer.models.model_folder import find_model
 from layerdex.indexer.training.plan import Plan, Trained
 from layerdex.records import EncoderSettings
+from tests.indexer import loaded
 from tests.tiny_models import WIDTH, save_tiny_model, sentence
 
 N = 40
@@ -48,8 +49,7 @@ def train(model: Path, accuracies: list[float], target: Path, *, patience: int =
         settings,
         layer=2,
         plan=plan,
-        device="cpu",
-        precision=Dtype.FLOAT32,
+        runtime=loaded.TORCH,
     )
     told = iter(accuracies)
     trained = trainer.train(

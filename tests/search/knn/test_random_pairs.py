@@ -52,7 +52,7 @@ def test_other_words_are_an_error(value: str) -> None:
 @pytest.mark.parametrize("value", [1.01, -2, float("nan"), True])
 def test_numbers_are_similarities(value: float) -> None:
     assert parse_min_similarity(-0.25) == -0.25
-    with pytest.raises(OptionError, match="a similarity lies between -1 and 1"):
+    with pytest.raises(OptionError, match="a similarity must be between -1 and 1"):
         parse_min_similarity(value)
 
 

@@ -122,7 +122,7 @@ def test_what_is_no_vector_is_refused(bad: float) -> None:
 def test_too_even_a_shrinkage_is_refused() -> None:
     axes = find_axes(cone(300, n_axes=4))
     for shrinkage in (-0.1, 1.1, float("nan")):
-        with pytest.raises(OptionError, match="shrinkage lies between 0 and 1"):
+        with pytest.raises(OptionError, match="shrinkage must be between 0 and 1"):
             axes.whiten(shrinkage)
     with pytest.raises(OptionError, match="shrink more than 0"):
         find_axes(cone(5)).whiten(0)

@@ -55,12 +55,12 @@ def has_bfloat16() -> bool:
 class OpenVinoEngine:
     """A cached graph of a transformers encoder on OpenVINO, behind the `Engine` protocol."""
 
-    def __init__(self, graph: CachedGraph, precision: Dtype) -> None:
-        """Take a graph; ``precision`` is not AUTO. Where there is no bfloat16, float32 is used."""
+    def __init__(self, graph: CachedGraph, dtype: Dtype) -> None:
+        """Wrap a graph; ``dtype`` is not AUTO. A CPU without bfloat16 computes in float32."""
         self._core = import_openvino().Core()
         self.spec: ModelSpec = graph.spec
-        self.precision = precision if _lists_bfloat16(self._core) else Dtype.FLOAT32
-        self.token_budget = _TOKEN_BUDGETS[self.precision]
+        self.dtype = dtype if _lists_bfloat16(self._core) else Dtype.FLOAT32
+        self.token_budget = _TOKEN_BUDGETS[self.dtype]
         self._graph = graph
         self._model: Any = None
         self._n_cores = len(os.sched_getaffinity(0))
@@ -68,9 +68,7 @@ class OpenVinoEngine:
         self._requests: dict[int, list[Any]] = {}  # by depth, the least recently used first
 
     @classmethod
-    def load(
-        cls, folder: ModelFolder, *, pooling: Pooling, precision: Dtype
-    ) -> OpenVinoEngine | None:
+    def load(cls, folder: ModelFolder, *, pooling: Pooling, dtype: Dtype) -> OpenVinoEngine | None:
         """Load a model from the cache, converted and checked against torch on its first use.
 
         None where OpenVINO cannot convert the model or its vectors are not torch's. Raises
@@ -85,17 +83,17 @@ class OpenVinoEngine:
             graph = find_graph(target)
         if graph is None or not graph.is_converted:
             return None
-        engines = (cls(graph, one) for one in _precisions(precision))
+        engines = (cls(graph, candidate) for candidate in _dtypes_to_try(dtype))
         return next((engine for engine in engines if engine.agrees()), None)
 
     def agrees(self) -> bool:
-        """Say whether the vectors are torch's, measured once for a CPU and precision."""
-        key = f"{self.precision} on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        """Say whether the vectors are torch's, measured once for a CPU and dtype."""
+        key = f"{self.dtype} on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
         cosine = self._graph.agreement(key)
         if cosine is None:
             cosine = self.measure_agreement()
             self._graph.record_agreement(key, cosine)
-        return cosine >= _TOLERANCES[self.precision]
+        return cosine >= _TOLERANCES[self.dtype]
 
     def measure_agreement(self) -> float:
         """Return the worst cosine to the reference vectors, over texts and layers."""
@@ -154,7 +152,7 @@ class OpenVinoEngine:
             # A thread each, however many there are: so a batch's bytes do not depend on that.
             "NUM_STREAMS": str(n_streams),
             "INFERENCE_NUM_THREADS": n_streams,
-            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+            "INFERENCE_PRECISION_HINT": _HINTS[self.dtype],
         }
         if os.access(self._graph.folder, os.W_OK):
             # OpenVINO itself finds out whether what it kept here fits this CPU and version.
@@ -166,8 +164,8 @@ def _lists_bfloat16(core: Any) -> bool:
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _precisions(wanted: Dtype) -> list[Dtype]:
-    """Return the precisions to try, the fastest first."""
+def _dtypes_to_try(wanted: Dtype) -> list[Dtype]:
+    """Return the dtypes to try, fastest first."""
     if wanted is not Dtype.AUTO:
         return [wanted]
     return [*([Dtype.BFLOAT16] if cpu_has_bfloat16() else []), Dtype.FLOAT32]

@@ -21,9 +21,11 @@ from layerdex.indexer.engines.torch.pooling import pool
 from layerdex.indexer.models.loading import quiet
 from layerdex.indexer.models.model_folder import ModelFolder
 from layerdex.indexer.text.tokenizer import Tokens
+from layerdex.options import RuntimeOptions
 
 logger = logging.getLogger(__name__)
 
+_TORCH = RuntimeOptions(device="cpu", dtype=Dtype.FLOAT32)
 _WORDS = "a probe of the layers, with words and (some) signs: it reads from 1 to 2 pages. "
 # Branches on the length are frozen by tracing; one probe is as long as most texts ever get.
 _LONGEST_PROBE = 1_024
@@ -58,7 +60,7 @@ def convert(folder: ModelFolder, pooling: Pooling, target: Path) -> None:
     the cache cannot be written.
     """
     with new_graph_folder(target) as made:
-        engine = TorchEngine(folder, pooling=pooling, device="cpu", precision=Dtype.FLOAT32)
+        engine = TorchEngine(folder, pooling=pooling, runtime=_TORCH)
         batches = _probe_batches(engine, pooling)
         write_graph(
             made,

@@ -30,6 +30,7 @@ from layerdex.indexer.models.loading import (
     load_tokenizer,
 )
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.options import RuntimeOptions
 
 _PROBE = "a probe of the layers"
 
@@ -42,14 +43,13 @@ class TorchEngine:
         folder: ModelFolder,
         *,
         pooling: Pooling,
-        device: str,
-        precision: Dtype,
+        runtime: RuntimeOptions,
         packs: bool | None = None,
     ) -> None:
         """Load a model; for ``packs`` see `Replica`. Raises `ModelError` or `OptionError`."""
         bound_memory()
-        self._devices = choose_devices(device)
-        self.precision = choose_dtype(precision, self._devices[0])
+        self._devices = choose_devices(runtime.device)
+        self.dtype = choose_dtype(runtime.dtype, self._devices[0])
         self._folder = folder
         self._pooling = pooling
         module = self._load(self._devices[0])
@@ -119,7 +119,8 @@ class TorchEngine:
         return self._replicas
 
     def _load(self, device: torch.device) -> nn.Module:
-        dtype = torch.bfloat16 if self.precision is Dtype.BFLOAT16 else torch.float32
+        is_half = self.dtype is Dtype.BFLOAT16
+        dtype = torch.bfloat16 if is_half else torch.float32
         return load_model(self._folder, device=device, dtype=dtype)
 
     def _replicate(self, module: nn.Module, device: torch.device, *, packs: bool | None) -> Replica:

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from layerdex.choices import Dtype
 from layerdex.indexer.engines.torch import engine as torch_engine_file
 from layerdex.indexer.engines.torch.budget import ModelShape, gpu_token_budget, shape_of
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import load_plain
 from tests.tiny_models import DEPTH, WIDTH
@@ -79,12 +81,10 @@ def test_a_shape_is_read_from_the_model(family: str, tiny_model: TinyModel) -> N
 def test_a_cpu_engine_never_asks_for_gpu_memory(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from layerdex.choices import EngineName
-    from layerdex.indexer.encoder import TransformerEncoder
     from layerdex.indexer.engines.devices import CPU_TOKEN_BUDGET
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: 1 / 0)
-    encoder = TransformerEncoder(str(tiny_model("bert")), device="cpu", engine=EngineName.TORCH)
+    encoder = loaded.load(tiny_model("bert"), dtype=Dtype.AUTO)
     assert encoder.settings.token_budget == CPU_TOKEN_BUDGET
 
     engine = encoder.engine

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from layerdex.choices import Dtype, EngineName, Pooling
+from layerdex.choices import Pooling
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engines.torch import engine as torch_engine_file
 from layerdex.indexer.engines.torch import hidden_states, packed_attention
@@ -22,6 +22,7 @@ from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.engines.torch.packing import pack
 from layerdex.indexer.engines.torch.replica import Replica, _has_kernel
 from layerdex.indexer.models.model_folder import find_model
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.packed import (
     CPU,
@@ -122,14 +123,7 @@ def test_there_is_a_kernel_on_a_gpu_in_half_precision(
 
 
 def load_encoder(folder: Path, **options: Any) -> TransformerEncoder:
-    return TransformerEncoder(
-        str(folder),
-        engine=EngineName.TORCH,
-        device="cpu",
-        precision=Dtype.FLOAT32,
-        token_budget=256,
-        **options,
-    )
+    return loaded.load(folder, token_budget=256, **options)
 
 
 @pytest.fixture
@@ -181,8 +175,7 @@ def load_engine(folder: Path, *, packs: bool) -> TorchEngine:
     return TorchEngine(
         find_model(str(folder)),
         pooling=Pooling.MEAN,
-        device="cpu",
-        precision=Dtype.FLOAT32,
+        runtime=loaded.TORCH,
         packs=packs,
     )
 

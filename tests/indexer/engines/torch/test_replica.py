@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from layerdex.choices import Dtype, EngineName, Pooling
+from layerdex.choices import Pooling
 from layerdex.errors import ModelError
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engines.torch import replica as replica_file
 from layerdex.indexer.engines.torch.hidden_states import Receive
 from layerdex.indexer.engines.torch.replica import Replica, collect
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import cosines, torch_engine
 from tests.tiny_models import DEPTH, sentence
@@ -74,12 +75,7 @@ class SmallMemory:
 
 def load(tiny_model: TinyModel, **options: Any) -> tuple[TransformerEncoder, Replica]:
     # In bfloat16 a batch's size alone changes vectors by more than the tolerances here.
-    encoder = TransformerEncoder(
-        str(tiny_model("bert")),
-        token_budget=BUDGET,
-        engine=EngineName.TORCH,
-        **{"precision": Dtype.FLOAT32, **options},
-    )
+    encoder = loaded.load(tiny_model("bert"), token_budget=BUDGET, **options)
     return encoder, torch_engine(encoder)._replicas[0]
 
 
