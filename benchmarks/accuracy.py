@@ -41,7 +41,7 @@ def main() -> None:
         index = Index.create(Path(folder) / "index")
         index.add(train)
         evaluation = index.evaluate(LabelTask(k=K, test=test))
-        ours = {int(result.layer): result.accuracy for result in evaluation.results}
+        ours = {int(scores.layer): scores.values["accuracy"] for scores in evaluation.scores}
     labels, true = ([row["label"] for row in rows] for rows in (train, test))
     theirs = {
         layer: reference_accuracy(reference_train[layer], labels, reference_test[layer], true)
@@ -94,9 +94,8 @@ def reference_accuracy(
 
 
 def worst_cosine(texts: list[str], reference: NDArray[np.float32], precision: Dtype) -> float:
-    encoded = TransformerEncoder(runtime=RuntimeOptions(dtype=precision)).encode(
-        texts, range(len(reference))
-    )
+    encoder = TransformerEncoder(runtime=RuntimeOptions(dtype=precision))
+    encoded = encoder.encode(texts, range(len(reference)))
     vectors = encoded.vectors.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     return round(float((vectors * reference).sum(axis=2).min()), 7)

@@ -23,8 +23,9 @@ from typing import Any
 from benchmarks.label_sets import N_DRAWS, TRAIN, LabelSet, add_arguments, label_sets
 from benchmarks.results_file import save
 from layerdex import LabelTask
-from layerdex.search.evaluation.metrics import METRICS, interval, resample
-from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.metrics import LABEL_METRICS, interval, resample
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 
 K = 10
 N_PER_LABEL = (10, 50)
@@ -62,7 +63,7 @@ def measure(label_set: LabelSet, where: Sequence[str] = (TRAIN,)) -> dict[str, A
     task = LabelTask(k=K, by=label_set.by, min_per_label=label_set.min_per_label)
     train = view.evaluate(task)
     test = view.evaluate(replace(task, test=list(label_set.test)), n_resamples=0)
-    accuracy = {int(result.layer): result.accuracy for result in test.results}
+    accuracy = {int(scores.layer): scores.values["accuracy"] for scores in test.scores}
     best = max(accuracy, key=lambda layer: (accuracy[layer], -layer))
     frugal = train.best_layer if train.frugal is None else train.frugal.layer
     losses = {
@@ -73,11 +74,13 @@ def measure(label_set: LabelSet, where: Sequence[str] = (TRAIN,)) -> dict[str, A
     return {
         "train": train.n,
         "test": test.n,
-        "labels": len(train.label_names),
+        "labels": len(set(train.label_codes(train.best_layer)[0].tolist())),
         "chosen": train.best_layer,
         "frugal": frugal,
         "best": best,
-        "train_macro_f1": {int(r.layer): round(r.macro_f1, 4) for r in train.results},
+        "train_macro_f1": {
+            int(scores.layer): round(scores.values["macro_f1"], 4) for scores in train.scores
+        },
         "test_accuracy": {layer: round(value, 4) for layer, value in accuracy.items()},
         "loss": losses,
     }
@@ -92,12 +95,12 @@ def measure_drawn(label_set: LabelSet, n_per_label: int, seed: int) -> dict[str,
 
 def loss(test: Evaluation, best: int, chosen: int) -> dict[str, float]:
     """Return the loss of a layer in points of accuracy, and the ends of its paired interval."""
-    results = [test.result(layer, K) for layer in (best, chosen)]
-    first, second = resample(
-        test.true, [result.predicted for result in results], n_resamples=N_RESAMPLES
-    )[:, METRICS.index("accuracy")]
-    bounds = interval(100 * (first - second))
-    points = 100 * (results[0].accuracy - results[1].accuracy)
+    true, of_best = test.label_codes(best)
+    _, of_chosen = test.label_codes(chosen)
+    resampled = resample(true, [of_best, of_chosen], n_resamples=N_RESAMPLES)
+    accuracy = resampled[:, LABEL_METRICS.index("accuracy")]
+    bounds = interval(100 * (accuracy[0] - accuracy[1]))
+    points = 100 * (test.at(best).values["accuracy"] - test.at(chosen).values["accuracy"])
     return {"points": round(points, 2), "low": round(bounds.low, 2), "high": round(bounds.high, 2)}
 
 

@@ -135,7 +135,8 @@ def labels(index: Index, title: str, task: LabelTask | None = None) -> Draw:
     def draw(axes: Any) -> None:
         evaluation = index.evaluate(task)
         draw_evaluation(axes, evaluation)
-        axes.set_title(f"{title} ({len(evaluation.label_names)} labels)", size="medium")
+        true, _ = evaluation.label_codes(evaluation.best_layer)
+        axes.set_title(f"{title} ({len(set(true.tolist()))} labels)", size="medium")
 
     return draw
 
@@ -146,9 +147,9 @@ def whitened_labels(index: Index, title: str, task: LabelTask | None = None) -> 
     def draw(axes: Any) -> None:
         for i, how in enumerate(_TRANSFORMS):
             evaluation = index.evaluate(task, transform=how)
-            values = [result.macro_f1 for result in evaluation.results]
-            intervals = [result.intervals["macro_f1"] for result in evaluation.results]
-            layers = [int(result.layer) for result in evaluation.results]
+            values = [scores.values["macro_f1"] for scores in evaluation.scores]
+            intervals = [scores.intervals["macro_f1"] for scores in evaluation.scores]
+            layers = [int(scores.layer) for scores in evaluation.scores]
             draw_curve(axes, layers, values, intervals, label=_label(how), line=_LINES[i], i=i)
         finish_layers(axes, index.layers, None)
         axes.set_ylabel("macro-F1, leave-one-out, k = 10")

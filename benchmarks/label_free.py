@@ -61,7 +61,7 @@ def measure(label_set: LabelSet) -> dict[str, Any]:
     evaluation = view.evaluate(task, n_resamples=0)
     geometry = view.describe_layers()
     layers = [shape.layer for shape in geometry.layers]
-    macro_f1 = np.array([evaluation.result(layer, K).macro_f1 for layer in layers])
+    macro_f1 = np.array([evaluation.at(layer, K).values["macro_f1"] for layer in layers])
     figures = {}
     for name, sign in FIGURES.items():
         shapes = geometry.layers

@@ -22,7 +22,7 @@ from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.records import Rows
 from layerdex.search.knn.vector_space import layer_spaces
-from layerdex.search.labels.label_issues import LabelScores, score_labels
+from layerdex.search.labels.label_scores import LabelScores, score_labels
 
 _NOISE = 0.05
 _OURS, _AP = "suspects", "average_precision"
@@ -71,7 +71,7 @@ def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str
     measured = {_OURS: {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
     for layer in index._open.resolve_layers(cleanlab_layers):
         vectors = vectors_at(index, layer, table.rows)
-        measured |= by_cleanlab(vectors, scored.given, is_wrong, f"cleanlab layer {layer}")
+        measured |= by_cleanlab(vectors, scored.codes, is_wrong, f"cleanlab layer {layer}")
     return measured
 
 

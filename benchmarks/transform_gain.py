@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 
 from layerdex import Index, LabelTask
-from layerdex.search.evaluation.metrics import METRICS, interval, resample
-from layerdex.search.evaluation.results import N_RESAMPLES
+from layerdex.search.evaluation.metrics import LABEL_METRICS, interval, resample
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 
 
 def main() -> None:
@@ -28,12 +28,14 @@ def main() -> None:
     )
     print("layer | none |", options.transform, "| difference")
     for layer in index.layers:
-        results = [evaluation.result(layer, 10) for evaluation in (plain, transformed)]
-        before, after = resample(
-            plain.true, [result.predicted for result in results], n_resamples=N_RESAMPLES
-        )[:, METRICS.index("accuracy")]
-        bounds, gain = interval(after - before), results[1].accuracy - results[0].accuracy
-        figures = " | ".join(f"{result.accuracy:.4f}" for result in results)
+        true, before = plain.label_codes(layer)
+        _, after = transformed.label_codes(layer)
+        resampled = resample(true, [before, after], n_resamples=N_RESAMPLES)
+        accuracy = resampled[:, LABEL_METRICS.index("accuracy")]
+        bounds = interval(accuracy[1] - accuracy[0])
+        values = [evaluation.at(layer).values["accuracy"] for evaluation in (plain, transformed)]
+        figures = " | ".join(f"{value:.4f}" for value in values)
+        gain = values[1] - values[0]
         print(f"{layer} | {figures} | {gain:+.4f} ({bounds.low:+.4f} to {bounds.high:+.4f})")
 
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from layerdex import Index, RetrievalTask
 from layerdex.choices import TransformName
+from layerdex.index.open_index import QueryVectors, query_vectors
 from layerdex.search.evaluation.classification import evaluate_on_test
-from layerdex.search.evaluation.results import VotingOptions
 from layerdex.search.evaluation.retrieval import evaluate_retrieval
+from layerdex.search.evaluation.vote_scores import VotingOptions
 from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
 from layerdex.search.transforms.fit import SHRINKAGES, draw_sample
 from layerdex.search.vectors.transform import PrincipalAxes, Transform, find_axes
@@ -80,7 +81,7 @@ def _accuracy(index: Index, path: str) -> Measure:
             test_labels=labels,
             spaces=[space],
         )
-        return evaluation.best.accuracy
+        return evaluation.best.values["accuracy"]
 
     return measure
 

@@ -8,14 +8,14 @@ from layerdex.arguments import check_type
 from layerdex.choices import TransformName
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
-from layerdex.search.evaluation.results import Evaluation
+from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.storage.catalog.settings import BEST_LAYER
 
 
 def save(index: OpenIndex, evaluation: Evaluation, *, lock_timeout_s: float) -> None:
     """Save the best layer of an evaluation; see `Index.save_best`."""
     check_type(evaluation, Evaluation, what="the best layer comes from an `Evaluation`")
-    if evaluation.transform is not TransformName.NONE:
+    if evaluation.best.target.transform is not TransformName.NONE:
         raise OptionError(
             "the layer that is best with a transform need not be best without: "
             "evaluate with transform none"
@@ -27,5 +27,9 @@ def save(index: OpenIndex, evaluation: Evaluation, *, lock_timeout_s: float) -> 
 
 
 def _figures(evaluation: Evaluation) -> dict[str, Any]:
-    """Return how the best layer was found and what it reached, the deciding metric first."""
-    return {}
+    """Return the method and the best layer's scores, the deciding metric first."""
+    best, classification = evaluation.best, evaluation.classification
+    if classification is None:
+        return {"method": evaluation.subject.value, **best.values}
+    values = {name: best.values[name] for name in ("macro_f1", "accuracy")}
+    return {"method": classification.method.value, "k": best.k, **values}

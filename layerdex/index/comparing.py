@@ -11,10 +11,15 @@ from layerdex.index.open_index import OpenIndex, query_vectors
 from layerdex.index.target_options import TargetOptions, check_has_vectors
 from layerdex.index.tasks import LabelTask, PairTask, RetrievalTask, Task
 from layerdex.records import OnProgress
-from layerdex.search.evaluation.comparison import Matched, Side, match, measure_labels
-from layerdex.search.evaluation.measurement import Comparison, compare_measured
-from layerdex.search.evaluation.results import Evaluation
-from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval, restrict_to
+from layerdex.search.evaluation.comparison import (
+    Comparison,
+    SharedDocuments,
+    compare_evaluations,
+    match_documents,
+)
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.paired_labels import Side, evaluate_both
+from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
 from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
@@ -61,8 +66,8 @@ def _compare_labels(
             labelled_table(snapshot, options.where, task.by, task.min_per_label)
             for snapshot in (first, second)
         ]
-        matched = match(tables[0], tables[1], by_label=True)
-        evaluations = measure_labels(
+        matched = match_documents(tables[0], tables[1], by_label=True)
+        evaluations = evaluate_both(
             Side(first.layer, matched.first, spaces[0]),
             Side(second.layer, matched.second, spaces[1]),
             voting,
@@ -89,8 +94,8 @@ def _compare_retrieval(
         snapshots = (first, second)
         tables = [snapshot.document_table(options.where) for snapshot in snapshots]
         check_judged(queries, [document_id for table in tables for document_id in table.ids])
-        matched = match(tables[0], tables[1], by_label=False)
-        shared = restrict_to(queries, matched.first.ids)
+        matched = match_documents(tables[0], tables[1], by_label=False)
+        shared = queries.restrict_to(matched.first.ids)
         # All queries are encoded before it is known which have a shared relevant document.
         position = {query_id: i for i, query_id in enumerate(queries.ids)}
         kept = [position[query_id] for query_id in shared.ids]
@@ -134,12 +139,12 @@ def _compare_pairs(
                 on_progress=on_progress,
             )
         )
-    return compare_measured(*evaluations, n_documents=0, n_only=(0, 0), n_changed=0)
+    return compare_evaluations(*evaluations, n_documents=0)
 
 
-def _compare_matched(evaluations: Sequence[Evaluation], matched: Matched) -> Comparison:
+def _compare_matched(evaluations: Sequence[Evaluation], matched: SharedDocuments) -> Comparison:
     first, second = evaluations
-    return compare_measured(
+    return compare_evaluations(
         first,
         second,
         n_documents=len(matched.first.ids),

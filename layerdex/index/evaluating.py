@@ -17,7 +17,7 @@ from layerdex.search.evaluation.classification import (
     evaluate_on_folds,
     evaluate_on_test,
 )
-from layerdex.search.evaluation.results import Evaluation
+from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
 from layerdex.search.knn.sampling import sample_documents
@@ -71,6 +71,13 @@ def labelled_table(snapshot: Snapshot, where: Where, by: str, min_per_label: int
     return frequent
 
 
+def with_label_field(evaluation: Evaluation, by: str) -> Evaluation:
+    """Return an evaluation that says which field's values were predicted."""
+    if evaluation.classification is None:
+        return evaluation
+    return replace(evaluation, classification=replace(evaluation.classification, label_field=by))
+
+
 def encode_pairs(
     vectors: QueryVectors, n_pairs: int, spaces: Sequence[VectorSpace]
 ) -> tuple[dict[int, Vectors], dict[int, Vectors]]:
@@ -115,8 +122,7 @@ def _evaluate_held_out(
             on_progress=on_progress,
         )
 
-    evaluation = index.store.query(question)
-    return replace(evaluation, label_field=task.by, transform=options.transform)
+    return with_label_field(index.store.query(question), task.by)
 
 
 def _evaluate_test(
@@ -143,8 +149,7 @@ def _evaluate_test(
             on_progress=on_progress,
         )
 
-    evaluation = index.store.query(question)
-    return replace(evaluation, label_field=task.by, transform=options.transform)
+    return with_label_field(index.store.query(question), task.by)
 
 
 def _evaluate_retrieval(
@@ -172,7 +177,7 @@ def _evaluate_retrieval(
             on_progress=on_progress,
         )
 
-    return replace(index.store.query(question), transform=options.transform)
+    return index.store.query(question)
 
 
 def _evaluate_pairs(
@@ -201,4 +206,4 @@ def _evaluate_pairs(
             on_progress=on_progress,
         )
 
-    return replace(index.store.query(question), transform=options.transform)
+    return index.store.query(question)

@@ -26,7 +26,8 @@ from layerdex.records import (
     Source,
     Truncated,
 )
-from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.labels.probe import Probe
 from layerdex.search.results import Deduplication, Prediction, SearchResult

@@ -20,9 +20,9 @@ from layerdex.arguments import (
 from layerdex.choices import Format, Weights
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.records import Source
-from layerdex.search.evaluation.results import VotingOptions
 from layerdex.search.evaluation.retrieval import JudgedQueries, judged_queries
 from layerdex.search.evaluation.sentence_pairs import PairJudgements
+from layerdex.search.evaluation.vote_scores import VotingOptions
 from layerdex.search.labels.training_split import LabelledTexts
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from layerdex.arguments import check_callbacks, to_path
 from layerdex.choices import Format
 from layerdex.errors import OptionError, StorageError
 from layerdex.index.encoders import make_encoder
-from layerdex.index.evaluating import labelled_table
+from layerdex.index.evaluating import labelled_table, with_label_field
 from layerdex.index.open_index import OpenIndex, QueryVectors
 from layerdex.index.target_options import TargetOptions
 from layerdex.index.tasks import LabelTask
 from layerdex.options import RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
-from layerdex.search.evaluation.results import Evaluation
+from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.labels.training_split import TrainingSplit, make_training_split
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.codecs import as_stored
@@ -85,8 +85,8 @@ def tune(
         table = labelled_table(snapshot, options.where, by, min_per_label)
         documents = snapshot.documents(table.rows.tolist())
         texts = [documents[row].text for row in table.rows.tolist()]
-        split = make_training_split(table, texts, n_folds=folds, test_set=test_set)
-        before = split.measure(snapshot.layer, vectors, layers)
+        split = make_training_split(table, texts, n_folds=folds, test=test_set)
+        before = split.evaluate(snapshot.layer, vectors, layers)
         return split, before, split.label_means(snapshot.layer(layer))
 
     split, before, means = store.query(question)
@@ -110,8 +110,8 @@ def tune(
         n_held_out=len(split.held_out),
         n_left_out=split.n_left_out,
         is_test=test_set is not None,
-        before=replace(before, label_field=by),
-        after=replace(_measure_after(index, split, tuned, layers), label_field=by),
+        before=with_label_field(before, by),
+        after=with_label_field(_measure_after(index, split, tuned, layers), by),
     )
 
 
@@ -125,8 +125,8 @@ def _measure_after(
         encoded = encoder.encode(texts, layers).vectors
         return {n: as_stored(vectors, codec) for n, vectors in zip(layers, encoded, strict=True)}
 
-    vectors = {} if split.test_set is None else encode(split.test_set.texts)
-    return split.measure(split.sources(encode(split.texts)), vectors, layers)
+    vectors = {} if split.test is None else encode(split.test.texts)
+    return split.evaluate(split.sources(encode(split.texts)), vectors, layers)
 
 
 def _tuned_layer(index: OpenIndex, options: TargetOptions, snapshot: Snapshot) -> int:

@@ -24,16 +24,17 @@ from layerdex.records import OnProgress
 from layerdex.search.dedup.greedy import deduplicate
 from layerdex.search.dedup.overlap import Overlap, find_overlap
 from layerdex.search.dedup.threshold_sweep import ThresholdSweep, sweep_thresholds
-from layerdex.search.evaluation.fusion_search import FusionProposal, propose_fusion
+from layerdex.search.evaluation.comparison import Comparison
+from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.geometry import N_SAMPLED, Geometry, describe_layers
-from layerdex.search.evaluation.measurement import Comparison
-from layerdex.search.evaluation.results import N_RESAMPLES, Evaluation
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 from layerdex.search.knn.random_pairs import parse_min_similarity
 from layerdex.search.knn.search import search_by_documents, search_documents
 from layerdex.search.labels.classify import classify_texts
-from layerdex.search.labels.label_issues import N_NEIGHBORS, find_label_issues
+from layerdex.search.labels.label_issues import LabelIssues, find_label_issues
+from layerdex.search.labels.label_scores import N_NEIGHBORS
 from layerdex.search.labels.probe import Probe, probe_layers
-from layerdex.search.results import Deduplication, LabelIssues, Prediction, SearchResult
+from layerdex.search.results import Deduplication, Prediction, SearchResult
 from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 
@@ -260,7 +261,7 @@ class View:
                 snapshot,
                 labelled_table(snapshot, self._options.where, by, min_per_label),
                 spaces=spaces,
-                shown=layers.index(default) if default in layers else len(layers) - 1,
+                listed=layers.index(default) if default in layers else len(layers) - 1,
                 k=k,
                 limit=limit,
                 label_field=by,
@@ -296,7 +297,7 @@ class View:
                 labelled_table(snapshot, self._options.where, by, min_per_label),
                 layers=layers,
                 n_folds=folds,
-                voting=voting,
+                options=voting,
                 on_progress=on_progress,
             )
         )
@@ -350,32 +351,6 @@ class View:
         task = LabelTask() if task is None else task
         return evaluate(
             self._open, self._options, task, n_resamples=n_resamples, on_progress=on_progress
-        )
-
-    def propose_fusion(
-        self,
-        task: LabelTask | None = None,
-        *,
-        n_resamples: int = N_RESAMPLES,
-        on_progress: OnProgress | None = None,
-    ) -> FusionProposal:
-        """Propose layers to fuse for classification, judged on documents that did not choose them.
-
-        ``task`` has one ``k``, one weighting, and neither folds nor a test set. See
-        `search.evaluation.fusion_search` for the method.
-        """
-        check_callbacks(on_progress=on_progress)
-        task = LabelTask() if task is None else task
-        voting = task.voting(check_count("n_resamples", n_resamples))
-        layers = self._options.plain_layers(self._open)
-        return self._open.store.query(
-            lambda snapshot: propose_fusion(
-                snapshot.layer,
-                labelled_table(snapshot, self._options.where, task.by, task.min_per_label),
-                voting,
-                layers=layers,
-                on_progress=on_progress,
-            )
         )
 
     def compare(

@@ -88,44 +88,6 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelIssue:
-    """A document whose label disagrees with its neighbours at most of the layers.
-
-    ``score`` is the log-odds of ``suggested`` to ``label`` among the neighbours (see
-    `label_issues.LabelScores`): the higher, the more suspect. The confidences are the labels'
-    shares of the neighbours. ``n_against`` counts layers. ``neighbors`` are the nearest at the
-    target that `LabelIssues.shown` names.
-    """
-
-    id: str
-    text: str
-    label: str
-    suggested: str
-    score: float
-    label_confidence: float
-    suggested_confidence: float
-    n_against: int
-    neighbors: tuple[LabelledNeighbor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelIssues:
-    """The label issues among ``n`` labelled documents, the most suspect first.
-
-    ``n_issues`` counts all of them, where ``issues`` was limited to the first. Labels were compared
-    with the ``k`` nearest neighbours at each of ``targets``; those at ``shown`` are listed.
-    """
-
-    targets: tuple[SearchTarget, ...]
-    shown: SearchTarget
-    k: int
-    n: int
-    label_field: str
-    n_issues: int
-    issues: tuple[LabelIssue, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Removal:
     """A duplicate to remove, and the kept document that it is most similar to.
 

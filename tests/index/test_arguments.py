@@ -230,4 +230,4 @@ def test_what_was_not_evaluated_has_no_result(filled: Index) -> None:
     evaluation = filled.evaluate(LabelTask(k=3), layer=1)
     for layer, k in ((1, 5), (2, 3)):
         with pytest.raises(OptionError, match=f"layer {layer} was not evaluated with k = {k}"):
-            evaluation.result(layer, k)
+            evaluation.at(layer, k)

@@ -144,8 +144,8 @@ def test_leaving_one_out_fits_once_on_all(filled: Index) -> None:
         names, counts = np.unique(labels[nearest], return_counts=True)
         tied = set(names[counts == counts.max()])
         correct += next(one for one in labels[nearest] if one in tied) == labels[i]
-    assert found.best.accuracy == pytest.approx(correct / 60)
-    assert found.transform is TransformName.CENTER
+    assert found.best.values["accuracy"] == pytest.approx(correct / 60)
+    assert found.best.target.transform is TransformName.CENTER
     assert found.layers == (1,)
 
 
@@ -168,12 +168,9 @@ def test_evaluations_fit_for_themselves_whatever_is_kept(tmp_path: Path) -> None
             index.evaluate(LabelTask(folds=3), transform="whiten", n_resamples=0),
             index.evaluate(LabelTask(test=test), transform="whiten", n_resamples=0),
         ]
-        assert [one.transform for one in measured] == [TransformName.WHITEN] * 2
-        assert [one.transform for one in evaluated] == [TransformName.WHITEN] * 3
-        return [
-            *([one.values for one in found.results] for found in measured),
-            *([one.accuracy for one in found.results] for found in evaluated),
-        ]
+        scores = [of_target for found in (*measured, *evaluated) for of_target in found.scores]
+        assert {of_target.target.transform for of_target in scores} == {TransformName.WHITEN}
+        return [of_target.values for of_target in scores]
 
     before = query()
     index.fit_transforms(shrinkage=0.01)
@@ -228,14 +225,14 @@ def test_what_a_question_learned_serves_the_next(
     filled: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = first(filled.search(QUERY, layer=1, transform="whiten", k=3))
-    move = Transform._move
+    move = Transform._map
     n_moved: list[int] = []
 
     def counting(self: Transform, vectors: Vectors) -> Vectors:
         n_moved.append(len(vectors))
         return move(self, vectors)
 
-    monkeypatch.setattr(Transform, "_move", counting)
+    monkeypatch.setattr(Transform, "_map", counting)
     assert first(filled.search(QUERY, layer=1, transform="whiten", k=3)) == before
     assert len(n_moved) > 1  # the question, and the nearest of each segment
     assert sum(n_moved) < len(ROWS)

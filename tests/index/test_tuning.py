@@ -126,12 +126,12 @@ def pooled(scene: Scene, texts: list[str]) -> NDArray[np.float32]:
 
 def test_unseen_texts_are_classified_better(scene: Scene) -> None:
     tuning = scene.tuning
-    before, after = (one.result(LAYER, 10).accuracy for one in (tuning.before, tuning.after))
+    before, after = (one.at(LAYER).values["accuracy"] for one in (tuning.before, tuning.after))
     assert before < 0.8
     assert after > before + 0.1
-    at_zero = (tuning.before.result(0, 10), tuning.after.result(0, 10))
-    assert at_zero[0].accuracy == at_zero[1].accuracy  # no block lies below it
-    assert [one.layer for one in tuning.after.results] == [0, 1, 2, 3]
+    at_zero = (tuning.before.at(0), tuning.after.at(0))
+    assert at_zero[0].values == at_zero[1].values  # no block lies below it
+    assert [one.layer for one in tuning.after.scores] == [0, 1, 2, 3]
 
 
 def test_the_loss_falls_and_the_best_epoch_is_kept(scene: Scene) -> None:
@@ -173,10 +173,8 @@ def test_an_index_merges_the_adapter(scene: Scene, tmp_path: Path) -> None:
     plain = scene.index.encoder.encode(texts, range(5)).vectors
     assert np.abs(found[LAYER] - plain[LAYER]).max() > 0.05
     np.testing.assert_array_equal(found[0], plain[0])
-    measured = index.evaluate(LabelTask(test=TEST), layer=[0, 1, 2, 3]).results
-    assert [one.accuracy for one in measured] == [
-        one.accuracy for one in scene.tuning.after.results
-    ]
+    measured = index.evaluate(LabelTask(test=TEST), layer=[0, 1, 2, 3]).scores
+    assert [one.values for one in measured] == [one.values for one in scene.tuning.after.scores]
 
 
 def test_an_index_remembers_its_adapter(scene: Scene, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from layerdex.errors import (
     RowError,
 )
 from layerdex.layers import LayerSelection
-from layerdex.search.evaluation.results import Method
+from layerdex.search.evaluation.evaluation import Method
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus, nearest
 from tests.results import by_layer, first, hits_by_layer
@@ -75,14 +75,14 @@ def test_saved_best_layer_is_the_default_from_then_on(index: Index) -> None:
     assert list(hits_by_layer(reader.search_like("d1"))) == [best]
     assert reader.classify(["word1"])[0].layer == reader.deduplicate().layer == best
     assert reader.search("word1", layer=-1)[0].layer == 3
-    result = evaluation.result(best, 3)
+    values = evaluation.at(best, 3).values
     assert reader.info().best_layer == {
         "layer": best,
         "method": "leave-one-out",
         "n": 30,
         "k": 3,
-        "accuracy": result.accuracy,
-        "macro_f1": result.macro_f1,
+        "accuracy": values["accuracy"],
+        "macro_f1": values["macro_f1"],
     }
     index.save_best(index.evaluate(layer=2))
     assert reader.search("word1")[0].layer == 2
@@ -91,12 +91,13 @@ def test_saved_best_layer_is_the_default_from_then_on(index: Index) -> None:
 def test_evaluation_of_chosen_layers_and_documents(index: Index) -> None:
     index.add(corpus(40))
     evaluation = index.evaluate(LabelTask(k=5, weights="uniform"), layer="1,3", where="size<25")
-    assert evaluation.method is Method.LEAVE_ONE_OUT
+    assert evaluation.classification is not None
+    assert evaluation.classification.method is Method.LEAVE_ONE_OUT
     assert evaluation.n == 25
-    assert [(one.layer, one.k) for one in evaluation.results] == [(1, 5), (3, 5)]
+    assert [(one.layer, one.k) for one in evaluation.scores] == [(1, 5), (3, 5)]
     rows = corpus(40)[:25]
     truth = [row["label"] for row in rows]
-    for result in evaluation.results:
+    for result in evaluation.scores:
         first = []
         for row in rows:
             others = [one for one in rows if one is not row]
@@ -106,7 +107,7 @@ def test_evaluation_of_chosen_layers_and_documents(index: Index) -> None:
             ]
             most = max(found.count(name) for name in found)
             first.append(next(name for name in found if found.count(name) == most))
-        assert result.accuracy == pytest.approx(accuracy_score(truth, first))
+        assert result.values["accuracy"] == pytest.approx(accuracy_score(truth, first))
 
 
 def test_evaluation_on_a_test_set(index: Index, tmp_path: Path) -> None:
@@ -116,12 +117,13 @@ def test_evaluation_on_a_test_set(index: Index, tmp_path: Path) -> None:
         '{"text": "word1 word2", "label": "l0"}\n{"text": "word3", "label": "unheard of"}\n'
     )
     evaluation = index.evaluate(LabelTask(test=path, k=1), layer="all")
-    assert (evaluation.method, evaluation.n) == (Method.TEST, 2)
-    assert evaluation.label_names == ("l0", "l1", "l2", "unheard of")
-    for result in evaluation.results:
+    assert evaluation.classification is not None
+    assert (evaluation.classification.method, evaluation.n) == (Method.TEST, 2)
+    assert evaluation.classification.label_names == ("l0", "l1", "l2", "unheard of")
+    for result in evaluation.scores:
         (first, _), *_ = nearest("word1 word2", corpus(30), int(result.layer), 1)
         is_right = corpus(30)[int(first[1:])]["label"] == "l0"
-        assert result.accuracy == is_right / 2
+        assert result.values["accuracy"] == is_right / 2
     with pytest.raises(RowError, match="needs a label"):
         index.evaluate(LabelTask(test=[{"text": "no label"}]))
     with pytest.raises(RowError, match="text is blank"):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layerdex.search.answers import answer_like
 
 from layerdex.choices import Fuse, Operator, StoredPrecision
 from layerdex.errors import DamagedIndexError, OptionError
 from layerdex.records import Condition
-from layerdex.search.answers import answer_like
 from layerdex.search.knn import random_pairs
 from layerdex.search.knn.random_pairs import (
     MinSimilarity,
