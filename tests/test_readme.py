@@ -82,7 +82,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "layerdex-demo").mkdir()
     write_jsonl(tmp_path / "layerdex-demo" / "docstrings.jsonl", documents)
     for name in ("layerdex-demo/index", "train"):
-        Index.create(tmp_path / name, encoder=DeepWordTransformer()).add(documents)
+        Index.create(tmp_path / name, model=DeepWordTransformer()).add(documents)
     return tmp_path
 
 
