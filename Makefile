@@ -30,7 +30,8 @@ bench: $(VENV)/.bench  ## run the benchmarks; results go to benchmarks/results
 DATA_SETS := $(and $(BANKING77),--banking77 $(BANKING77)) $(and $(SMS_SPAM),--sms-spam $(SMS_SPAM)) \
   $(and $(SCIFACT),--scifact $(SCIFACT))
 
-figures: $(VENV)/.dev  ## draw the pictures of docs/layers.md
+figures: $(VENV)/.dev  ## draw the pictures of ARCHITECTURE.md and docs/layers.md
+	$(BIN)/python -m scripts.draw_architecture
 	$(BIN)/python -m benchmarks.figures $(DATA_SETS)
 
 soak: $(VENV)/.dev  ## a thousand killed writers, power loss, 5,000 sequences, fuzzing: hours

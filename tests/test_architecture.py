@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def test_search_and_indexer_do_not_know_each_other(imports: list[Import]) -> Non
 @pytest.mark.parametrize("name", LIGHT)
 def test_a_light_file_needs_the_standard_library_only(name: str, imports: list[Import]) -> None:
     assert external_imports(f"layerdex.{name}", imports) <= sys.stdlib_module_names
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    packages = [path for path in list_modules().values() if path.name == "__init__.py"]
+    silent = [str(path) for path in packages if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert silent == []
 
 
 def test_the_committed_picture_shows_the_imports_of_today() -> None:
