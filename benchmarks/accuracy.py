@@ -1,4 +1,4 @@
-"""Vectors and accuracy against plain transformers and scikit-learn, on a labelled data set.
+"""Vectors and accuracy, compared with plain transformers and scikit-learn on a labelled data set.
 
 ``TRAIN`` and ``TEST`` are jsonl files with text and label.
 """
@@ -20,6 +20,7 @@ from layerdex import LabelTask
 from layerdex.choices import Dtype
 from layerdex.index import Index
 from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.options import RuntimeOptions
 
 K = 10
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
-    parser.add_argument("--n-compared", type=int, default=500, help="texts compared one by one")
+    parser.add_argument("--n-compared", type=int, default=500, help="texts with compared vectors")
     options = parser.parse_args()
     train, test = (
         [json.loads(line) for line in path.open(encoding="utf-8")]
@@ -93,7 +94,8 @@ def reference_accuracy(
 
 
 def worst_cosine(texts: list[str], reference: NDArray[np.float32], precision: Dtype) -> float:
-    encoded = TransformerEncoder(precision=precision).encode(texts, range(len(reference)))
+    encoder = TransformerEncoder(runtime=RuntimeOptions(dtype=precision))
+    encoded = encoder.encode(texts, range(len(reference)))
     vectors = encoded.vectors.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     return round(float((vectors * reference).sum(axis=2).min()), 7)

@@ -1,9 +1,8 @@
-"""Classification of one text beside a search for it, on many documents.
+"""Classification of a single text, compared with a search for it, on many documents.
 
-Classification reads and checks the documents that are found, not every labelled one, so that it
-should cost little more than a search. The vectors are random, 384 wide, at one layer; the encoder
-takes no time. Measured where every document has a label, and where one in ten and one in a hundred
-has one.
+Classification reads and checks the nearest documents, not every labelled one, so it should cost
+little more than a search. The vectors are random, of width 384, at one layer; the encoder takes no
+time. Measured with a label on every document, on one in ten, and on one in a hundred.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ ONE_IN = (1, 10, 100)
 
 
 class RandomEncoder:
-    """A random direction for each call, in no time."""
+    """Returns random vectors in no time."""
 
     def __init__(self) -> None:
         self.settings = EncoderSettings(
@@ -39,6 +38,7 @@ class RandomEncoder:
         self._rng = np.random.default_rng(1)
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        """Return random vectors at these layers."""
         vectors = self._rng.standard_normal((len(layers), len(texts), WIDTH), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
         return Encoded(vectors, np.full(len(texts), 3, np.int32), np.zeros(len(texts), np.bool_))
@@ -81,7 +81,7 @@ def _version(i: int, one_in: int) -> NewVersion:
 
 
 def measure(path: Path, n_rounds: int) -> dict[str, Any]:
-    """Time a search and a classification alternately, after one of each."""
+    """Time a search and a classification alternately, after a warm-up of each."""
     index = Index.open(path, encoder=RandomEncoder())
     questions: dict[str, Callable[[], object]] = {
         "search": lambda: index.search("a text", k=K),
@@ -90,10 +90,10 @@ def measure(path: Path, n_rounds: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in questions}
     for i in range(n_rounds + 1):
         for name, question in questions.items():
-            begun = time.perf_counter()
+            start = time.perf_counter()
             question()
             if i:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(time.perf_counter() - start)
     pairs = zip(seconds["classify"], seconds["search"], strict=True)
     return {
         "seconds": {name: spread(times) for name, times in seconds.items()},
