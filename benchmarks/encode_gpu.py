@@ -188,8 +188,8 @@ def run_engine(
     """Take a window's tokens to vectors in host memory, drop them there, return their number."""
     plan = plan_batches(tokens.lengths, token_budget=token_budget)
     pad_id = engine.spec.tokenizer.pad_id
-    batches = (make_batch(tokens, places, pad_id=pad_id) for places in plan)
-    return sum(len(places) for places, _ in engine.pool(batches, layers))
+    batches = (make_batch(tokens, indices, pad_id=pad_id) for indices in plan)
+    return sum(len(indices) for indices, _ in engine.pool(batches, layers))
 
 
 def compare_padding(
@@ -234,9 +234,9 @@ def padding_share(tokens: list[Tokens], *, token_budget: int) -> float:
     """Return how much of all padded batches is padding."""
     n_tokens = n_padded = 0
     for one in tokens:
-        for places in plan_batches(one.lengths, token_budget=token_budget):
-            n_tokens += int(one.lengths[places].sum())
-            n_padded += len(places) * int(one.lengths[places].max())
+        for indices in plan_batches(one.lengths, token_budget=token_budget):
+            n_tokens += int(one.lengths[indices].sum())
+            n_padded += len(indices) * int(one.lengths[indices].max())
     return 1 - n_tokens / n_padded
 
 

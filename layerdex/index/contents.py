@@ -110,7 +110,7 @@ class Contents:
         """
         from layerdex.indexer.pipeline.build import build, preview
         from layerdex.indexer.progress import RunProgress
-        from layerdex.indexer.readers.sources import may_fall_silent, read_all
+        from layerdex.indexer.readers.sources import may_block, read_all
 
         check_callbacks(
             on_reject=on_reject, on_change=on_change, on_progress=on_progress, on_bytes=on_bytes
@@ -135,7 +135,7 @@ class Contents:
             **options,
             auto_compact=auto_compact,
             at_end=partial(refit_if_due, self.store),
-            reads_ahead=not any(map(may_fall_silent, sources)),
+            reads_ahead=not any(map(may_block, sources)),
             lock_timeout_s=lock_timeout_s,
         )
 

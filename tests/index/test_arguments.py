@@ -80,7 +80,6 @@ CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
 
 # Options of a new index, and what the error says.
 SETTINGS: list[tuple[dict[str, object], str]] = [
-    ({"model": None}, "a model is minilm, a folder or a hub id, not None"),
     ({"model": 5}, "a model is minilm, a folder or a hub id, not 5"),
     ({"model": "~nobody-of-that-name/x"}, "no model folder"),
     ({"max_length": "x"}, "max_length must be a whole number, not 'x'"),

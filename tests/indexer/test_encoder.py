@@ -235,7 +235,7 @@ def test_settings_say_what_was_chosen(tiny_model: TinyModel) -> None:
 def test_an_impossible_maximum_length_is_refused(
     family: str, wanted: int, tiny_model: TinyModel
 ) -> None:
-    with pytest.raises(OptionError, match=rf"{wanted} is not between 1 and {N_POSITIONS}"):
+    with pytest.raises(OptionError, match=rf"between 1 and {N_POSITIONS}|at least 1, not {wanted}"):
         load(tiny_model(family), max_length=wanted)
 
 
@@ -432,6 +432,6 @@ def test_progress_that_asks_its_encoder_is_an_error_and_no_deadlock(
     def query(_: int) -> None:
         encoder.encode(["a"], LAYERS)
 
-    with pytest.raises(OptionError, match="on_progress called the encoder"):
+    with pytest.raises(OptionError, match="on_progress must not call the encoder"):
         encoder.encode(TEXTS, LAYERS, on_progress=query)
     assert encoder.encode(["a"], LAYERS).n_tokens.tolist() == [3]

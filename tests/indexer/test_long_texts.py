@@ -115,8 +115,8 @@ def test_the_template_and_its_mask_are_around_each_chunk(
     for chunk in split(encoder._tokenizer, text):
         ids = tokenizer(rendered.replace("{text}", text[chunk.start : chunk.end]))["input_ids"]
         assert len(ids) <= N_POSITIONS
-        places = [i for i, one in enumerate(ids) if one == tokenizer.mask_token_id]
-        pooling_here = POOLINGS["mean"] if which is None else itemgetter(places[which])
+        indices = [i for i, one in enumerate(ids) if one == tokenizer.mask_token_id]
+        pooling_here = POOLINGS["mean"] if which is None else itemgetter(indices[which])
         vectors.append(vectors_of_ids(model, [ids], pooling_here)[:, 0])
         weights.append(len(ids) - len(tokenizer(rendered.replace("{text}", ""))["input_ids"]))
     assert len(vectors) >= 3

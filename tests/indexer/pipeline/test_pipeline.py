@@ -17,7 +17,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import ModelError, RowError
-from layerdex.indexer.readers.sources import may_fall_silent
+from layerdex.indexer.readers.sources import may_block
 from layerdex.records import Encoded
 from layerdex.storage.writer import Writer
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
@@ -219,8 +219,8 @@ def test_what_may_fall_silent(tmp_path: Path) -> None:
         (row for row in rows(1)),
         Path("-"),
     ]
-    assert [may_fall_silent(one) for one in lasting] == [False] * len(lasting)
-    assert [may_fall_silent(one) for one in passing] == [True] * len(passing)
+    assert [may_block(one) for one in lasting] == [False] * len(lasting)
+    assert [may_block(one) for one in passing] == [True] * len(passing)
 
 
 @pytest.mark.parametrize("kind", ["a bad row", "a failing source"])
@@ -400,14 +400,14 @@ def _give(**changes: Any) -> Callable[[Encoded], object]:
 
 
 WRONG: dict[str, tuple[Callable[[Encoded], object], str]] = {
-    "nothing": (lambda _: None, "gave NoneType, not Encoded"),
-    "a list": (_give(vectors=[[[1.0]]]), "vectors that are no array of the right type"),
-    "no numbers of tokens": (_give(n_tokens=None), "n_tokens that are no array"),
+    "nothing": (lambda _: None, "returned NoneType, not Encoded"),
+    "a list": (_give(vectors=[[[1.0]]]), "vectors that are not an array of the right type"),
+    "no numbers of tokens": (_give(n_tokens=None), "n_tokens that are not an array"),
     "a number too few": (_give(n_tokens=np.ones(7, dtype=np.int32)), r"shape \(7,\), not \(8,\)"),
     "one cut too many": (_give(truncated=np.ones(9, dtype=bool)), r"shape \(9,\), not \(8,\)"),
-    "numbers for cuts": (_give(truncated=np.ones(8)), "truncated that are no array"),
-    "negative numbers": (_give(n_tokens=np.full(8, -1)), "no numbers of tokens"),
-    "vast numbers": (_give(n_tokens=np.full(8, 1 << 40)), "no numbers of tokens"),
+    "numbers for cuts": (_give(truncated=np.ones(8)), "truncated that are not an array"),
+    "negative numbers": (_give(n_tokens=np.full(8, -1)), "n_tokens out of range"),
+    "vast numbers": (_give(n_tokens=np.full(8, 1 << 40)), "n_tokens out of range"),
 }
 
 
