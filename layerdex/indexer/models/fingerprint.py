@@ -31,7 +31,7 @@ _TOKENIZER_FILES = (
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _N_CACHED = 4  # size, time of change, inode, digest
 # They name files, whose contents are digested instead.
-_FILE_OPTIONS = ("model", "revision", "adapter")
+_FILES = ("model", "revision", "adapter")
 # They describe the file's author, not what the model computes.
 _IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
@@ -44,7 +44,7 @@ def fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = No
     folder may move. The options must be resolved: ValueError for one that is None. dtype and
     device are left out: they change vectors only within the tolerance.
     """
-    settings = {name: one for name, one in asdict(options).items() if name not in _FILE_OPTIONS}
+    settings = {name: value for name, value in asdict(options).items() if name not in _FILES}
     if missing := [name for name, value in settings.items() if value is None]:
         raise ValueError(f"unresolved options: {', '.join(missing)}")
     return _digest({**_model_parts(folder, adapter), **settings, "normalization": "l2"})

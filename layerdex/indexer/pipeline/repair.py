@@ -36,7 +36,9 @@ def repair(
     catalog; only a wrong checksum of the whole file is repaired, if all rows are intact, which is
     checked again while the writer's lock is held.
     """
-    in_catalog = [item for item in problems if item.segment is None and item.kept is None]
+    in_catalog = [
+        problem for problem in problems if problem.segment is None and problem.kept is None
+    ]
     for problem in in_catalog:
         if not problem.is_mendable:
             raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")
