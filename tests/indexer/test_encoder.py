@@ -86,7 +86,7 @@ def test_every_layer_equals_pooled_hidden_states(
     assert cosines(encoded.vectors, expected).min() >= FLOAT32_BOUND
     lengths = np.linalg.norm(encoded.vectors.astype(np.float64), axis=2)
     np.testing.assert_allclose(lengths, 1, atol=5e-4)
-    # Layers differ by far more than the bound, or this test could not tell them apart.
+    # Layers differ by far more than the bound, or this test could not report them apart.
     assert cosines(expected[1:], expected[:-1]).max() < 0.995
 
 
@@ -333,14 +333,14 @@ def test_progress_rises_to_all_texts_and_changes_no_byte(
     monkeypatch.setattr(progress, "_INTERVAL_S", 0)
     encoder = load(tiny_model("bert"), long=long, token_budget=64)
     texts = [sentence(1 + i % 150, seed=i % 200) for i in range(300)]
-    told: list[int] = []
+    reported: list[int] = []
 
-    followed = encoder.encode(texts, LAYERS, on_progress=told.append)
+    followed = encoder.encode(texts, LAYERS, on_progress=reported.append)
 
     assert_same(followed, encoder.encode(texts, LAYERS))
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == (0, 300)
-    assert np.diff([0, *told]).max() <= 30
+    assert reported == sorted(reported)
+    assert (reported[0], reported[-1]) == (0, 300)
+    assert np.diff([0, *reported]).max() <= 30
 
 
 def test_an_error_of_progress_ends_even_a_single_long_text(
@@ -348,27 +348,27 @@ def test_an_error_of_progress_ends_even_a_single_long_text(
 ) -> None:
     monkeypatch.setattr(progress, "_INTERVAL_S", 0)
     encoder = load(tiny_model("bert"), long=LongText.CHUNK, token_budget=64)
-    told: list[int] = []
+    reported: list[int] = []
 
     def stop(n_done: int) -> None:
-        told.append(n_done)
-        if len(told) == 10:
+        reported.append(n_done)
+        if len(reported) == 10:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         encoder.encode([sentence(5_000, seed=1)], LAYERS, on_progress=stop)
-    assert told == [0] * 10
+    assert reported == [0] * 10
     encoder.encode(["a"], LAYERS)
 
 
 def test_progress_is_told_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(np.arange(0, 1_000, 0.1))  # each look at the clock is a tenth of a second later
     monkeypatch.setattr("layerdex.indexer.progress.monotonic", lambda: next(now))
-    told: list[float] = []
-    tell = progress.report_texts(1_000, told.append)
+    reported: list[float] = []
+    report = progress.report_texts(1_000, reported.append)
     for i in range(100):
-        tell(i / 99)
-    assert len(told) == 33
+        report(i / 99)
+    assert len(reported) == 33
 
 
 def test_texts_are_tokenised_during_the_forward_pass_of_others(
@@ -397,7 +397,7 @@ def test_texts_are_tokenised_during_the_forward_pass_of_others(
 
 
 @pytest.mark.parametrize("long", LongText)
-def test_windows_encoded_ahead_have_the_bytes_of_windows_one_by_one(
+def test_prefetched_windows_have_the_bytes_of_windows_one_by_one(
     long: LongText, tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = load(tiny_model("bert"), long=long, window=32)

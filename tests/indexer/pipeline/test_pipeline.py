@@ -1,4 +1,4 @@
-"""Windows encoded ahead: what overlaps, in which order it is committed, and how it ends."""
+"""Prefetched windows: what overlaps, the order of commits, and how a run ends."""
 
 from __future__ import annotations
 
@@ -151,11 +151,11 @@ def test_callbacks_come_in_the_thread_of_the_run(
             time.sleep(0.02)
 
     index = make(tmp_path, before)
-    told: list[int] = []
+    reported: list[int] = []
     threads: set[int] = set()
 
     def see(done: int, _: int | None) -> None:
-        told.append(done)
+        reported.append(done)
         threads.add(threading.get_ident())
 
     index.add(rows(3 * WINDOW), on_progress=see)
@@ -163,9 +163,9 @@ def test_callbacks_come_in_the_thread_of_the_run(
     assert isinstance(encoder, Watched)
     assert threads == {threading.get_ident()}
     assert threading.get_ident() not in encoder.threads
-    assert told == sorted(told)
-    assert {WINDOW, 2 * WINDOW, 3 * WINDOW} <= set(told)
-    assert len(set(told)) > 6  # also within windows
+    assert reported == sorted(reported)
+    assert {WINDOW, 2 * WINDOW, 3 * WINDOW} <= set(reported)
+    assert len(set(reported)) > 6  # also within windows
 
 
 def test_a_slow_reader_does_not_keep_a_finished_window_from_its_commit(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_bytes_are_told_as_far_as_windows_are_committed(tmp_path: Path) -> None:
         if number == 1:  # begins when the first window is encoded, and the third has been read
             reach(is_third_begun)
 
-    def told(n_bytes: int, n_total: int) -> None:
+    def reported(n_bytes: int, n_total: int) -> None:
         shares.append(n_bytes / n_total)
         is_third_begun.set()
 
@@ -345,7 +345,7 @@ def test_bytes_are_told_as_far_as_windows_are_committed(tmp_path: Path) -> None:
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     shares: list[float] = []
 
-    index.add(path, on_bytes=told, on_progress=lambda *_: None)
+    index.add(path, on_bytes=reported, on_progress=lambda *_: None)
 
     assert shares[0] < 1.5 / 8
     assert shares[-1] == 1
@@ -385,7 +385,7 @@ def test_merging_on_the_way_does_not_disturb_windows_under_way(
     changed = [{**row, "text": f"changed {row['text']}"} for row in first[1::2]]
     second = [row for pair in zip(relabelled, changed, strict=True) for row in pair]
     found = []
-    for name, encoder in (("ahead", ConcurrentWordEncoder()), ("after", WordEncoder())):
+    for name, encoder in (("prefetched", ConcurrentWordEncoder()), ("serial", WordEncoder())):
         index = Index.create(tmp_path / name, encoder=encoder)
         reports = [index.add(first), index.add(second), index.add(second)]
         assert index.verify() == []

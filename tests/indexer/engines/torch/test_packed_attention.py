@@ -1,4 +1,4 @@
-"""Attention within packed texts: what the kernel is given, and what stays as it was."""
+"""Attention within packed texts: the arguments of the kernel, and what stays unchanged."""
 
 from __future__ import annotations
 
