@@ -80,7 +80,7 @@ def build(
         pipeline.commit_all()
         if sync:
             with closing(writer.find_vanished(ids.unseen)) as pages:
-                rows = collect_rows(pipeline.sync.vanished(pages), on_change)
+                rows = collect_rows(pipeline.sources.vanished(pages), on_change)
             if len(rows):
                 writer.remove(rows)
             pipeline.report.n_removed = len(rows)
@@ -111,17 +111,17 @@ def preview(
         return store.query(lambda snapshot: find_live(snapshot.connection, ids))
 
     with RunIds() as ids:
-        vanishing = Sync(ids)
+        sources = Sync(ids)
         for window in filter(None, _windows(documents, store.settings.window)):
             changes = classify_window(window, ids, find)
             callbacks.refuse_bad_rows(changes)
             callbacks.begin(changes, progress.n_bytes_read)
-            vanishing.record(changes.n_accepted, changes.rejected)
+            sources.record(changes.n_accepted, changes.rejected)
             total += report_of(changes)
             callbacks.end(changes)
         if sync:
             with closing(_find_vanished(store, ids)) as pages:
-                total.n_removed = len(collect_rows(vanishing.vanished(pages), on_change))
+                total.n_removed = len(collect_rows(sources.vanished(pages), on_change))
     return total
 
 

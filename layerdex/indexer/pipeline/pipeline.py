@@ -105,7 +105,7 @@ class Pipeline:
         reads_ahead: bool,
     ) -> None:
         self.report = BuildReport()
-        self.sync = Sync(ids)
+        self.sources = Sync(ids)
         self._writer = writer
         self._ids = ids
         self._prefetcher = prefetcher
@@ -153,7 +153,7 @@ class Pipeline:
     def _finish(self, window: _Window) -> None:
         changes = window.changes
         self._callbacks.begin(changes, window.n_bytes_read)
-        self.sync.record(changes.n_accepted, changes.rejected)
+        self.sources.record(changes.n_accepted, changes.rejected)
         self.report += report_of(changes)
         if window.encoding is not None:
             self._write(changes, window.encoding)

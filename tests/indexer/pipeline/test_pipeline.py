@@ -183,7 +183,7 @@ def test_a_slow_reader_does_not_keep_a_finished_window_from_its_commit(tmp_path:
     assert n_there[-2] == WINDOW
 
 
-def test_of_a_source_that_may_fall_silent_all_windows_are_committed_first(tmp_path: Path) -> None:
+def test_windows_of_a_source_that_may_block_are_committed_first(tmp_path: Path) -> None:
     index = make(tmp_path, lambda *_: time.sleep(0.05))
     n_there: list[int] = []
 
@@ -196,7 +196,7 @@ def test_of_a_source_that_may_fall_silent_all_windows_are_committed_first(tmp_pa
     assert n_there == [0] * WINDOW + [WINDOW] * WINDOW + [2 * WINDOW] * WINDOW
 
 
-def test_what_may_fall_silent(tmp_path: Path) -> None:
+def test_which_sources_may_block(tmp_path: Path) -> None:
     pipe, file = tmp_path / "pipe", tmp_path / "file.jsonl"
     os.mkfifo(pipe)
     file.write_text("")
@@ -406,13 +406,13 @@ WRONG: dict[str, tuple[Callable[[Encoded], object], str]] = {
     "a number too few": (_give(n_tokens=np.ones(7, dtype=np.int32)), r"shape \(7,\), not \(8,\)"),
     "one cut too many": (_give(truncated=np.ones(9, dtype=bool)), r"shape \(9,\), not \(8,\)"),
     "numbers for cuts": (_give(truncated=np.ones(8)), "truncated that are not an array"),
-    "negative numbers": (_give(n_tokens=np.full(8, -1)), "n_tokens out of range"),
-    "vast numbers": (_give(n_tokens=np.full(8, 1 << 40)), "n_tokens out of range"),
+    "negative numbers": (_give(n_tokens=np.full(8, -1)), "n_tokens that are not all from 0"),
+    "vast numbers": (_give(n_tokens=np.full(8, 1 << 40)), "n_tokens that are not all from 0"),
 }
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_an_encoder_that_gives_something_else_is_told_so_and_stores_nothing_of_it(
+def test_an_invalid_result_of_the_encoder_is_an_error_and_is_not_stored(
     kind: str, tmp_path: Path
 ) -> None:
     change, pattern = WRONG[kind]

@@ -164,7 +164,8 @@ class _PackingCheck:
         left, right = texts
         with checked_attention():
             together = self.run_packed(left, right)
-        if not all(map(_TextStates.is_near, together, alone)):
+        pairs = zip(together, alone, strict=True)
+        if not all(packed.is_near(single) for packed, single in pairs):
             raise ValueError("states of packed texts differ from those of each text alone")
         beside_another = self.run_packed(left, others[1])[0]
         behind_another = self.run_packed(others[0], right)[1]
