@@ -1,17 +1,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# setuptools warns each new user of the mode below, at length.
+# setuptools prints a long warning about the editable mode below.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Without this mode a clone named layerdex hides the package from its parent folder.
+# In another mode, a clone named layerdex hides the package from Python in its parent folder.
 EDITABLE := --config-settings editable_mode=compat -e
 
 .PHONY: demo test check bench figures soak clean
 
-demo: $(VENV)/.user  ## install, and run the whole tour on the docstrings of Python's standard library
+demo: $(VENV)/.user  ## install, then index, search and deduplicate the docstrings of Python's standard library
 	$(BIN)/layerdex demo
 
-test: check  ## lint, types and the whole test-suite, a process a core
+test: check  ## lint, types and the whole test suite, one process per core
 	$(BIN)/pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev  ## lint, format and strict types
@@ -19,28 +19,29 @@ check: $(VENV)/.dev  ## lint, format and strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.bench  ## measure; results go to benchmarks/results
+bench: $(VENV)/.bench  ## run the benchmarks; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.durability
 	$(BIN)/python -m benchmarks.small_adds --n 1000
 
-# Where given sets lie, such as `make figures BANKING77=folder`; without, theirs stay as they are.
-GIVEN := $(and $(BANKING77),--banking77 $(BANKING77)) $(and $(SMS_SPAM),--sms-spam $(SMS_SPAM)) \
+# Folders of data sets, as in `make figures BANKING77=folder`; without a folder, pictures stay as they are.
+DATA_SETS := $(and $(BANKING77),--banking77 $(BANKING77)) $(and $(SMS_SPAM),--sms-spam $(SMS_SPAM)) \
   $(and $(SCIFACT),--scifact $(SCIFACT))
 
-figures: $(VENV)/.dev  ## draw the pictures of docs/layers.md
-	$(BIN)/python -m benchmarks.figures $(GIVEN)
+figures: $(VENV)/.dev  ## draw the pictures of ARCHITECTURE.md and docs/layers.md
+	$(BIN)/python -m scripts.draw_architecture
+	$(BIN)/python -m benchmarks.figures $(DATA_SETS)
 
-soak: $(VENV)/.dev  ## kill writers a thousand times, cut the power, try 5,000 sequences, fuzz: hours
+soak: $(VENV)/.dev  ## a thousand killed writers, power loss, 5,000 sequences, fuzzing: hours
 	$(BIN)/pytest tests/storage/test_crash.py --kills 1000
 	$(BIN)/pytest tests/storage/test_power_loss.py tests/storage/test_crowd.py \
 	  tests/index/test_sequences.py --sequences 5000
 	$(BIN)/pytest --soak tests/storage/test_hostile.py tests/search/test_hostile_filters.py
 	$(BIN)/python -m tests.fuzz.run --seconds 600
 
-clean:  ## remove the environment and caches
+clean:  ## remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(BIN)/python:

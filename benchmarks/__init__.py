@@ -1,1 +1,1 @@
-"""Measurements; nothing here is a test. Run as ``python -m benchmarks.NAME``."""
+"""Measurements, not tests. Run one with ``python -m benchmarks.NAME``."""

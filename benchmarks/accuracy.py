@@ -1,4 +1,4 @@
-"""Vectors and accuracy against plain transformers and scikit-learn, on a labelled data set.
+"""Vectors and accuracy, compared with plain transformers and scikit-learn on a labelled data set.
 
 ``TRAIN`` and ``TEST`` are jsonl files with text and label.
 """
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.results_file import save
+from layerdex import LabelTask
 from layerdex.choices import Dtype
 from layerdex.index import Index
 from layerdex.indexer.encoder import TransformerEncoder
@@ -28,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
-    parser.add_argument("--n-compared", type=int, default=500, help="texts compared one by one")
+    parser.add_argument("--n-compared", type=int, default=500, help="texts with compared vectors")
     options = parser.parse_args()
     train, test = (
         [json.loads(line) for line in path.open(encoding="utf-8")]
@@ -39,8 +40,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(Path(folder) / "index")
         index.add(train)
-        evaluation = index.evaluate(k=K, test=test)
-        ours = {int(result.layer): result.accuracy for result in evaluation.results}
+        evaluation = index.evaluate(LabelTask(k=K, test=test))
+        ours = {int(scores.layer): scores.values["accuracy"] for scores in evaluation.scores}
     labels, true = ([row["label"] for row in rows] for rows in (train, test))
     theirs = {
         layer: reference_accuracy(reference_train[layer], labels, reference_test[layer], true)
@@ -93,9 +94,8 @@ def reference_accuracy(
 
 
 def worst_cosine(texts: list[str], reference: NDArray[np.float32], precision: Dtype) -> float:
-    encoded = TransformerEncoder(runtime=RuntimeOptions(dtype=precision)).encode(
-        texts, range(len(reference))
-    )
+    encoder = TransformerEncoder(runtime=RuntimeOptions(dtype=precision))
+    encoded = encoder.encode(texts, range(len(reference)))
     vectors = encoded.vectors.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     return round(float((vectors * reference).sum(axis=2).min()), 7)

@@ -1,4 +1,4 @@
-"""What this machine's matrix products reach, in operations a second: the encoder's roof."""
+"""The matrix ceiling: the operations per second that this machine's matrix products reach."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ Measure = Callable[[], float]
 
 
 def ceilings() -> dict[str, Measure]:
-    """Return by precision what measures its GFLOP/s: the best product of m × 384 × 1536.
+    """Return, by precision, a function that measures GFLOP/s of the best m × 384 × 1536 product.
 
-    The best of torch and OpenVINO and of all m is found here, once; it can be measured again and
-    again, as a shared machine's speed changes from one minute to the next.
+    The best of torch and OpenVINO and of all m is chosen here, once. The function can be called
+    repeatedly, because the speed of a shared machine changes from minute to minute.
     """
-    found = {"float32": [*_torch(torch.float32), *_openvino("f32")]}
+    products = {"float32": [*_torch(torch.float32), *_openvino("f32")]}
     if cpu_has_bfloat16():
-        found["bfloat16"] = [*_torch(torch.bfloat16), *_openvino("bf16")]
-    return {name: max(products, key=lambda measure: measure()) for name, products in found.items()}
+        products["bfloat16"] = [*_torch(torch.bfloat16), *_openvino("bf16")]
+    return {
+        name: max(measures, key=lambda measure: measure()) for name, measures in products.items()
+    }
 
 
 def _torch(dtype: torch.dtype) -> Iterator[Measure]:
@@ -49,7 +51,7 @@ def _openvino(hint: str) -> Iterator[Measure]:
     parameter = opset.parameter([-1, WIDTH], np.float32)
     weights = opset.constant(np.random.default_rng(0).standard_normal((WIDTH, INNER), np.float32))
     product = opset.matmul(parameter, weights, False, False)
-    # A sum, so that the result's copy is not what is measured.
+    # Summed, so that copying the result is not measured.
     model = ov.Model([opset.reduce_sum(product, 1)], [parameter])
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
     request = compiled.create_infer_request()

@@ -1,4 +1,4 @@
-"""Durability: what flushes cost, and how long readers wait beside writers."""
+"""Durability: the cost of flushes, and how long readers wait while others write."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.storage.scenes import CONTEXT
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--n-words", type=int, default=4_096, help="texts for noise")
+    parser.add_argument("--n-words", type=int, default=4_096, help="texts for random vectors")
     parser.add_argument("--n-minilm", type=int, default=1_024, help="texts for MiniLM; 0 for none")
-    parser.add_argument("--n-commits", type=int, default=50, help="of each of two writers")
+    parser.add_argument("--n-commits", type=int, default=50, help="commits of each of two writers")
     options = parser.parse_args()
     flushes: dict[str, Any] = {
         "noise, 7 layers of width 384, windows of 256": cost_of_flushes(
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 class _Noise(WordEncoder):
-    """Gives vectors in no time, so that all the time is storage's."""
+    """Returns random vectors in no time, so that only storage is measured."""
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
         shape = (len(layers), len(texts), self.settings.width)
@@ -67,9 +67,9 @@ def _minilm() -> Callable[[], Encoder]:
 
 
 def cost_of_flushes(encoder: Callable[[], Encoder], n: int, rounds: int) -> dict[str, Any]:
-    """Index n texts with and without flushes by turns; seconds, and the ratio round by round."""
+    """Index n texts with and without flushes in turn; return seconds, and ratios within rounds."""
     texts = list(short_texts(n))
-    _seconds(encoder(), texts)  # the first run of all waits for imports and kernels
+    _seconds(encoder(), texts)  # the very first run includes imports and kernels
     with_flushes, without = [], []
     for _ in range(rounds):
         with_flushes.append(_seconds(encoder(), texts))
@@ -86,7 +86,7 @@ def cost_of_flushes(encoder: Callable[[], Encoder], n: int, rounds: int) -> dict
 
 def _seconds(encoder: Encoder, texts: list[dict[str, str]]) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        index = Index.create(Path(folder) / "index", encoder=encoder)
+        index = Index.create(Path(folder) / "index", model=encoder)
         start = time.perf_counter()
         index.add(texts)
         return time.perf_counter() - start
@@ -94,7 +94,7 @@ def _seconds(encoder: Encoder, texts: list[dict[str, str]]) -> float:
 
 @contextmanager
 def _no_flushes() -> Iterator[None]:
-    """Let neither Layerdex nor SQLite flush anything."""
+    """Prevent Layerdex and SQLite from flushing anything."""
     connect = sqlite3.connect
 
     class Careless(sqlite3.Connection):
@@ -103,7 +103,7 @@ def _no_flushes() -> Iterator[None]:
             return super().execute(off, *rest)
 
     def careless(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        options.setdefault("factory", Careless)  # readers have one of their own
+        options.setdefault("factory", Careless)  # readers have their own
         opened: sqlite3.Connection = connect(*arguments, **options)
         return opened
 
@@ -114,29 +114,31 @@ def _no_flushes() -> Iterator[None]:
 
 
 def wait_of_readers(n_commits: int) -> dict[str, Any]:
-    """Let eight processes read beside two that write; the longest waits, milliseconds.
+    """Let eight processes read while two write; return the longest wait in milliseconds.
 
-    A wait is what a question takes beyond the time that it runs or waits for a core.
+    A wait is the time of a question during which it neither runs nor waits for a core.
     """
-    done, told = CONTEXT.Event(), CONTEXT.Queue()
+    done, reports = CONTEXT.Event(), CONTEXT.Queue()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
-        Index.create(path, encoder=WordEncoder())
-        readers = [CONTEXT.Process(target=read, args=(path, done, told)) for _ in range(8)]
-        writers = [CONTEXT.Process(target=write, args=(path, i, n_commits, told)) for i in (1, 2)]
+        Index.create(path, model=WordEncoder())
+        readers = [CONTEXT.Process(target=read, args=(path, done, reports)) for _ in range(8)]
+        writers = [
+            CONTEXT.Process(target=write, args=(path, i, n_commits, reports)) for i in (1, 2)
+        ]
         for process in [*readers, *writers]:
             process.start()
-        answers = [told.get() for _ in writers]
+        results = [reports.get() for _ in writers]
         done.set()
-        answers += [told.get() for _ in readers]
+        results += [reports.get() for _ in readers]
         for process in [*readers, *writers]:
             process.join()
-    if failed := [answer for answer in answers if answer[0] == "failed"]:
+    if failed := [result for result in results if result[0] == "failed"]:
         raise RuntimeError(failed[0][1])
-    waits = [answer[2] for answer in answers if answer[0] == "read"]
+    waits = [result[2] for result in results if result[0] == "read"]
     return {
         "commits": 2 * n_commits,
-        "questions": sum(answer[1] for answer in answers if answer[0] == "read"),
+        "questions": sum(result[1] for result in results if result[0] == "read"),
         "longest_wait_ms": round(1e3 * max(waits), 1),
     }
 

@@ -1,8 +1,9 @@
-"""Encoding: every layer at once, beside what else turns text into vectors.
+"""Encoding speed: all layers in one pass, compared with other programs.
 
-The same texts, cut at 128 tokens, in alternating order, after a warm-up; ratios are taken within
-a round. Shares of the matrix ceiling count the linear layers' operations on real tokens alone; the
-ceiling is measured just before and just after each run, as a shared machine's speed changes.
+Every system gets the same texts, truncated to 128 tokens, in alternating order, after a warm-up;
+ratios are taken within a round. Shares of the matrix ceiling count the linear layers' operations on
+real tokens only. The ceiling is measured just before and just after each run, because the speed of
+a shared machine changes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.options import EncoderOptions, RuntimeOptions
 
 DEPTH = 6
-# Multiplications and additions a token: four products of 384 × 384 and two of 384 × 1536 a block.
+# Multiplications and additions per token: each block has four products of 384 × 384 and two of
+# 384 × 1536.
 FLOP_PER_TOKEN = 2 * DEPTH * (4 * 384 * 384 + 2 * 384 * 1536)
 LAYERS = {"all layers": range(DEPTH + 1), **{f"layer {k} only": [k] for k in range(DEPTH + 1)}}
 
@@ -49,7 +51,7 @@ def main() -> None:
         "rounds": options.rounds,
         "precision": precision,
         "max_length": MAX_LENGTH,
-        "ceilings_gflops_before": {one: round(gflops()) for one, gflops in measures.items()},
+        "ceilings_gflops_before": {name: round(gflops()) for name, gflops in measures.items()},
     }
     for name, texts in corpora.items():
         chosen = texts[:: max(1, len(texts) // options.n_texts)][: options.n_texts]
@@ -64,7 +66,7 @@ def _own() -> Iterator[tuple[str, Any]]:
     for engine in (EngineName.TORCH, EngineName.OPENVINO):
         for name, layers in LAYERS.items():
             if name == "all layers" or engine is EngineName.OPENVINO or layers == [DEPTH]:
-                # One each, as an encoder keeps only a few depths compiled.
+                # An encoder for each, because an encoder caches only a few compiled depths.
                 runtime = RuntimeOptions(device="cpu", engine=engine)
                 encoder = TransformerEncoder(_OPTIONS, runtime=runtime)
                 yield (
@@ -76,7 +78,7 @@ def _own() -> Iterator[tuple[str, Any]]:
 def measure(
     systems: Systems, texts: Sequence[str], rounds: int, ceiling: Measure
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return each system's seconds in each round, and the GFLOP/s of the ceiling beside it."""
+    """Return each system's seconds in each round, and the ceiling's GFLOP/s around that run."""
     for encode in systems.values():
         encode(texts)
     seconds: dict[str, list[float]] = {name: [] for name in systems}
@@ -100,8 +102,8 @@ def summarize(
     """Return rates, shares of the ceiling, and each system's speed as a multiple of others'."""
     every = "(e) layerdex, openvino, all layers"
 
-    def ratio(one: str, other: str) -> dict[str, float]:
-        pairs = zip(seconds[one], seconds[other], strict=True)
+    def ratio(name: str, other: str) -> dict[str, float]:
+        pairs = zip(seconds[name], seconds[other], strict=True)
         return spread([theirs / ours for ours, theirs in pairs])
 
     gflop = n_tokens * FLOP_PER_TOKEN / 1e9
@@ -115,7 +117,7 @@ def summarize(
             for name, all_s in seconds.items()
             if "only" not in name
         },
-        "ceiling_gflops": spread([one for of_system in roofs.values() for one in of_system]),
+        "ceiling_gflops": spread([roof for of_system in roofs.values() for roof in of_system]),
         "all_layers_as_a_multiple_of": {
             name: ratio(every, name) for name in seconds if name != every
         },

@@ -1,10 +1,10 @@
-"""Encoding on GPUs: texts a second with all layers pooled, beside what the device can multiply.
+"""Encoding on GPUs: texts per second with all layers pooled, and the share of the matrix ceiling.
 
 Models of BERT-base's and MiniLM's shapes with random weights and a made-up vocabulary, so that
-nothing is downloaded: speed does not depend on what weights say. "engine" is tokens in, vectors
-out; "encode" is with tokenising. The share of the ceiling counts only the linear layers of the
-blocks, and only real tokens. Where the engine runs texts without padding, the mixed lengths are
-also run with it, by turns.
+nothing is downloaded: speed does not depend on the weights' values. "engine" goes from tokens to
+vectors; "encode" includes tokenising. The share of the ceiling counts only the linear layers of the
+blocks, and only real tokens. If the engine runs texts without padding, the texts of mixed lengths
+also run with padding, in turn.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MAX_LENGTH = 512
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     device: str
     n_texts: int
@@ -83,7 +83,7 @@ def parse_options() -> Options:
     parser.add_argument(
         "--try-packing",
         action="store_true",
-        help="pack also where there is no kernel for it, to try the script",
+        help="pack even without a kernel for it, to try the script",
     )
     return Options(**vars(parser.parse_args()))
 
@@ -91,7 +91,7 @@ def parse_options() -> Options:
 def measure_model(
     path: Path, shape: Shape, options: Options, devices: tuple[torch.device, ...]
 ) -> dict[str, Any]:
-    """Return one model's speeds, their share of the ceiling, and how near float32 it is."""
+    """Return a model's speeds, their share of the ceiling, and its cosine to float32."""
     encoder = load(path, options, Dtype.AUTO)
     precision = encoder.engine.dtype
     ceiling = sum(measure_ceiling(device, _DTYPES[precision]) for device in devices)
@@ -127,10 +127,12 @@ def measure_texts(
     layers = tuple(range(shape.depth + 1))
     windows = [texts[i : i + options.window] for i in range(0, len(texts), options.window)]
     tokens = [tokenize(encoder, window) for window in windows]
-    n_tokens = int(sum(one.lengths.sum() for one in tokens))
+    n_tokens = int(sum(window.lengths.sum() for window in tokens))
     budget = encoder.settings.token_budget
     engine_s = time_rounds(
-        lambda: [run_engine(encoder.engine, one, layers, token_budget=budget) for one in tokens],
+        lambda: [
+            run_engine(encoder.engine, window, layers, token_budget=budget) for window in tokens
+        ],
         options.rounds,
     )
     encode_s = time_rounds(
@@ -150,10 +152,10 @@ def measure_texts(
 def measure_index(
     encoder: TransformerEncoder, texts: list[str], rounds: int, engine_s: float
 ) -> dict[str, Any]:
-    """Return how fast texts get from a file into segments, and that as a share of the engine."""
+    """Return the speed from a file to segments, also as a share of the engine's."""
     try:
         from layerdex.index import Index
-    except ModuleNotFoundError as error:  # the engine can be measured without FAISS and a catalog
+    except ModuleNotFoundError as error:  # the engine needs neither FAISS nor a catalog
         return {"index_texts_per_s": f"not measured: no {error.name}"}
     with TemporaryDirectory() as folder:
         source = Path(folder) / "texts.jsonl"
@@ -162,7 +164,7 @@ def measure_index(
         numbers = iter(range(rounds + 1))
 
         def run() -> None:
-            index = Index.create(Path(folder) / f"index-{next(numbers)}", encoder=encoder)
+            index = Index.create(Path(folder) / f"index-{next(numbers)}", model=encoder)
             index.add(source, auto_compact=False)
 
         seconds = time_rounds(run, rounds)
@@ -185,17 +187,17 @@ def tokenize(encoder: TransformerEncoder, texts: list[str]) -> Tokens:
 def run_engine(
     engine: Engine, tokens: Tokens, layers: tuple[int, ...], *, token_budget: int
 ) -> int:
-    """Take a window's tokens to vectors in host memory, drop them there, return their number."""
+    """Encode the tokens of a window into host memory, discard the vectors, return their number."""
     plan = plan_batches(tokens.lengths, token_budget=token_budget)
     pad_id = engine.spec.tokenizer.pad_id
-    batches = (make_batch(tokens, indices, pad_id=pad_id) for indices in plan)
-    return sum(len(indices) for indices, _ in engine.pool(batches, layers))
+    batches = (make_batch(tokens, places, pad_id=pad_id) for places in plan)
+    return sum(len(places) for places, _ in engine.pool(batches, layers))
 
 
 def compare_padding(
     path: Path, encoder: TransformerEncoder, options: Options, texts: list[str]
 ) -> dict[str, Any]:
-    """Return the engine's speeds with and without padding; of the latter, whether it is used."""
+    """Return whether the engine packs, and its speeds with and without padding if it does."""
     packed, padded = (
         TorchEngine(
             find_model(str(path)),
@@ -213,8 +215,8 @@ def compare_padding(
     budget = encoder.settings.token_budget
 
     def run(engine: Engine) -> None:
-        for one in tokens:
-            run_engine(engine, one, layers, token_budget=budget)
+        for window in tokens:
+            run_engine(engine, window, layers, token_budget=budget)
 
     seconds: dict[str, list[float]] = {"packed": [], "padded": []}
     for _ in range(options.rounds):
@@ -231,29 +233,29 @@ def compare_padding(
 
 
 def padding_share(tokens: list[Tokens], *, token_budget: int) -> float:
-    """Return how much of all padded batches is padding."""
+    """Return the share of padding in all padded batches."""
     n_tokens = n_padded = 0
-    for one in tokens:
-        for indices in plan_batches(one.lengths, token_budget=token_budget):
-            n_tokens += int(one.lengths[indices].sum())
-            n_padded += len(indices) * int(one.lengths[indices].max())
+    for window in tokens:
+        for places in plan_batches(window.lengths, token_budget=token_budget):
+            n_tokens += int(window.lengths[places].sum())
+            n_padded += len(places) * int(window.lengths[places].max())
     return 1 - n_tokens / n_padded
 
 
 def compare(
     path: Path, encoder: TransformerEncoder, options: Options, texts: list[str]
 ) -> dict[str, float]:
-    """Return the least and the mean cosine to float32 on the same device, over all layers."""
+    """Return the minimum and mean cosine to float32 on the same device, over all layers."""
     layers = range(encoder.settings.depth + 1)
     exact = load(path, options, Dtype.FLOAT32).encode(texts, layers).vectors.astype(np.float32)
-    found = encoder.encode(texts, layers).vectors.astype(np.float32)
-    lengths = np.linalg.norm(exact, axis=-1) * np.linalg.norm(found, axis=-1)
-    cosines = (exact * found).sum(axis=-1) / lengths
+    vectors = encoder.encode(texts, layers).vectors.astype(np.float32)
+    lengths = np.linalg.norm(exact, axis=-1) * np.linalg.norm(vectors, axis=-1)
+    cosines = (exact * vectors).sum(axis=-1) / lengths
     return {"min": round(float(cosines.min()), 6), "mean": round(float(cosines.mean()), 6)}
 
 
 def measure_ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations a second of the fastest of several large matrix products."""
+    """Return the operations per second of the fastest of several large matrix products."""
     n = 8_192 if device.type == "cuda" else 2_048
     left, right = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     n_products = 10 if device.type == "cuda" else 1
@@ -268,7 +270,7 @@ def measure_ceiling(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def time_rounds(run: Callable[[], object], rounds: int) -> list[float]:
-    """Return the seconds of each round, after one that does not count."""
+    """Return the seconds of each round, after a warm-up round."""
     run()
     seconds = []
     for _ in range(rounds):

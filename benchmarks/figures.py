@@ -3,9 +3,9 @@
     python -m benchmarks.figures
     python -m benchmarks.figures --banking77 FOLDER --sms-spam FOLDER --scifact FOLDER
 
-Without folders, those that anyone can make: of the docstrings of this Python's standard library.
-The others are drawn where their data is given, and left as they are where it is not. Each line
-printed is a picture and the command that gives its numbers.
+Without folders, only the pictures of the docstrings of this Python's standard library are drawn.
+The pictures of the other data sets are drawn if their folder is passed, and left as they are
+otherwise. Each printed line names a picture and the command that prints its numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.label_sets import add_arguments, banking77, docstrings, scifact, sms_spam
+from layerdex import LabelTask, RetrievalTask
 from layerdex.cli.geometry_plot import draw_agreement, plot_thresholds
 from layerdex.cli.measurement_output import describe_n
 from layerdex.cli.pictures import color, new_figure, save_figure
@@ -24,8 +25,8 @@ from layerdex.index import Index
 from layerdex.search.evaluation.geometry import Geometry
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
-_INCHES = (4.6, 3.5)  # two beside each other are as wide as a page of text
-_LEAST = 20
+_INCHES = (4.6, 3.5)  # two side by side are as wide as a page of text
+_MIN_PER_LABEL = 20
 _TRANSFORMS = ("none", "whiten")
 _LINES = ("o-", "s--")
 _NDCG = "ndcg@10"
@@ -38,7 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--only", help="only pictures with this in their names")
+    parser.add_argument("--only", help="only pictures whose name contains this")
     options = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     for name, command, draw in pictures(options):
@@ -49,33 +50,33 @@ def main() -> None:
 
 
 def pictures(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
-    """Yield name, command and what draws it of each picture that there is data for."""
+    """Yield the name, command and drawing function of each picture whose data is available."""
     index, _ = docstrings(options.work)
     demo = "layerdex-demo/index"
-    by_module = {"min_per_label": _LEAST}
+    by_module = LabelTask(min_per_label=_MIN_PER_LABEL)
     yield (
         "labels-docstrings-module",
-        f"layerdex evaluate {demo} --min-per-label {_LEAST}",
-        small(labels(index, "docstrings by module", **by_module)),
+        f"layerdex evaluate {demo} --min-per-label {_MIN_PER_LABEL}",
+        small(labels(index, "docstrings by module", by_module)),
     )
     yield (
         "labels-docstrings-kind",
         f"layerdex evaluate {demo} --by kind",
-        small(labels(index, "docstrings by kind", by="kind")),
+        small(labels(index, "docstrings by kind", LabelTask(by="kind"))),
     )
     yield (
         "whitening-docstrings",
-        f"layerdex evaluate {demo} --min-per-label {_LEAST} --transform whiten",
-        small(whitened_labels(index, "docstrings by module", **by_module)),
+        f"layerdex evaluate {demo} --min-per-label {_MIN_PER_LABEL} --transform whiten",
+        small(whitened_labels(index, "docstrings by module", by_module)),
     )
-    geometry = index.describe_layers()
+    geometry = index.at().describe_layers()
     command = f"layerdex layers {demo}"
     yield "agreement-docstrings", command, small(lambda axes: draw_agreement(axes, geometry))
     yield "random-pairs-docstrings", command, small(lambda axes: draw_random_pairs(axes, geometry))
     yield (
         "thresholds-docstrings",
         f"layerdex dedup {demo} --layer 6 --suggest --plot FILE",
-        lambda path: plot_thresholds(index.suggest_thresholds(layer=6), path),
+        lambda path: plot_thresholds(index.at(layer=6).suggest_thresholds(), path),
     )
     if options.banking77 is not None:
         index, _ = banking77(options.work, options.banking77)
@@ -96,7 +97,7 @@ def pictures(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[
 
 
 def small(draw: Draw) -> Callable[[Path], None]:
-    """Return what draws into a picture that takes half a page's width."""
+    """Return a function that draws into a picture of half a page's width."""
 
     def save(path: Path) -> None:
         figure = new_figure(*_INCHES)
@@ -106,11 +107,11 @@ def small(draw: Draw) -> Callable[[Path], None]:
     return save
 
 
-def draw_random_pairs(axes: Any, found: Geometry) -> None:
-    """Draw by layer the similarity that so many % of random pairs are below."""
-    layers = [shape.layer for shape in found.layers]
-    for i, name in enumerate(found.layers[0].percentiles):
-        values = [shape.percentiles[name] for shape in found.layers]
+def draw_random_pairs(axes: Any, geometry: Geometry) -> None:
+    """Draw percentiles of the similarity of random pairs by layer."""
+    layers = [shape.layer for shape in geometry.layers]
+    for i, name in enumerate(geometry.layers[0].percentiles):
+        values = [shape.percentiles[name] for shape in geometry.layers]
         axes.plot(layers, values, "o-", color=color(i))
         axes.annotate(
             name,
@@ -122,52 +123,54 @@ def draw_random_pairs(axes: Any, found: Geometry) -> None:
         )
     axes.set_xticks(layers)
     axes.set_xlabel("layer (0 is the embedding output)")
-    axes.set_ylabel(f"similarity, all pairs of {found.n_paired:,} texts")
+    axes.set_ylabel(f"similarity, all pairs of {geometry.n_paired:,} texts")
     span = layers[-1] - layers[0]
-    axes.set_xlim(layers[0] - 0.06 * span, layers[-1] + 0.2 * span)  # names stand there
+    axes.set_xlim(layers[0] - 0.06 * span, layers[-1] + 0.2 * span)  # room for the names
     axes.grid(alpha=0.3)
 
 
-def labels(index: Index, title: str, **asked: Any) -> Draw:
-    """Return what draws accuracy and macro-F1 by layer."""
+def labels(index: Index, title: str, task: LabelTask | None = None) -> Draw:
+    """Return a function that draws accuracy and macro-F1 by layer."""
 
     def draw(axes: Any) -> None:
-        found = index.evaluate(**asked)
-        draw_evaluation(axes, found)
-        axes.set_title(f"{title} ({len(found.label_names)} labels)", size="medium")
+        evaluation = index.evaluate(task)
+        draw_evaluation(axes, evaluation)
+        true, _ = evaluation.label_codes(evaluation.best_layer)
+        axes.set_title(f"{title} ({len(set(true.tolist()))} labels)", size="medium")
 
     return draw
 
 
-def whitened_labels(index: Index, title: str, **asked: Any) -> Draw:
-    """Return what draws macro-F1 by layer, of vectors as they are and whitened."""
+def whitened_labels(index: Index, title: str, task: LabelTask | None = None) -> Draw:
+    """Return a function that draws macro-F1 by layer, of plain and whitened vectors."""
 
     def draw(axes: Any) -> None:
         for i, how in enumerate(_TRANSFORMS):
-            found = index.evaluate(**asked, transform=how)
-            values = [one.macro_f1 for one in found.results]
-            intervals = [one.intervals["macro_f1"] for one in found.results]
-            at = [int(one.layer) for one in found.results]
-            draw_curve(axes, at, values, intervals, label=_label(how), line=_LINES[i], i=i)
+            evaluation = index.evaluate(task, transform=how)
+            values = [scores.values["macro_f1"] for scores in evaluation.scores]
+            intervals = [scores.intervals["macro_f1"] for scores in evaluation.scores]
+            layers = [int(scores.layer) for scores in evaluation.scores]
+            draw_curve(axes, layers, values, intervals, label=_label(how), line=_LINES[i], i=i)
         finish_layers(axes, index.layers, None)
         axes.set_ylabel("macro-F1, leave-one-out, k = 10")
-        axes.set_title(f"{title}, {found.n:,} documents", size="medium")
+        axes.set_title(f"{title}, {evaluation.n:,} documents", size="medium")
 
     return draw
 
 
 def retrieval(index: Index, folder: Path) -> Draw:
-    """Return what draws nDCG@10 by layer, of vectors as they are and whitened."""
+    """Return a function that draws nDCG@10 by layer, of plain and whitened vectors."""
 
     def draw(axes: Any) -> None:
         for i, how in enumerate(_TRANSFORMS):
-            found = index.evaluate_retrieval(
-                folder / "queries.jsonl", folder / "qrels.tsv", transform=how
+            evaluation = index.evaluate(
+                RetrievalTask(folder / "queries.jsonl", folder / "qrels.tsv"), transform=how
             )
-            draw_metric(axes, found, _NDCG, label=_label(how), style=i)
+            draw_metric(axes, evaluation, _NDCG, label=_label(how), style=i)
         finish_layers(axes, index.layers, None)
         axes.set_ylabel("nDCG@10")
-        axes.set_title(f"scifact, {len(index):,} documents, {describe_n(found)}", size="medium")
+        title = f"scifact, {len(index):,} documents, {describe_n(evaluation)}"
+        axes.set_title(title, size="medium")
 
     return draw
 

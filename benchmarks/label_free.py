@@ -1,13 +1,14 @@
-"""Which label-free figure says which layer is best? Held to macro-F1 at each layer of label sets.
+"""Label-free figures of layers, compared with macro-F1 at each layer of several label sets.
 
     python -m benchmarks.label_free --banking77 FOLDER --sms-spam FOLDER
 
 Macro-F1 is of leave-one-out, k = 10, on the training documents. Spearman's correlation over 7
-layers is beyond chance (5 %, two-sided) from 0.786 on; four figures are tried at once. The loss is
-what the layer that a figure picks has less than the best, in points of macro-F1. A figure picks as
-its authors would: the highest effective rank (Garrido and others, RankMe, ICML 2023), the lowest
-anisotropy (Ethayarajh, EMNLP 2019), the lowest hubness (Radovanović and others, JMLR 2010), the
-lowest intrinsic dimension (Ansuini and others, NeurIPS 2019). "depth" takes the last layer.
+layers is significant (5 %, two-sided) from 0.786 on; four figures are tried at once. The loss is
+the difference between the best layer and the one that a figure picks, in points of macro-F1. A
+figure picks as its authors would: the highest effective rank (Garrido and others, RankMe, ICML
+2023), the lowest anisotropy (Ethayarajh, EMNLP 2019), the lowest hubness (Radovanović and others,
+JMLR 2010), the lowest intrinsic dimension (Ansuini and others, NeurIPS 2019). "depth" takes the
+last layer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.label_sets import TRAIN, LabelSet, add_arguments, label_sets
 from benchmarks.results_file import save
+from layerdex import LabelTask
 
 FIGURES = {
     "effective_rank": 1,
@@ -30,7 +32,7 @@ FIGURES = {
     "intrinsic_dimension": -1,
     "depth": 1,
 }
-"""Which end of a figure is said to be good: 1 the highest, -1 the lowest."""
+"""Which end of a figure is considered good: 1 the highest, -1 the lowest."""
 K = 10
 
 
@@ -39,12 +41,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    measured = {one.name: measure(one) for one in label_sets(parser.parse_args())}
+    measured = {label_set.name: measure(label_set) for label_set in label_sets(parser.parse_args())}
     results: dict[str, Any] = {
         "k": K,
         "sets": measured,
         "mean_loss": {
-            name: round(mean(one["figures"][name]["loss"] for one in measured.values()), 2)
+            name: round(mean(result["figures"][name]["loss"] for result in measured.values()), 2)
             for name in FIGURES
         },
     }
@@ -52,18 +54,19 @@ def main() -> None:
     print_table(measured, results["mean_loss"])
 
 
-def measure(one: LabelSet) -> dict[str, Any]:
-    """Return each figure by layer, its correlation with macro-F1 and what its layer loses."""
-    evaluation = one.index.evaluate(
-        k=K, by=one.by, where=TRAIN, min_per_label=one.min_per_label, n_resamples=0
-    )
-    geometry = one.index.describe_layers(where=TRAIN)
+def measure(label_set: LabelSet) -> dict[str, Any]:
+    """Return each figure by layer, its correlation with macro-F1, and the loss of its layer."""
+    view = label_set.index.at(where=TRAIN)
+    task = LabelTask(k=K, by=label_set.by, min_per_label=label_set.min_per_label)
+    evaluation = view.evaluate(task, n_resamples=0)
+    geometry = view.describe_layers()
     layers = [shape.layer for shape in geometry.layers]
-    macro_f1 = np.array([evaluation.result(layer, K).macro_f1 for layer in layers])
+    macro_f1 = np.array([evaluation.at(layer, K).values["macro_f1"] for layer in layers])
     figures = {}
     for name, sign in FIGURES.items():
-        of_layer = layers if name == "depth" else [getattr(one, name) for one in geometry.layers]
-        values = np.array(of_layer, dtype=np.float64)
+        shapes = geometry.layers
+        by_layer = layers if name == "depth" else [getattr(shape, name) for shape in shapes]
+        values = np.array(by_layer, dtype=np.float64)
         picked = int(np.argmax(sign * values))
         figures[name] = {
             "by_layer": values.round(3).tolist(),
@@ -80,15 +83,15 @@ def measure(one: LabelSet) -> dict[str, Any]:
 
 
 def print_table(measured: Mapping[str, Any], mean_loss: Mapping[str, float]) -> None:
-    """Print a row a set, as in docs/layers.md: correlation, layer picked and its loss."""
+    """Print one row per label set, as in docs/layers.md: correlation, layer picked, its loss."""
     print("| label set | best |", " | ".join(FIGURES), "|")
     print("|---" * (2 + len(FIGURES)) + "|")
-    for name, one in measured.items():
+    for name, result in measured.items():
         cells = (
-            f"{found['spearman']:+.2f}, {found['picked']} ({found['loss']:.1f})"
-            for found in one["figures"].values()
+            f"{figure['spearman']:+.2f}, {figure['picked']} ({figure['loss']:.1f})"
+            for figure in result["figures"].values()
         )
-        print(f"| {name} | {one['best']} |", " | ".join(cells), "|")
+        print(f"| {name} | {result['best']} |", " | ".join(cells), "|")
     print("| mean loss | |", " | ".join(f"{value:.1f}" for value in mean_loss.values()), "|")
 
 

@@ -1,7 +1,8 @@
-"""Label sets to measure on: the standard library's docstrings, and public sets given by path.
+"""Labelled data sets: the standard library's docstrings, and public sets from folders.
 
-Indexes are made in a folder at first use and kept there. Every document has a ``part``: ``train``,
-``test``, or ``repeat`` where its text came before, so that no test text was seen in training.
+Indexes are created in a folder on first use and reused. Every document has a ``part``: ``train``,
+``test``, or ``repeat`` if an earlier document has the same text, so that no test text occurs in
+training.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layerdex import EncoderOptions
 from layerdex.index import Index
 from layerdex.storage.directory import CATALOG
 
@@ -22,13 +24,13 @@ Row = dict[str, Any]
 
 TRAIN = "part=train"
 N_DRAWS = 3
-"""Orders of a label's documents, as ``draw_0`` and so on: those below 10 are ten at random."""
+"""Random orders of each label's documents, ``draw_0`` and so on: ``draw_0<10`` draws ten."""
 
-_MAX_LENGTH = 64  # as `layerdex demo`
+_MAX_LENGTH = 64  # as in `layerdex demo`
 _TEST_EVERY = 5
-_LEAST_DOCSTRINGS = 20  # training documents a label, as `layerdex demo`
+_MIN_DOCSTRINGS = 20  # training documents per label, as in `layerdex demo`
 
-# The topic of an intent is the first with a word that the intent's name contains.
+# An intent has the first topic one of whose words occurs in the intent's name.
 _TOPICS = {
     "top-up": ("top_up", "topping_up"),
     "transfer": ("transfer", "beneficiary", "receiving_money"),
@@ -45,10 +47,10 @@ _OTHER_TOPIC = "payment"
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """What is predicted (``by``) of the training documents of an index and of ``test`` rows.
+    """A field to predict (``by``) on the training documents of an index and on ``test`` rows.
 
-    ``test`` rows have a ``text`` and a ``label`` that at least ``min_per_label`` training
-    documents have too.
+    ``test`` rows have a ``text`` and a ``label``, which at least ``min_per_label`` training
+    documents have as well.
     """
 
     name: str
@@ -59,9 +61,9 @@ class LabelSet:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add where indexes are kept, and where the given sets are."""
+    """Add the options for the folder of the indexes and the folders of the public data sets."""
     parser.add_argument(
-        "--work", type=Path, default=Path("layerdex-demo-figures"), help="indexes are kept here"
+        "--work", type=Path, default=Path("layerdex-demo-figures"), help="folder of the indexes"
     )
     parser.add_argument("--banking77", type=Path, help="folder with train.jsonl and test.jsonl")
     parser.add_argument("--sms-spam", type=Path, help="folder with all.jsonl")
@@ -71,32 +73,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def label_sets(options: argparse.Namespace) -> Iterator[LabelSet]:
-    """Yield the sets that there is data for."""
+    """Yield the label sets whose data is available."""
     index, rows = docstrings(options.work)
     for name, by in (("module", "label"), ("file", "file"), ("kind", "kind")):
-        yield _of(f"docstrings by {name}", index, rows, by, least=_LEAST_DOCSTRINGS)
+        yield _label_set(f"docstrings by {name}", index, rows, by, min_per_label=_MIN_DOCSTRINGS)
     if options.banking77 is not None:
         index, rows = banking77(options.work, options.banking77)
-        yield _of("Banking77 by intent", index, rows, "label")
-        yield _of("Banking77 by topic", index, rows, "topic")
+        yield _label_set("Banking77 by intent", index, rows, "label")
+        yield _label_set("Banking77 by topic", index, rows, "topic")
     if options.sms_spam is not None:
-        yield _of("sms_spam", *sms_spam(options.work, options.sms_spam), "label")
+        yield _label_set("sms_spam", *sms_spam(options.work, options.sms_spam), "label")
 
 
 def docstrings(work: Path) -> tuple[Index, list[Row]]:
-    """Return an index of this Python's docstrings, as `layerdex demo` makes it, and its rows."""
+    """Return an index of this Python's docstrings, as `layerdex demo` creates it, and its rows."""
     from layerdex.indexer.docstrings import collect_docstrings
 
-    found = (
-        {"id": one.id, "text": one.text, "label": one.label, **one.metadata}
-        for one in collect_docstrings()
+    documents = (
+        {"id": document.id, "text": document.text, "label": document.label, **document.metadata}
+        for document in collect_docstrings()
     )
-    rows = list(_split(found))
+    rows = list(_split(documents))
     return _indexed(work / "docstrings", _with_draws(rows), max_length=_MAX_LENGTH), rows
 
 
 def banking77(work: Path, folder: Path) -> tuple[Index, list[Row]]:
-    """Return an index of Banking77's training set, and the rows of both parts as they are split."""
+    """Return an index of Banking77's training set, and the rows of its training and test sets."""
     rows = [
         {**row, "part": part, "topic": topic_of(row["label"])}
         for part in ("train", "test")
@@ -113,12 +115,12 @@ def sms_spam(work: Path, folder: Path) -> tuple[Index, list[Row]]:
 
 
 def scifact(work: Path, folder: Path) -> Index:
-    """Return an index of scifact's corpus, which has judged queries and no labels."""
+    """Return an index of scifact's corpus, which has judged queries but no labels."""
     return _indexed(work / "scifact", read_rows(folder / "corpus.jsonl"))
 
 
 def topic_of(intent: str) -> str:
-    """Return the coarse topic of one of Banking77's intents, by the words in its name."""
+    """Return the topic of an intent of Banking77, by the words in its name."""
     name = intent.lower()
     for topic, words in _TOPICS.items():
         if any(word in name for word in words):
@@ -133,7 +135,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _split(rows: Iterable[Row]) -> Iterator[Row]:
-    """Give every fifth of the different texts to the test part."""
+    """Assign every fifth distinct text to the test set."""
     seen: set[str] = set()
     for row in rows:
         part = "repeat" if row["text"] in seen else "train"
@@ -144,32 +146,38 @@ def _split(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _indexed(path: Path, rows: Iterable[Row], *, max_length: int | None = None) -> Index:
-    is_there = (path / CATALOG).exists()
+    exists = (path / CATALOG).exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    index = Index.open(path) if is_there else Index.create(path, max_length=max_length)
+    index = (
+        Index.open(path)
+        if exists
+        else Index.create(path, model=EncoderOptions(max_length=max_length))
+    )
     index.add(list(rows), sync=True)
     return index
 
 
 def _with_draws(rows: Sequence[Row]) -> Iterator[Row]:
-    """Add each training document's place among those of its label, in a few random orders."""
+    """Add each training document's position among those of its label, in a few random orders."""
     train = [i for i, row in enumerate(rows) if row["part"] == "train"]
     draws: dict[int, dict[str, int]] = {i: {} for i in train}
     for seed in range(N_DRAWS):
-        places: Counter[str] = Counter()
+        positions: Counter[str] = Counter()
         for i in random.Random(seed).sample(train, len(train)):
             label = rows[i]["label"]
-            draws[i][f"draw_{seed}"] = places[label]
-            places[label] += 1
+            draws[i][f"draw_{seed}"] = positions[label]
+            positions[label] += 1
     for i, row in enumerate(rows):
         yield {**row, **draws.get(i, {})}
 
 
-def _of(name: str, index: Index, rows: Sequence[Row], by: str, *, least: int = 1) -> LabelSet:
+def _label_set(
+    name: str, index: Index, rows: Sequence[Row], by: str, *, min_per_label: int = 1
+) -> LabelSet:
     n_training = Counter(row[by] for row in rows if row["part"] == "train")
     test = tuple(
         {"text": row["text"], "label": row[by]}
         for row in rows
-        if row["part"] == "test" and n_training[row[by]] >= least
+        if row["part"] == "test" and n_training[row[by]] >= min_per_label
     )
-    return LabelSet(name, index, by, test, least)
+    return LabelSet(name, index, by, test, min_per_label)

@@ -1,4 +1,4 @@
-"""Memory: the peak while indexing 50,000 and 100,000 short texts at all layers of MiniLM."""
+"""Peak memory while indexing 50,000 and 100,000 short texts at all layers of MiniLM."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> None:
         return
     results = {}
     for n in options.n:
-        # A process of its own for each, as a peak never goes down.
+        # A process for each, because a peak never goes down.
         command = [sys.executable, "-m", "benchmarks.memory", "--child", str(n)]
         start = time.perf_counter()
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -40,7 +40,7 @@ def main() -> None:
 def peak_mb(n: int) -> float:
     """Index n texts and return this process's peak memory."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "texts.jsonl"  # of a file, windows are read ahead
+        source = Path(folder) / "texts.jsonl"  # windows of a file are read ahead
         with source.open("w", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(row)}\n" for row in short_texts(n))
         index = Index.create(Path(folder) / "index")

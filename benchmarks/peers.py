@@ -1,4 +1,4 @@
-"""What else turns text into vectors: the tutorials' loop, sentence-transformers, bare OpenVINO."""
+"""Other ways to encode texts: the tutorials' loop, sentence-transformers, bare OpenVINO."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from layerdex.indexer.engines.openvino.cache import import_openvino
 
 Encode = Callable[[Sequence[str]], object]
 
-MAX_LENGTH = 128  # tokens: the tutorials' usual number, for every system, so that all read the same
+MAX_LENGTH = 128  # tokens, as in most tutorials; all systems read the same
 
 PLAIN, DEFAULT, BFLOAT16, OPENVINO = (
     "(a) plain loop, all layers",
@@ -28,8 +28,8 @@ PLAIN, DEFAULT, BFLOAT16, OPENVINO = (
 def load_peers() -> dict[str, Encode]:
     """Return the peers that make sense on this machine.
 
-    On a CPU without instructions for bfloat16, sentence-transformers in it is left out: it is
-    many times slower than float32 there.
+    On a CPU without bfloat16 instructions, sentence-transformers in bfloat16 is left out, where it
+    is many times slower than in float32.
     """
     peers: dict[str, Encode] = {
         PLAIN: plain_loop(),
@@ -42,7 +42,7 @@ def load_peers() -> dict[str, Encode]:
 
 
 def plain_loop() -> Encode:
-    """Return what tutorials show: float32, padded to the maximum length, 32 texts a batch."""
+    """Return the loop of the tutorials: float32, padded to the maximum length, batches of 32."""
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     model = AutoModel.from_pretrained(MODEL_DIR, dtype=torch.float32).eval()
 
@@ -66,7 +66,7 @@ def plain_loop() -> Encode:
 
 
 def sentence_transformers(dtype: torch.dtype | None) -> Encode:
-    """Return sentence-transformers as it comes (but for the length), or in another dtype."""
+    """Return sentence-transformers with its defaults except for the length, or in another dtype."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(
@@ -90,10 +90,10 @@ class _AllLayers(nn.Module):
 
 
 def openvino_script(token_budget: int = 1_024) -> Encode:
-    """Return bare OpenVINO: all layers pooled in the graph, sorted, 1,024 tokens a batch.
+    """Return bare OpenVINO: all layers pooled in the graph, texts sorted, batches of 1,024 tokens.
 
-    The precision hint is bfloat16, which a CPU without it computes in float32. Frozen before
-    Layerdex's own engine was tuned.
+    The precision hint is bfloat16; a CPU without it computes in float32. This script has not been
+    changed since before Layerdex's own engine was tuned.
     """
     ov = import_openvino()
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)

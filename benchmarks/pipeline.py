@@ -1,8 +1,8 @@
-"""The pipeline around the encoder: how many texts a second pass it when encoding is done elsewhere.
+"""The pipeline around the encoder: its texts per second when encoding runs on another device.
 
-The encoder here computes nothing: it sleeps as long as a device with the given rate would take,
-and hands over a copy of vectors made before. So what is measured is reading, ids, the catalog,
-rounding and writing segments, beside each other as in a run; not tokenising.
+The encoder computes nothing: it sleeps as long as a device of the requested rate would take, and
+returns a copy of prepared vectors. This measures reading, ids, the catalog, rounding and writing
+segments, running in parallel as in a real run, but no tokenising.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _N_TOKENS = 128
 
 
 class SleepingEncoder:
-    """Gives vectors of a model's shape at ``texts_per_s``, one window at a time."""
+    """Returns vectors of a model's shape at ``texts_per_s``, one window at a time."""
 
     reports_progress: Literal[True] = True
     is_concurrent: Literal[True] = True
@@ -62,7 +62,7 @@ class SleepingEncoder:
         *,
         on_progress: Callable[[int], None] | None = None,  # noqa: ARG002
     ) -> Encoded:
-        """Sleep, and give vectors at the given layers."""
+        """Sleep, and return vectors at these layers."""
         n = len(texts)
         with self._turn:
             time.sleep(n / self._texts_per_s)
@@ -100,22 +100,22 @@ def main() -> None:
 
 
 def measure(source: Path, shape: Shape, texts_per_s: float, rounds: int) -> dict[str, Any]:
-    """Return the texts a second of whole runs, and their share of the encoder's rate.
+    """Return the texts per second of whole runs, and their share of the encoder's rate.
 
-    At no rate (infinity) the encoder takes no time, and there is no share.
+    With an infinite rate the encoder takes no time, and there is no share.
     """
     encoder = SleepingEncoder(shape, texts_per_s)
-    found = []
+    speeds = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-            index = Index.create(Path(folder) / "index", encoder=encoder)
+            index = Index.create(Path(folder) / "index", model=encoder)
             start = time.perf_counter()
             report = index.add(source, auto_compact=False)
-            found.append(report.n_new / (time.perf_counter() - start))
-    rates = {"texts_per_s": spread([round(one) for one in found])}
+            speeds.append(report.n_new / (time.perf_counter() - start))
+    rates = {"texts_per_s": spread([round(speed) for speed in speeds])}
     if math.isinf(texts_per_s):
         return rates
-    return {**rates, "share_of_the_encoder": spread([one / texts_per_s for one in found])}
+    return {**rates, "share_of_the_encoder": spread([speed / texts_per_s for speed in speeds])}
 
 
 if __name__ == "__main__":

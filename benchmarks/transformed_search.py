@@ -1,8 +1,8 @@
-"""Questions of transformed vectors: what the first of a process costs, later ones, and many.
+"""Queries of transformed vectors: the cost of the first in a process, of later ones, and of many.
 
-The index holds random float16 vectors, 100,000 documents, 384 wide, in one segment, whose layer is
-read before anything is measured. ``first`` also learns each vector's length, ``later`` are those
-after it; ``17 at once`` are no longer scanned, but all documents transformed. By one thread.
+The index holds random float16 vectors, 100,000 documents of width 384, in one segment, whose layer
+is read before anything is measured. ``first`` also computes the lengths of all vectors, which
+``later`` queries reuse; ``17 at once`` transform all documents instead of scanning. One thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _K, _N_RUNS, _SHRINKAGE = 10, 9, 0.5
 
 
 def main() -> None:
-    """Print the median of nine runs, the least and the most, in milliseconds."""
+    """Print the median, minimum and maximum of nine runs, in milliseconds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n-documents", type=int, default=100_000)
     options = parser.parse_args()
@@ -39,21 +39,21 @@ def main() -> None:
         index = Index.open(path)
         index.compact()
         index.fit_transforms(shrinkage=_SHRINKAGE)
-        kept = load_transforms(index.store, None).by_name
-        with index.store.read() as snapshot:
+        with index._open.store.read() as snapshot:
+            stored = load_transforms(index._open.store, snapshot, None).by_name
             layer = snapshot.layer(0)
             queries = np.random.default_rng(1).standard_normal((17, WIDTH), dtype=np.float32)
             _measure("plain", lambda: find_neighbors(layer, queries[:1], _K))
-            for how, transforms in kept.items():
+            for how, transforms in stored.items():
                 _measure_transformed(how, transforms[0], layer, transforms[0].apply(queries))
 
 
 def _measure_transformed(
     how: str, transform: Transform, layer: LayerVectors, queries: Vectors
 ) -> None:
-    def ask_first() -> None:  # a transform of its own knows no lengths yet
-        forgetful = TransformedVectors(Transform(transform.mean, transform.matrix), layer)
-        find_neighbors(forgetful, queries[:1], _K)
+    def ask_first() -> None:  # a new transform has computed no lengths yet
+        source = TransformedVectors(Transform(transform.mean, transform.matrix), layer)
+        find_neighbors(source, queries[:1], _K)
 
     source = TransformedVectors(transform, layer)
     _measure(f"{how}, first", ask_first)
@@ -61,14 +61,14 @@ def _measure_transformed(
     _measure(f"{how}, 17 at once", lambda: find_neighbors(source, queries, _K))
 
 
-def _measure(what: str, ask: Callable[[], object]) -> None:
+def _measure(name: str, ask: Callable[[], object]) -> None:
     ask()
     times = []
     for _ in range(_N_RUNS):
         start = time.perf_counter()
         ask()
         times.append((time.perf_counter() - start) * 1000)
-    print(f"{what}: {np.median(times):.1f} ({min(times):.1f} to {max(times):.1f})", flush=True)
+    print(f"{name}: {np.median(times):.1f} ({min(times):.1f} to {max(times):.1f})", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerdex.index import Index
+    from layerdex.index import Index, LabelTask, PairTask, RetrievalTask, View
+    from layerdex.options import EncoderOptions, RuntimeOptions
 
 __version__ = "0.1.0"
 
-__all__ = ["Index", "__version__"]
+__all__ = [
+    "EncoderOptions",
+    "Index",
+    "LabelTask",
+    "PairTask",
+    "RetrievalTask",
+    "RuntimeOptions",
+    "View",
+    "__version__",
+]
+
+_OPTIONS = ("EncoderOptions", "RuntimeOptions")
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: `layerdex --help` must not pay for SQLAlchemy and NumPy.
-    if name == "Index":
-        from layerdex.index import Index
-
-        return Index
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "layerdex.options" if name in _OPTIONS else "layerdex.index"
+    return getattr(import_module(module), name)

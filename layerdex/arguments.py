@@ -1,4 +1,4 @@
-"""Checks of what callers give: each returns it as the library wants it, or raises `OptionError`."""
+"""Checks of arguments: each returns the converted value or raises `OptionError`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Item = TypeVar("Item")
 
 
 def to_choice(kind: type[Choice], value: str) -> Choice:
-    """Turn a user's word into one of a closed set; the error lists them all."""
+    """Convert a value to an enum; the error lists the members."""
     try:
         return kind(value)
     except ValueError as error:
-        raise OptionError(f"{format_value(value)} is none of {', '.join(kind)}") from error
+        raise OptionError(f"{format_value(value)} is not one of {', '.join(kind)}") from error
 
 
 def to_path(value: str | os.PathLike[str], *, what: str) -> Path:
-    """Return a path; ``what`` begins the error where the value cannot be one."""
+    """Return a path; ``what`` begins the error message for a value that cannot be one."""
     if not is_path(value):
         raise OptionError(f"{what}, not {format_value(value)}")
     return Path(value)
 
 
 def is_path(value: object) -> bool:
-    """Say whether the operating system could have a file of that name."""
+    """Return whether the operating system could have a file with that name."""
     try:
         # Path("") would be the working directory, and the system's calls end at a NUL.
         return value != "" and b"\0" not in os.fsencode(Path(value))  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ def is_path(value: object) -> bool:
 
 
 def to_list(values: Iterable[Item], *, what: str) -> list[Item]:
-    """Return an iterable's items; ``what`` begins the error where the value is none."""
+    """Return an iterable's items; ``what`` begins the error message for anything else."""
     try:
         items = iter(values)
     except TypeError as error:
@@ -51,40 +51,40 @@ def to_list(values: Iterable[Item], *, what: str) -> list[Item]:
 
 
 def check_type(value: object, kind: type | tuple[type, ...], *, what: str) -> None:
-    """Hold a value to a class; ``what`` begins the error where it is of another."""
+    """Check the class of a value; ``what`` begins the error message for another class."""
     if not isinstance(value, kind):
         raise OptionError(f"{what}, not {format_value(value)}")
 
 
 def check_callbacks(**callbacks: object) -> None:
-    """Hold each to be callable or None, before there is something to tell it."""
+    """Check that each is callable or None, before any work is done."""
     for name, callback in callbacks.items():
         if callback is not None and not callable(callback):
-            raise OptionError(f"{name} must be callable, not {format_value(callback)}")
+            raise OptionError(f"{name} must be callable, got {format_value(callback)}")
 
 
 def check_count(name: str, value: object, *, least: int = 1) -> int:
-    """Return a whole number of at least ``least``."""
+    """Return a whole number that is at least ``least``."""
     is_iterable = isinstance(value, Iterable)  # NumPy's arrays have an __index__ that fails
     if isinstance(value, bool) or is_iterable or not isinstance(value, SupportsIndex):
-        raise OptionError(f"{name} must be a whole number, not {format_value(value)}")
+        raise OptionError(f"{name} must be a whole number, got {format_value(value)}")
     if (count := value.__index__()) < least:
-        raise OptionError(f"{name} must be at least {least}, not {format_value(count)}")
+        raise OptionError(f"{name} must be at least {least}, got {format_value(count)}")
     return count
 
 
 def check_between(name: str, value: object, low: float, high: float) -> float:
-    """Return a number within two bounds."""
+    """Return a number between two bounds, both included."""
     number = math.nan
     if isinstance(value, SupportsFloat) and not isinstance(value, bool):
         # Arrays have a __float__ that fails, and an integer can be beyond a float.
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             number = float(value)
     if not low <= number <= high:
-        raise OptionError(f"{name} lies between {low:g} and {high:g}, not at {format_value(value)}")
+        raise OptionError(f"{name} must be between {low:g} and {high:g}, got {format_value(value)}")
     return number
 
 
 def format_value(value: object) -> str:
-    """Return a value as messages show it: on one line, and cut where it is long."""
+    """Return a value as error messages show it: on one line, shortened where it is long."""
     return " ".join(reprlib.repr(value).split())

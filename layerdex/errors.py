@@ -21,9 +21,9 @@ LayerdexError
 
 
 class LayerdexError(Exception):
-    """Root of all errors that have a clear one-line message for the user.
+    """Root of all errors raised on purpose; the message is one clear line.
 
-    ``exit_code`` is what a command that fails with it exits with.
+    ``exit_code`` is the exit code of a command that fails with it.
     """
 
     exit_code = 1
@@ -34,7 +34,7 @@ class OptionError(LayerdexError):
 
 
 class LayerError(OptionError):
-    """A layer that is not there; the message gives the valid range."""
+    """The model or the index does not have this layer; the message gives the valid range."""
 
 
 class FilterError(OptionError):
@@ -74,13 +74,13 @@ class SchemaError(LayerdexError):
 
 
 class DamagedIndexError(LayerdexError):
-    """Catalog and segment files disagree; ``reason`` is the short of it for one file."""
+    """Catalog and segment files disagree; ``reason`` says briefly what is wrong with a file."""
 
     reason: str | None = None
 
 
 class LockedIndexError(LayerdexError):
-    """Another process holds the writer lock; the same may succeed later (EX_TEMPFAIL)."""
+    """Another process holds the writer lock; a later try may succeed (EX_TEMPFAIL)."""
 
     exit_code = 75
 

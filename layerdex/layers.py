@@ -1,4 +1,4 @@
-"""What a layer number means: the one place that parses and resolves layers.
+"""Layer numbers: the only place that parses and resolves them.
 
 Layer 0 is the embedding output and 1..depth are the encoder blocks, as in Hugging Face
 ``hidden_states``; a negative number counts from the deepest layer, -1 being that layer itself.
@@ -19,13 +19,13 @@ _RANGE = re.compile(r"\s*(-?\d{1,9})\s*(?:-\s*(-?\d{1,9}))?\s*")
 
 
 def resolve_layer(layer: SupportsIndex, *, depth: int) -> int:
-    """Turn a layer number, possibly negative, into one from 0 to ``depth``.
+    """Return the layer from 0 to ``depth`` that a number, possibly negative, stands for.
 
     Raises `LayerError` when the model has no such layer.
     """
     is_iterable = isinstance(layer, Iterable)  # NumPy's arrays have an __index__ that fails
     if isinstance(layer, bool) or is_iterable or not isinstance(layer, SupportsIndex):
-        raise OptionError(f"a layer is a whole number, not {format_value(layer)}")
+        raise OptionError(f"a layer must be a whole number, got {format_value(layer)}")
     number = layer.__index__()
     resolved = number if number >= 0 else depth + 1 + number
     if not 0 <= resolved <= depth:
@@ -37,7 +37,7 @@ def resolve_layer(layer: SupportsIndex, *, depth: int) -> int:
 
 
 def resolve_layers(selection: LayerSelection, *, depth: int) -> tuple[int, ...]:
-    """Turn a selection (``all``, ``-1``, ``4``, ``0,4-6`` or numbers) into ascending layers.
+    """Return the ascending layers of a selection: ``all``, ``-1``, ``4``, ``0,4-6`` or numbers.
 
     Raises `OptionError` for a selection that cannot be read, `LayerError` for a missing layer.
     """
@@ -77,9 +77,9 @@ def resolve_weighted(
 ) -> dict[int, float]:
     """Return the stored layers of a selection, ascending, with a weight each.
 
-    In a string a layer may have one, as in ``4:0.7,6:0.3``; the others count 1. Raises
-    `OptionError` for what cannot be read or a layer with two weights, `LayerError` for a missing
-    layer.
+    In a string a layer may have a weight, as in ``4:0.7,6:0.3``; the default is 1. Raises
+    `OptionError` for a selection that cannot be read or a layer with two weights, `LayerError` for
+    a missing layer.
     """
     if not isinstance(selection, str) or ":" not in selection:
         return dict.fromkeys(resolve_stored(selection, stored=stored, depth=depth), 1.0)

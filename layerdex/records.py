@@ -1,4 +1,4 @@
-"""The few records and closed choices that all rooms share."""
+"""The records that all rooms share, and the `Encoder` protocol."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Vectors = NDArray[np.float32]
 """Decoded vectors of one layer, shape (n, width), float32, unit length."""
 
 EncodedVectors = NDArray[np.float32]
-"""Vectors of several layers as an encoder gives them, shape (n_layers, n, width), float32."""
+"""Vectors of several layers as an encoder returns them, shape (n_layers, n, width), float32."""
 
 LayerName = int | str
-"""How an answer names where it comes from: a layer, or layers fused, such as ``mean(3-4)``."""
+"""The name of a target: a layer's number, or that of layers fused, such as ``mean(3-4)``."""
 
 Rows = NDArray[np.int64]
 """Catalog rows, shape (n,), int64, ascending unless said otherwise."""
@@ -33,11 +33,11 @@ Source = str | Path | Iterable[Mapping[str, Any]]
 """Where documents come from: a path, ``-`` for standard input, a data frame or mappings."""
 
 OnProgress = Callable[[int, int | None], None]
-"""Told how much is done, and of how much, which is None where nobody knows."""
+"""Called with how much is done and the total, which is None where it is unknown."""
 
 
 class Unset(Enum):
-    """The type of `UNSET`: a field that was not given, as opposed to one given as null."""
+    """The type of `UNSET`: a field that is missing, as opposed to null."""
 
     UNSET = "unset"
 
@@ -47,7 +47,7 @@ UNSET: Literal[Unset.UNSET] = Unset.UNSET
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One ``where`` condition; several are joined by AND."""
+    """A ``where`` condition; several are joined by AND."""
 
     field: str
     operator: Operator
@@ -67,11 +67,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class SourceDocument:
-    """A document as a source gave it, before it has a place in an index.
+    """A document as a source has it, before it is in an index.
 
-    ``id`` is None where the source gave none. ``label`` is `UNSET` where it was not given (an
-    update keeps the old one) and None where it was given as null (an update clears it); the same
-    goes for each metadata field, absent or None.
+    ``id`` is None where the source has none. ``label`` is `UNSET` where it is missing (an update
+    keeps the old label) and None where it is null (an update clears it). Likewise a metadata field
+    is absent or None.
     """
 
     text: str
@@ -85,13 +85,13 @@ class SourceDocument:
 class Rejected:
     """A row that is not a document, and why.
 
-    ``id`` is that of the document that it would have been; None where it gave none and its text
-    is none either, so that it stands for no document, and `UNSET` where nobody can tell.
+    ``id`` is the id that the document would have had: None where the row has neither id nor text,
+    so that it stands for no document, and `UNSET` where the id is unknown.
     """
 
     origin: Origin
     reason: str
-    id: str | Unset | None = field(default=UNSET, compare=False)  # no part of the verdict
+    id: str | Unset | None = field(default=UNSET, compare=False)  # not part of equality
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.reason}"
@@ -123,11 +123,11 @@ class Truncated:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What an encoder makes of n texts.
+    """The encoding of n texts.
 
-    ``vectors`` is (n_layers, n, width) float32 of unit length, which storage rounds; ``n_tokens``
-    is (n,) int32 with special tokens, of a text in chunks each token once; ``truncated`` is (n,)
-    bool: the end of the text was left out.
+    ``vectors`` is (n_layers, n, width) float32 of unit length, which storage rounds. ``n_tokens``
+    is (n,) int32, special tokens included; in a text of several chunks each token counts once.
+    ``truncated`` is (n,) bool: the end of the text was cut.
     """
 
     vectors: EncodedVectors
@@ -137,7 +137,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class EncoderSettings:
-    """Everything about the encoder that an index remembers.
+    """The settings of an encoder, as an index stores them.
 
     ``fingerprint`` digests what decides a vector; ``token_budget`` and ``window`` decide how
     texts are batched, and so the exact bytes, but not the vectors beyond the stated tolerance.
@@ -164,21 +164,21 @@ class EncoderSettings:
 
 
 class Encoder(Protocol):
-    """Texts to vectors; what `search` and `storage` know of a model."""
+    """Turns texts into vectors; what the other rooms know of a model."""
 
     @property
     def settings(self) -> EncoderSettings:
-        """The settings that an index made with this encoder remembers."""
+        """The settings that an index made with this encoder stores."""
         ...
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
-        """Encode texts at the given layers (resolved, ascending); order is kept."""
+        """Encode texts, in their order, at the given layers (resolved, ascending)."""
         ...
 
 
 @runtime_checkable
 class ReportingEncoder(Encoder, Protocol):
-    """An encoder that says how far it is; only an attribute can show that while a program runs."""
+    """An encoder that reports progress; the attribute is what can be checked at run time."""
 
     reports_progress: Literal[True]
 
@@ -189,15 +189,15 @@ class ReportingEncoder(Encoder, Protocol):
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> Encoded:
-        """Do what `Encoder.encode` does, and tell now and then how many texts are done."""
+        """Encode as `Encoder.encode` does, and report now and then how many texts are done."""
         ...
 
 
 @runtime_checkable
 class ConcurrentEncoder(ReportingEncoder, Protocol):
-    """An encoder that several threads may call at once, such as to tokenise during a forward pass.
+    """An encoder that several threads may call at once, for example to tokenise during a pass.
 
-    An error that ``on_progress`` raises must end `encode`. Runs then encode windows ahead.
+    An error raised by ``on_progress`` must end `encode`. Runs then encode windows ahead.
     """
 
     is_concurrent: Literal[True]
@@ -205,7 +205,7 @@ class ConcurrentEncoder(ReportingEncoder, Protocol):
 
 @runtime_checkable
 class TemplatedEncoder(Encoder, Protocol):
-    """An encoder that can put another prompt around texts, such as around queries."""
+    """An encoder that can put another prompt around texts, for example around queries."""
 
     def with_template(self, template: str) -> Encoder:
         """Return an encoder of the same model with another template (`OptionError` if bad)."""

@@ -28,7 +28,7 @@ from layerdex.arguments import check_count, to_choice
 from layerdex.choices import Weights
 from layerdex.errors import LayerError
 from layerdex.index.encoders import make_encoder
-from layerdex.index.places import read_texts
+from layerdex.index.open_index import read_texts
 from layerdex.indexer.vector_cache import VectorCache
 from layerdex.layers import LayerSelection, describe_layers, resolve_layer, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions

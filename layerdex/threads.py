@@ -1,4 +1,4 @@
-"""A pool of threads whose end a second Ctrl-C cannot break."""
+"""A thread pool that a second Ctrl-C cannot break."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _T = TypeVar("_T")
 
 
 class Threads(ThreadPoolExecutor):
-    """A `ThreadPoolExecutor` that waits for its work at the end, and then for its threads.
+    """A `ThreadPoolExecutor` that waits for its work on exit, and then for its threads.
 
-    The base class only joins the threads. Interrupted there, CPython 3.11 takes a thread for ended
-    that is still at work (the lock that `Thread.join` asks for is the thread's own), never waits
-    for it again, and aborts when it ends beneath C++ code of that thread.
+    The base class only joins the threads. If that is interrupted, CPython 3.11 believes that a
+    running thread has ended (`Thread.join` acquires the thread's own lock), never waits for it
+    again, and aborts when the interpreter exits while C++ code runs in that thread.
     """
 
     def __init__(self, n_threads: int, name: str) -> None:
@@ -23,14 +23,16 @@ class Threads(ThreadPoolExecutor):
         self._at_work: list[Future[Any]] = []
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Have a thread call a function."""
+        """Call a function in a thread."""
         future = super().submit(fn, *args, **kwargs)
-        # What is done is let go, with its result.
-        self._at_work = [one for one in self._at_work if not one.done()] + [future]
+        # Finished futures are dropped, with their results.
+        self._at_work = [running for running in self._at_work if not running.done()] + [future]
         return future
 
     def __exit__(self, *_: object) -> None:
-        """Drop what has not begun, and wait for the rest; interrupted, leave it to Python's end."""
+        """Cancel what has not started and wait for the rest."""
         self.shutdown(wait=False, cancel_futures=True)
-        wait([one for one in self._at_work if not one.cancelled()])  # nothing wakes for those
+        wait(
+            [running for running in self._at_work if not running.cancelled()]
+        )  # a cancelled future wakes nobody
         self.shutdown()

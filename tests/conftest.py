@@ -64,7 +64,7 @@ def encoder() -> WordEncoder:
 @pytest.fixture
 def index(tmp_path: Path, encoder: WordEncoder) -> Index:
     """An empty index with layers 0 to 3, windows of 8 documents."""
-    return Index.create(tmp_path / "index", encoder=encoder)
+    return Index.create(tmp_path / "index", model=encoder)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import click
 from layerdex.cli.evaluate_measures import Asked, measure_options, measure_otherwise
 from layerdex.cli.evaluation_output import (
     print_evaluation,
-    print_proposal,
     print_report,
     to_json,
 )
@@ -39,10 +37,9 @@ from layerdex.cli.pictures import check_picture
 from layerdex.cli.plot import plot_evaluation
 
 if TYPE_CHECKING:
-    from layerdex.index import Index
+    pass
 
 _BOTH = "both"
-_SEARCH = "search"
 
 
 @click.command("evaluate", short_help="Measure every layer, and name the best.")
@@ -57,7 +54,7 @@ _SEARCH = "search"
     show_default=True,
     help="How many neighbours, or several such as 1,5,10.",
 )
-@fuse_option("mean", "concat", "rrf", _SEARCH)
+@fuse_option("mean", "concat", "rrf")
 @transform_option(
     "Measure vectors with the mean taken off, or whitened too, fitted on the documents that vote."
 )
@@ -147,9 +144,6 @@ def command(
     The best layer has the highest macro-F1 at the first k; a tie goes to the shallower. The
     frugal layer is the shallowest that is not measurably worse (95 %, paired bootstrap).
 
-    --fuse search proposes layers to fuse: greedy forward selection on folds of three quarters of
-    the documents, measured against the best single layer on the quarter that was held out.
-
     Without labels, --queries and --qrels give nDCG@10, recall@100 and MRR@10 by layer, and --pairs
     Spearman's correlation, or average precision and the best threshold.
 
@@ -157,7 +151,6 @@ def command(
     layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png
     layerdex evaluate my-index --test test.jsonl --report
     layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5
-    layerdex evaluate my-index --fuse search
     layerdex evaluate my-index --queries queries.jsonl --qrels qrels.tsv
     layerdex evaluate my-index --compare index-of-another-model
     """
@@ -168,17 +161,10 @@ def command(
         check_outputs(index, plot)
     asked = Asked(queries, qrels, query_template, pairs, positive_from, compare)
     asked.check(click.get_current_context())
-    refused: dict[str, Any] = {"--queries": queries, "--pairs": pairs, "--compare": compare}
-    refused |= {"--folds": folds, "--test": test, "--plot": plot, "--report": report}
-    refused |= {"--save-best": save_best, "--transform": options["transform"] != "none"}
     if len(by) > 1 and (plot is not None or save_best or report):
         raise click.UsageError("--plot, --report and --save-best take one field --by")
     running: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
     target = Index.open(index, model=model, adapter=adapter, **running)
-    if fuse == _SEARCH:
-        del options["transform"]  # refused there
-        _propose(target, options, k=k, weights=weights, by=by, refused=refused, as_json=as_json)
-        return
     ways = ["distance", "uniform"] if weights == _BOTH else weights
     if asked.is_other:
         options |= {"k": k, "weights": ways, "by": by, "fuse": fuse, "folds": folds}
@@ -219,32 +205,3 @@ def command(
     if save_best:
         target.save_best(evaluation, lock_timeout_s=lock_timeout_s)
         note(f"Layer {evaluation.best_layer} is now the default of {index}")
-
-
-def _propose(
-    target: Index,
-    options: dict[str, Any],
-    *,
-    k: list[int],
-    weights: str,
-    by: tuple[str, ...],
-    refused: dict[str, Any],
-    as_json: bool,
-) -> None:
-    """Answer ``--fuse search``, which has no use for some of the other options."""
-    if given := [name for name, value in refused.items() if value]:
-        raise click.UsageError(f"--fuse search does not go with {given[0]}")
-    if len(k) > 1 or len(by) > 1 or weights == _BOTH:
-        raise click.UsageError("--fuse search takes one -k, one --weights and one --by")
-    with progress("Trying layers") as on_progress:
-        proposal = target.propose_fusion(
-            k=k[0],
-            weights=weights,
-            by=by[0] if by else "label",
-            on_progress=on_progress,
-            **options,
-        )
-    if as_json:
-        print_json(asdict(proposal))
-    else:
-        print_proposal(proposal)

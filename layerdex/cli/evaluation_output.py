@@ -17,27 +17,31 @@ _N_KS_BESIDE = 2  # more do not fit 80 columns
 def to_json(evaluation: Any, *, report: bool = False) -> dict[str, Any]:
     """Return an evaluation as the JSON document that users get."""
     best, frugal = evaluation.best, evaluation.frugal
+    classification = evaluation.classification
     found = {
-        "method": evaluation.method.value,
+        "method": classification.method.value,
         "n": evaluation.n,
-        "label_field": evaluation.label_field,
-        "layers": [_result_json(one) for one in evaluation.results],
+        "label_field": classification.label_field,
+        "layers": [_result_json(one) for one in evaluation.scores],
         "best_layer": evaluation.best_layer,
         "frugal_layer": None if frugal is None else asdict(frugal),
     }
-    if evaluation.n_folds is not None:
-        found["n_folds"] = evaluation.n_folds
-    found |= transform_json(evaluation.transform.value)
+    if classification.n_folds is not None:
+        found["n_folds"] = classification.n_folds
+    found |= transform_json(best.target.transform.value)
     if report:
         found["report"] = evaluation.report(best.layer, best.k)
     return found
 
 
 def _result_json(result: Any) -> dict[str, Any]:
-    figures = ("layer", "k", "weights", "accuracy", "macro_f1", "weighted_f1")
-    found = {name: getattr(result, name) for name in figures}
-    for name, interval in result.intervals.items():
-        found[f"{name}_interval"] = [interval.low, interval.high]
+    metrics = ("accuracy", "macro_f1", "weighted_f1")
+    found = {name: getattr(result, name) for name in ("layer", "k", "weights")}
+    found |= {name: result.values[name] for name in metrics}
+    for name in metrics:
+        if name in result.intervals:
+            interval = result.intervals[name]
+            found[f"{name}_interval"] = [interval.low, interval.high]
     return found
 
 
@@ -54,12 +58,12 @@ def print_evaluation(evaluation: Any) -> None:
         _print_tables(evaluation, weights)
     best = evaluation.best
     click.echo(
-        f"Best layer: {best.layer} (macro-F1 {best.macro_f1:.4f}, "
-        f"accuracy {best.accuracy:.4f} at k = {best.k})"
+        f"Best layer: {best.layer} (macro-F1 {best.values['macro_f1']:.4f}, "
+        f"accuracy {best.values['accuracy']:.4f} at k = {best.k})"
     )
     if evaluation.frugal is not None:
         click.echo(_describe_frugal(evaluation.frugal, evaluation.best_layer))
-    if evaluation.method != "test" and (n_single := sum(_counts(evaluation) == 1)):
+    if evaluation.classification.method != "test" and (n_single := sum(_counts(evaluation) == 1)):
         note(
             f"{counted(n_single, 'label')} with a single document, which no other can vote for: "
             "leave such out with --min-per-label 2"
@@ -69,7 +73,7 @@ def print_evaluation(evaluation: Any) -> None:
 def _counts(evaluation: Any) -> Any:
     import numpy as np
 
-    return np.bincount(evaluation.true)
+    return np.bincount(evaluation.classification.true)
 
 
 def _describe_frugal(frugal: Any, best_layer: int) -> str:
@@ -87,15 +91,16 @@ def _describe_frugal(frugal: Any, best_layer: int) -> str:
 
 def _print_tables(evaluation: Any, weights: Any) -> None:
     ks = evaluation.ks
-    n_labels = len(set(evaluation.true.tolist()))
+    classification = evaluation.classification
+    n_labels = len(set(classification.true.tolist()))
     documents, labels = counted(evaluation.n, "document"), counted(n_labels, "label")
-    method = evaluation.method.value
-    if evaluation.n_folds is not None:
-        method = f"{evaluation.n_folds} {method}"
+    method = classification.method.value
+    if classification.n_folds is not None:
+        method = f"{classification.n_folds} {method}"
     title = f"{method}, {documents}, {labels}"
-    if evaluation.label_field != "label":
-        title += f" of {one_line(evaluation.label_field, 30)}"
-    title += transform_title(evaluation.transform.value)
+    if classification.label_field != "label":
+        title += f" of {one_line(classification.label_field, 30)}"
+    title += transform_title(evaluation.best.target.transform.value)
     if len(evaluation.weightings) > 1:
         title += f", {weights.value}"
     if len(ks) == 1:
@@ -117,10 +122,10 @@ def _print_intervals(evaluation: Any, weights: Any, title: str) -> None:
     headers = (">accuracy", *beside, ">macro-F1", *beside)
     table = make_table(">layer", *headers, "", title=f"{title}, k = {k}")
     for layer in evaluation.layers:
-        result = evaluation.result(layer, k, weights)
+        result = evaluation.at(layer, k, weights)
         cells = []
         for name in ("accuracy", "macro_f1"):
-            cells.append(f"{getattr(result, name):.4f}")
+            cells.append(f"{result.values[name]:.4f}")
             if has_intervals:
                 interval = result.intervals[name]
                 cells.append(f"{interval.low:.3f}-{interval.high:.3f}")
@@ -138,32 +143,9 @@ def _print_results(
     table = make_table(">layer", *(f">{header}" for header, _, _ in columns), "", title=title)
     for layer in evaluation.layers:
         figures = (
-            getattr(evaluation.result(layer, k, weights), _METRICS[name]) for _, k, name in columns
+            evaluation.at(layer, k, weights).values[_METRICS[name]] for _, k, name in columns
         )
         is_best = layer == evaluation.best_layer
         cells = (*(f"{figure:.4f}" for figure in figures), "best" if is_best else "")
         table.add_row(str(layer), *cells, style="bold" if is_best else None)
     print_table(table)
-
-
-def print_proposal(proposal: Any) -> None:
-    """Print how layers were chosen to be fused, and what that gains on held-out documents."""
-    n_chosen_by = proposal.n - proposal.n_held_out
-    title = f"layers taken one by one, on folds of {counted(n_chosen_by, 'document')}"
-    table = make_table("layers", ">macro-F1", title=title)
-    for step in proposal.steps:
-        table.add_row(",".join(map(str, step.layers)), f"{step.macro_f1:.4f}")
-    print_table(table)
-    single, held_out = proposal.single, counted(proposal.n_held_out, "held-out document")
-    if len(proposal.layers) == 1:
-        click.echo(f"No other layer helps layer {single}: nothing to fuse")
-        return
-    low, high = proposal.gain_interval.low, proposal.gain_interval.high
-    layers = ",".join(map(str, proposal.layers))
-    click.echo(
-        f"On {held_out}, macro-F1 (accuracy):\n"
-        f"  layers {layers} fused  {proposal.fused.macro_f1:.4f} ({proposal.fused.accuracy:.4f})\n"
-        f"  layer {single} alone  {proposal.alone.macro_f1:.4f} ({proposal.alone.accuracy:.4f})\n"
-        f"  difference {proposal.gain:+.4f}, 95 % {low:+.4f} to {high:+.4f}: "
-        + ("measurably better" if low > 0 else "worse" if high < 0 else "may be chance")
-    )

@@ -38,11 +38,11 @@ def measurement_json(measurement: Any) -> dict[str, Any]:
         "metrics": list(measurement.metrics),
         "layers": [
             {"layer": one.layer, **_with_intervals(one.values, one.intervals)}
-            for one in measurement.results
+            for one in measurement.scores
         ],
         "best_layer": measurement.best_layer,
         "frugal_layer": None if frugal is None else asdict(frugal),
-        **transform_json(measurement.transform.value),
+        **transform_json(measurement.best.target.transform.value),
     }
 
 
@@ -62,8 +62,8 @@ def comparison_json(comparison: Any) -> dict[str, Any]:
 
 def _difference_json(difference: Any) -> dict[str, Any]:
     return {
-        "first_layer": difference.first,
-        "second_layer": difference.second,
+        "first_layer": difference.first.name,
+        "second_layer": difference.second.name,
         **_with_intervals(difference.values, difference.intervals),
     }
 
@@ -88,10 +88,10 @@ def print_measurement(measurement: Any) -> None:
     main, *others = measurement.metrics
     beside = [">95 %"] if measurement.best.intervals else []
     headers = (f">{NAMES[main]}", *beside, *(f">{NAMES[name]}" for name in others))
-    title = describe_n(measurement) + transform_title(measurement.transform.value)
+    title = describe_n(measurement) + transform_title(measurement.best.target.transform.value)
     table = make_table(">layer", *headers, "", title=title)
     frugal = measurement.frugal
-    for one in measurement.results:
+    for one in measurement.scores:
         cells = [f"{one.values[main]:.4f}", *(_range(one.intervals[main]) for _ in beside)]
         cells += [f"{one.values[name]:.4f}" for name in others]
         is_best = one.layer == measurement.best_layer
@@ -131,14 +131,14 @@ def print_comparison(comparison: Any) -> None:
         title=f"{NAMES[main]}, {describe_n(first)}, second less first",
     )
     for one in comparison.differences:
-        cells = [_cell(first, one.first, main), _cell(second, one.second, main)]
-        table.add_row(str(one.first), *cells, *_difference_cells(one, main))
+        cells = [_cell(first, one.first.name, main), _cell(second, one.second.name, main)]
+        table.add_row(str(one.first.name), *cells, *_difference_cells(one, main))
     print_table(table)
     best = comparison.best
     value, *judged = _difference_cells(best, main)
     click.echo(
-        f"Best layers: {best.first} of the first ({_cell(first, best.first, main)}), "
-        f"{best.second} of the second ({_cell(second, best.second, main)})\n"
+        f"Best layers: {first.best_layer} of the first ({_cell(first, first.best_layer, main)}), "
+        f"{second.best_layer} of the second ({_cell(second, second.best_layer, main)})\n"
         f"  difference {value}" + (f", 95 % {judged[0]}: {judged[1]}" if judged else "")
     )
     _note_left_out(comparison)

@@ -31,10 +31,11 @@ def plot_measurement(measurement: Any, path: Path) -> None:
     for i, metric in enumerate(metrics):
         draw_metric(axes, measurement, metric, label=NAMES[metric], style=i)
     main = metrics[0]
-    for i, one in enumerate(one for one in measurement.results if isinstance(one.layer, str)):
+    for i, one in enumerate(one for one in measurement.scores if isinstance(one.layer, str)):
         _draw_level(axes, one.values[main], label=f"{NAMES[main]}, {one.layer}", i=i)
     finish_layers(axes, _single(measurement), measurement.best_layer)
-    axes.set_ylabel(describe_n(measurement) + transform_title(measurement.transform.value))
+    transform = measurement.best.target.transform.value
+    axes.set_ylabel(describe_n(measurement) + transform_title(transform))
     save_figure(figure, path)
 
 
@@ -56,18 +57,19 @@ def draw_evaluation(axes: Any, evaluation: Any) -> None:
     """Draw what `plot_evaluation` does into a part of a figure."""
     layers = sorted(layer for layer in evaluation.layers if isinstance(layer, int))
     for i, k in enumerate(evaluation.ks):
-        results = [evaluation.result(layer, k) for layer in layers]
+        results = [evaluation.at(layer, k) for layer in layers]
         for metric, name, line in _LINES:
-            values = [getattr(one, metric) for one in results]
+            values = [one.values[metric] for one in results]
             intervals = [one.intervals[metric] for one in results if one.intervals]
             label = f"{name}, k = {k}"
             draw_curve(axes, layers, values, intervals, label=label, line=line, i=i)
     for i, name in enumerate(layer for layer in evaluation.layers if isinstance(layer, str)):
-        macro_f1 = evaluation.result(name, evaluation.ks[0]).macro_f1
+        macro_f1 = evaluation.at(name).values["macro_f1"]
         _draw_level(axes, macro_f1, label=f"macro-F1, {name}", i=i)
     finish_layers(axes, layers, evaluation.best_layer)
-    vectors = transform_title(evaluation.transform.value)
-    axes.set_ylabel(f"{evaluation.method.value}, {evaluation.n:,} documents{vectors}")
+    vectors = transform_title(evaluation.best.target.transform.value)
+    method = evaluation.classification.method.value
+    axes.set_ylabel(f"{method}, {evaluation.n:,} documents{vectors}")
 
 
 def draw_metric(axes: Any, measurement: Any, metric: str, *, label: str, style: int) -> None:
@@ -113,4 +115,4 @@ def _draw_level(axes: Any, value: float, *, label: str, i: int) -> None:
 
 
 def _single(measurement: Any) -> list[int]:
-    return sorted(one.layer for one in measurement.results if isinstance(one.layer, int))
+    return sorted(one.layer for one in measurement.scores if isinstance(one.layer, int))

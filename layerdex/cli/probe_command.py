@@ -88,9 +88,9 @@ def _to_json(probe: Probe) -> dict[str, Any]:
     figures = ("layer", "c", "temperature", "accuracy", "macro_f1", "log_loss")
     near, low, high = probe.neighbors, probe.gain_interval.low, probe.gain_interval.high
     results = []
-    for one in probe.results:
-        beside = near.result(one.layer, near.ks[0])
-        knn = {"knn_accuracy": beside.accuracy, "knn_macro_f1": beside.macro_f1}
+    for one in probe.scores:
+        beside = near.at(one.layer).values
+        knn = {"knn_accuracy": beside["accuracy"], "knn_macro_f1": beside["macro_f1"]}
         results.append({**{name: getattr(one, name) for name in figures}, **knn})
     return {
         "n": probe.n,
@@ -107,23 +107,23 @@ def _to_json(probe: Probe) -> dict[str, Any]:
 
 def _print(probe: Probe) -> None:
     near = probe.neighbors
-    n_labels = counted(len(near.label_names), "label")
+    n_labels = counted(len(probe.head.label_names), "label")
     title = f"{probe.n_folds} folds, {counted(probe.n, 'document')}, {n_labels}"
     if probe.label_field != "label":
         title += f" of {one_line(probe.label_field, 30)}"
     title += f"; k = {near.ks[0]}"
     columns = (">accuracy", ">macro-F1", ">log loss", ">C", ">kNN acc.", ">macro-F1")
     table = make_table(">layer", *columns, "", title=title)
-    for one in probe.results:
-        beside = near.result(one.layer, near.ks[0])
+    for one in probe.scores:
+        beside = near.at(one.layer).values
         table.add_row(
             str(one.layer),
             f"{one.accuracy:.4f}",
             f"{one.macro_f1:.4f}",
             f"{one.log_loss:.4f}",
             f"{one.c:g}",
-            f"{beside.accuracy:.4f}",
-            f"{beside.macro_f1:.4f}",
+            f"{beside['accuracy']:.4f}",
+            f"{beside['macro_f1']:.4f}",
             "best" if one.layer == probe.best_layer else "",
             style="bold" if one.layer == probe.best_layer else None,
         )

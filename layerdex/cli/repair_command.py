@@ -51,7 +51,7 @@ def command(
     with progress("Repairing") as on_progress:
         n_files = target.repair(problems, lock_timeout_s=lock_timeout_s, on_progress=on_progress)
     note(f"{counted(n_files, 'layer file')} rebuilt")
-    if any(problem.segment is None and problem.kept is None for problem in problems):
+    if any(problem.segment is None and problem.artifact is None for problem in problems):
         note("The catalog's checksum is renewed: all of its rows are sound")
-    if any(problem.kept is not None for problem in problems):  # only its own command makes it anew
+    if any(problem.artifact is not None for problem in problems):  # its own command repairs it
         click.get_current_context().exit(1)

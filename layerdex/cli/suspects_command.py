@@ -32,7 +32,7 @@ from layerdex.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from layerdex.search.results import LabelIssue, LabelIssues
+    from layerdex.search.labels.label_issues import LabelIssue, LabelIssues
 
 _N_LISTED = 10
 _N_NEIGHBORS_LISTED = 3
@@ -87,27 +87,39 @@ def command(
         )
     beside = transform_json(transform)
     if as_json:
-        print_json({**asdict(suspects), **beside})
+        print_json({**_to_json(suspects), **beside})
     elif as_jsonl:
-        print_jsonl({**asdict(one), **beside} for one in suspects.found)
+        print_jsonl({**asdict(one), **beside} for one in suspects.issues)
     else:
         _print(suspects, transform)
 
 
+def _to_json(suspects: LabelIssues) -> dict[str, Any]:
+    return {
+        "layers": [target.name for target in suspects.targets],
+        "layer": suspects.neighbors_target.name,
+        "k": suspects.k,
+        "n": suspects.n,
+        "label_field": suspects.label_field,
+        "n_found": suspects.n_issues,
+        "found": [asdict(issue) for issue in suspects.issues],
+    }
+
+
 def _print(suspects: LabelIssues, transform: str) -> None:
-    n, documents = suspects.n_found, counted(suspects.n, "labelled document")
-    if not suspects.found:
+    n, documents = suspects.n_issues, counted(suspects.n, "labelled document")
+    if not suspects.issues:
         click.echo(f"No suspects: the neighbours bear out the labels of {documents}")
         return
-    n_layers = counted(len(suspects.layers), "layer")
+    n_layers = counted(len(suspects.targets), "layer")
     click.echo(
         f"{counted(n, 'suspect')} among {documents} (k = {suspects.k}, {n_layers}; "
-        f"neighbours of layer {suspects.layer}{transform_title(transform)})"
+        f"neighbours of layer {suspects.neighbors_target.name}{transform_title(transform)})"
     )
-    title = None if n == len(suspects.found) else f"The first {len(suspects.found)}"
+    title = None if n == len(suspects.issues) else f"The first {len(suspects.issues)}"
     table = make_table("document", "label -> suggested", ">layers", ">score", title=title)
-    for one in suspects.found:
-        table.add_row(*_cells(one, len(suspects.layers)))
+    for one in suspects.issues:
+        table.add_row(*_cells(one, len(suspects.targets)))
     print_table(table)
 
 

@@ -79,7 +79,11 @@ def _to_json(fit: TransformFit) -> dict[str, Any]:
         }
         for one in fit.layers
     ]
-    best = None if fit.best is None else {"layer": fit.best[0], "transform": fit.best[1].value}
+    best = (
+        None
+        if fit.best is None
+        else {"layer": fit.best.name, "transform": fit.best.transform.value}
+    )
     figures = {"n": fit.n, "n_fitted": fit.n_fitted, "n_judged": fit.n_judged}
     return {**figures, "layers": layers, "best": best}
 
@@ -95,5 +99,4 @@ def _print(fit: TransformFit) -> None:
         table.add_row(str(one.layer), f"{one.shrinkage:g}", *figures)
     print_table(table)
     if fit.best is not None:
-        layer, how = fit.best
-        click.echo(f"Best on folds: layer {layer}, --transform {how.value}")
+        click.echo(f"Best on folds: layer {fit.best.name}, --transform {fit.best.transform.value}")

@@ -40,16 +40,16 @@ def to_json(tuning: Any) -> dict[str, Any]:
 def _pairs(tuning: Any) -> list[tuple[int, Any, Any]]:
     return [
         (before.layer, before, after)
-        for before, after in zip(tuning.before.results, tuning.after.results, strict=True)
+        for before, after in zip(tuning.before.scores, tuning.after.scores, strict=True)
     ]
 
 
 def _figures(result: Any) -> dict[str, Any]:
     interval = result.intervals["accuracy"]
     return {
-        "accuracy": result.accuracy,
+        "accuracy": result.values["accuracy"],
         "accuracy_interval": [interval.low, interval.high],
-        "macro_f1": result.macro_f1,
+        "macro_f1": result.values["macro_f1"],
     }
 
 
@@ -93,10 +93,10 @@ def _print_layers(tuning: Any) -> None:
         interval = after.intervals["accuracy"]
         table.add_row(
             str(layer),
-            f"{before.accuracy:.4f}",
-            f"{after.accuracy:.4f} ({interval.low:.3f}-{interval.high:.3f})",
-            f"{before.macro_f1:.4f}",
-            f"{after.macro_f1:.4f}",
+            f"{before.values['accuracy']:.4f}",
+            f"{after.values['accuracy']:.4f} ({interval.low:.3f}-{interval.high:.3f})",
+            f"{before.values['macro_f1']:.4f}",
+            f"{after.values['macro_f1']:.4f}",
             style="bold" if layer == tuning.layer else None,
         )
     print_table(table)

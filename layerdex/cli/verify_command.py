@@ -36,10 +36,10 @@ def command(index: Path) -> None:
 
 
 def _advice(index: Path, problems: Sequence[Problem]) -> str:
-    others = [problem for problem in problems if problem.kept is None]
+    others = [problem for problem in problems if problem.artifact is None]
     if not others:
-        remedies = [one.kept.remedy(str(index)) for one in problems if one.kept is not None]
+        remedies = [one.artifact.remedy(str(index)) for one in problems if one.artifact is not None]
         return "run " + " and ".join(f"'{one}'" for one in remedies)
-    if all(problem.is_mendable for problem in others):
+    if all(problem.is_repairable for problem in others):
         return f"run 'layerdex repair {index}'"
     return "restore the catalog"

@@ -1,83 +1,99 @@
-"""`Index`: making and opening one."""
+"""`Index`: an index directory, made or opened, filled, asked and looked after."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Unpack
 
-from layerdex.arguments import to_choice, to_path
-from layerdex.choices import Dtype, EngineName, LongText, Pooling, StoredPrecision
+from layerdex.arguments import check_callbacks, check_type, to_choice, to_list, to_path
+from layerdex.choices import Change, ExportFormat, Format, Keep, OnError, StoredPrecision, Weights
+from layerdex.index import best_layer, documents, heads, stored_transforms, training
 from layerdex.index.encoders import check_encoder, load_encoder, make_encoder, with_template
-from layerdex.index.tuning import Tunings
-from layerdex.layers import LayerSelection, resolve_layers
+from layerdex.index.open_index import OpenIndex
+from layerdex.index.target_options import TargetArguments, TargetOptions
+from layerdex.index.tasks import LABEL, Task
+from layerdex.index.view import View
+from layerdex.layers import LayerSelection, describe_layers, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
-from layerdex.records import Encoder
+from layerdex.records import (
+    Document,
+    Encoder,
+    EncoderSettings,
+    OnProgress,
+    Rejected,
+    Source,
+    Truncated,
+)
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES
+from layerdex.search.filters import Expressions, parse_where
+from layerdex.search.labels.probe import Probe
+from layerdex.search.results import Deduplication, Prediction, SearchResult
+from layerdex.search.transforms.fit import TransformFit
+from layerdex.storage.maintenance.info import IndexInfo, read_info
 from layerdex.storage.store import Store
+
+if TYPE_CHECKING:
+    from layerdex.index.document_reader import DocumentReader
+    from layerdex.index.training import Tuning
+    from layerdex.indexer.pipeline.pipeline import BuildReport
+    from layerdex.indexer.readers.fields import Fields
+    from layerdex.indexer.training.plan import Plan
+    from layerdex.storage.maintenance.compaction import Compaction
+    from layerdex.storage.maintenance.verify import Problem
 
 _WHAT = "an index is a directory's path"
 
 
-class Index(Tunings):
+class Index:
     """An index directory: add documents, then ask at any of its layers.
 
-    Every question is answered from the newest commit. ``layer`` left out means the layer that
-    `save_best` saved, else the deepest; a negative layer counts from the
-    deepest. ``where`` takes conditions such as ``"label=ham"`` (see `search.filters`).
+    `at` binds a target (layers, fusion, transform, conditions) and returns a `View`, which answers
+    the questions. `search`, `search_like`, `classify`, `deduplicate` and `evaluate` are short for
+    ``at(...)`` and that method: their keyword arguments ``layer``, ``fuse``, ``transform`` and
+    ``where`` are those of `at`. Every question is answered from the newest commit.
     """
+
+    def __init__(self, opened: OpenIndex) -> None:
+        self._open = opened
 
     @classmethod
     def create(
         cls,
         path: str | Path,
         *,
-        model: str = "minilm",
-        revision: str | None = None,
-        adapter: str | None = None,
+        model: str | EncoderOptions | Encoder = "minilm",
         layers: LayerSelection = "all",
-        pooling: Pooling | str | None = None,
-        template: str = "{text}",
-        query_template: str | None = None,
-        max_length: int | None = None,
         precision: StoredPrecision | str = StoredPrecision.FLOAT16,
-        long: LongText | str = LongText.TRUNCATE,
-        device: str = "auto",
-        dtype: str = "auto",
-        engine: str = "auto",
-        encoder: Encoder | None = None,
+        query_template: str | None = None,
+        runtime: RuntimeOptions | None = None,
     ) -> Index:
         """Create an empty index in a new or empty directory.
 
-        ``model`` is ``minilm``, a local folder or a hub id; what is None is the model's own
-        choice (of ``max_length`` what its sentence-transformers file says, else at most 512).
-        ``long`` says whether a text beyond ``max_length`` tokens is cut, or averaged over
-        chunks. ``adapter`` is a folder that `tune` wrote for the model. ``query_template`` is
-        what searches put around their text, if not ``template``; each can choose another. An
-        ``encoder`` of your own replaces all but ``layers``, ``query_template`` and ``precision``,
-        the one that vectors are stored in (``dtype`` is what the encoder computes in). Raises
-        `IndexExistsError`, `ModelError`, `OptionError` or `MissingPackageError`.
+        ``model`` is ``minilm``, a local folder, a hub id, `EncoderOptions`, or an encoder of your
+        own. ``layers`` are the layers to keep. ``precision`` is how vectors are stored.
+        ``query_template`` is put around queries in place of the documents' template. ``runtime``
+        says where the encoder runs. Raises `IndexExistsError`, `ModelError`, `OptionError` or
+        `MissingPackageError`.
         """
         path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
-        if encoder is None:
-            options = EncoderOptions(
-                model=model,
-                revision=revision,
-                adapter=adapter,
-                pooling=None if pooling is None else to_choice(Pooling, pooling),
-                template=template,
-                max_length=max_length,
-                long=to_choice(LongText, long),
-            )
-            encoder = make_encoder(options, _runtime(engine, device, dtype))
+        if isinstance(model, str | EncoderOptions):
+            options = EncoderOptions(model) if isinstance(model, str) else model
+            encoder = make_encoder(options, RuntimeOptions() if runtime is None else runtime)
         else:
-            check_encoder(encoder)
+            check_encoder(model)
+            encoder = model
         settings = encoder.settings
         resolved = resolve_layers(layers, depth=settings.depth)
         if query_template is not None:
-            with_template(encoder, query_template)  # shows before anything is made if it is bad
+            with_template(encoder, query_template)  # a bad one is found before anything is made
         store = Store.create(
             path, settings, resolved, precision=precision, query_template=query_template
         )
-        return cls(store, lambda: encoder)
+        return cls(OpenIndex(store, lambda: encoder))
 
     @classmethod
     def open(
@@ -86,36 +102,388 @@ class Index(Tunings):
         *,
         model: str | None = None,
         adapter: str | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        engine: str = "auto",
         encoder: Encoder | None = None,
+        runtime: RuntimeOptions | None = None,
         damaged: bool = False,
     ) -> Index:
         """Open an index; its encoder is loaded when first needed.
 
-        ``model`` and ``adapter`` are the folders where these lie now, if they have moved.
-        ``damaged`` opens it even if segment files are missing or cut, to be repaired or to save
-        its texts. Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or
-        `StorageError`.
+        ``model`` and ``adapter`` are the folders of the index's model and adapter, if they have
+        moved; ``encoder`` is an encoder of your own. ``damaged`` opens the index even if segment
+        files are missing or cut, to repair it or to save its texts. Raises `IndexNotFoundError`,
+        `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
         store = Store(to_path(path, what=_WHAT))
         if encoder is not None:
             check_encoder(encoder)
         if not damaged:
             store.check_whole()
+        load = partial(
+            load_encoder,
+            store.settings,
+            encoder=encoder,
+            model=model,
+            adapter=adapter,
+            runtime=RuntimeOptions() if runtime is None else runtime,
+        )
+        return cls(OpenIndex(store, load))
 
-        def load() -> Encoder:
-            return load_encoder(
-                store.settings,
-                encoder=encoder,
-                model=model,
-                adapter=adapter,
-                runtime=_runtime(engine, device, dtype),
-            )
+    def __repr__(self) -> str:
+        layers = describe_layers(self.layers)
+        return f"<Index {str(self.path)!r}, layers {layers} of {self.settings.model}>"
 
-        return cls(store, load)
+    def __len__(self) -> int:
+        return self._open.store.query(lambda snapshot: snapshot.n_documents)
 
+    @property
+    def path(self) -> Path:
+        """The directory, absolute."""
+        return self._open.store.path
 
-def _runtime(engine: str, device: str, dtype: str) -> RuntimeOptions:
-    return RuntimeOptions(to_choice(EngineName, engine), device, to_choice(Dtype, dtype))
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that this index holds, ascending."""
+        return self._open.store.layers
+
+    @property
+    def settings(self) -> EncoderSettings:
+        """The settings of the encoder that this index was made with."""
+        return self._open.store.settings
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that this index was made with, loaded on first use."""
+        return self._open.encoder
+
+    def at(self, **target: Unpack[TargetArguments]) -> View:
+        """Return a view of the index at a target.
+
+        ``layer`` is a layer or several, such as ``4``, ``"0,3-6"``, ``"all"`` or, with weights for
+        fusion, ``"4:0.7,6:0.3"``; a negative one counts from the deepest. None is the default of a
+        question: the layer that `save_best` saved, else the deepest, or all where layers are
+        compared. ``fuse`` makes several layers one (``mean``, ``concat``, or ``rrf`` for search).
+        ``transform`` is ``none``, ``center`` or ``whiten`` (see `fit_transforms`). ``where`` takes
+        conditions on documents such as ``"label=ham"`` or ``["year>2020", "lang in de,fr"]``. They
+        are resolved when a question is answered. Raises `OptionError` or `FilterError`.
+        """
+        return View(self._open, TargetOptions.parse(**target))
+
+    def search(
+        self,
+        queries: str | Iterable[str],
+        *,
+        k: int = 10,
+        min_similarity: float | str | None = None,
+        query_template: str | None = None,
+        **target: Unpack[TargetArguments],
+    ) -> list[SearchResult]:
+        """Return the k nearest documents of each text; see `View.search` and `at`."""
+        view = self.at(**target)
+        return view.search(
+            queries, k=k, min_similarity=min_similarity, query_template=query_template
+        )
+
+    def search_like(
+        self,
+        ids: str | Iterable[str],
+        *,
+        k: int = 10,
+        min_similarity: float | str | None = None,
+        **target: Unpack[TargetArguments],
+    ) -> list[SearchResult]:
+        """Return the k nearest documents of stored documents; see `View.search_like` and `at`."""
+        return self.at(**target).search_like(ids, k=k, min_similarity=min_similarity)
+
+    def classify(
+        self,
+        texts: Iterable[str],
+        *,
+        k: int = 10,
+        weights: Weights | str = Weights.DISTANCE,
+        min_confidence: float = 0.0,
+        **target: Unpack[TargetArguments],
+    ) -> list[Prediction]:
+        """Label texts by the vote of their neighbours; see `View.classify` and `at`."""
+        view = self.at(**target)
+        return view.classify(texts, k=k, weights=weights, min_confidence=min_confidence)
+
+    def deduplicate(
+        self,
+        *,
+        threshold: float = 0.9,
+        keep: Keep | str = Keep.FIRST,
+        on_progress: OnProgress | None = None,
+        on_result: Callable[[Deduplication, DocumentReader], None] | None = None,
+        **target: Unpack[TargetArguments],
+    ) -> Deduplication:
+        """Find exact and near duplicates; see `View.deduplicate` and `at`."""
+        return self.at(**target).deduplicate(
+            threshold=threshold, keep=keep, on_progress=on_progress, on_result=on_result
+        )
+
+    def evaluate(
+        self,
+        task: Task | None = None,
+        *,
+        n_resamples: int = N_RESAMPLES,
+        on_progress: OnProgress | None = None,
+        **target: Unpack[TargetArguments],
+    ) -> Evaluation:
+        """Measure each layer at a task; see `View.evaluate` and `at`."""
+        return self.at(**target).evaluate(task, n_resamples=n_resamples, on_progress=on_progress)
+
+    def has_single_label(self) -> bool:
+        """Say whether all labelled documents have the same label."""
+        return self._open.store.query(lambda snapshot: snapshot.has_single_label())
+
+    def add(
+        self,
+        *sources: Source,
+        fields: Fields | None = None,
+        format: Format | str = Format.AUTO,
+        on_error: OnError | str = OnError.ABORT,
+        on_reject: Callable[[Rejected], None] | None = None,
+        on_change: Callable[[Change, str], None] | None = None,
+        on_progress: OnProgress | None = None,
+        on_bytes: Callable[[int, int], None] | None = None,
+        n_total: int | None = None,
+        sync: bool = False,
+        dry_run: bool = False,
+        auto_compact: bool = True,
+        lock_timeout_s: float = 10.0,
+    ) -> BuildReport:
+        """Add documents from paths, mappings or data frames; unchanged documents are skipped.
+
+        A row whose id already exists updates that document. With ``sync``, documents that are in
+        none of the sources are removed in one commit, once all sources have been read to the end; a
+        rejected row keeps its document, and nothing is removed where a rejected row may belong to
+        any document (`RowError`) or where the sources have no document at all (`SourceError`). With
+        ``dry_run`` nothing is encoded or changed, and the report says what would be.
+        ``on_change`` is called with each document that is new, updated or removed. After a run,
+        small segments are merged, unless ``auto_compact`` is False.
+
+        ``on_progress`` gets the rows done and ``n_total``: at a commit those committed, and in
+        between, a few times a second, also those of the next window that are encoded. Where all
+        sources are files, ``on_bytes`` gets just before it the bytes of these rows and of all.
+        Callbacks, and iterators that are sources, run in the calling thread; a search for a text in
+        one of them waits for the encoder. Windows of standard input, pipes and iterators are
+        committed before the next row is asked for. Raises `RowError` at a bad row unless
+        ``on_error`` is skip, `SourceError` for a source that cannot be read.
+        """
+        return documents.add(
+            self._open,
+            sources,
+            fields=fields,
+            format=format,
+            on_error=to_choice(OnError, on_error),
+            on_reject=on_reject,
+            on_change=on_change,
+            on_progress=on_progress,
+            on_bytes=on_bytes,
+            n_total=n_total,
+            sync=sync,
+            dry_run=dry_run,
+            auto_compact=auto_compact,
+            lock_timeout_s=lock_timeout_s,
+        )
+
+    def get(self, *ids: str) -> list[Document]:
+        """Return documents by id, in the order asked; raises `DocumentNotFoundError`."""
+        return documents.get(self._open, ids)
+
+    def documents(self, *, where: Expressions = None) -> Iterator[Document]:
+        """Yield the documents in input order, all from one commit."""
+        return documents.iterate(self._open, parse_where(where))
+
+    def export(
+        self,
+        target: str | Path | BinaryIO,
+        *,
+        format: ExportFormat | str = ExportFormat.AUTO,
+        where: Expressions = None,
+        layers: LayerSelection | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Write the documents of one commit in input order, and return how many.
+
+        `add` makes the same documents of the file. ``format`` auto goes by the name of ``target``:
+        parquet for .parquet and .pq, jsonl for .jsonl, .ndjson and no extension; any other is an
+        `OptionError`. A path gets the whole file or none. With ``layers`` each document has its
+        stored vectors, in fields ``vector_N``: within 5e-4 of unit length, and unit ones of an int8
+        index; `add` leaves them out. Memory is bounded by 900 documents, or a parquet row group of
+        32 MB. Raises `StorageError` where the file cannot be written and `DamagedIndexError` for
+        damage on the way.
+        """
+        return documents.export(
+            self._open,
+            target,
+            format=to_choice(ExportFormat, format),
+            where=parse_where(where),
+            layers=layers,
+            on_progress=on_progress,
+        )
+
+    def delete(self, *ids: str, dry_run: bool = False, lock_timeout_s: float = 10.0) -> int:
+        """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
+
+        Nothing is deleted then, nor with ``dry_run``.
+        """
+        return documents.delete(self._open, ids, dry_run=dry_run, lock_timeout_s=lock_timeout_s)
+
+    def truncated(self) -> list[Truncated]:
+        """Return the documents whose text was cut, in input order."""
+        return self._open.store.query(
+            lambda snapshot: [Truncated(*columns) for columns in snapshot.truncated()]
+        )
+
+    def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
+        """Make the best layer of an evaluation the default of later questions.
+
+        Raises `OptionError` for an evaluation of transformed vectors: questions take plain ones.
+        """
+        best_layer.save(self._open, evaluation, lock_timeout_s=lock_timeout_s)
+
+    def fit_transforms(
+        self,
+        *,
+        shrinkage: float | None = None,
+        lock_timeout_s: float = 10.0,
+        on_progress: OnProgress | None = None,
+    ) -> TransformFit:
+        """Fit centring and whitening at each layer on all documents, and store them.
+
+        They replace stored ones. ``shrinkage``, from 0.001 to 1, is for all layers; None chooses it
+        (see `search.transforms.fit`). Raises `OptionError` for documents that are alike at all
+        layers, `LockedIndexError` or `StorageError`.
+        """
+        return stored_transforms.fit_transforms(
+            self._open.store,
+            shrinkage=shrinkage,
+            lock_timeout_s=lock_timeout_s,
+            on_progress=on_progress,
+        )
+
+    def remove_transforms(self, *, lock_timeout_s: float = 10.0) -> None:
+        """Remove the stored transforms, if there are any."""
+        stored_transforms.remove_transforms(self._open.store, lock_timeout_s=lock_timeout_s)
+
+    def save_head(self, probe: Probe, *, lock_timeout_s: float = 10.0) -> None:
+        """Store a probe's head in place of any before; it does not change as documents are added.
+
+        Raises `OptionError` for a probe of an index with other layers or vectors of another width,
+        `IndexMismatchError` for one of another model, `LockedIndexError` or `StorageError`.
+        """
+        heads.save_head(self._open, probe, lock_timeout_s=lock_timeout_s)
+
+    def classify_with_head(
+        self, texts: Iterable[str], *, min_confidence: float = 0.0
+    ) -> list[Prediction]:
+        """Label texts by the stored head; the confidence is its calibrated probability.
+
+        A label is None below ``min_confidence``. Raises `OptionError` where no head is stored,
+        `IndexMismatchError` for one that does not fit the index, `DamagedIndexError`.
+        """
+        return heads.classify_with_head(self._open, texts, min_confidence=min_confidence)
+
+    def tune(
+        self,
+        adapter: str | Path,
+        *,
+        layer: LayerSelection | None = None,
+        where: Expressions = None,
+        by: str = LABEL,
+        min_per_label: int = 2,
+        plan: Plan | None = None,
+        folds: int = 10,
+        test: Source | None = None,
+        fields: Fields | None = None,
+        format: Format | str = Format.AUTO,
+        runtime: RuntimeOptions | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Tuning:
+        """Train a LoRA adapter on the encoder up to a layer, and write it to a new folder.
+
+        The index does not change: make another one with ``EncoderOptions(adapter=...)``. One of
+        ``folds`` folds of the labelled documents is held out of training and chooses the epoch; a
+        document with a text of the ``test`` set is not trained on. Raises `OptionError` where the
+        folder exists or the index has an adapter already, `NoLabelsError`, `ModelError` or
+        `MissingPackageError` (the extra ``tune``).
+        """
+        return training.tune(
+            self._open,
+            adapter,
+            TargetOptions.parse(layer=layer, where=where),
+            by=by,
+            min_per_label=min_per_label,
+            plan=plan,
+            folds=folds,
+            test=test,
+            fields=fields,
+            format=format,
+            runtime=RuntimeOptions() if runtime is None else runtime,
+            on_progress=on_progress,
+        )
+
+    def info(self) -> IndexInfo:
+        """Return counts, sizes and settings."""
+        return read_info(self._open.store)
+
+    def compact(
+        self, *, lock_timeout_s: float = 10.0, on_progress: OnProgress | None = None
+    ) -> int:
+        """Merge small segments and drop dead versions; return how many segments were replaced."""
+        from layerdex.storage.maintenance.compaction import compact
+
+        check_callbacks(on_progress=on_progress)
+        with self._open.store.write(lock_timeout_s=lock_timeout_s) as writer:
+            return compact(self._open.store, writer, on_progress=on_progress)
+
+    def plan_compaction(self) -> Compaction:
+        """Return what `compact` would do; nothing is written."""
+        from layerdex.storage.maintenance.compaction import plan_compaction
+
+        store = self._open.store
+        return store.query(lambda snapshot: plan_compaction(store, snapshot))
+
+    def backup(self, target: str | Path, *, on_progress: OnProgress | None = None) -> int:
+        """Copy the newest commit to a new directory, and return how many documents it has.
+
+        A writer may be at work meanwhile. Raises `IndexExistsError` where something exists already,
+        and `DamagedIndexError` instead of copying damage.
+        """
+        from layerdex.storage.maintenance.backup import back_up
+
+        check_callbacks(on_progress=on_progress)
+        path = to_path(target, what="a backup is written to a path")
+        return back_up(self._open.store, path, on_progress=on_progress)
+
+    def verify(self, *, on_progress: OnProgress | None = None) -> list[Problem]:
+        """Check every checksum, every text and the catalog; return the problems found."""
+        from layerdex.storage.maintenance.verify import verify
+
+        check_callbacks(on_progress=on_progress)
+        return verify(self._open.store, on_progress=on_progress)
+
+    def repair(
+        self,
+        problems: Sequence[Problem],
+        *,
+        lock_timeout_s: float = 10.0,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Rebuild the damaged layer files among the problems of `verify`; return how many."""
+        from layerdex.indexer.pipeline.repair import repair
+        from layerdex.storage.maintenance.verify import Problem
+
+        check_callbacks(on_progress=on_progress)
+        what = "give the problems that `verify` returned"
+        problems = to_list(problems, what=what)
+        for problem in problems:
+            check_type(problem, Problem, what=what)
+        return repair(
+            self._open.store,
+            problems,
+            lambda: self.encoder,
+            lock_timeout_s=lock_timeout_s,
+            on_progress=on_progress,
+        )

@@ -1,19 +1,22 @@
-"""Answers as users see them."""
+"""Answers as users see them: documents by their own ids, similarities rounded to 1e-5."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from layerdex.choices import Keep
 from layerdex.records import LayerName, Scalar
+from layerdex.search.targets import SearchTarget
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document found; ``rank`` counts from 1, higher ``similarity`` (the cosine) is closer.
+    """A document near a query; ``rank`` counts from 1, a higher ``similarity`` (cosine) is closer.
 
-    Reciprocal rank fusion has no similarity, which is None then: ``score`` is what it ranks by, a
-    weighted mean of 1 / (60 + rank) over the layers (see `fusion.rank_fused`), and None elsewhere.
+    Reciprocal rank fusion has no similarity: ``similarity`` is None, and ``score`` is what hits
+    are ranked by, a weighted mean of 1 / (60 + rank) over the layers. Elsewhere ``score`` is None.
     """
 
     rank: int
@@ -22,13 +25,42 @@ class Hit:
     label: str | None
     text: str
     metadata: dict[str, Scalar]
-    layer: LayerName
     score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class SearchResult(Sequence[Hit]):
+    """The hits of one query at one target, the nearest first; itself a sequence of them.
+
+    ``query`` is the text, or the id of the document that was searched by.
+    """
+
+    query: str
+    target: SearchTarget
+    hits: tuple[Hit, ...]
+
+    @property
+    def layer(self) -> LayerName:
+        """The layer, or the name of the layers fused."""
+        return self.target.name
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledNeighbor:
-    """A neighbour that voted."""
+    """A neighbour whose label counts."""
 
     id: str
     label: str
@@ -37,58 +69,30 @@ class LabelledNeighbor:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A text's label by its neighbours; None where the vote share was below the minimum."""
+    """The predicted label of a text, None where ``confidence`` is below the minimum asked for.
+
+    ``confidence`` is the label's share of the vote, or a head's calibrated probability, for which
+    there are no ``neighbors``.
+    """
 
     text: str
     label: str | None
     confidence: float
-    layer: LayerName
+    target: SearchTarget
     neighbors: tuple[LabelledNeighbor, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class LabelIssue:
-    """A document whose label most layers' neighbours are against.
-
-    ``score`` is the log-odds of ``suggested`` to ``label`` among the neighbours (see
-    `suspects.LabelScores`), the higher the more suspect; the confidences are their shares of the
-    neighbours. ``n_against`` counts layers. ``neighbors`` are the nearest, at `LabelIssues.layer`.
-    """
-
-    id: str
-    text: str
-    label: str
-    suggested: str
-    score: float
-    label_confidence: float
-    suggested_confidence: float
-    n_against: int
-    neighbors: tuple[LabelledNeighbor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelIssues:
-    """The suspects among ``n`` labelled documents, the most suspect first.
-
-    ``n_found`` is how many there are, where ``found`` was limited to the first of them. They were
-    judged by the ``k`` nearest at each of ``layers``; neighbours are shown at ``layer``.
-    """
-
-    layers: tuple[LayerName, ...]
-    layer: LayerName
-    k: int
-    n: int
-    label_field: str
-    n_found: int
-    found: tuple[LabelIssue, ...]
+    @property
+    def layer(self) -> LayerName:
+        """The layer, or the name of the layers fused."""
+        return self.target.name
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A document that goes, and the kept one that it is most similar to.
+    """A duplicate to remove, and the kept document that it is most similar to.
 
-    ``is_exact`` says that a document before it in keep order has the same text; where that one
-    went itself as a near duplicate, ``kept`` has another text.
+    ``is_exact`` says that a document before it in keep order has the same text. Where that
+    document is itself a near duplicate, ``kept`` has another text.
     """
 
     id: str
@@ -100,15 +104,15 @@ class Removal:
 
     @property
     def is_conflict(self) -> bool:
-        """Whether the two have different labels; one without a label is in conflict with none."""
+        """Whether both have a label and the labels differ."""
         return None not in (self.label, self.kept_label) and self.label != self.kept_label
 
 
 @dataclass(frozen=True, slots=True)
 class Deduplication:
-    """What stays (``kept``, ids in input order) and what goes, at one layer and threshold."""
+    """Which of ``n`` documents to keep (ids in input order) and which to remove."""
 
-    layer: LayerName
+    target: SearchTarget
     threshold: float
     keep: Keep
     n: int
@@ -116,19 +120,24 @@ class Deduplication:
     removed: tuple[Removal, ...]
 
     @property
+    def layer(self) -> LayerName:
+        """The layer, or the name of the layers fused."""
+        return self.target.name
+
+    @property
     def n_exact(self) -> int:
-        """How many were removed because a document before them has the same text."""
+        """How many are removed because a document before them has the same text."""
         return sum(removal.is_exact for removal in self.removed)
 
     @property
     def n_conflicts(self) -> int:
-        """How many were removed for a document of another label."""
+        """How many are removed in favour of a document with another label."""
         return sum(removal.is_conflict for removal in self.removed)
 
     @property
     def clusters(self) -> dict[str, tuple[Removal, ...]]:
-        """The removals by the id of the document kept for them, in input order of the latter."""
-        found: dict[str, list[Removal]] = {}
+        """The removals by the id of the kept document, in input order of the latter."""
+        clusters: dict[str, list[Removal]] = {}
         for removal in self.removed:
-            found.setdefault(removal.kept, []).append(removal)
-        return {kept: tuple(found[kept]) for kept in self.kept if kept in found}
+            clusters.setdefault(removal.kept, []).append(removal)
+        return {kept: tuple(clusters[kept]) for kept in self.kept if kept in clusters}

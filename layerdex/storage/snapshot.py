@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import Connection, Select, select
 
 from layerdex.errors import DocumentNotFoundError
-from layerdex.records import Condition, Document, Rows
-from layerdex.storage.catalog.filters import where_clauses
-from layerdex.storage.catalog.metadata import Kind, encode_value
-from layerdex.storage.catalog.row_digests import damaged
+from layerdex.records import Document, Rows
+from layerdex.storage.catalog.documents import read_documents, read_metadata_types, read_truncated
+from layerdex.storage.catalog.filters import Where, where_clauses
+from layerdex.storage.catalog.labels import count_labels, has_single_label, read_unlabelled
+from layerdex.storage.catalog.metadata import ValueType, encode_value
+from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import (
-    CHUNK,
+    MAX_PARAMETERS,
     VERSION_COLUMNS,
     check_live,
     chunks,
     fetch_versions,
-    read_live,
     read_setting,
     read_versions,
     row_array,
 )
-from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, LIVE, METADATUM, TRUNCATED
+from layerdex.storage.catalog.schema import DOCUMENT, LIVE
+from layerdex.storage.catalog.settings import Commit, check_counts
+from layerdex.storage.commit_cache import CommitCache
 from layerdex.storage.vectors.codecs import Codec
 from layerdex.storage.vectors.layer_file import LayerFile
-from layerdex.storage.vectors.layer_vectors import LayerVectors, Segment
+from layerdex.storage.vectors.layer_vectors import LayerVectors, Segment, n_positions
 
 Columns = TypeVarTuple("Columns")
-
-Where = tuple[Condition, ...]
-
-CommitMark = tuple[int, str | None]
-"""A commit's number and random token; indexes that nothing was committed to have no token."""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentTable:
-    """What the catalog knows of n documents, short of text and metadata; one entry each.
+    """The catalog's columns of n documents, without text and metadata; one entry per document.
 
-    ``rows`` ascend; ``content_groups`` holds the same number for documents with the same text,
-    and ``content_hashes`` a digest of it that is the same in every index.
+    ``rows`` ascend. ``content_groups`` holds the same number for documents with the same text,
+    and ``content_hashes`` a digest of the text that is the same in every index.
     """
 
     rows: Rows
@@ -58,17 +56,17 @@ class DocumentTable:
     content_hashes: list[bytes]
 
     def with_frequent_labels(self, n_at_least: int) -> DocumentTable:
-        """Return the record of documents whose label at least this many of them have."""
+        """Return the documents whose label occurs at least ``n_at_least`` times."""
         counts = Counter(self.labels)
-        return self.take([i for i, one in enumerate(self.labels) if counts[one] >= n_at_least])
+        return self.take([i for i, label in enumerate(self.labels) if counts[label] >= n_at_least])
 
     def drop_repeats(self) -> DocumentTable:
-        """Return the record of the first document, by row, of each text."""
+        """Return the first document, by row, of each text."""
         _, first = np.unique(self.content_groups, return_index=True)
         return self.take(np.sort(first).tolist())
 
     def take(self, at: Sequence[int]) -> DocumentTable:
-        """Return the record of the documents at ascending places."""
+        """Return the documents at ascending positions."""
         return DocumentTable(
             rows=self.rows[at],
             ids=[self.ids[i] for i in at],
@@ -81,30 +79,32 @@ class DocumentTable:
 
 
 class Snapshot:
-    """Reads within one transaction; made by `Store.read`."""
+    """Reads within one transaction; made by `Store.read`.
+
+    ``path`` is the index directory, ``mark`` identifies the commit, and ``segments`` are in row
+    order.
+    """
 
     def __init__(
         self,
         connection: Connection,
+        path: Path,
         *,
-        mark: CommitMark,
-        segments: Sequence[Segment],
-        dead: Rows,
+        commit: Commit,
+        cache: CommitCache,
         width: int,
         codec: Codec,
-        rows_of: Callable[[Connection, Segment], Rows],
-        open_file: Callable[[Segment, int], LayerFile],
     ) -> None:
         self.connection = connection
-        self.mark = mark
+        self.path = path
+        self.mark = commit.mark
+        self.segments: Sequence[Segment] = commit.segments
+        self.n_documents = n_positions(commit.segments) - len(commit.dead)
+        self._dead = commit.dead
+        self._cache = cache
         self._width = width
         self._codec = codec
-        self._rows_of = rows_of
-        self._open_file = open_file
         self._held: dict[tuple[str, int], LayerFile] = {}
-        self.segments = segments
-        self._dead = dead
-        self.n_documents = sum(s.n_documents for s in segments) - len(dead)
 
     def setting(self, key: str) -> Any:
         """Return a setting, or None."""
@@ -118,52 +118,68 @@ class Snapshot:
             width=self._width,
             keeps_length=self._codec.keeps_length,
             dead=self._dead,
-            rows_of=lambda segment: self._rows_of(self.connection, segment),
+            rows_of=self._rows_of,
             open_file=lambda segment: self._open(segment, layer),
         )
 
     def hold(self, layers: Iterable[int]) -> None:
-        """Open all files of these layers, so that no compaction can take one away.
+        """Open all files of these layers, so that no compaction can remove one.
 
-        Raises FileNotFoundError where one has.
+        Raises FileNotFoundError if a compaction already has.
         """
         for layer in layers:
             for segment in self.segments:
-                self._held[segment.name, layer] = self._open_file(segment, layer)
-
-    def _open(self, segment: Segment, layer: int) -> LayerFile:
-        held = self._held.get((segment.name, layer))
-        return self._open_file(segment, layer) if held is None else held
+                self._held[segment.name, layer] = self._cache.file(segment, layer)
 
     def rows(self, where: Where = ()) -> Rows:
         """Return the rows of the live documents that match every condition, ascending."""
         query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.row)
         return row_array(self.connection.scalars(query))
 
+    def labelled_rows(self, where: Where = ()) -> Rows:
+        """Return the rows of the matching live documents that have a label, ascending.
+
+        Without conditions it reads only the unlabelled rows, from the index on labels. Neither
+        labels nor rows are checked against their digests: check those that end up in an answer.
+        """
+        if where:
+            query = self._matching(select(DOCUMENT.c.row), where)
+            labelled = query.where(DOCUMENT.c.label.is_not(None)).order_by(DOCUMENT.c.row)
+            return row_array(self.connection.scalars(labelled))
+        # A forged catalog may claim segments of any size.
+        check_counts(self.connection, self.segments, self.path)
+        rows = np.concatenate([np.empty(0, np.int64), *map(self._rows_of, self.segments)])
+        left_out = np.union1d(self._dead, read_unlabelled(self.connection))
+        return rows[np.isin(rows, left_out, invert=True)] if len(left_out) else rows
+
+    def has_single_label(self) -> bool:
+        """Return whether all live documents with a label have the same one, and some have one."""
+        return has_single_label(self.connection)
+
     def document_table(self, where: Where = (), *, labelled: bool = False) -> DocumentTable:
-        """Return what is known of the matching live documents, or of the labelled ones of them."""
+        """Return the table of the matching live documents, or of those that have a label."""
         query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
         versions = fetch_versions(self.connection, query, check_live)
-        if labelled:  # only now: a label that was lost is damage, not a document without one
+        if labelled:  # only after the check: a lost label is damage, not an unlabelled document
             versions = [version for version in versions if version.label is not None]
         return _table(versions)
 
     def table_of(self, rows: Rows) -> DocumentTable:
-        """Return what is known of the documents at ``rows``, ascending and live."""
+        """Return the table of the documents at ``rows``, ascending and live."""
         versions: list[Any] = []
-        for chunk in chunks(rows.tolist(), CHUNK):
+        for chunk in chunks(rows.tolist(), MAX_PARAMETERS):
             query = select(*VERSION_COLUMNS).where(DOCUMENT.c.row.in_(chunk))
             ordered = query.order_by(DOCUMENT.c.row)
             versions += fetch_versions(self.connection, ordered, check_live)
         if [version.row for version in versions] != rows.tolist():
-            raise damaged("a document")
+            raise damage_error("a document")
         return _table(versions)
 
     def table_by(self, field: str, where: Where = ()) -> DocumentTable:
         """Return the table of the matching documents that have a field, its value as the label."""
         table = self.document_table(where)
         labels: list[str | None] = []
-        for chunk in chunks(table.rows.tolist(), CHUNK):
+        for chunk in chunks(table.rows.tolist(), MAX_PARAMETERS):
             for version in read_versions(self.connection, DOCUMENT.c.row.in_(chunk)):
                 value = version.metadata.get(field)
                 labels.append(None if value is None else encode_value(value)[1])
@@ -178,29 +194,18 @@ class Snapshot:
         if version is None:
             raise DocumentNotFoundError(f"no document has the id {document_id!r}")
         check_live(version)
-        if version.id != document_id:  # as an index of the catalog said
-            raise damaged(f"row {version.row}")
+        if version.id != document_id:  # SQLite's index disagrees with the row
+            raise damage_error(f"row {version.row}")
         row: int = version.row
         return row
 
     def documents(self, rows: Iterable[int]) -> dict[int, Document]:
         """Return the documents at ``rows`` by row; raises `DamagedIndexError` for a lost one."""
-        found: dict[int, Document] = {}
-        for chunk in chunks(list(rows), CHUNK):
-            query = select(DOCUMENT_TEXT.c.row, DOCUMENT_TEXT.c.text)
-            within = DOCUMENT_TEXT.c.row.in_(chunk)
-            texts = dict(self.connection.execute(query.where(within)).all())
-            for one in read_live(self.connection, DOCUMENT.c.row.in_(chunk)):
-                text = texts.get(one.row)
-                if isinstance(text, str) and sha256(text.encode()).digest() == one.content_hash:
-                    found[one.row] = Document(one.row, one.id, text, one.label, one.metadata)
-            if lost := [row for row in chunk if row not in found]:
-                raise damaged(f"the text of row {lost[0]}")
-        return found
+        return read_documents(self.connection, rows)
 
     def in_input_order(self, where: Where = ()) -> Iterator[Document]:
-        """Yield the matching live documents in input order, whole."""
-        for chunk in chunks(self.rows_in_input_order(where).tolist(), CHUNK):
+        """Yield the matching live documents in input order."""
+        for chunk in chunks(self.rows_in_input_order(where).tolist(), MAX_PARAMETERS):
             documents = self.documents(chunk)
             yield from (documents[row] for row in chunk)
 
@@ -209,52 +214,38 @@ class Snapshot:
         query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.ordinal)
         return row_array(self.connection.scalars(query))
 
-    def metadata_kinds(self) -> dict[str, set[Kind]]:
+    def metadata_types(self) -> dict[str, set[ValueType]]:
         """Return the types that the values of each metadata field have in live documents."""
-        query = select(METADATUM.c.name, METADATUM.c.kind).distinct()
-        live = query.join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(LIVE)
-        kinds: dict[str, set[Kind]] = {}
-        for name, kind in self.connection.execute(live.order_by(METADATUM.c.name)):
-            try:
-                kinds.setdefault(name, set()).add(Kind(kind))
-            except ValueError as error:
-                raise damaged("the type of a metadata field") from error
-        return kinds
+        return read_metadata_types(self.connection)
 
     def truncated(self) -> list[tuple[str, int, int]]:
-        """Return id, characters and tokens kept of each live document that was cut."""
-        query = select(*VERSION_COLUMNS).where(TRUNCATED, LIVE).order_by(DOCUMENT.c.ordinal)
-        found = fetch_versions(self.connection, query, check_live)
-        if not all(one.truncated for one in found):  # SQLite's index says so, and the rows do not
-            raise damaged("the list of cut texts")
-        return [(one.id, one.n_characters, one.n_tokens) for one in found]
+        """Return id, number of characters and number of encoded tokens of each truncated text."""
+        return read_truncated(self.connection)
 
     def count_labels(self) -> dict[str, int]:
-        """Return how many live documents each label has, the most frequent first."""
-        number = func.count()
-        query = (
-            select(DOCUMENT.c.label, number)
-            .where(LIVE, DOCUMENT.c.label.is_not(None))
-            .group_by(DOCUMENT.c.label)
-            .order_by(number.desc(), DOCUMENT.c.label)
-        )
-        return {str(label): n for label, n in self.connection.execute(query)}
+        """Return the number of live documents per label, the most frequent label first."""
+        return count_labels(self.connection)
+
+    def _rows_of(self, segment: Segment) -> Rows:
+        return self._cache.rows(self.connection, segment)
+
+    def _open(self, segment: Segment, layer: int) -> LayerFile:
+        held = self._held.get((segment.name, layer))
+        return self._cache.file(segment, layer) if held is None else held
 
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
-        clauses: list[ColumnElement[bool]] = where_clauses(self.connection, where)
-        return query.where(LIVE, *clauses)
+        return query.where(LIVE, *where_clauses(self.connection, where))
 
 
 def _table(versions: Sequence[Any]) -> DocumentTable:
     groups: dict[bytes, int] = {}
+    hashes = [version.content_hash for version in versions]
     return DocumentTable(
-        rows=row_array(one.row for one in versions),
-        ids=[one.id for one in versions],
-        labels=[one.label for one in versions],
-        ordinals=row_array(one.ordinal for one in versions),
-        n_characters=row_array(one.n_characters for one in versions),
-        content_groups=row_array(
-            groups.setdefault(one.content_hash, len(groups)) for one in versions
-        ),
-        content_hashes=[one.content_hash for one in versions],
+        rows=row_array(version.row for version in versions),
+        ids=[version.id for version in versions],
+        labels=[version.label for version in versions],
+        ordinals=row_array(version.ordinal for version in versions),
+        n_characters=row_array(version.n_characters for version in versions),
+        content_groups=row_array(groups.setdefault(digest, len(groups)) for digest in hashes),
+        content_hashes=hashes,
     )

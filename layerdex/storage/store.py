@@ -59,7 +59,8 @@ from layerdex.storage.directory import (
     locked,
 )
 from layerdex.storage.files import make_folder, remove_tree
-from layerdex.storage.snapshot import CommitMark, Snapshot
+from layerdex.storage.queries import query_newest
+from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.codecs import codec_of
 from layerdex.storage.vectors.faiss_library import load_faiss
 from layerdex.storage.vectors.layer_file import LayerFile, check_size, layer_filename
@@ -85,7 +86,7 @@ class Store:
             check_own(path)
             check_segments_folder(path / SEGMENTS)
             migrate_if_older(path)
-        self._known = CommitCache(self.open_file, self.file_path)
+        self._cache = CommitCache(self.open_file, self.file_path)
         with translate_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
             fixed = read_settings(connection, path)
@@ -122,7 +123,7 @@ class Store:
                 QUERY_TEMPLATE: query_template,
                 COMMIT_MARK: None,
                 BEST_LAYER: None,
-                **{kept.name: None for kept in ARTIFACT_KINDS},
+                **{kind.name: None for kind in ARTIFACT_KINDS},
                 NEXT_ROW: 1,
                 NEXT_ORDINAL: 1,
                 COMMITS: 0,
@@ -150,46 +151,19 @@ class Store:
             unchanged_if_immutable(connection, self._catalog),
         ):
             self._check_same(connection)
-            commit = self._known.commit(connection)
+            commit = self._cache.commit(connection)
             yield Snapshot(
                 connection,
-                mark=commit.mark,
-                segments=commit.segments,
-                dead=commit.dead,
+                self.path,
+                commit=commit,
+                cache=self._cache,
                 width=self.settings.width,
                 codec=self.codec,
-                rows_of=self._known.rows,
-                open_file=self._known.file,
             )
 
     def query(self, question: Callable[[Snapshot], T]) -> T:
-        """Answer ``question`` from the newest commit.
-
-        If a segment was compacted away meanwhile, the question starts again from the commit
-        that did so, and now with all files open, as a writer of many small runs would take one
-        away each time; a file that is missing without such a commit is damage.
-        """
-        held_layers: tuple[int, ...] = ()
-        while True:
-            with self.read() as snapshot:
-                try:
-                    snapshot.hold(held_layers)
-                    return question(snapshot)
-                except FileNotFoundError as error:
-                    # What a caller's own callback misses is not ours to explain.
-                    if not Path(str(error.filename)).is_relative_to(self.path / SEGMENTS):
-                        raise
-                    missing = error
-            self.check_missing(missing, snapshot.mark)
-            held_layers = self.layers
-
-    def check_missing(self, missing: FileNotFoundError, mark: CommitMark) -> None:
-        """Raise `DamagedIndexError` if no commit since that of ``mark`` explains a missing file."""
-        with self.read() as newer:
-            if newer.mark == mark:
-                raise DamagedIndexError(
-                    f"{missing.filename} is missing: run 'layerdex repair' on this index"
-                ) from missing
+        """Answer ``question`` from the newest commit; see `query_newest`."""
+        return query_newest([self], question)
 
     @contextmanager
     def write(self, *, lock_timeout_s: float = 10.0, is_sealed: bool = True) -> Iterator[Writer]:
@@ -269,7 +243,8 @@ class Store:
         """
         with translate_errors(self._catalog):
             check_seal(self._catalog)
-        self.query(lambda snapshot: check_counts(snapshot, self.path))
+        with self.read() as snapshot:
+            check_counts(snapshot.connection, snapshot.segments, self.path)
 
     def check_whole(self) -> None:
         """Check what is cheap to check: the catalog's seal, counts, and sizes of segment files.

@@ -32,7 +32,7 @@ from layerdex.storage.catalog.changes import (
     update_fields,
 )
 from layerdex.storage.catalog.engine import translate_errors
-from layerdex.storage.catalog.row_digests import damaged
+from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished
 from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT
 from layerdex.storage.catalog.segments import SEGMENT_NAME, read_segments
@@ -101,7 +101,7 @@ class Writer:
             segments = read_segments(connection)
             n_rows = connection.scalar(select(func.count()).select_from(DOCUMENT))
         if committed != {one.name for one in segments} or n_rows != n_positions(segments):
-            raise damaged("the list of segments")
+            raise damage_error("the list of segments")
 
     def find(self, ids: Sequence[str]) -> dict[str, Version]:
         """Return the live documents among ``ids``."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from layerdex.index.comparisons import Comparisons
 
 from layerdex import Index
-from layerdex.index.comparisons import Comparisons
 from layerdex.indexer.writers.documents import write_export
 from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
 from tests.cli.runner import Cli

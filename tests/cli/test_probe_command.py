@@ -166,7 +166,7 @@ def test_a_writer_that_dies_before_the_commit_leaves_the_old_head(
 
 
 @pytest.mark.parametrize(
-    ("step", "is_new"), [("writer.Writer.set", False), ("kept.remove_tree", True)]
+    ("step", "is_new"), [("writer.Writer.set", False), ("artifact_changes.remove_tree", True)]
 )
 def test_what_a_killed_writer_left_is_removed_by_the_next(
     kept: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_new: bool
@@ -240,7 +240,7 @@ def test_a_forged_head_is_found_by_all_who_read_it(
         writer.set(HEAD.name, {**table, **change})
     with pytest.raises(DamagedIndexError):
         index.head()
-    assert [problem.kept for problem in index.verify()] == [HEAD]
+    assert [problem.artifact for problem in index.verify()] == [HEAD]
     with pytest.raises(DamagedIndexError):
         index.backup(tmp_path / "backup")
 
@@ -254,7 +254,7 @@ def test_a_head_behind_a_link_or_pipe_is_not_read(kept: Path, tmp_path: Path) ->
     (kept / HEAD.folder).unlink()
     (kept / HEAD.folder).mkdir()
     os.mkfifo(file)
-    assert [problem.kept for problem in Index.open(kept).verify()] == [HEAD]
+    assert [problem.artifact for problem in Index.open(kept).verify()] == [HEAD]
 
 
 def test_a_head_of_another_model_is_not_saved(kept: Path, tmp_path: Path) -> None:

@@ -131,7 +131,6 @@ def test_evaluations_need_none_and_show_what_they_measure(
     ("words", "said"),
     [
         (("--save-best",), "--save-best is for plain vectors: not with --transform"),
-        (("--fuse", "search"), "--fuse search does not go with --transform"),
         (("--compare", "other"), "--transform does not go with --compare"),
     ],
 )

@@ -18,6 +18,7 @@ from layerdex.indexer.readers import Fields
 from layerdex.records import Rejected, Scalar, Truncated
 from tests.encoders import ReportingWordEncoder, WordEncoder
 from tests.index.expectations import corpus
+from tests.results import first
 from tests.storage.stored import read_live, read_versions
 
 
@@ -48,11 +49,11 @@ def test_documents_are_kept_whole_and_in_order(index: Index) -> None:
 
 def test_second_run_changes_and_encodes_nothing(index: Index, encoder: WordEncoder) -> None:
     index.add(corpus(20))
-    versions, encoder.encoded = read_versions(index.store.path), []
+    versions, encoder.encoded = read_versions(index._open.store.path), []
     report = index.add(corpus(20))
     assert _counts(report) == (0, 0, 20, 0)
     assert (report.n_encoded, encoder.encoded) == (0, [])
-    assert read_versions(index.store.path) == versions
+    assert read_versions(index._open.store.path) == versions
 
 
 def test_each_row_is_counted_once_under_its_fate(index: Index, encoder: WordEncoder) -> None:
@@ -84,8 +85,8 @@ def test_update_replaces_the_text_and_keeps_id_and_place(index: Index) -> None:
     assert _counts(report) == (0, 1, 0, 0)
     assert _ids(index) == [f"d{i}" for i in range(5)]
     assert _get(index, "d2")[0] == "wholly other"
-    assert [hit.id for hit in index.search("wholly other", k=1)] == ["d2"]
-    assert all(hit.text != corpus(5)[2]["text"] for hit in index.search("word1", k=9))
+    assert [hit.id for hit in first(index.search("wholly other", k=1))] == ["d2"]
+    assert all(hit.text != corpus(5)[2]["text"] for hit in first(index.search("word1", k=9)))
 
 
 def test_missing_label_keeps_the_old_one_and_null_clears_it(index: Index) -> None:
@@ -125,9 +126,9 @@ def test_relabelling_encodes_nothing_and_keeps_the_vectors(
     index: Index, encoder: WordEncoder
 ) -> None:
     index.add(corpus(10))
-    before, encoder.encoded = read_live(index.store.path), []
+    before, encoder.encoded = read_live(index._open.store.path), []
     index.add([{**row, "label": "new"} for row in corpus(10)])
-    after = read_live(index.store.path)
+    after = read_live(index._open.store.path)
     assert encoder.encoded == []
     assert {one.label for one in after.values()} == {"new"}
     assert [v.vectors for v in after.values()] == [v.vectors for v in before.values()]
@@ -215,7 +216,7 @@ def test_source_is_read_window_by_window(index: Index) -> None:
 
 
 def test_progress_within_a_window_leads_to_its_commit(tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", encoder=ReportingWordEncoder())
+    index = Index.create(tmp_path / "index", model=ReportingWordEncoder())
     index.add(corpus(3))
     path = tmp_path / "source.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in corpus(20)))
@@ -285,13 +286,13 @@ def test_export_fed_to_a_new_index_gives_the_same(index: Index, tmp_path: Path) 
         {"id": d.id, "text": d.text, "label": d.label, "metadata": d.metadata}
         for d in index.documents()
     ]
-    again = Index.create(tmp_path / "again", encoder=WordEncoder())
+    again = Index.create(tmp_path / "again", model=WordEncoder())
     assert _counts(again.add(exported)) == (21, 0, 0, 0)
     assert [(d.id, d.text, d.label, d.metadata) for d in again.documents()] == [
         (d.id, d.text, d.label, d.metadata) for d in index.documents()
     ]
     assert type(again.get("d4")[0].metadata["size"]) is float
-    before, after = read_live(index.store.path), read_live(again.store.path)
+    before, after = read_live(index._open.store.path), read_live(again._open.store.path)
     assert {i: v.vectors for i, v in after.items()} == {i: v.vectors for i, v in before.items()}
     assert _counts(index.add(exported)) == (0, 0, 21, 0)
 

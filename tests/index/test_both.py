@@ -25,7 +25,7 @@ def pair(tmp_path: Path) -> tuple[Index, Index]:
     """Two indexes of other documents, in several segments each."""
     made = []
     for name, seed in (("first", 1), ("second", 2)):
-        one = Index.create(tmp_path / name, encoder=WordEncoder())
+        one = Index.create(tmp_path / name, model=WordEncoder())
         one.add(corpus(20, seed=seed))
         made.append(reopen(one))
     return made[0], made[1]
@@ -34,8 +34,7 @@ def pair(tmp_path: Path) -> tuple[Index, Index]:
 def leaks(pair: tuple[Index, Index], on_progress: OnProgress | None = None) -> list[Overlap]:
     """Ask one layer after the other: files of the second are opened after the first's answer."""
     first, second = pair
-    found = first.find_overlap(second, threshold=-1, layers=LAYERS, on_progress=on_progress)
-    return list(found.values())
+    return first.at(layer=LAYERS).find_overlap(second, threshold=-1, on_progress=on_progress)
 
 
 def once(change: Callable[[], object]) -> OnProgress:
@@ -80,14 +79,14 @@ def test_an_index_beside_itself_is_one_commit(
 
     disturb = once(lambda: compact(index))
     monkeypatch.setattr(Snapshot, "document_table", delete_after)
-    compared = index.compare(other, layers=LAYERS, n_resamples=0)
+    compared = index.at(layer=LAYERS).compare(other, n_resamples=0)
     assert compared.n_documents == 19
     assert compared.n_only == (0, 0)
 
 
 def test_a_file_that_is_missing_in_either_is_damage_of_that_one(pair: tuple[Index, Index]) -> None:
     for index in pair:
-        removed = layer_paths(index.store.path)[-1]
+        removed = layer_paths(index._open.store.path)[-1]
         content = removed.read_bytes()
         with pytest.raises(DamagedIndexError, match=rf"{removed} is missing"):
             leaks((pair[0], pair[1]), once(removed.unlink))

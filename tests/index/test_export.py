@@ -34,7 +34,7 @@ def _parts(index: Index) -> list[tuple[str, str, str | None, str]]:
 
 
 def _again(path: Path, source: Path) -> Index:
-    index = Index.create(path, encoder=WordEncoder())
+    index = Index.create(path, model=WordEncoder())
     index.add(source)
     return index
 
@@ -51,7 +51,7 @@ def test_what_was_exported_makes_the_same_index(
     assert index.export(path, layers=layers) == 41
     again = _again(tmp_path / "again", path)
     assert _parts(again) == _parts(index)
-    old, new = read_live(index.store.path), read_live(again.store.path)
+    old, new = read_live(index._open.store.path), read_live(again._open.store.path)
     assert {id_: one.vectors for id_, one in new.items()} == {
         id_: one.vectors for id_, one in old.items()
     }
@@ -62,13 +62,13 @@ def test_what_was_exported_makes_the_same_index(
 @pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
 @pytest.mark.parametrize("format_", FORMATS)
 def test_vectors_are_the_stored_ones(tmp_path: Path, precision: str, format_: str) -> None:
-    index = Index.create(tmp_path / "index", encoder=WordEncoder(), precision=precision)
+    index = Index.create(tmp_path / "index", model=WordEncoder(), precision=precision)
     index.add(corpus(20))
     index.add([{"id": "d2", "text": "changed"}])
     index.delete("d5", "d11")
     path = tmp_path / f"v.{format_}"
     index.export(path, layers="0,3", where="size>1")
-    live = read_live(index.store.path)
+    live = read_live(index._open.store.path)
     ids = [f"d{i}" for i in range(2, 20) if i not in {5, 11}]
     if format_ == "parquet":
         table = pq.read_table(path)
@@ -102,7 +102,7 @@ def test_fields_with_values_of_several_types_keep_them(index: Index, tmp_path: P
     assert pq.read_schema(path).names == ["id", "text", "label", "metadata", "metadata_json"]
     assert [str(one.type) for one in pq.read_schema(path).field("metadata").type] == ["int64"]
     assert _parts(_again(tmp_path / "again", path)) == _parts(index)
-    only = Index.create(tmp_path / "only", encoder=WordEncoder())
+    only = Index.create(tmp_path / "only", model=WordEncoder())
     only.add(path, fields=Fields(metadata=("mixed",)))
     assert [repr(d.metadata) for d in only.documents()] == [
         repr({} if v is None else {"mixed": v}) for v in values
@@ -134,7 +134,7 @@ def test_a_column_that_is_only_called_like_that_of_an_export_is_metadata(
 def test_a_row_group_is_bounded(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerdex.storage.maintenance.export.CHUNK", 10)
+    monkeypatch.setattr("layerdex.storage.maintenance.export.BATCH_DOCUMENTS", 10)
     monkeypatch.setattr(parquet_export, "_GROUP_BYTES", 2_500)
     index.add(corpus(60))
     steps: list[tuple[int, int | None]] = []
@@ -160,7 +160,7 @@ def test_an_empty_index_is_a_file_without_documents(
 def test_an_export_is_of_one_commit_whatever_others_do_meanwhile(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
 ) -> None:
-    monkeypatch.setattr("layerdex.storage.maintenance.export.CHUNK", 4)
+    monkeypatch.setattr("layerdex.storage.maintenance.export.BATCH_DOCUMENTS", 4)
     index.add(corpus(20))
     quiet, busy = tmp_path / f"quiet.{format_}", tmp_path / f"busy.{format_}"
     index.export(quiet, layers="all")
@@ -198,14 +198,14 @@ def test_a_compaction_that_comes_between_is_read_instead(
 def test_damaged_vectors_and_missing_files_are_no_export(index: Index, tmp_path: Path) -> None:
     index.add(corpus(20))
     target = tmp_path / "all.parquet"
-    flip_byte(layer_paths(index.store.path)[6])
+    flip_byte(layer_paths(index._open.store.path)[6])
     with pytest.raises(DamagedIndexError, match="wrong checksum"):
         reopen(index).export(target, layers="all")
-    damaged = Index.open(index.store.path, damaged=True)
-    layer_paths(index.store.path)[7].unlink()
+    damaged = Index.open(index._open.store.path, damaged=True)
+    layer_paths(index._open.store.path)[7].unlink()
     with pytest.raises(DamagedIndexError, match="is missing"):
         damaged.export(target, layers=3)
-    assert sorted(one.name for one in tmp_path.iterdir() if one != index.store.path) == []
+    assert sorted(one.name for one in tmp_path.iterdir() if one != index._open.store.path) == []
     assert damaged.export(target) == 20
 
 

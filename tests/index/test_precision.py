@@ -14,6 +14,7 @@ from layerdex.errors import OptionError
 from tests.encoders import WordEncoder
 from tests.hits import similarities_of
 from tests.index.expectations import corpus, texts_of
+from tests.results import by_layer, first, hits_by_layer
 from tests.rounding import decoded
 
 ROWS = corpus(60)
@@ -21,7 +22,7 @@ ROWS = corpus(60)
 
 @pytest.fixture(params=StoredPrecision)
 def index(request: pytest.FixtureRequest, tmp_path: Path) -> Index:
-    made = Index.create(tmp_path / "index", encoder=WordEncoder(), precision=request.param.value)
+    made = Index.create(tmp_path / "index", model=WordEncoder(), precision=request.param.value)
     made.add(ROWS)
     return made
 
@@ -31,7 +32,7 @@ def _similarities(
 ) -> NDArray[np.float64]:
     encoder = WordEncoder()
     unit = [
-        decoded(encoder.encode(texts, [layer]).vectors[0], index.store.precision)
+        decoded(encoder.encode(texts, [layer]).vectors[0], index._open.store.precision)
         for texts in (left, right)
     ]
     return np.asarray(unit[0] @ unit[1].T)
@@ -41,17 +42,17 @@ def _similarities(
 def test_search_finds_what_brute_force_finds(index: Index, layer: int) -> None:
     queries = [f"word{i} word{i + 7} word3" for i in range(20)]
     expected = _similarities(index, queries, texts_of(ROWS), layer)
-    found = index.search_many(queries, layers=layer, k=5)[layer]
+    found = by_layer(index.search(queries, layer=layer, k=5))[layer]
     for query, hits, true in zip(queries, found, expected, strict=True):
         order = np.argsort(-np.round(true, 5), kind="stable")[:5]
         assert [hit.id for hit in hits] == [f"d{i}" for i in order]
         np.testing.assert_allclose(similarities_of(hits), true[order], atol=1e-5)
-        assert index.search(query, layer=layer, k=5) == hits
+        assert first(index.search(query, layer=layer, k=5)) == hits
 
 
 def test_text_of_a_document_is_exactly_like_it(index: Index) -> None:
     for row in ROWS[:5]:
-        (hit,) = index.search(str(row["text"]), k=1)
+        (hit,) = first(index.search(str(row["text"]), k=1))
         assert hit.id == row["id"]
         assert hit.similarity == pytest.approx(1, abs=1e-6)
     # At distance 0 a neighbour's vote is the only one.
@@ -63,7 +64,7 @@ def test_text_of_a_document_is_exactly_like_it(index: Index) -> None:
 def test_document_like_another_is_found_by_its_stored_vector(index: Index) -> None:
     true = _similarities(index, texts_of(ROWS)[:1], texts_of(ROWS), 3)[0]
     true[0] = -2
-    (hits,) = index.search_like("d0", k=5).values()
+    (hits,) = hits_by_layer(index.search_like("d0", k=5)).values()
     order = np.argsort(-np.round(true, 5), kind="stable")[:5]
     assert [hit.id for hit in hits] == [f"d{i}" for i in order]
 
@@ -84,6 +85,6 @@ def test_fingerprint_does_not_depend_on_the_precision(index: Index) -> None:
 
 
 def test_unknown_precision_is_an_error_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="'int4' is none of float16, float32, int8"):
-        Index.create(tmp_path / "index", encoder=WordEncoder(), precision="int4")
+    with pytest.raises(OptionError, match="'int4' is not one of float16, float32, int8"):
+        Index.create(tmp_path / "index", model=WordEncoder(), precision="int4")
     assert not (tmp_path / "index").exists()

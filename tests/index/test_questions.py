@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from layerdex import Index
+from layerdex import Index, LabelTask
 from layerdex.choices import Keep, Weights
 from layerdex.errors import (
     DocumentNotFoundError,
@@ -22,6 +22,7 @@ from layerdex.errors import (
 from layerdex.search.results import Hit
 from tests.encoders import WordEncoder
 from tests.index.expectations import Row, corpus, nearest, texts_of, vectors_of
+from tests.results import by_layer, first, hits_by_layer
 
 ROWS = corpus(60)
 QUERY = "word1 word2 word3"
@@ -30,47 +31,49 @@ QUERY = "word1 word2 word3"
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Index:
     """Sixty documents in eight segments; nothing here changes them."""
-    made = Index.create(tmp_path_factory.mktemp("questions") / "index", encoder=WordEncoder())
+    made = Index.create(tmp_path_factory.mktemp("questions") / "index", model=WordEncoder())
     made.add(ROWS)
     return made
 
 
-def _assert_hits(hits: list[Hit], expected: list[tuple[str, float]], layer: int) -> None:
+def _assert_hits(hits: Sequence[Hit], expected: list[tuple[str, float]]) -> None:
     assert [hit.id for hit in hits] == [identifier for identifier, _ in expected]
     assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))
     for hit, (identifier, similarity) in zip(hits, expected, strict=True):
         row = ROWS[int(identifier[1:])]
         assert hit.similarity == pytest.approx(similarity, abs=1e-3)
-        assert (hit.text, hit.label, hit.layer) == (row["text"], row["label"], layer)
+        assert (hit.text, hit.label) == (row["text"], row["label"])
         assert hit.metadata == {"even": row["even"], "size": row["size"]}
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 @pytest.mark.parametrize("k", [1, 10, 99])
 def test_search_finds_the_nearest_at_each_layer(filled: Index, layer: int, k: int) -> None:
-    _assert_hits(filled.search(QUERY, k=k, layer=layer), nearest(QUERY, ROWS, layer, k), layer)
+    _assert_hits(first(filled.search(QUERY, k=k, layer=layer)), nearest(QUERY, ROWS, layer, k))
 
 
 def test_layers_answer_differently(filled: Index) -> None:
-    answers = {tuple(hit.id for hit in filled.search(QUERY, layer=layer)) for layer in range(4)}
+    answers = {
+        tuple(hit.id for hit in first(filled.search(QUERY, layer=layer))) for layer in range(4)
+    }
     assert len(answers) == 4
 
 
 def test_search_many_encodes_each_text_once_for_all_layers(filled: Index) -> None:
     encoder = WordEncoder()
-    index = Index.open(filled.store.path, encoder=encoder)
+    index = Index.open(filled._open.store.path, encoder=encoder)
     queries = [f"word{i} word{i + 1}" for i in range(20)]
-    found = index.search_many(queries, layers="0,2-3", k=5)
+    found = by_layer(index.search(queries, layer="0,2-3", k=5))
     assert encoder.encoded == queries
     assert list(found) == [0, 2, 3]
     for layer, answers in zip((0, 2, 3), found.values(), strict=True):
         assert len(answers) == 20
         for query, hits in zip(queries, answers, strict=True):
-            _assert_hits(hits, nearest(query, ROWS, layer, 5), layer)
+            _assert_hits(hits, nearest(query, ROWS, layer, 5))
 
 
 def test_search_of_no_texts_has_no_answers(filled: Index) -> None:
-    assert filled.search_many([], layers=1) == {1: []}
+    assert filled.search([], layer=1) == []
     assert filled.classify([], layer=1) == []
 
 
@@ -90,15 +93,15 @@ def test_condition_holds_before_neighbors_are_taken(
     assert callable(kept)
     matching = [row for row in ROWS if kept(row)]
     for layer in (0, 3):
-        hits = filled.search(QUERY, k=5, layer=layer, where=where)
+        hits = first(filled.search(QUERY, k=5, layer=layer, where=where))
         assert len(hits) == min(5, len(matching))
-        _assert_hits(hits, nearest(QUERY, matching, layer, 5), layer)
+        _assert_hits(hits, nearest(QUERY, matching, layer, 5))
 
 
 def test_unknown_field_is_an_error_in_every_question(filled: Index) -> None:
     for ask in (
-        lambda: filled.search(QUERY, where="siez=1"),
-        lambda: filled.search_like("d1", where="siez=1"),
+        lambda: first(filled.search(QUERY, where="siez=1")),
+        lambda: hits_by_layer(filled.search_like("d1", where="siez=1")),
         lambda: filled.classify([QUERY], where="siez=1"),
         lambda: filled.evaluate(where="siez=1"),
         lambda: filled.deduplicate(where="siez=1"),
@@ -111,72 +114,72 @@ def test_unknown_field_is_an_error_in_every_question(filled: Index) -> None:
 @pytest.mark.parametrize("floor", [-1.0, 0.2, 0.5, 0.99])
 def test_minimum_similarity_cuts_the_rest(filled: Index, floor: float) -> None:
     expected = [one for one in nearest(QUERY, ROWS, 3, 60) if one[1] >= floor]
-    _assert_hits(filled.search(QUERY, k=60, layer=3, min_similarity=floor), expected, 3)
+    _assert_hits(first(filled.search(QUERY, k=60, layer=3, min_similarity=floor)), expected)
 
 
 @pytest.mark.parametrize("floor", [-1.1, 1.1, float("nan")])
 def test_minimum_similarity_outside_its_range_is_an_error(filled: Index, floor: float) -> None:
     with pytest.raises(OptionError, match="between -1 and 1"):
-        filled.search(QUERY, min_similarity=floor)
+        first(filled.search(QUERY, min_similarity=floor))
 
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_below_one_is_an_error_in_every_question(filled: Index, k: int) -> None:
     for ask in (
-        lambda: filled.search(QUERY, k=k),
-        lambda: filled.search_like("d1", k=k),
+        lambda: first(filled.search(QUERY, k=k)),
+        lambda: hits_by_layer(filled.search_like("d1", k=k)),
         lambda: filled.classify([QUERY], k=k),
-        lambda: filled.evaluate(k=k),
+        lambda: filled.evaluate(LabelTask(k=k)),
     ):
-        with pytest.raises(OptionError, match=rf"at least 1, not {k}$"):
+        with pytest.raises(OptionError, match=rf"at least 1, got {k}$"):
             ask()
 
 
 @pytest.mark.parametrize("text", ["", " \n", "a\0b", "\ud800"])
 def test_text_that_no_document_could_have_is_no_question(filled: Index, text: str) -> None:
-    for ask in (lambda: filled.search(text), lambda: filled.classify([text])):
+    for ask in (lambda: first(filled.search(text)), lambda: filled.classify([text])):
         with pytest.raises(OptionError):
             ask()
 
 
 def test_one_string_is_not_a_list_of_texts(filled: Index) -> None:
     with pytest.raises(OptionError, match="list of texts"):
-        filled.search_many("abc", layers=0)
-    with pytest.raises(OptionError, match="list of texts"):
         filled.classify("abc")
+    assert filled.search("word1", layer=0) == filled.search(["word1"], layer=0)
+    assert filled.search_like("d1", layer=0) == filled.search_like(["d1"], layer=0)
 
 
 @pytest.mark.parametrize("k", [1, 5, 59, 60, 100])
 def test_search_like_leaves_itself_out_and_still_gives_k(filled: Index, k: int) -> None:
     others = [row for row in ROWS if row["id"] != "d17"]
-    found = filled.search_like("d17", layers="all", k=k)
+    found = hits_by_layer(filled.search_like("d17", layer="all", k=k))
     assert list(found) == [0, 1, 2, 3]
     for layer, hits in zip(range(4), found.values(), strict=True):
         assert len(hits) == min(k, 59)
-        _assert_hits(hits, nearest(str(ROWS[17]["text"]), others, layer, k), layer)
+        _assert_hits(hits, nearest(str(ROWS[17]["text"]), others, layer, k))
 
 
 def test_search_like_gives_k_where_the_condition_leaves_itself_out(filled: Index) -> None:
     matching = [row for row in ROWS if row["size"] != 17]
-    (hits,) = filled.search_like("d17", k=5, where="size!=17").values()
-    _assert_hits(hits, nearest(str(ROWS[17]["text"]), matching, 3, 5), 3)
+    (hits,) = hits_by_layer(filled.search_like("d17", k=5, where="size!=17")).values()
+    _assert_hits(hits, nearest(str(ROWS[17]["text"]), matching, 3, 5))
 
 
 def test_search_like_needs_no_encoder(filled: Index) -> None:
     encoder = WordEncoder()
-    index = Index.open(filled.store.path, encoder=encoder)
-    assert len(index.search_like("d1")[3]) == 10
+    index = Index.open(filled._open.store.path, encoder=encoder)
+    assert len(hits_by_layer(index.search_like("d1"))[3]) == 10
     assert encoder.encoded == []
     with pytest.raises(DocumentNotFoundError, match="'d99'"):
-        index.search_like("d99")
+        hits_by_layer(index.search_like("d99"))
 
 
 def test_search_like_among_repeats_leaves_out_only_itself(index: Index) -> None:
     index.add([{"id": f"r{i}", "text": "the same"} for i in range(30)])
-    (hits,) = index.search_like("r20", k=29).values()
+    (hits,) = hits_by_layer(index.search_like("r20", k=29)).values()
     assert [hit.id for hit in hits] == [f"r{i}" for i in range(30) if i != 20]
     assert {hit.similarity for hit in hits} == {1.0}
-    (few,) = index.search_like("r20", k=3).values()
+    (few,) = hits_by_layer(index.search_like("r20", k=3)).values()
     assert [hit.id for hit in few] == ["r0", "r1", "r2"]
 
 
@@ -270,63 +273,63 @@ def test_deduplication_goes_by_input_order_not_by_row(index: Index) -> None:
 
 def test_encoder_of_another_fingerprint_never_answers(filled: Index, tmp_path: Path) -> None:
     other = WordEncoder(fingerprint="other")
-    index = Index.open(filled.store.path, encoder=other)
+    index = Index.open(filled._open.store.path, encoder=other)
     for ask in (
-        lambda: index.search(QUERY),
-        lambda: index.search_many([QUERY], layers="all"),
+        lambda: first(index.search(QUERY)),
+        lambda: by_layer(index.search([QUERY], layer="all")),
         lambda: index.classify([QUERY]),
-        lambda: index.evaluate(test=[{"text": "one", "label": "x"}]),
+        lambda: index.evaluate(LabelTask(test=[{"text": "one", "label": "x"}])),
         lambda: index.add([{"text": "one"}]),
     ):
         with pytest.raises(IndexMismatchError, match=r"fingerprint words.*now has other"):
             ask()
     assert other.encoded == []
-    assert len(index) == len(index.search_like("d1", k=100)[3]) + 1 == 60
+    assert len(index) == len(hits_by_layer(index.search_like("d1", k=100))[3]) + 1 == 60
 
 
 @pytest.mark.parametrize("layer", [4, -5])
 def test_missing_layer_is_an_error(filled: Index, layer: int) -> None:
     with pytest.raises(LayerError, match=f"layer {layer} does not exist"):
-        filled.search(QUERY, layer=layer)
+        first(filled.search(QUERY, layer=layer))
 
 
 @pytest.mark.parametrize("k", ["3", 1.5, True, None])
 def test_a_k_that_is_no_whole_number_is_refused(filled: Index, k: object) -> None:
     questions: list[Callable[..., object]] = [
-        lambda **options: filled.search(QUERY, **options),
-        lambda **options: filled.search_like("d1", **options),
-        filled.evaluate,
+        lambda **options: first(filled.search(QUERY, **options)),
+        lambda **options: hits_by_layer(filled.search_like("d1", **options)),
+        lambda **options: filled.evaluate(LabelTask(**options)),
     ]
     for ask in questions:
         with pytest.raises(OptionError, match="k must be a whole number"):
             ask(k=k)
 
 
-@pytest.mark.parametrize("layer", ["1,2", 1.0, True])
-def test_a_layer_that_is_not_one_whole_number_is_refused(filled: Index, layer: object) -> None:
+@pytest.mark.parametrize("layer", ["1;2", 1.0, True])
+def test_a_layer_that_is_no_whole_number_is_refused(filled: Index, layer: object) -> None:
     with pytest.raises(OptionError, match="layer"):
-        filled.search(QUERY, layer=layer)  # type: ignore[arg-type]
+        first(filled.search(QUERY, layer=layer))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("threshold", ["0.9", True, float("nan"), None])
 def test_a_threshold_that_is_no_similarity_is_refused(filled: Index, threshold: object) -> None:
-    with pytest.raises(OptionError, match="a similarity threshold lies between -1 and 1"):
+    with pytest.raises(OptionError, match="a similarity threshold must be between -1 and 1"):
         filled.deduplicate(threshold=threshold)  # type: ignore[arg-type]
 
 
 def test_numbers_of_numpy_are_numbers(filled: Index) -> None:
-    plain = filled.search(QUERY, k=3, layer=2)
-    assert filled.search(QUERY, k=np.int64(3), layer=np.int32(2)) == plain  # type: ignore[arg-type]
+    plain = first(filled.search(QUERY, k=3, layer=2))
+    assert first(filled.search(QUERY, k=np.int64(3), layer=np.int32(2))) == plain  # type: ignore[arg-type]
 
 
 def test_an_iterator_of_texts_is_read_once_and_answered(filled: Index) -> None:
     texts = ["word1 word2", "word3"]
     assert filled.classify(iter(texts)) == filled.classify(texts)
-    found = filled.search_many(iter(texts), layers=[2], k=2)
-    assert found == filled.search_many(texts, layers=[2], k=2)
+    found = by_layer(filled.search(iter(texts), layer=[2], k=2))
+    assert found == by_layer(filled.search(texts, layer=[2], k=2))
 
 
 def test_a_list_in_place_of_an_id_is_an_option_error(filled: Index) -> None:
-    for ask in (filled.get, filled.delete, filled.search_like):
+    for ask in (filled.get, filled.delete):
         with pytest.raises(OptionError, match="an id is a string"):
             ask(["d1"])  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ from layerdex.indexer.readers.sources import read_all
 from layerdex.storage.writer import Writer
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.index.model import Entry, Model
+from tests.results import first
 from tests.storage.steps import watched
 from tests.storage.stored import query
 from tests.tallies import tally
@@ -121,13 +122,13 @@ class Sequence(RuleBasedStateMachine):
 
     @rule(text=_TEXTS, k=st.integers(1, 6), layer=_LAYERS)
     def search(self, text: str, k: int, layer: int) -> None:
-        hits = self.index.search(text, k=k, layer=layer)
+        hits = first(self.index.search(text, k=k, layer=layer))
         self.model.check_hits(hits, text, k, layer, self.model.ids())
 
     @precondition(lambda self: self.model.entries)
     @rule(text=_TEXTS, k=st.integers(1, 6), size=st.integers(0, 3), label=st.sampled_from("xy"))
     def search_with_filter(self, text: str, k: int, size: int, label: str) -> None:
-        hits = self.index.search(text, k=k, where=[f"size>={size}", f"label!={label}"])
+        hits = first(self.index.search(text, k=k, where=[f"size>={size}", f"label!={label}"]))
         ids = self.model.ids(lambda _, one: one.size >= size and one.label != label)
         self.model.check_hits(hits, text, k, 3, ids)
 
@@ -181,7 +182,7 @@ class Sequence(RuleBasedStateMachine):
 
 
 def _add(index: Index, rows: list[dict[str, Any]]) -> None:
-    build(index.store, read_all([rows]), lambda: ConcurrentWordEncoder(window=_WINDOW))
+    build(index._open.store, read_all([rows]), lambda: ConcurrentWordEncoder(window=_WINDOW))
 
 
 @contextmanager
@@ -205,7 +206,7 @@ def test_any_sequence_of_operations_agrees_with_the_model(
 ) -> None:
     n_sequences = pytestconfig.getoption("--sequences")
     Sequence.folder, Sequence.n_deaths = memory_folder, 0
-    Index.create(memory_folder / "empty", encoder=WordEncoder(window=_WINDOW))
+    Index.create(memory_folder / "empty", model=WordEncoder(window=_WINDOW))
     run_machine(
         Sequence,
         settings=settings(

@@ -12,6 +12,7 @@ from layerdex.choices import Change
 from layerdex.errors import DamagedIndexError, RowError, SourceError
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
+from tests.results import first
 from tests.storage.stored import lasting, query, read_versions
 
 Row = dict[str, object]
@@ -23,13 +24,13 @@ def _ids(index: Index) -> list[str]:
 
 def test_documents_that_are_in_no_source_are_removed_in_one_commit(index: Index) -> None:
     index.add(corpus(30), auto_compact=False)
-    (before,) = query(index.store.path, "SELECT value FROM setting WHERE key = 'commits'")
+    (before,) = query(index._open.store.path, "SELECT value FROM setting WHERE key = 'commits'")
     kept = [row for i, row in enumerate(corpus(30)) if i % 3]
     report = index.add(kept[:10], kept[10:], sync=True)
     assert (report.n_read, report.n_unchanged, report.n_removed) == (20, 20, 10)
     assert _ids(index) == [row["id"] for row in kept]
-    assert all(int(hit.id[1:]) % 3 for hit in index.search("word1 word2", k=30))
-    (after,) = query(index.store.path, "SELECT value FROM setting WHERE key = 'commits'")
+    assert all(int(hit.id[1:]) % 3 for hit in first(index.search("word1 word2", k=30)))
+    (after,) = query(index._open.store.path, "SELECT value FROM setting WHERE key = 'commits'")
     assert int(after[0]) == int(before[0]) + 1
     assert index.verify() == []
 
@@ -42,7 +43,7 @@ def test_without_sync_nothing_is_removed(index: Index) -> None:
 
 def test_more_than_a_statement_binds_can_vanish(tmp_path: Path) -> None:
     rows = [{"id": f"d{i}", "text": f"text {i}"} for i in range(2_500)]
-    index = Index.create(tmp_path / "wide", layers=0, encoder=WordEncoder(width=4, window=2_500))
+    index = Index.create(tmp_path / "wide", model=WordEncoder(width=4, window=2_500), layers=0)
     index.add(rows)
     told: list[tuple[Change, str]] = []
     report = index.add(rows[1_000:1_010], sync=True, on_change=lambda *one: told.append(one))
@@ -57,10 +58,10 @@ def test_a_dry_run_tells_what_the_run_then_does(index: Index, encoder: WordEncod
     rows: list[Row] = [*corpus(24)[5:], {"id": "d3", "text": "changed"}]
     rows[2] = {**rows[2], "label": "other"}
     encoder.encoded = []
-    before = lasting(index.store.path)
+    before = lasting(index._open.store.path)
     told: list[tuple[Change, str]] = []
     planned = index.add(rows, sync=True, dry_run=True, on_change=lambda *one: told.append(one))
-    assert lasting(index.store.path) == before
+    assert lasting(index._open.store.path) == before
     assert (encoder.encoded, planned.n_encoded) == ([], 0)
     assert sorted(told) == [
         *((Change.NEW, f"d{i}") for i in range(20, 24)),
@@ -77,13 +78,13 @@ def test_a_dry_run_tells_what_the_run_then_does(index: Index, encoder: WordEncod
 
 def test_a_dry_run_needs_no_lock(index: Index) -> None:
     index.add(corpus(3))
-    with index.store.write():
+    with index._open.store.write():
         assert index.add(corpus(2), sync=True, dry_run=True, lock_timeout_s=0).n_removed == 1
 
 
 def test_a_rejected_row_keeps_its_document_as_it_is(index: Index) -> None:
     index.add(corpus(4))
-    before = read_versions(index.store.path)
+    before = read_versions(index._open.store.path)
     rows: list[Row] = [
         {"id": "d0", "text": " "},
         {"id": "d1", "text": "a new text", "bad": [1]},
@@ -92,7 +93,7 @@ def test_a_rejected_row_keeps_its_document_as_it_is(index: Index) -> None:
     ]
     report = index.add(rows, sync=True, on_error="skip")
     assert (report.n_rejected, report.n_updated, report.n_removed) == (3, 1, 0)
-    assert read_versions(index.store.path)[:3] == before[:3]
+    assert read_versions(index._open.store.path)[:3] == before[:3]
 
 
 @pytest.mark.parametrize(
@@ -169,11 +170,11 @@ def test_sources_that_were_not_read_to_the_end_remove_nothing(index: Index) -> N
 
 def test_a_damaged_row_is_not_removed(index: Index) -> None:
     index.add(corpus(5))
-    query(index.store.path, "UPDATE document SET id = 'other' WHERE id = 'd3'")
+    query(index._open.store.path, "UPDATE document SET id = 'other' WHERE id = 'd3'")
     with pytest.raises(DamagedIndexError):
-        Index.open(index.store.path, encoder=WordEncoder()).add(corpus(3), sync=True)
+        Index.open(index._open.store.path, encoder=WordEncoder()).add(corpus(3), sync=True)
     live = "SELECT count(*) FROM document WHERE live"
-    assert query(index.store.path, live) == [(5,)]
+    assert query(index._open.store.path, live) == [(5,)]
 
 
 def test_what_vanished_can_come_back(index: Index) -> None:

@@ -18,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from layerdex import Index
-from layerdex.choices import Loss
+from layerdex import EncoderOptions, Index, LabelTask, RuntimeOptions
+from layerdex.choices import Dtype, EngineName, Loss
 from layerdex.errors import IndexMismatchError, MissingPackageError, ModelError, OptionError
-from layerdex.index.tuning import Tuning
+from layerdex.index.training import Tuning
 from layerdex.indexer.models.adapters import find_adapter, import_peft
 from layerdex.indexer.models.fingerprint import model_digest
 from layerdex.indexer.training.plan import Plan
+from tests.results import first
 from tests.tiny_models import WORDS, save_tiny_model
 
 pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed")
@@ -60,7 +61,11 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     folder = tmp_path_factory.mktemp("tuning")
     model = save_tiny_model("bert", folder / "bert")
-    index = Index.create(folder / "index", model=str(model), engine="torch", dtype="float32")
+    index = Index.create(
+        folder / "index",
+        model=str(model),
+        runtime=RuntimeOptions(engine=EngineName.TORCH, dtype=Dtype.FLOAT32),
+    )
     index.add(DOCUMENTS)
     return Scene(model, index, tune(index, folder / "adapter", test=TEST))
 
@@ -73,7 +78,9 @@ def tune(index: Index, target: Path, **options: Any) -> Tuning:
 def indexed(scene: Scene, path: Path, *, adapter: Path | None = None) -> Index:
     adapter = adapter or scene.tuning.adapter
     index = Index.create(
-        path, model=str(scene.model), adapter=str(adapter), engine="torch", dtype="float32"
+        path,
+        model=EncoderOptions(model=str(scene.model), adapter=str(adapter)),
+        runtime=RuntimeOptions(engine=EngineName.TORCH, dtype=Dtype.FLOAT32),
     )
     index.add(DOCUMENTS)
     return index
@@ -119,12 +126,12 @@ def pooled(scene: Scene, texts: list[str]) -> NDArray[np.float32]:
 
 def test_unseen_texts_are_classified_better(scene: Scene) -> None:
     tuning = scene.tuning
-    before, after = (one.result(LAYER, 10).accuracy for one in (tuning.before, tuning.after))
+    before, after = (one.at(LAYER).values["accuracy"] for one in (tuning.before, tuning.after))
     assert before < 0.8
     assert after > before + 0.1
-    at_zero = (tuning.before.result(0, 10), tuning.after.result(0, 10))
-    assert at_zero[0].accuracy == at_zero[1].accuracy  # no block lies below it
-    assert [one.layer for one in tuning.after.results] == [0, 1, 2, 3]
+    at_zero = (tuning.before.at(0), tuning.after.at(0))
+    assert at_zero[0].values == at_zero[1].values  # no block lies below it
+    assert [one.layer for one in tuning.after.scores] == [0, 1, 2, 3]
 
 
 def test_the_loss_falls_and_the_best_epoch_is_kept(scene: Scene) -> None:
@@ -166,10 +173,8 @@ def test_an_index_merges_the_adapter(scene: Scene, tmp_path: Path) -> None:
     plain = scene.index.encoder.encode(texts, range(5)).vectors
     assert np.abs(found[LAYER] - plain[LAYER]).max() > 0.05
     np.testing.assert_array_equal(found[0], plain[0])
-    measured = index.evaluate(test=TEST, layers=[0, 1, 2, 3]).results
-    assert [one.accuracy for one in measured] == [
-        one.accuracy for one in scene.tuning.after.results
-    ]
+    measured = index.evaluate(LabelTask(test=TEST), layer=[0, 1, 2, 3]).scores
+    assert [one.values for one in measured] == [one.values for one in scene.tuning.after.scores]
 
 
 def test_an_index_remembers_its_adapter(scene: Scene, tmp_path: Path) -> None:
@@ -177,15 +182,24 @@ def test_an_index_remembers_its_adapter(scene: Scene, tmp_path: Path) -> None:
     shutil.copytree(scene.tuning.adapter, moved)
     path = tmp_path / "tuned"
     made = indexed(scene, path, adapter=moved)
-    settings = made.store.settings
+    settings = made._open.store.settings
     assert settings.adapter == str(moved)
-    assert settings.fingerprint != scene.index.store.settings.fingerprint
-    assert Index.open(path, engine="torch").search(DOCUMENTS[3]["text"], k=1)[0].id == "3"
+    assert settings.fingerprint != scene.index._open.store.settings.fingerprint
+    assert (
+        first(
+            Index.open(path, runtime=RuntimeOptions(engine=EngineName.TORCH)).search(
+                DOCUMENTS[3]["text"], k=1
+            )
+        )[0].id
+        == "3"
+    )
     moved.rename(tmp_path / "elsewhere")
     with pytest.raises(ModelError, match="is not an adapter"):
-        Index.open(path, engine="torch").search("water")
-    again = Index.open(path, adapter=str(tmp_path / "elsewhere"), engine="torch")
-    assert again.search(DOCUMENTS[3]["text"], k=1)[0].id == "3"
+        first(Index.open(path, runtime=RuntimeOptions(engine=EngineName.TORCH)).search("water"))
+    again = Index.open(
+        path, adapter=str(tmp_path / "elsewhere"), runtime=RuntimeOptions(engine=EngineName.TORCH)
+    )
+    assert first(again.search(DOCUMENTS[3]["text"], k=1))[0].id == "3"
 
 
 def test_another_adapter_is_another_encoder(scene: Scene, tmp_path: Path) -> None:
@@ -195,10 +209,16 @@ def test_another_adapter_is_another_encoder(scene: Scene, tmp_path: Path) -> Non
     changed = {name: one * 1.01 for name, one in load_file(weights(adapter)).items()}
     save_file(changed, weights(adapter))
     with pytest.raises(IndexMismatchError):
-        Index.open(path, engine="torch").search("water")
+        first(Index.open(path, runtime=RuntimeOptions(engine=EngineName.TORCH)).search("water"))
     assert model_digest(scene.model, adapter) != model_digest(scene.model, scene.tuning.adapter)
     with pytest.raises(IndexMismatchError):
-        Index.open(scene.index.store.path, adapter=str(adapter), engine="torch").search("water")
+        first(
+            Index.open(
+                scene.index._open.store.path,
+                adapter=str(adapter),
+                runtime=RuntimeOptions(engine=EngineName.TORCH),
+            ).search("water")
+        )
 
 
 def test_the_same_seed_gives_the_same_adapter(scene: Scene, tmp_path: Path) -> None:

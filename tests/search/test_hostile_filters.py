@@ -86,7 +86,7 @@ KNOWN = {name for row in ROWS for name in row.metadata}
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     path = tmp_path_factory.mktemp("hostile") / "index"
-    made = Index.create(path, encoder=WordEncoder(window=64))
+    made = Index.create(path, model=WordEncoder(window=64))
     documents = [
         {"id": row.id, "text": f"text {i}", "label": row.label, "metadata": row.metadata}
         for i, row in enumerate(ROWS)
@@ -179,10 +179,10 @@ def test_random_filters_select_what_a_loop_selects(
         ]
         selected.add(len(found))
 
-    with index.store.read() as snapshot:
+    with index._open.store.read() as snapshot:
         check()
     assert len(selected) > 20  # filters that always select all or nothing would prove nothing
-    assert query(index.store.path, "SELECT count(*) FROM document") == [(N_DOCUMENTS,)]
+    assert query(index._open.store.path, "SELECT count(*) FROM document") == [(N_DOCUMENTS,)]
 
 
 @pytest.mark.parametrize("operator", _ORDERED)
@@ -223,7 +223,7 @@ def test_hostile_ids_are_deleted_one_by_one(index: Index, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["", "\0", "a\0b", "\ud800", LONG * 200])
 def test_field_that_cannot_be_is_one_clear_error(index: Index, name: str) -> None:
-    with index.store.read() as snapshot, pytest.raises(FilterError) as caught:
+    with index._open.store.read() as snapshot, pytest.raises(FilterError) as caught:
         snapshot.document_table((Condition(name, Operator.EQUAL, ("1",)),))
     assert str(caught.value).isprintable()  # no line ends, and nothing that a terminal obeys
     assert len(str(caught.value)) < 5_000

@@ -20,7 +20,7 @@ def rows(n: int, *, start: int = 0) -> list[Row]:
 
 def reopen(index: Index) -> Index:
     """Another reader or writer of the same directory."""
-    return Index.open(index.store.path, encoder=WordEncoder())
+    return Index.open(index._open.store.path, encoder=WordEncoder())
 
 
 def ids_of(index: Index) -> list[str]:

@@ -44,7 +44,7 @@ def _answers(path: Path) -> list[Any]:
         index.search_like("d6", k=4),
         index.classify(["text number8 of 3"], k=3),
         index.deduplicate(threshold=0.8),
-        [(one.layer, one.accuracy, one.macro_f1) for one in index.evaluate(k=3).results],
+        [(one.layer, one.values) for one in index.evaluate(k=3).scores],
         list(index.documents()),
     ]
 

@@ -22,6 +22,9 @@ LOOK_UPS: list[Callable[[Index], object]] = [
     lambda index: index.truncated(),
     lambda index: index.search("text", where="label=l1"),
     lambda index: reopen(index).search("text"),  # the rows that are dead
+    lambda index: index.store.query(lambda snapshot: snapshot.labelled_rows()),
+    lambda index: index.store.query(lambda snapshot: snapshot.has_single_label()),
+    lambda index: index.store.query(lambda snapshot: snapshot.table_of(snapshot.labelled_rows())),
 ]
 
 

@@ -294,7 +294,7 @@ def test_thread_that_reads_a_file_for_the_first_time_keeps_no_other_waiting(inde
         assert go_on.wait(60)
         return whole(segment, layer)
 
-    reader.store._known._open_file = slow
+    reader.store._cache._open_file = slow
     thread = threading.Thread(target=reader.search, args=["text"], kwargs={"layer": 2})
     thread.start()
     assert started.wait(60)

@@ -37,10 +37,10 @@ def repair(
     checked again while the writer's lock is held.
     """
     in_catalog = [
-        problem for problem in problems if problem.segment is None and problem.kept is None
+        problem for problem in problems if problem.segment is None and problem.artifact is None
     ]
     for problem in in_catalog:
-        if not problem.is_mendable:
+        if not problem.is_repairable:
             raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")
     damaged = damaged_layers(problems)
     n_files = 0

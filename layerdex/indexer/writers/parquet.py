@@ -18,14 +18,14 @@ from layerdex.choices import StoredPrecision
 from layerdex.indexer.readers.parquet import JSON_MARK, REST
 from layerdex.indexer.readers.rows import SPREAD, VECTOR
 from layerdex.records import Document, Scalar, Vectors
-from layerdex.storage.catalog.metadata import Kind
+from layerdex.storage.catalog.metadata import ValueType
 from layerdex.storage.maintenance.export import Batch
 
 _TYPES = {
-    Kind.TEXT: pa.large_string(),
-    Kind.INTEGER: pa.int64(),
-    Kind.REAL: pa.float64(),
-    Kind.BOOLEAN: pa.bool_(),
+    ValueType.TEXT: pa.large_string(),
+    ValueType.INTEGER: pa.int64(),
+    ValueType.REAL: pa.float64(),
+    ValueType.BOOLEAN: pa.bool_(),
 }
 
 _MAX_TYPED_FIELDS = 500
@@ -44,7 +44,7 @@ def write_parquet(
 ) -> int:
     """Write batches in order, and return the number of documents; see `write_export`."""
     first = next(batches, None)
-    kinds = {} if first is None else first.kinds
+    kinds = {} if first is None else first.metadata_types
     typed = _typed(kinds)
     has_rest = len(typed) < len(kinds)
     item = pa.float16() if precision is StoredPrecision.FLOAT16 else pa.float32()
@@ -66,7 +66,7 @@ def write_parquet(
     return n_documents
 
 
-def _typed(kinds: Mapping[str, set[Kind]]) -> dict[str, Any]:
+def _typed(kinds: Mapping[str, set[ValueType]]) -> dict[str, Any]:
     single = [(name, next(iter(types))) for name, types in kinds.items() if len(types) == 1]
     return {name: _TYPES[kind] for name, kind in single[:_MAX_TYPED_FIELDS]}
 

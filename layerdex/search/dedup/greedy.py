@@ -1,4 +1,4 @@
-"""What is here twice? Exact repeats by content, near ones by similarity at a layer."""
+"""Deduplication: exact repeats by text, near duplicates by similarity."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from layerdex.arguments import check_between
 from layerdex.choices import Keep
 from layerdex.records import OnProgress, Rows
 from layerdex.search.knn.neighbors import find_neighbors
-from layerdex.search.vectors.similarity import cosine, to_steps
-from layerdex.storage.snapshot import DocumentTable
+from layerdex.search.knn.vector_space import VectorSpace
+from layerdex.search.results import Deduplication, Removal
+from layerdex.search.vectors.similarity import cosine, round_similarity, to_steps
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 _BLOCK = 2_048
@@ -20,7 +22,7 @@ _BLOCK = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Which documents go, and what each of them repeats.
+    """Which documents to remove, and what each of them repeats.
 
     ``kept`` are rows in input order. ``removed``, ``kept_for`` (the kept document that each is
     most similar to), ``similarities`` and ``is_exact`` have one entry per removed document, in
@@ -42,12 +44,12 @@ def find_duplicates(
     keep: Keep = Keep.FIRST,
     on_progress: OnProgress | None = None,
 ) -> Duplicates:
-    """Remove greedily in keep order: a document stays unless a kept one is within the threshold.
+    """Go through the documents in keep order; keep each unless a kept one is within the threshold.
 
-    Documents with the same text are exact repeats and go whatever their vectors; the others go
-    at a similarity of at least ``threshold``. Every removed document thus has a kept one within
+    Documents with the same text are exact repeats, whatever their vectors; other documents are
+    removed at a similarity of at least ``threshold``. Every removed document has a kept one within
     the threshold, never only a removed one (no chains). Blocks are compared with kept documents
-    only. Raises `OptionError` for a threshold outside [-1, 1].
+    only, so memory is a block times n. Raises `OptionError` for a threshold outside [-1, 1].
     """
     threshold = check_between("a similarity threshold", threshold, -1, 1)
     leaders = leaders_of(table, keep)
@@ -70,7 +72,7 @@ def find_duplicates(
 
 
 def leaders_of(table: DocumentTable, keep: Keep) -> NDArray[np.int64]:
-    """Return of each text the document to keep, as spaces in ``table``, in keep order."""
+    """Return the first document of each text in keep order, as positions in ``table``."""
     order = _keep_order(table, keep)
     _, first = np.unique(table.content_groups[order], return_index=True)
     return order[np.sort(first)]
@@ -118,21 +120,69 @@ def _nearest_kept(
     leaders: NDArray[np.int64],
     removed: NDArray[np.int64],
 ) -> tuple[Rows, NDArray[np.float32]]:
-    """Return, for each removed document, the most similar kept one and how similar it is.
+    """Return the most similar kept document of each removed one, and their similarity.
 
-    A document whose text a kept one has belongs to that one, at similarity 1. The vectors of the
-    same text may differ slightly if they were encoded in different windows, so the one that was
-    compared speaks for all repeats.
+    A document with the text of a kept one is assigned to that one, at similarity 1. Vectors of the
+    same text may differ slightly if they were encoded in different windows, so the first in keep
+    order is compared for all repeats.
     """
     if not len(removed):
         return np.empty(0, np.int64), np.empty(0, np.float32)
     leader_of = np.zeros(table.content_groups.max() + 1, dtype=np.int64)
     leader_of[table.content_groups[leaders]] = table.rows[leaders]
-    leader, space = np.unique(leader_of[table.content_groups[removed]], return_inverse=True)
+    leader, position = np.unique(leader_of[table.content_groups[removed]], return_inverse=True)
     kept_for, similarities = leader.copy(), np.ones(len(leader), dtype=np.float32)
     near = np.flatnonzero(~np.isin(leader, kept))
     for start in range(0, len(near), _BLOCK):
         block = near[start : start + _BLOCK]
         nearest = find_neighbors(layer, layer.gather(leader[block]), 1, rows=kept)
         kept_for[block], similarities[block] = nearest.rows[:, 0], nearest.similarities[:, 0]
-    return kept_for[space], similarities[space]
+    return kept_for[position], similarities[position]
+
+
+def deduplicate(
+    snapshot: Snapshot,
+    *,
+    space: VectorSpace,
+    threshold: float,
+    keep: Keep,
+    on_progress: OnProgress | None = None,
+) -> Deduplication:
+    """Find duplicates among the documents of a target, by the user's ids."""
+    table = snapshot.document_table(space.target.where)
+    duplicates = find_duplicates(
+        space.vectors(snapshot.layer),
+        table,
+        threshold=threshold,
+        keep=keep,
+        on_progress=on_progress,
+    )
+
+    def positions(rows: Rows) -> list[int]:
+        return [int(i) for i in np.searchsorted(table.rows, rows)]
+
+    removed = zip(
+        positions(duplicates.removed),
+        positions(duplicates.kept_for),
+        duplicates.similarities,
+        duplicates.is_exact,
+        strict=True,
+    )
+    return Deduplication(
+        target=space.target,
+        threshold=threshold,
+        keep=keep,
+        n=len(table.rows),
+        kept=tuple(table.ids[i] for i in positions(duplicates.kept)),
+        removed=tuple(
+            Removal(
+                id=table.ids[i],
+                kept=table.ids[j],
+                similarity=round_similarity(similarity),
+                is_exact=bool(is_exact),
+                label=table.labels[i],
+                kept_label=table.labels[j],
+            )
+            for i, j, similarity, is_exact in removed
+        ),
+    )

@@ -1,26 +1,26 @@
-"""What of this is in that? Documents of one index that another has too, such as a test set's."""
+"""Documents of one index that another has too, such as texts of a test set seen in training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerdex.arguments import check_between
 from layerdex.records import LayerName, OnProgress
 from layerdex.search.knn.neighbors import find_neighbors
-from layerdex.search.knn.vector_space import VectorSpace
+from layerdex.search.knn.vector_space import GetLayer, VectorSpace
+from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import round_similarity, to_steps
 from layerdex.storage.snapshot import DocumentTable
-from layerdex.storage.vectors.layer_vectors import VectorSource
 
 _BLOCK = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class SharedDocument:
-    """A document, and the one of the other index that it repeats or is most similar to."""
+    """A document, and the document of the other index that it repeats or is most similar to."""
 
     id: str
     other: str
@@ -29,73 +29,80 @@ class SharedDocument:
     label: str | None
     other_label: str | None
 
+    @property
+    def is_conflict(self) -> bool:
+        """Whether both have a label and the labels differ."""
+        return None not in (self.label, self.other_label) and self.label != self.other_label
+
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Which of ``n`` documents are among ``n_other`` others, in input order of the former.
+    """Which of ``n`` documents are among the ``n_other`` of another index, in input order.
 
-    ``rest`` are the ids of those that are not.
+    ``rest`` are the ids of the documents that are not.
     """
 
-    layer: LayerName
+    target: SearchTarget
     threshold: float
     n: int
     n_other: int
-    found: tuple[SharedDocument, ...]
+    shared: tuple[SharedDocument, ...]
     rest: tuple[str, ...]
 
     @property
+    def layer(self) -> LayerName:
+        """The layer, or the name of the layers fused."""
+        return self.target.name
+
+    @property
     def n_exact(self) -> int:
-        """How many have a text that is there word for word."""
-        return sum(leak.is_exact for leak in self.found)
+        """How many have a text that is in the other index word for word."""
+        return sum(document.is_exact for document in self.shared)
 
     @property
     def n_conflicts(self) -> int:
-        """How many have another label there; one without a label is in conflict with none."""
-        labels = ((leak.label, leak.other_label) for leak in self.found)
-        return sum(own != other for own, other in labels if None not in (own, other))
+        """How many have another label in the other index."""
+        return sum(document.is_conflict for document in self.shared)
 
 
 def find_overlap(
-    get_layer: Callable[[int], VectorSource],
+    get_layer: GetLayer,
     table: DocumentTable,
-    get_other: Callable[[int], VectorSource],
+    get_other: GetLayer,
     other_table: DocumentTable,
     *,
     space: VectorSpace,
     threshold: float,
     on_progress: OnProgress | None = None,
 ) -> Overlap:
-    """Find each document's nearest in the other index, if it is within the threshold.
+    """Find each document's nearest document of the other index, if it is within the threshold.
 
-    The same text is found whatever its vectors are: the first of the other index, at similarity 1.
-    Raises `OptionError` for a threshold outside [-1, 1].
+    A document with the same text is found whatever its vector: the first of the other index, at
+    similarity 1. Raises `OptionError` for a threshold outside [-1, 1].
     """
     threshold = check_between("a similarity threshold", threshold, -1, 1)
-    source, other = space.vectors(get_layer), space.vectors(get_other)
-    same = {digest: i for i, digest in reversed(list(enumerate(other_table.content_hashes)))}
-    nearest = np.array([same.get(one, -1) for one in table.content_hashes], dtype=np.int64)
-    similarities = np.ones(len(nearest), dtype=np.float32)
+    nearest = _same_text(table, other_table)
     is_exact = nearest >= 0
-    others = np.flatnonzero(~is_exact)
-    for start in range(0, len(others) if len(other_table.rows) else 0, _BLOCK):
-        block = others[start : start + _BLOCK]
+    similarities = np.ones(len(nearest), dtype=np.float32)
+    source, other = space.vectors(get_layer), space.vectors(get_other)
+    compared = np.flatnonzero(~is_exact) if len(other_table.rows) else np.empty(0, np.int64)
+    for start in range(0, len(compared), _BLOCK):
+        block = compared[start : start + _BLOCK]
         queries = source.gather(table.rows[block])
-        found = find_neighbors(other, queries, 1, rows=other_table.rows)
-        nearest[block] = np.searchsorted(other_table.rows, found.rows[:, 0])
-        similarities[block] = found.similarities[:, 0]
+        neighbors = find_neighbors(other, queries, 1, rows=other_table.rows)
+        nearest[block] = np.searchsorted(other_table.rows, neighbors.rows[:, 0])
+        similarities[block] = neighbors.similarities[:, 0]
         if on_progress is not None:
-            on_progress(min(start + _BLOCK, len(others)), len(others))
+            on_progress(min(start + _BLOCK, len(compared)), len(compared))
     is_near = (nearest >= 0) & (to_steps(similarities) >= to_steps(threshold))
-    is_there = is_exact | is_near
+    is_shared = is_exact | is_near
     order = np.argsort(table.ordinals)
-    at, left = order[is_there[order]], order[~is_there[order]]
     return Overlap(
-        layer=space.name,
+        target=space.target,
         threshold=threshold,
         n=len(table.rows),
         n_other=len(other_table.rows),
-        found=tuple(
+        shared=tuple(
             SharedDocument(
                 id=table.ids[i],
                 other=other_table.ids[nearest[i]],
@@ -104,7 +111,13 @@ def find_overlap(
                 label=table.labels[i],
                 other_label=other_table.labels[nearest[i]],
             )
-            for i in at.tolist()
+            for i in order[is_shared[order]].tolist()
         ),
-        rest=tuple(table.ids[i] for i in left.tolist()),
+        rest=tuple(table.ids[i] for i in order[~is_shared[order]].tolist()),
     )
+
+
+def _same_text(table: DocumentTable, other: DocumentTable) -> NDArray[np.int64]:
+    """Return the position of the first other document with the same text, (n,), -1 for none."""
+    first = {digest: i for i, digest in reversed(list(enumerate(other.content_hashes)))}
+    return np.array([first.get(digest, -1) for digest in table.content_hashes], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Where do duplicates begin? Removals at many thresholds from one pass, beside chance."""
+"""Near duplicates at many thresholds from one pass over all pairs, beside random pairs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from layerdex.search.knn.close_pairs import ClosePairs, find_close_pairs
 from layerdex.search.knn.random_pairs import N_PAIRED, compare_pairs, percentiles_of
 from layerdex.search.knn.sampling import sample_texts
 from layerdex.search.knn.vector_space import VectorSpace
+from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
-from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 _LOWEST = "p99.9"
@@ -30,7 +31,7 @@ _DECIMALS = 5
 
 @dataclass(frozen=True, slots=True)
 class BorderlinePair:
-    """Two documents with different texts, whose similarity is barely a threshold's."""
+    """Two documents with different texts whose similarity barely reaches a threshold."""
 
     similarity: float
     ids: tuple[str, str]
@@ -41,9 +42,9 @@ class BorderlinePair:
 class SweepStep:
     """What `deduplicate` does at one threshold.
 
-    ``n_near`` documents go besides the exact repeats, and ``n_kept`` stay. ``random_share`` is
-    the share of random pairs at or above the threshold. ``borderline`` are the pairs at or above
-    it and below the next that are closest to it, at most 3.
+    ``n_near`` documents are removed besides the exact repeats, ``n_kept`` are kept.
+    ``random_share`` is the share of random pairs at or above the threshold. ``borderline`` are the
+    pairs closest to it, at or above it and below the next threshold, at most 3.
     """
 
     threshold: float
@@ -57,14 +58,14 @@ class SweepStep:
 class ThresholdSweep:
     """Similarities at one layer, and removals at ascending thresholds.
 
-    Of ``n`` documents ``n_exact`` are exact repeats, which go at any threshold; ``nearest`` is
-    the similarity of each of the ``n_texts`` others to the nearest of them, float32 in keep order.
+    Of ``n`` documents ``n_exact`` are exact repeats, removed at any threshold; ``nearest`` is the
+    similarity of each of the ``n_texts`` others to the nearest of them, float32 in keep order.
     ``percentiles`` are of random pairs among ``n_paired`` of the documents, by names such as
     ``p99.9``. The ``steps`` begin where random pairs end (p99.9), or above, where too many pairs
     are that close to be kept in memory (5 million); the last is always at 1.
     """
 
-    layer: LayerName
+    target: SearchTarget
     keep: Keep
     n: int
     n_texts: int
@@ -75,8 +76,13 @@ class ThresholdSweep:
     steps: tuple[SweepStep, ...]
 
     @property
+    def layer(self) -> LayerName:
+        """The layer, or the name of the layers fused."""
+        return self.target.name
+
+    @property
     def valley(self) -> float | None:
-        """Where the repeats part from the others: a threshold to begin with, or None.
+        """Where near duplicates separate from other documents: a first threshold, or None.
 
         The upper bound of the emptiest bin of the `histogram` between its mode and the highest
         bin above that, if the latter is higher by more than three standard errors of counts.
@@ -104,7 +110,6 @@ def sweep_thresholds(
     snapshot: Snapshot,
     *,
     space: VectorSpace,
-    where: Where = (),
     keep: Keep = Keep.FIRST,
     on_progress: OnProgress | None = None,
 ) -> ThresholdSweep:
@@ -113,33 +118,33 @@ def sweep_thresholds(
     The counts are those of `find_duplicates` run at the threshold: its greedy choice is repeated
     for all thresholds over the close pairs. Raises `OptionError` for fewer than two texts.
     """
-    drawn = sample_texts(snapshot, where, n=N_PAIRED)
+    drawn = sample_texts(snapshot, space.target.where, n=N_PAIRED)
     source = space.vectors(snapshot.layer)
     random_pairs = compare_pairs(source, drawn.rows)
     percentiles = percentiles_of(random_pairs)
-    table = snapshot.document_table(where)
-    leaders = leaders_of(table, keep)
+    table = snapshot.document_table(space.target.where)
+    firsts = leaders_of(table, keep)
     pairs = find_close_pairs(
-        source, table.rows[leaders], percentiles[_LOWEST], on_progress=on_progress
+        source, table.rows[firsts], percentiles[_LOWEST], on_progress=on_progress
     )
-    thresholds = _thresholds(pairs.floor)
+    thresholds = _thresholds(pairs.min_step)
     shares = [float(np.mean(to_steps(random_pairs) >= to_steps(one))) for one in thresholds]
-    if pairs.floor > to_steps(1):
+    if pairs.min_step > to_steps(1):
         n_kept, borderline = _at_one(snapshot, source, table, keep)
     else:
-        n_kept = _count_kept(pairs, to_steps(thresholds), len(leaders))
-        borderline = _borderline(snapshot, table, leaders, pairs, thresholds)
+        n_kept = _count_kept(pairs, to_steps(thresholds), len(firsts))
+        borderline = _borderline(snapshot, table, firsts, pairs, thresholds)
     return ThresholdSweep(
-        layer=space.name,
+        target=space.target,
         keep=keep,
         n=len(table.rows),
-        n_texts=len(leaders),
-        n_exact=len(table.rows) - len(leaders),
+        n_texts=len(firsts),
+        n_exact=len(table.rows) - len(firsts),
         n_paired=len(drawn.rows),
         percentiles=percentiles,
         nearest=pairs.nearest,
         steps=tuple(
-            SweepStep(float(threshold), share, len(leaders) - int(n), int(n), shown)
+            SweepStep(float(threshold), share, len(firsts) - int(n), int(n), shown)
             for threshold, share, n, shown in zip(
                 thresholds, shares, n_kept, borderline, strict=True
             )
@@ -199,7 +204,7 @@ def _at_one(
 def _borderline(
     snapshot: Snapshot,
     table: DocumentTable,
-    leaders: NDArray[np.int64],
+    firsts: NDArray[np.int64],
     pairs: ClosePairs,
     thresholds: NDArray[np.float64],
 ) -> list[tuple[BorderlinePair, ...]]:
@@ -207,7 +212,7 @@ def _borderline(
     starts = np.searchsorted(pairs.steps[order], to_steps(thresholds))
     ends = np.append(starts, len(order))[1:]
     chosen = [order[i : min(i + _N_SHOWN, end)] for i, end in zip(starts, ends, strict=True)]
-    rows = table.rows[leaders]
+    rows = table.rows[firsts]
     shown = np.concatenate([np.empty(0, np.int64), *chosen])
     documents = snapshot.documents(
         {int(row) for side in (pairs.earlier, pairs.later) for row in rows[side[shown]]}

@@ -1,58 +1,70 @@
-"""Two indexes of the same documents, compared by the labels that neighbours predict."""
+"""`Comparison`: two indexes of the same documents, by their evaluations of the same questions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
 
 from layerdex.errors import OptionError
-from layerdex.records import LayerName, OnProgress
-from layerdex.search.evaluation.classification import (
-    evaluate_leave_one_out,
-    evaluate_on_folds,
-    split,
-    two_labels,
-)
-from layerdex.search.evaluation.measurement import Measurement, Resampled, Subject, measure
-from layerdex.search.evaluation.metrics import METRICS, resample
-from layerdex.search.evaluation.results import Evaluation, VotingOptions
-from layerdex.search.knn.vector_space import GetLayer, VectorSpace
+from layerdex.search.evaluation.evaluation import Evaluation, LayerScores, intervals_of
+from layerdex.search.evaluation.metrics import Interval
+from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
 
-LABEL_METRICS = ("macro_f1", "accuracy", "weighted_f1")
-_ORDER = [METRICS.index(name) for name in LABEL_METRICS]
+THRESHOLD = "threshold"
+"""The one metric whose difference says nothing: a similarity to decide by, not a quality."""
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One of the indexes: its vectors, the documents compared, and where to measure."""
+class Difference:
+    """The values of the second index's target minus those of the first's, by metric.
 
-    get_layer: GetLayer
-    table: DocumentTable
-    spaces: Sequence[VectorSpace]
+    ``intervals`` are 95 % intervals of the paired bootstrap, empty without resamples.
+    """
+
+    first: SearchTarget
+    second: SearchTarget
+    values: dict[str, float]
+    intervals: dict[str, Interval]
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
-    """The documents that two indexes share, and how many of each were left out."""
+class Comparison:
+    """Two indexes of the same documents, evaluated on the same questions.
 
-    first: DocumentTable
-    second: DocumentTable
+    ``differences`` has each target that both have, ``best`` the best layers of either. Of the
+    documents, ``n_documents`` are in both. Left out are ``n_only`` that are in the first or in
+    the second alone, and ``n_changed`` whose texts or labels differ.
+    """
+
+    first: Evaluation
+    second: Evaluation
+    differences: tuple[Difference, ...]
+    best: Difference
+    n_documents: int
     n_only: tuple[int, int]
     n_changed: int
 
 
-def match(first: DocumentTable, second: DocumentTable, *, by_label: bool) -> Matched:
-    """Match documents by id; those in only one index are left out, and so are changed ones.
+@dataclass(frozen=True, slots=True)
+class SharedDocuments:
+    """The documents that two indexes share, in each, and how many were left out."""
 
-    Changed is another text or, with ``by_label``, another label. Raises `OptionError` where nothing
-    is shared.
+    first: DocumentTable
+    second: DocumentTable
+    n_only: tuple[int, int] = (0, 0)
+    n_changed: int = 0
+
+
+def match_documents(
+    first: DocumentTable, second: DocumentTable, *, by_label: bool
+) -> SharedDocuments:
+    """Match documents by id; those in only one index, and changed ones, are left out.
+
+    A document is changed if its text differs or, with ``by_label``, its label. Raises
+    `OptionError` if nothing is shared.
     """
-    of_second = {identifier: i for i, identifier in enumerate(second.ids)}
-    shared = [(i, of_second[one]) for i, one in enumerate(first.ids) if one in of_second]
+    in_second = {document_id: i for i, document_id in enumerate(second.ids)}
+    shared = [(i, in_second[each]) for i, each in enumerate(first.ids) if each in in_second]
     same = [
         (i, j)
         for i, j in shared
@@ -62,7 +74,7 @@ def match(first: DocumentTable, second: DocumentTable, *, by_label: bool) -> Mat
     if not same:
         raise OptionError("the two indexes have no document in common (they are matched by id)")
     n_shared = len(shared)
-    return Matched(
+    return SharedDocuments(
         first.take([i for i, _ in same]),
         second.take(sorted(j for _, j in same)),
         (len(first.ids) - n_shared, len(second.ids) - n_shared),
@@ -70,65 +82,47 @@ def match(first: DocumentTable, second: DocumentTable, *, by_label: bool) -> Mat
     )
 
 
-def measure_labels(
-    first: Side,
-    second: Side,
-    choices: VotingOptions,
+def compare_evaluations(
+    first: Evaluation,
+    second: Evaluation,
     *,
-    n_folds: int | None,
-    on_progress: OnProgress | None = None,
-) -> tuple[Measurement, Measurement]:
-    """Measure two indexes whose table are those of the same documents, in any order.
+    n_documents: int,
+    n_only: tuple[int, int] = (0, 0),
+    n_changed: int = 0,
+) -> Comparison:
+    """Return the differences of two evaluations of the same questions, in the same order.
 
-    Both are held out alike, in the same folds, and resampled alike. Raises `NoLabelsError` unless
-    there are two labels.
+    Resamples are paired by position, and labels are compared at the first k and weighting. Raises
+    `OptionError` if the evaluations share no layer, or have other metrics or numbers of questions.
     """
-    _, codes = two_labels(first.table)
-    spaces = {identifier: i for i, identifier in enumerate(first.table.ids)}
-    order = np.array([spaces[one] for one in second.table.ids], dtype=np.int64)
-    folds = None if n_folds is None else split(codes, first.table.content_groups, n_folds)
-    n_first, n_total = len(first.spaces), len(first.spaces) + len(second.spaces)
-    n = len(codes)
-
-    def tell(start: int) -> OnProgress | None:
-        if on_progress is None:
-            return None
-        return lambda done, _: on_progress(start * n + done, n_total * n)
-
-    one = _evaluate(first, choices, folds, tell(0))
-    other = _evaluate(second, choices, None if folds is None else folds[order], tell(n_first))
-    back = np.argsort(order)
-    same_order = np.arange(n)
-    return (
-        _measurement(one, same_order, codes, choices.n_resamples),
-        _measurement(other, back, codes, choices.n_resamples),
+    for what, values in (
+        ("metrics", (first.metrics, second.metrics)),
+        (f"numbers of {first.subject}", (first.n, second.n)),
+    ):
+        if values[0] != values[1]:
+            raise OptionError(f"the evaluations have different {what}: {values[0]} and {values[1]}")
+    shared = [layer for layer in first.layers if layer in second.layers]
+    if not shared:
+        raise OptionError("the two indexes have no layer in common")
+    return Comparison(
+        first=first,
+        second=second,
+        differences=tuple(
+            _difference(first, second, first.at(layer), second.at(layer)) for layer in shared
+        ),
+        best=_difference(first, second, first.best, second.best),
+        n_documents=n_documents,
+        n_only=n_only,
+        n_changed=n_changed,
     )
 
 
-def _evaluate(
-    side: Side,
-    choices: VotingOptions,
-    folds: NDArray[np.int64] | None,
-    on_progress: OnProgress | None,
-) -> Evaluation:
-    choices = replace(choices, ks=choices.ks[:1], weights=choices.weights[:1], n_resamples=0)
-    given = (side.get_layer, side.table, choices)
-    if folds is None:
-        return evaluate_leave_one_out(*given, spaces=side.spaces, on_progress=on_progress)
-    return evaluate_on_folds(*given, n_folds=folds, spaces=side.spaces, on_progress=on_progress)
-
-
-def _measurement(
-    evaluation: Evaluation,
-    order: NDArray[np.int64],
-    codes: NDArray[np.int64],
-    n_resamples: int,
-) -> Measurement:
-    """Put predictions in the first index's order, where resamples of both draw alike."""
-    predictions = [one.predicted[order] for one in evaluation.results]
-    resamples = resample(codes, predictions, n_resamples=n_resamples)[:, _ORDER]
-    resampled: dict[LayerName, Resampled] = {
-        one.layer: Resampled(np.array([getattr(one, name) for name in LABEL_METRICS]), resamples[i])
-        for i, one in enumerate(evaluation.results)
-    }
-    return measure(Subject.LABELS, resampled, metrics=LABEL_METRICS, n=len(codes))
+def _difference(
+    first: Evaluation, second: Evaluation, of_first: LayerScores, of_second: LayerScores
+) -> Difference:
+    values = {name: of_second.values[name] - of_first.values[name] for name in first.metrics}
+    resampled = second.resampled[of_second.layer] - first.resampled[of_first.layer]
+    intervals = intervals_of(first.metrics, resampled)
+    values.pop(THRESHOLD, None)
+    intervals.pop(THRESHOLD, None)
+    return Difference(of_first.target, of_second.target, values, intervals)

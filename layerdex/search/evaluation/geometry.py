@@ -1,4 +1,4 @@
-"""What can be said of a layer without labels: how its vectors lie, and who is next to whom."""
+"""`Geometry`: label-free statistics of layers, and how far layers agree on neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.random_pairs import N_PAIRED, compare_pairs, percentiles_of
 from layerdex.search.knn.sampling import sample_texts
 from layerdex.search.vectors.similarity import to_steps
-from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 N_SAMPLED = 10_000
@@ -25,11 +26,11 @@ _SAME = to_steps(1.0)
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """Label-free figures of one layer, over n texts; each has its source in its function.
+    """Label-free statistics of one layer; the function of each names its source.
 
     ``effective_rank`` is from 1 to the width (`effective_rank`), ``anisotropy`` from about 0 to 1
     (`anisotropy`), ``hubness`` has no bound (`hubness`), and ``intrinsic_dimension`` is above 0,
-    or None where distances do not tell (`two_nn`); ``n_repeated`` vectors were left out of it.
+    or None if all distances are equal (`two_nn`); it leaves out ``n_repeated`` vectors.
     ``percentiles`` are of the similarity of random pairs, by names such as ``p99.9``.
     """
 
@@ -44,10 +45,10 @@ class LayerShape:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The layers side by side, without labels.
+    """Label-free statistics of layers.
 
-    Of ``n`` documents that match, ``n_texts`` different ones were drawn and compared with each
-    other, and of these all pairs of ``n_paired`` give the percentiles. ``agreement`` is
+    Of ``n`` matching documents, ``n_texts`` different texts were drawn and compared with each
+    other; all pairs of ``n_paired`` of them give the percentiles. ``agreement`` is
     (n_layers, n_layers) float64, symmetric: the mean share of a text's k neighbours that two
     layers have in common, 1 on the diagonal and k / (n_texts - 1) by chance.
     """
@@ -71,10 +72,10 @@ def describe_layers(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Geometry:
-    """Return the figures of layers over at most ``n_sampled`` documents, each text once.
+    """Return the statistics of layers over at most ``n_sampled`` documents, each text once.
 
-    Exact repeats would be neighbours at every layer, at distance zero. Raises `OptionError`
-    unless there are at least k + 2 texts, as otherwise all are neighbours of all.
+    Exact repeats would be neighbours at every layer, at distance zero. Raises `OptionError` for
+    fewer than k + 2 texts, since all would be neighbours of all.
     """
     k = check_count("k", k)
     least = k + 2
@@ -86,9 +87,9 @@ def describe_layers(
     for layer in layers:
         source = snapshot.layer(layer)
         pairs = percentiles_of(compare_pairs(source, paired.rows))
-        shape, found = _describe(layer, source, drawn, k, pairs)
+        shape, nearest = _describe(layer, source, drawn, k, pairs)
         shapes.append(shape)
-        neighbors.append(found)
+        neighbors.append(nearest)
         if on_progress is not None:
             on_progress(len(shapes), len(layers))
     return Geometry(
@@ -106,48 +107,48 @@ def _describe(
     layer: int, source: VectorSource, table: DocumentTable, k: int, pairs: Mapping[str, float]
 ) -> tuple[LayerShape, NDArray[np.int64]]:
     vectors = source.gather(table.rows)
-    found = find_others(source, table.rows, vectors, k)
-    distances, n_repeated = _two_distances(vectors, found)
+    neighbors = find_others(source, table.rows, vectors, k)
+    distances, n_repeated = _two_distances(vectors, neighbors)
     shape = LayerShape(
         layer=layer,
         effective_rank=effective_rank(vectors),
         anisotropy=anisotropy(vectors),
-        hubness=hubness(found.rows),
+        hubness=hubness(neighbors.rows),
         intrinsic_dimension=two_nn(*distances),
         n_repeated=n_repeated,
         percentiles=pairs,
     )
-    return shape, found.rows
+    return shape, neighbors.rows
 
 
 def find_others(source: VectorSource, rows: Rows, vectors: Vectors, k: int) -> Neighbors:
-    """Return the k nearest of n documents to each, itself left out, by spaces (n, k) in ``rows``.
+    """Return the k nearest other documents of each of n, as positions (n, k) in ``rows``.
 
-    ``vectors`` are theirs, (n, width).
+    ``vectors`` (n, width) are those of ``rows``.
     """
-    spaces, similarities = [], []
+    positions, similarities = [], []
     for start in range(0, len(rows), _BLOCK):
         own = np.arange(start, min(start + _BLOCK, len(rows)))
-        found = find_neighbors(source, vectors[own], k + 1, rows=rows)
-        at = np.searchsorted(rows, found.rows)
+        neighbors = find_neighbors(source, vectors[own], k + 1, rows=rows)
+        at = np.searchsorted(rows, neighbors.rows)
         # Behind more than k equal vectors with smaller rows, a document does not find itself.
         others = np.argsort(at == own[:, None], axis=1, kind="stable")[:, :k]
-        spaces.append(np.take_along_axis(at, others, axis=1))
-        similarities.append(np.take_along_axis(found.similarities, others, axis=1))
-    return Neighbors(np.concatenate(spaces), np.concatenate(similarities))
+        positions.append(np.take_along_axis(at, others, axis=1))
+        similarities.append(np.take_along_axis(neighbors.similarities, others, axis=1))
+    return Neighbors(np.concatenate(positions), np.concatenate(similarities))
 
 
 def effective_rank(vectors: Vectors) -> float:
     """Return how many directions the vectors (n, width) spread over, from 1 to the width.
 
-    The exponential of the entropy of the singular values' shares, after the mean is taken off
-    (Roy and Vetterli, *The effective rank*, EUSIPCO 2007; as a label-free figure of an encoder:
+    The exponential of the entropy of the singular values' shares, after the mean is subtracted
+    (Roy and Vetterli, *The effective rank*, EUSIPCO 2007; as a label-free measure of an encoder:
     RankMe, Garrido and others, ICML 2023, who leave the mean in).
     """
     from scipy.stats import entropy
 
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-    powers = np.linalg.eigvalsh(centred.T @ centred)
+    centered = vectors - vectors.mean(axis=0, dtype=np.float64)
+    powers = np.linalg.eigvalsh(centered.T @ centered)
     singular = np.sqrt(np.maximum(powers, 0))
     return float(np.exp(entropy(singular))) if singular.any() else 1.0
 
@@ -155,8 +156,8 @@ def effective_rank(vectors: Vectors) -> float:
 def anisotropy(vectors: Vectors) -> float:
     """Return the mean similarity of two different documents, over all pairs of n unit vectors.
 
-    0 where directions are even, 1 where all are one (Ethayarajh, *How contextual are
-    contextualized word representations?*, EMNLP 2019, who estimates it from drawn pairs).
+    0 if directions are uniform, 1 if all vectors are equal (Ethayarajh, *How contextual are
+    contextualized word representations?*, EMNLP 2019, who estimates it from random pairs).
     """
     n, total = len(vectors), vectors.sum(axis=0, dtype=np.float64)
     return float((total @ total - np.square(vectors, dtype=np.float64).sum()) / (n * (n - 1)))
@@ -165,8 +166,8 @@ def anisotropy(vectors: Vectors) -> float:
 def hubness(neighbors: NDArray[np.int64]) -> float:
     """Return the skewness of how often each of n documents is among the k nearest of the others.
 
-    ``neighbors`` are spaces (n, k). About 0 without hubs; the more a few documents are everyone's
-    neighbours, the higher (Radovanović, Nanopoulos and Ivanović, *Hubs in space*, JMLR 11, 2010).
+    ``neighbors`` are positions (n, k). About 0 without hubs; it grows as a few documents become
+    neighbours of many (Radovanović, Nanopoulos and Ivanović, *Hubs in space*, JMLR 11, 2010).
     """
     from scipy.stats import skew
 
@@ -188,38 +189,38 @@ def two_nn(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | N
 
 
 def _two_distances(
-    vectors: Vectors, found: Neighbors
+    vectors: Vectors, neighbors: Neighbors
 ) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], int]:
     """Return distances to the two nearest neighbours, and how many vectors were left out.
 
-    Different texts can have one vector, as an uncased tokenizer sees no capitals: only the first
-    of each counts, as a document and as a neighbour, or distances of zero would be divided by.
+    Different texts can have equal vectors, as an uncased tokenizer ignores case. Only the first of
+    equal ones counts, as a document and as a neighbour, to avoid division by zero distances.
     """
     own = np.arange(len(vectors))[:, None]
-    is_same: NDArray[np.bool_] = to_steps(found.similarities) >= _SAME
-    is_repeat: NDArray[np.bool_] = np.any(is_same & (found.rows < own), axis=1)
-    counts = ~is_repeat[found.rows] & ~is_same
-    is_told = ~is_repeat & (counts.sum(axis=1) >= 2)
-    order = np.argsort(~counts[is_told], axis=1, kind="stable")[:, :2]
-    nearest = np.take_along_axis(found.rows[is_told], order, axis=1)
+    is_same: NDArray[np.bool_] = to_steps(neighbors.similarities) >= _SAME
+    is_repeat: NDArray[np.bool_] = np.any(is_same & (neighbors.rows < own), axis=1)
+    counts = ~is_repeat[neighbors.rows] & ~is_same
+    is_used = ~is_repeat & (counts.sum(axis=1) >= 2)
+    order = np.argsort(~counts[is_used], axis=1, kind="stable")[:, :2]
+    nearest = np.take_along_axis(neighbors.rows[is_used], order, axis=1)
     wide = vectors.astype(np.float64)
-    # 1 - cosine in float32 would lose the near ones.
-    distances = [np.linalg.norm(wide[is_told] - wide[at], axis=1) for at in nearest.T]
-    return (distances[0], distances[1]), int(np.sum(~is_told))
+    # 1 - cosine in float32 would lose small distances.
+    distances = [np.linalg.norm(wide[is_used] - wide[at], axis=1) for at in nearest.T]
+    return (distances[0], distances[1]), int(np.sum(~is_used))
 
 
 def _agreement(neighbors: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Return the mean overlap of the neighbours (n, k) at each two layers."""
-    found = np.eye(len(neighbors))
-    for i, one in enumerate(neighbors):
-        for j, other in enumerate(neighbors[:i]):
-            found[i, j] = found[j, i] = _overlap(one, other)
-    return found
+    """Return the mean overlap of the neighbours (n, k) of each pair of layers."""
+    agreement = np.eye(len(neighbors))
+    for i, of_layer in enumerate(neighbors):
+        for j, of_other in enumerate(neighbors[:i]):
+            agreement[i, j] = agreement[j, i] = _overlap(of_layer, of_other)
+    return agreement
 
 
-def _overlap(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+def _overlap(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
     n_shared = 0
-    for start in range(0, len(one), _BLOCK):
+    for start in range(0, len(first), _BLOCK):
         block = slice(start, start + _BLOCK)
-        n_shared += int((one[block, :, None] == other[block, None, :]).sum())
-    return n_shared / one.size
+        n_shared += int((first[block, :, None] == second[block, None, :]).sum())
+    return n_shared / first.size

@@ -1,10 +1,10 @@
-"""Exact nearest neighbours at one layer.
+"""Exact nearest neighbours.
 
-Two ways to the same answer, as each is many times faster than the other somewhere: one query
-scans the mapped codes with FAISS; batches and selective filters decode the rows to float32 and
-use ``faiss.knn``. (100,000 × 384, k = 10: one query 4 ms against 190 ms, 1,000 queries 1.5 s
-against 0.5 s.) Only codes that keep a vector's length are scanned; int8 is always decoded. For a
-query of transformed vectors the codes are scanned too (see `transformed_scan`).
+Two methods give the same result, and each is many times faster than the other somewhere. A single
+query scans the mapped codes with FAISS. Batches and selective filters decode the rows to float32
+and use ``faiss.knn``. (100,000 × 384, k = 10: one query 4 ms against 190 ms, 1,000 queries 1.5 s
+against 0.5 s.) Only codes that keep a vector's length are scanned; int8 is always decoded. A query
+of transformed vectors scans the codes too (see `transformed_scan`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NO_ROW = -1
 _BLOCK = 16_384  # rows decoded at once: 25 MB at width 384
 _N_SCANNED_QUERIES = 16
 _SCANNED_SHARE = 0.1
-_SPARE = 16  # neighbours fetched beyond k, to see whether equal ones were cut off
+_N_EXTRA = 16  # neighbours fetched beyond k, to see whether equal ones were cut off
 _DENSE_QUERIES = 256
 
 
@@ -39,7 +39,7 @@ class Neighbors:
 
     ``rows`` is (n, k) int64 and ``similarities`` (n, k) float32 in [-1, 1]; k is the number asked
     for, or how many documents there are if these are fewer. Where an evaluation leaves neighbours
-    out, spaces at the end hold row -1.
+    out, the last positions hold row -1.
     """
 
     rows: NDArray[np.int64]
@@ -68,17 +68,17 @@ def find_neighbors(
     scanned = _scanned(layer)
     if scanned is not None and len(queries) <= _N_SCANNED_QUERIES:
         return _stack([_find_by_scan(*scanned, query[None], k, rows) for query in queries])
-    found, is_unsure = _find_by_product(layer, queries, k, rows)
-    unsure = np.flatnonzero(is_unsure)
-    for start in range(0, len(unsure), _DENSE_QUERIES):
-        chosen = unsure[start : start + _DENSE_QUERIES]
-        again = _find_dense(layer, queries[chosen], k, rows)
-        found.rows[chosen], found.similarities[chosen] = again.rows, again.similarities
-    return found
+    neighbors, may_be_cut = _find_by_product(layer, queries, k, rows)
+    repeated = np.flatnonzero(may_be_cut)
+    for start in range(0, len(repeated), _DENSE_QUERIES):
+        block = repeated[start : start + _DENSE_QUERIES]
+        exact = _find_dense(layer, queries[block], k, rows)
+        neighbors.rows[block], neighbors.similarities[block] = exact.rows, exact.similarities
+    return neighbors
 
 
 def _scanned(layer: VectorSource) -> tuple[LayerVectors, Transform | None] | None:
-    """Return the layer whose codes can be scanned, and what its vectors go through, or None."""
+    """Return the layer whose codes can be scanned and its transform, or None to decode."""
     transform = None
     if isinstance(layer, TransformedVectors):
         transform, layer = layer.transform, layer.layer
@@ -90,7 +90,7 @@ def _scanned(layer: VectorSource) -> tuple[LayerVectors, Transform | None] | Non
 def _find_by_scan(
     layer: LayerVectors, transform: Transform | None, query: Vectors, k: int, rows: Rows | None
 ) -> Neighbors:
-    """Take enough candidates of each segment for the exact k nearest of one query."""
+    """Collect enough candidates from each segment for the exact k nearest of one query."""
     candidates = [(np.empty(0, np.int64), np.empty(0, np.float32))]
     for part in layer.slices(rows):
         if len(part.rows) < _SCANNED_SHARE * part.file.n:
@@ -102,23 +102,25 @@ def _find_by_scan(
             candidates.append(scan_transformed(transform, part, query, k))
         else:
             candidates.append(_scan(part, query, k))
-    found_rows, similarities = (np.concatenate(column) for column in zip(*candidates, strict=True))
-    return _take(found_rows[None], similarities[None], k)
+    candidate_rows, similarities = (
+        np.concatenate(column) for column in zip(*candidates, strict=True)
+    )
+    return _take(candidate_rows[None], similarities[None], k)
 
 
 def _scan(part: SegmentSlice, query: Vectors, k: int) -> tuple[Rows, NDArray[np.float32]]:
-    """Return candidates that include every row not clearly behind the k-th nearest."""
+    """Return candidates that include every row which may be among the k nearest."""
     allowed = None
     if not part.is_whole:
         allowed = np.zeros(part.file.n, dtype=np.bool_)
         allowed[part.positions] = True
-    n_wanted = k + _SPARE
+    n_wanted = k + _N_EXTRA
     while True:
         products, positions = part.file.scan(query, n_wanted, allowed=allowed)
         similarities = cosine(query, part.file.decode(positions))[0]
         if len(positions) >= len(part.rows):
             break
-        # The raw product of what was left out, divided by the shortest length it may have.
+        # The highest similarity that a row left out may have: its product by the shortest length.
         ceiling = products[-1] / (1 - np.sign(products[-1]) * NORM_TOLERANCE)
         kth = np.partition(similarities, -k)[-k]
         if to_steps(ceiling) < to_steps(kth):
@@ -131,9 +133,9 @@ def _scan(part: SegmentSlice, query: Vectors, k: int) -> tuple[Rows, NDArray[np.
 def _find_by_product(
     layer: VectorSource, queries: Vectors, k: int, rows: Rows | None
 ) -> tuple[Neighbors, NDArray[np.bool_]]:
-    """Return the neighbours, and for which queries equal ones may have been cut off."""
+    """Return the neighbours, and for which queries equal neighbours may have been cut off."""
     faiss = load_faiss()
-    n, size = len(queries), k + _SPARE
+    n, size = len(queries), k + _N_EXTRA
     best_rows = np.full((n, size), _NO_ROW, dtype=np.int64)
     best = np.full((n, size), -np.inf, dtype=np.float32)
     for block_rows, vectors in _blocks(layer, rows):
@@ -145,22 +147,22 @@ def _find_by_product(
         keep = np.argpartition(-merged, size - 1, axis=1)[:, :size]
         best_rows = np.take_along_axis(all_rows, keep, axis=1)
         best = np.take_along_axis(merged, keep, axis=1)
-    found = _take(best_rows, best, k)
-    is_cut = best.min(axis=1)
-    is_unsure = np.isfinite(is_cut) & (to_steps(is_cut) >= to_steps(found.similarities[:, -1]))
-    return found, is_unsure
+    neighbors = _take(best_rows, best, k)
+    last = best.min(axis=1)
+    kth = neighbors.similarities[:, -1]
+    return neighbors, np.isfinite(last) & (to_steps(last) >= to_steps(kth))
 
 
 def _find_dense(layer: VectorSource, queries: Vectors, k: int, rows: Rows | None) -> Neighbors:
-    """Compare with every row; for queries whose k-th neighbour has many equals."""
-    found = _take(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32), k)
+    """Compare with every row: for queries whose k-th neighbour has many equals."""
+    best = _take(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32), k)
     for block_rows, vectors in _blocks(layer, rows):
         similarities = cosine(queries, vectors)
         all_rows = np.concatenate(
-            [found.rows, np.broadcast_to(block_rows, similarities.shape)], axis=1
+            [best.rows, np.broadcast_to(block_rows, similarities.shape)], axis=1
         )
-        found = _take(all_rows, np.concatenate([found.similarities, similarities], axis=1), k)
-    return found
+        best = _take(all_rows, np.concatenate([best.similarities, similarities], axis=1), k)
+    return best
 
 
 def _blocks(layer: VectorSource, rows: Rows | None) -> Iterator[tuple[Rows, Vectors]]:
@@ -182,6 +184,6 @@ def _take(rows: Rows, similarities: NDArray[np.float32], k: int) -> Neighbors:
     )
 
 
-def _stack(found: Sequence[Neighbors]) -> Neighbors:
-    rows = np.concatenate([one.rows for one in found])
-    return Neighbors(rows, np.concatenate([one.similarities for one in found]))
+def _stack(results: Sequence[Neighbors]) -> Neighbors:
+    rows = np.concatenate([result.rows for result in results])
+    return Neighbors(rows, np.concatenate([result.similarities for result in results]))

@@ -1,7 +1,7 @@
-"""What a similarity means at a layer: how similar two texts are that have nothing to do with it.
+"""What a similarity means at a layer: the distribution of similarities of random pairs.
 
 A cosine has no scale of its own. In a layer whose vectors lie in a narrow cone, most pairs are at
-0.9 (Ethayarajh, EMNLP 2019), so that a threshold is better said as a percentile of random pairs.
+0.9 (Ethayarajh, EMNLP 2019), so a threshold is better given as a percentile of random pairs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from layerdex.records import Rows
 from layerdex.search.knn.sampling import sample_texts
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.vectors.similarity import cosine
-from layerdex.storage.snapshot import Snapshot, Where
+from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 N_PAIRED = 2_000
-"""Documents drawn; all pairs of them, two million, are compared (0.1 s a layer)."""
+"""Sampled documents; all two million pairs of them are compared (0.1 s per layer)."""
 
 PERCENTS = (50.0, 90.0, 99.0, 99.9, 99.99)
 
@@ -51,8 +51,8 @@ def parse_min_similarity(value: float | str, *, what: str = "a similarity") -> M
     """
     if not isinstance(value, str):
         return check_between(what, value, -1, 1)
-    if found := _PERCENTILE.fullmatch(value):
-        return Percentile(float(found[1]))
+    if match := _PERCENTILE.fullmatch(value):
+        return Percentile(float(match[1]))
     raise OptionError(
         f"{what} is a number from -1 to 1, or a percentile of random pairs such as p99 or p99.9 "
         f"(below p100), not {format_value(value)}"
@@ -60,20 +60,22 @@ def parse_min_similarity(value: float | str, *, what: str = "a similarity") -> M
 
 
 def resolve_min_similarity(
-    snapshot: Snapshot, space: VectorSpace, minimum: MinSimilarity, where: Where = ()
+    snapshot: Snapshot, space: VectorSpace, min_similarity: MinSimilarity
 ) -> float:
-    """Return what a minimum stands for at a space, among pairs of the matching documents.
+    """Return the similarity that ``min_similarity`` stands for in a vector space.
 
-    Raises `OptionError` at a fusion of rankings, which has no similarities, and for a percentile
-    where there are fewer than two texts.
+    A percentile is of random pairs among all documents. Raises `OptionError` for a fusion of
+    rankings, which has no similarities, and for a percentile where there are fewer than two texts.
     """
     if space.is_ranking:
-        raise OptionError("rrf fuses ranks, so that there is no similarity to hold to a minimum")
-    if not isinstance(minimum, Percentile):
-        return minimum
-    drawn = sample_texts(snapshot, where, n=N_PAIRED)
-    similarities = compare_pairs(space.vectors(snapshot.layer), drawn.rows)
-    return float(np.percentile(similarities, minimum.percent))
+        raise OptionError(
+            "rrf fuses rankings, which have no similarity: --min-similarity does not apply"
+        )
+    if not isinstance(min_similarity, Percentile):
+        return min_similarity
+    sample = sample_texts(snapshot, n=N_PAIRED)
+    similarities = compare_pairs(space.vectors(snapshot.layer), sample.rows)
+    return float(np.percentile(similarities, min_similarity.percent))
 
 
 def compare_pairs(source: VectorSource, rows: Rows) -> NDArray[np.float32]:

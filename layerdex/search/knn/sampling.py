@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.errors import OptionError
-from layerdex.storage.snapshot import DocumentTable, Snapshot, Where
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.snapshot import DocumentTable, Snapshot
 
 
 def sample_texts(

@@ -1,4 +1,4 @@
-"""A head: a linear classifier on the vectors of one layer, with calibrated probabilities."""
+"""`Head`: a linear classifier on the vectors of a layer, with calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from layerdex.records import Vectors
 from layerdex.search.evaluation.metrics import Codes
 
 GRID = (1.0, 10.0, 100.0)
-"""Inverse strengths of regularisation that are tried, scikit-learn's C, ascending."""
+"""Inverse regularisation strengths to choose from, scikit-learn's C, ascending."""
 
 _TEMPERATURES = (0.05, 20.0)
 _MAX_STEPS = 1_000
@@ -22,7 +22,7 @@ _MAX_STEPS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Weights (n_labels, width) float32 and biases (n_labels,) float32 for a layer's vectors.
+    """Weights (n_labels, width) and biases (n_labels,), float32, for the vectors of a layer.
 
     Logits are divided by ``temperature`` before the softmax (temperature scaling: Guo and others,
     ICML 2017).
@@ -40,10 +40,10 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """The outcome of cross-validation at one layer: the best C, and what it says of each fold.
+class CrossValidation:
+    """The best C at a layer, and the logits of held-out documents with it.
 
-    ``logits`` (n, n_labels) are of documents that the classifier was not fitted on.
+    ``logits`` (n, n_labels) of each document are those of a classifier that was not fitted on it.
     ``log_loss`` is theirs at ``temperature``, in nats.
     """
 
@@ -52,24 +52,31 @@ class HeldOut:
     log_loss: float
     logits: NDArray[np.float64] = field(repr=False)
 
+    @property
+    def predicted(self) -> Codes:
+        """The predicted label codes, (n,)."""
+        predicted: Codes = self.logits.argmax(axis=1).astype(np.int64)
+        return predicted
+
 
 def softmax(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    """Return probabilities, (n, n_labels)."""
+    """Return probabilities, (n, n_labels) float64, of logits (n, n_labels)."""
     from scipy.special import softmax as scipy_softmax
 
-    found: NDArray[np.float64] = scipy_softmax(logits.astype(np.float64) / temperature, axis=1)
-    return found
+    scaled = logits.astype(np.float64) / temperature
+    probabilities: NDArray[np.float64] = scipy_softmax(scaled, axis=1)
+    return probabilities
 
 
 def cross_validate(
     vectors: Vectors, codes: Codes, folds: NDArray[np.int64], n_labels: int
-) -> HeldOut:
+) -> CrossValidation:
     """Choose C by the log loss on held-out folds, each C at its own best temperature.
 
     ``vectors`` (n, width), ``codes`` and ``folds`` (n,). A label that a fold's classifier never saw
-    gets its lowest logit. Where the other folds have one label alone, there is nothing to fit, and
-    that label is predicted, as neighbours do: with the odds of n + 1 to 1 that Laplace's rule of
-    succession gives the label of n documents against one that none of them has.
+    gets its lowest logit. If the other folds have a single label, it is predicted, as neighbours
+    do: with odds of n + 1 to 1, which Laplace's rule of succession gives the label of n documents
+    against one that none of them has.
     """
     logits = np.zeros((len(GRID), len(codes), n_labels))
     for fold in np.unique(folds):
@@ -86,12 +93,19 @@ def cross_validate(
             of_all = np.repeat(seen.min(axis=1, keepdims=True), n_labels, axis=1)
             of_all[:, labels] = seen
             logits[i][held_out] = of_all
-    tried = [HeldOut(c, *calibrate(one, codes), one) for c, one in zip(GRID, logits, strict=True)]
-    return min(tried, key=lambda one: one.log_loss)  # a tie goes to the stronger regularisation
+    tried = [
+        CrossValidation(c, *calibrate(of_c, codes), of_c)
+        for c, of_c in zip(GRID, logits, strict=True)
+    ]
+    return min(tried, key=lambda each: each.log_loss)  # a tie goes to the stronger regularisation
 
 
 def calibrate(logits: NDArray[np.float64], codes: Codes) -> tuple[float, float]:
-    """Return the temperature with the lowest log loss, and that loss."""
+    """Return the temperature with the lowest log loss, and that loss.
+
+    scikit-learn calibrates by temperature only within ``CalibratedClassifierCV``, which gives no
+    held-out logits to choose C by, and fails for labels that a fold lacks.
+    """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
@@ -100,29 +114,34 @@ def calibrate(logits: NDArray[np.float64], codes: Codes) -> tuple[float, float]:
     def loss(log_temperature: float) -> float:
         return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[at, codes].mean())
 
-    found = minimize_scalar(loss, bounds=tuple(np.log(_TEMPERATURES)), method="bounded")
-    return float(np.exp(found.x)), float(found.fun)
+    minimum = minimize_scalar(loss, bounds=tuple(np.log(_TEMPERATURES)), method="bounded")
+    return float(np.exp(minimum.x)), float(minimum.fun)
 
 
 def fit_head(
-    vectors: Vectors, codes: Codes, names: Sequence[str], *, layer: int, chosen: HeldOut
+    vectors: Vectors,
+    codes: Codes,
+    names: Sequence[str],
+    *,
+    layer: int,
+    validated: CrossValidation,
 ) -> Head:
-    """Fit the head on all documents, at the C and temperature that held-out folds chose."""
-    weights, biases = _fit(chosen.c, vectors, codes)
-    return Head(layer, tuple(names), chosen.temperature, weights, biases)
+    """Fit a head on all documents, with the C and temperature of a cross-validation."""
+    weights, biases = _fit(validated.c, vectors, codes)
+    return Head(layer, tuple(names), validated.temperature, weights, biases)
 
 
 def _fit(c: float, vectors: Vectors, codes: Codes) -> tuple[Vectors, NDArray[np.float32]]:
-    """Return weights and biases for each of two or more labels, ascending, as C-ordered arrays."""
+    """Return weights (n_labels, width) and biases (n_labels,), C-ordered, labels ascending."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the folds judge what was reached
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the held-out folds judge the fit
         model = LogisticRegression(C=c, max_iter=_MAX_STEPS).fit(vectors, codes)
     weights, biases = model.coef_, model.intercept_
     if len(weights) == 1:  # one row for two labels: the odds of the second
         weights = np.concatenate([np.zeros_like(weights), weights])
         biases = np.concatenate([np.zeros_like(biases), biases])
-    # What scikit-learn gives is in Fortran's order, which safetensors would write as it lies.
+    # scikit-learn's arrays are in Fortran order, which safetensors would write as they lie.
     return np.ascontiguousarray(weights, np.float32), np.ascontiguousarray(biases, np.float32)

@@ -1,29 +1,37 @@
-"""What can a linear head read at each layer? Beside what neighbours say there."""
+"""`Probe`: what a linear head can predict at each layer, beside what neighbours predict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from layerdex.records import OnProgress
-from layerdex.search.evaluation.classification import evaluate_on_folds, split, two_labels
-from layerdex.search.evaluation.metrics import METRICS, Codes, Interval, interval, resample, score
-from layerdex.search.evaluation.results import Evaluation, VotingOptions
+from layerdex.search.evaluation.classification import evaluate_on_folds
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.folds import assign_folds, two_labels
+from layerdex.search.evaluation.metrics import (
+    LABEL_METRICS,
+    Codes,
+    Interval,
+    interval,
+    resample,
+    score,
+)
+from layerdex.search.evaluation.vote_scores import VotingOptions
 from layerdex.search.knn.vector_space import GetLayer, layer_spaces
-from layerdex.search.labels.head import Head, HeldOut, cross_validate, fit_head
+from layerdex.search.labels.head import CrossValidation, Head, cross_validate, fit_head
+from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
 
 
 @dataclass(frozen=True, slots=True)
 class LayerProbe:
-    """How well a head at a layer predicts labels of folds that it was not fitted on.
+    """How well a head predicts labels of folds that it was not fitted on.
 
     ``log_loss`` (nats) is that of the calibrated probabilities; ``predicted`` (n,) are codes.
     """
 
-    layer: int
+    target: SearchTarget
     c: float
     temperature: float
     accuracy: float
@@ -31,19 +39,25 @@ class LayerProbe:
     log_loss: float
     predicted: Codes = field(repr=False)
 
+    @property
+    def layer(self) -> int:
+        """The layer of the target."""
+        return self.target.layers[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """Heads at each layer, beside neighbours on the same folds (``neighbors``).
 
     ``best_layer`` has the highest macro-F1; a tie goes to the shallower. ``head`` is fitted there
-    on all ``n`` documents. ``gain`` is its macro-F1 on the folds less that of the neighbours at
-    their own best layer, with the paired bootstrap's 95 % interval. ``fingerprint`` is the index's.
+    on all ``n`` documents. ``gain`` is its macro-F1 on the folds minus that of the neighbours at
+    their own best layer, with the 95 % interval of the paired bootstrap. ``fingerprint`` is that
+    of the index.
     """
 
     n: int
     n_folds: int
-    results: tuple[LayerProbe, ...]
+    scores: tuple[LayerProbe, ...]
     best_layer: int
     head: Head
     neighbors: Evaluation
@@ -54,8 +68,8 @@ class Probe:
 
     @property
     def best(self) -> LayerProbe:
-        """The best layer's result."""
-        return next(one for one in self.results if one.layer == self.best_layer)
+        """The scores of the best layer."""
+        return next(scores for scores in self.scores if scores.layer == self.best_layer)
 
 
 def probe_layers(
@@ -64,52 +78,58 @@ def probe_layers(
     *,
     layers: Sequence[int],
     n_folds: int,
-    choices: VotingOptions,
+    options: VotingOptions,
     on_progress: OnProgress | None = None,
 ) -> Probe:
     """Cross-validate a linear head at each layer, and fit the best on all documents.
 
     Folds are those of `evaluate_on_folds`. ``on_progress`` counts layers. Raises `NoLabelsError`
-    for fewer than two labels, `OptionError` for fewer than 2 folds or more than there are texts.
+    for fewer than two labels, `OptionError` as `assign_folds` does.
     """
     names, codes = two_labels(table)
-    folds = split(codes, table.content_groups, n_folds)
+    folds = assign_folds(codes, table.content_groups, n_folds)
     neighbors = evaluate_on_folds(
-        get_layer, table, choices, n_folds=n_folds, spaces=layer_spaces(layers)
+        get_layer, table, options, n_folds=n_folds, spaces=layer_spaces(layers)
     )
-    held_out: dict[int, HeldOut] = {}
+    validated: dict[int, CrossValidation] = {}
     for layer in layers:
         vectors = get_layer(layer).gather(table.rows)
-        held_out[layer] = cross_validate(vectors, codes, folds, len(names))
+        validated[layer] = cross_validate(vectors, codes, folds, len(names))
         if on_progress is not None:
-            on_progress(len(held_out), len(layers))
-    results = tuple(_result(layer, one, codes) for layer, one in sorted(held_out.items()))
-    best = max(results, key=lambda one: one.macro_f1)
-    vectors = get_layer(best.layer).gather(table.rows)
-    predictions = [best.predicted, neighbors.best.predicted]
-    resampled = resample(codes, predictions, n_resamples=max(choices.n_resamples, 1))
-    macro_f1 = resampled[:, METRICS.index("macro_f1")]
+            on_progress(len(validated), len(layers))
+    scores = tuple(_score(layer, each, codes) for layer, each in sorted(validated.items()))
+    best = max(scores, key=lambda of_layer: of_layer.macro_f1)
+    _, by_neighbors = neighbors.label_codes(neighbors.best_layer)
+    predictions = [best.predicted, by_neighbors]
+    resampled = resample(codes, predictions, n_resamples=max(options.n_resamples, 1))
+    macro_f1 = resampled[:, LABEL_METRICS.index("macro_f1")]
     return Probe(
         n=len(codes),
         n_folds=n_folds,
-        results=results,
+        scores=scores,
         best_layer=best.layer,
-        head=fit_head(vectors, codes, names, layer=best.layer, chosen=held_out[best.layer]),
+        head=fit_head(
+            get_layer(best.layer).gather(table.rows),
+            codes,
+            names,
+            layer=best.layer,
+            validated=validated[best.layer],
+        ),
         neighbors=neighbors,
-        gain=best.macro_f1 - neighbors.best.macro_f1,
+        gain=best.macro_f1 - neighbors.best.values["macro_f1"],
         gain_interval=interval(macro_f1[0] - macro_f1[1]),
     )
 
 
-def _result(layer: int, held_out: HeldOut, codes: Codes) -> LayerProbe:
-    predicted = held_out.logits.argmax(axis=1).astype(np.int64)
-    figures = score(codes, predicted)
+def _score(layer: int, validated: CrossValidation, codes: Codes) -> LayerProbe:
+    predicted = validated.predicted
+    values = score(codes, predicted)
     return LayerProbe(
-        layer=layer,
-        c=held_out.c,
-        temperature=held_out.temperature,
-        accuracy=figures.accuracy,
-        macro_f1=figures.macro_f1,
-        log_loss=held_out.log_loss,
+        target=SearchTarget((layer,)),
+        c=validated.c,
+        temperature=validated.temperature,
+        accuracy=values["accuracy"],
+        macro_f1=values["macro_f1"],
+        log_loss=validated.log_loss,
         predicted=predicted,
     )

@@ -1,4 +1,4 @@
-"""What training may learn from, what it is judged on, and what it is measured on afterwards."""
+"""`TrainingSplit`: which documents train an adapter, which are held out, and the test set."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from layerdex.choices import Weights
 from layerdex.errors import NoLabelsError
 from layerdex.records import Vectors
-from layerdex.search.evaluation.classification import evaluate_on_test, split, two_labels
+from layerdex.search.evaluation.classification import evaluate_on_test
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.folds import assign_folds, two_labels
 from layerdex.search.evaluation.metrics import Codes
-from layerdex.search.evaluation.results import Evaluation, VotingOptions
+from layerdex.search.evaluation.vote_scores import VotingOptions
 from layerdex.search.knn.neighbors import find_neighbors
 from layerdex.search.knn.vector_space import GetLayer, layer_spaces
 from layerdex.search.knn.voting import vote
@@ -22,12 +24,12 @@ from layerdex.storage.snapshot import DocumentTable
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 K = 10
-"""Neighbours that vote, by distance."""
+"""Neighbours that vote, weighted by distance."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledTexts:
-    """Labelled texts that training never sees; one entry each."""
+    """Texts and their labels, one entry each."""
 
     texts: list[str]
     labels: list[str]
@@ -35,10 +37,10 @@ class LabelledTexts:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSplit:
-    """Labelled documents, n of them: ``codes`` (n,) are their labels.
+    """Labelled documents, n of them, divided for training; ``codes`` (n,) are their labels.
 
-    ``training`` and ``held_out`` are spaces among them, ascending; ``n_left_out`` documents are
-    in neither.
+    ``training`` and ``held_out`` are positions in ``table``, ascending. Training never sees
+    ``test``, nor the ``n_left_out`` documents with a text of it.
     """
 
     table: DocumentTable
@@ -46,19 +48,19 @@ class TrainingSplit:
     codes: Codes
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]
-    exam: LabelledTexts | None
+    test: LabelledTexts | None
 
     @property
     def n_left_out(self) -> int:
-        """How many documents have a text of the test set."""
+        """The number of documents with a text of the test set."""
         return len(self.texts) - len(self.training) - len(self.held_out)
 
     def judge(self, training: Vectors, held_out: Vectors) -> float:
-        """Return the accuracy of the vote on held-out vectors by the training ones."""
+        """Return the accuracy of held-out vectors, classified by their training neighbours."""
         source = InMemoryVectors(np.arange(len(training)), training)
-        found = find_neighbors(source, held_out, K)
-        labels = self.codes[self.training][found.rows]
-        predicted = vote(labels, found.similarities, Weights.DISTANCE).labels
+        neighbors = find_neighbors(source, held_out, K)
+        labels = self.codes[self.training][neighbors.rows]
+        predicted = vote(labels, neighbors.similarities, Weights.DISTANCE).labels
         return float(np.mean(predicted == self.codes[self.held_out]))
 
     def label_means(self, layer: VectorSource) -> Vectors:
@@ -69,18 +71,18 @@ class TrainingSplit:
         return means
 
     def sources(self, vectors: Mapping[int, Vectors]) -> GetLayer:
-        """Return the documents' vectors, (n, width) by layer, as an index would give them."""
+        """Return a source for each layer of the documents' vectors, (n, width)."""
         return lambda layer: InMemoryVectors(self.table.rows, vectors[layer])
 
-    def measure(
+    def evaluate(
         self, get_layer: GetLayer, vectors: Mapping[int, Vectors], layers: Sequence[int]
     ) -> Evaluation:
-        """Measure the vote at each layer: on the test set, or on the held-out documents.
+        """Evaluate each layer on the test set, or without one on the held-out documents.
 
-        ``vectors`` (n_test, width) by layer are the test set's, and unused without one.
+        ``vectors`` are those of the test set by layer, (n_test, width).
         """
-        table, labels = self.table, [] if self.exam is None else self.exam.labels
-        if self.exam is None:
+        table, labels = self.table, [] if self.test is None else self.test.labels
+        if self.test is None:
             rows = table.rows[self.held_out]
             vectors = {layer: get_layer(layer).gather(rows) for layer in layers}
             labels = [str(table.labels[i]) for i in self.held_out]
@@ -96,23 +98,23 @@ class TrainingSplit:
 
 
 def make_training_split(
-    table: DocumentTable, texts: list[str], *, n_folds: int, exam: LabelledTexts | None
+    table: DocumentTable, texts: list[str], *, n_folds: int, test: LabelledTexts | None
 ) -> TrainingSplit:
-    """Divide labelled documents: one of ``n_folds`` folds (see `evaluate_on_folds`) is held out.
+    """Divide labelled documents; one of ``n_folds`` folds (see `assign_folds`) is held out.
 
     Documents with a text of the test set are neither trained on nor held out. Raises
-    `NoLabelsError` where fewer than two labels remain to train on, `OptionError` for folds that
-    cannot be made.
+    `NoLabelsError` if fewer than two labels remain to train on or no document is held out, and
+    `OptionError` as `assign_folds` does.
     """
     _, codes = two_labels(table)
-    is_held_out = split(codes, table.content_groups, n_folds) == 0
-    asked = frozenset(() if exam is None else exam.texts)
-    is_free = np.array([text not in asked for text in texts])
-    training = np.flatnonzero(~is_held_out & is_free)
-    held_out = np.flatnonzero(is_held_out & is_free)
+    is_held_out = assign_folds(codes, table.content_groups, n_folds) == 0
+    test_texts = frozenset(() if test is None else test.texts)
+    is_tested = np.array([text in test_texts for text in texts])
+    training = np.flatnonzero(~is_held_out & ~is_tested)
+    held_out = np.flatnonzero(is_held_out & ~is_tested)
     if len(np.unique(codes[training])) < 2 or not len(held_out):
         raise NoLabelsError(
-            f"{len(training)} documents remain to train on and {len(held_out)} to stop by: "
-            "training needs two labels, and a fold that is held out"
+            f"{len(training)} documents remain to train on and {len(held_out)} are held out: "
+            "training needs at least two labels, and a held-out document"
         )
-    return TrainingSplit(table, texts, codes, training, held_out, exam)
+    return TrainingSplit(table, texts, codes, training, held_out, test)

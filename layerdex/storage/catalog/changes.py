@@ -17,7 +17,13 @@ from layerdex.storage.catalog.row_digests import (
     segment_digest,
     setting_digest,
 )
-from layerdex.storage.catalog.rows import CHUNK, VERSION_FIELDS, Version, chunks, read_setting
+from layerdex.storage.catalog.rows import (
+    MAX_PARAMETERS,
+    VERSION_FIELDS,
+    Version,
+    chunks,
+    read_setting,
+)
 from layerdex.storage.catalog.schema import (
     DOCUMENT,
     DOCUMENT_TEXT,
@@ -165,7 +171,7 @@ def update_fields(connection: Connection, field_updates: Sequence[FieldUpdate]) 
         ),
         documents,
     )
-    for chunk in chunks([change.before.row for change in field_updates], CHUNK):
+    for chunk in chunks([change.before.row for change in field_updates], MAX_PARAMETERS):
         connection.execute(delete(METADATUM).where(METADATUM.c.row.in_(chunk)))
     if metadata:
         connection.execute(insert(METADATUM), metadata)
@@ -173,7 +179,7 @@ def update_fields(connection: Connection, field_updates: Sequence[FieldUpdate]) 
 
 def mark_dead(connection: Connection, rows: Sequence[int]) -> None:
     """Mark live document versions dead."""
-    for chunk in chunks(rows, CHUNK):
+    for chunk in chunks(rows, MAX_PARAMETERS):
         statement = update(DOCUMENT).where(DOCUMENT.c.row.in_(chunk))
         connection.execute(statement.values(live=False, digest=DOCUMENT.c.digest.bitwise_not()))
 

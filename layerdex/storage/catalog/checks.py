@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog.engine import empty_log, translate_errors
-from layerdex.storage.catalog.rows import CHUNK, chunks, read_setting, read_versions
+from layerdex.storage.catalog.rows import MAX_PARAMETERS, chunks, read_setting, read_versions
 from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SETTING
 from layerdex.storage.catalog.seal import has_log, renew_seal
 from layerdex.storage.catalog.segments import n_versions_within, read_segments
@@ -25,7 +25,7 @@ def catalog_faults(connection: Connection) -> list[str]:
     faults = structure_faults(connection) + _setting_faults(connection)
     faults += _faults_of(lambda: _check_segments(connection))
     rows = connection.scalars(select(DOCUMENT.c.row).order_by(DOCUMENT.c.row)).all()
-    for chunk in chunks(rows, CHUNK):
+    for chunk in chunks(rows, MAX_PARAMETERS):
         faults += _document_faults(connection, chunk)
     return faults
 

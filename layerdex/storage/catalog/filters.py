@@ -13,8 +13,11 @@ from sqlalchemy import Column, ColumnElement, Connection, and_, func, or_, selec
 from layerdex.choices import Operator
 from layerdex.errors import FilterError
 from layerdex.records import Condition
-from layerdex.storage.catalog.metadata import Kind, parse_number
+from layerdex.storage.catalog.metadata import ValueType, parse_number
 from layerdex.storage.catalog.schema import DOCUMENT, METADATUM
+
+Where = tuple[Condition, ...]
+"""Conditions that must all hold."""
 
 METADATA_PREFIX = "metadata."
 _MOST_FIELDS = 50
@@ -31,9 +34,7 @@ _COLUMNS: dict[str, Column[str] | Column[str | None]] = {
 }
 
 
-def where_clauses(
-    connection: Connection, where: tuple[Condition, ...]
-) -> list[ColumnElement[bool]]:
+def where_clauses(connection: Connection, where: Where) -> list[ColumnElement[bool]]:
     """Return the SQL clauses over `DOCUMENT` that ``where`` stands for.
 
     ``label`` and ``id`` are the document's own; any other name, or one written
@@ -92,10 +93,10 @@ def _metadata_equal(*values: str) -> ColumnElement[bool]:
     numbers = [number for value in values if (number := parse_number(value)) is not None]
     whole = [str(int(Decimal(v))) for v in values if _is_whole(v)]
     truths = [truth for value in values if (truth := value.lower()) in ("true", "false")]
-    is_boolean = and_(METADATUM.c.kind == Kind.BOOLEAN, METADATUM.c.text.in_(truths))
+    is_boolean = and_(METADATUM.c.kind == ValueType.BOOLEAN, METADATUM.c.text.in_(truths))
     # The text "007" is not the number 7, but the number 7.0 is; beyond 2^53 only digits tell.
-    is_real = and_(METADATUM.c.kind == Kind.REAL, METADATUM.c.number.in_(numbers))
-    is_integer = and_(METADATUM.c.kind == Kind.INTEGER, METADATUM.c.text.in_(whole))
+    is_real = and_(METADATUM.c.kind == ValueType.REAL, METADATUM.c.number.in_(numbers))
+    is_integer = and_(METADATUM.c.kind == ValueType.INTEGER, METADATUM.c.text.in_(whole))
     return or_(METADATUM.c.text.in_(values), is_real, is_integer, is_boolean)
 
 

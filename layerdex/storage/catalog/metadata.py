@@ -11,7 +11,7 @@ from layerdex.records import Scalar
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
-class Kind(StrEnum):
+class ValueType(StrEnum):
     """The JSON type of a metadata value."""
 
     TEXT = "text"
@@ -28,25 +28,25 @@ def parse_number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def encode_value(value: Scalar) -> tuple[Kind, str, float | None]:
+def encode_value(value: Scalar) -> tuple[ValueType, str, float | None]:
     """Write a value as kind, text, and its number where it has one; `decode_value` reads it."""
     if isinstance(value, bool):
-        return Kind.BOOLEAN, "true" if value else "false", None
+        return ValueType.BOOLEAN, "true" if value else "false", None
     if isinstance(value, int):
-        return Kind.INTEGER, str(value), parse_number(str(value))
+        return ValueType.INTEGER, str(value), parse_number(str(value))
     if isinstance(value, float):
-        return Kind.REAL, repr(value), value
-    return Kind.TEXT, value, parse_number(value)
+        return ValueType.REAL, repr(value), value
+    return ValueType.TEXT, value, parse_number(value)
 
 
 def decode_value(kind: str, text: str) -> Scalar:
     """Read back what `encode_value` wrote."""
-    match Kind(kind):
-        case Kind.TEXT:
+    match ValueType(kind):
+        case ValueType.TEXT:
             return text
-        case Kind.INTEGER:
+        case ValueType.INTEGER:
             return int(text)
-        case Kind.REAL:
+        case ValueType.REAL:
             return float(text)
-        case Kind.BOOLEAN:
+        case ValueType.BOOLEAN:
             return text == "true"

@@ -87,9 +87,9 @@ def setting_digest(key: str, value: object) -> int:
 def check_digest(found: int, recorded: int, what: str) -> None:
     """Raise `DamagedIndexError` where a row is not the one that was committed."""
     if found != recorded:
-        raise damaged(what)
+        raise damage_error(what)
 
 
-def damaged(what: str) -> DamagedIndexError:
+def damage_error(what: str) -> DamagedIndexError:
     """Return the error for a part of the catalog that is not what was committed."""
     return DamagedIndexError(f"{what} of the catalog is damaged: restore the catalog from a backup")

@@ -17,7 +17,7 @@ from layerdex.records import Rows, Scalar
 from layerdex.storage.catalog.metadata import decode_value
 from layerdex.storage.catalog.row_digests import (
     check_digest,
-    damaged,
+    damage_error,
     document_digest,
     metadata_digest,
     setting_digest,
@@ -26,7 +26,7 @@ from layerdex.storage.catalog.schema import DEAD, DOCUMENT, LIVE, METADATUM, SET
 from layerdex.storage.catalog.validation import is_metadata, is_version
 
 # SQLite binds at most 32,766 parameters in a statement, older builds 999.
-CHUNK = 900
+MAX_PARAMETERS = 900
 
 T = TypeVar("T")
 
@@ -73,24 +73,24 @@ def check_live(columns: Sequence[Any]) -> None:
     """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of a live, sound version."""
     check_version(columns)
     if not columns[-2]:
-        raise damaged(f"row {columns[0]}")
+        raise damage_error(f"row {columns[0]}")
 
 
 def check_dead(columns: Sequence[Any]) -> None:
     """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of a dead, sound version."""
     check_version(columns)
     if columns[-2]:
-        raise damaged(f"row {columns[0]}")
+        raise damage_error(f"row {columns[0]}")
 
 
 def check_version(columns: Sequence[Any]) -> None:
     """Raise `DamagedIndexError` unless `VERSION_COLUMNS` of a row agree with its digest."""
     *fields, live, recorded = columns
     if not is_version(fields):
-        raise damaged(f"row {fields[0]}")
+        raise damage_error(f"row {fields[0]}")
     found = document_digest(*fields)
     if (found if live else ~found) != recorded:
-        raise damaged(f"row {fields[0]}")
+        raise damage_error(f"row {fields[0]}")
 
 
 def fetch_versions(
@@ -102,7 +102,7 @@ def fetch_versions(
     try:
         found = connection.execute(query).all()
     except (TypeError, ValueError) as error:  # what stands for a boolean is none
-        raise damaged("a row") from error
+        raise damage_error("a row") from error
     for columns in found:
         check(columns)
     return found
@@ -143,7 +143,7 @@ def read_setting(connection: Connection, key: str) -> Any:
     found = _read_settings(connection, key, SETTING.c.key == key)
     # One whose key is damaged, or its entry in SQLite's index, looks as if it were not there.
     if not found and key in _read_settings(connection, key):
-        raise damaged(f"the setting {key!r}")
+        raise damage_error(f"the setting {key!r}")
     return found.get(key)
 
 
@@ -152,7 +152,7 @@ def _read_settings(connection: Connection, key: str, *where: ColumnElement[bool]
     try:
         found = connection.execute(query).all()
     except (ValueError, RecursionError, TypeError) as error:  # not JSON
-        raise damaged(f"the setting {key!r}") from error
+        raise damage_error(f"the setting {key!r}") from error
     for one in found:
         check_digest(setting_digest(one.key, one.value), one.digest, f"the setting {one.key!r}")
     return {one.key: one.value for one in found}
@@ -161,7 +161,7 @@ def _read_settings(connection: Connection, key: str, *where: ColumnElement[bool]
 def find_live(connection: Connection, ids: Sequence[str]) -> dict[str, Version]:
     """Return the live documents among ``ids``."""
     found: dict[str, Version] = {}
-    for chunk in chunks(ids, CHUNK):
+    for chunk in chunks(ids, MAX_PARAMETERS):
         versions = read_live(connection, DOCUMENT.c.id.in_(chunk))
         found.update((version.id, version) for version in versions)
     return found
@@ -178,7 +178,7 @@ def find_vanished(
     while True:
         columns = (DOCUMENT.c.row, DOCUMENT.c.id)
         query = select(*columns).where(LIVE, DOCUMENT.c.row > last)
-        page = connection.execute(query.order_by(DOCUMENT.c.row).limit(CHUNK)).all()
+        page = connection.execute(query.order_by(DOCUMENT.c.row).limit(MAX_PARAMETERS)).all()
         if not page:
             return
         last = page[-1].row
@@ -190,7 +190,7 @@ def find_vanished(
 def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int, dict[str, Scalar]]:
     """Return the metadata of rows whose digests are given, fields in alphabetical order."""
     fields: dict[int, list[tuple[str, str, str, float | None]]] = {row: [] for row in digests}
-    for chunk in chunks(list(digests), CHUNK):
+    for chunk in chunks(list(digests), MAX_PARAMETERS):
         query = (
             select(
                 METADATUM.c.row,
@@ -204,11 +204,11 @@ def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int,
         )
         for row, name, kind, text, number in connection.execute(query):
             if row not in fields:  # a damaged tree gives rows that were not asked for
-                raise damaged(f"row {row}")
+                raise damage_error(f"row {row}")
             fields[row].append((name, kind, text, number))
     for row, recorded in digests.items():
         if not is_metadata(fields[row]) or metadata_digest(fields[row]) != recorded:
-            raise damaged(f"row {row}")
+            raise damage_error(f"row {row}")
     return {row: _decode(row, of_row) for row, of_row in fields.items()}
 
 
@@ -216,7 +216,7 @@ def _decode(row: int, fields: Iterable[tuple[str, str, str, float | None]]) -> d
     try:
         return {name: decode_value(kind, text) for name, kind, text, _ in fields}
     except ValueError as error:  # a kind that is none, or not what its text says
-        raise damaged(f"row {row}") from error
+        raise damage_error(f"row {row}") from error
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

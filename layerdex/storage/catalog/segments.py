@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows
-from layerdex.storage.catalog.row_digests import check_digest, damaged, segment_digest
+from layerdex.storage.catalog.row_digests import check_digest, damage_error, segment_digest
 from layerdex.storage.catalog.rows import row_array
 from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT, SEGMENT_FILE
 from layerdex.storage.catalog.validation import are_segments
@@ -44,7 +44,7 @@ def read_segments(connection: Connection) -> list[Segment]:
         check_digest(segment_digest(segment), digest, f"segment {segment.name}")
         segments.append(segment)
     if not are_segments(segments):
-        raise damaged("a segment")
+        raise damage_error("a segment")
     return segments
 
 

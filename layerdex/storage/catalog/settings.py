@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,19 @@ from layerdex.choices import LongText, Pooling, StoredPrecision
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import EncoderSettings, Rows
 from layerdex.storage.catalog.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
-from layerdex.storage.catalog.row_digests import damaged
+from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import read_dead, read_setting
 from layerdex.storage.catalog.schema import DOCUMENT
 from layerdex.storage.catalog.segments import read_segments
 from layerdex.storage.catalog.validation import are_settings, is_best_layer
-from layerdex.storage.snapshot import CommitMark, Snapshot
 from layerdex.storage.vectors.codecs import read_precision
 from layerdex.storage.vectors.layer_vectors import Segment, n_positions
 
 BEST_LAYER = "best_layer"
-
 QUERY_TEMPLATE = "query_template"
+
+CommitMark = tuple[int, str | None]
+"""Number and random token of a commit; an index without any commit has no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def read_best_layer(connection: Connection, layers: tuple[int, ...]) -> dict[str
     """Return what was found of the best of the stored layers, or None where none was saved."""
     best: dict[str, Any] | None = read_setting(connection, BEST_LAYER)
     if best is not None and not is_best_layer(best, layers):
-        raise damaged(f"the setting {BEST_LAYER!r}")
+        raise damage_error(f"the setting {BEST_LAYER!r}")
     return best
 
 
@@ -98,10 +100,10 @@ def read_commit(connection: Connection, mark: CommitMark) -> Commit:
     return Commit(mark, read_segments(connection), read_dead(connection))
 
 
-def check_counts(snapshot: Snapshot, path: Path) -> None:
+def check_counts(connection: Connection, segments: Iterable[Segment], path: Path) -> None:
     """Raise `DamagedIndexError` unless there is a document version for every vector."""
-    n_rows = snapshot.connection.scalar(select(func.count()).select_from(DOCUMENT))
-    if n_rows != (n := n_positions(snapshot.segments)):
+    n_rows = connection.scalar(select(func.count()).select_from(DOCUMENT))
+    if n_rows != (n := n_positions(segments)):
         raise DamagedIndexError(
             f"the catalog of {path} has {n_rows} document versions, its segments have "
             f"{n}: restore the catalog from a backup"

@@ -19,7 +19,7 @@ from layerdex.storage.catalog.engine import (
     upgrade,
     write_engine,
 )
-from layerdex.storage.catalog.row_digests import damaged
+from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.directory import CATALOG, locked
 
@@ -79,7 +79,7 @@ def _make_copy(old: sqlite3.Connection, temporary: Path) -> None:
             upgrade(connection)
             connection.commit()
     except (AttributeError, TypeError, ValueError) as error:  # SQLite keeps any type anywhere
-        raise damaged("a row") from error
+        raise damage_error("a row") from error
     finally:
         engine.dispose()
     _compare(old, temporary)

@@ -1,4 +1,4 @@
-"""A copy of an index, of one commit, while a writer may be at work."""
+"""Copying one commit of an index, while a writer may be at work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from layerdex.errors import DamagedIndexError, IndexExistsError, OptionError, StorageError
+from layerdex.errors import DamagedIndexError, IndexExistsError, OptionError
 from layerdex.records import OnProgress
 from layerdex.storage.artifacts import (
     ARTIFACT_KINDS,
@@ -33,15 +33,17 @@ from layerdex.storage.vectors.layer_vectors import Segment
 def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None) -> int:
     """Copy the newest commit to ``target``, which appears whole or not at all.
 
-    Every layer file is checked against its checksum on the way, so that no damage is backed up.
-    Returns the number of documents. Raises `IndexExistsError` where there is something already,
-    `OptionError` for a target within the index, `DamagedIndexError` or `StorageError`.
+    Every layer file is checked against its checksum, so that no damage is backed up. Returns the
+    number of documents. Raises `IndexExistsError` if ``target`` exists, `OptionError` for a target
+    within the index, `DamagedIndexError` or `StorageError`.
     """
     with translate_errors(target):
         if target.exists():
-            raise IndexExistsError(f"{target} is there already: a backup is a new directory")
+            raise IndexExistsError(
+                f"{target} already exists: choose a new directory for the backup"
+            )
         if target.resolve().is_relative_to(store.path.resolve()):
-            raise OptionError(f"{target} lies in the index itself: choose another directory")
+            raise OptionError(f"{target} is inside the index: choose another directory")
         parent = target.absolute().parent
         make_folder(parent)
         unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}."))
@@ -56,7 +58,7 @@ def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None
 
 
 def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgress | None) -> int:
-    # From a commit before, whose segments a compaction has removed meanwhile.
+    # Left from the commit before, if a compaction has removed its segments meanwhile.
     shutil.rmtree(folder / SEGMENTS, ignore_errors=True)
     (folder / SEGMENTS).mkdir()
     files = [(segment, layer) for segment in snapshot.segments for layer in segment.files]
@@ -67,8 +69,8 @@ def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgres
     for segment in snapshot.segments:
         sync_folder(folder / SEGMENTS / segment.name)
     sync_folder(folder / SEGMENTS)
-    for kept in ARTIFACT_KINDS:
-        _copy_artifact(store, snapshot, kept, folder / kept.folder)
+    for kind in ARTIFACT_KINDS:
+        _copy_artifact(snapshot, kind, folder / kind.folder)
     _copy_catalog(snapshot, folder / CATALOG)
     renew_seal(folder / CATALOG)
     sync_folder(folder)
@@ -85,28 +87,19 @@ def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> Non
         raise DamagedIndexError(f"{source} is damaged: run 'layerdex repair' on this index first")
 
 
-def _copy_artifact(store: Store, snapshot: Snapshot, kept: ArtifactKind, folder: Path) -> None:
+def _copy_artifact(snapshot: Snapshot, kind: ArtifactKind, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    record = read_artifact_record(snapshot, kept)
+    record = read_artifact_record(snapshot, kind)
     if record is None:
         return
-    data = read_artifact_file(store.path, kept, record)
-    if data is None:
-        with store.read() as newer:
-            if newer.setting(kept.name) != record:
-                raise StorageError(
-                    f"the {kept.name} was replaced during the backup: start it again"
-                )
-        raise DamagedIndexError(
-            f"the {kept.name} of {store.path} is damaged: run '{kept.remedy()}' on it first"
-        )
+    data = read_artifact_file(snapshot.path, kind, record)
     folder.mkdir()
     write_file(folder / record["file"], np.frombuffer(data, dtype=np.uint8))
     sync_folder(folder)
 
 
 def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
-    """Copy the catalog as the snapshot's transaction sees it, if it is sound."""
+    """Copy the catalog as the snapshot's transaction sees it, unless it is damaged."""
     target.unlink(missing_ok=True)
     source: Any = snapshot.connection.connection.driver_connection
     with closing(sqlite3.connect(target)) as copy:

@@ -1,11 +1,10 @@
-"""Whole checks of an index, and mending of damaged layer files."""
+"""Checking a whole index, and restoring damaged layer files."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from layerdex.errors import DamagedIndexError
 from layerdex.records import OnProgress
 from layerdex.storage.artifacts import ARTIFACT_KINDS, ArtifactKind, read_artifact_file
 from layerdex.storage.catalog.checks import catalog_faults
+from layerdex.storage.catalog.documents import is_text_of
 from layerdex.storage.catalog.engine import translate_errors
 from layerdex.storage.catalog.row_digests import segment_digest
 from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
@@ -31,22 +31,23 @@ from layerdex.storage.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something found wrong; ``segment`` and ``layer`` where it is a layer file.
+    """Damage that `verify` found: of a layer file, of an artifact, or else of the catalog.
 
-    ``kept`` says that it is a head or transform (see `storage.kept`), which is made anew.
+    ``segment`` and ``layer`` are set for a layer file, ``artifact`` for an artifact, which its own
+    command makes again.
     """
 
     path: Path
     reason: str
     segment: Segment | None = None
     layer: int | None = None
-    kept: ArtifactKind | None = None
+    artifact: ArtifactKind | None = None
 
     @property
-    def is_mendable(self) -> bool:
-        """Whether `repair` may mend it: a layer file, or a checksum alone that is wrong.
+    def is_repairable(self) -> bool:
+        """Whether `repair` can restore it: a layer file, or a seal over a sound catalog.
 
-        Anything else in the catalog must come from a backup.
+        Any other damage of the catalog needs a backup.
         """
         return self.segment is not None or self.reason == WRONG_SEAL
 
@@ -57,34 +58,37 @@ class Problem:
 def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Problem]:
     """Check the catalog, row by row and as a whole, and every layer file's checksum."""
     problems = _verify_seal(store) + _verify_catalog(store)
-    record: dict[str, Any] = {}
+    records: dict[str, Any] = {}
     with store.read() as snapshot:
         segments = snapshot.segments
-        for kept in ARTIFACT_KINDS:
-            with contextlib.suppress(DamagedIndexError):  # a damaged setting is among the problems
-                record[kept.name] = snapshot.setting(kept.name)
+        for kind in ARTIFACT_KINDS:
+            with contextlib.suppress(DamagedIndexError):  # `_verify_catalog` reports the setting
+                records[kind.name] = snapshot.setting(kind.name)
     with translate_errors(store.path):
         problems += _verify_files(store, segments, on_progress)
-    for kept in ARTIFACT_KINDS:
-        problems += _verify_artifact(store, kept, record.get(kept.name))
-    with store.read() as snapshot:  # what a compaction has removed meanwhile is not missing
+    for kind in ARTIFACT_KINDS:
+        problems += _verify_artifact(store, kind, records.get(kind.name))
+    with store.read() as snapshot:  # a segment that a compaction has removed is not missing
         names = {segment.name for segment in snapshot.segments}
-    return [one for one in problems if one.segment is None or one.segment.name in names]
+    return [p for p in problems if p.segment is None or p.segment.name in names]
 
 
-def _verify_artifact(store: Store, kept: ArtifactKind, record: Any) -> list[Problem]:
+def _verify_artifact(store: Store, kind: ArtifactKind, record: Any) -> list[Problem]:
     if record is None:
         return []
-    is_valid = kept.is_valid(record)
-    if is_valid:
-        if read_artifact_file(store.path, kept, record) is not None:
+    path = store.path / kind.folder
+    if kind.is_valid(record):
+        try:
+            read_artifact_file(store.path, kind, record)
+        except (DamagedIndexError, FileNotFoundError):
+            with store.read() as snapshot:
+                if snapshot.setting(kind.name) != record:  # another was saved meanwhile
+                    return []
+            path /= str(record["file"])
+        else:
             return []
-        with store.read() as snapshot:
-            if snapshot.setting(kept.name) != record:  # another was saved meanwhile
-                return []
-    reason = f"the {kept.name} is missing or damaged: run '{kept.remedy()}' again"
-    name = str(record["file"]) if is_valid else ""
-    return [Problem(store.path / kept.folder / name, reason, kept=kept)]
+    reason = f"the {kind.name} is missing or damaged: run '{kind.remedy()}' again"
+    return [Problem(path, reason, artifact=kind)]
 
 
 def _verify_files(
@@ -101,7 +105,7 @@ def _verify_files(
 
 
 def damaged_layers(problems: Iterable[Problem]) -> dict[str, tuple[Segment, list[int]]]:
-    """Sort the problems of layer files by segment name."""
+    """Return the damaged layers of each segment, by its name."""
     damaged: dict[str, tuple[Segment, list[int]]] = {}
     for problem in problems:
         if problem.segment is not None and problem.layer is not None:
@@ -113,7 +117,7 @@ def damaged_layers(problems: Iterable[Problem]) -> dict[str, tuple[Segment, list
 def segment_texts(writer: Writer, segment: Segment) -> list[str]:
     """Return the texts of a segment by position, those of dead versions included.
 
-    Raises `DamagedIndexError` where one of them is lost or changed.
+    Raises `DamagedIndexError` if one of them is lost or changed.
     """
     with writer.transaction() as connection:
         query = (
@@ -122,24 +126,21 @@ def segment_texts(writer: Writer, segment: Segment) -> list[str]:
             .where(within(segment))
             .order_by(DOCUMENT.c.row)
         )
-        found = list(connection.execute(query))
-    if len(found) != segment.n_documents or any(
-        not isinstance(content, str) or sha256(content.encode()).digest() != digest
-        for digest, content in found
-    ):
+        texts = list(connection.execute(query))
+    if len(texts) != segment.n_documents or not all(is_text_of(t, digest) for digest, t in texts):
         raise DamagedIndexError(
             f"the catalog has lost texts of segment {segment.name}: restore it from a backup"
         )
-    return [content for _, content in found]
+    return [content for _, content in texts]
 
 
 def restore_layers(
     store: Store, writer: Writer, segment: Segment, layers: Mapping[int, Codes]
 ) -> None:
-    """Replace damaged layer files by ones over the given codes of the store's codec.
+    """Replace damaged layer files by files with the given codes of the store's codec.
 
-    A new file is renamed over the old one, which readers may still have mapped. Its checksum
-    differs from the old one where another engine encoded it, and is recorded.
+    A new file is renamed over the old one, which readers may still have mapped. Its checksum is
+    recorded, as it differs from the old one if another engine encoded the texts.
     """
     folder = store.path / SEGMENTS / segment.name
     restored: dict[int, SegmentFile] = {}
@@ -154,13 +155,13 @@ def restore_layers(
             data = serialize_layer(codes, store.codec)
             crc32 = write_file(temporary, data)
             if target.is_dir():
-                remove_tree(target)  # no file can be renamed over a folder
+                remove_tree(target)  # a file cannot be renamed over a folder
             temporary.replace(target)
             restored[layer] = SegmentFile(data.nbytes, crc32)
         sync_folder(folder)
         sync_folder(folder.parent)
     with writer.change() as connection:
-        (current,) = (one for one in read_segments(connection) if one.id == segment.id)
+        (current,) = (s for s in read_segments(connection) if s.id == segment.id)
         after = replace(current, files={**current.files, **restored})
         for layer, file in restored.items():
             key = (SEGMENT_FILE.c.segment_id == segment.id, SEGMENT_FILE.c.layer == layer)

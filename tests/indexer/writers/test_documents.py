@@ -21,7 +21,7 @@ from layerdex.errors import OptionError
 from layerdex.indexer.readers import Fields, read_source
 from layerdex.indexer.writers.documents import resolve_export_format, write_export
 from layerdex.records import Document, Scalar
-from layerdex.storage.catalog.metadata import Kind, encode_value
+from layerdex.storage.catalog.metadata import ValueType, encode_value
 from layerdex.storage.maintenance.export import Batch
 from tests.indexer.readers.sources import documents, reasons
 from tests.indexer.readers.test_round_trip import METADATA, TEXTS
@@ -41,7 +41,7 @@ DOCUMENTS = st.lists(
 
 
 def _batch(found: list[Document], width: int) -> Batch:
-    kinds: dict[str, set[Kind]] = {}
+    kinds: dict[str, set[ValueType]] = {}
     for one in found:
         for name, value in one.metadata.items():
             kinds.setdefault(name, set()).add(encode_value(value)[0])

@@ -16,12 +16,14 @@ from layerdex.search.dedup.greedy import find_duplicates
 from layerdex.search.dedup.threshold_sweep import ThresholdSweep, sweep_thresholds
 from layerdex.search.knn import close_pairs
 from layerdex.search.knn.close_pairs import find_close_pairs
-from layerdex.search.knn.vector_space import Fusion, Place, vectors_at
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
 from tests.search.stores import add, create, unit_codes
 
 _WIDTH, _N = 5, 240
+_LAYER_0, _LAYER_1 = layer_spaces([0, 1])
 
 
 def crowded(n: int, seed: int) -> NDArray[np.float16]:
@@ -48,31 +50,31 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return made
 
 
-def sweep(store: Store, place: Place = 0, keep: Keep = Keep.FIRST) -> ThresholdSweep:
-    return store.query(lambda snapshot: sweep_thresholds(snapshot, place=place, keep=keep))
+def sweep(store: Store, space: VectorSpace = _LAYER_0, keep: Keep = Keep.FIRST) -> ThresholdSweep:
+    return store.query(lambda snapshot: sweep_thresholds(snapshot, space=space, keep=keep))
 
 
 @pytest.mark.parametrize(
-    ("place", "keep", "block"),
+    ("space", "keep", "block"),
     [
-        (0, Keep.FIRST, 2_048),
-        (0, Keep.LONGEST, 17),
-        (1, Keep.LAST, 17),
-        (Fusion(Fuse.MEAN, (0, 1), (1.0, 2.0)), Keep.FIRST, 17),
+        (_LAYER_0, Keep.FIRST, 2_048),
+        (_LAYER_0, Keep.LONGEST, 17),
+        (_LAYER_1, Keep.LAST, 17),
+        (VectorSpace(SearchTarget((0, 1), Fuse.MEAN, (1.0, 2.0))), Keep.FIRST, 17),
     ],
 )
 def test_counts_are_those_of_deduplication_at_each_threshold(
-    store: Store, place: Place, keep: Keep, block: int, monkeypatch: pytest.MonkeyPatch
+    store: Store, space: VectorSpace, keep: Keep, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(close_pairs, "_BLOCK", block)
     monkeypatch.setattr(thresholds, "_LOWEST", "p90")
-    found = sweep(store, place, keep)
+    found = sweep(store, space, keep)
     assert len(found.steps) > 5
     assert len({step.n_near for step in found.steps}) > 5
     for step in found.steps:
         once = store.query(
             lambda snapshot, step=step: find_duplicates(  # type: ignore[misc]
-                vectors_at(snapshot.layer, place),
+                space.vectors(snapshot.layer),
                 snapshot.document_table(),
                 threshold=step.threshold,
                 keep=keep,
@@ -149,9 +151,9 @@ def test_too_many_close_pairs_raise_the_floor_and_stay_complete(store: Store) ->
         every = find_close_pairs(source, rows, 0.2)
         few = find_close_pairs(source, rows, 0.2, n_most=300)
     assert len(every.steps) > 1_000
-    assert every.floor == 20_000 < few.floor
+    assert every.min_step == 20_000 < few.min_step
     assert 100 <= len(few.steps) <= 300
-    above = every.steps >= few.floor
+    above = every.steps >= few.min_step
     assert few.earlier.tolist() == every.earlier[above].tolist()
     assert few.later.tolist() == every.later[above].tolist()
 
@@ -164,7 +166,7 @@ def test_documents_that_are_all_one_vector_leave_nothing_to_sweep_or_all(tmp_pat
     with made.read() as snapshot:
         pairs = find_close_pairs(snapshot.layer(0), snapshot.rows(), 1.0, n_most=50)
     assert len(pairs.steps) == 0
-    assert pairs.floor == 100_001
+    assert pairs.min_step == 100_001
 
 
 @pytest.mark.parametrize("keep", list(Keep))

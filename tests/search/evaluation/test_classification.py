@@ -19,8 +19,10 @@ from layerdex.search.evaluation.classification import (
     evaluate_on_folds,
     evaluate_on_test,
 )
-from layerdex.search.evaluation.results import Evaluation, Method, VotingOptions
-from layerdex.search.knn.vector_space import Fusion
+from layerdex.search.evaluation.evaluation import Classification, Evaluation, Method, Subject
+from layerdex.search.evaluation.vote_scores import VotingOptions
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
 from tests.search.stores import add, create, unit_codes
@@ -103,13 +105,21 @@ def _evaluate(
             snapshot.layer,
             snapshot.document_table(labelled=True).with_frequent_labels(min_per_label),
             VotingOptions(tuple(ks), (weights,), n_resamples=0),
-            places=store.layers,
+            spaces=layer_spaces(store.layers),
         )
     )
 
 
-def _names(evaluation: Evaluation, codes: NDArray[np.int64]) -> list[str | None]:
-    return [None if code < 0 else evaluation.label_names[code] for code in codes]
+def _details(evaluation: Evaluation) -> Classification:
+    assert evaluation.subject is Subject.LABELS
+    assert evaluation.classification is not None
+    return evaluation.classification
+
+
+def _names(evaluation: Evaluation, codes: NDArray[np.int64] | None) -> list[str | None]:
+    assert codes is not None
+    names = _details(evaluation).label_names
+    return [None if code < 0 else names[code] for code in codes]
 
 
 @pytest.mark.parametrize("weights", list(Weights))
@@ -121,20 +131,21 @@ def test_leave_one_out_is_a_loop_over_the_other_texts(
     evaluation = _evaluate(store, _KS, weights)
     at = [i for i, label in enumerate(labels) if label is not None]
     true = [str(labels[i]) for i in at]
-    assert (evaluation.method, evaluation.n) == (Method.LEAVE_ONE_OUT, 148)
-    assert _names(evaluation, evaluation.true) == true
-    assert [(one.layer, one.k) for one in evaluation.results] == [
+    assert (_details(evaluation).method, evaluation.n) == (Method.LEAVE_ONE_OUT, 148)
+    assert _names(evaluation, _details(evaluation).true) == true
+    assert [(one.layer, one.k) for one in evaluation.scores] == [
         (layer, k) for layer in store.layers for k in _KS
     ]
-    for result in evaluation.results:
-        codes = read_live(store.path, int(result.layer))[1][at]
-        expected = _leave_one_out(codes, [texts[i] for i in at], true, result.k, weights)
-        assert _names(evaluation, result.predicted) == expected
-        assert result.accuracy == pytest.approx(accuracy_score(true, expected))
-        assert result.macro_f1 == pytest.approx(
+    for scores in evaluation.scores:
+        codes = read_live(store.path, int(scores.layer))[1][at]
+        assert scores.k is not None
+        expected = _leave_one_out(codes, [texts[i] for i in at], true, scores.k, weights)
+        assert _names(evaluation, scores.predicted) == expected
+        assert scores.values["accuracy"] == pytest.approx(accuracy_score(true, expected))
+        assert scores.values["macro_f1"] == pytest.approx(
             f1_score(true, expected, average="macro", zero_division=0)
         )
-    first = [evaluation.result(layer, _KS[0]).macro_f1 for layer in store.layers]
+    first = [evaluation.at(layer, _KS[0]).values["macro_f1"] for layer in store.layers]
     assert evaluation.best_layer == int(np.argmax(first))
 
 
@@ -144,18 +155,20 @@ def test_repeats_of_the_held_out_text_never_vote(store: Store) -> None:
     centers = np.repeat(unit_codes(random.standard_normal((3, 6, _WIDTH))), 30, axis=1)
     texts = [f"text {i // 30}" for i in range(180)]
     add(store, centers, texts=texts, labels=[f"label {text}" for text in texts])
-    for result in _evaluate(store, [1, 5, 60]).results:
-        assert result.accuracy == 0
-        assert (result.predicted >= 0).all()
+    for scores in _evaluate(store, [1, 5, 60]).scores:
+        assert scores.values["accuracy"] == 0
+        assert scores.predicted is not None
+        assert (scores.predicted >= 0).all()
 
 
 def test_document_without_any_other_text_is_predicted_nothing(store: Store) -> None:
     codes = unit_codes(np.random.default_rng(0).standard_normal((3, 4, _WIDTH)))
     add(store, codes, texts=["same"] * 4, labels=["a", "a", "b", "b"])
     evaluation = _evaluate(store, [1, 3])
-    for result in evaluation.results:
-        assert (result.accuracy, result.macro_f1) == (0, 0)
-        assert (result.predicted == -1).all()
+    for scores in evaluation.scores:
+        assert (scores.values["accuracy"], scores.values["macro_f1"]) == (0, 0)
+        assert scores.predicted is not None
+        assert (scores.predicted == -1).all()
     assert evaluation.report(0, 1)
 
 
@@ -166,7 +179,7 @@ def test_more_neighbors_than_documents_are_all_of_them(store: Store) -> None:
     codes = read_live(store.path, 1)[1][at]
     true = [str(labels[i]) for i in at]
     expected = _leave_one_out(codes, [texts[i] for i in at], true, 1_000, Weights.DISTANCE)
-    assert _names(evaluation, evaluation.result(1, 1_000).predicted) == expected
+    assert _names(evaluation, evaluation.at(1, 1_000).predicted) == expected
 
 
 def test_tie_of_the_best_layers_goes_to_the_shallower(store: Store) -> None:
@@ -175,7 +188,7 @@ def test_tie_of_the_best_layers_goes_to_the_shallower(store: Store) -> None:
     good = unit_codes(np.repeat(np.eye(2, _WIDTH), 20, axis=0) + 0.01 * random.random((40, _WIDTH)))
     add(store, np.stack([bad[0], good, good]), labels=["a"] * 20 + ["b"] * 20)
     evaluation = _evaluate(store, [3])
-    assert evaluation.result(1, 3).macro_f1 == evaluation.result(2, 3).macro_f1 == 1
+    assert evaluation.at(1, 3).values["macro_f1"] == evaluation.at(2, 3).values["macro_f1"] == 1
     assert evaluation.best_layer == 1
 
 
@@ -184,9 +197,12 @@ def test_best_layer_is_judged_at_the_first_k(store: Store) -> None:
     centers = np.repeat(np.eye(4, _WIDTH), 25, axis=0)
     labels = [f"label{i // 25}" for i in range(100)]
     add(store, unit_codes(centers + 0.5 * random.standard_normal((3, 100, _WIDTH))), labels=labels)
-    results = _evaluate(store, list(range(1, 20))).results
+    all_scores = _evaluate(store, list(range(1, 20))).scores
     by_k = {
-        k: max((r for r in results if r.k == k), key=lambda r: (r.macro_f1, -int(r.layer))).layer
+        k: max(
+            (scores for scores in all_scores if scores.k == k),
+            key=lambda scores: (scores.values["macro_f1"], -int(scores.layer)),
+        ).layer
         for k in range(1, 20)
     }
     first, other = next((a, b) for a in by_k for b in by_k if by_k[a] != by_k[b])
@@ -207,11 +223,11 @@ def test_rare_labels_are_left_out(store: Store) -> None:
     add(store, vectors, labels=labels)
     for least, names in [(1, "abcd"), (2, "abcd"), (3, "abc"), (4, "abc"), (5, "ab")]:
         evaluation = _evaluate(store, [3], min_per_label=least)
-        assert evaluation.label_names == tuple(names)
+        assert _details(evaluation).label_names == tuple(names)
         assert evaluation.n == sum(label in names for label in labels)
     codes = read_live(store.path, 2)[1][:24]
     expected = _leave_one_out(codes, [str(i) for i in range(24)], labels[:24], 3, Weights.DISTANCE)
-    assert _names(evaluation, evaluation.result(2, 3).predicted) == expected
+    assert _names(evaluation, evaluation.at(2, 3).predicted) == expected
     with pytest.raises(NoLabelsError):
         _evaluate(store, [3], min_per_label=11)
 
@@ -231,7 +247,7 @@ def _on_test(store: Store, vectors: dict[int, Vectors], labels: list[str], k: in
             VotingOptions((k,), n_resamples=0),
             vectors=vectors,
             test_labels=labels,
-            places=tuple(vectors),
+            spaces=layer_spaces(vectors),
         )
     )
 
@@ -247,18 +263,18 @@ def test_test_set_is_classified_by_all_labelled_documents(store: Store) -> None:
     vectors = _test_set(60)
     true = [f"label{i % 4}" for i in range(50)] + ["unheard of"] * 10
     evaluation = _on_test(store, vectors, true, 7)
-    assert (evaluation.method, evaluation.n) == (Method.TEST, 60)
-    assert [one.layer for one in evaluation.results] == [0, 2]
-    assert _names(evaluation, evaluation.true) == true
-    for result in evaluation.results:
+    assert (_details(evaluation).method, evaluation.n) == (Method.TEST, 60)
+    assert [one.layer for one in evaluation.scores] == [0, 2]
+    assert _names(evaluation, _details(evaluation).true) == true
+    for scores in evaluation.scores:
         similarities = cosines(
-            vectors[int(result.layer)], read_live(store.path, int(result.layer))[1][at]
+            vectors[int(scores.layer)], read_live(store.path, int(scores.layer))[1][at]
         )
         names = [str(labels[i]) for i in at]
         expected = [_predict(one, names, 7, Weights.DISTANCE) for one in similarities]
-        assert _names(evaluation, result.predicted) == expected
-        assert result.accuracy == pytest.approx(accuracy_score(true, expected))
-        assert result.macro_f1 == pytest.approx(
+        assert _names(evaluation, scores.predicted) == expected
+        assert scores.values["accuracy"] == pytest.approx(accuracy_score(true, expected))
+        assert scores.values["macro_f1"] == pytest.approx(
             f1_score(true, expected, average="macro", zero_division=0)
         )
 
@@ -296,7 +312,7 @@ def test_progress_ends_at_its_total(store: Store) -> None:
             snapshot.layer,
             snapshot.document_table(labelled=True),
             VotingOptions((3,), (Weights.UNIFORM,)),
-            places=(0, 2),
+            spaces=layer_spaces([0, 2]),
             on_progress=lambda done, total: steps.append((done, total)),
         )
     )
@@ -304,14 +320,14 @@ def test_progress_ends_at_its_total(store: Store) -> None:
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
 
 
-def _on_folds(store: Store, n_folds: int, *places: int | Fusion) -> Evaluation:
+def _on_folds(store: Store, n_folds: int, *layers: int) -> Evaluation:
     return store.query(
         lambda snapshot: evaluate_on_folds(
             snapshot.layer,
             snapshot.document_table(labelled=True),
             VotingOptions((3,), n_resamples=0),
             n_folds=n_folds,
-            places=places,
+            spaces=layer_spaces(layers),
         )
     )
 
@@ -325,14 +341,15 @@ def test_a_fold_is_classified_by_the_others_and_repeats_are_in_one(store: Store)
     groups = np.array([numbers.setdefault(texts[i], len(numbers)) for i in at])
     folds = list(StratifiedGroupKFold(4, shuffle=True, random_state=0).split(codes, codes, groups))
     evaluation = _on_folds(store, 4, 0, 2)
-    assert (evaluation.method, evaluation.n, evaluation.n_folds) == (Method.FOLDS, len(at), 4)
+    details = _details(evaluation)
+    assert (details.method, evaluation.n, details.n_folds) == (Method.FOLDS, len(at), 4)
     for layer in (0, 2):
         stored = read_live(store.path, layer)[1][at]
         expected: list[str | None] = [None] * len(at)
         for train, test in folds:
             for i, one in zip(test, cosines(stored[test], stored[train]), strict=True):
                 expected[i] = _predict(one, [names[j] for j in train], 3, Weights.DISTANCE)
-        assert _names(evaluation, evaluation.result(layer, 3).predicted) == expected
+        assert _names(evaluation, evaluation.at(layer, 3).predicted) == expected
 
 
 @pytest.mark.parametrize("n_folds", [0, 1, 40])
@@ -344,13 +361,13 @@ def test_impossible_folds_are_an_error(store: Store, n_folds: int) -> None:
 
 def test_fused_layers_are_evaluated_and_are_never_the_best_layer(store: Store) -> None:
     _, labels = _corpus(store, 90, repeats={})
-    fusion = Fusion(Fuse.CONCAT, (0, 2), (1.0, 2.0))
+    fused_space = VectorSpace(SearchTarget((0, 2), Fuse.CONCAT, (1.0, 2.0)))
     evaluation = store.query(
         lambda snapshot: evaluate_leave_one_out(
             snapshot.layer,
             snapshot.document_table(labelled=True),
             VotingOptions((5,)),
-            places=(0, fusion),
+            spaces=(*layer_spaces([0]), fused_space),
         )
     )
     at = [i for i, label in enumerate(labels) if label is not None]
@@ -362,12 +379,12 @@ def test_fused_layers_are_evaluated_and_are_never_the_best_layer(store: Store) -
         labelled_neighbors = [str(labels[at[j]]) for j in others]
         predicted.append(_predict(one[others], labelled_neighbors, 5, Weights.DISTANCE))
     assert evaluation.layers == (0, "concat(0:1,2:2)")
-    result = evaluation.result("concat(0:1,2:2)", 5)
-    pairs = zip(_names(evaluation, result.predicted), predicted, strict=True)
+    scores = evaluation.at("concat(0:1,2:2)", 5)
+    pairs = zip(_names(evaluation, scores.predicted), predicted, strict=True)
     agreement = np.mean([ours == theirs for ours, theirs in pairs])
     assert agreement > 0.97  # ties in the fifth decimal may fall the other way
     assert evaluation.best_layer == 0
-    assert result.macro_f1 > evaluation.best.macro_f1  # or this shows nothing
+    assert scores.values["macro_f1"] > evaluation.best.values["macro_f1"]  # or this shows nothing
 
 
 def test_the_frugal_layer_is_the_shallowest_not_measurably_worse(store: Store) -> None:
@@ -377,14 +394,14 @@ def test_the_frugal_layer_is_the_shallowest_not_measurably_worse(store: Store) -
             snapshot.layer,
             snapshot.document_table(labelled=True),
             VotingOptions((5,)),
-            places=(0, 1, 2),
+            spaces=layer_spaces([0, 1, 2]),
         )
     )
     frugal, best = evaluation.frugal, evaluation.best
     assert frugal is not None
     n, random = evaluation.n, np.random.default_rng(1)
-    names = [_names(evaluation, evaluation.result(layer, 5).predicted) for layer in (0, 1, 2)]
-    true = np.array(_names(evaluation, evaluation.true))
+    names = [_names(evaluation, evaluation.at(layer, 5).predicted) for layer in (0, 1, 2)]
+    true = np.array(_names(evaluation, _details(evaluation).true))
     worse = {}
     for layer in (0, 1, 2):
         lost = []
@@ -397,7 +414,8 @@ def test_the_frugal_layer_is_the_shallowest_not_measurably_worse(store: Store) -
             lost.append(figures[0] - figures[1])
         worse[layer] = np.quantile(lost, 0.025)
     assert frugal.layer == min(layer for layer, low in worse.items() if low <= 0)
-    assert frugal.loss == best.macro_f1 - evaluation.result(frugal.layer, 5).macro_f1
+    of_frugal = evaluation.at(frugal.layer, 5)
+    assert frugal.loss == best.values["macro_f1"] - of_frugal.values["macro_f1"]
     assert frugal.disk_share == pytest.approx(1 / 3)
     assert frugal.encoding_share == frugal.layer / 2
 
@@ -405,6 +423,6 @@ def test_the_frugal_layer_is_the_shallowest_not_measurably_worse(store: Store) -
 def test_more_folds_than_any_label_has_documents_are_an_error(store: Store) -> None:
     vectors = unit_codes(np.random.default_rng(0).standard_normal((3, 20, _WIDTH)))
     add(store, vectors, labels=[f"label{i % 10}" for i in range(20)])
-    with pytest.raises(OptionError, match="most frequent here has 2"):
+    with pytest.raises(OptionError, match="most frequent has 2"):
         _on_folds(store, 3, 0)
     assert _on_folds(store, 2, 0).n == 20

@@ -10,15 +10,15 @@ from sklearn.metrics import ndcg_score
 
 from layerdex.choices import Fuse
 from layerdex.errors import NoLabelsError, SourceError
-from layerdex.search.evaluation.measurement import Measurement, Subject
+from layerdex.search.evaluation.evaluation import Evaluation, Subject
 from layerdex.search.evaluation.retrieval import (
     JudgedQueries,
-    among,
     check_judged,
     evaluate_retrieval,
     judged_queries,
 )
-from layerdex.search.knn.vector_space import Fusion, Place
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
 from layerdex.storage.store import Store
 from tests.search.stores import add, create, unit_codes
 
@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def evaluate(store: Store, *places: Place, n_resamples: int = 0) -> Measurement:
+def evaluate(store: Store, *spaces: VectorSpace, n_resamples: int = 0) -> Evaluation:
     vectors = {i: unit_codes(one).astype(np.float32) for i, one in enumerate(ASKED)}
     return store.query(
         lambda snapshot: evaluate_retrieval(
@@ -54,7 +54,7 @@ def evaluate(store: Store, *places: Place, n_resamples: int = 0) -> Measurement:
             snapshot.document_table(),
             QUERIES,
             vectors=vectors,
-            places=places,
+            spaces=spaces,
             n_resamples=n_resamples,
         )
     )
@@ -77,7 +77,7 @@ def by_hand(layer: int) -> tuple[float, float, float]:
 
 
 def test_the_figures_are_those_of_the_definitions(store: Store) -> None:
-    found = evaluate(store, 0, 1, 2)
+    found = evaluate(store, *layer_spaces([0, 1, 2]))
     assert found.subject is Subject.QUERIES
     assert (found.n, found.n_left_out) == (N_QUERIES, 3)
     for layer in range(N_LAYERS):
@@ -89,7 +89,7 @@ def test_the_figures_are_those_of_the_definitions(store: Store) -> None:
 
 
 def test_a_difference_that_may_be_chance_makes_a_frugal_layer(store: Store) -> None:
-    found = evaluate(store, 0, 1, 2, n_resamples=300)
+    found = evaluate(store, *layer_spaces([0, 1, 2]), n_resamples=300)
     interval = found.best.intervals["ndcg@10"]
     assert interval.low < found.best.values["ndcg@10"] < interval.high
     assert found.frugal is not None
@@ -100,11 +100,13 @@ def test_a_difference_that_may_be_chance_makes_a_frugal_layer(store: Store) -> N
 
 
 def test_layers_are_measured_fused_and_by_fused_ranks(store: Store) -> None:
-    mean, ranks = (Fusion(how, (0, 1), (0.001, 1.0)) for how in (Fuse.CONCAT, Fuse.RRF))
-    found = evaluate(store, 0, 1, mean, ranks)
+    mean, ranks = (
+        VectorSpace(SearchTarget((0, 1), how, (0.001, 1.0))) for how in (Fuse.CONCAT, Fuse.RRF)
+    )
+    found = evaluate(store, *layer_spaces([0, 1]), mean, ranks)
     # With next to no weight for layer 0, both rank as layer 1 does.
-    for place in (mean, ranks):
-        assert found.at(str(place)).values == pytest.approx(found.at(1).values, abs=0.02)
+    for space in (mean, ranks):
+        assert found.at(space.name).values == pytest.approx(found.at(1).values, abs=0.02)
         assert found.at(0).values != pytest.approx(found.at(1).values, abs=0.02)
     assert found.best_layer == 1
 
@@ -119,7 +121,7 @@ def test_equal_similarities_are_ranked_as_a_search_ranks_them(tmp_path: Path) ->
             snapshot.document_table(),
             queries,
             vectors={0: np.ones((1, WIDTH), np.float32)},
-            places=(0,),
+            spaces=layer_spaces([0]),
             n_resamples=0,
         )
     )
@@ -134,10 +136,10 @@ def test_queries_without_a_relevant_document_are_left_out_and_counted() -> None:
     assert (found.ids, found.texts, found.grades) == (("a",), ("x",), ({"d": 1},))
     assert found.n_left_out == 2
     both = judged_queries(["a", "b"], ["x", "y"], {"a": {"d": 1, "e": 1}, "b": {"e": 1}})
-    kept = among(both, ["d"])
+    kept = both.restrict_to(["d"])
     assert (kept.ids, kept.grades, kept.n_left_out) == (("a",), ({"d": 1},), 1)
     with pytest.raises(NoLabelsError, match="no query has a relevant document"):
-        among(both, ["f"])
+        both.restrict_to(["f"])
 
 
 def test_ids_that_are_not_there_are_errors() -> None:

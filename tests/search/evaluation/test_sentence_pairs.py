@@ -10,10 +10,11 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from layerdex.choices import Fuse
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.search.evaluation.measurement import Measurement
+from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.metrics import interval
 from layerdex.search.evaluation.sentence_pairs import PairJudgements, evaluate_pairs
-from layerdex.search.knn.vector_space import Fusion
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
 
 N, WIDTH = 90, 6
 
@@ -41,8 +42,8 @@ def cosines(layer: int) -> NDArray[np.float64]:
     return np.asarray(np.clip((one * other).sum(axis=1) / lengths, -1, 1))
 
 
-def evaluate(judged: PairJudgements, n_resamples: int = 0) -> Measurement:
-    return evaluate_pairs(VECTORS, judged, places=(0, 1), n_resamples=n_resamples)
+def evaluate(judged: PairJudgements, n_resamples: int = 0) -> Evaluation:
+    return evaluate_pairs(VECTORS, judged, spaces=layer_spaces([0, 1]), n_resamples=n_resamples)
 
 
 def drawn(n_resamples: int) -> list[NDArray[np.int64]]:
@@ -66,7 +67,7 @@ def test_scores_give_scipys_rank_correlation_on_every_resample() -> None:
             "spearman": pytest.approx(spearmanr(similarities, SCORES).statistic)
         }
         expected = [spearmanr(similarities[i], SCORES[i]).statistic for i in drawn(15)]
-        np.testing.assert_allclose(of_layer.resamples, [expected])
+        np.testing.assert_allclose(of_layer, [expected])
         stated, wanted = found.at(layer).intervals["spearman"], interval(np.array(expected))
         assert (stated.low, stated.high) == pytest.approx((wanted.low, wanted.high))
     assert found.best_layer == 1
@@ -83,7 +84,7 @@ def test_labels_give_scikit_learns_average_precision_and_the_best_cut() -> None:
         assert values["f1"] == pytest.approx(best_cut(similarities, LABELS))
         accepted = similarities >= values["threshold"] - 1e-12
         assert f1_score(LABELS, accepted) == pytest.approx(values["f1"])
-        resamples = found.resampled[layer].resamples
+        resamples = found.resampled[layer]
         for i, at in enumerate(drawn(15)):
             some, labels = similarities[at], LABELS[at]
             average, f1, threshold = resamples[:, i]
@@ -98,27 +99,27 @@ def test_a_resample_without_a_positive_pair_counts_as_none_found() -> None:
     found = evaluate(PairJudgements(one, are_labels=True), n_resamples=40)
     without = [not (at == 0).any() for at in drawn(40)]
     assert any(without)
-    averages = found.resampled[0].resamples[0]
+    averages = found.resampled[0][0]
     assert ((averages == 0) == without).all()
 
 
 def test_pairs_are_compared_by_fused_vectors() -> None:
-    fused = Fusion(Fuse.CONCAT, (0, 1), (1.0, 2.0))
+    fused = VectorSpace(SearchTarget((0, 1), Fuse.CONCAT, (1.0, 2.0)))
     judged = PairJudgements(SCORES, are_labels=False)
-    found = evaluate_pairs(VECTORS, judged, places=(0, 1, fused), n_resamples=0)
+    found = evaluate_pairs(VECTORS, judged, spaces=(*layer_spaces([0, 1]), fused), n_resamples=0)
     similarities = (cosines(0) + 4 * cosines(1)) / 5  # Σ w² s / Σ w²
     expected = spearmanr(np.round(similarities, 6), SCORES).statistic
-    assert found.at(str(fused)).values["spearman"] == pytest.approx(expected, abs=1e-3)
+    assert found.at(fused.name).values["spearman"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_what_cannot_be_measured_is_an_error() -> None:
-    with pytest.raises(OptionError, match="not a finite number"):
+    with pytest.raises(OptionError, match="finite number"):
         PairJudgements(np.array([0.0, np.nan, 1.0]), are_labels=False)
-    with pytest.raises(NoLabelsError, match="not two that differ in their label"):
+    with pytest.raises(NoLabelsError, match="5 pairs have the same label"):
         PairJudgements(np.ones(5), are_labels=True)
-    with pytest.raises(NoLabelsError, match="not two that differ in their score"):
+    with pytest.raises(NoLabelsError, match="5 pairs have the same score"):
         PairJudgements(np.full(5, 2.5), are_labels=False)
     same = {0: np.tile(np.array([1, 0], np.float32), (3, 1))}
     scores = PairJudgements(np.arange(3.0), are_labels=False)
     with pytest.raises(NoLabelsError, match="the same similarity"):
-        evaluate_pairs((same, same), scores, places=(0,), n_resamples=0)
+        evaluate_pairs((same, same), scores, spaces=layer_spaces([0]), n_resamples=0)

@@ -161,7 +161,7 @@ def test_stored_vectors_find_themselves_at_similarity_one(store: Store, n_querie
 @pytest.mark.parametrize("n_queries", [1, 30])
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_below_one_is_an_error(small: Store, k: int, n_queries: int) -> None:
-    with pytest.raises(OptionError, match=f"k must be at least 1, not {k}"):
+    with pytest.raises(OptionError, match=f"k must be at least 1, got {k}"):
         _find(small, _queries(n_queries), k)
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerdex.choices import Fuse, Operator, StoredPrecision
+from layerdex.choices import Fuse, StoredPrecision
 from layerdex.errors import DamagedIndexError, OptionError
-from layerdex.records import Condition
-from layerdex.search.answers import answer_like
 from layerdex.search.knn import random_pairs
 from layerdex.search.knn.random_pairs import (
     MinSimilarity,
@@ -18,12 +16,19 @@ from layerdex.search.knn.random_pairs import (
     parse_min_similarity,
     resolve_min_similarity,
 )
-from layerdex.search.knn.vector_space import Fusion
+from layerdex.search.knn.search import search_by_documents
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
 from tests.search.stores import add, create, random_codes
 
 _WIDTH = 8
+
+
+def layer_space(layer: int) -> VectorSpace:
+    [space] = layer_spaces([layer])
+    return space
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def test_other_words_are_an_error(value: str) -> None:
 @pytest.mark.parametrize("value", [1.01, -2, float("nan"), True])
 def test_numbers_are_similarities(value: float) -> None:
     assert parse_min_similarity(-0.25) == -0.25
-    with pytest.raises(OptionError, match="a similarity lies between -1 and 1"):
+    with pytest.raises(OptionError, match="a similarity must be between -1 and 1"):
         parse_min_similarity(value)
 
 
@@ -62,18 +67,13 @@ def test_a_percentile_is_of_all_pairs_of_texts(store: Store, layer: int, percent
     _, codes = read_live(store.path, layer)
     pairs = cosines(codes[:40], codes[:40])[np.triu_indices(40, 1)]
     found = store.query(
-        lambda snapshot: resolve_min_similarity(snapshot, layer, Percentile(percent))
+        lambda snapshot: resolve_min_similarity(snapshot, layer_space(layer), Percentile(percent))
     )
     assert found == pytest.approx(np.percentile(pairs, percent), abs=1e-6)
-    assert store.query(lambda snapshot: resolve_min_similarity(snapshot, layer, 0.3)) == 0.3
-
-
-def test_conditions_choose_the_documents(store: Store) -> None:
-    _, codes = read_live(store.path, 0)
-    pairs = cosines(codes[:20], codes[:20])[np.triu_indices(20, 1)]
-    where = (Condition("label", Operator.EQUAL, ("low",)),)
-    found = store.query(lambda snapshot: resolve_min_similarity(snapshot, 0, Percentile(90), where))
-    assert found == pytest.approx(np.percentile(pairs, 90), abs=1e-6)
+    assert (
+        store.query(lambda snapshot: resolve_min_similarity(snapshot, layer_space(layer), 0.3))
+        == 0.3
+    )
 
 
 def test_fused_layers_have_percentiles_and_rankings_none(store: Store) -> None:
@@ -83,19 +83,21 @@ def test_fused_layers_have_percentiles_and_rankings_none(store: Store) -> None:
     pairs = ((two[0] + two[1]) / 2)[np.triu_indices(40, 1)]
 
     def at(how: Fuse) -> float:
-        fusion = Fusion(how, (0, 1), (1.0, 1.0))
+        fusion = VectorSpace(SearchTarget((0, 1), how, (1.0, 1.0)))
         return store.query(
             lambda snapshot: resolve_min_similarity(snapshot, fusion, Percentile(95))
         )
 
     assert at(Fuse.CONCAT) == pytest.approx(np.percentile(pairs, 95), abs=1e-6)
-    with pytest.raises(OptionError, match="rrf fuses ranks"):
+    with pytest.raises(OptionError, match="rrf fuses rankings"):
         at(Fuse.RRF)
 
 
 def test_a_sample_is_near_and_the_same_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def median() -> float:
-        return store.query(lambda snapshot: resolve_min_similarity(snapshot, 0, Percentile(50)))
+        return store.query(
+            lambda snapshot: resolve_min_similarity(snapshot, layer_space(0), Percentile(50))
+        )
 
     of_all = median()
     monkeypatch.setattr(random_pairs, "N_PAIRED", 30)
@@ -119,8 +121,10 @@ def test_a_hit_is_held_to_a_minimum_within_the_step_of_equal_similarities(
     made = create(tmp_path / "index", width=2, precision=StoredPrecision.FLOAT32)
     add(made, np.array([[1, 0], [similarity, np.sqrt(1 - similarity**2)]]))
     [hits] = made.query(
-        lambda snapshot: answer_like(snapshot, "d0", places=[0], k=5, minimum=minimum)
-    ).values()
+        lambda snapshot: search_by_documents(
+            snapshot, ["d0"], space=layer_space(0), k=5, min_similarity=minimum
+        )
+    )
     assert [hit.id for hit in hits] == ["d1"] * is_hit
 
 
@@ -128,7 +132,9 @@ def test_one_text_has_no_pairs(tmp_path: Path) -> None:
     made = create(tmp_path / "index", width=_WIDTH)
     add(made, random_codes(3, _WIDTH), texts=["same"] * 3)
     with pytest.raises(OptionError, match="2 different texts or more, and there are 1"):
-        made.query(lambda snapshot: resolve_min_similarity(snapshot, 0, Percentile(99)))
+        made.query(
+            lambda snapshot: resolve_min_similarity(snapshot, layer_space(0), Percentile(99))
+        )
 
 
 def test_facts_of_rows_are_those_of_the_documents_and_a_lost_row_is_damage(store: Store) -> None:

@@ -162,7 +162,7 @@ def test_lengths_are_learned_once_and_forgotten_with_the_file(
     before = find(reader, transform, queries, 5)
     assert len(transform._lengths) == 3
     with monkeypatch.context() as patched:
-        patched.setattr(Transform, "_move", lambda _, vectors: pytest.fail(str(len(vectors))))
+        patched.setattr(Transform, "_map", lambda _, vectors: pytest.fail(str(len(vectors))))
         with pytest.raises(pytest.fail.Exception, match=r"^\d$|^1\d$"):  # the nearest, no file
             find(reader, transform, queries, 5)
     assert find(reader, transform, queries, 5).rows.tolist() == before.rows.tolist()

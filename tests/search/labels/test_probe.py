@@ -69,7 +69,7 @@ def test_a_head_has_the_probabilities_of_the_model_it_was_fitted_as(n_labels: in
     vectors, codes = data(n_labels)
     chosen = cross_validate(vectors, codes, folds_of(_N), n_labels)
     names = [f"label{i}" for i in range(n_labels)]
-    head = fit_head(vectors, codes, names, layer=5, chosen=chosen)
+    head = fit_head(vectors, codes, names, layer=5, validated=chosen)
     model = LogisticRegression(C=chosen.c, max_iter=1_000, tol=1e-6)
     model.fit(vectors.astype(float), codes)
     log_shares = model.predict_log_proba(vectors.astype(float))

@@ -28,7 +28,7 @@ def table(n: int = N) -> DocumentTable:
 
 
 def lesson(exam: LabelledTexts | None = None) -> TrainingSplit:
-    return make_training_split(table(), [f"t{i // 3}" for i in range(N)], n_folds=5, exam=exam)
+    return make_training_split(table(), [f"t{i // 3}" for i in range(N)], n_folds=5, test=exam)
 
 
 def vectors(n: int, *, seed: int) -> Vectors:
@@ -70,16 +70,16 @@ def test_held_out_documents_are_measured_by_the_training_ones() -> None:
     voter = KNeighborsClassifier(10, weights="distance", metric="cosine")
     voter.fit(stored[one.training], one.codes[one.training])
     expected = voter.score(stored[one.held_out], one.codes[one.held_out])
-    [result] = one.measure(one.sources({2: stored}), {}, [2]).results
-    assert (result.layer, result.accuracy) == (2, expected)
+    [result] = one.evaluate(one.sources({2: stored}), {}, [2]).scores
+    assert (result.layer, result.values["accuracy"]) == (2, expected)
 
 
 def test_a_test_set_is_measured_by_all_documents() -> None:
     exam = LabelledTexts(["t1", "x", "y", "z"], ["a", "b", "a", "b"])
     one, stored, asked = lesson(exam), vectors(N, seed=5), vectors(4, seed=6)
     voter = KNeighborsClassifier(10, weights="distance", metric="cosine").fit(stored, one.codes)
-    [result] = one.measure(one.sources({0: stored}), {0: asked}, [0]).results
-    assert result.accuracy == voter.score(asked, [0, 1, 0, 1])
+    [result] = one.evaluate(one.sources({0: stored}), {0: asked}, [0]).scores
+    assert result.values["accuracy"] == voter.score(asked, [0, 1, 0, 1])
 
 
 def test_a_test_set_of_all_texts_leaves_nothing_to_train_on() -> None:

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from layerdex.choices import Fuse, TransformName, Weights
 from layerdex.errors import OptionError
 from layerdex.records import Vectors
-from layerdex.search.evaluation.classification import evaluate_on_folds, evaluate_on_test, split
-from layerdex.search.evaluation.results import Evaluation, VotingOptions
-from layerdex.search.knn.vector_space import Fusion, GetLayer, Transformed
+from layerdex.search.evaluation.classification import evaluate_on_folds, evaluate_on_test
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.folds import assign_folds
+from layerdex.search.evaluation.vote_scores import VotingOptions
+from layerdex.search.knn.vector_space import GetLayer, VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
 from layerdex.search.transforms import fit as transform_fit
 from layerdex.search.transforms.fit import (
     DEFAULT_SHRINKAGE,
@@ -29,6 +32,7 @@ from layerdex.storage.snapshot import DocumentTable
 from tests.search.stores import add, create
 from tests.search.vectors.test_transform import by_book, cone, shrunk
 
+_LAYER_0 = layer_spaces([0])
 _ONE = VotingOptions(ks=(1,), weights=(Weights.UNIFORM,), n_resamples=0)
 
 
@@ -53,7 +57,9 @@ def at_any_layer(vectors: NDArray[np.floating]) -> GetLayer:
 
 
 def labels_of(evaluation: Evaluation) -> list[str]:
-    names = evaluation.label_names
+    assert evaluation.classification is not None
+    assert evaluation.best.predicted is not None
+    names = evaluation.classification.label_names
     return [names[code] for code in evaluation.best.predicted.tolist()]
 
 
@@ -69,10 +75,10 @@ def test_on_folds_only_the_documents_that_vote_are_fitted_on(how: TransformName)
     labels: list[str | None] = [f"l{i % 12}" for i in range(24)]  # two each: too few to choose by
     table, known = table_of(labels), np.array(labels, dtype=np.str_)
     get_layer = at_any_layer(vectors)
-    fit = Fitter(get_layer, how, [0]).fit
-    found = evaluate_on_folds(get_layer, table, _ONE, n_folds=2, places=[0], prepare=fit)
+    fit = Fitter(get_layer, how, _LAYER_0).fit
+    found = evaluate_on_folds(get_layer, table, _ONE, n_folds=2, spaces=_LAYER_0, prepare=fit)
     codes = np.unique(known, return_inverse=True)[1]
-    folds = split(codes, table.content_groups, 2)
+    folds = assign_folds(codes, table.content_groups, 2)
     shrinkage = 1.0 if how is TransformName.CENTER else DEFAULT_SHRINKAGE
     expected, leaking = np.empty(24, dtype=object), np.empty(24, dtype=object)
     for fold in (0, 1):
@@ -89,6 +95,7 @@ def test_on_folds_only_the_documents_that_vote_are_fitted_on(how: TransformName)
             )
     assert expected.tolist() != leaking.tolist()
     assert labels_of(found) == expected.tolist()
+    assert found.best.target.transform is how
 
 
 def test_a_test_set_has_no_part_in_the_fit() -> None:
@@ -98,7 +105,7 @@ def test_a_test_set_has_no_part_in_the_fit() -> None:
     get_layer = at_any_layer(vectors)
 
     def predict(chosen: slice) -> list[str]:
-        fit = Fitter(get_layer, TransformName.WHITEN, [0]).fit
+        fit = Fitter(get_layer, TransformName.WHITEN, _LAYER_0).fit
         return labels_of(
             evaluate_on_test(
                 get_layer,
@@ -106,7 +113,7 @@ def test_a_test_set_has_no_part_in_the_fit() -> None:
                 _ONE,
                 vectors={0: asked[chosen]},
                 test_labels=["l0"] * len(asked[chosen]),
-                places=[fit(0, table)],
+                spaces=[fit(_LAYER_0[0], table)],
             )
         )
 
@@ -141,7 +148,8 @@ def test_the_shrinkage_is_the_one_that_separates_labels_on_folds() -> None:
         assert (fit.n, fit.n_fitted, fit.n_judged) == (300, 300, 300)
         chosen[name] = layer.shrinkage
         best = max(layer.macro_f1.values())
-        assert fit.best == (0, next(how for how, f1 in layer.macro_f1.items() if f1 == best))
+        how = next(each for each, f1 in layer.macro_f1.items() if f1 == best)
+        assert fit.best == SearchTarget((0,), transform=how)
     assert chosen["long axes are noise"] == min(SHRINKAGES)
     assert chosen["short ones are"] > chosen["long axes are noise"]
 
@@ -158,8 +166,8 @@ def test_figures_are_those_of_an_evaluation_on_the_same_folds() -> None:
         (TransformName.WHITEN, whiten),
     ):
         moved = vectors if transform is None else transform.apply(vectors)
-        found = evaluate_on_folds(at_any_layer(moved), table, choices, n_folds=3, places=[0])
-        assert layer.macro_f1[how] == pytest.approx(found.best.macro_f1)
+        found = evaluate_on_folds(at_any_layer(moved), table, choices, n_folds=3, spaces=_LAYER_0)
+        assert layer.macro_f1[how] == pytest.approx(found.best.values["macro_f1"])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +213,7 @@ def test_each_text_counts_once_in_the_fit() -> None:
     assert (often.n, often.n_fitted) == (530, 30)
     np.testing.assert_array_equal(once.layers[0].axes.axes, often.layers[0].axes.axes)
     np.testing.assert_array_equal(once.layers[0].axes.mean, often.layers[0].axes.mean)
-    with pytest.raises(OptionError, match="two texts or more, not 1"):
+    with pytest.raises(OptionError, match=r"two texts .* got 1"):
         draw_sample(table_of([None] * 9, [0] * 9))
 
 
@@ -227,7 +235,7 @@ def test_a_sample_stands_for_many_and_is_the_same_each_time(
     assert sample.fitted.rows.max() > 800  # from all of them
 
 
-def test_a_layer_of_several_places_is_fitted_once_for_the_same_documents(tmp_path: Path) -> None:
+def test_a_layer_of_several_spaces_is_fitted_once_for_the_same_documents(tmp_path: Path) -> None:
     store = create(tmp_path / "index", width=12, n_layers=2)
     add(store, np.stack([cone(30), cone(30, seed=1)]), labels=[f"l{i % 2}" for i in range(30)])
     with store.read() as snapshot:
@@ -237,22 +245,26 @@ def test_a_layer_of_several_places_is_fitted_once_for_the_same_documents(tmp_pat
             asked.append(layer)
             return InMemoryVectors(table.rows, snapshot.layer(layer).gather(table.rows))
 
-        both = Fusion(Fuse.MEAN, (0, 1), (1, 1))
-        fit = Fitter(get_layer, TransformName.WHITEN, [0, 1, both]).fit
-        fit(0, table)
+        [first, second], both = (
+            layer_spaces([0, 1]),
+            VectorSpace(SearchTarget((0, 1), Fuse.MEAN, (1, 1))),
+        )
+        fit = Fitter(get_layer, TransformName.WHITEN, [first, second, both]).fit
+        fit(first, table)
         fit(both, replace(table))
-        fit(0, table.take(range(20)))
+        fit(first, table.take(range(20)))
         assert asked == [0, 1, 0]
-        alone = Fitter(get_layer, TransformName.WHITEN, [0, 1])
-        place = alone.fit(0, table)
-        assert isinstance(place, Transformed)
-        held = weakref.ref(place.transforms[0])
-        del place
+        alone = Fitter(get_layer, TransformName.WHITEN, [first, second])
+        space = alone.fit(first, table)
+        assert space.transforms is not None
+        held = weakref.ref(space.transforms[0])
+        del space
         assert held() is None
 
 
-def test_no_transform_leaves_a_place_as_it_is() -> None:
+def test_no_transform_leaves_a_space_as_it_is() -> None:
     def fails(_: int) -> InMemoryVectors:
         raise AssertionError
 
-    assert Fitter(fails, TransformName.NONE, [3]).fit(3, table_of(["a"])) == 3
+    [space] = layer_spaces([3])
+    assert Fitter(fails, TransformName.NONE, [space]).fit(space, table_of(["a"])) is space

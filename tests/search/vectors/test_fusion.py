@@ -13,7 +13,8 @@ from layerdex.errors import OptionError
 from layerdex.records import Vectors
 from layerdex.search.dedup.greedy import find_duplicates
 from layerdex.search.knn.neighbors import Neighbors
-from layerdex.search.knn.vector_space import Fusion, find_at, vectors_at
+from layerdex.search.knn.vector_space import VectorSpace
+from layerdex.search.targets import SearchTarget
 from layerdex.storage.store import Store
 from tests.search.brute_force import assert_nearest, cosines, read_live
 from tests.search.stores import add, create, random_codes
@@ -55,11 +56,11 @@ def questions(n: int) -> dict[int, Vectors]:
 def find(
     store: Store,
     vectors: dict[int, Vectors],
-    fusion: Fusion,
+    space: VectorSpace,
     k: int,
     rows: NDArray[np.int64] | None = None,
 ) -> Neighbors:
-    return store.query(lambda snapshot: find_at(snapshot.layer, vectors, fusion, k, rows=rows))
+    return store.query(lambda snapshot: space.find(snapshot.layer, vectors, k, rows=rows))
 
 
 @pytest.mark.parametrize("how", [Fuse.MEAN, Fuse.CONCAT])
@@ -73,14 +74,14 @@ def test_fused_neighbors_are_those_of_the_fused_vectors(
     stored = [read_live(store.path, layer)[1][keep] for layer in _LAYERS]
     vectors = questions(n_queries)
     asked = [vectors[layer] for layer in _LAYERS]
-    fusion = Fusion(how, _LAYERS, _WEIGHTS)
+    fusion = VectorSpace(SearchTarget(_LAYERS, how, _WEIGHTS))
     found = find(store, vectors, fusion, 7, rows[keep] if filtered else None)
     assert_nearest(found, by_hand(asked, how), rows[keep], by_hand(stored, how), 7)
 
 
 def test_concat_is_the_weighted_mean_of_similarities(store: Store) -> None:
     vectors = questions(5)
-    found = find(store, vectors, Fusion(Fuse.CONCAT, _LAYERS, _WEIGHTS), 3)
+    found = find(store, vectors, VectorSpace(SearchTarget(_LAYERS, Fuse.CONCAT, _WEIGHTS)), 3)
     rows = read_live(store.path, 0)[0]
     squares = np.square(_WEIGHTS)
     similarities = sum(
@@ -97,7 +98,7 @@ def test_rrf_ranks_by_the_sum_of_reciprocal_ranks(store: Store, filtered: bool) 
     rows = read_live(store.path, 0)[0]
     keep = np.arange(len(rows)) % 3 == 0 if filtered else np.ones(len(rows), dtype=np.bool_)
     vectors = questions(70)  # more than are ranked at once
-    fusion = Fusion(Fuse.RRF, _LAYERS, _WEIGHTS)
+    fusion = VectorSpace(SearchTarget(_LAYERS, Fuse.RRF, _WEIGHTS))
     found = find(store, vectors, fusion, 9, rows[keep] if filtered else None)
     assert found.rows.shape == (70, 9)
     for i in range(70):
@@ -116,24 +117,22 @@ def test_rrf_ranks_by_the_sum_of_reciprocal_ranks(store: Store, filtered: bool) 
 
 def test_more_than_there_are_is_all_of_them(store: Store) -> None:
     for how in Fuse:
-        found = find(store, questions(2), Fusion(how, (0, 1), (1.0, 1.0)), 500)
+        found = find(store, questions(2), VectorSpace(SearchTarget((0, 1), how, (1.0, 1.0))), 500)
         assert found.rows.shape == (2, _N - 2)
         assert set(found.rows[0].tolist()) == set(read_live(store.path, 0)[0].tolist())
 
 
 def test_no_questions_have_no_answers(store: Store) -> None:
     for how in Fuse:
-        assert find(store, questions(0), Fusion(how, (0, 1), (1.0, 1.0)), 5, None).rows.shape == (
-            0,
-            5,
-        )
+        space = VectorSpace(SearchTarget((0, 1), how, (1.0, 1.0)))
+        assert find(store, questions(0), space, 5, None).rows.shape == (0, 5)
 
 
 def test_duplicates_are_found_among_fused_vectors(store: Store) -> None:
-    fusion = Fusion(Fuse.MEAN, _LAYERS, _WEIGHTS)
+    fusion = VectorSpace(SearchTarget(_LAYERS, Fuse.MEAN, _WEIGHTS))
     found = store.query(
         lambda snapshot: find_duplicates(
-            vectors_at(snapshot.layer, fusion), snapshot.document_table(), threshold=0.8
+            fusion.vectors(snapshot.layer), snapshot.document_table(), threshold=0.8
         )
     )
     rows = read_live(store.path, 0)[0]
@@ -149,10 +148,10 @@ def test_duplicates_are_found_among_fused_vectors(store: Store) -> None:
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_weight_is_above_zero(weight: float) -> None:
-    with pytest.raises(OptionError, match="weight is above 0"):
-        Fusion(Fuse.MEAN, (0, 1), (1.0, weight))
+    with pytest.raises(OptionError, match="weight must be above 0"):
+        SearchTarget((0, 1), Fuse.MEAN, (1.0, weight))
 
 
 def test_a_fusion_names_its_layers_and_their_weights() -> None:
-    assert str(Fusion(Fuse.MEAN, (0, 2, 3), (1.0, 1.0, 1.0))) == "mean(0,2-3)"
-    assert str(Fusion(Fuse.RRF, (0, 2), (1.0, 0.5))) == "rrf(0:1,2:0.5)"
+    assert SearchTarget((0, 2, 3), Fuse.MEAN, (1.0, 1.0, 1.0)).name == "mean(0,2-3)"
+    assert SearchTarget((0, 2), Fuse.RRF, (1.0, 0.5)).name == "rrf(0:1,2:0.5)"

@@ -14,15 +14,9 @@ from layerdex.choices import Fuse, StoredPrecision, TransformName
 from layerdex.errors import OptionError
 from layerdex.records import Vectors
 from layerdex.search.knn.neighbors import find_neighbors
-from layerdex.search.knn.vector_space import (
-    Fusion,
-    Transformed,
-    find_at,
-    layers_of,
-    name_of,
-    queries_at,
-    vectors_at,
-)
+from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
+from layerdex.search.targets import SearchTarget
+from layerdex.search.vectors.fusion import fuse_vectors
 from layerdex.search.vectors.transform import TransformedVectors, find_axes
 from tests.search.brute_force import assert_nearest, cosines
 from tests.search.stores import add, create, random_codes
@@ -122,9 +116,9 @@ def test_what_is_no_vector_is_refused(bad: float) -> None:
 def test_too_even_a_shrinkage_is_refused() -> None:
     axes = find_axes(cone(300, n_axes=4))
     for shrinkage in (-0.1, 1.1, float("nan")):
-        with pytest.raises(OptionError, match="shrinkage lies between 0 and 1"):
+        with pytest.raises(OptionError, match="shrinkage must be between 0 and 1"):
             axes.whiten(shrinkage)
-    with pytest.raises(OptionError, match="shrink more than 0"):
+    with pytest.raises(OptionError, match="must be above 0"):
         find_axes(cone(5)).whiten(0)
 
 
@@ -142,14 +136,14 @@ def test_neighbours_are_those_of_the_transformed_vectors(
         layer, rows = snapshot.layer(0), snapshot.rows()
         kept = layer.gather(rows)
         for transform in (find_axes(kept).center(), find_axes(kept).whiten(0.3)):
-            place = Transformed(0, TransformName.WHITEN, {0: transform})
-            assert (name_of(place), layers_of(place)) == (0, (0,))
+            space = layer_spaces([0])[0].transformed(TransformName.WHITEN, {0: transform})
+            assert (space.name, space.layers) == (0, (0,))
             documents, asked = transform.apply(kept), transform.apply(queries)
-            found = find_at(snapshot.layer, {0: queries}, place, 7, rows=None)
+            found = space.find(snapshot.layer, {0: queries}, 7, rows=None)
             assert_nearest(found, asked, rows, documents, 7)
-            few = find_at(snapshot.layer, {0: queries}, place, 7, rows=rows[::3])
+            few = space.find(snapshot.layer, {0: queries}, 7, rows=rows[::3])
             assert_nearest(few, asked, rows[::3], documents[::3], 7)
-            np.testing.assert_array_equal(queries_at({0: queries}, place), asked)
+            np.testing.assert_array_equal(space.queries({0: queries}), asked)
 
 
 def test_layers_are_transformed_before_they_are_fused(tmp_path: Path) -> None:
@@ -164,16 +158,19 @@ def test_layers_are_transformed_before_they_are_fused(tmp_path: Path) -> None:
         documents = [transforms[layer].apply(plain[layer]) for layer in (0, 1)]
         queries = [transforms[layer].apply(asked[layer]) for layer in (0, 1)]
         for how in (Fuse.MEAN, Fuse.CONCAT):
-            fusion = Fusion(how, (0, 1), (1.0, 2.0))
-            place = Transformed(fusion, TransformName.WHITEN, transforms)
-            assert (name_of(place), layers_of(place)) == (str(fusion), (0, 1))
+            plain_space = VectorSpace(SearchTarget((0, 1), how, (1.0, 2.0)))
+            space = plain_space.transformed(TransformName.WHITEN, transforms)
+            assert (space.name, space.layers) == (plain_space.name, (0, 1))
             found = find_neighbors(
-                vectors_at(snapshot.layer, place), queries_at(asked, place), 5, rows=rows
+                space.vectors(snapshot.layer), space.queries(asked), 5, rows=rows
             )
-            assert_nearest(found, fusion.fuse(queries), rows, fusion.fuse(documents), 5)
-        ranks = Fusion(Fuse.RRF, (0, 1), (1.0, 1.0))
-        place = Transformed(ranks, TransformName.WHITEN, transforms)
-        fused = find_at(snapshot.layer, asked, place, 5, rows=None)
+            fused_queries, fused_documents = (
+                fuse_vectors(side, how, (1.0, 2.0)) for side in (queries, documents)
+            )
+            assert_nearest(found, fused_queries, rows, fused_documents, 5)
+        ranking = VectorSpace(SearchTarget((0, 1), Fuse.RRF, (1.0, 1.0)))
+        ranking = ranking.transformed(TransformName.WHITEN, transforms)
+        fused = ranking.find(snapshot.layer, asked, 5, rows=None)
     by_layer = [
         np.argsort(np.argsort(-np.round(cosines(q, d), 5), axis=1, kind="stable"), axis=1) + 1
         for q, d in zip(queries, documents, strict=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from layerdex import Index
 from layerdex.records import Scalar
-from layerdex.storage.catalog.metadata import Kind, decode_value, encode_value, parse_number
+from layerdex.storage.catalog.metadata import ValueType, decode_value, encode_value, parse_number
 from tests.encoders import WordEncoder
 from tests.storage.stored import query
 
@@ -84,8 +84,8 @@ def test_only_plain_decimals_count_as_numbers(text: str, number: float | None) -
 
 
 def test_booleans_are_not_integers() -> None:
-    assert encode_value(True)[0] is Kind.BOOLEAN
-    assert encode_value(1)[0] is Kind.INTEGER
+    assert encode_value(True)[0] is ValueType.BOOLEAN
+    assert encode_value(1)[0] is ValueType.INTEGER
 
 
 def test_extreme_values_pass_through_an_index(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from layerdex.errors import NoLabelsError, OptionError
-from layerdex.search.labels.label_issues import N_SHOWN, LabelScores, score_labels
+from layerdex.search.knn.vector_space import layer_spaces
+from layerdex.search.labels.label_scores import N_LISTED, LabelScores, score_labels
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
 from tests.search.stores import add, create, unit_codes
@@ -36,14 +37,14 @@ def fill(path: Path, *, n_wrong: int = 8) -> tuple[Store, NDArray[np.int64], NDA
     return store, given, is_wrong
 
 
-def judge(store: Store, *, k: int = _K, shown: int = -1) -> LabelScores:
+def judge(store: Store, *, k: int = _K, listed: int = -1) -> LabelScores:
     return store.query(
         lambda snapshot: score_labels(
             snapshot.layer,
             snapshot.document_table(labelled=True),
-            places=store.layers,
+            spaces=layer_spaces(store.layers),
             k=k,
-            shown=shown,
+            listed=listed,
         )
     )
 
@@ -72,7 +73,7 @@ def test_shares_and_scores_are_those_of_the_neighbours(tmp_path: Path) -> None:
     own = mean[at, given]
     others = mean.copy()
     others[at, given] = -1
-    np.testing.assert_allclose(found.given_share, own, atol=1e-4)
+    np.testing.assert_allclose(found.own_share, own, atol=1e-4)
     np.testing.assert_allclose(found.suggested_share, others.max(axis=1), atol=1e-4)
     is_clear = np.sort(others, axis=1)[:, -1] - np.sort(others, axis=1)[:, -2] > 1e-3
     assert (found.suggested == others.argmax(axis=1))[is_clear].all()
@@ -95,15 +96,15 @@ def test_wrong_labels_come_first_and_most_layers_must_be_against(tmp_path: Path)
     assert not set(alone) & set(ranked)
 
 
-def test_neighbours_are_kept_at_the_place_shown(tmp_path: Path) -> None:
+def test_neighbours_are_kept_at_the_listed_space(tmp_path: Path) -> None:
     store, _, _ = fill(tmp_path)
-    for shown, layer in ((0, 0), (-1, 2)):
+    for listed, layer in ((0, 0), (-1, 2)):
         rows, stored = read_live(store.path, layer)
         near = cosines(stored, stored)
         np.fill_diagonal(near, -2)
         near[:3, :3] = -2
-        best = np.argsort(-near, axis=1, kind="stable")[:, :N_SHOWN]
-        kept = judge(store, shown=shown).nearest
+        best = np.argsort(-near, axis=1, kind="stable")[:, :N_LISTED]
+        kept = judge(store, listed=listed).nearest
         np.testing.assert_allclose(
             kept.similarities, np.take_along_axis(near, best, axis=1), atol=2e-5
         )

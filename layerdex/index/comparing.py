@@ -1,0 +1,153 @@
+"""Measuring two indexes of the same documents at the same task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layerdex.choices import TransformName
+from layerdex.errors import OptionError
+from layerdex.index.evaluating import encode_pairs, labelled_table, pair_vectors
+from layerdex.index.open_index import OpenIndex, query_vectors
+from layerdex.index.target_options import TargetOptions, check_has_vectors
+from layerdex.index.tasks import LabelTask, PairTask, RetrievalTask, Task
+from layerdex.records import OnProgress
+from layerdex.search.evaluation.comparison import (
+    Comparison,
+    SharedDocuments,
+    compare_evaluations,
+    match_documents,
+)
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.paired_labels import Side, evaluate_both
+from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
+from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
+from layerdex.storage.queries import query_both
+from layerdex.storage.snapshot import Snapshot
+
+Pair = tuple[OpenIndex, OpenIndex]
+
+
+def compare(
+    indexes: Pair,
+    options: TargetOptions,
+    task: Task,
+    *,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Comparison:
+    """Measure both indexes on the documents that they share; see `View.compare`."""
+    if options.transform is not TransformName.NONE:
+        raise OptionError("indexes are compared by their stored vectors: leave out transform")
+    match task:
+        case LabelTask(test=None):
+            return _compare_labels(indexes, options, task, n_resamples, on_progress)
+        case RetrievalTask():
+            return _compare_retrieval(indexes, options, task, n_resamples, on_progress)
+        case PairTask():
+            return _compare_pairs(indexes, options, task, n_resamples, on_progress)
+        case _:
+            raise OptionError("indexes are compared by their own documents, not by a test set")
+
+
+def _compare_labels(
+    indexes: Pair,
+    options: TargetOptions,
+    task: LabelTask,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Comparison:
+    voting = task.voting(n_resamples)
+    spaces = [options.compared_spaces(index) for index in indexes]
+    for compared in spaces:
+        check_has_vectors(compared)
+
+    def question(first: Snapshot, second: Snapshot) -> Comparison:
+        tables = [
+            labelled_table(snapshot, options.where, task.by, task.min_per_label)
+            for snapshot in (first, second)
+        ]
+        matched = match_documents(tables[0], tables[1], by_label=True)
+        evaluations = evaluate_both(
+            Side(first.layer, matched.first, spaces[0]),
+            Side(second.layer, matched.second, spaces[1]),
+            voting,
+            n_folds=task.folds,
+            on_progress=on_progress,
+        )
+        return _compare_matched(evaluations, matched)
+
+    return query_both(indexes[0].store, indexes[1].store, question)
+
+
+def _compare_retrieval(
+    indexes: Pair,
+    options: TargetOptions,
+    task: RetrievalTask,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Comparison:
+    spaces = [options.compared_spaces(index) for index in indexes]
+    queries = task.read()
+    vectors = [query_vectors(index, queries.texts, task.query_template) for index in indexes]
+
+    def question(first: Snapshot, second: Snapshot) -> Comparison:
+        snapshots = (first, second)
+        tables = [snapshot.document_table(options.where) for snapshot in snapshots]
+        check_judged(queries, [document_id for table in tables for document_id in table.ids])
+        matched = match_documents(tables[0], tables[1], by_label=False)
+        shared = queries.restrict_to(matched.first.ids)
+        # All queries are encoded before it is known which have a shared relevant document.
+        position = {query_id: i for i, query_id in enumerate(queries.ids)}
+        kept = [position[query_id] for query_id in shared.ids]
+        evaluations = []
+        for i, table in enumerate((matched.first, matched.second)):
+            by_layer = vectors[i].at(layer for space in spaces[i] for layer in space.layers)
+            evaluations.append(
+                evaluate_retrieval(
+                    snapshots[i].layer,
+                    table,
+                    shared,
+                    vectors={layer: encoded[kept] for layer, encoded in by_layer.items()},
+                    spaces=spaces[i],
+                    n_resamples=n_resamples,
+                    on_progress=on_progress,
+                )
+            )
+        return _compare_matched(evaluations, matched)
+
+    return query_both(indexes[0].store, indexes[1].store, question)
+
+
+def _compare_pairs(
+    indexes: Pair,
+    options: TargetOptions,
+    task: PairTask,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Comparison:
+    pairs = task.read()
+    evaluations = []
+    for index in indexes:
+        spaces = options.compared_spaces(index)
+        check_has_vectors(spaces)
+        evaluations.append(
+            evaluate_pairs(
+                encode_pairs(pair_vectors(index, pairs), len(pairs.first), spaces),
+                pairs.judgements,
+                spaces=spaces,
+                n_resamples=n_resamples,
+                on_progress=on_progress,
+            )
+        )
+    return compare_evaluations(*evaluations, n_documents=0)
+
+
+def _compare_matched(evaluations: Sequence[Evaluation], matched: SharedDocuments) -> Comparison:
+    first, second = evaluations
+    return compare_evaluations(
+        first,
+        second,
+        n_documents=len(matched.first.ids),
+        n_only=matched.n_only,
+        n_changed=matched.n_changed,
+    )

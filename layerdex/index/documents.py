@@ -1,0 +1,139 @@
+"""Documents of an index: added, read, exported and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from layerdex.arguments import check_callbacks, check_count, to_path
+from layerdex.choices import Change, ExportFormat, Format, OnError
+from layerdex.errors import OptionError
+from layerdex.index.open_index import OpenIndex
+from layerdex.layers import LayerSelection
+from layerdex.records import Condition, Document, OnProgress, Rejected, Source
+from layerdex.storage.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from layerdex.indexer.pipeline.pipeline import BuildReport
+    from layerdex.indexer.readers.fields import Fields
+
+
+def add(
+    index: OpenIndex,
+    sources: Sequence[Source],
+    *,
+    fields: Fields | None,
+    format: Format | str,
+    on_error: OnError,
+    on_reject: Callable[[Rejected], None] | None,
+    on_change: Callable[[Change, str], None] | None,
+    on_progress: OnProgress | None,
+    on_bytes: Callable[[int, int], None] | None,
+    n_total: int | None,
+    sync: bool,
+    dry_run: bool,
+    auto_compact: bool,
+    lock_timeout_s: float,
+) -> BuildReport:
+    """Add documents, or preview that; see `Index.add`."""
+    from layerdex.indexer.pipeline.build import build, preview
+    from layerdex.indexer.progress import RunProgress
+    from layerdex.indexer.readers.sources import may_block, read_all
+
+    check_callbacks(
+        on_reject=on_reject, on_change=on_change, on_progress=on_progress, on_bytes=on_bytes
+    )
+    if n_total is not None:
+        check_count("n_total", n_total, least=0)
+    progress = RunProgress(on_progress, n_total=n_total, on_bytes=on_bytes)
+    rows = read_all(sources, format=format, fields=fields, on_bytes=progress.read)
+    options: dict[str, Any] = {
+        "on_error": on_error,
+        "on_reject": on_reject,
+        "on_change": on_change,
+        "progress": progress,
+        "sync": sync,
+    }
+    if dry_run:
+        return preview(index.store, rows, **options)
+    return build(
+        index.store,
+        rows,
+        lambda: index.encoder,
+        **options,
+        auto_compact=auto_compact,
+        reads_ahead=not any(map(may_block, sources)),
+        lock_timeout_s=lock_timeout_s,
+    )
+
+
+def get(index: OpenIndex, ids: Sequence[str]) -> list[Document]:
+    """Return documents by id, in the order asked; raises `DocumentNotFoundError`."""
+    _check_ids(ids)
+
+    def question(snapshot: Snapshot) -> list[Document]:
+        rows = [snapshot.row_of(document_id) for document_id in ids]
+        documents = snapshot.documents(rows)
+        return [documents[row] for row in rows]
+
+    return index.store.query(question)
+
+
+def iterate(index: OpenIndex, where: tuple[Condition, ...]) -> Iterator[Document]:
+    """Yield the matching documents in input order, all from one commit."""
+    with index.store.read() as snapshot:
+        yield from snapshot.in_input_order(where)
+
+
+def export(
+    index: OpenIndex,
+    target: str | Path | BinaryIO,
+    *,
+    format: ExportFormat,
+    where: tuple[Condition, ...],
+    layers: LayerSelection | None,
+    on_progress: OnProgress | None,
+) -> int:
+    """Write the matching documents in input order; see `Index.export`."""
+    from layerdex.indexer.writers.documents import resolve_export_format, write_export
+    from layerdex.storage.files import atomic_write
+    from layerdex.storage.maintenance.export import read_batches
+
+    check_callbacks(on_progress=on_progress)
+    resolved = () if layers is None else index.resolve_layers(layers)
+    batches = read_batches(index.store, where=where, layers=resolved)
+    path = None if hasattr(target, "write") else to_path(target, what="an export goes to a path")
+    write = partial(
+        write_export,
+        batches=batches,
+        format=resolve_export_format(path, format),
+        layers=resolved,
+        width=index.store.settings.width,
+        precision=index.store.precision,
+        on_progress=on_progress,
+    )
+    with closing(batches):
+        if path is None:
+            return write(cast(BinaryIO, target))
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            return write(file)
+
+
+def delete(index: OpenIndex, ids: Sequence[str], *, dry_run: bool, lock_timeout_s: float) -> int:
+    """Delete documents and return how many; see `Index.delete`."""
+    _check_ids(ids)
+    if dry_run:
+        return len({document.id for document in get(index, ids)})
+    with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
+        return writer.delete(ids)
+
+
+def _check_ids(ids: Sequence[object]) -> None:
+    for document_id in ids:
+        if not isinstance(document_id, str):
+            raise OptionError(
+                f"an id is a string, not {document_id!r}; give several as separate arguments: *ids"
+            )

@@ -1,0 +1,211 @@
+"""Measuring the layers of an index at a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from layerdex.arguments import format_value
+from layerdex.choices import TransformName
+from layerdex.errors import NoLabelsError, OptionError
+from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors
+from layerdex.index.target_options import TargetOptions, check_has_vectors
+from layerdex.index.tasks import LABEL, LabelTask, PairTask, PairTexts, RetrievalTask, Task
+from layerdex.records import OnProgress, Vectors
+from layerdex.search.evaluation.classification import (
+    evaluate_leave_one_out,
+    evaluate_on_folds,
+    evaluate_on_test,
+)
+from layerdex.search.evaluation.evaluation import Evaluation
+from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
+from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
+from layerdex.search.knn.sampling import sample_documents
+from layerdex.search.knn.vector_space import VectorSpace
+from layerdex.search.transforms.fit import N_FITTED, Fitter
+from layerdex.storage.catalog.filters import Where
+from layerdex.storage.snapshot import DocumentTable, Snapshot
+
+
+def evaluate(
+    index: OpenIndex,
+    options: TargetOptions,
+    task: Task,
+    *,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Evaluation:
+    """Measure the layers of a target, and all of them fused; see `View.evaluate`."""
+    match task:
+        case LabelTask(test=None):
+            return _evaluate_held_out(index, options, task, n_resamples, on_progress)
+        case LabelTask():
+            return _evaluate_test(index, options, task, n_resamples, on_progress)
+        case RetrievalTask():
+            return _evaluate_retrieval(index, options, task, n_resamples, on_progress)
+        case PairTask():
+            return _evaluate_pairs(index, options, task, n_resamples, on_progress)
+        case _:
+            raise OptionError(
+                f"a task is a LabelTask, a RetrievalTask or a PairTask, not {format_value(task)}"
+            )
+
+
+def labelled_table(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> DocumentTable:
+    """Return the documents with a label, or with a field that counts as one.
+
+    Labels with fewer than ``min_per_label`` documents are left out. Raises `NoLabelsError` where
+    fewer than two labels are left.
+    """
+    if by == LABEL:
+        table = snapshot.document_table(where, labelled=True)
+    else:
+        table = snapshot.table_by(by, where)
+        if not table.ids:
+            raise NoLabelsError(f"no document has a field {format_value(by)} to predict")
+    frequent = table.with_frequent_labels(min_per_label)
+    if len(set(frequent.labels)) < 2 <= len(set(table.labels)):
+        raise NoLabelsError(
+            f"fewer than two labels have {min_per_label} documents: lower --min-per-label"
+        )
+    return frequent
+
+
+def with_label_field(evaluation: Evaluation, by: str) -> Evaluation:
+    """Return an evaluation that says which field's values were predicted."""
+    if evaluation.classification is None:
+        return evaluation
+    return replace(evaluation, classification=replace(evaluation.classification, label_field=by))
+
+
+def encode_pairs(
+    vectors: QueryVectors, n_pairs: int, spaces: Sequence[VectorSpace]
+) -> tuple[dict[int, Vectors], dict[int, Vectors]]:
+    """Return the vectors of both sides by layer; ``vectors`` are of all first, then all second."""
+    by_layer = vectors.at(layer for space in spaces for layer in space.layers)
+    return (
+        {layer: both[:n_pairs] for layer, both in by_layer.items()},
+        {layer: both[n_pairs:] for layer, both in by_layer.items()},
+    )
+
+
+def pair_vectors(index: OpenIndex, pairs: PairTexts) -> QueryVectors:
+    """Return the vectors of both sides of pairs, encoded together so that repeats cost nothing."""
+    return QueryVectors(index, [*pairs.first, *pairs.second])
+
+
+def _evaluate_held_out(
+    index: OpenIndex,
+    options: TargetOptions,
+    task: LabelTask,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Evaluation:
+    voting = task.voting(n_resamples)
+
+    def question(snapshot: Snapshot) -> Evaluation:
+        spaces = options.compared_spaces(index)
+        check_has_vectors(spaces)
+        table = labelled_table(snapshot, options.where, task.by, task.min_per_label)
+        fit = Fitter(snapshot.layer, options.transform, spaces).fit
+        if task.folds is None:
+            fitted = [fit(space, table) for space in spaces]
+            return evaluate_leave_one_out(
+                snapshot.layer, table, voting, spaces=fitted, on_progress=on_progress
+            )
+        return evaluate_on_folds(
+            snapshot.layer,
+            table,
+            voting,
+            n_folds=task.folds,
+            spaces=spaces,
+            prepare=fit,
+            on_progress=on_progress,
+        )
+
+    return with_label_field(index.store.query(question), task.by)
+
+
+def _evaluate_test(
+    index: OpenIndex,
+    options: TargetOptions,
+    task: LabelTask,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Evaluation:
+    test = task.read_test()
+    vectors, voting = QueryVectors(index, test.texts), task.voting(n_resamples)
+
+    def question(snapshot: Snapshot) -> Evaluation:
+        spaces = options.compared_spaces(index)
+        check_has_vectors(spaces)
+        table = labelled_table(snapshot, options.where, task.by, task.min_per_label)
+        fit = Fitter(snapshot.layer, options.transform, spaces).fit
+        return evaluate_on_test(
+            snapshot.layer,
+            table,
+            voting,
+            vectors=vectors.at(layer for space in spaces for layer in space.layers),
+            test_labels=test.labels,
+            spaces=[fit(space, table) for space in spaces],
+            on_progress=on_progress,
+        )
+
+    return with_label_field(index.store.query(question), task.by)
+
+
+def _evaluate_retrieval(
+    index: OpenIndex,
+    options: TargetOptions,
+    task: RetrievalTask,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Evaluation:
+    queries = task.read()
+    vectors = query_vectors(index, queries.texts, task.query_template)
+
+    def question(snapshot: Snapshot) -> Evaluation:
+        spaces = options.compared_spaces(index)
+        table = snapshot.document_table(options.where)
+        check_judged(queries, table.ids)  # an unknown id is found before a model is loaded
+        fit = Fitter(snapshot.layer, options.transform, spaces).fit
+        return evaluate_retrieval(
+            snapshot.layer,
+            table,
+            queries,
+            vectors=vectors.at(layer for space in spaces for layer in space.layers),
+            spaces=[fit(space, table) for space in spaces],
+            n_resamples=n_resamples,
+            on_progress=on_progress,
+        )
+
+    return index.store.query(question)
+
+
+def _evaluate_pairs(
+    index: OpenIndex,
+    options: TargetOptions,
+    task: PairTask,
+    n_resamples: int,
+    on_progress: OnProgress | None,
+) -> Evaluation:
+    check_has_vectors(options.compared_spaces(index))
+    pairs = task.read()
+    vectors = pair_vectors(index, pairs)
+
+    def question(snapshot: Snapshot) -> Evaluation:
+        spaces = options.compared_spaces(index)
+        sides = encode_pairs(vectors, len(pairs.first), spaces)
+        if options.transform is not TransformName.NONE:
+            sample = sample_documents(snapshot, n=N_FITTED)
+            fit = Fitter(snapshot.layer, options.transform, spaces).fit
+            spaces = [fit(space, sample) for space in spaces]
+        return evaluate_pairs(
+            sides,
+            pairs.judgements,
+            spaces=spaces,
+            n_resamples=n_resamples,
+            on_progress=on_progress,
+        )
+
+    return index.store.query(question)

@@ -1,0 +1,93 @@
+"""The head of an index: stored after a probe, loaded to classify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from layerdex.arguments import check_between, check_type
+from layerdex.errors import IndexMismatchError, OptionError
+from layerdex.index.open_index import OpenIndex, QueryVectors
+from layerdex.search.labels.head import Head
+from layerdex.search.labels.probe import Probe
+from layerdex.search.results import Prediction
+from layerdex.search.targets import SearchTarget
+from layerdex.search.vectors.similarity import round_similarity
+from layerdex.storage.artifact_changes import save_artifact
+from layerdex.storage.artifacts import HEAD, load_artifact
+
+
+def save_head(index: OpenIndex, probe: Probe, *, lock_timeout_s: float) -> None:
+    """Store a probe's head; see `Index.save_head`."""
+    check_type(probe, Probe, what="a head comes from a `Probe`")
+    head, best, settings = probe.head, probe.best, index.store.settings
+    index.resolve_layers(head.layer)  # a layer of another index may be missing here
+    if head.weights.shape[1] != settings.width:
+        raise OptionError(
+            f"the head is for vectors of width {head.weights.shape[1]}, this index has "
+            f"{settings.width}: probe this index"
+        )
+    if probe.fingerprint != settings.fingerprint:
+        raise IndexMismatchError("the head is for vectors of another model: probe this index")
+    record = {
+        "fingerprint": settings.fingerprint,
+        "layer": head.layer,
+        "labels": head.label_names,
+        "label_field": probe.label_field,
+        "temperature": head.temperature,
+        "c": best.c,
+        "n": probe.n,
+        "n_folds": probe.n_folds,
+        "accuracy": best.accuracy,
+        "macro_f1": best.macro_f1,
+    }
+    tensors = {"weights": head.weights, "biases": head.biases}
+    with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
+        save_artifact(index.store, writer, HEAD, tensors, record)
+
+
+def load_head(index: OpenIndex) -> Head:
+    """Return the stored head.
+
+    Raises `OptionError` where there is none, `IndexMismatchError` for one that does not fit the
+    index, `DamagedIndexError` for a changed file.
+    """
+    loaded = index.store.query(lambda snapshot: load_artifact(snapshot, HEAD))
+    if loaded is None:
+        raise OptionError("this index has no head: run 'layerdex probe INDEX --save' first")
+    tensors, record = loaded
+    settings = index.store.settings
+    shape = (len(record["labels"]), settings.width)
+    shapes = {name: (tensor.shape, tensor.dtype.name) for name, tensor in tensors.items()}
+    fits = shapes == {"weights": (shape, "float32"), "biases": (shape[:1], "float32")}
+    same_model = record["fingerprint"] == settings.fingerprint
+    if not (fits and same_model and record["layer"] in index.store.layers):
+        raise IndexMismatchError(
+            "the head was made for vectors of another model or layer: "
+            "run 'layerdex probe INDEX --save' again"
+        )
+    return Head(
+        layer=record["layer"],
+        label_names=tuple(record["labels"]),
+        temperature=record["temperature"],
+        **tensors,
+    )
+
+
+def classify_with_head(
+    index: OpenIndex, texts: Iterable[str], *, min_confidence: float
+) -> list[Prediction]:
+    """Label texts by the stored head; see `Index.classify_with_head`."""
+    check_between("min_confidence", min_confidence, 0, 1)
+    head, vectors = load_head(index), QueryVectors(index, texts)
+    probabilities = head.probabilities(vectors.at([head.layer])[head.layer])
+    labels, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    return [
+        Prediction(
+            text=text,
+            label=head.label_names[label] if confidence >= min_confidence else None,
+            confidence=round_similarity(confidence),
+            target=SearchTarget((head.layer,)),
+            neighbors=(),
+        )
+        for text, label, confidence in zip(vectors.texts, labels, confidences, strict=True)
+    ]

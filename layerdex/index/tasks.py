@@ -1,0 +1,164 @@
+"""What layers are measured by: labels to predict, judged queries, or judged pairs of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerdex.arguments import (
+    check_count,
+    check_type,
+    format_value,
+    to_choice,
+    to_list,
+    to_path,
+)
+from layerdex.choices import Format, Weights
+from layerdex.errors import NoLabelsError, OptionError
+from layerdex.records import Source
+from layerdex.search.evaluation.retrieval import JudgedQueries, judged_queries
+from layerdex.search.evaluation.sentence_pairs import PairJudgements
+from layerdex.search.evaluation.vote_scores import VotingOptions
+from layerdex.search.labels.training_split import LabelledTexts
+
+if TYPE_CHECKING:
+    from layerdex.indexer.readers.fields import Fields
+
+LABEL = "label"
+_K = "k is a number or several"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTask:
+    """Neighbours predict labels: of each document by all others, of folds, or of a test set.
+
+    ``by`` is ``label`` or the metadata field whose values count as labels; a test set's are its
+    labels. Labels with fewer than ``min_per_label`` documents are left out. ``k`` and ``weights``
+    are one value or several; the first of each decides the best layer. ``test`` is a source read
+    with ``fields`` and ``format``. Documents with the text of the held-out one never vote.
+
+    A transform is fitted on the documents that may vote: for each fold on those of the other
+    folds, and leaving one out, once, on all. No label enters the fit. The shrinkage of whitening is
+    chosen on folds of the same documents by their labels; leaving one out, these are also the
+    labels predicted, one number for all.
+
+    Raises `OptionError` for values out of range, or for both folds and a test set; evaluating
+    raises `NoLabelsError` for fewer than two labels.
+    """
+
+    by: str = LABEL
+    min_per_label: int = 1
+    folds: int | None = None
+    k: int | Sequence[int] = 10
+    weights: Weights | str | Sequence[Weights | str] = Weights.DISTANCE
+    test: Source | None = None
+    fields: Fields | None = None
+    format: Format | str = Format.AUTO
+
+    def __post_init__(self) -> None:
+        """Check the numbers and words."""
+        check_type(self.by, str, what="labels are one field")
+        check_count("min_per_label", self.min_per_label)
+        if self.folds is not None:
+            check_count("folds", self.folds, least=2)
+            if self.test is not None:
+                raise OptionError("give folds or a test set, not both")
+        self.voting(0)
+
+    def voting(self, n_resamples: int) -> VotingOptions:
+        """Return the numbers of neighbours and weightings to try; raises `OptionError`."""
+        ks = [self.k] if not isinstance(self.k, Iterable) else to_list(self.k, what=_K)
+        names = [self.weights] if isinstance(self.weights, str) else self.weights
+        names = to_list(names, what="weights are a word or several")
+        return VotingOptions(
+            ks=tuple(dict.fromkeys(check_count("k", k) for k in ks)),
+            weights=tuple(dict.fromkeys(to_choice(Weights, name) for name in names)),
+            n_resamples=n_resamples,
+        )
+
+    def read_test(self) -> LabelledTexts:
+        """Read the test set; raises `SourceError`, `RowError` or `NoLabelsError` if it is empty."""
+        from layerdex.indexer.readers.sources import read_labelled
+
+        if self.test is None:
+            raise OptionError("this task has no test set")
+        texts, labels = read_labelled(self.test, format=self.format, fields=self.fields)
+        if not texts:
+            raise NoLabelsError("the test set has no documents")
+        return LabelledTexts(texts, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalTask:
+    """Queries find the documents judged relevant to them.
+
+    ``queries`` have an id and a text; ``qrels`` is a file of TREC's or BEIR's judgements of
+    documents by id, relevant from grade 1 on. Queries without a relevant document are left out.
+    ``query_template`` is put around the queries in place of the index's own. A transform is fitted
+    on the documents searched.
+
+    Evaluating raises `SourceError` for unknown ids, `RowError` for bad lines, `NoLabelsError` where
+    no query is left.
+    """
+
+    queries: Source
+    qrels: str | Path
+    query_template: str | None = None
+    text_field: str = "text"
+    id_field: str | None = None
+
+    def read(self) -> JudgedQueries:
+        """Read the queries that have a relevant document."""
+        from layerdex.indexer.readers.judgements import read_judgements, read_queries
+
+        path = to_path(self.qrels, what="judgements are in a file")
+        ids, texts = read_queries(self.queries, text_field=self.text_field, id_field=self.id_field)
+        return judged_queries(ids, texts, read_judgements(path))
+
+
+@dataclass(frozen=True, slots=True)
+class PairTexts:
+    """Judged pairs, n texts on either side."""
+
+    first: Sequence[str]
+    second: Sequence[str]
+    judgements: PairJudgements
+
+
+@dataclass(frozen=True, slots=True)
+class PairTask:
+    """Similarity agrees with people's judgements of pairs of texts.
+
+    ``pairs`` have ``sentence1``, ``sentence2``, and a ``score``, for Spearman's correlation, or a
+    ``label`` of 0 or 1, for average precision and the best threshold. ``positive_from`` turns
+    scores into labels: 1 from there on. Both texts are encoded as documents are. A transform is
+    fitted on the index's documents.
+
+    Evaluating raises `SourceError`, `RowError` or `NoLabelsError`.
+    """
+
+    pairs: Source
+    positive_from: float | None = None
+    format: Format | str = Format.AUTO
+
+    def read(self) -> PairTexts:
+        """Read the pairs."""
+        from layerdex.indexer.readers.pairs import read_pairs
+
+        pairs = read_pairs(self.pairs, format=self.format)
+        values, are_labels = np.array(pairs.values), pairs.are_labels
+        if self.positive_from is not None:
+            if are_labels:
+                raise OptionError("the pairs have labels, 0 or 1: positive_from needs scores")
+            if not np.isfinite(self.positive_from):
+                value = format_value(self.positive_from)
+                raise OptionError(f"positive_from must be a finite number, got {value}")
+            values, are_labels = (values >= self.positive_from).astype(np.float64), True
+        return PairTexts(pairs.first, pairs.second, PairJudgements(values, are_labels))
+
+
+Task = LabelTask | RetrievalTask | PairTask

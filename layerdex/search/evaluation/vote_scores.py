@@ -1,0 +1,110 @@
+"""The labels that neighbours vote for, and their scores, at each target, k and weighting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.arguments import check_count
+from layerdex.choices import Weights
+from layerdex.errors import OptionError
+from layerdex.records import LayerName
+from layerdex.search.evaluation.evaluation import (
+    Classification,
+    Evaluation,
+    LayerScores,
+    Subject,
+    intervals_of,
+    make_evaluation,
+)
+from layerdex.search.evaluation.metrics import LABEL_METRICS, Codes, resample, score
+from layerdex.search.knn.voting import vote
+from layerdex.search.targets import SearchTarget
+
+N_RESAMPLES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class VotingOptions:
+    """Numbers of neighbours and weightings to compare, and how many resamples to draw.
+
+    The first of each decides the best layer. Raises `OptionError` without a k or weighting, for a
+    k below 1, and for ``n_resamples`` below 0; with 0 there are no intervals.
+    """
+
+    ks: tuple[int, ...]
+    weights: tuple[Weights, ...] = (Weights.DISTANCE,)
+    n_resamples: int = N_RESAMPLES
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not self.ks or not self.weights:
+            raise OptionError("give at least one k and one weighting")
+        for k in self.ks:
+            check_count("k", k)
+        check_count("n_resamples", self.n_resamples, least=0)
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborVotes:
+    """Label codes and similarities of the neighbours of n texts, both (n, k), nearest first."""
+
+    target: SearchTarget
+    labels: Codes
+    similarities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedLabels:
+    """The label codes (n,) that k neighbours at a target vote for, `NO_LABEL` where none votes."""
+
+    target: SearchTarget
+    k: int
+    weights: Weights
+    codes: Codes
+
+
+def count_votes(votes: Sequence[NeighborVotes], options: VotingOptions) -> list[PredictedLabels]:
+    """Let the neighbours vote, at each target with each k and weighting."""
+    return [
+        PredictedLabels(
+            each.target, k, how, vote(each.labels[:, :k], each.similarities[:, :k], how).labels
+        )
+        for each in votes
+        for k in options.ks
+        for how in options.weights
+    ]
+
+
+def score_predictions(
+    predictions: Sequence[PredictedLabels], classification: Classification, *, n_resamples: int
+) -> Evaluation:
+    """Score predicted labels against the true ones, and compare the targets."""
+    true = classification.true
+    resampled = resample(true, [each.codes for each in predictions], n_resamples=n_resamples)
+    scores = [
+        LayerScores(
+            target=each.target,
+            values=score(true, each.codes),
+            intervals=intervals_of(LABEL_METRICS, of_prediction),
+            k=each.k,
+            weights=each.weights,
+            predicted=each.codes,
+        )
+        for each, of_prediction in zip(predictions, resampled, strict=True)
+    ]
+    first: dict[LayerName, NDArray[np.float64]] = {}
+    for each, of_prediction in zip(predictions, resampled, strict=True):
+        if each.target.name not in first:
+            first[each.target.name] = of_prediction.copy()  # the others can then be freed
+    return make_evaluation(
+        Subject.LABELS,
+        scores,
+        first,
+        metrics=LABEL_METRICS,
+        n=len(true),
+        classification=classification,
+    )

@@ -1,0 +1,57 @@
+"""Saving and removing artifacts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerdex.errors import DamagedIndexError
+from layerdex.storage.artifacts import ArtifactKind, Tensors
+from layerdex.storage.catalog.engine import translate_errors
+from layerdex.storage.files import make_folder, remove_tree, sync_folder, write_file
+from layerdex.storage.store import Store
+from layerdex.storage.writer import Writer
+
+
+def save_artifact(
+    store: Store, writer: Writer, kind: ArtifactKind, tensors: Tensors, record: Mapping[str, Any]
+) -> None:
+    """Save an artifact in place of the previous one of its kind.
+
+    ``record`` is stored in the catalog, as JSON, together with the file's name, size and CRC-32.
+    The file is written and flushed under a new name before the catalog names it, so that a killed
+    process leaves the old artifact or the new one. Raises `StorageError` or `DamagedIndexError`.
+    """
+    from safetensors.numpy import save
+
+    # safetensors writes an array's memory as it is, whatever its order.
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    data = np.frombuffer(save(contiguous), dtype=np.uint8)
+    folder, name = store.path / kind.folder, f"{uuid.uuid4().hex}.safetensors"
+    with translate_errors(folder):
+        _check_folder(folder)
+        make_folder(folder)
+        crc32 = write_file(folder / name, data)
+        sync_folder(folder)
+        writer.set(kind.name, {**record, "file": name, "size_bytes": len(data), "crc32": crc32})
+        for entry in folder.iterdir():
+            if entry.name != name:
+                remove_tree(entry)
+
+
+def remove_artifact(store: Store, writer: Writer, kind: ArtifactKind) -> None:
+    """Remove an artifact from the catalog, then its folder. Raises as `save_artifact` does."""
+    folder = store.path / kind.folder
+    with translate_errors(folder):
+        _check_folder(folder)
+        writer.set(kind.name, None)
+        remove_tree(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_symlink():
+        raise DamagedIndexError(f"{folder} is a symbolic link: Layerdex does not write through it")

@@ -1,0 +1,67 @@
+"""Reading documents with their texts, and lists over all live documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import TypeGuard
+
+from sqlalchemy import Connection, select
+
+from layerdex.records import Document
+from layerdex.storage.catalog.metadata import ValueType
+from layerdex.storage.catalog.row_digests import damage_error
+from layerdex.storage.catalog.rows import (
+    MAX_PARAMETERS,
+    VERSION_COLUMNS,
+    check_live,
+    chunks,
+    fetch_versions,
+    read_live,
+)
+from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, LIVE, METADATUM, TRUNCATED
+
+
+def read_documents(connection: Connection, rows: Iterable[int]) -> dict[int, Document]:
+    """Return the live documents at ``rows`` by row.
+
+    Raises `DamagedIndexError` for a document that is lost or whose text has changed.
+    """
+    documents: dict[int, Document] = {}
+    for chunk in chunks(list(rows), MAX_PARAMETERS):
+        query = select(DOCUMENT_TEXT.c.row, DOCUMENT_TEXT.c.text)
+        texts = dict(connection.execute(query.where(DOCUMENT_TEXT.c.row.in_(chunk))).all())
+        for version in read_live(connection, DOCUMENT.c.row.in_(chunk)):
+            row, text = version.row, texts.get(version.row)
+            if is_text_of(text, version.content_hash):
+                documents[row] = Document(row, version.id, text, version.label, version.metadata)
+        if lost := [row for row in chunk if row not in documents]:
+            raise damage_error(f"the text of row {lost[0]}")
+    return documents
+
+
+def is_text_of(text: object, content_hash: bytes) -> TypeGuard[str]:
+    """Return whether ``text`` is the text with this content hash."""
+    return isinstance(text, str) and sha256(text.encode()).digest() == content_hash
+
+
+def read_metadata_types(connection: Connection) -> dict[str, set[ValueType]]:
+    """Return the types that the values of each metadata field have in live documents."""
+    query = select(METADATUM.c.name, METADATUM.c.kind).distinct()
+    live = query.join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(LIVE)
+    types: dict[str, set[ValueType]] = {}
+    for name, value_type in connection.execute(live.order_by(METADATUM.c.name)):
+        try:
+            types.setdefault(name, set()).add(ValueType(value_type))
+        except ValueError as error:
+            raise damage_error("the type of a metadata field") from error
+    return types
+
+
+def read_truncated(connection: Connection) -> list[tuple[str, int, int]]:
+    """Return id, number of characters and number of encoded tokens of each truncated live text."""
+    query = select(*VERSION_COLUMNS).where(TRUNCATED, LIVE).order_by(DOCUMENT.c.ordinal)
+    versions = fetch_versions(connection, query, check_live)
+    if not all(version.truncated for version in versions):  # SQLite's index says so, not the row
+        raise damage_error("the list of truncated texts")
+    return [(version.id, version.n_characters, version.n_tokens) for version in versions]

@@ -1,0 +1,173 @@
+"""Artifacts read within the snapshot that answers a question, while others replace them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layerdex import Index
+from layerdex.errors import DamagedIndexError
+from layerdex.storage.artifact_changes import remove_artifact, save_artifact
+from layerdex.storage.artifacts import ARTIFACT_KINDS, HEAD, ArtifactKind, load_artifact
+from layerdex.storage.queries import query_both
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.store import Store
+from tests.encoders import WordEncoder
+from tests.storage.corpora import flip_byte, reopen, rows
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "head": {
+        "fingerprint": "f",
+        "label_field": "label",
+        "layer": 1,
+        "labels": ["a"],
+        "temperature": 1.0,
+    },
+    "transform": {
+        "fingerprint": "f",
+        "layers": [1],
+        "shrinkages": [0.5],
+        "n": 3,
+        "n_fitted": 3,
+        "next_row": 4,
+    },
+}
+
+
+def _save(store: Store, kind: ArtifactKind, value: float) -> Path:
+    with store.write() as writer:
+        tensors = {"matrix": np.full((2, 3), value).T}  # in another order than C's
+        save_artifact(store, writer, kind, tensors, RECORDS[kind.name])
+    [file] = (store.path / kind.folder).iterdir()
+    return file
+
+
+def _value(snapshot: Snapshot, kind: ArtifactKind) -> float | None:
+    loaded = load_artifact(snapshot, kind)
+    if loaded is None:
+        return None
+    tensors, record = loaded
+    assert {name: record[name] for name in RECORDS[kind.name]} == RECORDS[kind.name]
+    assert tensors["matrix"].shape == (3, 2)
+    return float(tensors["matrix"][0, 0])
+
+
+def _interrupt(
+    ask: Callable[[Callable[..., Any]], Any], kind: ArtifactKind, change: Callable[[], object]
+) -> tuple[Any, int]:
+    """Return the answer of a question that a change interrupts, and how often it started."""
+    n_starts = 0
+
+    def question(*snapshots: Snapshot) -> Any:
+        nonlocal n_starts
+        n_starts += 1
+        if n_starts == 1:
+            change()
+        return _value(snapshots[-1], kind), snapshots[-1].n_documents
+
+    return ask(question), n_starts
+
+
+@pytest.mark.parametrize("kind", ARTIFACT_KINDS, ids=lambda kind: kind.name)
+def test_question_starts_again_when_its_artifact_is_replaced(
+    index: Index, kind: ArtifactKind
+) -> None:
+    index.add(rows(3))
+    _save(index.store, kind, 1)
+    reader, writer = reopen(index).store, reopen(index)
+
+    def replace() -> None:
+        _save(writer.store, kind, 2)
+        writer.add(rows(1, start=3))
+
+    # The answer's artifact and documents are of one commit.
+    assert _interrupt(reader.query, kind, replace) == ((2, 4), 2)
+
+
+@pytest.mark.parametrize("kind", ARTIFACT_KINDS, ids=lambda kind: kind.name)
+def test_question_starts_again_when_its_artifact_is_removed(
+    index: Index, kind: ArtifactKind
+) -> None:
+    _save(index.store, kind, 1)
+    other = reopen(index).store
+
+    def remove() -> None:
+        with other.write() as writer:
+            remove_artifact(other, writer, kind)
+
+    assert _interrupt(index.store.query, kind, remove) == ((None, 0), 2)
+
+
+@pytest.mark.parametrize("kind", ARTIFACT_KINDS, ids=lambda kind: kind.name)
+def test_question_to_two_indexes_starts_again_too(
+    index: Index, tmp_path: Path, kind: ArtifactKind
+) -> None:
+    other = Index.create(tmp_path / "other", encoder=WordEncoder()).store
+    _save(other, kind, 1)
+    found = _interrupt(
+        lambda question: query_both(index.store, other, question),
+        kind,
+        lambda: _save(Store(other.path), kind, 2),
+    )
+    assert found == ((2, 0), 2)
+
+
+@pytest.mark.parametrize("kind", ARTIFACT_KINDS, ids=lambda kind: kind.name)
+def test_artifact_that_is_missing_without_a_newer_commit_is_damage(
+    index: Index, kind: ArtifactKind
+) -> None:
+    file = _save(index.store, kind, 1)
+    file.unlink()
+    for remove_folder in (False, True):
+        if remove_folder:
+            file.parent.rmdir()
+        with pytest.raises(DamagedIndexError, match=rf"the {kind.name} .*{file.name} is damaged"):
+            index.store.query(lambda snapshot: load_artifact(snapshot, kind))
+
+
+def test_unrelated_commit_does_not_hide_a_missing_artifact(index: Index) -> None:
+    index.add(rows(3))
+    _save(index.store, HEAD, 1).unlink()
+    with pytest.raises(DamagedIndexError, match="probe --save"):
+        _interrupt(index.store.query, HEAD, lambda: reopen(index).add(rows(1, start=3)))
+
+
+def test_changed_artifact_is_damage_at_once(index: Index) -> None:
+    flip_byte(_save(index.store, HEAD, 1))
+    with index.store.read() as snapshot, pytest.raises(DamagedIndexError, match="probe --save"):
+        load_artifact(snapshot, HEAD)
+
+
+def test_missing_artifact_does_not_open_the_layer_files(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(3))
+    _save(index.store, HEAD, 1)
+    reader = reopen(index).store
+    opened: list[object] = []
+    monkeypatch.setattr(reader._cache, "_open_file", lambda *key: opened.append(key))
+    _interrupt(reader.query, HEAD, lambda: _save(reopen(index).store, HEAD, 2))
+    assert opened == []
+
+
+def test_backup_starts_again_when_an_artifact_is_replaced(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(3))
+    _save(index.store, HEAD, 1)
+    other, n_copied = reopen(index).store, 0
+
+    def replace(done: int, total: int | None) -> None:
+        nonlocal n_copied
+        n_copied += 1
+        if n_copied == total:
+            _save(other, HEAD, 2)
+
+    index.backup(tmp_path / "backup", on_progress=replace)
+    assert n_copied == 2 * len(index.layers)
+    assert Store(tmp_path / "backup").query(lambda snapshot: _value(snapshot, HEAD)) == 2
+    assert Index.open(tmp_path / "backup").verify() == []
