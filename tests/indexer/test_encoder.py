@@ -52,20 +52,21 @@ def assert_same(left: Encoded, right: Encoded) -> None:
 
 
 def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", model=str(bert), engine="torch")
+    index = Index.create(tmp_path / "index", model=str(bert), runtime=loaded.TORCH)
     index.add([{"id": "a", "text": "the cat sat"}])
     moved = bert.rename(tmp_path / "moved")
     with pytest.raises(ModelError, match="no model folder"):
-        Index.open(index.store.path, engine="torch").search("the cat")
-    (hit,) = Index.open(index.store.path, model=str(moved), engine="torch").search("the cat sat")
+        Index.open(index.path, runtime=loaded.TORCH).search("the cat")
+    again = Index.open(index.path, model=str(moved), runtime=loaded.TORCH)
+    ((hit,),) = again.search("the cat sat")
     assert (hit.id, hit.similarity) == ("a", 1.0)
-    stored = (index.store.settings, index.layers, index.store.precision)
+    stored = (index.settings, index.layers, index.info().precision)
     check_options(*stored, EncoderOptions(model=str(moved)))
     other = save_tiny_model("bert", tmp_path / "other", seed=1)
     with pytest.raises(IndexMismatchError, match=r"made with model .*bert', not .*other'"):
         check_options(*stored, EncoderOptions(model=str(other)))
     with pytest.raises(IndexMismatchError, match="another version of the model"):
-        Index.open(index.store.path, model=str(other), engine="torch").search("the cat")
+        Index.open(index.path, model=str(other), runtime=loaded.TORCH).search("the cat")
 
 
 @pytest.mark.parametrize("pooling", [Pooling.MEAN, Pooling.CLS, Pooling.MAX])
@@ -402,7 +403,7 @@ def test_prefetched_windows_have_the_bytes_of_windows_one_by_one(
 ) -> None:
     encoder = load(tiny_model("bert"), long=long, window=32)
     texts = [sentence(1 + i % 90, seed=i) for i in range(200)]
-    index = Index.create(tmp_path / "index", encoder=encoder, layers="all", precision="float32")
+    index = Index.create(tmp_path / "index", model=encoder, precision="float32")
 
     encode, threads = TransformerEncoder.encode, set[int]()
 
@@ -416,7 +417,7 @@ def test_prefetched_windows_have_the_bytes_of_windows_one_by_one(
 
     assert threads
     assert threading.get_ident() not in threads
-    live = read_live(index.store.path)
+    live = read_live(index.path)
     windows = [encoder.encode(texts[i : i + 32], LAYERS).vectors for i in range(0, 200, 32)]
     for i, vectors in enumerate(np.concatenate(windows, axis=1).swapaxes(0, 1)):
         expected = {layer: vectors[layer].tobytes() for layer in LAYERS}

@@ -67,7 +67,7 @@ class Stored:
 
 
 def make(folder: Path, before: Callable[[int, Callable[[int], None]], None]) -> Index:
-    return Index.create(folder / "index", encoder=Watched(before))
+    return Index.create(folder / "index", model=Watched(before))
 
 
 def reach(event: threading.Event) -> None:
@@ -134,9 +134,9 @@ def test_commits_keep_the_order_of_the_rows(tmp_path: Path) -> None:
 
     assert [document.id for document in index.documents()] == [f"d{i}" for i in range(6 * WINDOW)]
     assert done == [WINDOW * n for n in range(1, 7)]
-    one_by_one = Index.create(tmp_path / "other", encoder=WordEncoder(window=WINDOW))
+    one_by_one = Index.create(tmp_path / "other", model=WordEncoder(window=WINDOW))
     one_by_one.add(rows(6 * WINDOW))
-    found, expected = read_live(index.store.path), read_live(one_by_one.store.path)
+    found, expected = read_live(index.path), read_live(one_by_one.path)
     assert {i: v.vectors for i, v in found.items()} == {i: v.vectors for i, v in expected.items()}
 
 
@@ -312,7 +312,7 @@ def test_an_encoder_that_does_not_ask_for_threads_is_called_in_the_callers(tmp_p
             threads.append(threading.get_ident())
             return super().encode(texts, layers)
 
-    index = Index.create(tmp_path / "index", encoder=Plain(window=WINDOW))
+    index = Index.create(tmp_path / "index", model=Plain(window=WINDOW))
     index.add(corpus(20))
     assert threads == [threading.get_ident()] * 3
 
@@ -386,11 +386,11 @@ def test_merging_on_the_way_does_not_disturb_windows_under_way(
     second = [row for pair in zip(relabelled, changed, strict=True) for row in pair]
     found = []
     for name, encoder in (("prefetched", ConcurrentWordEncoder()), ("serial", WordEncoder())):
-        index = Index.create(tmp_path / name, encoder=encoder)
+        index = Index.create(tmp_path / name, model=encoder)
         reports = [index.add(first), index.add(second), index.add(second)]
         assert index.verify() == []
         assert reports[2].n_unchanged == len(first)
-        live = read_live(index.store.path)
+        live = read_live(index.path)
         found.append((reports, {i: (v.text, v.label, v.vectors) for i, v in live.items()}))
     assert found[0] == found[1]
 
@@ -422,7 +422,7 @@ def test_an_invalid_result_of_the_encoder_is_an_error_and_is_not_stored(
             encoded = super().encode(texts, layers)
             return change(encoded) if "text 8" in texts else encoded  # type: ignore[return-value]
 
-    index = Index.create(tmp_path / "index", encoder=Wrong(window=WINDOW))
+    index = Index.create(tmp_path / "index", model=Wrong(window=WINDOW))
     with pytest.raises(ModelError, match=pattern):
         index.add(rows(2 * WINDOW))
     assert len(index) == WINDOW
