@@ -1,7 +1,7 @@
-"""Layers in scikit-learn: a transformer of texts, and the vote of nearest neighbours.
+"""Estimators for scikit-learn: texts to vectors, and a nearest-neighbour classifier.
 
-``Pipeline([("embed", LayerEmbedder()), ("vote", LayerKNeighborsClassifier())])`` may be searched
-over ``embed__layer``: each text is encoded once, at all layers, however many clones ask for it.
+A grid search over ``embed__layer`` of ``Pipeline([("embed", LayerEmbedder()), ("vote",
+LayerKNeighborsClassifier())])`` encodes each text once, at all layers, for all clones.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from layerdex.search.vectors.in_memory import InMemoryVectors
 __all__ = ["LayerEmbedder", "LayerKNeighborsClassifier", "clear_cache", "limit_cache"]
 
 CACHE_BYTES = 1 << 30
-"""Vectors kept for the whole process: of MiniLM's seven layers, those of 95,000 texts."""
+"""Default size of the vector cache: 95,000 texts at the seven layers of MiniLM."""
 
 _N_ENCODERS = 2  # a BERT-base takes 440 MB
 _cache = VectorCache(CACHE_BYTES)
@@ -49,30 +49,30 @@ _lock = threading.Lock()
 
 
 def limit_cache(size_bytes: int) -> None:
-    """Keep at most ``size_bytes`` of vectors in this process; 0 keeps none.
+    """Limit the vector cache of this process to ``size_bytes``; 0 disables it.
 
-    Raises `OptionError` for what is not a whole number of at least 0.
+    Raises `OptionError` unless it is a whole number of at least 0.
     """
     _cache.resize(size_bytes)
 
 
 def clear_cache() -> None:
-    """Forget all vectors and loaded models of this process."""
+    """Remove all vectors and loaded models from the caches of this process."""
     with _lock:
         _encoders.clear()
     _cache.clear()
 
 
 class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Texts to their unit vectors at one layer of an encoder, (n, width) float32.
+    """Transforms texts to their unit vectors at one layer of an encoder, (n, width) float32.
 
-    The parameters are those of `Index.create`; ``layer`` may be negative. ``layers`` says which
-    layers a text is encoded at when it first comes, so that a search over ``layer`` finds the
-    others in memory (see `limit_cache`); where only one is ever needed, name it there too, and
-    blocks above it never run. The cache serves all clones in a process, and processes share none:
-    search with ``n_jobs=1``, as the encoder uses all cores anyway.
+    The parameters are those of `EncoderOptions` and `RuntimeOptions`; ``layer`` may be negative.
+    New texts are encoded at all ``layers``, so that a search over ``layer`` finds their vectors in
+    the cache (see `limit_cache`). If you need only one layer, pass it as ``layers`` too: blocks
+    above it then never run. All clones in a process share the cache. Search with ``n_jobs=1``:
+    processes do not share it, and the encoder uses all cores anyway.
 
-    `fit` learns nothing but ``layer_`` (resolved) and ``n_features_out_``; it and `transform` raise
+    `fit` only sets ``layer_`` (resolved) and ``n_features_out_``. It and `transform` raise
     `ModelError`, `OptionError` or `MissingPackageError`.
     """
 
@@ -106,14 +106,14 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.engine = engine
 
     def fit(self, X: Iterable[str], y: object = None) -> Self:  # noqa: ARG002, N803
-        """Load the model and check the parameters; the texts are not looked at."""
+        """Load the model and check the parameters; the texts are ignored."""
         encoder = self._encoder()
         self.layer_, _ = self._resolve(encoder)
         self.n_features_out_ = encoder.settings.width
         return self
 
     def transform(self, X: Iterable[str]) -> Vectors:  # noqa: N803
-        """Return the vectors of texts, (n, width) float32, in their order."""
+        """Return the vectors of texts in order, (n, width) float32."""
         encoder = self._encoder()
         layer, layers = self._resolve(encoder)
         texts = read_texts(X)
@@ -156,26 +156,23 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _resolve(self, encoder: Encoder) -> tuple[int, tuple[int, ...]]:
         depth = encoder.settings.depth
-        layer, layers = (
-            resolve_layer(self.layer, depth=depth),
-            resolve_layers(self.layers, depth=depth),
-        )
+        layer = resolve_layer(self.layer, depth=depth)
+        layers = resolve_layers(self.layers, depth=depth)
         if layer not in layers:
             raise LayerError(f"layer {layer} is not among the layers {describe_layers(layers)}")
         return layer, layers
 
 
 class LayerKNeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """The vote of the nearest neighbours by cosine, as `Index.classify` takes it.
+    """Classifies by a vote of the nearest neighbours by cosine, like `Index.classify`.
 
-    ``n_neighbors`` and ``weights`` (``distance`` or ``uniform``) are as there: similarities within
-    1e-5 of each other count as equal and are ordered as the samples were given, and a tie goes to
-    the label of the nearest neighbour among the tied (see `search.classify.vote`). Vectors
-    (n, width) may have any length; one of length 0 has a similarity of 0 to all, as in
-    scikit-learn's ``cosine_similarity``. Where labels tie, their shares in
-    `predict_proba` are equal, but for the smallest step above that the winner has.
+    ``weights`` is ``distance`` or ``uniform``. Similarities within 1e-5 of each other count as
+    equal, and are ordered like the samples. If labels tie, the label of the nearest neighbour among
+    them wins (see `search.knn.voting.vote`); its share in `predict_proba` is larger than the others
+    by the smallest possible step. Vectors (n, width) may have any length; a zero vector has a
+    similarity of 0 to all, as in scikit-learn's ``cosine_similarity``.
 
-    `fit` raises ValueError for vectors that are not finite, `OptionError` for parameters.
+    `fit` raises ValueError for vectors that are not finite, `OptionError` for bad parameters.
     """
 
     classes_: NDArray[Any]
@@ -185,7 +182,7 @@ class LayerKNeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
         self.weights = weights
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
-        """Remember vectors (n, width) and their labels (n,)."""
+        """Store vectors (n, width) and their labels (n,)."""
         check_count("n_neighbors", self.n_neighbors)
         to_choice(Weights, self.weights)
         vectors, labels = validate_data(self, X, y, dtype=(np.float64, np.float32))
@@ -196,29 +193,29 @@ class LayerKNeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
         """Return the label of each vector, (n,)."""
-        found, labels = self._neighbors(X)
-        codes = vote(labels, found.similarities, Weights(self.weights)).labels
+        neighbors, labels = self._neighbors(X)
+        codes = vote(labels, neighbors.similarities, Weights(self.weights)).labels
         return np.asarray(self.classes_[codes])
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
         """Return each label's share of the vote, (n, n_classes), in the order of ``classes_``."""
-        found, labels = self._neighbors(X)
+        neighbors, labels = self._neighbors(X)
         weights = Weights(self.weights)
-        shares = vote_shares(labels, found.similarities, weights, n_labels=len(self.classes_))
-        winners = vote(labels, found.similarities, weights).labels
+        shares = vote_shares(labels, neighbors.similarities, weights, n_labels=len(self.classes_))
+        winners = vote(labels, neighbors.similarities, weights).labels
         shares[np.arange(len(shares)), winners] = np.nextafter(shares.max(axis=1), 2)
         return shares
 
     def _neighbors(self, X: ArrayLike) -> tuple[Neighbors, NDArray[np.int64]]:  # noqa: N803
         check_is_fitted(self)
         queries = _to_unit(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
-        # A further component, in which a zero vector lies alone, gives it a direction.
+        # An additional component gives zero vectors a direction that no stored vector has.
         stored = np.pad(self._vectors, ((0, 0), (0, 1)))
         queries = np.column_stack([queries, ~queries.any(axis=1)])
         rows = np.arange(len(stored))
         k = check_count("n_neighbors", self.n_neighbors)
-        found = find_neighbors(InMemoryVectors(rows, stored), queries, k)
-        return found, labels_of(found, rows, self._codes)
+        neighbors = find_neighbors(InMemoryVectors(rows, stored), queries, k)
+        return neighbors, labels_of(neighbors, rows, self._codes)
 
 
 def _to_unit(vectors: NDArray[Any]) -> Vectors:

@@ -42,7 +42,7 @@ def add(
     """Add documents, or preview that; see `Index.add`."""
     from layerdex.indexer.pipeline.build import build, preview
     from layerdex.indexer.progress import RunProgress
-    from layerdex.indexer.readers.sources import may_fall_silent, read_all
+    from layerdex.indexer.readers.sources import may_block, read_all
 
     check_callbacks(
         on_reject=on_reject, on_change=on_change, on_progress=on_progress, on_bytes=on_bytes
@@ -66,7 +66,7 @@ def add(
         lambda: index.encoder,
         **options,
         auto_compact=auto_compact,
-        reads_ahead=not any(map(may_fall_silent, sources)),
+        reads_ahead=not any(map(may_block, sources)),
         lock_timeout_s=lock_timeout_s,
     )
     warn_if_stale(index.store)

@@ -1,4 +1,4 @@
-"""The demo corpus: docstrings of the standard library, parsed from its source, never imported."""
+"""The demo corpus: docstrings of the standard library, parsed from source without importing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from layerdex.records import Origin, SourceDocument
 logger = logging.getLogger(__name__)
 
 # Installed packages, test suites (``idle_test`` is idlelib's), ensurepip's bundled wheels and the
-# frozen-module fixture; ``config-*`` (the C build's leavings) is matched by its prefix.
+# frozen-module fixture; ``config-*`` (files of the C build) is matched by its prefix.
 _SKIPPED_FOLDERS = frozenset(
     {
         "__phello__",
@@ -46,19 +46,19 @@ class Kind(StrEnum):
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _Definition = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# The fields that hold statements, in source order; expressions are most of a tree and hold none.
+# The fields with statements, in source order; most of a tree are expressions, which have none.
 _BLOCKS = ("body", "cases", "handlers", "orelse", "finalbody")
 
 
 def collect_docstrings(folder: Path | None = None) -> Iterator[SourceDocument]:
     """Yield the docstrings below ``folder``, by default the running Python's standard library.
 
-    Documents come by path, then by line. The id is the qualified name, as ``string.Formatter``
-    (a nested function is ``outer.inner``), with ``@LINE`` after it where an earlier document has
-    that name; the label is the top-level module or package; the metadata are ``file`` (relative
-    to ``folder``), ``line`` (from 1) and ``kind``. Test suites, installed packages and files that
-    do not parse or decode are left out, and so are blank docstrings and those with a NUL or a
-    lone surrogate. Raises `SourceError` for a folder or file that cannot be read.
+    Documents are ordered by path and line. The id is the qualified name, such as
+    ``string.Formatter`` (a nested function is ``outer.inner``), followed by ``@LINE`` if an earlier
+    document has that name; the label is the top-level module or package; the metadata fields are
+    ``file`` (relative to ``folder``), ``line`` (from 1) and ``kind``. Test suites, installed
+    packages, files that do not parse or decode, blank docstrings, and those with a NUL or a lone
+    surrogate are skipped. Raises `SourceError` for a folder or file that cannot be read.
     """
     root = Path(sysconfig.get_path("stdlib")) if folder is None else folder
     if not root.is_dir():
@@ -91,7 +91,7 @@ def _with_unique_ids(documents: Iterator[SourceDocument]) -> Iterator[SourceDocu
     seen: set[str | None] = set()
     for document in documents:
         unique = document.id
-        # A second round only for namesakes on one line, as in ``x.py`` and ``x/__init__.py``.
+        # Repeated only for equal names on one line, as in ``x.py`` and ``x/__init__.py``.
         while unique in seen:
             unique = f"{unique}@{document.origin.line}"
         seen.add(unique)
@@ -99,13 +99,13 @@ def _with_unique_ids(documents: Iterator[SourceDocument]) -> Iterator[SourceDocu
 
 
 def _source_files(root: Path) -> list[PurePosixPath]:
-    """Paths of the source files relative to ``root``, sorted as text."""
-    found: list[str] = []
+    """Return the paths of the source files relative to ``root``, sorted as text."""
+    paths: list[str] = []
     for parent, folders, files in os.walk(root, onerror=_raise_unreadable):
         folders[:] = [name for name in folders if not _is_skipped(name)]
         relative = Path(parent).relative_to(root)
-        found += [(relative / name).as_posix() for name in files if name.endswith(".py")]
-    return [PurePosixPath(path) for path in sorted(found)]
+        paths += [(relative / name).as_posix() for name in files if name.endswith(".py")]
+    return [PurePosixPath(path) for path in sorted(paths)]
 
 
 def _is_skipped(folder_name: str) -> bool:
@@ -117,13 +117,13 @@ def _raise_unreadable(error: OSError) -> None:
 
 
 def _module_name(file: PurePosixPath) -> str:
-    """``json/__init__.py`` is ``json``; an ``__init__.py`` at the root has no name."""
+    """Return the module of a file; it is empty for an ``__init__.py`` at the root."""
     parts = file.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _parse(path: Path) -> ast.Module | None:
-    """Parse one file; None when it is not valid source of this Python."""
+    """Parse a file; None if it is not valid source for this version of Python."""
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -133,7 +133,7 @@ def _parse(path: Path) -> ast.Module | None:
         with warnings.catch_warnings(), _without_collection():
             warnings.simplefilter("ignore")
             return ast.parse(source)
-    # Python 3.11 raises ValueError for NUL bytes; the other two mean too deeply nested.
+    # ValueError is for NUL bytes (Python 3.11), the last two are for deep nesting.
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         logger.debug("skipping %s: %s", path, error)
         return None
@@ -141,7 +141,7 @@ def _parse(path: Path) -> ast.Module | None:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Keep the cycle collector from walking the many nodes of a tree, which has no cycles."""
+    """Disable the garbage collector, which would traverse many nodes but find no cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -154,7 +154,7 @@ def _without_collection() -> Iterator[None]:
 def _definitions(tree: ast.Module, module: str) -> Iterator[tuple[_Documented, str, Kind]]:
     """Yield the module and every class and function in it, in source order.
 
-    A stack, because a long ``elif`` chain is as deep a tree as it is long.
+    It uses a stack, as the tree of a long ``elif`` chain is too deep for recursion.
     """
     yield tree, module, Kind.MODULE
     stack: list[tuple[ast.AST, str, bool]] = [(tree, module, False)]
@@ -175,7 +175,7 @@ def _kind(node: ast.AST, *, in_class: bool) -> Kind:
 
 
 def _is_storable(text: str) -> bool:
-    """Neither SQLite text nor the tokenizer takes a NUL or a lone surrogate."""
+    """Return whether a text has no NUL or lone surrogate; SQLite and tokenizers reject these."""
     try:
         text.encode()
     except UnicodeEncodeError:

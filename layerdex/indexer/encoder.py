@@ -52,9 +52,8 @@ class TransformerEncoder:
 
         Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
         """
-        folder = find_model(
-            options.model or MINILM, revision=options.revision, adapter=options.adapter
-        )
+        model = MINILM if options.model is None else options.model
+        folder = find_model(model, revision=options.revision, adapter=options.adapter)
         pooling = resolve_pooling(options, folder)
         self.engine = load_engine(folder, pooling=pooling, runtime=runtime)
         spec = self.engine.spec

@@ -1,4 +1,4 @@
-"""Vectors of texts that were encoded before, kept in memory up to a number of bytes."""
+"""A cache of texts' vectors, in memory and of limited size."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from layerdex.records import EncodedVectors, Encoder
 logger = logging.getLogger(__name__)
 
 _WINDOW = 1_024  # texts encoded at once: 42 MB for the 13 layers of a BERT-base
-# What Python and the dictionary take beside an entry's vectors.
+# Memory of an entry beside its vectors.
 _ENTRY_BYTES = 300
 _Key = tuple[str, bytes]
 
 
 class VectorCache:
-    """Remembers texts' vectors by the encoder's settings, layers and text.
+    """Caches vectors by the encoder's fingerprint, layers and text.
 
-    It holds at most ``size_bytes``; what was asked for longest ago goes first. Threads may share
-    it: only one encodes at a time, so that two never encode the same text.
+    It holds at most ``size_bytes``, and evicts the least recently used. Threads may share it: only
+    one encodes at a time, so that no text is encoded twice.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -37,18 +37,18 @@ class VectorCache:
 
     @property
     def used_bytes(self) -> int:
-        """How much the entries take."""
+        """The size of all entries."""
         return self._used_bytes
 
     def resize(self, size_bytes: int) -> None:
-        """Hold at most ``size_bytes`` (from 0) from now on. Raises `OptionError`."""
+        """Set the limit, at least 0. Raises `OptionError`."""
         with self._lock:
             self._size_bytes = check_count("size_bytes", size_bytes, least=0)
             self._has_warned = False
             self._shrink()
 
     def clear(self) -> None:
-        """Forget all vectors."""
+        """Remove all vectors."""
         with self._lock:
             self._entries.clear()
             self._used_bytes = 0
@@ -64,12 +64,12 @@ class VectorCache:
     ) -> EncodedVectors:
         """Return the vectors of texts at one of ``layers``, (n, width) float32.
 
-        Texts that are not remembered are encoded at all ``layers`` (ascending) in one pass.
-        Encoders of one fingerprint share them, unless ``variant`` differs: what they compute on or
-        in, say. Raises `ModelError`.
+        Texts that are not in the cache are encoded at all ``layers`` (ascending) in one pass.
+        Encoders with the same fingerprint and ``variant``, such as their dtype, share the vectors.
+        Raises `ModelError`.
         """
         slot = layers.index(layer)
-        found = np.empty((len(texts), encoder.settings.width), dtype=np.float32)
+        result = np.empty((len(texts), encoder.settings.width), dtype=np.float32)
         salt = f"{encoder.settings.fingerprint}/{variant}/{layers}"
         with self._lock:
             missing: dict[_Key, list[int]] = {}
@@ -80,9 +80,9 @@ class VectorCache:
                     missing.setdefault(key, []).append(i)
                 else:
                     self._entries.move_to_end(key)
-                    found[i] = entry[slot]
-            self._encode(encoder, texts, missing, layers, slot, found)
-        return found
+                    result[i] = entry[slot]
+            self._encode(encoder, texts, missing, layers, slot, result)
+        return result
 
     def _encode(
         self,
@@ -91,14 +91,14 @@ class VectorCache:
         missing: dict[_Key, list[int]],
         layers: tuple[int, ...],
         slot: int,
-        found: EncodedVectors,
+        result: EncodedVectors,
     ) -> None:
         keys = list(missing)
         for start in range(0, len(keys), _WINDOW):
             window = keys[start : start + _WINDOW]
             vectors = encoder.encode([texts[missing[key][0]] for key in window], layers).vectors
             for i, key in enumerate(window):
-                found[missing[key]] = vectors[slot, i]
+                result[missing[key]] = vectors[slot, i]
                 entry = vectors[:, i].copy()  # a view would keep its whole window alive
                 self._entries[key] = entry
                 self._used_bytes += entry.nbytes + _ENTRY_BYTES
@@ -112,11 +112,11 @@ class VectorCache:
         if has_dropped and not self._has_warned and self._size_bytes:
             self._has_warned = True
             logger.warning(
-                "the cache of vectors is full at %d bytes: texts may be encoded again",
+                "the vector cache is full at %d bytes: texts may be encoded again",
                 self._size_bytes,
             )
 
 
 def _digest(text: str) -> bytes:
-    # Lone surrogates are no UTF-8, but are text to a tokenizer's refusal.
+    # Lone surrogates are not valid UTF-8; the tokenizer refuses them later.
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -261,10 +261,10 @@ def library() -> list[SourceDocument]:
 def test_standard_library_gives_thousands_of_unique_documents(
     library: list[SourceDocument],
 ) -> None:
-    places = [(d.metadata["file"], d.metadata["line"]) for d in library]
+    indices = [(d.metadata["file"], d.metadata["line"]) for d in library]
     assert len(library) > 5000
     assert len({d.id for d in library}) == len(library)
-    assert places == sorted(places, key=lambda place: (str(place[0]), int(place[1] or 0)))
+    assert indices == sorted(indices, key=lambda place: (str(place[0]), int(place[1] or 0)))
     assert all(d.text.strip() for d in library)
     assert not {d.label for d in library} & {"test", "site-packages", "dist-packages", "pip"}
 

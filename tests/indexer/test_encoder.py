@@ -52,20 +52,21 @@ def assert_same(left: Encoded, right: Encoded) -> None:
 
 
 def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", model=str(bert), engine="torch")
+    index = Index.create(tmp_path / "index", model=str(bert), runtime=loaded.TORCH)
     index.add([{"id": "a", "text": "the cat sat"}])
     moved = bert.rename(tmp_path / "moved")
     with pytest.raises(ModelError, match="no model folder"):
-        Index.open(index.store.path, engine="torch").search("the cat")
-    (hit,) = Index.open(index.store.path, model=str(moved), engine="torch").search("the cat sat")
+        Index.open(index.path, runtime=loaded.TORCH).search("the cat")
+    again = Index.open(index.path, model=str(moved), runtime=loaded.TORCH)
+    ((hit,),) = again.search("the cat sat")
     assert (hit.id, hit.similarity) == ("a", 1.0)
-    stored = (index.store.settings, index.layers, index.store.precision)
+    stored = (index.settings, index.layers, index.info().precision)
     check_options(*stored, EncoderOptions(model=str(moved)))
     other = save_tiny_model("bert", tmp_path / "other", seed=1)
     with pytest.raises(IndexMismatchError, match=r"made with model .*bert', not .*other'"):
         check_options(*stored, EncoderOptions(model=str(other)))
     with pytest.raises(IndexMismatchError, match="another version of the model"):
-        Index.open(index.store.path, model=str(other), engine="torch").search("the cat")
+        Index.open(index.path, model=str(other), runtime=loaded.TORCH).search("the cat")
 
 
 @pytest.mark.parametrize("pooling", [Pooling.MEAN, Pooling.CLS, Pooling.MAX])
@@ -86,7 +87,7 @@ def test_every_layer_equals_pooled_hidden_states(
     assert cosines(encoded.vectors, expected).min() >= FLOAT32_BOUND
     lengths = np.linalg.norm(encoded.vectors.astype(np.float64), axis=2)
     np.testing.assert_allclose(lengths, 1, atol=5e-4)
-    # Layers differ by far more than the bound, or this test could not tell them apart.
+    # Layers differ by far more than the bound, or this test could not report them apart.
     assert cosines(expected[1:], expected[:-1]).max() < 0.995
 
 
@@ -235,7 +236,7 @@ def test_settings_say_what_was_chosen(tiny_model: TinyModel) -> None:
 def test_an_impossible_maximum_length_is_refused(
     family: str, wanted: int, tiny_model: TinyModel
 ) -> None:
-    with pytest.raises(OptionError, match=rf"{wanted} is not between 1 and {N_POSITIONS}"):
+    with pytest.raises(OptionError, match=rf"between 1 and {N_POSITIONS}|at least 1, not {wanted}"):
         load(tiny_model(family), max_length=wanted)
 
 
@@ -333,14 +334,14 @@ def test_progress_rises_to_all_texts_and_changes_no_byte(
     monkeypatch.setattr(progress, "_INTERVAL_S", 0)
     encoder = load(tiny_model("bert"), long=long, token_budget=64)
     texts = [sentence(1 + i % 150, seed=i % 200) for i in range(300)]
-    told: list[int] = []
+    reported: list[int] = []
 
-    followed = encoder.encode(texts, LAYERS, on_progress=told.append)
+    followed = encoder.encode(texts, LAYERS, on_progress=reported.append)
 
     assert_same(followed, encoder.encode(texts, LAYERS))
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == (0, 300)
-    assert np.diff([0, *told]).max() <= 30
+    assert reported == sorted(reported)
+    assert (reported[0], reported[-1]) == (0, 300)
+    assert np.diff([0, *reported]).max() <= 30
 
 
 def test_an_error_of_progress_ends_even_a_single_long_text(
@@ -348,27 +349,27 @@ def test_an_error_of_progress_ends_even_a_single_long_text(
 ) -> None:
     monkeypatch.setattr(progress, "_INTERVAL_S", 0)
     encoder = load(tiny_model("bert"), long=LongText.CHUNK, token_budget=64)
-    told: list[int] = []
+    reported: list[int] = []
 
     def stop(n_done: int) -> None:
-        told.append(n_done)
-        if len(told) == 10:
+        reported.append(n_done)
+        if len(reported) == 10:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         encoder.encode([sentence(5_000, seed=1)], LAYERS, on_progress=stop)
-    assert told == [0] * 10
+    assert reported == [0] * 10
     encoder.encode(["a"], LAYERS)
 
 
 def test_progress_is_told_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(np.arange(0, 1_000, 0.1))  # each look at the clock is a tenth of a second later
     monkeypatch.setattr("layerdex.indexer.progress.monotonic", lambda: next(now))
-    told: list[float] = []
-    tell = progress.report_texts(1_000, told.append)
+    reported: list[float] = []
+    report = progress.report_texts(1_000, reported.append)
     for i in range(100):
-        tell(i / 99)
-    assert len(told) == 33
+        report(i / 99)
+    assert len(reported) == 33
 
 
 def test_texts_are_tokenised_during_the_forward_pass_of_others(
@@ -397,12 +398,12 @@ def test_texts_are_tokenised_during_the_forward_pass_of_others(
 
 
 @pytest.mark.parametrize("long", LongText)
-def test_windows_encoded_ahead_have_the_bytes_of_windows_one_by_one(
+def test_prefetched_windows_have_the_bytes_of_windows_one_by_one(
     long: LongText, tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = load(tiny_model("bert"), long=long, window=32)
     texts = [sentence(1 + i % 90, seed=i) for i in range(200)]
-    index = Index.create(tmp_path / "index", encoder=encoder, layers="all", precision="float32")
+    index = Index.create(tmp_path / "index", model=encoder, precision="float32")
 
     encode, threads = TransformerEncoder.encode, set[int]()
 
@@ -416,7 +417,7 @@ def test_windows_encoded_ahead_have_the_bytes_of_windows_one_by_one(
 
     assert threads
     assert threading.get_ident() not in threads
-    live = read_live(index.store.path)
+    live = read_live(index.path)
     windows = [encoder.encode(texts[i : i + 32], LAYERS).vectors for i in range(0, 200, 32)]
     for i, vectors in enumerate(np.concatenate(windows, axis=1).swapaxes(0, 1)):
         expected = {layer: vectors[layer].tobytes() for layer in LAYERS}
@@ -432,6 +433,6 @@ def test_progress_that_asks_its_encoder_is_an_error_and_no_deadlock(
     def query(_: int) -> None:
         encoder.encode(["a"], LAYERS)
 
-    with pytest.raises(OptionError, match="on_progress called the encoder"):
+    with pytest.raises(OptionError, match="on_progress must not call the encoder"):
         encoder.encode(TEXTS, LAYERS, on_progress=query)
     assert encoder.encode(["a"], LAYERS).n_tokens.tolist() == [3]

@@ -142,5 +142,5 @@ def test_the_real_end_of_memory_halves_batches(tiny_model: TinyModel) -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, 0)
 
-    assert torch_engine(encoder)._replicas[0]._most_tokens is not None
+    assert torch_engine(encoder)._replicas[0]._max_tokens is not None
     assert cosines(found, expected).min() > 0.99999

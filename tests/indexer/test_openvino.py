@@ -1,10 +1,11 @@
-"""The OpenVINO engine: held to plain transformers, or not used at all."""
+"""The OpenVINO engine: it agrees with plain transformers, or is not used."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,11 +21,16 @@ from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import MissingPackageError, OptionError, StorageError
 from layerdex.indexer import engine_factory
 from layerdex.indexer.engines.openvino import engine as openvino_engine
-from layerdex.indexer.engines.openvino.cache import CachedGraph, graph_folder, import_openvino
+from layerdex.indexer.engines.openvino.cache import (
+    CachedGraph,
+    graph_folder,
+    import_openvino,
+    new_graph_folder,
+)
 from layerdex.indexer.engines.openvino.engine import OpenVinoEngine
 from layerdex.indexer.engines.protocol import Batch
 from layerdex.indexer.engines.torch.engine import TorchEngine
-from layerdex.indexer.models.model_folder import find_model
+from layerdex.indexer.models.model_folder import ModelFolder, find_model
 from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import cosines, plain_vectors
@@ -33,16 +39,29 @@ from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, save_tiny_model, sen
 if not openvino_engine.is_installed():
     pytest.skip("OpenVINO is not installed", allow_module_level=True)
 
+from layerdex.indexer.engines.openvino import graph
+
 LAYERS = range(DEPTH + 1)
 NOT_CONVERTED = ("modernbert",)  # OpenVINO gives NaN for its local attention
 BOUND = 1 - 1e-6
 TEXTS = [sentence(n, seed=n) for n in (9, 2, 38, 70, 1, 25, 17, 9, 33)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that these tests share: converting takes seconds."""
+    """The cache of converted graphs that these tests share: a conversion takes seconds."""
     return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture
+def own_copy(
+    tiny_model: TinyModel, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The cached graph of the tiny BERT in a cache of the test's own, to be changed at will."""
+    load(tiny_model("bert"))
+    cache = shutil.copytree(converted, tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return _cached_folder(tiny_model("bert"))
 
 
 @pytest.fixture(autouse=True)
@@ -148,15 +167,17 @@ print(json.dumps([vectors.tobytes().hex(), heavy]))
 
 
 def test_a_graph_that_differs_from_torch_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: TinyModel, own_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = save_tiny_model("bert", tmp_path, seed=5)
+    folder = tiny_model("bert")
+    for agreement in own_copy.glob("agreement-*"):
+        agreement.unlink()
     with monkeypatch.context() as patched:
         patched.setattr(OpenVinoEngine, "measure_agreement", lambda _self: 0.98)
-        with pytest.raises(OptionError, match=r"bert.* differ .*--engine torch"):
+        with pytest.raises(OptionError, match=r"differ.*--engine torch"):
             load(folder)
 
-    # It is remembered, not measured again.
+    # The result is in the cache, and is not measured again.
     assert isinstance(load(folder, engine=EngineName.AUTO).engine, TorchEngine)
 
 
@@ -169,16 +190,15 @@ def test_an_architecture_that_openvino_gets_wrong_runs_on_torch(
     assert isinstance(engine, TorchEngine)
 
 
-def test_the_check_against_torch_sees_other_weights(tmp_path: Path) -> None:
-    first, second = (
-        load(save_tiny_model("bert", tmp_path / str(seed), seed=seed)).engine for seed in (6, 7)
-    )
+def test_the_check_against_torch_sees_other_weights(tiny_model: TinyModel, tmp_path: Path) -> None:
+    first = load(tiny_model("bert")).engine
+    second = load(save_tiny_model("bert", tmp_path, seed=7)).engine
     assert isinstance(first, OpenVinoEngine)
     assert isinstance(second, OpenVinoEngine)
     assert first.measure_agreement() > 0.99999
 
     first._graph = CachedGraph(second._graph.folder)
-    first._graph.folder = _cached_folder(tmp_path / "6")  # the probe of the one
+    first._graph.folder = _cached_folder(tiny_model("bert"))  # the probe of the first
     first._model, first._requests = second._core.read_model(second._graph.path), {}
 
     assert first.measure_agreement() < 0.9
@@ -210,12 +230,33 @@ def _cached_folder(model: Path) -> Path:
     return graph_folder(find_model(str(model)), Pooling.MEAN)
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "changed"])
-@pytest.mark.parametrize("name", ["spec.json", "graph.xml", "graph.bin", "probe.npz"])
-def test_a_damaged_cache_is_made_anew(name: str, damage: str, tiny_model: TinyModel) -> None:
+DAMAGED = [
+    (name, damage)
+    for name in ("spec.json", "graph.xml", "graph.bin", "probe.npz")
+    for damage in ("missing", "empty", "cut", "changed")
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGED)
+def test_a_damaged_graph_is_converted_again(
+    name: str,
+    damage: str,
+    tiny_model: TinyModel,
+    own_copy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     folder = tiny_model("bert")
     expected = load(folder).encode(TEXTS, LAYERS).vectors
-    file = _cached_folder(folder) / name
+    intact = shutil.copytree(own_copy, tmp_path / "intact")
+    if (name, damage) != DAMAGED[-1]:  # one real conversion is enough
+
+        def copy(_folder: ModelFolder, _pooling: Pooling, target: Path) -> None:
+            with new_graph_folder(target) as new:
+                shutil.copytree(intact, new, dirs_exist_ok=True)
+
+        monkeypatch.setattr(graph, "convert", copy)
+    file = own_copy / name
     content = bytearray(file.read_bytes())
     if damage == "missing":
         file.unlink()
@@ -229,6 +270,7 @@ def test_a_damaged_cache_is_made_anew(name: str, damage: str, tiny_model: TinyMo
 
     assert isinstance(encoder.engine, OpenVinoEngine)
     assert encoder.encode(TEXTS, LAYERS).vectors.tobytes() == expected.tobytes()
+    assert CachedGraph(own_copy).is_converted
 
 
 def test_a_full_disk_while_converting_leaves_nothing_behind(
@@ -240,6 +282,7 @@ def test_a_full_disk_while_converting_leaves_nothing_behind(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
+        patched.setattr(import_openvino(), "convert_model", lambda *_args, **_options: object())
         patched.setattr(import_openvino(), "save_model", fail)
         assert isinstance(load(folder, engine=EngineName.AUTO).engine, TorchEngine)
     assert not _cached_folder(folder).exists()
@@ -249,10 +292,10 @@ def test_a_full_disk_while_converting_leaves_nothing_behind(
 def test_bfloat16_is_claimed_only_where_the_cpu_has_it(tiny_model: TinyModel) -> None:
     folder = tiny_model("bert")
     load(folder)
-    graph = CachedGraph(_cached_folder(folder))
+    cached = CachedGraph(_cached_folder(folder))
     capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-    engine = OpenVinoEngine(graph, Dtype.BFLOAT16)
+    engine = OpenVinoEngine(cached, Dtype.BFLOAT16)
 
     expected = Dtype.BFLOAT16 if "BF16" in capabilities else Dtype.FLOAT32
     assert engine.dtype is expected

@@ -116,7 +116,7 @@ def test_replicas_give_the_bytes_of_one(
 
 
 def batches_of(n_batches: int) -> Iterator[Batch]:
-    """Yield batches of one text, each with its own ids; places count from 0."""
+    """Yield batches of one text, each with its own ids; indices count from 0."""
     for i in range(n_batches):
         ids = np.full((1, 3 + i % 5), 10 + i, dtype=np.int64)
         yield Batch(np.array([i]), ids, np.ones_like(ids), None)
@@ -136,7 +136,7 @@ def test_each_replica_gets_every_third_batch_and_order_is_kept(
         def note(
             batch: Batch, layers: tuple[int, ...], number: int = number, run: object = run
         ) -> object:
-            taken.setdefault(number, []).append(int(batch.places[0]))
+            taken.setdefault(number, []).append(int(batch.indices[0]))
             if number == 0:  # the first device is the slowest
                 others_ran.wait(timeout=60)
             else:
@@ -145,9 +145,9 @@ def test_each_replica_gets_every_third_batch_and_order_is_kept(
 
         monkeypatch.setattr(replica, "_run", note)
 
-    places = [int(places[0]) for places, _ in engine.pool(batches_of(20), (1,))]
+    indices = [int(indices[0]) for indices, _ in engine.pool(batches_of(20), (1,))]
 
-    assert places == list(range(20))
+    assert indices == list(range(20))
     assert taken == {number: list(range(number, 20, 3)) for number in range(3)}
 
 

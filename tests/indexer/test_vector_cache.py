@@ -1,4 +1,4 @@
-"""Vectors kept in memory."""
+"""The vector cache."""
 
 from __future__ import annotations
 

@@ -12,25 +12,25 @@ from layerdex.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-# Batches for one core whose activations stay in its cache: on Zen 3, 512 tokens beat 1,024 by a
-# tenth and 2,048 by a quarter. What a GPU wants instead is in `budget`.
+# Activations of such a batch fit in one core's cache: on Zen 3, 512 tokens are a tenth faster than
+# 1,024 and a quarter faster than 2,048. For GPUs see `engines.torch.budget`.
 CPU_TOKEN_BUDGET = 512
 
 
 def bound_memory() -> None:
-    """Keep oneDNN from remembering a primitive for every shape of batch that it ever saw.
+    """Limit oneDNN's cache of primitives, one for each batch shape, to 128.
 
-    Its cache holds 1,024 by default, which with batches of many shapes is a steady growth over
-    the first 100,000 texts. Has no effect once torch has computed something.
+    With the default of 1,024, memory grows steadily over the first 100,000 texts. This has no
+    effect once torch has computed something.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 def choose_devices(name: str) -> tuple[torch.device, ...]:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into the devices to encode on together.
+    """Return the devices that ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` stands for.
 
-    ``cuda`` is every GPU that torch sees, ``auto`` the same where there is one, else the CPU.
-    Raises `OptionError` for anything that is not there.
+    ``cuda`` is every GPU that torch sees; ``auto`` is ``cuda`` if there is a GPU, else ``cpu``.
+    Raises `OptionError` for a missing device.
     """
     import torch
 
@@ -44,7 +44,7 @@ def choose_devices(name: str) -> tuple[torch.device, ...]:
     n_devices = {"cpu": 1, "cuda": n_gpus}.get(device.type, 0)
     if (device.index or 0) >= n_devices:
         raise OptionError(
-            f"device {name!r} is not there: this machine has {_describe_devices(n_gpus)}"
+            f"device {name!r} does not exist: this machine has {_describe_devices(n_gpus)}"
         )
     if name == "cuda":
         return tuple(torch.device("cuda", index) for index in range(n_gpus))
@@ -52,12 +52,12 @@ def choose_devices(name: str) -> tuple[torch.device, ...]:
 
 
 def may_have_gpu() -> bool:
-    """Say whether this machine has an NVIDIA driver, without importing torch to ask it."""
+    """Return whether this machine has an NVIDIA driver, without importing torch."""
     return any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def choose_dtype(dtype: Dtype, device: torch.device) -> Dtype:
-    """Pick bfloat16 where the hardware computes in it, else float32; an explicit choice wins.
+    """Return ``dtype``; for AUTO bfloat16 if the hardware computes in it, else float32.
 
     Without avx512_bf16 or AMX, bfloat16 on a CPU is 44 to 499 times slower (pytorch#146508).
     """
@@ -73,7 +73,7 @@ def choose_dtype(dtype: Dtype, device: torch.device) -> Dtype:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Say whether the CPU has instructions for bfloat16 products (read on Linux only)."""
+    """Return whether the CPU has instructions for bfloat16 products (known on Linux only)."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:

@@ -1,4 +1,4 @@
-"""The seam between the encoder and what computes: what an engine takes, gives and knows."""
+"""The interface between the encoder and its engines."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from layerdex.records import Vectors
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What must be known of a model beside its weights.
+    """What the encoder needs to know about a model.
 
-    ``n_positions`` is the most tokens that a text may have, special ones included.
+    ``n_positions`` is the maximum number of tokens of a text, special tokens included.
     """
 
     depth: int
@@ -29,20 +29,20 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some texts' tokens, padded: ``ids`` and ``mask`` are (n, n_tokens) int64.
+    """The padded tokens of some texts: ``ids`` and ``mask`` are (n, n_tokens) int64.
 
-    ``places`` (n,) says which of the texts tokenised together these are; ``mask_positions`` (n,)
-    where the template's mask token stands, for `Pooling.MASK`.
+    ``indices`` (n,) are the texts' indices among those tokenised together; ``mask_positions`` (n,)
+    are the positions of the template's mask token, for `Pooling.MASK`.
     """
 
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
     mask_positions: NDArray[np.int64] | None
 
 
 Pooled = tuple[NDArray[np.int64], Sequence[Vectors]]
-"""The places of a batch, and its unit vectors by layer, (n, width) float32 each."""
+"""A batch's indices, and its unit vectors by layer, (n, width) float32 each."""
 
 
 class Engine(Protocol):
@@ -50,7 +50,7 @@ class Engine(Protocol):
 
     @property
     def spec(self) -> ModelSpec:
-        """What is known of the model."""
+        """The model's properties."""
         ...
 
     @property
@@ -60,21 +60,21 @@ class Engine(Protocol):
 
     @property
     def token_budget(self) -> int:
-        """How many tokens a batch should hold to keep this engine's caches or cores filled."""
+        """The number of tokens per batch at which this engine is fastest."""
         ...
 
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
-        """Yield the batches' vectors at ``layers`` (ascending), in the batches' order."""
+        """Yield the batches' vectors at ``layers`` (ascending), in the order of the batches."""
         ...
 
 
-def make_batch(tokens: Tokens, places: NDArray[np.int64], *, pad_id: int) -> Batch:
+def make_batch(tokens: Tokens, indices: NDArray[np.int64], *, pad_id: int) -> Batch:
     """Pad the tokens of some texts to the longest of them."""
-    rows = [tokens.ids[place] for place in places]
+    rows = [tokens.ids[i] for i in indices]
     shape = (len(rows), max(map(len, rows)))
     ids, mask = np.full(shape, pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
     positions = tokens.mask_positions
-    return Batch(places, ids, mask, None if positions is None else positions[places])
+    return Batch(indices, ids, mask, None if positions is None else positions[indices])

@@ -1,7 +1,7 @@
-"""LoRA adapters: found, checked, and merged into the weights of the model they were made for.
+"""LoRA adapters: finding and checking them, and merging them into their model's weights.
 
-A merged model is an ordinary one: every engine runs it, at no cost. Hu and others, *LoRA: Low-Rank
-Adaptation of Large Language Models*, ICLR 2022.
+Every engine runs the merged model like any other, at no cost. Hu et al., *LoRA: Low-Rank Adaptation
+of Large Language Models*, ICLR 2022.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 _CONFIG, WEIGHTS = ADAPTER_FILES
-ABOUT = "layerdex.json"
-"""What `tune` says of an adapter that it made: the digest of its base, layer, template, …"""
+TRAINING_FILE = "layerdex.json"
+"""Describes an adapter that `tune` made: the digest of its base model, pooling, template, …"""
 
 
 def import_peft() -> Any:
     """Import the library peft. Raises `MissingPackageError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the many libraries that it looks for
+            warnings.simplefilter("ignore")  # about optional libraries
             import peft
     except ImportError as error:
         raise MissingPackageError(
@@ -39,18 +39,18 @@ def import_peft() -> Any:
 def find_adapter(path: str, *, base: Path) -> Path:
     """Return the resolved folder of a LoRA adapter.
 
-    Only safetensors weights are read. Raises `ModelError` for what is no such folder, and for an
-    adapter that `tune` made for another model than the one in ``base``.
+    Only safetensors weights are read. Raises `ModelError` for a folder without an adapter, and for
+    an adapter that `tune` made for another model than the one in ``base``.
     """
     folder = to_path(path, what="an adapter is a folder's path").expanduser().resolve()
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
-            raise ModelError(f"{str(folder)!r} is not an adapter: it holds no {name}")
+            raise ModelError(f"{str(folder)!r} is not an adapter: it has no file {name}")
     kind = _read(folder / _CONFIG).get("peft_type")
     if kind != "LORA":
-        raise ModelError(f"{str(folder)!r} is an adapter of the kind {kind!r}; Layerdex takes LORA")
-    about = folder / ABOUT
-    if about.is_file() and _read(about).get("base_digest") != model_digest(base):
+        raise ModelError(f"{str(folder)!r} is a {kind!r} adapter; only LORA is supported")
+    training = folder / TRAINING_FILE
+    if training.is_file() and _read(training).get("base_digest") != model_digest(base):
         raise ModelError(
             f"the adapter {str(folder)!r} was trained on another model than {str(base)!r}"
         )
@@ -58,24 +58,24 @@ def find_adapter(path: str, *, base: Path) -> Path:
 
 
 def merge_adapter(module: nn.Module, folder: Path) -> nn.Module:
-    """Return a model with an adapter's changes added to its weights.
+    """Return the model with the adapter's changes added to its weights.
 
-    Raises `ModelError` where the adapter's weights are not those that its configuration asks for
-    in this model, `MissingPackageError` without peft.
+    Raises `ModelError` if the adapter's weights do not match its configuration for this model,
+    `MissingPackageError` without peft.
     """
     peft = import_peft()
     import torch
     from safetensors import safe_open
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # It begins with random numbers, which are no loss to others, and warns of missing
-        # weights, which are an error below.
+        # peft draws random numbers, hence the fork, and warns of missing weights, which are an
+        # error below.
         warnings.simplefilter("ignore")
         adapted = peft.PeftModel.from_pretrained(module, str(folder))
-    # No embeddings: to see whether they were resized, peft would ask the hub for the model.
-    wanted = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    # Without embeddings: peft would look up the model on the hub to see if they were resized.
+    expected = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
     with safe_open(folder / WEIGHTS, framework="np") as file:
-        differing = sorted(wanted.symmetric_difference(file.keys()))
+        differing = sorted(expected.symmetric_difference(file.keys()))
     if differing:
         raise ModelError(f"the adapter {str(folder)!r} does not fit this model: {differing[0]}")
     merged: nn.Module = adapted.merge_and_unload(safe_merge=True)

@@ -14,6 +14,9 @@ from layerdex.layers import LayerSelection, describe_layers, resolve_layers
 from layerdex.options import EncoderOptions
 from layerdex.records import EncoderSettings
 
+# They may differ for the same weights; other weights are reported by their fingerprints.
+_LOCATIONS = ("model", "revision")
+
 
 def check_options(
     settings: EncoderSettings,
@@ -95,13 +98,12 @@ def check_fingerprint(settings: EncoderSettings, stored: EncoderSettings) -> Non
     """Raise `IndexMismatchError` unless an encoder with ``settings`` gives the index's vectors."""
     if settings.fingerprint == stored.fingerprint:
         return
-    # The model may have moved, and its version is reported below.
-    names = [one.name for one in fields(EncoderOptions) if one.name not in ("model", "revision")]
+    names = [field.name for field in fields(EncoderOptions)]
     differences = [
         f"{name.replace('_', ' ')} {_quote(getattr(stored, name))}, not "
         f"{_quote(getattr(settings, name))}"
         for name in names
-        if getattr(stored, name) != getattr(settings, name)
+        if name not in _LOCATIONS and getattr(stored, name) != getattr(settings, name)
     ]
     if differences:
         raise IndexMismatchError(

@@ -1,4 +1,4 @@
-"""Digests: of weight files, with a cache, and of everything that decides a vector."""
+"""Digests of weight files, with a cache, and of everything that decides a vector."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOKENIZER_FILES = (
     "merges.txt",
     "entity_vocab.json",
     "tekken.json",
-    # transformers reads any SentencePiece model that it finds, and a tokenizer.json of its version.
+    # transformers reads any SentencePiece model, and a tokenizer.json for its own version.
     "*.model",
     "tokenizer.*.json",
 )
@@ -31,8 +31,8 @@ _TOKENIZER_FILES = (
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _N_CACHED = 4  # size, time of change, inode, digest
 # They name files, whose contents are digested instead.
-_FILE_OPTIONS = ("model", "revision", "adapter")
-# These say who wrote the file, not what the model computes.
+_FILES = ("model", "revision", "adapter")
+# They describe the file's author, not what the model computes.
 _IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
@@ -44,7 +44,7 @@ def fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = No
     folder may move. The options must be resolved: ValueError for one that is None. dtype and
     device are left out: they change vectors only within the tolerance.
     """
-    settings = {name: one for name, one in asdict(options).items() if name not in _FILE_OPTIONS}
+    settings = {name: value for name, value in asdict(options).items() if name not in _FILES}
     if missing := [name for name, value in settings.items() if value is None]:
         raise ValueError(f"unresolved options: {', '.join(missing)}")
     return _digest({**_model_parts(folder, adapter), **settings, "normalization": "l2"})
@@ -67,7 +67,7 @@ def _model_parts(folder: Path, adapter: Path | None) -> dict[str, Any]:
             if file.is_file()
         },
     }
-    if adapter is not None:  # else the digest is what it was before there were adapters
+    if adapter is not None:  # absent otherwise, so that older digests stay valid
         parts["adapter"] = {name: file_digest(adapter / name) for name in ADAPTER_FILES}
     return parts
 
@@ -78,14 +78,14 @@ def _digest(parts: dict[str, Any]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return a file's SHA-256, remembered by path, size, time of change and inode."""
+    """Return a file's SHA-256, cached by path, size, modification time and inode."""
     try:
         status = path.stat()
         key = str(path.resolve())
         stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
         cached = _read_cache()
-        if (known := cached.get(key)) and known[:-1] == stamp:
-            return str(known[-1])
+        if (entry := cached.get(key)) and entry[:-1] == stamp:
+            return str(entry[-1])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -95,7 +95,7 @@ def file_digest(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Return where Layerdex keeps what only saves time; it need not exist."""
+    """Return Layerdex's cache folder, which may not exist; deleting it only costs time."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / "layerdex"
 
@@ -115,7 +115,7 @@ def _read_cache() -> dict[str, list[Any]]:
 
 
 def _write_cache(cached: dict[str, list[Any]]) -> None:
-    # The cache only saves time: a home that cannot be written is no error.
+    # A cache that cannot be written is not an error.
     path = _cache_path()
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):

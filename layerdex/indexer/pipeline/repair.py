@@ -1,4 +1,4 @@
-"""Rebuilding damaged layer files by encoding only their segments' texts again."""
+"""Rebuilding damaged layer files by encoding their segments' texts again."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ def repair(
 ) -> int:
     """Rebuild the layer files among ``problems``; return how many were rebuilt.
 
-    Raises `DamagedIndexError` for problems of the catalog. A wrong checksum of the whole file is
-    mended if all rows are sound, which is checked again with the writer's lock held. A damaged
-    head or transform is left as it is.
-
     Only damaged layers of damaged segments are encoded. The same engine gives the same bytes for
-    a segment that no compaction has touched, and vectors within the stated tolerance otherwise.
+    a segment that was never compacted, and vectors within the tolerance otherwise.
+
+    A damaged head or transform is left as it is. Raises `DamagedIndexError` for problems of the
+    catalog; only a wrong checksum of the whole file is repaired, if all rows are intact, which is
+    checked again while the writer's lock is held.
     """
-    in_catalog = [one for one in problems if one.segment is None and one.artifact is None]
+    in_catalog = [
+        problem for problem in problems if problem.segment is None and problem.artifact is None
+    ]
     for problem in in_catalog:
         if not problem.is_repairable:
             raise DamagedIndexError(f"the catalog is damaged ({problem}): restore a backup")
     damaged = damaged_layers(problems)
     n_files = 0
-    # A wrong seal over rows that are all sound is renewed when the writer is done.
+    # The writer renews a wrong seal when it is done, if all rows are intact.
     with store.write(lock_timeout_s=lock_timeout_s, is_sealed=not in_catalog) as writer:
-        there = {segment.name for segment in writer.segments()}
-        damaged = {name: entry for name, entry in damaged.items() if name in there}
+        existing = {segment.name for segment in writer.segments()}
+        damaged = {name: entry for name, entry in damaged.items() if name in existing}
         for done, (segment, layers) in enumerate(damaged.values(), 1):
             texts = segment_texts(writer, segment)
             codes = _encode(load_encoder(), texts, sorted(layers), store)
@@ -59,13 +61,13 @@ def repair(
 def _encode(
     encoder: Encoder, texts: Sequence[str], layers: Sequence[int], store: Store
 ) -> dict[int, Codes]:
-    """Encode window by window, and round at once: a merged segment is many windows long."""
+    """Encode and round window by window, as a merged segment has many windows."""
     window = store.settings.window
     parts: dict[int, list[Codes]] = {layer: [] for layer in layers}
     for start in range(0, len(texts), window):
-        part = texts[start : start + window]
-        vectors = encoder.encode(part, layers).vectors
-        check_shape(vectors, (len(layers), len(part), store.settings.width))
-        for layer, of_layer in zip(layers, vectors, strict=True):
-            parts[layer].append(store.codec.encode(of_layer))
+        window_texts = texts[start : start + window]
+        vectors = encoder.encode(window_texts, layers).vectors
+        check_shape(vectors, (len(layers), len(window_texts), store.settings.width))
+        for layer, layer_vectors in zip(layers, vectors, strict=True):
+            parts[layer].append(store.codec.encode(layer_vectors))
     return {layer: np.concatenate(codes) for layer, codes in parts.items()}

@@ -1,4 +1,4 @@
-"""The ids of a run: explicit ones once, derived ones without loss."""
+"""The ids of a run: explicit ids must be unique, derived ids are made so."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SCHEMA = f"""
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -{CACHE_KIB};
-CREATE TABLE given (id TEXT PRIMARY KEY, origin TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE spared (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE assigned (id TEXT PRIMARY KEY, origin TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE protected (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE repeated (hash BLOB PRIMARY KEY, occurrence INTEGER NOT NULL) WITHOUT ROWID;
 BEGIN;
 """
-"""Nothing is ever committed or recovered: the database dies with the run."""
+"""Nothing is committed or recovered: the database is deleted with the run."""
 
 
 def content_hash(text: str) -> bytes:
@@ -33,25 +33,25 @@ def content_hash(text: str) -> bytes:
 
 
 class RunIds:
-    """The ledger that gives each document of a run its id, in memory bounded by a cache.
+    """Assigns ids to the documents of a run, in memory bounded by a cache.
 
-    It lives in a private temporary SQLite database (https://sqlite.org/inmemorydb.html), which
-    spills to a file that nobody else sees. One thread at a time may use it.
+    The ids are in a temporary SQLite database (https://sqlite.org/inmemorydb.html), which spills to
+    a private file. Only one thread at a time may use it.
     """
 
     def __init__(self) -> None:
-        with _reporting():
+        with _translate_errors():
             self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             self._database.executescript(SCHEMA)
 
     def assign(self, documents: Iterable[tuple[SourceDocument, bytes]]) -> list[str | Rejected]:
-        """Return each document's id, or why it cannot have the one it brings.
+        """Return each document's id, or a `Rejected` for an explicit id that is taken.
 
-        Documents come with the hash of their text. One without an id gets the hash's first 32
-        hex digits; the n-th in the run with the same text gets ``-n`` appended, or the next
-        number that is free.
+        Documents come with the hash of their text. A document without an id gets the hash's first
+        32 hex digits; the n-th with the same text in the run gets ``-n`` appended, or the next free
+        number.
         """
-        with _reporting():
+        with _translate_errors():
             return [
                 self._derived(document, digest)
                 if document.id is None
@@ -59,24 +59,24 @@ class RunIds:
                 for document, digest in documents
             ]
 
-    def spare(self, id_: str) -> None:
-        """Remember the id of a document whose row was rejected: it has not vanished."""
-        with _reporting():
-            self._database.execute("INSERT OR IGNORE INTO spared VALUES (?)", (id_,))
+    def protect(self, id_: str) -> None:
+        """Record the id of a document whose row was rejected, as it has not vanished."""
+        with _translate_errors():
+            self._database.execute("INSERT OR IGNORE INTO protected VALUES (?)", (id_,))
 
-    def unknown(self, ids: Sequence[str]) -> list[str]:
-        """Return those of at most 900 ids that were neither assigned nor spared, in order."""
+    def unseen(self, ids: Sequence[str]) -> list[str]:
+        """Return those of at most 900 ids that were neither assigned nor protected, in order."""
         marks = ",".join("?" * len(ids))
         query = (
-            f"SELECT id FROM given WHERE id IN ({marks}) "
-            f"UNION ALL SELECT id FROM spared WHERE id IN ({marks})"
+            f"SELECT id FROM assigned WHERE id IN ({marks}) "
+            f"UNION ALL SELECT id FROM protected WHERE id IN ({marks})"
         )
-        with _reporting():
-            known = {id_ for (id_,) in self._database.execute(query, (*ids, *ids))}
-        return [id_ for id_ in ids if id_ not in known]
+        with _translate_errors():
+            seen = {id_ for (id_,) in self._database.execute(query, (*ids, *ids))}
+        return [id_ for id_ in ids if id_ not in seen]
 
     def close(self) -> None:
-        """Give the temporary database back."""
+        """Delete the temporary database."""
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -91,35 +91,35 @@ class RunIds:
         self.close()
 
     def _explicit(self, document: SourceDocument, id_: str) -> str | Rejected:
-        if self._is_taken_now(id_, document):
+        if self._claim(id_, document):
             return id_
-        row = self._database.execute("SELECT origin FROM given WHERE id = ?", (id_,)).fetchone()
+        row = self._database.execute("SELECT origin FROM assigned WHERE id = ?", (id_,)).fetchone()
         return Rejected(document.origin, f"id {id_!r} was already given at {row[0]}", id_)
 
     def _derived(self, document: SourceDocument, digest: bytes) -> str:
         first = digest.hex()[:DERIVED_DIGITS]
-        if self._is_taken_now(first, document):
+        if self._claim(first, document):
             return first
-        found = self._database.execute(
+        row = self._database.execute(
             "SELECT occurrence FROM repeated WHERE hash = ?", (digest,)
         ).fetchone()
-        occurrence = 2 if found is None else found[0] + 1
-        while not self._is_taken_now(f"{first}-{occurrence}", document):
+        occurrence = 2 if row is None else row[0] + 1
+        while not self._claim(f"{first}-{occurrence}", document):
             occurrence += 1
         self._database.execute("REPLACE INTO repeated VALUES (?, ?)", (digest, occurrence))
         return f"{first}-{occurrence}"
 
-    def _is_taken_now(self, id_: str, document: SourceDocument) -> bool:
-        """Take an id for a document; False if it was taken before."""
+    def _claim(self, id_: str, document: SourceDocument) -> bool:
+        """Assign an id to a document; False if it is taken."""
         cursor = self._database.execute(
-            "INSERT OR IGNORE INTO given VALUES (?, ?)", (id_, str(document.origin))
+            "INSERT OR IGNORE INTO assigned VALUES (?, ?)", (id_, str(document.origin))
         )
         return cursor.rowcount == 1
 
 
 @contextmanager
-def _reporting() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StorageError(f"cannot keep the run's ids in a temporary file: {error}") from error
+        raise StorageError(f"cannot store the run's ids in a temporary file: {error}") from error

@@ -1,4 +1,4 @@
-"""Documents that have vanished from the sources of a run."""
+"""Documents of the index that are no longer in the sources."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from layerdex.records import Rejected, Unset
 from layerdex.storage.catalog.rows import Version
 
 OnChange = Callable[[Change, str], None]
-"""Told what becomes of a document, and its id."""
+"""Takes the change of a document, and its id."""
 
 
 class Sync:
-    """What a run has to know of its sources before a document may be called vanished.
+    """Decides which documents of the index have vanished from the sources of a run.
 
-    A rejected row keeps the document with its id as it is. If there is a rejected row whose id
-    nobody can tell, any document could be its own, and none is called vanished.
+    A rejected row keeps the document with its id. A rejected row whose id is unknown could be of
+    any document, so then none is removed.
     """
 
     def __init__(self, ids: RunIds) -> None:
@@ -30,26 +30,26 @@ class Sync:
         self._n_accepted = 0
         self._n_unidentified = 0
 
-    def look_at(self, n_accepted: int, rejected: Iterable[Rejected]) -> None:
-        """Note what a window held."""
+    def record(self, n_accepted: int, rejected: Iterable[Rejected]) -> None:
+        """Record the rows of a window."""
         self._n_accepted += n_accepted
-        for one in rejected:
-            if isinstance(one.id, Unset):
+        for row in rejected:
+            if isinstance(row.id, Unset):
                 self._n_unidentified += 1
-            elif one.id is not None:
-                self._ids.spare(one.id)
+            elif row.id is not None:
+                self._ids.protect(row.id)
 
     def vanished(self, pages: Iterator[list[Version]]) -> Iterator[Version]:
-        """Yield what a search of the index for `RunIds.unknown` found, if it may go.
+        """Yield the documents of ``pages``, those of the index that `RunIds` has not seen.
 
-        Raises `SourceError` where the sources held no document, `RowError` where there are rows
-        of unknown documents.
+        Raises `SourceError` if the sources had no document, `RowError` if there were rejected rows
+        without a known id.
         """
         for page in pages:
             if not self._n_accepted:
                 raise SourceError(
-                    "the sources hold no document, so that all documents of the index would be "
-                    "removed: nothing was removed; 'layerdex delete' removes them by id"
+                    "the sources hold no document, so all documents of the index would be "
+                    "removed: nothing was removed; 'layerdex delete' removes documents by id"
                 )
             if self._n_unidentified:
                 n = self._n_unidentified
@@ -60,9 +60,9 @@ class Sync:
             yield from page
 
 
-def collect(vanished: Iterator[Version], on_change: OnChange | None) -> NDArray[np.int64]:
-    """Return the rows of vanished documents, ascending, and tell of each."""
-    rows = array("q")  # 8 bytes a document, where a list would take 36
+def collect_rows(vanished: Iterator[Version], on_change: OnChange | None) -> NDArray[np.int64]:
+    """Return the rows of vanished documents, ascending, calling ``on_change`` for each."""
+    rows = array("q")  # 8 bytes per document, against 36 in a list
     for version in vanished:
         rows.append(version.row)
         if on_change is not None:

@@ -1,4 +1,4 @@
-"""A window of rows, sorted into what has to be done with each."""
+"""A window of rows, classified by what has to be done with each."""
 
 from __future__ import annotations
 
@@ -12,88 +12,89 @@ from layerdex.storage.catalog.changes import FieldUpdate, NewVersion
 from layerdex.storage.catalog.rows import Version
 
 Find = Callable[[Sequence[str]], dict[str, Version]]
-"""Returns the live documents among ids."""
+"""Returns the live documents with the given ids, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingText:
+    """A document whose text must be encoded; ``before`` is the version that it replaces."""
+
+    id: str
+    document: SourceDocument
+    content_hash: bytes
+    before: Version | None
+
+    def to_version(self, *, n_tokens: int, truncated: bool) -> NewVersion:
+        """Return the version to store, once the text is encoded."""
+        label, metadata = _merge(self.document, self.before)
+        return NewVersion(
+            id=self.id,
+            text=self.document.text,
+            label=label,
+            metadata=metadata,
+            content_hash=self.content_hash,
+            n_tokens=n_tokens,
+            truncated=truncated,
+            replaces=self.before,
+        )
 
 
 @dataclass(slots=True)
 class WindowChanges:
-    """A window sorted into what has to be done."""
+    """The rows of a window, by what has to be done with them."""
 
-    fresh: list[tuple[str, SourceDocument, bytes, Version | None]] = field(default_factory=list)
+    pending: list[PendingText] = field(default_factory=list)
     field_updates: list[FieldUpdate] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     n_unchanged: int = 0
 
     @property
     def n_accepted(self) -> int:
-        """The rows that are documents."""
-        return len(self.fresh) + len(self.field_updates) + self.n_unchanged
+        """The number of rows that are documents."""
+        return len(self.pending) + len(self.field_updates) + self.n_unchanged
 
     @property
     def n_rows(self) -> int:
-        """The rows of the window, bad ones included."""
+        """The number of rows, rejected ones included."""
         return self.n_accepted + len(self.rejected)
 
     def __iter__(self) -> Iterator[tuple[Change, str]]:
-        """Yield what becomes of each document that is new or changed, and its id."""
-        for identifier, _, _, before in self.fresh:
-            yield Change.NEW if before is None else Change.UPDATED, identifier
-        for one in self.field_updates:
-            yield Change.UPDATED, one.before.id
+        """Yield the change and the id of each document that is new or updated."""
+        for text in self.pending:
+            yield Change.NEW if text.before is None else Change.UPDATED, text.id
+        for update in self.field_updates:
+            yield Change.UPDATED, update.before.id
 
 
-def sort_window(
+def classify_window(
     window: Sequence[SourceDocument | Rejected], ids: RunIds, find: Find
 ) -> WindowChanges:
-    """Give a window's documents their ids, and compare each with what the index has of it."""
+    """Assign ids to a window's documents, and compare each with its version in the index."""
     changes = WindowChanges()
-    documents = [one for one in window if isinstance(one, SourceDocument)]
+    documents = [row for row in window if isinstance(row, SourceDocument)]
     hashes = [content_hash(document.text) for document in documents]
     assigned = ids.assign(list(zip(documents, hashes, strict=True)))
-    stored = find([one for one in assigned if isinstance(one, str)])
-    given = zip(hashes, assigned, strict=True)
+    stored = find([identifier for identifier in assigned if isinstance(identifier, str)])
+    hashed_ids = zip(hashes, assigned, strict=True)
     for document in window:
         if isinstance(document, Rejected):
             changes.rejected.append(document)
             continue
-        digest, identifier = next(given)
+        digest, identifier = next(hashed_ids)
         if isinstance(identifier, Rejected):
             changes.rejected.append(identifier)
             continue
         before = stored.get(identifier)
         if before is None or before.content_hash != digest:
-            changes.fresh.append((identifier, document, digest, before))
-        elif (change := _relabelling(document, before)) is not None:
+            changes.pending.append(PendingText(identifier, document, digest, before))
+        elif (change := _field_update(document, before)) is not None:
             changes.field_updates.append(change)
         else:
             changes.n_unchanged += 1
     return changes
 
 
-def new_version(
-    identifier: str,
-    document: SourceDocument,
-    digest: bytes,
-    before: Version | None,
-    *,
-    n_tokens: int,
-    truncated: bool,
-) -> NewVersion:
-    """Return the version to store of a document that was encoded."""
-    label, metadata = _merge(document, before)
-    return NewVersion(
-        id=identifier,
-        text=document.text,
-        label=label,
-        metadata=metadata,
-        content_hash=digest,
-        n_tokens=n_tokens,
-        truncated=truncated,
-        replaces=before,
-    )
-
-
-def _relabelling(document: SourceDocument, before: Version) -> FieldUpdate | None:
+def _field_update(document: SourceDocument, before: Version) -> FieldUpdate | None:
     label, metadata = _merge(document, before)
     # 1 == 1.0 == True in Python, but not in an export.
     is_same = [(k, type(v), v) for k, v in sorted(metadata.items())] == [
@@ -107,7 +108,7 @@ def _relabelling(document: SourceDocument, before: Version) -> FieldUpdate | Non
 def _merge(
     document: SourceDocument, before: Version | None
 ) -> tuple[str | None, dict[str, Scalar]]:
-    """Keep what was not given, and clear what was given as null."""
+    """Return label and metadata: absent fields keep their values, null clears them."""
     old_label = None if before is None else before.label
     label = old_label if document.label is UNSET else document.label
     merged = {**({} if before is None else before.metadata), **document.metadata}

@@ -1,6 +1,7 @@
 """Sources to documents: one file per format, and the rules for fields and values.
 
-May import the rooms of the lowest floor. Start reading at `sources`.
+Imports only the library's base modules, and `storage.directory` to recognise an index in a folder.
+Start reading at `sources`, then `rows` for what becomes of a row.
 """
 
 from layerdex.indexer.readers.fields import Fields

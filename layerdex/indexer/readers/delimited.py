@@ -13,10 +13,10 @@ from layerdex.indexer.readers.rows import Reading, read_row
 from layerdex.records import Origin, Rejected
 
 MAX_CELL_CHARACTERS = 1 << 28
-"""Beyond any real text, yet it stops a quote that is never closed from reading a whole disk."""
+"""Longer than any real text; it stops an unclosed quote from reading the whole file."""
 
 RawRow = tuple[int, list[str] | csv.Error]
-"""The line where a row starts, and its cells or why they cannot be told apart."""
+"""The line where a row starts, and its cells or the error of the parser."""
 
 
 def read_csv(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
@@ -25,7 +25,7 @@ def read_csv(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]
 
 
 def read_tsv(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
-    """Read a tab-separated table with a header, quoted as a comma-separated one."""
+    """Read a tab-separated table with a header; quoting is as in a comma-separated one."""
     return _read_table(stream, source, fields, delimiter="\t")
 
 
@@ -41,7 +41,7 @@ def _read_table(
 
 def _split_rows(stream: BinaryIO, source: str, *, delimiter: str) -> Iterator[RawRow]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    # invalid bytes become surrogates, so that they spoil their own row and not the file
+    # Invalid bytes become surrogates, so that only their row is rejected.
     text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
@@ -81,7 +81,7 @@ def _read_cells(
     if len(cells) != len(header):
         n_cells = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
         return Rejected(origin, f"{n_cells}, but the header has {len(header)}")
-    # A table has no other way to write null; the text is checked for being empty.
+    # An empty cell is null, but an empty text stays, to be rejected as such.
     row = {
         name: cell if cell or name == fields.text else None
         for name, cell in zip(header, cells, strict=True)

@@ -29,7 +29,7 @@ COMMON_TEXT_NAMES = (
     "passage",
     "title",
 )
-"""What other data sets call the text, likeliest first."""
+"""Names of the text in other data sets, likeliest first."""
 
 MAX_NAMES_SHOWN = 12
 MAX_NAMES_COMPARED = 100
@@ -38,12 +38,11 @@ MAX_NAME_LENGTH = 40
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The names of a document's parts in a source.
+    """The names of a document's fields in a source.
 
-    ``id`` and ``label`` are None where the user named none: then the fields called ``id`` and
-    ``label`` are used if they are there. A name given explicitly must be there, and so must a
-    text that is not called ``text``. ``label`` is `UNSET` where nothing is one. ``metadata`` is
-    None to keep all other scalar fields, or the names of the ones to keep.
+    By default (None) ``id`` and ``label`` are the fields of these names, if they exist. A field
+    that is named explicitly must exist. ``label`` is `UNSET` if no field is a label. ``metadata``
+    are the names of the fields to keep, or None for all other scalar fields.
     """
 
     text: str = DEFAULT_TEXT_NAME
@@ -52,7 +51,13 @@ class Fields:
     metadata: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        listed = (tuple, list, set, frozenset, NoneType)  # in a string, every part of it would be
+        listed = (
+            tuple,
+            list,
+            set,
+            frozenset,
+            NoneType,
+        )  # each character of a string would be one
         check_type(self.metadata, listed, what="metadata fields are a tuple of names")
         optional = [name for name in (self.id, self.label) if name not in (None, UNSET)]
         for name in (self.text, *optional, *(self.metadata or ())):
@@ -60,24 +65,24 @@ class Fields:
 
     @property
     def id_name(self) -> str:
-        """The field that holds the id."""
+        """The field of the id."""
         return "id" if self.id is None else self.id
 
     @property
     def label_name(self) -> str | None:
-        """The field that holds the label, None where there is none."""
+        """The field of the label, None if there is none."""
         if self.label is UNSET:
             return None
         return "label" if self.label is None else self.label
 
     @property
     def own_names(self) -> tuple[str, str, str | None]:
-        """The fields that are no metadata unless they are named as such."""
+        """The fields of text, id and label: metadata only if ``metadata`` names them."""
         return (self.text, self.id_name, self.label_name)
 
     @property
-    def given_names(self) -> list[tuple[str, str]]:
-        """The explicitly named fields, each after what it is named for."""
+    def required_names(self) -> list[tuple[str, str]]:
+        """The explicitly named fields, each as (option, name)."""
         text = None if self.text == DEFAULT_TEXT_NAME else self.text
         label = None if self.label is UNSET else self.label
         named = [("text", text), ("id", self.id), ("label", label)]
@@ -90,22 +95,22 @@ def check_columns(
 ) -> None:
     """Check a table's header before its rows are read.
 
-    ``nested`` are the names inside a ``metadata`` column of objects. Raises `SourceError` on
-    repeated columns and where the text or an explicitly named field is missing.
+    ``nested`` are the names inside a ``metadata`` column of objects. Raises `SourceError` for
+    repeated columns, and if the text or an explicitly named field is missing.
     """
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
         raise SourceError(f"{source}: {_listed(repeated)} is the name of more than one column")
     if fields.text not in names:
         raise SourceError(f"{source}: {missing_text(fields, names)}")
-    for option, name in fields.given_names:
-        there = [*names, *nested] if option == "metadata" else names
-        if name not in there:
-            raise SourceError(f"{source}: {missing_field(option, name, there)}")
+    for option, name in fields.required_names:
+        existing = [*names, *nested] if option == "metadata" else names
+        if name not in existing:
+            raise SourceError(f"{source}: {missing_field(option, name, existing)}")
 
 
 def missing_text(fields: Fields, names: Collection[object], *, searched: str = "") -> str:
-    """Say that the text field is missing, what is there, and which of it may be the text."""
+    """Return a reason: the text field is missing, which fields exist, and which may be the text."""
     message = f"no text field {fields.text!r}{searched}; there is {_listed(names)}"
     if len(names) == 1 and (separator := _other_separator(str(next(iter(names))))):
         return f"{message}; csv is read with commas and tsv with tabs, not with {separator!r}"
@@ -114,9 +119,9 @@ def missing_text(fields: Fields, names: Collection[object], *, searched: str = "
 
 
 def missing_field(option: str, name: str, names: Collection[object], *, searched: str = "") -> str:
-    """Say that an explicitly named field is missing, what is there, and the nearest to it.
+    """Return a reason: a named field is missing, which fields exist, and which is nearest to it.
 
-    ``searched`` says where it was looked for, if that was not everywhere.
+    ``searched`` tells where it was searched for, if that was not everywhere.
     """
     message = f"no {option} field {name!r}{searched}; there is {_listed(names)}"
     close = difflib.get_close_matches(name, _suggestible(names), 1)
@@ -139,7 +144,7 @@ def _likely_text(fields: Fields, names: Collection[object]) -> str | None:
 
 
 def _suggestible(names: Iterable[object]) -> list[str]:
-    """Keep the names that may be suggested: a hostile row must not cost difflib seconds."""
+    """Return the names that may be suggested; more or longer ones would make difflib slow."""
     return [
         name
         for name in islice(names, MAX_NAMES_COMPARED)

@@ -1,4 +1,4 @@
-"""A folder of text files to documents, one a file."""
+"""A folder of text files to documents, one per file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from layerdex.errors import SourceError
 from layerdex.indexer.readers.fields import Fields, check_columns
 from layerdex.indexer.readers.rows import Reading, id_of_rejected, read_row
-from layerdex.indexer.readers.streams import CHUNK_BYTES, naming, source_name
+from layerdex.indexer.readers.streams import CHUNK_BYTES, named_errors, source_name
 from layerdex.records import Origin, Rejected
 from layerdex.storage.directory import CATALOG, SEGMENTS
 
@@ -21,10 +21,10 @@ COLUMNS = ("id", "text", "folder")
 def read_folder(root: Path, fields: Fields) -> Iterator[Reading]:
     """Read every regular file below a folder, ordered by path.
 
-    Hidden files and indexes, such as the one that is being filled, are skipped.
+    Hidden files and indexes are skipped, as the index of the run may be in the folder.
 
-    A document's fields are ``id`` (the path below the root, with ``/``), ``text`` (the whole
-    file, line ends as they are) and ``folder`` (the path of its folder, absent at the top).
+    A document's fields are ``id`` (the path relative to the root, with ``/``), ``text`` (the whole
+    file, line ends unchanged) and ``folder`` (the path of its folder, absent at the top level).
     """
     if _is_index(root):
         raise SourceError(f"{source_name(root)}: is an index; read what 'layerdex export' writes")
@@ -34,14 +34,14 @@ def read_folder(root: Path, fields: Fields) -> Iterator[Reading]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    with naming(source_name(folder)), os.scandir(folder) as entries:
+    with named_errors(source_name(folder)), os.scandir(folder) as entries:
         shown = sorted(
             (entry for entry in entries if not entry.name.startswith(".")),
             key=lambda entry: entry.name,
         )
     for entry in shown:
         path = Path(entry.path)
-        with naming(source_name(path)):
+        with named_errors(source_name(path)):
             is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
             is_index = is_folder and _is_index(path)
         if is_folder and not is_index:
@@ -54,23 +54,23 @@ def _is_index(folder: Path) -> bool:
     return (folder / CATALOG).is_file() and (folder / SEGMENTS).is_dir()
 
 
-def _read_file(path: Path, below_root: Path, fields: Fields) -> Reading:
+def _read_file(path: Path, relative: Path, fields: Fields) -> Reading:
     origin = Origin(source_name(path))
     text = _content(path)
     if text is None:
-        id_ = id_of_rejected({"id": below_root.as_posix()}, fields)
+        id_ = id_of_rejected({"id": relative.as_posix()}, fields)
         return Rejected(origin, "not UTF-8 text", id_)
-    row = {"id": below_root.as_posix(), "text": text}
-    if len(below_root.parts) > 1:
-        row["folder"] = below_root.parent.as_posix()
+    row = {"id": relative.as_posix(), "text": text}
+    if len(relative.parts) > 1:
+        row["folder"] = relative.parent.as_posix()
     return read_row(row, origin=origin, fields=fields)
 
 
 def _content(path: Path) -> str | None:
-    """Return a file's text, None as soon as it turns out to be something else."""
+    """Return a file's text, or None at the first invalid byte."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     text = io.StringIO(newline="")
-    with naming(source_name(path)), path.open("rb") as file:
+    with named_errors(source_name(path)), path.open("rb") as file:
         try:
             while chunk := file.read(CHUNK_BYTES):
                 text.write(decoder.decode(chunk))

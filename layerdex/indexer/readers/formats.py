@@ -1,4 +1,4 @@
-"""The formats of sources, and the check of all sources before anything is made."""
+"""The formats of sources, and the check of all sources before a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from layerdex.arguments import is_path
 from layerdex.choices import Format
 from layerdex.errors import SourceError
-from layerdex.indexer.readers.streams import is_stdin, naming, process_stdin, source_name
+from layerdex.indexer.readers.streams import is_stdin, named_errors, process_stdin, source_name
 
 SUFFIXES = {
     ".jsonl": Format.JSONL,
@@ -33,9 +33,9 @@ def check_sources(
     *,
     format: Format = Format.AUTO,
 ) -> None:
-    """Check that each source is there, readable and of a known format, without reading it.
+    """Check that each source exists, is readable and has a known format, without reading it.
 
-    Raises `SourceError` that names the first bad one.
+    Raises `SourceError` for the first that does not.
     """
     n_stdin = 0
     for source in sources:
@@ -46,13 +46,13 @@ def check_sources(
         else:
             _check_readable(Path(source), resolved)
     if n_stdin > 1:
-        raise SourceError("standard input (-) is given more than once; it can be read only once")
+        raise SourceError("standard input (-) is given more than once, but can be read only once")
 
 
 def resolve_format(source: str | Path, requested: Format) -> Format:
-    """Return the format of a source; `Format.AUTO` only for standard input without one.
+    """Return the format of a source; `Format.AUTO` only for standard input.
 
-    Raises `SourceError` where the source is missing or its format unknown or impossible.
+    Raises `SourceError` if the source is missing, or its format is unknown or impossible.
     """
     if is_stdin(source):
         if requested in NOT_FROM_STDIN:
@@ -78,8 +78,8 @@ def _by_suffix(source: str | Path) -> Format:
         inner = Path(source).with_suffix("").suffix.lower()
         format_ = SUFFIXES.get(inner, Format.JSONL)
         raise SourceError(
-            f"{source_name(source)}: compressed files are not read; unpack it into standard input, "
-            f"and give - with --format {format_}"
+            f"{source_name(source)}: compressed files are not supported; decompress it to standard "
+            f"input, and use - with --format {format_}"
         )
     formats = ", ".join(format_ for format_ in Format if format_ is not Format.AUTO)
     what = f"unknown extension {suffix!r}" if suffix else "no extension"
@@ -89,12 +89,12 @@ def _by_suffix(source: str | Path) -> Format:
 def _mode(source: str | Path) -> int:
     if not is_path(source):
         raise SourceError(f"{str(source)!r} is not the name of a source")
-    with naming(source_name(source)):
+    with named_errors(source_name(source)):
         return Path(source).stat().st_mode
 
 
 def _check_readable(path: Path, format_: Format) -> None:
-    with naming(source_name(path)):
+    with named_errors(source_name(path)):
         if format_ is Format.FOLDER:
             os.scandir(path).close()
         elif path.is_file():  # opening a named pipe would wait for its writer

@@ -14,13 +14,13 @@ from layerdex.records import Origin, Rejected
 
 
 def read_jsonl(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
-    """Read one object a line; blank lines are no rows, but count as lines."""
+    """Read one object per line; blank lines are skipped, but count as lines."""
     return read_rows(_rows(stream, source), source=source, fields=fields)
 
 
 def _rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
     decoder = StrictDecoder()
-    # a byte stream splits at \n alone; str.splitlines would cut texts at U+2028 and others
+    # A byte stream splits at \n alone; str.splitlines would also split at U+2028.
     for number, line in enumerate(stream, start=1):
         if not line.isspace():
             origin = Origin(source, number)

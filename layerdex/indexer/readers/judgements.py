@@ -1,4 +1,4 @@
-"""Queries of an evaluation, and which documents were judged relevant to them."""
+"""Queries of an evaluation, and the documents that were judged relevant to them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Line = tuple[Origin, list[str]]
 def read_queries(
     source: Source, *, text_field: str = "text", id_field: str | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return ids and texts of queries: jsonl, csv, tsv, …, or a tsv of ids and texts alone.
+    """Return ids and texts of queries, from any format or a tsv of ids and texts without header.
 
-    The id is in the field ``id``, or else ``_id`` as in BEIR, unless named. Raises `SourceError`
-    for an empty source, `RowError` for a query without an id or a text.
+    The id is in the field ``id_field``, by default ``id`` or, as in BEIR, ``_id``. Raises
+    `SourceError` for an empty source, `RowError` for a query without an id or a text.
     """
     rows = _unnamed_rows(source, text_field)
     if rows is not None:
@@ -56,7 +56,7 @@ def _name(source: Source) -> str:
 
 
 def _unnamed_rows(source: Source, text_field: str) -> list[dict[str, str]] | None:
-    """Return the rows of a tab-separated file of ids and texts without a header, else None."""
+    """Return the rows of a tab-separated file without a header, None for any other source."""
     if not isinstance(source, str | Path) or is_stdin(source):
         return None
     if SUFFIXES.get(Path(source).suffix.lower()) is not Format.TSV:
@@ -74,11 +74,11 @@ def _unnamed_rows(source: Source, text_field: str) -> list[dict[str, str]] | Non
 
 
 def read_judgements(source: str | Path) -> dict[str, dict[str, int]]:
-    """Return the grade of each judged document by query: TREC's qrels, or BEIR's tsv.
+    """Return the grade of each judged document by query, from TREC's qrels or BEIR's tsv.
 
     TREC's lines are query, iteration, document and grade; BEIR's have a header and no iteration.
-    Raises `SourceError` for an empty file, `RowError` for a line that is neither, a grade that is
-    no whole number or two of the same document.
+    Raises `SourceError` for an empty file, `RowError` for a line of another form, a grade that is
+    not a whole number, or two grades of the same document.
     """
     judgements: dict[str, dict[str, int]] = {}
     for n_before, (origin, cells) in enumerate(_split(source)):
@@ -92,10 +92,10 @@ def read_judgements(source: str | Path) -> dict[str, dict[str, int]]:
             continue  # BEIR's header: query-id, corpus-id, score
         if not _is_whole(grade):
             raise RowError(f"{origin}: the grade {grade!r} is not a whole number")
-        of_query = judgements.setdefault(query, {})
-        if document in of_query:
+        grades = judgements.setdefault(query, {})
+        if document in grades:
             raise RowError(f"{origin}: document {document!r} is judged twice for query {query!r}")
-        of_query[document] = int(grade)
+        grades[document] = int(grade)
     if not judgements:
         raise SourceError(f"{_name(source)}: there are no judgements")
     return judgements
@@ -107,7 +107,7 @@ def _is_whole(cell: str) -> bool:
 
 
 def _split(source: str | Path) -> Iterator[Line]:
-    """Yield the cells of each line that is not blank: between tabs, else blanks."""
+    """Yield the cells of each line that is not blank, separated by tabs, else by whitespace."""
     name = source_name(source)
     with open_stream(source) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")

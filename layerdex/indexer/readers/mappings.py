@@ -15,11 +15,11 @@ CHUNK_ROWS = 1024
 
 
 class Frame(Protocol):
-    """What is used of a pandas data frame."""
+    """The part of a pandas data frame that is used."""
 
     @property
     def columns(self) -> Iterable[object]:
-        """The columns' names."""
+        """The names of the columns."""
         ...
 
     @property
@@ -41,11 +41,11 @@ def read_mappings(
 def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Reading]:
     """Read a data frame's rows in their order; NaN, NaT and NA become None.
 
-    Raises `SourceError` on repeated columns and where the text or a named column is missing.
+    Raises `SourceError` for repeated columns, and if the text or a named column is missing.
     """
     fields = fields or Fields()
     columns = list(frame.columns)
-    # the objects of a metadata column may hold the named fields; only its rows can tell
+    # The objects of a metadata column may have the named fields, which only its rows show.
     checked = replace(fields, metadata=None) if SPREAD in columns else fields
     check_columns(columns, fields=checked, source=SOURCE)
     return read_mappings(_records(frame), fields=fields)

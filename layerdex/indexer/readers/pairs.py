@@ -1,4 +1,4 @@
-"""Pairs of texts that people judged."""
+"""Pairs of texts with human judgements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST, SECOND, SCORE, LABEL = "sentence1", "sentence2", "score", "label"
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Texts to compare, n on either side, and their scores (or 0 and 1 where ``are_labels``)."""
+    """n pairs of texts, and their scores, or labels 0 and 1 if ``are_labels``."""
 
     first: list[str]
     second: list[str]
@@ -31,8 +31,8 @@ class Pairs:
 def read_pairs(source: Source, *, format: Format | str = Format.AUTO) -> Pairs:
     """Return the pairs of a source: ``sentence1``, ``sentence2``, and a ``score`` or a ``label``.
 
-    A label is 0 or 1. Raises `SourceError` for an empty source, `RowError` for a pair that lacks
-    one of its texts or has none, both, or another kind of judgement than the first pair.
+    A label is 0 or 1. Raises `SourceError` for an empty source, `RowError` for a pair without a
+    text, without exactly one judgement, or with another kind of judgement than the first pair.
     """
     first: list[str] = []
     second: list[str] = []
@@ -58,10 +58,10 @@ def read_pairs(source: Source, *, format: Format | str = Format.AUTO) -> Pairs:
 
 
 def _judgement(row: Mapping[str, Scalar | None]) -> str:
-    there = [name for name in (SCORE, LABEL) if row.get(name) is not None]
-    if len(there) != 1:
-        raise BadValueError(f"a pair has a {SCORE} or a {LABEL} (0 or 1), not {len(there)} of them")
-    return there[0]
+    names = [name for name in (SCORE, LABEL) if row.get(name) is not None]
+    if len(names) != 1:
+        raise BadValueError(f"a pair has a {SCORE} or a {LABEL} (0 or 1), not {len(names)} of them")
+    return names[0]
 
 
 def _value(value: Scalar | None, name: str) -> float:

@@ -12,14 +12,14 @@ from typing import Any
 from layerdex.errors import SourceError
 from layerdex.indexer.readers.fields import Fields, check_columns
 from layerdex.indexer.readers.rows import SPREAD, Reading, is_vector_name, read_row
-from layerdex.indexer.readers.streams import CHUNK_BYTES, OnBytes, naming, source_name
+from layerdex.indexer.readers.streams import CHUNK_BYTES, OnBytes, named_errors, source_name
 from layerdex.indexer.readers.strict_json import StrictDecoder
 from layerdex.indexer.readers.values import Unreadable
 from layerdex.records import Origin
 
 REST = "metadata_json"
 JSON_MARK = {b"layerdex": b"metadata as JSON"}
-"""What marks the column of metadata that parquet has no type for; its name alone would not do."""
+"""Marks the column of metadata that parquet has no type for; users may have its name too."""
 
 BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 4096
@@ -28,8 +28,8 @@ MAX_BATCH_ROWS = 4096
 def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) -> Iterator[Reading]:
     """Read a table batch by batch; ``origin.line`` is the row's number from 1.
 
-    A batch takes about 16 MiB, or the longest row or page if that is more. Each is counted as
-    its rows' share of the file, as unwanted columns are not read.
+    A batch takes about 16 MiB, or the longest row or page if that is more. ``on_bytes`` gets the
+    file's size in proportion to the rows, as unused columns are not read.
     """
     source = source_name(path)
     numbers = count(1)
@@ -47,8 +47,8 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
     import pyarrow.parquet as pq
 
     try:
-        with naming(source), path.open("rb") as file:
-            # without pre_buffer a row group is read page by page, not whole
+        with named_errors(source), path.open("rb") as file:
+            # Without pre_buffer a row group is read page by page.
             table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
             _check_schema(table.schema_arrow, fields, source)
             batches = table.iter_batches(
@@ -63,7 +63,7 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
                     on_bytes(n_bytes * n_read // n_rows - before)
                 yield batch
     except (pa.ArrowException, ArithmeticError, ValueError) as error:
-        # Of damaged names and counts pyarrow lets through what Python says of them.
+        # pyarrow lets Python's errors through for damaged names and counts.
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{source}: broken parquet file: {reason}") from error
 
@@ -75,14 +75,14 @@ def _check_schema(schema: Any, fields: Fields, source: str) -> None:
     if SPREAD in schema.names and schema.names.count(SPREAD) == 1:
         type_ = schema.field(SPREAD).type
         nested = [inner.name for inner in type_] if pa.types.is_struct(type_) else []
-    if _json_columns(schema):  # only its rows can tell what is in there
+    if _json_columns(schema):  # only its rows show which fields it has
         fields = replace(fields, metadata=None)
     check_columns(schema.names, fields=fields, source=source, nested=nested)
 
 
 def _wanted_columns(schema: Any, fields: Fields) -> list[str] | None:
     if fields.metadata is None:
-        vectors = {one.name for one in schema if _is_vector(one)} - {*fields.own_names}
+        vectors = {field.name for field in schema if _is_vector(field)} - {*fields.own_names}
         return [name for name in schema.names if name not in vectors] if vectors else None
     wanted = {*fields.own_names, *fields.metadata, SPREAD, *_json_columns(schema)}
     return [name for name in schema.names if name in wanted]
@@ -96,25 +96,25 @@ def _is_vector(field: Any) -> bool:
 
 
 def _json_columns(schema: Any) -> list[str]:
-    """Return the columns in which ``export`` wrote metadata as JSON, by its mark."""
+    """Return the columns that ``export`` marked as metadata in JSON."""
     (mark,) = JSON_MARK.items()
-    return [one.name for one in schema if mark in (one.metadata or {}).items()]
+    return [field.name for field in schema if mark in (field.metadata or {}).items()]
 
 
 def _spread(row: dict[str, object], name: str) -> None:
-    """Put the fields of a JSON object that stands in a cell beside those of ``metadata``."""
+    """Move the fields of a cell with a JSON object into ``metadata``."""
     cell = row.pop(name)
     if cell is None:
         return
     decoder, inner = StrictDecoder(), row.get(SPREAD) or {}
     try:
-        found = decoder.decode(cell) if isinstance(cell, str) else None
+        content = decoder.decode(cell) if isinstance(cell, str) else None
     except (ValueError, RecursionError):
-        found = None
-    if decoder.problem or not isinstance(found, dict) or not isinstance(inner, dict):
+        content = None
+    if decoder.problem or not isinstance(content, dict) or not isinstance(inner, dict):
         row[name] = Unreadable("it is not a JSON object")
     else:
-        row[SPREAD] = {**inner, **found}
+        row[SPREAD] = {**inner, **content}
 
 
 def _batch_rows(metadata: Any) -> int:
@@ -144,7 +144,7 @@ def _cell(cell: Any) -> object:
 
 
 def _microseconds(type_: Any) -> Any:
-    """Return what a type of nanoseconds has to be cast to, else None.
+    """Return the type in microseconds for a type in nanoseconds, else None.
 
     as_py() would drop the last digits of a time, and of a timestamp unless pandas is installed.
     """

@@ -1,4 +1,4 @@
-"""Plain text to documents, one a line."""
+"""Plain text to documents, one per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("text",)
 
 
 def read_txt(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
-    """Read a document a line, without its line end; blank lines are rejected."""
+    """Read one document per line, without the line end; blank lines are rejected."""
     check_columns(COLUMNS, fields=fields, source=source)
     for number, line in enumerate(stream, start=1):
         origin = Origin(source, number)

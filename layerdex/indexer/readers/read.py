@@ -16,7 +16,7 @@ from layerdex.indexer.readers.jsonl import read_jsonl
 from layerdex.indexer.readers.parquet import read_parquet
 from layerdex.indexer.readers.plain_text import read_txt
 from layerdex.indexer.readers.rows import Reading
-from layerdex.indexer.readers.streams import OnBytes, open_stream, opening, source_name
+from layerdex.indexer.readers.streams import OnBytes, open_stream, peek, source_name
 
 StreamReader = Callable[[BinaryIO, str, Fields], Iterator[Reading]]
 
@@ -39,11 +39,10 @@ def read_source(
 ) -> Iterator[Reading]:
     """Read a source row by row, in its order.
 
-    ``source`` is a path or ``-`` for ``stdin`` (default: the process's). ``on_bytes`` is
-    told of what is read of a file. Memory is bounded by
-    the longest row, a parquet batch or one file of a folder, not by the source. Raises
-    `SourceError`: at once where the source is missing or its format unknown, later where it
-    cannot be read on. A bad row is yielded as `Rejected`.
+    ``source`` is a path or ``-`` for ``stdin`` (default: the process's). ``on_bytes`` gets the
+    number of bytes of each read of a file. Memory is bounded by the longest row, a parquet batch or
+    one file of a folder. A bad row is yielded as `Rejected`. Raises `SourceError`: at once if the
+    source is missing or its format unknown, later if reading fails.
     """
     fields = fields or Fields()
     resolved = resolve_format(source, format)
@@ -64,7 +63,7 @@ def _read_stream(
     with open_stream(source, stdin=stdin, on_bytes=on_bytes) as opened:
         stream: BinaryIO = opened
         if format_ is Format.AUTO:
-            start, stream = opening(stream, 3)
+            start, stream = peek(stream, 3)
             format_ = _guess(start)
         yield from STREAM_READERS[format_](stream, source_name(source), fields)
 
@@ -72,6 +71,6 @@ def _read_stream(
 def _guess(start: bytes) -> Format:
     if start.startswith(b"{"):
         return Format.JSONL
-    # a bracket alone may begin a line of text, such as "[INFO] started"
+    # A bracket alone may begin a line of text, such as "[INFO] started".
     is_array = start.startswith(b"[{") or start == b"[]"
     return Format.JSON if is_array else Format.TXT

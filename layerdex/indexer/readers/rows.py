@@ -1,4 +1,4 @@
-"""One row of any source to a document, or the reason why it is none."""
+"""A row of any source to a document, or the reason for its rejection."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from layerdex.indexer.readers.values import (
 from layerdex.records import UNSET, Origin, Rejected, Scalar, SourceDocument, Unset
 
 Reading = SourceDocument | Rejected
-"""What a reader yields for each row."""
+"""A reader yields one for each row."""
 
 RawRow = tuple[Origin, object]
-"""A row as its format gave it, or why it is none (`Rejected`)."""
+"""The origin of a row, and the decoded row or a `Rejected`."""
 
 SPREAD = "metadata"
-"""The field whose object ``export`` fills with a document's metadata."""
+"""The field in which ``export`` writes a document's metadata, as an object."""
 
 VECTOR = "vector_"
-"""What the fields begin with in which ``export`` writes vectors, before the layer's number."""
+"""Prefix of the fields in which ``export`` writes vectors; the layer's number follows."""
 
 VECTOR_TYPES = (list, np.ndarray)
 _VECTOR_NAME = re.compile(VECTOR + r"\d{1,4}", re.ASCII)
 
 MAX_ROWS_SEARCHED = 1000
-"""Fewer than a window, so that a misspelt field is found before anything is committed."""
+"""Fewer than a window, so that a misspelt field is an error before the first commit."""
 
 
 def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
-    """Judge the rows of a source in which each may have fields of its own.
+    """Read the rows of a source without a header, in which each row may have other fields.
 
-    Raises `SourceError` where none of the first 1,000 has a field that was named explicitly.
+    Raises `SourceError` if none of the first 1,000 rows has a field that was named explicitly.
     """
     missing = _MissingFields(fields)
     for origin, row in rows:
         if missing.names and isinstance(row, Mapping):
-            missing.look_at(row)
+            missing.update(row)
             if missing.n_rows == MAX_ROWS_SEARCHED:
                 searched = f" in the first {MAX_ROWS_SEARCHED:,} rows"
                 missing.check(source, searched=searched)
@@ -60,17 +60,17 @@ def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterato
 
 
 class _MissingFields:
-    """The explicitly named fields that no row has had yet."""
+    """The explicitly named fields that no row has had so far."""
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
-        self.names = fields.given_names
+        self.names = fields.required_names
         self.n_rows = 0
-        self._there: dict[object, None] = {}
+        self._existing: dict[object, None] = {}
         self._nested: dict[object, None] = {}
 
-    def look_at(self, row: Mapping[object, object]) -> None:
-        """Strike off what a row has."""
+    def update(self, row: Mapping[object, object]) -> None:
+        """Remove the fields that a row has."""
         self.n_rows += 1
         inner = row.get(SPREAD)
         nested = inner if isinstance(inner, Mapping) else {}
@@ -79,24 +79,24 @@ class _MissingFields:
             for option, name in self.names
             if name not in row and (option != "metadata" or name not in nested)
         ]
-        if len(self._there) < MAX_NAMES_COMPARED:
-            self._there.update(dict.fromkeys(row))
+        if len(self._existing) < MAX_NAMES_COMPARED:
+            self._existing.update(dict.fromkeys(row))
             self._nested.update(dict.fromkeys(nested))
 
     def check(self, source: str, *, searched: str = "") -> None:
-        """Raise `SourceError` for a field that is still missing from the rows looked at."""
+        """Raise `SourceError` for a field that is still missing."""
         if self.names and self.n_rows:
             option, name = self.names[0]
-            there = [*self._there, *(self._nested if option == "metadata" else ())]
+            existing = [*self._existing, *(self._nested if option == "metadata" else ())]
             if option == "text":
-                reason = missing_text(self._fields, there, searched=searched)
+                reason = missing_text(self._fields, existing, searched=searched)
             else:
-                reason = missing_field(option, name, there, searched=searched)
+                reason = missing_field(option, name, existing, searched=searched)
             raise SourceError(f"{source}: {reason}")
 
 
 def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
-    """Judge a row by the rules that hold for every format; never raises on a bad one."""
+    """Return the document of a row, or a `Rejected`; the rules are the same for every format."""
     try:
         if not isinstance(row, Mapping):
             raise BadValueError(f"the row is not an object ({kind(row)})")
@@ -112,15 +112,15 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
 
 
 def id_of_rejected(row: object, fields: Fields) -> str | Unset | None:
-    """Return the id of the document that a bad row would have been; see `Rejected`."""
+    """Return the id of the document that a bad row stands for; see `Rejected`."""
     if not isinstance(row, Mapping):
         return UNSET
     try:
-        given = _id(row, fields)
+        identifier = _id(row, fields)
     except BadValueError:
         return UNSET
-    if given is not None:
-        return given
+    if identifier is not None:
+        return identifier
     try:
         _text(row, fields)
     except BadValueError:
@@ -159,15 +159,15 @@ def _metadata(row: Mapping[object, object], fields: Fields) -> dict[str, Scalar 
 
 
 def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[tuple[object, object]]:
-    """Yield the fields to keep as metadata, those inside the ``metadata`` object last."""
+    """Yield the fields to keep as metadata, those of the ``metadata`` object last."""
     own, wanted = fields.own_names, fields.metadata
     inner = row.get(SPREAD) if SPREAD not in own else None
     is_spread = isinstance(inner, Mapping)
     for name, value in row.items():
-        is_kept = name not in own if wanted is None else name in wanted
+        is_wanted = name not in own if wanted is None else name in wanted
         if wanted is None and is_vector_name(name) and isinstance(value, VECTOR_TYPES):
             continue
-        if is_kept and not (is_spread and name == SPREAD):
+        if is_wanted and not (is_spread and name == SPREAD):
             yield name, value
     if isinstance(inner, Mapping):
         for name, value in inner.items():
@@ -176,7 +176,7 @@ def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[tuple[
 
 
 def is_vector_name(name: object) -> bool:
-    """Say whether a field is called as ``export`` calls the vectors of a layer."""
+    """Return whether a field has a name that ``export`` gives to the vectors of a layer."""
     return isinstance(name, str) and _VECTOR_NAME.fullmatch(name) is not None
 
 

@@ -1,4 +1,4 @@
-"""Any number of sources of any kind, read one after the other."""
+"""Several sources of any kind, read one after another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from layerdex.indexer.readers.formats import check_sources
 from layerdex.indexer.readers.mappings import Frame, read_frame, read_mappings
 from layerdex.indexer.readers.read import read_source
 from layerdex.indexer.readers.rows import Reading
-from layerdex.indexer.readers.streams import OnBytes, is_stdin, naming, source_name
+from layerdex.indexer.readers.streams import OnBytes, is_stdin, named_errors, source_name
 from layerdex.records import Origin, Rejected, Source
 
 
@@ -28,23 +28,22 @@ def read_all(
     fields: Fields | None = None,
     on_bytes: Callable[[int, int], None] | None = None,
 ) -> Iterator[Reading]:
-    """Read paths, ``-``, data frames and mappings in the order given.
+    """Read paths, ``-``, data frames and mappings, in order.
 
-    All paths are checked before the first row is read. Where all sources are files, ``on_bytes``
-    gets the bytes read so far and in all. Raises `SourceError`.
+    All paths are checked before the first row is read. If all sources are files, ``on_bytes`` gets
+    the number of bytes read so far and the total. Raises `SourceError`.
     """
     check_type(fields, (Fields, NoneType), what="fields are given as `Fields`")
-    given, format_ = list(sources), to_choice(Format, format)
-    check_sources([one for one in given if isinstance(one, str | Path)], format=format_)
-    count = None if on_bytes is None else _count(given, on_bytes)
-    return chain.from_iterable(_read(one, format_, fields, count) for one in given)
+    sources, format_ = list(sources), to_choice(Format, format)
+    check_sources([source for source in sources if isinstance(source, str | Path)], format=format_)
+    count = None if on_bytes is None else _count(sources, on_bytes)
+    return chain.from_iterable(_read(source, format_, fields, count) for source in sources)
 
 
-def may_fall_silent(source: Source) -> bool:
-    """Say whether the next row of a source may be long in coming.
+def may_block(source: Source) -> bool:
+    """Return whether the next row of a source may take long: from a pipe or an iterator.
 
-    So it may from a pipe, and from an iterator, of which nobody knows what it waits for. It may
-    not from what lies on a disk or has a length.
+    Files, folders and collections with a length do not block.
     """
     if not isinstance(source, str | Path):
         return not isinstance(source, Sized)
@@ -52,7 +51,7 @@ def may_fall_silent(source: Source) -> bool:
         return True
     try:
         mode = Path(source).stat().st_mode
-    except (OSError, ValueError):  # which reading it will say
+    except (OSError, ValueError):  # reported when it is read
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
@@ -63,7 +62,7 @@ def read_labelled(
     format: Format | str = Format.AUTO,
     fields: Fields | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Return texts and labels of a test set, which must all be there; else `RowError`."""
+    """Return the texts and labels of a test set. Raises `RowError` for a missing text or label."""
     texts: list[str] = []
     labels: list[str] = []
     unlabelled: Origin | None = None
@@ -71,7 +70,7 @@ def read_labelled(
         if isinstance(document, Rejected):
             raise RowError(str(document))
         if not isinstance(document.label, str):
-            # read on: if no row has the field, the reader's error says which ones are there
+            # Read on: if no row has the field, the reader's error lists the existing ones.
             unlabelled = unlabelled or document.origin
             continue
         texts.append(document.text)
@@ -83,7 +82,7 @@ def read_labelled(
 
 
 def _count(sources: Iterable[Source], on_bytes: Callable[[int, int], None]) -> OnBytes | None:
-    sizes = [_file_size(one) for one in sources]
+    sizes = [_file_size(source) for source in sources]
     if None in sizes:
         return None
     n_done, n_total = 0, sum(size for size in sizes if size is not None)
@@ -97,10 +96,10 @@ def _count(sources: Iterable[Source], on_bytes: Callable[[int, int], None]) -> O
 
 
 def _file_size(source: Source) -> int | None:
-    """Return the bytes of a regular file; None for anything whose size nobody knows."""
+    """Return the size of a regular file in bytes; None for any other source."""
     if not isinstance(source, str | Path) or is_stdin(source):
         return None
-    with naming(source_name(source)):
+    with named_errors(source_name(source)):
         status = Path(source).stat()
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 

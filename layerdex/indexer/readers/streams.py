@@ -1,4 +1,4 @@
-"""Byte streams of files and standard input, with errors that name the source."""
+"""Byte streams of files and standard input; errors name the source."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import BinaryIO
 from layerdex.errors import SourceError
 
 OnBytes = Callable[[int], None]
-"""Told of each further number of bytes that has been read."""
+"""Takes the number of bytes of each read."""
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 16
 WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE[:3])
-"""What UTF-16 and UTF-32 begin with (the mark of UTF-32 LE begins with that of UTF-16 LE)."""
+"""Byte order marks of UTF-16 and UTF-32 (that of UTF-32 LE begins with that of UTF-16 LE)."""
 
 
 class Replay(io.RawIOBase):
-    """Bytes already read, then the rest of the stream they came from, which stays open."""
+    """A stream of bytes already read, followed by the rest of their stream, which stays open."""
 
     def __init__(self, head: bytes, rest: BinaryIO, on_bytes: OnBytes | None = None) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class Replay(io.RawIOBase):
         self._on_bytes = on_bytes
 
     def readable(self) -> bool:
-        """Say that this is a stream to read."""
+        """Return True."""
         return True
 
-    # the protocol of RawIOBase
+    # RawIOBase's own method
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Fill the buffer as far as there are bytes; return how many, 0 at the end."""
+        """Read into the buffer; return the number of bytes, 0 at the end."""
         if data := self._head[: len(buffer)]:
             self._head = self._head[len(data) :]
         else:
@@ -49,7 +49,7 @@ class Replay(io.RawIOBase):
 
 
 def source_name(source: str | Path) -> str:
-    """Name a source in origins and messages, whatever bytes are in its name."""
+    """Return the name of a source for origins and messages; undecodable bytes are escaped."""
     if is_stdin(source):
         return "<stdin>"
     return os.fsencode(source).decode("utf-8", "backslashreplace")
@@ -61,8 +61,8 @@ def is_stdin(source: str | Path) -> bool:
 
 
 @contextmanager
-def naming(source: str) -> Iterator[None]:
-    """Turn the operating system's refusals into a `SourceError` that names the source."""
+def named_errors(source: str) -> Iterator[None]:
+    """Raise errors of the operating system as `SourceError` with the name of the source."""
     try:
         yield
     except OSError as error:
@@ -71,7 +71,7 @@ def naming(source: str) -> Iterator[None]:
 
 
 def process_stdin() -> BinaryIO:
-    """Return the process's standard input; raises `SourceError` where it was closed."""
+    """Return the process's standard input. Raises `SourceError` if it is closed."""
     if sys.stdin is None:
         raise SourceError(f"cannot read {source_name(STDIN)}: it is closed")
     return sys.stdin.buffer
@@ -81,13 +81,13 @@ def process_stdin() -> BinaryIO:
 def open_stream(
     source: str | Path, *, stdin: BinaryIO | None = None, on_bytes: OnBytes | None = None
 ) -> Iterator[BinaryIO]:
-    """Open a source for reading after its byte order mark; standard input is left open.
+    """Open a source after its byte order mark; standard input stays open at the end.
 
     ``stdin`` is read for ``-`` (default: the process's). Raises `SourceError` if the source cannot
-    be opened or read, or begins like UTF-16.
+    be opened or read, or has a mark of UTF-16.
     """
     name = source_name(source)
-    with naming(name):
+    with named_errors(name):
         if is_stdin(source):
             yield _after_mark(stdin or process_stdin(), name=name, on_bytes=on_bytes)
         else:
@@ -95,22 +95,22 @@ def open_stream(
                 yield _after_mark(file, name=name, on_bytes=on_bytes)
 
 
-def opening(stream: BinaryIO, n: int) -> tuple[bytes, BinaryIO]:
-    """Return the first n bytes that are not blank (fewer if the stream ends), and it unread."""
-    head, found = bytearray(), b""
-    while len(found) < n and (chunk := stream.read(CHUNK_BYTES)):
+def peek(stream: BinaryIO, n: int) -> tuple[bytes, BinaryIO]:
+    """Return the first n bytes that are not whitespace (or fewer), and the whole stream."""
+    head, start = bytearray(), b""
+    while len(start) < n and (chunk := stream.read(CHUNK_BYTES)):
         head += chunk
-        found += b"".join(chunk.split())[:n]
-    return found[:n], replay(bytes(head), stream)
+        start += b"".join(chunk.split())[:n]
+    return start[:n], replay(bytes(head), stream)
 
 
 def replay(head: bytes, rest: BinaryIO, on_bytes: OnBytes | None = None) -> BinaryIO:
-    """Return a buffered stream of the bytes already read and the rest, which is counted."""
+    """Return a buffered stream of bytes already read and the rest; ``on_bytes`` counts the rest."""
     return io.BufferedReader(Replay(head, rest, on_bytes), CHUNK_BYTES)
 
 
 def invalid_utf8(error: UnicodeDecodeError) -> str:
-    """Say where decoding failed, counting bytes from 1."""
+    """Return a reason with the position of the invalid byte, from 1."""
     return f"invalid UTF-8 at byte {error.start + 1}"
 
 

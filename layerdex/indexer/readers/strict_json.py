@@ -1,4 +1,4 @@
-"""JSON without the liberties that Python's decoder takes."""
+"""JSON as RFC 8259 defines it: stricter than Python's decoder."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections import Counter
 
 
 def describe(error: json.JSONDecodeError) -> str:
-    """Say what is wrong, without where: Python's words may end as if a place followed."""
+    """Return what is wrong, without the words with which Python introduces a position."""
     return error.msg.removesuffix(": ").removesuffix(" at").removesuffix(" starting")
 
 
 class StrictDecoder:
-    """A JSON decoder that notes what is wrong with a value that can be parsed.
+    """A JSON decoder that also finds repeated keys, NaN, Infinity and overlong numbers.
 
-    After each call ``problem`` is None, or says which key appears twice, which literal (NaN,
-    Infinity) is no JSON, or that a number is too long. It is noted and not raised so that a
-    reader of an array still learns where the element ends.
+    After each call ``problem`` describes the first of these, or is None. It is not raised, so that
+    a reader of an array learns where the element ends.
     """
 
     def __init__(self) -> None:
@@ -26,13 +25,13 @@ class StrictDecoder:
         )
 
     def decode(self, text: str) -> object:
-        """Decode a whole text; raises as `json.JSONDecoder.decode` does."""
+        """Decode a whole text. Raises as `json.JSONDecoder.decode` does."""
         self.problem = None
         value: object = self._json.decode(text)
         return value
 
     def raw_decode(self, text: str, start: int) -> tuple[object, int]:
-        """Decode the value at ``start``; return it and where it ends."""
+        """Decode the value at ``start``; return it and its end."""
         self.problem = None
         return self._json.raw_decode(text, start)
 

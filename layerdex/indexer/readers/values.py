@@ -1,4 +1,4 @@
-"""What a single value of a row may be, and what it becomes."""
+"""Conversion of the values of a row, with a reason for each that is not allowed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ KIND_NAMES = {"NoneType": "null", "dict": "object", "str": "string", "bool": "tr
 
 
 class BadValueError(ValueError):
-    """A value that makes its row no document; the message becomes the row's reason."""
+    """A value that is not allowed; the message becomes the reason for the row's rejection."""
 
 
 class Unreadable:
-    """Stands for a cell that its file format could not turn into a value."""
+    """A cell that its file format could not decode."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
 
 def kind(value: object) -> str:
-    """Name a value's type as messages do, ``null`` and ``object`` among them."""
+    """Return the name of a value's type for messages, such as ``null`` or ``object``."""
     name = type(value).__name__
     return KIND_NAMES.get(name, name)
 
@@ -69,8 +69,8 @@ def text_value(value: object, *, field: str) -> str:
 def name_value(value: object, *, field: str, empty_advice: str) -> str | None:
     """Return an id or a label as a string, or None for null; whole numbers are converted.
 
-    A float such as 3.0 is one: pandas makes floats of integers in a column with gaps. From 2^53
-    on a float may have lost digits, and is refused.
+    Floats such as 3.0 count as whole numbers, as pandas converts integers in a column with gaps.
+    From 2^53 on a float may have lost digits, and is not allowed.
     """
     value = plain(value, field=field)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

@@ -1,4 +1,4 @@
-"""Long texts whole: overlapping chunks of a text, and the average of their vectors."""
+"""Long texts: overlapping chunks of a text, and the average of their vectors."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.indexer.text.tokenizer import Beginning, TextTokenizer, Tokens
+from layerdex.indexer.text.tokenizer import Prefix, TextTokenizer, Tokens
 
-# Neighbouring chunks share an eighth of their tokens: a sentence cut by one is whole in the next.
+# Neighbouring chunks share an eighth of their tokens: a sentence split by one is whole in the next.
 _TOKENS_PER_SHARED = 8
-# What is tokenised for a chunk ends between words, if none has half as many characters as this.
+# Characters to tokenise for a chunk: at least this many, so that a text can be split at whitespace.
 _MIN_LIKELY = 512
-# A group of chunks is tokenised, encoded and forgotten: 19 MB of ids and, for 13 layers of 768,
-# 41 MB of vectors, however long the texts are.
+# Chunks are tokenised and encoded in groups, 19 MB of ids and, for 13 layers of 768, 41 MB of
+# vectors each, so that memory does not grow with the texts.
 _GROUP_CHUNKS = 1_024
 _GROUP_TOKENS = 1 << 19
-# The weight of a first chunk that is only blank: it counts where nothing else does.
+# The weight of a first chunk without tokens of the text: it decides only where it is alone.
 _NEGLIGIBLE = 2.0**-20
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a text, from one character to another, as ids with template and special tokens.
+    """The characters ``start`` to ``end`` of a text, as ids with template and special tokens.
 
-    ``n_tokens`` of the text are in it, ``n_new`` of them in no chunk before. ``is_whole`` is
-    false where not even its first character fits.
+    It holds ``n_tokens`` of the text's tokens, ``n_new`` of them in no earlier chunk. ``is_whole``
+    is False if not even its first character fits.
     """
 
     ids: list[int]
@@ -40,11 +40,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Averages:
-    """What became of n texts in chunks.
+    """The averages of n texts' chunks.
 
     ``vectors`` is (n_layers, n, width) float32, unit length; ``n_tokens`` (n,) int32 counts each
-    token of a text once, and template and special tokens once; ``truncated`` (n,) bool: a single
-    character took more tokens than fit.
+    token of a text once, and template and special tokens once; ``truncated`` (n,) bool is True if
+    a single character has more tokens than fit.
     """
 
     vectors: NDArray[np.float32]
@@ -53,39 +53,40 @@ class Averages:
 
 
 def split(tokenizer: TextTokenizer, text: str) -> Iterator[Chunk]:
-    """Yield the chunks of a text: each is what cutting would keep of the text from there on.
+    """Yield the chunks of a text, each being what truncation keeps of the text from its start.
 
-    So the first is what a cut text gives. Each begins within the last eighth of the tokens of
-    the one before, at a word if one begins there, and together they hold the whole text. A chunk
-    without a token of its own is left out, unless it is the first.
+    So the first chunk is the truncated text. Every other begins in the last eighth of the tokens of
+    the chunk before it, at the start of a word if there is one, and together they hold the whole
+    text. A chunk without new tokens is left out, unless it is the first.
     """
     start = covered = 0
-    n_likely = None
+    n_likely = 0
     while covered < len(text):
-        # One character more than is looked at: where a cut begins must not look like the end.
-        part = text[start : start + tokenizer.n_characters + 1]
-        kept = tokenizer.begin(part, n_likely=n_likely)
-        end = start + kept.end
+        # One character more than is tokenised, so that the end of the slice is not taken for the
+        # end of the text.
+        rest = text[start : start + tokenizer.n_characters + 1]
+        prefix = tokenizer.find_prefix(rest, n_likely=n_likely)
+        end = start + prefix.end
         if end <= covered and start < covered:
-            start = covered  # what is shared takes all the room: share nothing
+            start = covered  # the shared tokens fill the whole chunk: share none
             continue
         is_whole = end > covered
         end = max(end, covered + 1)
-        n_new = sum(covered <= start + begin < end for begin in kept.begins)
+        n_new = sum(covered <= start + offset < end for offset in prefix.token_starts)
         if n_new or not start:
-            yield Chunk(kept.ids, start, end, len(kept.begins), n_new, is_whole)
+            yield Chunk(prefix.ids, start, end, len(prefix.token_starts), n_new, is_whole)
         covered = end
         n_likely = min(max(_MIN_LIKELY, (end - start) * 3 // 2), tokenizer.n_characters)
-        start = max(start + 1, min(start + _shared_from(kept), end))
+        start = max(start + 1, min(start + _next_start(prefix), end))
 
 
-def _shared_from(kept: Beginning) -> int:
+def _next_start(prefix: Prefix) -> int:
     """Return the character at which the next chunk should begin."""
-    n = len(kept.begins)
+    n = len(prefix.token_starts)
     shared = range(n - n // _TOKENS_PER_SHARED, n)
     if not shared:
-        return kept.end
-    return kept.begins[next((i for i in shared if kept.starts_word[i]), shared[0])]
+        return prefix.end
+    return prefix.token_starts[next((i for i in shared if prefix.starts_word[i]), shared[0])]
 
 
 def average_chunks(
@@ -97,8 +98,8 @@ def average_chunks(
     """Average the unit vectors of each text's chunks, weighted by their tokens of the text.
 
     ``firsts`` (n_layers, n, width) float32 are the vectors of the texts' first chunks, and are
-    overwritten; ``encode`` gives the unit vectors (n_layers, n_chunks, width) of further ones,
-    and is told which shares of the texts' characters lie before and up to the end of these.
+    overwritten. ``encode`` returns the unit vectors (n_layers, n_chunks, width) of further chunks;
+    its other arguments are the shares of all characters before and up to the end of these chunks.
     """
     n_tokens = np.zeros(len(texts), dtype=np.int32)
     truncated = np.zeros(len(texts), dtype=np.bool_)
@@ -114,14 +115,14 @@ def average_chunks(
                 n_tokens[i] += chunk.n_new
                 truncated[i] |= not chunk.is_whole
 
-    before = np.cumsum([0, *map(len, texts)])
+    n_before = np.cumsum([0, *map(len, texts)])
     share = 0.0
     for group in _groups(further()):
         i, chunk = group[-1]
-        start, share = share, float((before[i] + chunk.end) / before[-1])
-        vectors = encode(tokenizer.collect([chunk.ids for _, chunk in group]), start, share)
-        for place, (i, chunk) in enumerate(group):
-            firsts[:, i] += chunk.n_tokens * vectors[:, place]
+        start, share = share, float((n_before[i] + chunk.end) / n_before[-1])
+        vectors = encode(tokenizer.to_tokens([chunk.ids for _, chunk in group]), start, share)
+        for position, (i, chunk) in enumerate(group):
+            firsts[:, i] += chunk.n_tokens * vectors[:, position]
     lengths = np.linalg.norm(firsts, axis=2, keepdims=True)
     np.divide(firsts, lengths, out=firsts, where=lengths > 0)
     return Averages(firsts, n_tokens, truncated)

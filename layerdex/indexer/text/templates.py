@@ -1,4 +1,4 @@
-"""Prompt templates: text around a document's text that steers the encoder."""
+"""Prompt templates: the text around a document's text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PLAIN = TEXT
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """``prefix + text + suffix``, parsed from for example ``A question: {text}``.
+    """``prefix + text + suffix``, parsed from a string such as ``A question: {text}``.
 
-    ``{mask}`` stands for the tokenizer's mask token; no other braces mean anything.
+    ``{mask}`` stands for the tokenizer's mask token; other braces have no meaning.
     """
 
     prefix: str
@@ -23,7 +23,7 @@ class Template:
 
     @classmethod
     def parse(cls, template: str, *, mask_token: str | None) -> Template:
-        """Read a template. Raises `OptionError` unless ``{text}`` stands in it once."""
+        """Parse a template. Raises `OptionError` unless it contains ``{text}`` exactly once."""
         if template.count(TEXT) != 1:
             raise OptionError(
                 f"template {template!r} must contain {TEXT} exactly once, "
@@ -35,13 +35,13 @@ class Template:
         return cls(prefix, suffix)
 
     def render(self, text: str) -> str:
-        """Return the template with ``text`` in its place."""
+        """Return the template with ``text`` in place of ``{text}``."""
         return f"{self.prefix}{text}{self.suffix}"
 
     def mask_is_last(self, mask_token: str | None) -> bool:
-        """Say whether the template's one mask comes after the text.
+        """Return whether the template's mask comes after the text.
 
-        Raises `OptionError` unless there is exactly one mask.
+        Raises `OptionError` unless the template has exactly one mask.
         """
         n_masks = 0 if mask_token is None else (self.prefix + TEXT + self.suffix).count(mask_token)
         if mask_token is None or n_masks != 1:

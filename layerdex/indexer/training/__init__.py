@@ -1,1 +1,4 @@
-"""Training of few parameters: a LoRA adapter for the encoder, cut at a layer."""
+"""Training of LoRA adapters on labelled texts.
+
+Imports `engines`, `models` and `text`; `plan` alone imports no torch. Start reading at `trainer`.
+"""

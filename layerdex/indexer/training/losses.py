@@ -11,15 +11,15 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Similarities are divided by it; 0.05 to 0.1 is usual for cosines.
+# Usually 0.05 to 0.1 for cosines.
 TEMPERATURE = 0.05
 
 
 class CosineHead(nn.Module):
-    """A direction a label; the loss is the cross-entropy of the cosines to them."""
+    """One direction per label; the loss is the cross-entropy of the cosines to them."""
 
     def __init__(self, directions: Tensor) -> None:
-        """Begin with directions (n_labels, width) float32, such as the labels' mean vectors."""
+        """Start with ``directions`` (n_labels, width) float32, such as the labels' means."""
         super().__init__()
         self.directions = nn.Parameter(directions.clone())
 
@@ -30,17 +30,17 @@ class CosineHead(nn.Module):
 
 
 class SupervisedContrast(nn.Module):
-    """Each text's log share of similarity with the texts of its label, against the whole batch."""
+    """The supervised contrastive loss of a batch; see `Loss.CONTRASTIVE`."""
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of unit vectors (n, width) with labels (n,) int64.
 
-        Texts whose label no other text of the batch has only push others away; 0 where all are.
+        A text whose label is unique in the batch only repels others; 0 if all labels are unique.
         """
         itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
         similarities = (vectors @ vectors.T / TEMPERATURE).masked_fill(itself, -torch.inf)
         log_shares = similarities - similarities.logsumexp(dim=1, keepdim=True)
         positive = (labels[:, None] == labels) & ~itself
         n_positive = positive.sum(dim=1)
-        of_text = log_shares.masked_fill(~positive, 0.0).sum(dim=1) / n_positive.clamp(min=1)
-        return -of_text.sum() / (n_positive > 0).sum().clamp(min=1)
+        per_text = log_shares.masked_fill(~positive, 0.0).sum(dim=1) / n_positive.clamp(min=1)
+        return -per_text.sum() / (n_positive > 0).sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""What to train and for how long, and what came of it."""
+"""The parameters of a training run, and its results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from layerdex.choices import Loss
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an adapter is trained.
+    """The parameters of a training run.
 
-    ``rank`` is LoRA's, whose changes count twice (alpha = 2 × rank). ``learning_rate`` is reached
-    after a twentieth of the steps and falls to 0 at the end of the last of ``n_epochs``; training
-    ends earlier after ``patience`` epochs without a better accuracy on the held-out texts. A step
-    sees ``batch_size`` texts. Raises `OptionError` for values out of range.
+    ``rank`` is LoRA's; alpha is 2 × rank. The learning rate rises to ``learning_rate`` over the
+    first twentieth of the steps, and falls to 0 at the end of the last of ``n_epochs``. Training
+    stops early after ``patience`` epochs without a better accuracy on the held-out texts. A step
+    uses ``batch_size`` texts. Raises `OptionError` for values out of range.
     """
 
     loss: Loss = Loss.HEAD
@@ -28,7 +28,7 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Hold the numbers to their ranges."""
+        """Check the ranges."""
         for name in ("rank", "n_epochs", "patience"):
             check_count(name, getattr(self, name))
         check_count("batch_size", self.batch_size, least=2)
@@ -48,11 +48,10 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What training did.
+    """The results of a training run.
 
-    ``losses`` are those of the single steps. ``n_trained`` counts the adapter's parameters and
-    those of a classification head; ``n_parameters`` the encoder's up to the layer, adapter and head
-    included.
+    ``losses`` has one value per step. ``n_trained`` is the number of parameters of the adapter and
+    of a classification head; ``n_parameters`` includes the encoder up to the layer.
     """
 
     epochs: tuple[Epoch, ...]
@@ -63,5 +62,5 @@ class Trained:
 
     @property
     def share(self) -> float:
-        """The share of the parameters that were trained."""
+        """The share of parameters that were trained."""
         return self.n_trained / self.n_parameters

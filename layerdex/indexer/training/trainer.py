@@ -1,4 +1,4 @@
-"""Training an adapter: batches of texts through the cut encoder, until held-out texts say stop."""
+"""Training of an adapter on labelled texts, with early stopping on held-out texts."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from layerdex.options import RuntimeOptions
 from layerdex.records import EncoderSettings, OnProgress, Vectors
 
 Judge = Callable[[Vectors, Vectors], float]
-"""The accuracy on held-out texts' vectors, given those of the training texts."""
+"""Takes vectors of training texts and of held-out texts; returns the accuracy on the latter."""
 
 _GPU_TOKEN_BUDGET = 65_536
 _WARM_UP_SHARE = 0.05
-# As AdamW's default; directions and adapters are small, and it hardly matters here.
+# AdamW's default; it hardly matters for weights as small as these.
 _WEIGHT_DECAY = 0.01
-_MOST_GRADIENT = 1.0  # beyond this norm a step is shortened: a rare batch may not undo many
+_MAX_GRADIENT_NORM = 1.0  # steps beyond it are shortened, so that a rare batch does not undo many
 
 
 class Trainer:
-    """A model cut at a layer, with an adapter to be trained on labelled texts."""
+    """A model up to a layer, with an adapter to be trained on labelled texts."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class Trainer:
         plan: Plan,
         runtime: RuntimeOptions,
     ) -> None:
-        """Load the model that ``settings`` are of. Raises `ModelError` and `OptionError`.
+        """Load the model of ``settings``. Raises `ModelError` and `OptionError`.
 
-        Weights stay in float32, and a pass may run in bfloat16. Of several GPUs one is used.
+        Weights are float32, and passes run in the dtype of ``runtime``. Of several GPUs only the
+        first is used.
         """
         self._folder, self._settings = folder, settings
         self._layer, self._plan = layer, plan
@@ -96,11 +97,12 @@ class Trainer:
         judge: Judge,
         on_progress: OnProgress | None = None,
     ) -> Trained:
-        """Train on the texts at the places ``training``, ``codes`` (n,) being all texts' labels.
+        """Train on the texts with the indices ``training``; ``codes`` (n,) are all texts' labels.
 
-        ``directions`` (n_labels, width) are where a classification head begins. The weights after
-        the epoch whose ``held_out`` texts ``judge`` liked best are kept, the first of equals.
-        ``on_progress`` is told of texts. Raises `ModelError` where the loss is no longer a number.
+        ``directions`` (n_labels, width) initialise a classification head. After each epoch
+        ``judge`` returns the accuracy on the ``held_out`` texts; the weights of the best epoch are
+        kept, of the first if several are equal. ``on_progress`` gets the number of texts seen, and
+        the number for all epochs. Raises `ModelError` if the loss is not finite.
         """
         tokens = self._tokenizer.tokenize(texts)
         labels = torch.from_numpy(codes).to(self._device)
@@ -117,16 +119,16 @@ class Trainer:
                 steps = np.array_split(order, max(len(order) // self._plan.batch_size, 1))
                 self._module.train()
                 done = (number - 1) * len(training)
-                for places in steps:
-                    vectors, shown = self._embed(tokens, places)
-                    loss = loss_of(vectors, labels[torch.from_numpy(shown)])
+                for indices in steps:
+                    vectors, order_seen = self._embed(tokens, indices)
+                    loss = loss_of(vectors, labels[torch.from_numpy(order_seen)])
                     losses.append(self._step(loss, trained, optimizer, schedule))
-                    seen[shown] = vectors.detach().cpu().numpy()
-                    done += len(places)
+                    seen[order_seen] = vectors.detach().cpu().numpy()
+                    done += len(indices)
                     if on_progress is not None:
                         on_progress(done, self._plan.n_epochs * len(training))
-                # The training texts' vectors as the epoch saw them: another pass would take a
-                # third as long again, and they serve only to choose an epoch.
+                # The training texts' vectors are those of the epoch itself: another pass would take
+                # a third of its time, and they only serve to choose an epoch.
                 accuracy = judge(seen[training], self._encode(tokens, held_out))
                 epochs.append(Epoch(number, float(np.mean(losses[-len(steps) :])), accuracy))
                 if self._is_over(epochs):
@@ -135,17 +137,17 @@ class Trainer:
             epochs=tuple(epochs),
             losses=tuple(losses),
             best_epoch=_best_of(epochs).number,
-            n_trained=sum(one.numel() for one in trained),
+            n_trained=sum(parameter.numel() for parameter in trained),
             n_parameters=self._adapter.n_parameters
-            + sum(one.numel() for one in loss_of.parameters()),
+            + sum(parameter.numel() for parameter in loss_of.parameters()),
         )
 
     def write(self, target: Path) -> None:
-        """Write the best epoch's adapter into the folder ``target``, which is there."""
+        """Write the best epoch's adapter into the existing folder ``target``."""
         self._adapter.write(target, self._best, self._folder, self._settings)
 
     def _is_over(self, epochs: Sequence[Epoch]) -> bool:
-        """Keep the weights if the last epoch was the best, and say whether to stop early."""
+        """Keep the weights if the last epoch is the best; return whether to stop."""
         best, last = _best_of(epochs).number, epochs[-1].number
         if best == last:
             self._best = self._adapter.state()
@@ -171,33 +173,37 @@ class Trainer:
     def _step(self, loss: Tensor, trained: list[nn.Parameter], optimizer: Any, rate: Any) -> float:
         value = loss.item()
         if not np.isfinite(value):
-            raise ModelError("training lost its way (the loss is not finite): lower --rate")
+            raise ModelError("training diverged (the loss is not finite): lower --rate")
         optimizer.zero_grad()
-        if loss.requires_grad:  # not where no two texts of a batch share a label
+        if loss.requires_grad:  # False if no two texts of the batch share a label
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(trained, _MOST_GRADIENT)
+            nn.utils.clip_grad_norm_(trained, _MAX_GRADIENT_NORM)
         optimizer.step()
         rate.step()
         return value
 
     @torch.no_grad()
-    def _encode(self, tokens: Tokens, places: NDArray[np.int64]) -> Vectors:
-        """Return unit vectors, (len(places), width) float32, without dropout."""
+    def _encode(self, tokens: Tokens, indices: NDArray[np.int64]) -> Vectors:
+        """Return unit vectors without dropout, (len(indices), width) float32."""
         self._module.eval()
         vectors = np.empty((len(tokens.ids), self._settings.width), dtype=np.float32)
-        for part in np.array_split(places, -(-len(places) // 1_024)):
-            found, shown = self._embed(tokens, part)
-            vectors[shown] = found.cpu().numpy()
-        return vectors[places]
+        for group in np.array_split(indices, -(-len(indices) // 1_024)):
+            embedded, order = self._embed(tokens, group)
+            vectors[order] = embedded.cpu().numpy()
+        return vectors[indices]
 
-    def _embed(self, tokens: Tokens, places: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
-        """Return unit vectors (n, width) and the places they are of, ordered by length."""
+    def _embed(
+        self, tokens: Tokens, indices: NDArray[np.int64]
+    ) -> tuple[Tensor, NDArray[np.int64]]:
+        """Return unit vectors (n, width) and the indices they are of, ordered by length."""
         budget = _GPU_TOKEN_BUDGET if self._is_gpu else CPU_TOKEN_BUDGET
         vectors: list[Tensor] = []
-        parts = [places[one] for one in plan_batches(tokens.lengths[places], token_budget=budget)]
-        for part in parts:
-            batch = make_batch(tokens, part, pad_id=self._pad_id)
-            ids, mask = (torch.from_numpy(one).to(self._device) for one in (batch.ids, batch.mask))
+        plan = plan_batches(tokens.lengths[indices], token_budget=budget)
+        groups = [indices[group] for group in plan]
+        for group in groups:
+            batch = make_batch(tokens, group, pad_id=self._pad_id)
+            ids = torch.from_numpy(batch.ids).to(self._device)
+            mask = torch.from_numpy(batch.mask).to(self._device)
             positions = batch.mask_positions
             at = None if positions is None else torch.from_numpy(positions).to(self._device)
 
@@ -208,7 +214,7 @@ class Trainer:
                 self._states.run(
                     {"input_ids": ids, "attention_mask": mask}, (self._layer,), receive
                 )
-        return torch.cat(vectors), np.concatenate(parts)
+        return torch.cat(vectors), np.concatenate(groups)
 
 
 def _best_of(epochs: Sequence[Epoch]) -> Epoch:
@@ -217,7 +223,7 @@ def _best_of(epochs: Sequence[Epoch]) -> Epoch:
 
 @contextlib.contextmanager
 def _seeded(seed: int, device: torch.device) -> Any:
-    """Draw from a seed within, and leave the caller's own random numbers alone."""
+    """Seed torch in the context, and restore the caller's random state after it."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Documents and vectors to a file that the readers of this room read again."""
+"""Documents and vectors to a file that `readers` can read again."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ _SUFFIXES = {
 
 
 def resolve_export_format(path: Path | None, requested: ExportFormat) -> ExportFormat:
-    """Return the format to write: what was asked for, else by the file's name.
+    """Return the requested format, else the one of the file's name.
 
-    A name without an extension gets jsonl. Raises `OptionError` for one that promises a format
-    that is not written here.
+    A name without an extension means jsonl. Raises `OptionError` for an unsupported extension.
     """
     if requested is not ExportFormat.AUTO:
         return requested
@@ -35,20 +34,20 @@ def resolve_export_format(path: Path | None, requested: ExportFormat) -> ExportF
     try:
         return format_of_name(path)
     except OptionError as error:
-        raise OptionError(f"{error}, or say the format (jsonl or parquet)") from None
+        raise OptionError(f"{error}, or choose the format (jsonl or parquet)") from None
 
 
 def format_of_name(path: Path) -> ExportFormat:
-    """Return the format that a file's name promises: jsonl without an extension.
+    """Return the format of a file's extension; jsonl without one.
 
-    Raises `OptionError` for one that is not written here.
+    Raises `OptionError` for an unsupported extension.
     """
     if not path.suffix:
         return ExportFormat.JSONL
     if path.suffix.lower() not in _SUFFIXES:
         raise OptionError(
-            f"{format_value(path.name)} names no format that is written: end it in "
-            f"{', '.join(_SUFFIXES)}, or in nothing"
+            f"cannot write {format_value(path.name)}: use a name that ends in "
+            f"{', '.join(_SUFFIXES)}, or has no extension"
         )
     return _SUFFIXES[path.suffix.lower()]
 
@@ -63,22 +62,22 @@ def write_export(
     precision: StoredPrecision,
     on_progress: OnProgress | None,
 ) -> int:
-    """Write documents in their order, and return how many.
+    """Write documents in order, and return their number.
 
-    With ``layers`` each has a field ``vector_N`` a layer: in jsonl a list of ``width`` numbers, in
-    parquet a list of fixed size, float16 where the index keeps that, else float32. Readers leave
-    these fields out.
+    For each of ``layers`` there is a field ``vector_N``: in jsonl a list of ``width`` numbers, in
+    parquet a list of fixed size, float16 if the index stores float16, else float32. Readers ignore
+    these fields.
     """
-    told = _tell(batches, on_progress)
+    reported = _report_progress(batches, on_progress)
     if format is ExportFormat.PARQUET:
         from layerdex.indexer.writers.parquet import write_parquet
 
-        return write_parquet(file, told, layers=layers, width=width, precision=precision)
-    return _write_jsonl(file, told)
+        return write_parquet(file, reported, layers=layers, width=width, precision=precision)
+    return _write_jsonl(file, reported)
 
 
-def _tell(batches: Iterator[Batch], on_progress: OnProgress | None) -> Iterator[Batch]:
-    """Pass batches on, and say when the next one is asked for that one is written."""
+def _report_progress(batches: Iterator[Batch], on_progress: OnProgress | None) -> Iterator[Batch]:
+    """Yield the batches, and report each as written when the next is requested."""
     n_done = 0
     for batch in batches:
         yield batch
@@ -90,10 +89,10 @@ def _tell(batches: Iterator[Batch], on_progress: OnProgress | None) -> Iterator[
 def _write_jsonl(file: BinaryIO, batches: Iterator[Batch]) -> int:
     n_documents = 0
     for batch in batches:
-        for at, document in enumerate(batch.documents):
+        for i, document in enumerate(batch.documents):
             row = document.as_row()
             for layer, vectors in batch.vectors.items():
-                row[f"{VECTOR}{layer}"] = vectors[at].tolist()
+                row[f"{VECTOR}{layer}"] = vectors[i].tolist()
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         n_documents += len(batch.documents)
     return n_documents

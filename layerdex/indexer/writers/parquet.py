@@ -1,9 +1,8 @@
 """Documents and vectors to a parquet table, row group by row group.
 
-Columns are ``id``, ``text``, ``label``, ``metadata`` (a struct with a typed field for each) and
-``vector_N``. A metadata field whose values are of several types has no type that parquet knows;
-such fields, and those beyond the first 500, are written as one JSON object a document in a column
-of its own, which is marked so that it is read as what it is.
+Columns are ``id``, ``text``, ``label``, ``metadata`` (a struct of typed fields) and ``vector_N``. A
+metadata field with values of several types has no parquet type. Such fields, and those beyond the
+first 500, are written as one JSON object per document, to a column that is marked for the reader.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _TYPES = {
 _MAX_TYPED_FIELDS = 500
 
 _GROUP_BYTES = 32 << 20
-"""A row group is in memory until it is written; readers want them of some size."""
+"""Larger row groups need more memory to write, smaller ones are slower to read."""
 
 
 def write_parquet(
@@ -43,7 +42,7 @@ def write_parquet(
     width: int,
     precision: StoredPrecision,
 ) -> int:
-    """Write batches in their order, and return how many documents; see `write_export`."""
+    """Write batches in order, and return the number of documents; see `write_export`."""
     first = next(batches, None)
     kinds = {} if first is None else first.metadata_types
     typed = _typed(kinds)
@@ -56,7 +55,7 @@ def write_parquet(
         while first is not None:
             batch, first = first, next(batches, None)
             columns = _document_columns(batch.documents, typed, has_rest=has_rest)
-            columns += [_fixed_size_list(one, vector) for one in batch.vectors.values()]
+            columns += [_fixed_size_list(rows, vector) for rows in batch.vectors.values()]
             group.append(pa.record_batch(columns, schema=schema))
             n_documents += len(batch.documents)
             n_bytes += group[-1].nbytes
@@ -68,8 +67,8 @@ def write_parquet(
 
 
 def _typed(kinds: Mapping[str, set[ValueType]]) -> dict[str, Any]:
-    of_one_type = [(name, next(iter(one))) for name, one in kinds.items() if len(one) == 1]
-    return {name: _TYPES[kind] for name, kind in of_one_type[:_MAX_TYPED_FIELDS]}
+    single = [(name, next(iter(types))) for name, types in kinds.items() if len(types) == 1]
+    return {name: _TYPES[kind] for name, kind in single[:_MAX_TYPED_FIELDS]}
 
 
 def _schema(typed: dict[str, Any], *, has_rest: bool, vectors: dict[int, Any]) -> Any:
@@ -92,19 +91,20 @@ def _document_columns(
 ) -> list[Any]:
     text = pa.large_string()
     columns = [
-        pa.array([one.id for one in documents], text),
-        pa.array([one.text for one in documents], text),
-        pa.array([one.label for one in documents], text),
+        pa.array([document.id for document in documents], text),
+        pa.array([document.text for document in documents], text),
+        pa.array([document.label for document in documents], text),
     ]
     if typed:
         children = [
-            pa.array([one.metadata.get(name) for one in documents], type_)
+            pa.array([document.metadata.get(name) for document in documents], type_)
             for name, type_ in typed.items()
         ]
         fields = [pa.field(name, type_) for name, type_ in typed.items()]
         columns.append(pa.StructArray.from_arrays(children, fields=fields))
     if has_rest:
-        columns.append(pa.array([_rest(one.metadata, typed) for one in documents], text))
+        rests = [_rest(document.metadata, typed) for document in documents]
+        columns.append(pa.array(rests, text))
     return columns
 
 

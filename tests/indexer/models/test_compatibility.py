@@ -69,7 +69,7 @@ def test_another_adapter_is_refused_and_the_same_may_move(bert: Path, tmp_path: 
     said = f"made with adapter '{made}', not '{other}': leave the option out, or make a new index"
     with pytest.raises(IndexMismatchError, match=re.escape(said)):
         check(recorded, adapter=str(other))
-    with pytest.raises(ModelError, match="is not an adapter: it holds no adapter_config"):
+    with pytest.raises(ModelError, match=r"is not an adapter: .*adapter_config"):
         check(recorded, adapter=str(tmp_path))
     with pytest.raises(IndexMismatchError, match="with adapter 'none', not 'any'"):
         check(RECORDED, adapter="any")

@@ -237,9 +237,7 @@ def entries(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", list(entries(Path(__file__))))
-def test_a_broken_cache_is_ignored_and_written_anew(
-    kind: str, bert: Path, n_read: list[str]
-) -> None:
+def test_a_broken_cache_is_ignored_and_rewritten(kind: str, bert: Path, n_read: list[str]) -> None:
     weights = bert / "model.safetensors"
     cache_file().parent.mkdir(parents=True)
     cache_file().write_bytes(entries(weights)[kind].encode(errors="surrogateescape"))

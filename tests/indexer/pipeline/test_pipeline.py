@@ -1,4 +1,4 @@
-"""Windows encoded ahead: what overlaps, in which order it is committed, and how it ends."""
+"""Prefetched windows: what overlaps, the order of commits, and how a run ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import ModelError, RowError
-from layerdex.indexer.readers.sources import may_fall_silent
+from layerdex.indexer.readers.sources import may_block
 from layerdex.records import Encoded
 from layerdex.storage.writer import Writer
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
@@ -67,7 +67,7 @@ class Stored:
 
 
 def make(folder: Path, before: Callable[[int, Callable[[int], None]], None]) -> Index:
-    return Index.create(folder / "index", encoder=Watched(before))
+    return Index.create(folder / "index", model=Watched(before))
 
 
 def reach(event: threading.Event) -> None:
@@ -134,9 +134,9 @@ def test_commits_keep_the_order_of_the_rows(tmp_path: Path) -> None:
 
     assert [document.id for document in index.documents()] == [f"d{i}" for i in range(6 * WINDOW)]
     assert done == [WINDOW * n for n in range(1, 7)]
-    one_by_one = Index.create(tmp_path / "other", encoder=WordEncoder(window=WINDOW))
+    one_by_one = Index.create(tmp_path / "other", model=WordEncoder(window=WINDOW))
     one_by_one.add(rows(6 * WINDOW))
-    found, expected = read_live(index.store.path), read_live(one_by_one.store.path)
+    found, expected = read_live(index.path), read_live(one_by_one.path)
     assert {i: v.vectors for i, v in found.items()} == {i: v.vectors for i, v in expected.items()}
 
 
@@ -151,11 +151,11 @@ def test_callbacks_come_in_the_thread_of_the_run(
             time.sleep(0.02)
 
     index = make(tmp_path, before)
-    told: list[int] = []
+    reported: list[int] = []
     threads: set[int] = set()
 
     def see(done: int, _: int | None) -> None:
-        told.append(done)
+        reported.append(done)
         threads.add(threading.get_ident())
 
     index.add(rows(3 * WINDOW), on_progress=see)
@@ -163,9 +163,9 @@ def test_callbacks_come_in_the_thread_of_the_run(
     assert isinstance(encoder, Watched)
     assert threads == {threading.get_ident()}
     assert threading.get_ident() not in encoder.threads
-    assert told == sorted(told)
-    assert {WINDOW, 2 * WINDOW, 3 * WINDOW} <= set(told)
-    assert len(set(told)) > 6  # also within windows
+    assert reported == sorted(reported)
+    assert {WINDOW, 2 * WINDOW, 3 * WINDOW} <= set(reported)
+    assert len(set(reported)) > 6  # also within windows
 
 
 def test_a_slow_reader_does_not_keep_a_finished_window_from_its_commit(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_slow_reader_does_not_keep_a_finished_window_from_its_commit(tmp_path:
     assert n_there[-2] == WINDOW
 
 
-def test_of_a_source_that_may_fall_silent_all_windows_are_committed_first(tmp_path: Path) -> None:
+def test_windows_of_a_source_that_may_block_are_committed_first(tmp_path: Path) -> None:
     index = make(tmp_path, lambda *_: time.sleep(0.05))
     n_there: list[int] = []
 
@@ -196,7 +196,7 @@ def test_of_a_source_that_may_fall_silent_all_windows_are_committed_first(tmp_pa
     assert n_there == [0] * WINDOW + [WINDOW] * WINDOW + [2 * WINDOW] * WINDOW
 
 
-def test_what_may_fall_silent(tmp_path: Path) -> None:
+def test_which_sources_may_block(tmp_path: Path) -> None:
     pipe, file = tmp_path / "pipe", tmp_path / "file.jsonl"
     os.mkfifo(pipe)
     file.write_text("")
@@ -219,8 +219,8 @@ def test_what_may_fall_silent(tmp_path: Path) -> None:
         (row for row in rows(1)),
         Path("-"),
     ]
-    assert [may_fall_silent(one) for one in lasting] == [False] * len(lasting)
-    assert [may_fall_silent(one) for one in passing] == [True] * len(passing)
+    assert [may_block(one) for one in lasting] == [False] * len(lasting)
+    assert [may_block(one) for one in passing] == [True] * len(passing)
 
 
 @pytest.mark.parametrize("kind", ["a bad row", "a failing source"])
@@ -312,7 +312,7 @@ def test_an_encoder_that_does_not_ask_for_threads_is_called_in_the_callers(tmp_p
             threads.append(threading.get_ident())
             return super().encode(texts, layers)
 
-    index = Index.create(tmp_path / "index", encoder=Plain(window=WINDOW))
+    index = Index.create(tmp_path / "index", model=Plain(window=WINDOW))
     index.add(corpus(20))
     assert threads == [threading.get_ident()] * 3
 
@@ -335,7 +335,7 @@ def test_bytes_are_told_as_far_as_windows_are_committed(tmp_path: Path) -> None:
         if number == 1:  # begins when the first window is encoded, and the third has been read
             reach(is_third_begun)
 
-    def told(n_bytes: int, n_total: int) -> None:
+    def reported(n_bytes: int, n_total: int) -> None:
         shares.append(n_bytes / n_total)
         is_third_begun.set()
 
@@ -345,7 +345,7 @@ def test_bytes_are_told_as_far_as_windows_are_committed(tmp_path: Path) -> None:
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     shares: list[float] = []
 
-    index.add(path, on_bytes=told, on_progress=lambda *_: None)
+    index.add(path, on_bytes=reported, on_progress=lambda *_: None)
 
     assert shares[0] < 1.5 / 8
     assert shares[-1] == 1
@@ -385,12 +385,12 @@ def test_merging_on_the_way_does_not_disturb_windows_under_way(
     changed = [{**row, "text": f"changed {row['text']}"} for row in first[1::2]]
     second = [row for pair in zip(relabelled, changed, strict=True) for row in pair]
     found = []
-    for name, encoder in (("ahead", ConcurrentWordEncoder()), ("after", WordEncoder())):
-        index = Index.create(tmp_path / name, encoder=encoder)
+    for name, encoder in (("prefetched", ConcurrentWordEncoder()), ("serial", WordEncoder())):
+        index = Index.create(tmp_path / name, model=encoder)
         reports = [index.add(first), index.add(second), index.add(second)]
         assert index.verify() == []
         assert reports[2].n_unchanged == len(first)
-        live = read_live(index.store.path)
+        live = read_live(index.path)
         found.append((reports, {i: (v.text, v.label, v.vectors) for i, v in live.items()}))
     assert found[0] == found[1]
 
@@ -400,19 +400,19 @@ def _give(**changes: Any) -> Callable[[Encoded], object]:
 
 
 WRONG: dict[str, tuple[Callable[[Encoded], object], str]] = {
-    "nothing": (lambda _: None, "gave NoneType, not Encoded"),
-    "a list": (_give(vectors=[[[1.0]]]), "vectors that are no array of the right type"),
-    "no numbers of tokens": (_give(n_tokens=None), "n_tokens that are no array"),
+    "nothing": (lambda _: None, "returned NoneType, not Encoded"),
+    "a list": (_give(vectors=[[[1.0]]]), "vectors that are not an array of the right type"),
+    "no numbers of tokens": (_give(n_tokens=None), "n_tokens that are not an array"),
     "a number too few": (_give(n_tokens=np.ones(7, dtype=np.int32)), r"shape \(7,\), not \(8,\)"),
     "one cut too many": (_give(truncated=np.ones(9, dtype=bool)), r"shape \(9,\), not \(8,\)"),
-    "numbers for cuts": (_give(truncated=np.ones(8)), "truncated that are no array"),
-    "negative numbers": (_give(n_tokens=np.full(8, -1)), "no numbers of tokens"),
-    "vast numbers": (_give(n_tokens=np.full(8, 1 << 40)), "no numbers of tokens"),
+    "numbers for cuts": (_give(truncated=np.ones(8)), "truncated that are not an array"),
+    "negative numbers": (_give(n_tokens=np.full(8, -1)), "n_tokens that are not all from 0"),
+    "vast numbers": (_give(n_tokens=np.full(8, 1 << 40)), "n_tokens that are not all from 0"),
 }
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_an_encoder_that_gives_something_else_is_told_so_and_stores_nothing_of_it(
+def test_an_invalid_result_of_the_encoder_is_an_error_and_is_not_stored(
     kind: str, tmp_path: Path
 ) -> None:
     change, pattern = WRONG[kind]
@@ -422,7 +422,7 @@ def test_an_encoder_that_gives_something_else_is_told_so_and_stores_nothing_of_i
             encoded = super().encode(texts, layers)
             return change(encoded) if "text 8" in texts else encoded  # type: ignore[return-value]
 
-    index = Index.create(tmp_path / "index", encoder=Wrong(window=WINDOW))
+    index = Index.create(tmp_path / "index", model=Wrong(window=WINDOW))
     with pytest.raises(ModelError, match=pattern):
         index.add(rows(2 * WINDOW))
     assert len(index) == WINDOW

@@ -133,5 +133,5 @@ def test_many_repeats_of_one_text_do_not_search_for_their_number() -> None:
 def test_failing_ledger_is_a_storage_error() -> None:
     ids = RunIds()
     ids.close()
-    with pytest.raises(StorageError, match="cannot keep the run's ids in a temporary file"):
+    with pytest.raises(StorageError, match="cannot store the run's ids in a temporary file"):
         assign(ids, "a")

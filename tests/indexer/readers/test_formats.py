@@ -45,7 +45,7 @@ def test_directory_is_a_folder_whatever_its_extension(tmp_path: Path) -> None:
         (
             "a.csv.gz",
             Format.AUTO,
-            "compressed files are not read; unpack it into standard input, and give - with "
+            "compressed files are not supported; decompress it to standard input, and use - with "
             "--format csv",
         ),
         ("a.xlsx", Format.AUTO, "unknown extension '.xlsx'; say which with --format (jsonl, json,"),

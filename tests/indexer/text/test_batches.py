@@ -18,8 +18,8 @@ def test_each_text_is_in_exactly_one_batch(lengths: np.ndarray, token_budget: in
     batches = plan_batches(lengths, token_budget=token_budget)
 
     assert all(len(batch) for batch in batches)
-    places = [int(i) for batch in batches for i in batch]
-    assert sorted(places) == list(range(len(lengths)))
+    indices = [int(i) for batch in batches for i in batch]
+    assert sorted(indices) == list(range(len(lengths)))
 
 
 @settings(deadline=None)

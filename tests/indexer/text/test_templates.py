@@ -233,7 +233,7 @@ def test_another_template_shares_the_model_and_gives_the_vectors_of_its_own(
 def test_one_model_works_for_one_of_its_encoders_at_a_time(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = itertools.count()  # so that every call is due to be told
+    clock = itertools.count()  # so that every call is due
     monkeypatch.setattr("layerdex.indexer.progress.monotonic", lambda: next(clock))
     encoder = load(bert, "{text}")
     other = encoder.with_template("the {text}")
@@ -241,7 +241,7 @@ def test_one_model_works_for_one_of_its_encoders_at_a_time(
     def query(_: int) -> None:
         other.encode(["a cat"], [0])
 
-    with pytest.raises(OptionError, match="the encoder whose progress it is told"):
+    with pytest.raises(OptionError, match="on_progress must not call the encoder"):
         encoder.encode(["the cat sat"], [0], on_progress=query)
 
 

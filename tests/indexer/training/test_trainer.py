@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(model: Path, accuracies: list[float], target: Path, *, patience: int = 2) -> Trained:
-    """Train on two labels, the held-out accuracies being told."""
+    """Train on two labels with fixed held-out accuracies."""
     from layerdex.indexer.training.trainer import Trainer
 
     settings = EncoderSettings(
@@ -51,14 +51,14 @@ def train(model: Path, accuracies: list[float], target: Path, *, patience: int =
         plan=plan,
         runtime=loaded.TORCH,
     )
-    told = iter(accuracies)
+    results = iter(accuracies)
     trained = trainer.train(
         TEXTS,
         np.arange(N) % 2,
         training=np.arange(0, 30),
         held_out=np.arange(30, N),
         directions=np.eye(2, WIDTH, dtype=np.float32),
-        judge=lambda _training, _held_out: next(told),
+        judge=lambda _training, _held_out: next(results),
     )
     target.mkdir()
     trainer.write(target)
@@ -69,12 +69,12 @@ def test_training_ends_when_nothing_gets_better(model: Path, tmp_path: Path) -> 
     trained = train(model, [0.5, 0.7, 0.7, 0.6, 0.9], tmp_path / "stopped")
     assert [epoch.accuracy for epoch in trained.epochs] == [0.5, 0.7, 0.7, 0.6]
     assert trained.best_epoch == 2
-    # What is kept is what the second epoch left, whatever came after it.
+    # The weights are those after the second epoch, whatever comes later.
     assert train(model, [0.5, 0.7, 0.1], tmp_path / "same", patience=1).best_epoch == 2
     assert train(model, [0.5, 0.4, 0.3], tmp_path / "first").best_epoch == 1
     names = ("stopped", "same", "first")
-    kept = [(tmp_path / one / "adapter_model.safetensors").read_bytes() for one in names]
-    assert kept[0] == kept[1] != kept[2]
+    saved = [(tmp_path / one / "adapter_model.safetensors").read_bytes() for one in names]
+    assert saved[0] == saved[1] != saved[2]
 
 
 def test_a_lost_training_says_so(

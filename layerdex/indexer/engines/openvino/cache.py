@@ -1,4 +1,4 @@
-"""Converted models on this disk: the graph, what must be known of it, and how well it agrees."""
+"""The cache of converted models: graphs, their model specs, and their agreement with torch."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ from layerdex.storage.files import checksum, sync_file
 
 logger = logging.getLogger(__name__)
 
-# Raised where the conversion changes, so that graphs of older versions are not used.
+# Increase it when the conversion changes, so that older graphs are not used.
 _GRAPH_VERSION = 1
-_GRAPH, _WEIGHTS, _FACTS, _PROBE = "graph.xml", "graph.bin", "spec.json", "probe.npz"
+_GRAPH, _WEIGHTS, _SPEC, _PROBE = "graph.xml", "graph.bin", "spec.json", "probe.npz"
+# The fields of a batch, by the names of their arrays in the probe file.
+_BATCH_ARRAYS = {"places": "indices", "ids": "ids", "mask": "mask"}
 _UNFINISHED = ".new-"
 _DAY_S = 86_400
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which would report each import to its makers."""
+    """Import OpenVINO with its telemetry disabled."""
     if "openvino" not in sys.modules:
-        # Makes the import of this optional part fail, for which OpenVINO has a stub.
+        # The import of the optional telemetry then fails, and OpenVINO uses a stub.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -46,22 +48,22 @@ def import_openvino() -> Any:
 
 
 class CachedGraph:
-    """A model's graph with one pooled output a layer, converted from torch.
+    """A model's graph with one pooled output per layer, converted from torch.
 
-    ``is_converted`` is False for a model that OpenVINO cannot convert: that is cached too.
+    ``is_converted`` is False for a model that OpenVINO cannot convert, which is cached too.
     """
 
     def __init__(self, folder: Path) -> None:
         """Open a cache folder.
 
-        Raises OSError, ValueError, KeyError or TypeError where it is damaged.
+        Raises OSError, ValueError, KeyError or TypeError if it is damaged.
         """
-        content = json.loads((folder / _FACTS).read_bytes())
+        content = json.loads((folder / _SPEC).read_bytes())
         self.folder = folder
         self.is_converted: bool = content["is_converted"]
         spec = content["spec"]
         self.spec = ModelSpec(**{**spec, "tokenizer": TokenizerSpec(**spec["tokenizer"])})
-        # A flipped byte in the weights would give vectors that look like any other.
+        # A flipped byte in the weights would change vectors without any other sign.
         for name, expected in content["crc32"].items():
             with (folder / name).open("rb") as file:
                 if checksum(file) != expected:
@@ -69,19 +71,19 @@ class CachedGraph:
 
     @property
     def path(self) -> Path:
-        """The graph's description; its weights lie beside it."""
+        """The file of the graph; its weights are in another file beside it."""
         return self.folder / _GRAPH
 
     def agreement(self, key: str) -> float | None:
-        """Return the worst cosine to torch that was recorded for ``key``, if any."""
+        """Return the lowest cosine to torch that was recorded for ``key``, if any."""
         try:
             return float(self._agreement_path(key).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
     def record_agreement(self, key: str, cosine: float) -> None:
-        """Remember how well the graph agrees; where that cannot be written, it is not."""
-        logger.info("OpenVINO, %s: worst cosine to torch %.7f", key, cosine)
+        """Record the lowest cosine to torch for ``key``, unless the cache is read-only."""
+        logger.info("OpenVINO, %s: lowest cosine to torch %.7f", key, cosine)
         with (
             contextlib.suppress(OSError),
             tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False) as file,
@@ -95,7 +97,7 @@ class CachedGraph:
         with np.load(self.folder / _PROBE, allow_pickle=False) as probe:
             batches = [
                 Batch(
-                    places=probe[f"places_{i}"],
+                    indices=probe[f"places_{i}"],
                     ids=probe[f"ids_{i}"],
                     mask=probe[f"mask_{i}"],
                     mask_positions=probe.get(f"mask_positions_{i}"),
@@ -109,7 +111,7 @@ class CachedGraph:
 
 
 def graph_folder(folder: ModelFolder, pooling: Pooling) -> Path:
-    """Return where a model's graph is kept: what decides the graph decides the name."""
+    """Return the folder of a model's graph, named by a digest of everything that decides it."""
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
     model = model_digest(folder.path, folder.adapter)
     key = json.dumps([_GRAPH_VERSION, versions, model, pooling.value])
@@ -117,7 +119,7 @@ def graph_folder(folder: ModelFolder, pooling: Pooling) -> Path:
 
 
 def find_graph(target: Path) -> CachedGraph | None:
-    """Open a cached graph; None where there is none, or a damaged one, which is removed."""
+    """Open a cached graph; None if it is missing, or damaged, in which case it is removed."""
     if not target.exists():
         return None
     try:
@@ -134,24 +136,24 @@ def find_graph(target: Path) -> CachedGraph | None:
 
 @contextlib.contextmanager
 def new_graph_folder(target: Path) -> Iterator[Path]:
-    """Give a folder to fill, which appears at ``target`` whole or not at all.
+    """Yield an empty folder, and rename it to ``target`` once it is filled.
 
-    Raises OSError where the cache cannot be written.
+    Raises OSError if the cache cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(target.parent)
-    made = Path(tempfile.mkdtemp(dir=target.parent, prefix=_UNFINISHED))
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=_UNFINISHED))
     try:
-        yield made
-        for file in made.iterdir():
+        yield folder
+        for file in folder.iterdir():
             sync_file(file)
         try:
-            made.rename(target)
+            folder.rename(target)
         except OSError:
-            if not target.exists():  # else another process was faster, and made the same
+            if not target.exists():  # otherwise another process has made the same
                 raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_graph(
@@ -162,12 +164,12 @@ def write_graph(
     batches: Sequence[Batch],
     vectors: NDArray[np.float32],
 ) -> None:
-    """Write all that `CachedGraph` reads; ``graph`` is None for a model not converted."""
+    """Write the files of a `CachedGraph`; ``graph`` is None for a model that was not converted."""
     if graph is not None:
         import_openvino().save_model(graph, folder / _GRAPH, compress_to_fp16=False)
     arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "n_batches": np.array(len(batches))}
     for i, batch in enumerate(batches):
-        arrays |= {f"{name}_{i}": getattr(batch, name) for name in ("places", "ids", "mask")}
+        arrays |= {f"{name}_{i}": getattr(batch, field) for name, field in _BATCH_ARRAYS.items()}
         if batch.mask_positions is not None:
             arrays[f"mask_positions_{i}"] = batch.mask_positions
     with (folder / _PROBE).open("wb") as probe:
@@ -177,7 +179,7 @@ def write_graph(
         with (folder / name).open("rb") as file:
             crc32[name] = checksum(file)
     content = {"spec": asdict(spec), "is_converted": graph is not None, "crc32": crc32}
-    (folder / _FACTS).write_text(json.dumps(content), encoding="utf-8")
+    (folder / _SPEC).write_text(json.dumps(content), encoding="utf-8")
 
 
 def _remove_unfinished(folder: Path) -> None:

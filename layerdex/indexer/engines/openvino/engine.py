@@ -1,8 +1,8 @@
-"""The OpenVINO engine: faster than torch on a CPU, and without torch once a model is cached.
+"""The OpenVINO engine: faster than torch on a CPU, and needs no torch once a model is cached.
 
-One batch a core, each on one thread and small: activations then stay in the core's own cache,
-which measured faster than one batch on all cores. A single batch, such as a
-question, has one request made for it: the others would only take time to compile.
+Each core runs small batches of its own on one thread, so that the activations fit in its cache;
+this measured faster than one batch on all cores. A single batch, such as a query, gets a graph
+compiled for one core, as compiling for all takes longer.
 """
 
 from __future__ import annotations
@@ -30,49 +30,49 @@ from layerdex.indexer.engines.protocol import Batch, ModelSpec, Pooled
 from layerdex.indexer.models.model_folder import ModelFolder
 from layerdex.records import Vectors
 
-# Tokens a batch, for one core. In float32 (Zen 3) 256 to 512 differ by less than the noise; in
-# bfloat16 (Zen 5) a batch's activations are half as large, and 1,024 are a tenth faster than 512.
+# Tokens per batch, for one core. In float32 (Zen 3) 256 to 512 are equally fast; in bfloat16 (Zen
+# 5) activations are half as large, and 1,024 are a tenth faster than 512.
 _TOKEN_BUDGETS = {Dtype.FLOAT32: 512, Dtype.BFLOAT16: 1_024}
-# One at work and one waiting, so that no core stands idle until its result is fetched.
-_REQUESTS_A_CORE = 2
+# One runs and one waits, so that no core is idle while a result is fetched.
+_REQUESTS_PER_CORE = 2
 _HINTS = {Dtype.FLOAT32: "f32", Dtype.BFLOAT16: "bf16"}
-# Worst cosine to torch in float32, over every layer of the probe texts.
+# Lowest allowed cosine to torch in float32, over all layers of the probe texts.
 _TOLERANCES = {Dtype.FLOAT32: 0.99999, Dtype.BFLOAT16: 0.999}
-# Depths compiled at once: each holds the weights up to there, so two, for two layers in turn.
+# Graphs compiled for different depths; each holds all weights up to its depth.
 _MAX_COMPILED = 2
 
 
 def is_installed() -> bool:
-    """Say whether OpenVINO is there, without importing it."""
+    """Return whether OpenVINO is installed, without importing it."""
     return find_spec("openvino") is not None
 
 
 def has_bfloat16() -> bool:
-    """Say whether OpenVINO computes in bfloat16 on this CPU; elsewhere it would take float32."""
-    return _lists_bfloat16(import_openvino().Core())
+    """Return whether OpenVINO computes in bfloat16 on this CPU; otherwise it uses float32."""
+    return _supports_bfloat16(import_openvino().Core())
 
 
 class OpenVinoEngine:
-    """A cached graph of a transformers encoder on OpenVINO, behind the `Engine` protocol."""
+    """A cached graph of a transformers encoder on OpenVINO; implements `Engine`."""
 
     def __init__(self, graph: CachedGraph, dtype: Dtype) -> None:
         """Wrap a graph; ``dtype`` is not AUTO. A CPU without bfloat16 computes in float32."""
         self._core = import_openvino().Core()
         self.spec: ModelSpec = graph.spec
-        self.dtype = dtype if _lists_bfloat16(self._core) else Dtype.FLOAT32
+        self.dtype = dtype if _supports_bfloat16(self._core) else Dtype.FLOAT32
         self.token_budget = _TOKEN_BUDGETS[self.dtype]
         self._graph = graph
         self._model: Any = None
         self._n_cores = len(os.sched_getaffinity(0))
-        self._n_requests = self._n_cores * _REQUESTS_A_CORE
-        self._requests: dict[int, list[Any]] = {}  # by depth, the least recently used first
+        self._n_requests = self._n_cores * _REQUESTS_PER_CORE
+        self._requests: dict[int, list[Any]] = {}  # by depth, least recently used first
 
     @classmethod
     def load(cls, folder: ModelFolder, *, pooling: Pooling, dtype: Dtype) -> OpenVinoEngine | None:
-        """Load a model from the cache, converted and checked against torch on its first use.
+        """Load a model from the cache; on its first use convert it and compare it with torch.
 
-        None where OpenVINO cannot convert the model or its vectors are not torch's. Raises
-        `ModelError`, or OSError where the cache cannot be written.
+        None if OpenVINO cannot convert the model or its vectors differ from torch's. Raises
+        `ModelError`, or OSError if the cache cannot be written.
         """
         target = graph_folder(folder, pooling)
         graph = find_graph(target)
@@ -84,10 +84,10 @@ class OpenVinoEngine:
         if graph is None or not graph.is_converted:
             return None
         engines = (cls(graph, candidate) for candidate in _dtypes_to_try(dtype))
-        return next((engine for engine in engines if engine.agrees()), None)
+        return next((engine for engine in engines if engine.is_accurate()), None)
 
-    def agrees(self) -> bool:
-        """Say whether the vectors are torch's, measured once for a CPU and dtype."""
+    def is_accurate(self) -> bool:
+        """Return whether the vectors equal torch's, measured once per CPU and dtype."""
         key = f"{self.dtype} on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
         cosine = self._graph.agreement(key)
         if cosine is None:
@@ -96,42 +96,42 @@ class OpenVinoEngine:
         return cosine >= _TOLERANCES[self.dtype]
 
     def measure_agreement(self) -> float:
-        """Return the worst cosine to the reference vectors, over texts and layers."""
+        """Return the lowest cosine to the reference vectors, over texts and layers."""
         layers = tuple(range(self.spec.depth + 1))
         reference, batches = self._graph.reference()
-        worst = 1.0
-        for places, pooled in self.pool(batches, layers):
+        lowest = 1.0
+        for indices, pooled in self.pool(batches, layers):
             for layer, vectors in zip(layers, pooled, strict=True):
-                cosines = np.einsum("ij,ij->i", vectors, reference[layer, places])
-                worst = min(worst, float(np.nan_to_num(cosines, nan=-1.0).min()))
-        return worst
+                cosines = np.einsum("ij,ij->i", vectors, reference[layer, indices])
+                lowest = min(lowest, float(np.nan_to_num(cosines, nan=-1.0).min()))
+        return lowest
 
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
-        """Yield the batches' vectors in order, with one at work and one waiting for each core."""
+        """Yield the batches' vectors in order, with one running and one waiting per core."""
         batches = iter(batches)
         first = list(islice(batches, 2))
-        with _clear_errors():
+        with _translate_errors():
             idle = deque(self._requests_to(layers[-1], self._n_requests if len(first) > 1 else 1))
-        at_work: deque[tuple[Batch, Any]] = deque()
+        running: deque[tuple[Batch, Any]] = deque()
         try:
             for batch in chain(first, batches):
                 if not idle:
-                    done, request = at_work.popleft()
-                    yield done.places, _finish(request, layers)
+                    batch_done, request = running.popleft()
+                    yield batch_done.indices, _finish(request, layers)
                     idle.append(request)
                 request = idle.popleft()
-                at_work.append((batch, request))
-                with _clear_errors():
+                running.append((batch, request))
+                with _translate_errors():
                     request.start_async(_inputs(batch), share_inputs=True)
-            while at_work:
-                done, request = at_work.popleft()
-                yield done.places, _finish(request, layers)
+            while running:
+                batch_done, request = running.popleft()
+                yield batch_done.indices, _finish(request, layers)
         finally:
-            for _, request in at_work:  # an interruption must not leave them running
+            for _, request in running:  # do not leave them running after an interruption
                 request.wait()
 
     def _requests_to(self, depth: int, n_requests: int) -> list[Any]:
-        """Return at least so many requests for the graph cut after layer ``depth``."""
+        """Return at least ``n_requests`` requests for the graph up to layer ``depth``."""
         requests = self._requests.pop(depth, [])
         if len(requests) < n_requests:
             compiled = self._compile(depth, min(n_requests, self._n_cores))
@@ -144,23 +144,23 @@ class OpenVinoEngine:
     def _compile(self, depth: int, n_streams: int) -> Any:
         if self._model is None:
             self._model = self._core.read_model(self._graph.path)
-        # What no result needs is not part of the model: blocks above the depth never run.
+        # Blocks above the depth are not in the new model, as no output needs them.
         outputs = [self._model.output(layer) for layer in range(depth + 1)]
-        part = import_openvino().Model(outputs, self._model.get_parameters(), f"to {depth}")
+        graph = import_openvino().Model(outputs, self._model.get_parameters(), f"to {depth}")
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
-            # A thread each, however many there are: so a batch's bytes do not depend on that.
+            # One thread per stream, so that the bytes do not depend on the number of cores.
             "NUM_STREAMS": str(n_streams),
             "INFERENCE_NUM_THREADS": n_streams,
             "INFERENCE_PRECISION_HINT": _HINTS[self.dtype],
         }
         if os.access(self._graph.folder, os.W_OK):
-            # OpenVINO itself finds out whether what it kept here fits this CPU and version.
+            # OpenVINO checks whether its cached files fit this CPU and version.
             config["CACHE_DIR"] = str(self._graph.folder / "compiled")
-        return self._core.compile_model(part, "CPU", config)
+        return self._core.compile_model(graph, "CPU", config)
 
 
-def _lists_bfloat16(core: Any) -> bool:
+def _supports_bfloat16(core: Any) -> bool:
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -179,14 +179,14 @@ def _inputs(batch: Batch) -> dict[str, Any]:
 
 
 def _finish(request: Any, layers: tuple[int, ...]) -> list[Vectors]:
-    with _clear_errors():
+    with _translate_errors():
         request.wait()
         tensors = request.output_tensors
     return [np.array(tensors[layer].data) for layer in layers]
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what OpenVINO's C++ throws

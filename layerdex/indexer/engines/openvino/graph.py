@@ -1,4 +1,4 @@
-"""A transformers encoder to an OpenVINO graph with one pooled output a layer."""
+"""Conversion of a transformers encoder to an OpenVINO graph, with one pooled output per layer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 _TORCH = RuntimeOptions(device="cpu", dtype=Dtype.FLOAT32)
 _WORDS = "a probe of the layers, with words and (some) signs: it reads from 1 to 2 pages. "
-# Branches on the length are frozen by tracing; one probe is as long as most texts ever get.
+# Tracing freezes branches on the length, so one probe is as long as most texts ever are.
 _LONGEST_PROBE = 1_024
 
 
 class _PooledLayers(nn.Module):
-    """Gives one (n, width) float32 output a layer."""
+    """Returns one (n, width) float32 output per layer."""
 
     def __init__(self, model: nn.Module, pooling: Pooling) -> None:
         super().__init__()
@@ -49,21 +49,22 @@ class _PooledLayers(nn.Module):
             return_dict=True,
         ).hidden_states
         return tuple(
-            pool(one, attention_mask, self.pooling, mask_positions=mask_positions) for one in states
+            pool(layer_states, attention_mask, self.pooling, mask_positions=mask_positions)
+            for layer_states in states
         )
 
 
 def convert(folder: ModelFolder, pooling: Pooling, target: Path) -> None:
-    """Convert a model into the cache, with torch's vectors of some texts to check it by.
+    """Convert a model into the cache, together with torch's vectors of the probe texts.
 
-    That OpenVINO cannot convert a model is cached as well. Raises `ModelError`, or OSError where
-    the cache cannot be written.
+    A model that OpenVINO cannot convert is recorded as such. Raises `ModelError`, or OSError if the
+    cache cannot be written.
     """
-    with new_graph_folder(target) as made:
+    with new_graph_folder(target) as graph_folder:
         engine = TorchEngine(folder, pooling=pooling, runtime=_TORCH)
         batches = _probe_batches(engine, pooling)
         write_graph(
-            made,
+            graph_folder,
             _trace(engine.module, pooling, batches[0], name=folder.name),
             spec=engine.spec,
             batches=batches,
@@ -77,21 +78,21 @@ def _trace(model: nn.Module, pooling: Pooling, batch: Batch, *, name: str) -> An
         example["mask_positions"] = batch.mask_positions
     try:
         with torch.inference_mode(), quiet(), warnings.catch_warnings():
-            # Of each Python branch on a shape; the probe tells whether one mattered.
+            # Tracing warns of each branch on a shape; the probe texts show whether one matters.
             warnings.simplefilter("ignore")
             return import_openvino().convert_model(
                 _PooledLayers(model, pooling),
-                example_input={key: torch.from_numpy(one) for key, one in example.items()},
+                example_input={key: torch.from_numpy(array) for key, array in example.items()},
             )
-    except (MemoryError, OSError):  # says nothing about the model
+    except (MemoryError, OSError):  # not the model's fault
         raise
-    except Exception:  # whatever the conversion's many parts raise: torch computes this model
+    except Exception:  # of any kind: torch runs this model instead
         logger.info("OpenVINO cannot convert %s", name, exc_info=True)
         return None
 
 
 def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
-    """Return padded and unpadded batches of texts from one word to what the model takes."""
+    """Return batches, padded and unpadded, of texts from one word to the maximum length."""
     from tokenizers import Tokenizer
 
     spec = engine.spec
@@ -99,18 +100,18 @@ def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
     tokenizer.no_padding()
     tokenizer.enable_truncation(min(spec.n_positions, _LONGEST_PROBE))
     texts = ["layers", _WORDS, _WORDS * 9, "of 2 pages", _WORDS * 2, _WORDS * 99, "signs"]
-    ids: list[list[int]] = [one.ids for one in tokenizer.encode_batch(texts)]
+    ids: list[list[int]] = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     positions = np.arange(len(ids)) % min(map(len, ids)) if pooling is Pooling.MASK else None
     tokens = Tokens(ids, np.zeros(len(ids), dtype=np.bool_), positions)
-    places: Sequence[Sequence[int]] = ([0, 1, 3], [2, 4, 6], [5])
-    return [make_batch(tokens, np.array(one), pad_id=spec.tokenizer.pad_id) for one in places]
+    groups: Sequence[Sequence[int]] = ([0, 1, 3], [2, 4, 6], [5])
+    return [make_batch(tokens, np.array(group), pad_id=spec.tokenizer.pad_id) for group in groups]
 
 
 def _reference(engine: TorchEngine, batches: Sequence[Batch]) -> NDArray[np.float32]:
     layers = tuple(range(engine.spec.depth + 1))
-    n = sum(len(batch.places) for batch in batches)
+    n = sum(len(batch.indices) for batch in batches)
     vectors = np.empty((len(layers), n, engine.spec.width), dtype=np.float32)
-    for places, pooled in engine.pool(batches, layers):
-        for layer, of_layer in enumerate(pooled):
-            vectors[layer, places] = of_layer
+    for indices, pooled in engine.pool(batches, layers):
+        for layer, layer_vectors in enumerate(pooled):
+            vectors[layer, indices] = layer_vectors
     return vectors

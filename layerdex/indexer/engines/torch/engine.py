@@ -1,4 +1,4 @@
-"""The torch engine: every model, CPU or GPUs; the measure that other engines are held to."""
+"""The torch engine: every model, on a CPU or GPUs; other engines are compared with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PROBE = "a probe of the layers"
 
 
 class TorchEngine:
-    """A transformers encoder on torch, a replica a device, behind the `Engine` protocol."""
+    """A transformers encoder on torch, with one replica per device; implements `Engine`."""
 
     def __init__(
         self,
@@ -77,36 +77,36 @@ class TorchEngine:
 
     @property
     def packs(self) -> bool:
-        """Whether texts are run end to end, without padding."""
+        """Whether texts are packed, so that there is no padding."""
         return self._replicas[0].packs
 
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
         """Yield the batches' vectors in order; see `Engine.pool`.
 
-        Batches go to the devices by turns and not to whichever is free: cards of two kinds round
-        differently, and a second run shall give the same bytes.
+        Batches go to the devices in rotation and not to whichever is free: two kinds of GPU round
+        differently, and a second run must give the same bytes.
         """
         batches = iter(batches)
         first = list(islice(batches, 2))
         replicas = self._replicas_for(len(first))
         n_ahead = 2 * sum(replica.n_workers for replica in replicas)
-        at_work: deque[tuple[Batch, Future[list[PendingArray]]]] = deque()
+        running: deque[tuple[Batch, Future[list[PendingArray]]]] = deque()
         try:
             for number, batch in enumerate(chain(first, batches)):
                 replica = replicas[number % len(replicas)]
-                at_work.append((batch, replica.submit(batch, layers)))
-                if len(at_work) > n_ahead:
-                    yield _finish(*at_work.popleft())
-            while at_work:
-                yield _finish(*at_work.popleft())
+                running.append((batch, replica.submit(batch, layers)))
+                if len(running) > n_ahead:
+                    yield _finish(*running.popleft())
+            while running:
+                yield _finish(*running.popleft())
         finally:
-            _abandon([future for _, future in at_work])
+            _abandon([future for _, future in running])
 
     def _replicas_for(self, n_batches: int) -> list[Replica]:
-        """Return the replicas to use; one batch, such as a question, needs no second GPU.
+        """Return the replicas to use; a single batch, such as a query, needs no second GPU.
 
-        They are loaded here and not by their workers: nothing is at work now. Either all of them
-        pack or none: a text's vectors shall not depend on which device it went to.
+        They are loaded here, while no batch is running. Either all of them pack or none, so that a
+        text's vectors do not depend on its device.
         """
         if n_batches < 2:
             return self._replicas[:1]
@@ -142,11 +142,11 @@ class TorchEngine:
 
 
 def _finish(batch: Batch, future: Future[list[PendingArray]]) -> Pooled:
-    return batch.places, collect(future)
+    return batch.indices, collect(future)
 
 
 def _abandon(futures: list[Future[list[PendingArray]]]) -> None:
-    """After an error or an interruption: start nothing more, and let nothing run on unseen."""
+    """Cancel the batches that have not started, and wait for the others."""
     for future in futures:
         future.cancel()
     wait(futures)

@@ -1,8 +1,8 @@
-"""Each layer's token states, handed over the moment they exist and kept by nobody.
+"""The token states of chosen layers, passed to a callback as soon as they are computed.
 
-``output_hidden_states=True`` keeps the token states of all layers alive until the end of the
-forward pass and always runs every block. Here the input of block i+1 is layer i: a hook on each
-block hands it over, and the pass ends as soon as the deepest wanted layer is there.
+transformers' ``output_hidden_states=True`` keeps the states of all layers until the end of the
+forward pass and runs every block. Here a hook on each block passes on its input, as the input of
+block i + 1 is layer i, and the pass ends at the deepest chosen layer.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Inputs = Mapping[str, Tensor | int]
 
 
 class _DeepestReachedError(Exception):
-    """Not an error: leaves the forward pass early."""
+    """Ends the forward pass early; not an error."""
 
 
 @dataclass(slots=True)
 class _Pass:
-    """A forward pass under way in one thread; ``layer`` is the next one to be handed over."""
+    """A running forward pass of one thread; ``layer`` is the next layer that a hook sees."""
 
     receive: Receive
     wanted: frozenset[int]
@@ -35,13 +35,13 @@ class _Pass:
 
 
 class HiddenStates:
-    """Runs a transformers encoder and hands over the states of chosen layers."""
+    """Runs a transformers encoder and passes the states of chosen layers to a callback."""
 
     def __init__(self, model: nn.Module, probe: Inputs) -> None:
-        """Attach to ``model``; ``probe`` is a tiny input to compare with transformers on.
+        """Attach hooks to ``model``, and compare their states with transformers' on ``probe``.
 
-        Where the hooked states differ from ``hidden_states``, the model is run in the plain way.
-        Raises `ModelError` for a model without hidden states.
+        Where they differ, `run` uses ``output_hidden_states`` instead. Raises `ModelError` for a
+        model without hidden states.
         """
         self._model = model
         self._local = threading.local()  # several threads may each run a pass
@@ -52,7 +52,7 @@ class HiddenStates:
             block.register_forward_pre_hook(self._on_block, with_kwargs=True)
             for block in find_blocks(model)
         ]
-        self.is_hooked = bool(hooks) and self._agrees(probe, reference)
+        self.is_hooked = bool(hooks) and self._matches(probe, reference)
         if not self.is_hooked:
             for hook in hooks:
                 hook.remove()
@@ -70,7 +70,7 @@ class HiddenStates:
             return
         self._local.current = _Pass(receive, frozenset(layers))
         try:
-            # Said outright, as a model's own configuration may ask for all states.
+            # Explicit, as the model's configuration may ask for all states.
             output = self._model(**inputs, output_hidden_states=False, return_dict=True)
         except _DeepestReachedError:
             return
@@ -90,32 +90,33 @@ class HiddenStates:
             if layer == max(current.wanted):
                 raise _DeepestReachedError
 
-    def _agrees(self, probe: Inputs, reference: Sequence[Tensor]) -> bool:
-        found: list[Any] = []
+    def _matches(self, probe: Inputs, reference: Sequence[Tensor]) -> bool:
+        hooked: list[Any] = []
         self.is_hooked = True
-        self.run(probe, range(self.depth + 1), lambda _, states: found.append(states))
-        return len(found) == len(reference) and all(
-            isinstance(one, Tensor) and one.shape == other.shape and torch.allclose(one, other)
-            for one, other in zip(found, reference, strict=True)
+        self.run(probe, range(self.depth + 1), lambda _, states: hooked.append(states))
+        return len(hooked) == len(reference) and all(
+            isinstance(states, Tensor)
+            and states.shape == expected.shape
+            and torch.allclose(states, expected)
+            for states, expected in zip(hooked, reference, strict=True)
         )
 
 
 def _plain_states(model: nn.Module, inputs: Inputs) -> Sequence[Tensor]:
     output = model(**inputs, output_hidden_states=True, return_dict=True)
-    states = getattr(output, "hidden_states", None)
+    states: Sequence[Tensor] | None = getattr(output, "hidden_states", None)
     if not states:
-        raise ModelError(f"{type(model).__name__} gives no hidden states: not an encoder")
-    found: Sequence[Tensor] = states
-    return found
+        raise ModelError(f"{type(model).__name__} returns no hidden states: it is not an encoder")
+    return states
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the encoder's blocks in order; shared ones once, none where they cannot be told."""
+    """Return the encoder's blocks in order, shared ones once; empty if unknown."""
     recorded = (getattr(model, "_can_record_outputs", None) or {}).get("hidden_states")
     block_class = getattr(recorded, "target_class", recorded)
     if isinstance(block_class, type):
         return [module for module in model.modules() if isinstance(module, block_class)]
-    # Older models have no such declaration, but keep their blocks in one list.
+    # Models without that declaration have their blocks in one list.
     depth = getattr(model.config, "num_hidden_layers", None)
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:

@@ -1,7 +1,7 @@
-"""Attention over texts that lie end to end in one row, as one of transformers' implementations.
+"""Attention within packed texts, registered as an attention implementation of transformers.
 
-transformers hands whatever it does not know itself through to the attention function, so that the
-texts' offsets reach it under the names that its own flash attention uses
+transformers passes unknown arguments on to the attention function, so that the texts' offsets reach
+it, under the names that its flash attention uses
 (https://huggingface.co/docs/transformers/attention_interface).
 """
 
@@ -24,24 +24,21 @@ from layerdex.indexer.models.loading import quiet
 
 _NAME = "layerdex_packed"
 _PADDED = "sdpa"
-# What changes scores in ways that a kernel for packed texts has no argument for.
-_NOT_HONOURED = ("position_bias", "softcap", "s_aux", "cache")
-# Of random values, in bfloat16 rounding costs 4e-6 at most. At the worst token a scale that is a
-# tenth too large costs 0.01 (heads of 64), a token more or less on both sides of 128 others 0.1.
-_LEAST_COSINE = 0.999
+# Arguments that change scores in ways that the kernel for packed texts does not support.
+_UNSUPPORTED = ("position_bias", "softcap", "s_aux", "cache")
+# With random values, rounding to bfloat16 lowers the cosine by at most 4e-6. At the worst token a
+# scale that is a tenth too large lowers it by 0.01 (heads of 64), and a window that is off by one
+# token on either side of 128 others by 0.1.
+_MIN_COSINE = 0.999
 
 _Attend = Callable[..., Tensor]
-_of_thread = threading.local()
+_thread_state = threading.local()
 
 
 def packed_inputs(
     ids: Tensor, positions: Tensor, offsets: Tensor, *, longest: int
 ) -> dict[str, Tensor | int]:
-    """Return a model's arguments for texts laid end to end.
-
-    ``ids`` and ``positions`` are (1, n_tokens) int64; text i is the tokens from ``offsets[i]`` to
-    ``offsets[i + 1]``, (n + 1,) int32, and ``longest`` the most tokens of one. There is no mask.
-    """
+    """Return a model's arguments for packed texts; see `packing.PackedTexts`. There is no mask."""
     return {
         "input_ids": ids,
         "position_ids": positions,
@@ -53,9 +50,9 @@ def packed_inputs(
 
 
 def use_packed_attention(model: nn.Module) -> None:
-    """Have a model attend within texts where it is given offsets; else nothing changes for it.
+    """Make a model attend within texts if it gets offsets; without them nothing changes.
 
-    Raises ValueError for a model whose attention is not sdpa's.
+    Raises ValueError for a model whose attention implementation is not sdpa.
     """
     if _implementation(model) != _PADDED:
         raise ValueError(f"its attention is {_implementation(model)!r}")
@@ -65,23 +62,23 @@ def use_packed_attention(model: nn.Module) -> None:
 
 
 def restore_attention(model: nn.Module) -> None:
-    """Undo `use_packed_attention`, also where that came to nothing."""
+    """Undo `use_packed_attention`, if it had an effect."""
     if _implementation(model) == _NAME:
         _set_implementation(model, _PADDED)
 
 
 @contextmanager
 def checked_attention() -> Iterator[None]:
-    """Have packed passes of this thread compare the kernel with attention text by text.
+    """Compare the kernel with attention text by text in this thread's packed passes.
 
-    Each call is compared on random values laid out as its own are, as a model's may not tell a
-    window or a scale that is slightly off. Passes raise ValueError where the two differ.
+    Each call is compared on random values of the same layout, as a model's own values may not show
+    a window or a scale that is slightly off. Passes raise ValueError if the two differ.
     """
-    _of_thread.is_checked = True
+    _thread_state.is_checked = True
     try:
         yield
     finally:
-        _of_thread.is_checked = False
+        _thread_state.is_checked = False
 
 
 def _implementation(model: nn.Module) -> str | None:
@@ -89,7 +86,7 @@ def _implementation(model: nn.Module) -> str | None:
 
 
 def _set_implementation(model: Any, name: str) -> None:
-    with quiet():  # a model without the interface is only warned about
+    with quiet():  # transformers warns about models without the interface
         model.set_attn_implementation(name)
 
 
@@ -99,10 +96,10 @@ def _make_mask(
     allow_is_bidirectional_skip: bool = False,
     **kwargs: Any,
 ) -> Tensor | None:
-    """Return sdpa's mask of a padded batch, and none where the model was given no mask.
+    """Return sdpa's mask of a padded batch, and None if the model was called without a mask.
 
-    sdpa's own for a sliding window would be (1, 1, n_tokens, n_tokens), gigabytes of a packed
-    batch; `_attend` is told the window anyway.
+    sdpa's own mask for a sliding window would be (1, 1, n_tokens, n_tokens), gigabytes for a packed
+    batch; `_attend` gets the window as an argument.
     """
     if attention_mask is None and allow_is_bidirectional_skip:
         return None
@@ -122,32 +119,32 @@ def _attend(
     attention_mask: Tensor | None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend within texts, or as sdpa does where no offsets are given.
+    """Attend within texts, or without offsets as sdpa does.
 
-    ``query``, ``key`` and ``value`` are (n, n_heads, n_tokens, head_width), with offsets n is 1.
-    Returns (n, n_tokens, n_heads, head_width). Raises ValueError for what it cannot honour.
+    ``query``, ``key`` and ``value`` are (n, n_heads, n_tokens, head_width); with offsets n is 1.
+    Returns (n, n_tokens, n_heads, head_width). Raises ValueError for unsupported arguments.
     """
     offsets: Tensor | None = kwargs.get("cu_seq_lens_q")
     window: int | None = kwargs.get("sliding_window")
     if offsets is None:
-        # Layerdex gives every padded batch a mask, and so transformers makes one with the window.
-        # Without any, `_make_mask` left the window out, as it is not told about offsets: who calls
-        # the module on bare ids must not get full attention.
+        # Layerdex passes a mask for every padded batch, to which transformers adds the window.
+        # Without a mask `_make_mask` has left out the window, as it does not know about offsets;
+        # a call of the module with ids alone must not get full attention.
         if attention_mask is None and window is not None:
-            attention_mask = _band(query.shape[2], window, device=query.device)
+            attention_mask = _window_mask(query.shape[2], window, device=query.device)
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
-    _refuse_unknown(module, query, key, attention_mask, kwargs)
-    of_texts: dict[str, Any] = {
+    _refuse_unsupported(module, query, key, attention_mask, kwargs)
+    arguments: dict[str, Any] = {
         "offsets": offsets,
         "longest": kwargs["max_length_q"],
         "scale": kwargs.get("scaling"),
         "window": window,
     }
-    attend = partial(_kernel_for(query.device), **of_texts)
+    attend = partial(_kernel_for(query.device), **arguments)
     # (n_tokens, n_heads, head_width) each
-    query, key, value = (one[0].transpose(0, 1) for one in (query, key, value))
-    if getattr(_of_thread, "is_checked", False):
-        _check(attend, partial(_attend_text_by_text, **of_texts), query, key, value)
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    if getattr(_thread_state, "is_checked", False):
+        _check(attend, partial(_attend_text_by_text, **arguments), query, key, value)
     return attend(query, key, value)[None], None
 
 
@@ -156,41 +153,41 @@ def _kernel_for(device: torch.device) -> _Attend:
 
 
 def _check(attend: _Attend, reference: _Attend, *like: Tensor) -> None:
-    """Raise ValueError where the two differ on random values laid out as ``like``."""
+    """Raise ValueError if the two differ on random values of the same layout as ``like``."""
     generator = torch.Generator(like[0].device).manual_seed(0)
     values = [
-        torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=one.device).normal_(
-            generator=generator
-        )
-        for one in like
+        torch.empty_strided(
+            tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+        ).normal_(generator=generator)
+        for tensor in like
     ]
-    found = attend(*values).float()
-    expected = reference(*(one.float() for one in values))
-    # Not "any below": a cosine that is not a number shall fail, too.
-    if not bool((torch.cosine_similarity(found, expected, dim=-1) >= _LEAST_COSINE).all()):
-        raise ValueError("the attention kernel does not attend as each text alone")
+    attended = attend(*values).float()
+    expected = reference(*(tensor.float() for tensor in values))
+    # Written so that a cosine that is NaN fails too.
+    if not bool((torch.cosine_similarity(attended, expected, dim=-1) >= _MIN_COSINE).all()):
+        raise ValueError("the attention kernel differs from attention within each text")
 
 
-def _refuse_unknown(
+def _refuse_unsupported(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     attention_mask: Tensor | None,
     kwargs: dict[str, Any],
 ) -> None:
-    unknown = [name for name in _NOT_HONOURED if kwargs.get(name) is not None]
+    unsupported = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
     if attention_mask is not None:
-        unknown.append("a mask")
+        unsupported.append("a mask")
     is_causal = kwargs.get("is_causal")
-    # As in transformers, where attention is causal unless a module says that it is not.
+    # As in transformers, attention is causal unless the module says otherwise.
     if getattr(module, "is_causal", True) if is_causal is None else is_causal:
-        unknown.append("causal attention")
+        unsupported.append("causal attention")
     if query.shape != key.shape:
-        unknown.append("grouped heads")
+        unsupported.append("grouped heads")
     if kwargs.get("dropout"):
-        unknown.append("dropout")
-    if unknown:
-        raise ValueError(f"packed attention does not know {', '.join(unknown)}")
+        unsupported.append("dropout")
+    if unsupported:
+        raise ValueError(f"packed attention does not support {', '.join(unsupported)}")
 
 
 def _attend_by_kernel(
@@ -203,17 +200,17 @@ def _attend_by_kernel(
     scale: float | None,
     window: int | None,
 ) -> Tensor:
-    """Attend on a GPU in half precision, the only one that the kernel takes."""
-    # Neither this nor its arguments are in every torch that Layerdex takes; what is missing shows
-    # when the model is loaded.
+    """Attend with torch's kernel, which needs a GPU and half precision."""
+    # Not every supported version of torch has this function and these arguments; the check at
+    # loading shows whether they exist.
     from torch.nn.attention.varlen import varlen_attn
 
-    # The kernel's window counts the tokens on either side; transformers' the token itself too.
+    # The kernel's window counts the tokens on either side; that of transformers also the token.
     sides = (-1, -1) if window is None else (window - 1, window - 1)
     attended = varlen_attn(
         query, key, value, offsets, offsets, longest, longest, scale=scale, window_size=sides
     )
-    return cast("Tensor", attended)  # a pair only where more is asked for
+    return cast("Tensor", attended)  # a tuple only if more is requested
 
 
 def _attend_text_by_text(
@@ -226,21 +223,22 @@ def _attend_text_by_text(
     scale: float | None,
     window: int | None,
 ) -> Tensor:
-    """Attend without the kernel: slow, but the same, so that a CPU can test what is around it."""
+    """Attend without the kernel: slow, but the same result, for checks and for tests on a CPU."""
     attended = torch.empty_like(query)
     for start, stop in pairwise(offsets.tolist()):
-        of_text = slice(start, stop)
-        attended[of_text] = torch.nn.functional.scaled_dot_product_attention(
-            query[of_text].transpose(0, 1),
-            key[of_text].transpose(0, 1),
-            value[of_text].transpose(0, 1),
-            attn_mask=None if window is None else _band(stop - start, window, device=query.device),
+        text = slice(start, stop)
+        mask = None if window is None else _window_mask(stop - start, window, device=query.device)
+        attended[text] = torch.nn.functional.scaled_dot_product_attention(
+            query[text].transpose(0, 1),
+            key[text].transpose(0, 1),
+            value[text].transpose(0, 1),
+            attn_mask=mask,
             scale=scale,
         ).transpose(0, 1)
     return attended
 
 
-def _band(n_tokens: int, window: int, *, device: torch.device) -> Tensor:
+def _window_mask(n_tokens: int, window: int, *, device: torch.device) -> Tensor:
     """Return a (n_tokens, n_tokens) bool mask of the pairs less than ``window`` tokens apart."""
-    places = torch.arange(n_tokens, device=device)
-    return (places[:, None] - places).abs() < window
+    positions = torch.arange(n_tokens, device=device)
+    return (positions[:, None] - positions).abs() < window

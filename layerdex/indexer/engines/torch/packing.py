@@ -1,8 +1,8 @@
-"""Texts without padding: laid end to end in one row, where a model and its device allow it.
+"""Packing: texts end to end in one row, without padding, where the model and device allow it.
 
-A model is tried when it is loaded. Where the kernel does not attend as each text alone, where
-packed states are not those of each text alone, or where one text changes another's by a single
-bit, batches stay padded.
+A model is checked when it is loaded. Batches stay padded if the attention kernel differs from
+attention within each text, if packed states differ from those of each text alone, or if one text
+changes a single bit of another.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from layerdex.indexer.models.loading import first_position
 Ids = NDArray[np.int64]
 
 # Longer than ModernBERT's local attention reaches (64 tokens to either side).
-_MOST_TRIED = 160
-# Of tokens and of vectors, which are held to what other engines' are held to. In half precision a
-# single token's rounding adds up with depth: in bfloat16, a cosine of 0.9996 after four blocks of
-# ModernBERT, which has 22.
-_LEAST_COSINES = (0.99999, 0.99999)
-_LEAST_COSINES_IN_HALF = (0.99, 0.999)
+_MAX_CHECKED_TOKENS = 160
+# For tokens and for vectors; the latter is the bound for all engines. In half precision a token's
+# rounding errors grow with depth: in bfloat16 to a cosine of 0.9996 after 4 of ModernBERT's 22
+# blocks.
+_MIN_COSINES = (0.99999, 0.99999)
+_MIN_COSINES_IN_HALF = (0.99, 0.999)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a model is tried on: ``ids`` (n_tokens,) of some text, at most ``n_positions``.
+    """The input for checking a model: ``ids`` (n_tokens,) of some text, at most ``n_positions``.
 
-    ``special_ids`` (n,) are all of the tokenizer's, which any text may hold.
+    ``special_ids`` (n,) are all special tokens, which any text may contain.
     """
 
     ids: Ids
@@ -55,8 +55,8 @@ class Sample:
 class PackedTexts:
     """Texts end to end: ``ids`` and ``positions`` are (1, n_tokens) int64.
 
-    Text i is the tokens from ``offsets[i]`` to ``offsets[i + 1]``, (n + 1,) int32; ``longest`` is
-    the most tokens of one.
+    Text i has the tokens ``offsets[i]`` to ``offsets[i + 1]``, (n + 1,) int32; ``longest`` is the
+    number of tokens of the longest text.
     """
 
     ids: Ids
@@ -66,10 +66,10 @@ class PackedTexts:
 
 
 def pack(ids: Ids, mask: Ids, *, first: int) -> PackedTexts:
-    """Lay a padded batch's real tokens end to end; ``ids`` and ``mask`` are (n, n_tokens).
+    """Put a padded batch's real tokens end to end; ``ids`` and ``mask`` are (n, n_tokens).
 
-    Each text's positions count from ``first``. This happens on the host, as a GPU would have to
-    be waited for to know how many tokens there are.
+    Each text's positions count from ``first``. This runs on the host: on a GPU the host would have
+    to wait for the number of tokens.
     """
     lengths = mask.sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -83,14 +83,14 @@ def pack(ids: Ids, mask: Ids, *, first: int) -> PackedTexts:
 
 
 class Packer:
-    """Makes a model's inputs from padded batches, for one that `make_packer` has found to pack."""
+    """Turns padded batches into packed inputs, for a model that `make_packer` has checked."""
 
     def __init__(self, model: nn.Module, transfers: Transfers) -> None:
         self._first = first_position(model)
         self._transfers = transfers
 
     def pack(self, ids: Ids, mask: Ids) -> tuple[Inputs, Tensor]:
-        """Return the model's arguments and the texts' offsets (n + 1,) int32, on the device."""
+        """Return the model's arguments, and the texts' offsets (n + 1,) int32 on the device."""
         texts = pack(ids, mask, first=self._first)
         upload = self._transfers.upload
         offsets = upload(texts.offsets)
@@ -103,130 +103,129 @@ class Packer:
 def make_packer(
     model: nn.Module, states: HiddenStates, sample: Sample, pooling: Pooling, transfers: Transfers
 ) -> Packer:
-    """Try a model on packed texts, and return what packs batches for it.
+    """Check a model on packed texts, and return the packer for it.
 
-    Raises ValueError where they change vectors, and whatever a packed pass does, with a kernel or a
-    model's argument that is missing, or too little memory; the model then is as it was before.
+    Raises ValueError if packing changes vectors, and any error of a packed pass: a missing kernel
+    or argument, or too little memory. The model is then restored.
     """
     packer = Packer(model, transfers)
-    trial = _Trial(states, packer, pooling, transfers)
-    longer, shorter = _lengths_to_try(sample.n_positions)
+    check = _PackingCheck(states, packer, pooling, transfers)
+    longer, shorter = _lengths_to_check(sample.n_positions)
     texts = [np.resize(sample.ids, longer), np.resize(sample.ids[::-1], shorter)]
     others = _other_texts(texts, sample.special_ids, n_ids=_n_ids_of(model))
-    alone = [trial.run_alone(one) for one in texts]
+    alone = [check.run_alone(text) for text in texts]
     try:
         use_packed_attention(model)
-        trial.run(texts, alone, others)
+        check.run(texts, alone, others)
     except BaseException:
         restore_attention(model)
         raise
     return packer
 
 
-def _lengths_to_try(n_positions: int) -> tuple[int, int]:
-    longer = min(n_positions, _MOST_TRIED)
+def _lengths_to_check(n_positions: int) -> tuple[int, int]:
+    longer = min(n_positions, _MAX_CHECKED_TOKENS)
     return longer, max(1, longer * 5 // 8)
 
 
 def _n_ids_of(model: Any) -> int:
-    # Not the tokenizer's: an id without an embedding would be the end of a GPU.
+    # Not the tokenizer's number: an id without an embedding makes a GPU unusable.
     return int(model.get_input_embeddings().num_embeddings)
 
 
 def _other_texts(texts: Sequence[Ids], special_ids: Ids, *, n_ids: int) -> list[Ids]:
-    """Return a text for each, of its length and with none of its tokens in their places.
+    """Return another text for each, of the same length and with another token at every position.
 
-    Half of its tokens are special ones, all that the text has not itself if there is room, as a
-    model may do something else with each; the others are random ones of the model's ``n_ids``.
+    Half of its tokens, and more if there is room for all of them, are special ones, as a model may
+    treat each in another way; the others are random ones of the model's ``n_ids``.
     """
     rng = np.random.default_rng(0)
-    known = special_ids[special_ids < n_ids]
+    special_ids = special_ids[special_ids < n_ids]
     others = []
     for text in texts:
-        n_special = min(len(text), max(len(known), len(text) // 2)) if len(known) else 0
+        n_special = min(len(text), max(len(special_ids), len(text) // 2)) if len(special_ids) else 0
         random = rng.integers(n_ids, size=len(text) - n_special)
-        other = rng.permutation(np.concatenate([np.resize(known, n_special), random]))
+        other = rng.permutation(np.concatenate([np.resize(special_ids, n_special), random]))
         others.append(np.where(other == text, (other + 1) % n_ids, other))
     return others
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
-    """Runs a few texts packed and alone; all states are (n_tokens, width), by layer."""
+class _PackingCheck:
+    """Compares packed texts with the same texts alone; states are (n_tokens, width), by layer."""
 
     states: HiddenStates
     packer: Packer
     pooling: Pooling
     transfers: Transfers
 
-    def run(self, texts: list[Ids], alone: list[_OfText], others: list[Ids]) -> None:
-        """Raise ValueError if packing changes two texts (n_tokens,), or others in their place."""
+    def run(self, texts: list[Ids], alone: list[_TextStates], others: list[Ids]) -> None:
+        """Raise ValueError if packing changes the two ``texts``, or if ``others`` change them."""
         left, right = texts
         with checked_attention():
             together = self.run_packed(left, right)
-        for one, other in zip(together, alone, strict=True):
-            if not one.agrees(other):
-                raise ValueError("states of packed texts are not those of each text alone")
+        pairs = zip(together, alone, strict=True)
+        if not all(packed.is_near(single) for packed, single in pairs):
+            raise ValueError("states of packed texts differ from those of each text alone")
         beside_another = self.run_packed(left, others[1])[0]
         behind_another = self.run_packed(others[0], right)[1]
         if not (together[0].equals(beside_another) and together[1].equals(behind_another)):
             raise ValueError("packed texts change each other")
 
-    def run_alone(self, ids: Ids) -> _OfText:
+    def run_alone(self, ids: Ids) -> _TextStates:
         mask = torch.ones_like(self.transfers.upload(ids[None]))
         inputs = {"input_ids": self.transfers.upload(ids[None]), "attention_mask": mask}
         layers = self._run(inputs)
-        pooled = [
-            pool(one, mask, self.pooling, mask_positions=mask.sum(dim=1) - 1) for one in layers
-        ]
-        return _OfText([one[0] for one in layers], [one[0] for one in pooled])
+        positions = mask.sum(dim=1) - 1
+        vectors = [pool(states, mask, self.pooling, mask_positions=positions) for states in layers]
+        return _TextStates([states[0] for states in layers], [rows[0] for rows in vectors])
 
-    def run_packed(self, *texts: Ids) -> list[_OfText]:
-        mask = np.arange(max(map(len, texts))) < np.array([[len(one)] for one in texts])
+    def run_packed(self, *texts: Ids) -> list[_TextStates]:
+        lengths = [len(text) for text in texts]
+        mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
         ids = np.zeros(mask.shape, dtype=np.int64)
         ids[mask] = np.concatenate(texts)
         inputs, offsets = self.packer.pack(ids, mask.astype(np.int64))
         layers = self._run(inputs)
-        pooled = [
-            pool_packed(one, offsets, self.pooling, mask_positions=offsets.diff() - 1)
-            for one in layers
+        vectors = [
+            pool_packed(states, offsets, self.pooling, mask_positions=offsets.diff() - 1)
+            for states in layers
         ]
-        lengths = [len(one) for one in texts]
-        by_text = zip(*(torch.split(one[0], lengths) for one in layers), strict=True)
+        by_text = zip(*(torch.split(states[0], lengths) for states in layers), strict=True)
         return [
-            _OfText(list(of_layers), [one[i] for one in pooled])
-            for i, of_layers in enumerate(by_text)
+            _TextStates(list(states), [rows[i] for rows in vectors])
+            for i, states in enumerate(by_text)
         ]
 
     def _run(self, inputs: Inputs) -> list[Tensor]:
-        found: list[Tensor] = []
-        layers = range(self.states.depth + 1)
-        self.states.run(inputs, layers, lambda _, states: found.append(states))
-        return found
+        layers: list[Tensor] = []
+        numbers = range(self.states.depth + 1)
+        self.states.run(inputs, numbers, lambda _, states: layers.append(states))
+        return layers
 
 
 @dataclass(frozen=True, slots=True)
-class _OfText:
+class _TextStates:
     """One text's token states (n_tokens, width) and its vector (width,), both by layer."""
 
     states: Sequence[Tensor]
     vectors: Sequence[Tensor]
 
-    def agrees(self, other: _OfText) -> bool:
+    def is_near(self, other: _TextStates) -> bool:
         is_single = self.states[0].dtype is torch.float32
-        of_tokens, of_vectors = _LEAST_COSINES if is_single else _LEAST_COSINES_IN_HALF
-        return _are_near(self.states, other.states, least=of_tokens) and _are_near(
-            self.vectors, other.vectors, least=of_vectors
+        for_tokens, for_vectors = _MIN_COSINES if is_single else _MIN_COSINES_IN_HALF
+        return _are_near(self.states, other.states, bound=for_tokens) and _are_near(
+            self.vectors, other.vectors, bound=for_vectors
         )
 
-    def equals(self, other: _OfText) -> bool:
+    def equals(self, other: _TextStates) -> bool:
         pairs = zip([*self.states, *self.vectors], [*other.states, *other.vectors], strict=True)
-        return all(torch.equal(one, two) for one, two in pairs)
+        return all(torch.equal(left, right) for left, right in pairs)
 
 
-def _are_near(found: Sequence[Tensor], expected: Sequence[Tensor], *, least: float) -> bool:
-    # Not "none below": a cosine that is not a number shall fail, too.
+def _are_near(left: Sequence[Tensor], right: Sequence[Tensor], *, bound: float) -> bool:
+    # Written so that a cosine that is NaN fails too.
     return all(
-        bool((torch.cosine_similarity(one.float(), other.float(), dim=-1) >= least).all())
-        for one, other in zip(found, expected, strict=True)
+        bool((torch.cosine_similarity(x.float(), y.float(), dim=-1) >= bound).all())
+        for x, y in zip(left, right, strict=True)
     )

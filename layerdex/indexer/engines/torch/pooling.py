@@ -1,4 +1,4 @@
-"""Token states to one unit vector a text."""
+"""Pooling of token states to one unit vector per text."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def pool(
 
     match pooling:
         case Pooling.MEAN:
-            # The sum points where the mean does, and only the direction is kept.
-            # A product with 0 or 1 is exact in the states' own dtype, and half as large.
+            # The sum has the direction of the mean, and normalisation removes the length. The
+            # product with 0 or 1 is exact in the states' dtype, and needs half the memory.
             vectors = (states * mask[..., None]).sum(dim=1, dtype=torch.float32)
         case Pooling.CLS:
             vectors = states[:, 0].float()
@@ -32,9 +32,9 @@ def pool(
         case Pooling.MASK:
             if mask_positions is None:
                 raise ValueError("mask pooling needs mask positions")
-            # Not states[texts, positions]: OpenVINO converts that to something else.
-            places = mask_positions[:, None, None].expand(-1, 1, states.shape[2])
-            vectors = states.gather(1, places)[:, 0].float()
+            # Not states[texts, positions], which OpenVINO converts wrongly.
+            positions = mask_positions[:, None, None].expand(-1, 1, states.shape[2])
+            vectors = states.gather(1, positions)[:, 0].float()
     return torch.nn.functional.normalize(vectors, dim=1)
 
 
@@ -43,14 +43,14 @@ def pool_packed(
 ) -> Tensor:
     """Pool packed texts' states (1, n_tokens, width) to unit vectors (n, width) float32.
 
-    Text i is the tokens from ``offsets[i]`` to ``offsets[i + 1]``, (n + 1,) int32, at least one
-    each. Sums run in float32, each in one thread and in the order of the tokens, so that a GPU
+    Text i has the tokens ``offsets[i]`` to ``offsets[i + 1]``, (n + 1,) int32, at least one. Sums
+    run in float32, each in one thread and in the order of the tokens, so that a GPU
     gives the same bytes again. ``mask_positions`` (n,) count from a text's first token.
     """
     import torch
 
     match pooling:
-        # Unsafe only leaves out a check of the offsets that would wait for the GPU.
+        # ``unsafe`` skips a check of the offsets that would wait for the GPU.
         case Pooling.MEAN:
             vectors = torch.segment_reduce(states[0].float(), "sum", offsets=offsets, unsafe=True)
         case Pooling.CLS:

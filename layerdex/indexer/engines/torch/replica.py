@@ -1,4 +1,4 @@
-"""One copy of a model on one device, and the threads that run batches on it."""
+"""A copy of the model on one device, and the threads that run batches on it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from layerdex.indexer.engines.torch.workers import reason_of, start_workers
 logger = logging.getLogger(__name__)
 
 _MAX_WORKERS = 8
-# torch has no class of its own for a CPU without memory.
+# torch has no exception class for a CPU that is out of memory.
 _NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc")
 
 
 class Replica:
-    """A model on a device that pools batches, each in halves where the memory asks for it.
+    """A model on one device that pools batches, in halves if memory is short.
 
-    A CPU has one worker a core, up to 8, and a GPU one, which launches batches and never waits for
-    their results.
+    A CPU has one worker per core, at most 8; a GPU has one, which launches batches and never waits
+    for their results.
     """
 
     def __init__(
@@ -47,30 +47,30 @@ class Replica:
         *,
         packs: bool | None = None,
     ) -> None:
-        """Attach to a model that is on ``device``; ``sample`` is what it is checked on.
+        """Use a model that is on ``device``; it is checked on ``sample``.
 
-        ``packs`` says whether to try to do without padding (`packing`); None is on a GPU in half
-        precision, where there is a kernel for it. Raises `ModelError` for a model without hidden
+        ``packs`` says whether to try packing (see `packing`); None means on a GPU in half
+        precision, for which there is a kernel. Raises `ModelError` for a model without hidden
         states, or one that cannot be run.
         """
         self.module = module
         self._device = device
         self._pooling = pooling
         self._transfers = Transfers(device)
-        with torch.inference_mode(), _clear_errors():
+        with torch.inference_mode(), _translate_errors():
             ids = self._transfers.upload(sample.ids[None])
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             self.states = HiddenStates(module, inputs)
-            tries = _has_kernel(module, device) if packs is None else packs
-            self._packer = self._try_packing(sample) if tries else None
-        # Workers of one thread each never wait for one another within a layer: 1.4 times as fast
-        # on two cores. Python itself keeps more than a few from working at once.
+            may_pack = _has_kernel(module, device) if packs is None else packs
+            self._packer = self._try_packing(sample) if may_pack else None
+        # Workers with one thread each never wait for one another within a layer: 1.4 times as fast
+        # on two cores. Beyond a few workers Python's lock is the limit.
         n_threads = torch.get_num_threads()
         self.n_workers = 1 if device.type == "cuda" else min(n_threads, _MAX_WORKERS)
         self._workers = start_workers(
             self.n_workers, n_threads_each=-(-n_threads // self.n_workers), device=device
         )
-        self._most_tokens: int | None = None  # known after running out of memory
+        self._max_tokens: int | None = None  # set after running out of memory
 
     @property
     def packs(self) -> bool:
@@ -78,18 +78,18 @@ class Replica:
         return self._packer is not None
 
     def stop_packing(self) -> None:
-        """Pad batches from now on, with the model's own attention; none may be at work."""
+        """Pad batches from now on, with the original attention; no batch may be running."""
         self._packer = None
         restore_attention(self.module)
 
     def _try_packing(self, sample: Sample) -> Packer | None:
         try:
             return make_packer(self.module, self.states, sample, self._pooling, self._transfers)
-        except Exception as error:  # many models and kernels, each with errors of its own
+        except Exception as error:  # models and kernels raise many kinds
             logger.log(
-                # Memory is the one reason that is not the model's, and may be gone the next time.
+                # A lack of memory is not the model's fault, and may be temporary.
                 logging.WARNING if _is_out_of_memory(error) else logging.DEBUG,
-                "%s on %s is run on padded batches: %s",
+                "%s on %s runs on padded batches: %s",
                 type(self.module).__name__,
                 self._device,
                 reason_of(error),
@@ -97,38 +97,38 @@ class Replica:
             return None
 
     def submit(self, batch: Batch, layers: tuple[int, ...]) -> Future[list[PendingArray]]:
-        """Have a worker run a batch; see `collect` for its result."""
+        """Start a batch in a worker; `collect` waits for its result."""
         return self._workers.submit(self._pool, batch, layers)
 
     @torch.inference_mode()
     def _pool(self, batch: Batch, layers: tuple[int, ...]) -> list[PendingArray]:
-        """Return the vectors of a batch's parts, (n_layers, n, width) float32 each, in order."""
-        waiting, arriving = deque([batch]), []
-        while waiting:
-            part = waiting.popleft()
-            if self._is_too_large(part):
-                waiting.extendleft(reversed(_halve(part)))
+        """Return the vectors of a batch, (n_layers, n, width) float32, in one or more slices."""
+        pending, results = deque([batch]), []
+        while pending:
+            texts = pending.popleft()
+            if self._is_too_large(texts):
+                pending.extendleft(reversed(_halve(texts)))
                 continue
-            vectors = self._try(part, layers)
+            vectors = self._run_if_it_fits(texts, layers)
             if vectors is None:
-                self._lower_limit(part)
-                waiting.appendleft(part)
+                self._lower_limit(texts)
+                pending.appendleft(texts)
             else:
-                arriving.append(vectors)
-        return arriving
+                results.append(vectors)
+        return results
 
     def _is_too_large(self, batch: Batch) -> bool:
-        is_divisible = len(batch.places) > 1
-        return is_divisible and batch.ids.size > (self._most_tokens or batch.ids.size)
+        is_divisible = len(batch.indices) > 1
+        return is_divisible and batch.ids.size > (self._max_tokens or batch.ids.size)
 
-    def _try(self, batch: Batch, layers: tuple[int, ...]) -> PendingArray | None:
-        """Run a batch, or return None where the device's memory does not suffice."""
+    def _run_if_it_fits(self, batch: Batch, layers: tuple[int, ...]) -> PendingArray | None:
+        """Run a batch, or return None if the device is out of memory."""
         try:
             return self._run(batch, layers)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-        # Only here is the error gone, which holds on to the tensors of the failed pass.
+        # The exception kept the tensors of the failed pass alive; here it is gone.
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return None
@@ -139,16 +139,16 @@ class Replica:
             elsewhere = " or --device cpu" if self._device.type == "cuda" else ""
             raise ModelError(
                 f"out of memory on {self._device} with a single text of {n_tokens} tokens: "
-                f"free some, or choose a smaller --max-length{elsewhere}"
+                f"free memory, or choose a smaller --max-length{elsewhere}"
             )
-        # Several workers may share this replica: none may raise what another has lowered.
+        # Workers share the limit: none may raise what another has lowered.
         limit = failed.ids.size // 2
-        self._most_tokens = min(limit, self._most_tokens or limit)
+        self._max_tokens = min(limit, self._max_tokens or limit)
         logger.warning(
-            "out of memory on %s with a batch of %d tokens: from here on at most %d at once",
+            "out of memory on %s with a batch of %d tokens: batches now have at most %d tokens",
             self._device,
             failed.ids.size,
-            self._most_tokens,
+            self._max_tokens,
         )
 
     def _run(self, batch: Batch, layers: tuple[int, ...]) -> PendingArray:
@@ -158,10 +158,10 @@ class Replica:
         return self._transfers.download(torch.stack(pooled))  # (n_layers, n, width)
 
     def _prepare(self, batch: Batch) -> tuple[Inputs, Callable[[Tensor], Tensor]]:
-        """Return the model's inputs for a batch, and what pools a layer's states of these."""
+        """Return the model's inputs for a batch, and the function that pools a layer's states."""
         pooling, positions = self._pooling, batch.mask_positions
         mask_positions = None if positions is None else self._transfers.upload(positions)
-        # Without any token, a text has no place among packed ones.
+        # A text without tokens cannot be packed.
         if self._packer is not None and batch.mask.any(axis=1).all():
             inputs, offsets = self._packer.pack(batch.ids, batch.mask)
             return inputs, partial(
@@ -182,25 +182,25 @@ def _has_kernel(module: nn.Module, device: torch.device) -> bool:
 def collect(result: Future[list[PendingArray]]) -> list[NDArray[np.float32]]:
     """Wait for a batch; return its unit vectors by layer, (n, width) float32 each.
 
-    Raises `ModelError` for what went wrong, with a GPU perhaps only now.
+    Raises `ModelError` for an error of the pass; a GPU may report it only now.
     """
-    with _clear_errors():
-        arrays = [part.wait() for part in result.result()]
+    with _translate_errors():
+        arrays = [pending.wait() for pending in result.result()]
     return list(arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1))
 
 
 def _halve(batch: Batch) -> list[Batch]:
-    """Split a batch's texts in two, without the padding that only the other half needed."""
-    middle = (len(batch.places) + 1) // 2
-    return [_take(batch, slice(middle)), _take(batch, slice(middle, None))]
+    """Split a batch in two, each half padded to its own longest text."""
+    middle = (len(batch.indices) + 1) // 2
+    return [_slice(batch, slice(middle)), _slice(batch, slice(middle, None))]
 
 
-def _take(batch: Batch, texts: slice) -> Batch:
+def _slice(batch: Batch, texts: slice) -> Batch:
     mask = batch.mask[texts]
     n_tokens = int(mask.sum(axis=1).max())
     positions = batch.mask_positions
     return Batch(
-        places=batch.places[texts],
+        indices=batch.indices[texts],
         ids=np.ascontiguousarray(batch.ids[texts, :n_tokens]),
         mask=np.ascontiguousarray(mask[:, :n_tokens]),
         mask_positions=None if positions is None else positions[texts],
@@ -214,7 +214,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, IndexError, MemoryError) as error:  # what torch raises in a pass

@@ -1,4 +1,4 @@
-"""Arrays to a device and back; with a GPU through pinned memory, and without waiting for it."""
+"""Copies of arrays to a device and back; for a GPU asynchronous, through pinned memory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class PendingArray:
-    """A result on its way: ``tensor`` is in host memory, but whole only after ``copied``."""
+    """A result in host memory, complete only after the event ``copied``."""
 
     tensor: Tensor
     copied: torch.cuda.Event | None
 
     def wait(self) -> NDArray[Any]:
-        """Return the array once all of it is there; raises what went wrong on the device."""
+        """Wait for the copy and return the array. Raises the errors of the device."""
         if self.copied is not None:
             self.copied.synchronize()
         return self.tensor.numpy()
@@ -28,8 +28,7 @@ class PendingArray:
 class Transfers:
     """Copies between the host and one device.
 
-    Results leave a GPU on a stream of their own, so that the copy of one batch runs beside the
-    computation of the next.
+    Results are copied from a GPU on a separate stream, while the next batch is computed.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -41,11 +40,11 @@ class Transfers:
         )
 
     def upload(self, array: NDArray[np.signedinteger[Any]]) -> Tensor:
-        """Return the array on the device; on a GPU the copy may still be under way."""
+        """Return the array on the device; on a GPU the copy may not have finished."""
         tensor = torch.from_numpy(array)
         if self._downloads is None:
             return tensor.to(self._device)
-        # torch keeps the pinned block from being used again before this copy has happened.
+        # torch does not reuse the pinned block before this copy is done.
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def download(self, tensor: Tensor) -> PendingArray:
@@ -58,6 +57,6 @@ class Transfers:
             host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
             host.copy_(tensor, non_blocking=True)
             copied.record(self._downloads)
-        # Its memory was allocated on the computing stream, which must not reuse it until then.
+        # The computing stream allocated the memory, and must not reuse it before the copy is done.
         tensor.record_stream(self._downloads)
         return PendingArray(host, copied)

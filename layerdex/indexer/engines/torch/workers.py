@@ -13,16 +13,16 @@ from layerdex.errors import ModelError
 def start_workers(
     n_workers: int, *, n_threads_each: int, device: torch.device
 ) -> ThreadPoolExecutor:
-    """Start all workers now, as torch's number of threads is set in each and for later ones.
+    """Start all workers at once, each with its own number of torch threads.
 
-    Raises `ModelError` where one cannot use the device.
+    Raises `ModelError` if a worker cannot use the device.
     """
     n_threads = torch.get_num_threads()
     started = threading.Barrier(n_workers + 1)
     failures: list[Exception] = []
 
     def initialize() -> None:
-        # Raised here an error would only be logged, and the other threads would wait for ever.
+        # An error raised here would only be logged, and the other threads would wait forever.
         try:
             torch.set_num_threads(n_threads_each)
             if device.type == "cuda":
@@ -51,5 +51,5 @@ def start_workers(
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error of torch says, in one line."""
+    """Return the message of a torch error, in one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

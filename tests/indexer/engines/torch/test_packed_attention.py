@@ -1,4 +1,4 @@
-"""Attention within packed texts: what the kernel is given, and what stays as it was."""
+"""Attention within packed texts: the arguments of the kernel, and what stays unchanged."""
 
 from __future__ import annotations
 
@@ -175,5 +175,5 @@ def test_what_cannot_be_honoured_is_refused(kwargs: dict[str, Any], reason: str)
     attend = partial(packed_attention._attend, Module())  # type: ignore[arg-type]
     attend(**given)
 
-    with pytest.raises(ValueError, match=f"does not know {reason}$"):
+    with pytest.raises(ValueError, match=f"does not support {reason}$"):
         attend(**{**given, **kwargs})

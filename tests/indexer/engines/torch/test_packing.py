@@ -95,7 +95,7 @@ def test_a_model_with_an_attention_of_its_own_stays_padded(
 
     assert not replica.packs
     np.testing.assert_array_equal(vectors_of(replica, batch), expected)
-    assert "MPNetModel on cpu is run on padded batches: its attention is 'eager'" in caplog.text
+    assert "MPNetModel on cpu runs on padded batches: its attention is 'eager'" in caplog.text
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -251,7 +251,7 @@ def test_where_one_device_cannot_pack_none_does(
     np.testing.assert_array_equal(found, expected)  # from the first batch on
     [record] = [one for one in caplog.records if "padded" in one.getMessage()]
     assert record.levelno == level
-    assert record.getMessage() == f"BertModel on cpu is run on padded batches: {error}"
+    assert record.getMessage() == f"BertModel on cpu runs on padded batches: {error}"
 
 
 def test_where_the_first_device_cannot_pack_no_other_tries(

@@ -170,7 +170,7 @@ def test_after_a_failed_trial_the_kernel_is_not_checked_any_more(
         replace_kernel(patch, fail)
         assert not make_replica(load_model(tiny_model("bert"))).packs
 
-    assert not packed_attention._of_thread.is_checked
+    assert not packed_attention._thread_state.is_checked
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -240,8 +240,8 @@ def test_positions_that_run_on_across_texts_are_noticed(
 ) -> None:
     def run_on(ids: Any, mask: Any, *, first: int) -> packing.PackedTexts:
         texts = pack(ids, mask, first=first)
-        places = np.arange(texts.ids.size)[None] + first
-        return packing.PackedTexts(texts.ids, places, texts.offsets, texts.longest)
+        indices = np.arange(texts.ids.size)[None] + first
+        return packing.PackedTexts(texts.ids, indices, texts.offsets, texts.longest)
 
     monkeypatch.setattr(packing, "pack", run_on)
     folder = save_tiny_model(family, tmp_path, max_position_embeddings=100)
