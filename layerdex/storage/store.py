@@ -32,13 +32,13 @@ from layerdex.storage.catalog.changes import (
 )
 from layerdex.storage.catalog.checks import check_rows, end_writing
 from layerdex.storage.catalog.engine import (
-    check_schema,
     create_catalog,
     read_engine,
     translate_errors,
     unchanged_if_immutable,
     write_engine,
 )
+from layerdex.storage.catalog.revisions import check_schema
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.catalog.settings import (
     BEST_LAYER,

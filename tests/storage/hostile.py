@@ -16,7 +16,8 @@ from layerdex import Index
 from layerdex.errors import LayerdexError
 from tests.encoders import WordEncoder
 from tests.storage.corpora import rows
-from tests.storage.stored import query, redigest
+from tests.storage.redigest import redigest
+from tests.storage.stored import query
 
 HUGE = 1_000_000_000_000
 

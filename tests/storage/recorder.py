@@ -18,6 +18,7 @@ from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
 from tests.storage import os_calls, sqlite_calls
+from tests.storage.next_schema import installed
 
 REPORT = "report"
 
@@ -95,10 +96,11 @@ def record_life(root: Path, out: Path) -> None:
     out.write_bytes(pickle.dumps(recorder.events))
 
 
-def record_opening(root: Path, out: Path) -> None:
-    """Open the index at ``root/index``, and so migrate it if it is older; pickle the events."""
+def record_migration(root: Path, out: Path) -> None:
+    """Migrate the index at ``root/index`` to the next schema, and pickle the events."""
     recorder = _listening(root)
-    Store(recorder.root / "index")
+    with installed():
+        Store(recorder.root / "index")
     recorder.report()
     out.write_bytes(pickle.dumps(recorder.events))
 

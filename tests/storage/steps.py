@@ -24,6 +24,7 @@ from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import Row, rows
+from tests.storage.next_schema import installed
 
 OPERATIONS = ("index", "delete", "compact", "merge", "repair", "transform", "migrate")
 DELETED = ("old3", "d4", "d5")
@@ -50,7 +51,8 @@ def operate(
     catalog, beside the commit of another, is a matter of time.
     """
     if operation == "migrate":
-        Store(path)
+        with installed():
+            Store(path)
         return
     index = Index.open(path, encoder=WordEncoder(), damaged=True)
     match operation:

@@ -25,7 +25,8 @@ from tests.encoders import WordEncoder
 from tests.limited import run_limited
 from tests.storage.corpora import rows
 from tests.storage.hostile import FORGERIES, copy, forge_file, make_sound, use, use_forged
-from tests.storage.stored import layer_paths, query, redigest
+from tests.storage.redigest import redigest
+from tests.storage.stored import layer_paths, query
 
 N, WIDTH = 8, 16
 CANARY = b"nothing of an index\n" * 4096

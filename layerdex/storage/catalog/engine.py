@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
@@ -18,15 +18,12 @@ from layerdex.errors import (
     DamagedIndexError,
     IndexNotFoundError,
     OptionError,
-    SchemaError,
     StorageError,
 )
 from layerdex.storage.catalog.metadata import parse_number
+from layerdex.storage.catalog.revisions import apply_migrations
 from layerdex.storage.catalog.seal import has_log
 from layerdex.storage.files import sync_file, sync_folder
-
-SCHEMA_VERSION = "0002"
-OLDER_SCHEMAS = ("0001",)
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
 _BUSY_TIMEOUT_S = 30.0
@@ -41,7 +38,7 @@ def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
     # A checkpoint of WAL fails silently on a full disk; with a rollback journal commit says so.
     engine = write_engine(temporary, journal="DELETE", mode="rwc")
     with engine.connect() as connection:
-        upgrade(connection)
+        apply_migrations(connection)
         fill(connection)
         connection.commit()
     engine.dispose()
@@ -53,18 +50,6 @@ def new_catalog(path: Path) -> Path:
     for leftover in path.parent.glob(path.name + ".new*"):
         leftover.unlink()
     return path.with_name(path.name + ".new")
-
-
-def upgrade(connection: Connection) -> None:
-    """Bring a catalog to the schema of this version."""
-    from alembic.command import upgrade
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", "layerdex:storage/catalog/migrations")
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    upgrade(config, "head")
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -178,37 +163,6 @@ def unchanged_if_immutable(connection: Connection, path: Path) -> Iterator[None]
         raise
     if _stamp(path) != driver.stamp:
         raise changed
-
-
-def check_schema(connection: Connection) -> None:
-    """Raise `SchemaError` unless the catalog has the schema that this version reads."""
-    version = read_schema(connection)
-    if version in OLDER_SCHEMAS:
-        raise SchemaError(
-            f"this index has schema {version}, from a backup of an older version: open it again"
-        )
-    if version != SCHEMA_VERSION:
-        raise SchemaError(
-            f"this index has schema {version}, and this version of Layerdex reads "
-            f"{SCHEMA_VERSION}: use a newer Layerdex"
-        )
-
-
-def read_schema(connection: Connection) -> str | None:
-    """Return the version of the catalog's schema.
-
-    Raises `DamagedIndexError` for a catalog that computes instead of holding rows: a view without
-    an end, a trigger or a virtual table is none of ours.
-    """
-    foreign = connection.execute(
-        text(
-            "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
-            "OR sql LIKE 'create virtual%' LIMIT 1"
-        )
-    ).scalar()
-    if foreign is not None:
-        raise DamagedIndexError(f"the catalog holds {foreign!a}, which Layerdex never makes")
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import pytest
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
 from tests.storage.corpora import reopen, rows
-from tests.storage.stored import query, redigest
+from tests.storage.redigest import redigest
+from tests.storage.stored import query
 
 CHANGES = [
     "UPDATE document SET id = 'd99' WHERE row = 2",
