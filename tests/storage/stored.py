@@ -1,4 +1,4 @@
-"""What is on disk, read with sqlite3 and FAISS alone."""
+"""Reading what is on disk with sqlite3 and FAISS alone."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def read_versions(path: Path) -> list[Version]:
 
 def read_live(path: Path) -> dict[str, Version]:
     """Return the live documents by id."""
-    return {one.id: one for one in read_versions(path) if one.live}
+    return {version.id: version for version in read_versions(path) if version.live}
 
 
 def lasting(path: Path) -> dict[str, bytes]:

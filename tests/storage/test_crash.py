@@ -1,8 +1,8 @@
-"""A writer killed by SIGKILL: nothing lost, nothing doubled, and a rerun completes.
+"""A writer killed by SIGKILL: nothing is lost or duplicated, and a rerun completes the operation.
 
-Each operation is run once undisturbed, which lists its steps: every write, fsync, rename, unlink,
+Each operation runs once undisturbed, which lists its steps: every write, fsync, rename, unlink,
 statement and commit. Then children die before chosen steps, and at random moments. ``--kills N``
-says how many of each kind; all steps are fewer (``make soak`` takes 1,000).
+sets the number of each kind (``make soak`` uses 1,000, which is more than there are steps).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def _share(config: pytest.Config) -> int:
-    """Return each operation's part of ``--kills``."""
+    """Return the share of ``--kills`` of each operation."""
     n_kills: int = config.getoption("--kills")
     return math.ceil(n_kills / len(OPERATIONS))
 
 
 def _choose(scene: Scene, *, n_each: int, n: int) -> list[int]:
-    """Choose ``n_each`` steps of every name, and others up to n of them in all."""
+    """Choose ``n_each`` steps of every name, and others up to n in total."""
     by_name: dict[str, list[int]] = defaultdict(list)
     for at, name in enumerate(scene.steps):
         by_name[name].append(at)

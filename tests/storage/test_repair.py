@@ -129,9 +129,9 @@ def test_long_lived_reader_sees_the_repaired_vectors(filled: Index) -> None:
     path = layer_paths(filled.store.path)[0]
     layer = int(path.stem[-2:])
     (identifier,) = (
-        one.id
-        for one in read_live(filled.store.path).values()
-        if path.read_bytes().endswith(one.vectors[layer])
+        version.id
+        for version in read_live(filled.store.path).values()
+        if path.read_bytes().endswith(version.vectors[layer])
     )
     (document,) = filled.get(identifier)
     reader = reopen(filled)

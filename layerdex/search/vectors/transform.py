@@ -61,7 +61,7 @@ class Transform:
             found = np.empty((2, file.n), dtype=np.float32)
             for start in range(0, file.n, _BLOCK):
                 block = slice(start, start + _BLOCK)
-                kept = file.kept(block)
+                kept = file.decode_stored(block)
                 found[0, block] = np.linalg.norm(kept, axis=1)
                 found[1, block] = np.linalg.norm(self._move(normalize(kept)), axis=1)
             self._lengths[file] = found

@@ -10,12 +10,11 @@ from pathlib import Path
 from layerdex.errors import DamagedIndexError, SchemaError, StorageError
 from layerdex.storage.catalog import revisions
 from layerdex.storage.catalog.engine import (
-    is_read_only,
     new_catalog,
     put_in_place,
-    read_engine,
     write_engine,
 )
+from layerdex.storage.catalog.read_only import is_read_only, read_engine
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.directory import CATALOG, locked

@@ -24,7 +24,7 @@ from layerdex.storage.catalog.seal import check_seal, seal_path
 from layerdex.storage.directory import locked
 from tests.encoders import WordEncoder
 from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
-from tests.storage.powers import forbid_writing, powerless
+from tests.storage.permissions import make_read_only, unprivileged
 from tests.storage.stored import query, read_versions
 
 _ROOT = Path(__file__).parents[3]
@@ -69,8 +69,8 @@ def test_migrated_index_is_newer_than_the_version_before(old: Path) -> None:
 def test_old_index_in_a_read_only_place_is_left_alone(old: Path, public_folder: Path) -> None:
     path = public_folder / "copy"
     shutil.copytree(old, path)
-    forbid_writing(path)
-    with powerless(), pytest.raises(SchemaError, match="must be writable"):
+    make_read_only(path)
+    with unprivileged(), pytest.raises(SchemaError, match="must be writable"):
         Index.open(path)
     assert schema_of(path) == OLD
 
