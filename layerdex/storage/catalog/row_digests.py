@@ -32,28 +32,13 @@ def fields_digest(*fields: Field) -> int:
 
 
 def document_digest(
-    row: int,
-    identifier: str,
-    ordinal: int,
-    label: str | None,
-    content_hash: bytes,
-    n_characters: int,
-    n_tokens: int,
-    truncated: bool,
-    metadata_digest: int,
+    row: int, identifier: str, ordinal: int, label: str | None, content_hash: bytes, *counts: int
 ) -> int:
-    """Return the digest of a live document version; that of a dead one is its inverse (``~``)."""
-    return fields_digest(
-        row,
-        identifier,
-        ordinal,
-        label,
-        content_hash.hex(),
-        n_characters,
-        n_tokens,
-        int(truncated),
-        metadata_digest,
-    )
+    """Return the digest of a live document version; that of a dead one is its inverse (``~``).
+
+    ``counts`` are its characters and tokens, whether it is truncated, and its metadata's digest.
+    """
+    return fields_digest(row, identifier, ordinal, label, content_hash.hex(), *map(int, counts))
 
 
 def metadata_digest(fields: Iterable[tuple[str, str, str, float | None]]) -> int:

@@ -57,11 +57,36 @@ class Codec(Protocol):
         ...
 
 
-class _Float16:
+class _ScalarQuantizer:
+    """The file format of codecs that are a FAISS scalar quantizer without training."""
+
+    code_bytes: int
+    quantizer: str
+
+    def new_index(self, width: int) -> Any:
+        faiss = load_faiss()
+        return faiss.IndexScalarQuantizer(width, self._type(), faiss.METRIC_INNER_PRODUCT)
+
+    def header(self, n: int, width: int) -> bytes:
+        # These quantizers are not trained: no range statistic, and no trained values.
+        code_size = width * self.code_bytes
+        fields = struct.pack("=iifQQQ", self._type(), 0, 0.0, width, code_size, 0)
+        return _header(b"IxSQ", n, width) + fields + struct.pack("=Q", n * code_size)
+
+    def reads(self, index: Any) -> bool:
+        is_quantizer = isinstance(index, load_faiss().IndexScalarQuantizer)
+        return is_quantizer and bool(index.sq.qtype == self._type())
+
+    def _type(self) -> int:
+        return int(getattr(load_faiss().ScalarQuantizer, self.quantizer))
+
+
+class _Float16(_ScalarQuantizer):
     """IEEE half precision, rounded once from float32: 2 bytes per component."""
 
     code_bytes = 2
     keeps_length = True
+    quantizer = "QT_fp16"
 
     def encode(self, vectors: Vectors) -> Codes:
         with np.errstate(over="ignore"):  # a vector that overflows is not of unit length either
@@ -71,15 +96,6 @@ class _Float16:
 
     def decode(self, codes: Codes) -> Vectors:
         return np.ascontiguousarray(codes).view(np.float16).astype(np.float32)
-
-    def new_index(self, width: int) -> Any:
-        return _scalar_quantizer(width, "QT_fp16")
-
-    def header(self, n: int, width: int) -> bytes:
-        return _scalar_quantizer_header(n, width, "QT_fp16", width * self.code_bytes)
-
-    def reads(self, index: Any) -> bool:
-        return _is_scalar_quantizer(index, "QT_fp16")
 
 
 class _Float32:
@@ -105,7 +121,7 @@ class _Float32:
         return isinstance(index, load_faiss().IndexFlatIP)
 
 
-class _Int8:
+class _Int8(_ScalarQuantizer):
     """Signed bytes, each vector scaled so that its largest component is 127 or -127.
 
     The scale is not stored: similarity divides by the length of the decoded vector, which cancels
@@ -116,6 +132,7 @@ class _Int8:
 
     code_bytes = 1
     keeps_length = False
+    quantizer = "QT_8bit_direct_signed"
 
     def encode(self, vectors: Vectors) -> Codes:
         _check_lengths(vectors)
@@ -127,15 +144,6 @@ class _Int8:
 
     def decode(self, codes: Codes) -> Vectors:
         return (codes ^ _SIGN_BIT).view(np.int8).astype(np.float32)
-
-    def new_index(self, width: int) -> Any:
-        return _scalar_quantizer(width, "QT_8bit_direct_signed")
-
-    def header(self, n: int, width: int) -> bytes:
-        return _scalar_quantizer_header(n, width, "QT_8bit_direct_signed", width * self.code_bytes)
-
-    def reads(self, index: Any) -> bool:
-        return _is_scalar_quantizer(index, "QT_8bit_direct_signed")
 
 
 _CODECS: dict[StoredPrecision, Codec] = {
@@ -193,18 +201,6 @@ def _check_lengths(vectors: Vectors) -> None:
         raise ModelError("the encoder returned vectors that are not of unit length")
 
 
-def _scalar_quantizer(width: int, name: str) -> Any:
-    faiss = load_faiss()
-    quantizer = getattr(faiss.ScalarQuantizer, name)
-    return faiss.IndexScalarQuantizer(width, quantizer, faiss.METRIC_INNER_PRODUCT)
-
-
-def _is_scalar_quantizer(index: Any, name: str) -> bool:
-    faiss = load_faiss()
-    expected = getattr(faiss.ScalarQuantizer, name)
-    return isinstance(index, faiss.IndexScalarQuantizer) and index.sq.qtype == expected
-
-
 def _header(type_code: bytes, n: int, width: int) -> bytes:
     """Return the start of every FAISS index (``write_index_header``, faiss 1.7 to 1.15).
 
@@ -212,10 +208,3 @@ def _header(type_code: bytes, n: int, width: int) -> bytes:
     """
     metric: int = load_faiss().METRIC_INNER_PRODUCT
     return struct.pack("=4siqqqBi", type_code, width, n, 1 << 20, 1 << 20, 1, metric)
-
-
-def _scalar_quantizer_header(n: int, width: int, name: str, code_size: int) -> bytes:
-    quantizer: int = getattr(load_faiss().ScalarQuantizer, name)
-    # These quantizers are not trained: no range statistic, and no trained values.
-    fields = struct.pack("=iifQQQ", quantizer, 0, 0.0, width, code_size, 0)
-    return _header(b"IxSQ", n, width) + fields + struct.pack("=Q", n * code_size)
