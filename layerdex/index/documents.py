@@ -12,6 +12,7 @@ from layerdex.arguments import check_callbacks, check_count, to_path
 from layerdex.choices import Change, ExportFormat, Format, OnError
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
+from layerdex.index.stored_transforms import warn_if_stale
 from layerdex.layers import LayerSelection
 from layerdex.records import Condition, Document, OnProgress, Rejected, Source
 from layerdex.storage.snapshot import Snapshot
@@ -59,7 +60,7 @@ def add(
     }
     if dry_run:
         return preview(index.store, rows, **options)
-    return build(
+    report = build(
         index.store,
         rows,
         lambda: index.encoder,
@@ -68,6 +69,8 @@ def add(
         reads_ahead=not any(map(may_block, sources)),
         lock_timeout_s=lock_timeout_s,
     )
+    warn_if_stale(index.store)
+    return report
 
 
 def get(index: OpenIndex, ids: Sequence[str]) -> list[Document]:
@@ -128,7 +131,9 @@ def delete(index: OpenIndex, ids: Sequence[str], *, dry_run: bool, lock_timeout_
     if dry_run:
         return len({document.id for document in get(index, ids)})
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
-        return writer.delete(ids)
+        n_deleted = writer.delete(ids)
+    warn_if_stale(index.store)
+    return n_deleted
 
 
 def _check_ids(ids: Sequence[object]) -> None:

@@ -6,6 +6,7 @@ They do not change as documents are added and removed: one fit serves documents 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from layerdex.arguments import check_callbacks
 from layerdex.choices import TransformName
-from layerdex.errors import IndexMismatchError, OptionError
+from layerdex.errors import DamagedIndexError, IndexMismatchError, OptionError
 from layerdex.records import OnProgress
 from layerdex.search.knn.sampling import sample_documents
 from layerdex.search.transforms.fit import (
@@ -25,11 +26,21 @@ from layerdex.search.transforms.fit import (
 )
 from layerdex.search.vectors.transform import Transform, Transforms
 from layerdex.storage.artifact_changes import remove_artifact, save_artifact
-from layerdex.storage.artifacts import TRANSFORM, Tensors, load_artifact, read_artifact_record
+from layerdex.storage.artifacts import (
+    TRANSFORM,
+    Tensors,
+    count_changes,
+    load_artifact,
+    read_artifact_record,
+)
 from layerdex.storage.catalog.changes import NEXT_ROW
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
+
+STALE_SHARE = 0.1
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,27 @@ def fit_transforms(
     with store.write(lock_timeout_s=lock_timeout_s) as writer:
         _save(store, writer, fit, next_row)
     return fit
+
+
+def warn_if_stale(store: Store) -> None:
+    """Log a warning where more than a tenth of the documents have changed since the fit."""
+    with store.read() as snapshot:
+        try:
+            record = read_artifact_record(snapshot, TRANSFORM)
+        except DamagedIndexError as error:  # what was committed is done
+            logger.warning("%s", error)
+            return
+        if record is None:
+            return
+        n_changed = count_changes(snapshot, record)
+    if n_changed > STALE_SHARE * record["n"]:
+        logger.warning(
+            "%s documents have been added or removed since the transforms were fitted on %s: "
+            "run '%s' to fit them again",
+            f"{n_changed:,}",
+            f"{record['n']:,}",
+            TRANSFORM.remedy(str(store.path)),
+        )
 
 
 def remove_transforms(store: Store, *, lock_timeout_s: float) -> None:

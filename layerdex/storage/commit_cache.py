@@ -1,4 +1,4 @@
-"""What an open index keeps between questions: a commit, mapped layer files, rows with gaps."""
+"""What an open index caches between questions: the commit, mapped layer files, and rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_MAPPED = 16_384
 
 
 class CommitCache:
-    """Shared by the threads that ask one index, which may be at different commits."""
+    """The cache of one open index, shared by its threads, which may be at different commits."""
 
     def __init__(
         self,
@@ -34,19 +34,19 @@ class CommitCache:
         self._lock = threading.Lock()
 
     def commit(self, connection: Connection) -> Commit:
-        """Return the commit that a transaction sees, read only where it is another one."""
+        """Return the commit that a transaction sees, from the cache if it is still the newest."""
         mark = read_mark(connection)
         commit = self._commit
         if commit is None or commit.mark != mark:
-            # Outside the lock: others may go on with the commit that they see.
+            # Outside the lock, so that other threads can go on with the commit that they see.
             commit = read_commit(connection, mark)
             with self._lock:
                 self._commit = commit
-                self._forget_what_is_gone(commit)
+                self._drop_stale(commit)
         return commit
 
     def rows(self, connection: Connection, segment: Segment) -> Rows:
-        """Return the row at each position of a segment, which never changes."""
+        """Return the row at each position of a segment; a segment never changes."""
         if segment.is_contiguous:
             return segment_rows(connection, segment)
         rows = self._rows.get(segment.name)
@@ -55,20 +55,20 @@ class CommitCache:
         return rows
 
     def file(self, segment: Segment, layer: int) -> LayerFile:
-        """Return a layer's file, checked and mapped when it is first asked for."""
+        """Return a layer's file, which is checked and mapped on its first use."""
         key = (segment.name, layer)
         with self._lock:
             file = self._files.get(key)
         if file is not None:
             return file
-        # Reading a file for its checksum takes long, and is no reason for others to wait.
+        # Outside the lock: reading a whole file for its checksum takes long.
         file = self._open_file(segment, layer)
         with self._lock:
             while len(self._files) >= _MAX_MAPPED:
                 self._files.pop(next(iter(self._files)))
             return self._files.setdefault(key, file)
 
-    def _forget_what_is_gone(self, commit: Commit) -> None:
+    def _drop_stale(self, commit: Commit) -> None:
         by_name = {segment.name: segment for segment in commit.segments}
         self._files = {
             (name, layer): file

@@ -1,4 +1,4 @@
-"""What lies in an index directory, who may write to it, and where one can be made."""
+"""The index directory: its names, its writer lock, and where a new one can be created."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ LOCK = "writer.lock"
 
 @contextmanager
 def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold the writer lock of an index; `LockedIndexError` when another holds it longer.
+    """Hold the writer lock of an index.
 
-    `DamagedIndexError` is raised where a link lies in the place of a file (see `check_own`).
+    Raises `LockedIndexError` if another holds it for ``timeout_s``, and `DamagedIndexError` if a
+    file of the index is a link (see `check_own`).
     """
     check_own(path)
-    # To FileLock, -1 s is for ever.
+    # FileLock takes -1 s for no timeout.
     timeout_s = check_between("lock_timeout_s", timeout_s, 0, math.inf)
     lock = FileLock(path / LOCK, timeout=timeout_s)
     try:
@@ -33,9 +34,9 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
     except Timeout as error:
         owner = _owner(path / LOCK)
         who = "another process is" if owner != os.getpid() else "this process is already"
-        number = f": process {owner}" if owner not in (None, os.getpid()) else ""
+        which = f": process {owner}" if owner not in (None, os.getpid()) else ""
         raise LockedIndexError(
-            f"{who} writing to {path}{number} (waited {timeout_s:g} s); try again later"
+            f"{who} writing to {path}{which} (waited {timeout_s:g} s); try again later"
         ) from error
     try:
         yield
@@ -44,13 +45,13 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
 
 
 def _owner(lock: Path) -> int | None:
-    """Return the process that holds a lock, where the kernel tells (Linux)."""
+    """Return the id of the process that holds a lock, or None if the kernel does not say."""
     try:
-        held = Path("/proc/locks").read_text(encoding="ascii")
+        locks = Path("/proc/locks").read_text(encoding="ascii")
         inode = str(lock.stat().st_ino)
     except OSError:
         return None
-    for line in held.splitlines():
+    for line in locks.splitlines():
         # "1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234567 0 EOF"; a waiter has "->" after the number.
         _, *rest = line.split()
         if rest[0] == "FLOCK" and rest[4].rsplit(":", 1)[-1] == inode and rest[3].isdigit():
@@ -59,7 +60,7 @@ def _owner(lock: Path) -> int | None:
 
 
 def check_creatable(path: Path) -> None:
-    """Raise `IndexExistsError` or `StorageError` unless an index can be made at ``path``."""
+    """Raise `IndexExistsError` or `StorageError` unless an index can be created at ``path``."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -75,28 +76,28 @@ def check_creatable(path: Path) -> None:
 
 
 def check_own(path: Path) -> None:
-    """Raise `DamagedIndexError` where a name that is Layerdex's own is a link, pipe or device.
+    """Raise `DamagedIndexError` if the catalog or the lock is a link, a pipe or a device.
 
-    SQLite follows links: an index from elsewhere whose ``catalog.sqlite3-wal`` or ``-shm`` is one
-    would have another file written over, by a reader even. Raises OSError.
+    SQLite follows links: through ``catalog.sqlite3-wal`` or ``-shm`` of a forged index even a
+    reader would overwrite another file. Raises OSError.
     """
     with os.scandir(path) as entries:
         for entry in entries:
             is_file = entry.name.startswith(CATALOG) or entry.name == LOCK
             if is_file and not entry.is_file(follow_symlinks=False):
-                what = "a link" if entry.is_symlink() else "not a file"
-                raise DamagedIndexError(f"{entry.path} is {what}: nothing is read or written there")
+                what = "a symbolic link" if entry.is_symlink() else "not a regular file"
+                raise DamagedIndexError(f"{entry.path} is {what}: Layerdex does not open it")
 
 
 def check_segments_folder(folder: Path) -> None:
-    """Raise `DamagedIndexError` where the segments' folder is a link or a file."""
-    # A folder that is gone is made anew, for `repair` to fill.
+    """Raise `DamagedIndexError` if the folder of segments is a link or a file."""
+    # A missing folder is created again, for `repair` to fill.
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise DamagedIndexError(f"{folder} is not a folder: nothing is read or written through it")
+        raise DamagedIndexError(f"{folder} is not a folder: Layerdex does not open it")
 
 
 def _is_unfinished(entry: Path) -> bool:
-    """Say whether an interrupted creation left this, which is not in the way."""
+    """Return whether an interrupted creation left this entry."""
     if entry.name == SEGMENTS:
         return entry.is_dir() and not any(entry.iterdir())
     return entry.name == LOCK or entry.name.startswith(CATALOG + ".new")

@@ -79,11 +79,7 @@ class DocumentTable:
 
 
 class Snapshot:
-    """Reads within one transaction; made by `Store.read`.
-
-    ``path`` is the index directory, ``mark`` identifies the commit, and ``segments`` are in row
-    order.
-    """
+    """Reads within one transaction; made by `Store.read`."""
 
     def __init__(
         self,

@@ -1,18 +1,18 @@
-"""The index directory: created, opened, and read one committed state at a time.
+"""An opened index directory: creating, reading, writing and checking it.
 
 my-index/
 catalog.sqlite3
 catalog.sqlite3.crc32
-segments/<name>/layer-00.faiss …
+heads/<name>.safetensors
+segments/<name>/layer-00.faiss ...
+transforms/<name>.safetensors
 writer.lock
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,29 +22,20 @@ from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
 from layerdex.records import EncoderSettings
 from layerdex.storage.artifacts import ARTIFACT_KINDS
-from layerdex.storage.catalog.changes import (
-    COMMIT_MARK,
-    COMMITS,
-    IDENTITY,
-    NEXT_ORDINAL,
-    NEXT_ROW,
-    put_setting,
-)
-from layerdex.storage.catalog.checks import check_rows, end_writing
+from layerdex.storage.catalog.changes import COMMITS, put_setting
+from layerdex.storage.catalog.checks import CatalogCheck, check_catalog, end_writing
 from layerdex.storage.catalog.engine import (
-    check_schema,
     create_catalog,
-    read_engine,
     translate_errors,
-    unchanged_if_immutable,
     write_engine,
 )
+from layerdex.storage.catalog.read_only import read_engine, unchanged_if_immutable
+from layerdex.storage.catalog.revisions import check_schema
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.catalog.settings import (
-    BEST_LAYER,
-    QUERY_TEMPLATE,
     check_counts,
     check_identity,
+    initial_settings,
     read_settings,
 )
 from layerdex.storage.catalog.upgrade import migrate_if_older
@@ -71,14 +62,14 @@ T = TypeVar("T")
 
 
 class Store:
-    """An index directory, opened."""
+    """An open index directory."""
 
     def __init__(self, path: Path) -> None:
         """Open the index at ``path``; an older schema is migrated first.
 
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
-        path = path.absolute()  # whatever becomes of the working directory
+        path = path.absolute()  # the working directory may change
         self.path = path
         self._catalog = path / CATALOG
         with translate_errors(self._catalog):
@@ -89,10 +80,10 @@ class Store:
         self._cache = CommitCache(self.open_file, self.file_path)
         with translate_errors(self._catalog), self._engine.connect() as connection:
             check_schema(connection)
-            fixed = read_settings(connection, path)
-        self._identity = fixed.identity
-        self.settings, self.layers = fixed.encoder, fixed.layers
-        self.precision, self.query_template = fixed.precision, fixed.query_template
+            settings = read_settings(connection, path)
+        self._identity = settings.identity
+        self.settings, self.layers = settings.encoder, settings.layers
+        self.precision, self.query_template = settings.precision, settings.query_template
         self.codec = codec_of(self.precision)
 
     @classmethod
@@ -108,30 +99,20 @@ class Store:
     ) -> Store:
         """Create an empty index in a directory that does not exist or is empty.
 
-        Raises `IndexExistsError` where there is something, also an index that another process
-        made meanwhile.
+        Raises `IndexExistsError` if there is something, or if another process has just created
+        an index there.
         """
 
         def fill(connection: Connection) -> None:
-            values = {
-                IDENTITY: uuid.uuid4().hex,
-                "encoder": asdict(settings),
-                "layers": layers,
-                "precision": precision.value,
-                # None too: to find that a setting is absent, all others are read and checked,
-                # and a damaged one must not keep an index from being opened to save its texts.
-                QUERY_TEMPLATE: query_template,
-                COMMIT_MARK: None,
-                BEST_LAYER: None,
-                **{kind.name: None for kind in ARTIFACT_KINDS},
-                NEXT_ROW: 1,
-                NEXT_ORDINAL: 1,
-                COMMITS: 0,
-            }
+            values = initial_settings(
+                settings, layers, precision=precision, query_template=query_template
+            )
             for key, value in values.items():
                 put_setting(connection, key, value)
+            for kind in ARTIFACT_KINDS:
+                put_setting(connection, kind.name, None)
 
-        load_faiss()  # its absence should show before anything is made
+        load_faiss()  # if it is missing, say so before anything is created
         with translate_errors(path):
             check_creatable(path)
             make_folder(path)
@@ -166,11 +147,13 @@ class Store:
         return query_newest([self], question)
 
     @contextmanager
-    def write(self, *, lock_timeout_s: float = 10.0, is_sealed: bool = True) -> Iterator[Writer]:
-        """Become the one writer. Raises `LockedIndexError` when another stays longer.
+    def write(
+        self, *, lock_timeout_s: float = 10.0, check: CatalogCheck = CatalogCheck.SEAL
+    ) -> Iterator[Writer]:
+        """Become the only writer.
 
-        `DamagedIndexError` is raised where the seal is not that of the catalog, unless
-        ``is_sealed`` is False: then every row is checked, and damage of one raises it.
+        Raises `LockedIndexError` if another writer stays longer than ``lock_timeout_s``, and
+        `DamagedIndexError` if ``check`` finds damage of the catalog.
         """
         with ExitStack() as stack:
             with translate_errors(self.path):
@@ -180,13 +163,9 @@ class Store:
                 connection = stack.enter_context(write_engine(self._catalog).connect())
                 self._check_same(connection)
                 connection.rollback()
-                if is_sealed:
-                    was_sealed = check_seal(self._catalog)
-                else:
-                    check_rows(connection)
-                    was_sealed = True
+                is_sound = check_catalog(connection, self._catalog, check)
                 break_seal(self._catalog)
-                stack.callback(end_writing, connection, self._catalog, was_sealed=was_sealed)
+                stack.callback(end_writing, connection, self._catalog, is_sound=is_sound)
                 writer = Writer(
                     connection,
                     self.path / SEGMENTS,
@@ -195,7 +174,7 @@ class Store:
                     codec=self.codec,
                 )
                 writer.remove_leftovers()
-            # What the caller does in between, such as reading a source, is none of our errors.
+            # Outside `translate_errors`: the caller's errors, as of reading a source, are its own.
             yield writer
 
     def _check_same(self, connection: Connection) -> None:
@@ -203,24 +182,24 @@ class Store:
         check_identity(connection, self._identity, self.path)
 
     def discard_if_unused(self) -> None:
-        """Remove what `create` made, if nothing was ever committed; other files stay."""
+        """Remove the files that `create` made, if nothing was ever committed; other files stay."""
         with translate_errors(self.path), locked(self.path, timeout_s=0):
             with self.read() as snapshot:
                 if snapshot.setting(COMMITS) != 0:
                     return
             check_segments_folder(self.path / SEGMENTS)
-            remove_tree(self.path / SEGMENTS)  # it was made empty and holds leftovers at most
+            remove_tree(self.path / SEGMENTS)  # nothing was committed: it has leftovers at most
             break_seal(self._catalog)
-            for suffix in ("-wal", "-shm", ""):  # killed in between, it still is an index
+            for suffix in ("-wal", "-shm", ""):  # if killed in between, it is still an index
                 self._catalog.with_name(CATALOG + suffix).unlink(missing_ok=True)
             (self.path / LOCK).unlink(missing_ok=True)
 
     def file_path(self, segment: Segment, layer: int) -> Path:
-        """Return where a segment's layer lies."""
+        """Return the path of a segment's layer file."""
         return self.path / SEGMENTS / segment.name / layer_filename(layer)
 
     def open_file(self, segment: Segment, layer: int) -> LayerFile:
-        """Map a segment's layer, checked against the catalog.
+        """Map a segment's layer file, checked against the catalog.
 
         Raises FileNotFoundError or `DamagedIndexError`.
         """
@@ -237,7 +216,7 @@ class Store:
         )
 
     def check_catalog(self) -> None:
-        """Check the catalog's seal and counts, for what needs no vectors.
+        """Check the catalog's seal and counts, for operations that need no vectors.
 
         Raises `DamagedIndexError`.
         """
@@ -247,7 +226,7 @@ class Store:
             check_counts(snapshot.connection, snapshot.segments, self.path)
 
     def check_whole(self) -> None:
-        """Check what is cheap to check: the catalog's seal, counts, and sizes of segment files.
+        """Check the catalog's seal, counts, and the sizes of segment files: all that is cheap.
 
         Raises `DamagedIndexError`.
         """

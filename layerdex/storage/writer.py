@@ -1,7 +1,7 @@
-"""The one writer of an index: everything that changes what is on disk.
+"""The writer of an index: everything that changes documents and segments on disk.
 
-The commit order: a segment's files are written under a temporary name, flushed, renamed and the
-folder flushed; only then does one transaction add the segment and its documents to the catalog.
+The commit order: a segment's files are written under a temporary name, flushed, renamed, and the
+folder is flushed; only then does one transaction add the segment and its documents to the catalog.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from layerdex.storage.catalog.changes import (
     NEXT_ROW,
     FieldUpdate,
     NewVersion,
+    advance_counter,
     insert_segment,
     insert_versions,
     mark_commit,
     mark_dead,
     put_setting,
-    take,
     update_fields,
 )
 from layerdex.storage.catalog.engine import translate_errors
@@ -42,10 +42,10 @@ from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
 from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile, n_positions
 from layerdex.threads import Threads
 
-# Rounding, checksums and flushes are most of a commit and run without Python's lock.
-_LAYERS_AT_ONCE = min(4, os.cpu_count() or 1)
-# 1,500 texts at the 7 layers of MiniLM; starting threads for less takes as long as it saves.
-_WORTH_THREADS_BYTES = 1 << 24
+# Rounding, checksums and flushes take most of a commit and release the GIL.
+_MAX_THREADS = min(4, os.cpu_count() or 1)
+# 1,500 texts at the 7 layers of MiniLM; with less, starting threads takes as long as it saves.
+_MIN_BYTES_FOR_THREADS = 1 << 24
 
 
 class Writer:
@@ -67,51 +67,51 @@ class Writer:
         self._codec = codec
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed writer wrote and never committed.
+        """Remove the files that a killed writer wrote and never committed.
 
-        Raises `DamagedIndexError`, and removes nothing, where a damaged catalog may have
-        forgotten a segment.
+        Raises `DamagedIndexError`, and removes nothing, if a damaged catalog may have lost a
+        segment.
         """
         with self.transaction() as connection:
             committed = set(connection.scalars(select(SEGMENT.c.name)))
         with translate_errors(self._folder):
-            ours = [
+            folders = [
                 entry
                 for entry in self._folder.iterdir()
                 if SEGMENT_NAME.fullmatch(entry.name.removesuffix(".new"))
             ]
-            leftovers = [entry for entry in ours if entry.name not in committed]
-            for entry in ours:
-                if entry.name in committed and not entry.is_symlink():  # a killed repair
-                    leftovers += entry.glob("*.new")
+            leftovers = [folder for folder in folders if folder.name not in committed]
+            for folder in folders:
+                if folder.name in committed and not folder.is_symlink():  # a killed repair
+                    leftovers += folder.glob("*.new")
             if leftovers:
-                self._check_none_forgotten(committed)
+                self._check_all_listed(committed)
             for entry in leftovers:
                 remove_tree(entry)
             with self.transaction() as connection:
                 remove_unreferenced_artifacts(self._folder.parent, connection)
 
-    def _check_none_forgotten(self, committed: set[str]) -> None:
-        """Raise `DamagedIndexError` unless the names of all segments are ``committed``.
+    def _check_all_listed(self, committed: set[str]) -> None:
+        """Raise `DamagedIndexError` unless ``committed`` are the names of all segments.
 
-        These came from an index of the catalog, unchecked; a page that lost the row of a segment
-        has not lost its documents.
+        They were read from an index of SQLite without a check. A damaged page that lost the row of
+        a segment has not lost its documents, so their number tells.
         """
         with self.transaction() as connection:
             segments = read_segments(connection)
             n_rows = connection.scalar(select(func.count()).select_from(DOCUMENT))
-        if committed != {one.name for one in segments} or n_rows != n_positions(segments):
+        if committed != {segment.name for segment in segments} or n_rows != n_positions(segments):
             raise damage_error("the list of segments")
 
     def find(self, ids: Sequence[str]) -> dict[str, Version]:
-        """Return the live documents among ``ids``."""
+        """Return the live documents among ``ids``, by id."""
         with self.transaction() as connection:
             return find_live(connection, ids)
 
     def find_vanished(
         self, unknown: Callable[[Sequence[str]], Sequence[str]]
     ) -> Generator[list[Version], None, None]:
-        """Yield the live documents whose ids are unknown; see `storage.rows`."""
+        """Yield the live documents whose ids are unknown; see `catalog.rows.find_vanished`."""
         with self.transaction() as connection:
             yield from find_vanished(connection, unknown)
 
@@ -123,15 +123,15 @@ class Writer:
     ) -> None:
         """Add ``versions`` as one segment, and update fields, in one transaction.
 
-        ``vectors`` is (n_layers, n, width) float32, layers as stored and ascending; they are
-        rounded to the index's precision. Raises `ModelError` where their length is not 1.
+        ``vectors`` is (n_layers, n, width) float32, stored layers ascending, and is rounded to the
+        index's precision. Raises `ModelError` for vectors that are not of unit length.
         """
         check_shape(vectors, (len(self._layers), len(versions), self._width))
-        with _mapper(vectors.nbytes) as each:
-            codes = list(each(self._codec.encode, vectors))
-            name, files = self.write_segment(codes, each)
+        with _mapper(vectors.nbytes) as map_layers:
+            codes = list(map_layers(self._codec.encode, vectors))
+            name, files = self.write_segment(codes, map_layers)
         with self.change() as connection:
-            first_row = take(connection, NEXT_ROW, len(versions))
+            first_row = advance_counter(connection, NEXT_ROW, len(versions))
             rows = range(first_row, first_row + len(versions))
             insert_segment(connection, name, files, rows)
             insert_versions(connection, versions, rows)
@@ -143,25 +143,25 @@ class Writer:
             update_fields(connection, field_updates)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Mark documents dead, all or none, and return how many.
+        """Mark all of the documents dead, or none, and return how many.
 
         Raises `DocumentNotFoundError`.
         """
-        found = self.find(ids)
+        live = self.find(ids)
         for identifier in ids:
-            if identifier not in found:
+            if identifier not in live:
                 raise DocumentNotFoundError(f"no document has the id {identifier!r}")
         with self.change() as connection:
-            mark_dead(connection, [version.row for version in found.values()])
-        return len(found)
+            mark_dead(connection, [version.row for version in live.values()])
+        return len(live)
 
     def remove(self, rows: Rows) -> None:
-        """Mark the live documents at ``rows`` dead, which `find_vanished` has read and checked."""
+        """Mark the live documents at ``rows`` dead, which `find_vanished` has checked."""
         with self.change() as connection:
             mark_dead(connection, rows.tolist())
 
     def set(self, key: str, value: Any) -> None:
-        """Remember a setting."""
+        """Set a setting."""
         with self.change() as connection:
             put_setting(connection, key, value)
 
@@ -171,11 +171,12 @@ class Writer:
             return read_segments(connection)
 
     def write_segment(
-        self, layers: Iterable[Codes], each: Callable[..., Iterable[Any]] = map
+        self, layers: Iterable[Codes], map_layers: Callable[..., Iterable[Any]] = map
     ) -> tuple[str, dict[int, SegmentFile]]:
-        """Write one file per stored layer; not yet committed.
+        """Write the files of a new segment, which is not yet committed; return name and files.
 
-        ``each`` does it, as `map` would, which has one layer at a time in memory.
+        ``layers`` are the codes of each stored layer, ascending. ``map_layers`` is called like
+        `map`, which has one layer at a time in memory.
         """
         name = uuid.uuid4().hex[:16]
         temporary = self._folder / f"{name}.new"
@@ -187,7 +188,7 @@ class Writer:
 
         with translate_errors(self._folder):
             temporary.mkdir()
-            files = dict(zip(self._layers, each(write, self._layers, layers), strict=True))
+            files = dict(zip(self._layers, map_layers(write, self._layers, layers), strict=True))
             sync_folder(temporary)
             temporary.rename(self._folder / name)
             sync_folder(self._folder)
@@ -195,12 +196,12 @@ class Writer:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Run one transaction: all of it or nothing."""
+        """Run a transaction, which is committed at the end, or rolled back after an error."""
         with translate_errors(self._folder.parent), self._connection.begin():
             yield self._connection
 
     def vacuum(self) -> None:
-        """Give the catalog's free pages back to the file system."""
+        """Return the catalog's free pages to the file system."""
         with translate_errors(self._folder.parent):
             driver: Any = self._connection.connection.driver_connection
             driver.execute("VACUUM")
@@ -208,7 +209,7 @@ class Writer:
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
-        """Run one transaction that readers will notice."""
+        """Run a transaction that counts as a commit, so that readers notice it."""
         with self.transaction() as connection:
             mark_commit(connection)
             yield connection
@@ -216,18 +217,18 @@ class Writer:
 
 @contextmanager
 def _mapper(n_bytes: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Give what calls a function for each item, as `map` does, several at once where it pays."""
-    if n_bytes < _WORTH_THREADS_BYTES:
+    """Yield `map`, or a function like it with several threads if that is worth it."""
+    if n_bytes < _MIN_BYTES_FOR_THREADS:
         yield map
         return
-    with Threads(_LAYERS_AT_ONCE, "layerdex-write") as threads:
+    with Threads(_MAX_THREADS, "layerdex-write") as threads:
         yield threads.map
 
 
 def check_shape(vectors: EncodedVectors, shape: tuple[int, int, int]) -> None:
-    """Raise `ModelError` unless an encoder gave float32 vectors of (n_layers, n, width)."""
+    """Raise `ModelError` unless an encoder's vectors are float32 of shape (n_layers, n, width)."""
     if vectors.shape != shape or vectors.dtype != np.float32:
         raise ModelError(
-            f"the encoder gave vectors of shape {vectors.shape} and type {vectors.dtype}, "
-            f"not {shape} and float32"
+            f"the encoder returned vectors of shape {vectors.shape} and type {vectors.dtype}, "
+            f"expected {shape} and float32"
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from layerdex import EncoderOptions, Index, LabelTask, RuntimeOptions
-from layerdex.errors import LayerdexError, LayerError, OptionError
+from layerdex.errors import LayerdexError, LayerError, ModelError, OptionError
 from layerdex.indexer.readers import Fields
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
@@ -168,13 +168,10 @@ def test_an_index_lies_at_a_path(path: Any) -> None:
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("option", [{"model": "no-such-folder/x/y"}])
-def test_a_wrong_way_to_run_the_encoder_is_an_error_when_it_is_loaded(
-    filled: Index, option: dict[str, Any]
-) -> None:
-    index = Index.open(filled._open.store.path, **option)
-    with pytest.raises(OptionError):
-        first(index.search("word1"))
+def test_a_model_that_is_gone_is_an_error_when_it_is_loaded(filled: Index) -> None:
+    index = Index.open(filled.path, model="./no-such-folder")
+    with pytest.raises(ModelError, match="no model folder"):
+        index.search("word1")
 
 
 def test_what_is_no_encoder_opens_no_index(filled: Index) -> None:

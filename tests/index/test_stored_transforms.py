@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import zlib
@@ -136,11 +137,16 @@ def relabelled(n: int) -> list[dict[str, object]]:
         (lambda index: index.add(more(20), dry_run=True), 0),
     ],
 )
-def test_a_run_counts_changes_and_leaves_the_fit(
-    path: Path, run: Callable[[Index], object], n_changed: int
+def test_a_run_counts_changes_leaves_the_fit_and_warns_beyond_a_tenth(
+    path: Path,
+    run: Callable[[Index], object],
+    n_changed: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     before, record = kept_file(path).read_bytes(), record_of(path)
-    run(open_(path))
+    with caplog.at_level(logging.WARNING):
+        run(open_(path))
+    assert (f"{n_changed} documents have been added or removed" in caplog.text) == (n_changed > 6)
     assert (kept_file(path).read_bytes(), record_of(path)) == (before, record)
     info = open_(path).info().transform
     assert info is not None

@@ -57,6 +57,9 @@ class Scene:
     tuning: Tuning
 
 
+TORCH = RuntimeOptions(engine=EngineName.TORCH, dtype=Dtype.FLOAT32)
+
+
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     folder = tmp_path_factory.mktemp("tuning")
@@ -64,14 +67,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     index = Index.create(
         folder / "index",
         model=str(model),
-        runtime=RuntimeOptions(engine=EngineName.TORCH, dtype=Dtype.FLOAT32),
+        runtime=TORCH,
     )
     index.add(DOCUMENTS)
     return Scene(model, index, tune(index, folder / "adapter", test=TEST))
 
 
 def tune(index: Index, target: Path, **options: Any) -> Tuning:
-    given = {"layer": LAYER, "plan": PLAN, "folds": 4, "engine": "torch", "dtype": "float32"}
+    given = {"layer": LAYER, "plan": PLAN, "folds": 4, "runtime": TORCH}
     return index.tune(target, **{**given, **options})
 
 
@@ -80,7 +83,7 @@ def indexed(scene: Scene, path: Path, *, adapter: Path | None = None) -> Index:
     index = Index.create(
         path,
         model=EncoderOptions(model=str(scene.model), adapter=str(adapter)),
-        runtime=RuntimeOptions(engine=EngineName.TORCH, dtype=Dtype.FLOAT32),
+        runtime=TORCH,
     )
     index.add(DOCUMENTS)
     return index
@@ -279,7 +282,7 @@ def test_a_wrong_adapter_is_refused(
 def test_an_adapter_of_a_layer_beyond_is_refused(scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="layer 0 has no encoder blocks"):
         tune(scene.index, tmp_path / "new", layer=0)
-    with pytest.raises(OptionError, match="is there already"):
+    with pytest.raises(OptionError, match="exists already"):
         tune(scene.index, scene.tuning.adapter)
     with pytest.raises(OptionError, match="there is no folder"):
         tune(scene.index, tmp_path / "no" / "such")

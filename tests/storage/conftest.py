@@ -1,4 +1,4 @@
-"""What the tests of the store share."""
+"""Fixtures that the tests of storage share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def public_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of flushes, none of which is the test."""
+    """A folder in memory if there is one: thousands of flushes, which are not what is tested."""
     memory = Path("/dev/shm")
     parent = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="layerdex-", dir=parent) as name:

@@ -1,4 +1,4 @@
-"""Small corpora that the tests of the store share."""
+"""Small corpora that the tests of storage share."""
 
 from __future__ import annotations
 

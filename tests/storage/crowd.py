@@ -1,7 +1,7 @@
-"""Writers and readers in processes of their own; every committed state can be told from others.
+"""Writers and readers in processes of their own, with data that shows uncommitted states.
 
-One commit gives all documents of one writer the same next number, as their text and label. So a
-state that was never committed shows: numbers of one writer that differ, or vectors of another text.
+One commit gives all documents of a writer the same next number, as their text and label. In a state
+that was never committed, numbers of one writer differ, or vectors are of another text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import Row
 
 N_DOCUMENTS = 8
-"""Of each writer: one window, and so one commit."""
+"""Per writer: one window, and so one commit."""
 
 
 def rows_of(writer: int, number: int) -> list[Row]:
@@ -40,12 +40,12 @@ def text_of(writer: int, number: int, i: int) -> str:
     return f"writer{writer} number{number} document{i}"
 
 
-def write(path: Path, writer: int, n_commits: int, told: Queue[Any]) -> None:
-    """Commit n times, and compact after every third; tell ("wrote", writer) or what went wrong."""
-    _tell_errors(partial(_write, path, writer, n_commits, told), told)
+def write(path: Path, writer: int, n_commits: int, reports: Queue[Any]) -> None:
+    """Commit n times, and compact after every third; report ("wrote", writer) or the error."""
+    _report_errors(partial(_write, path, writer, n_commits, reports), reports)
 
 
-def _write(path: Path, writer: int, n_commits: int, told: Queue[Any]) -> None:
+def _write(path: Path, writer: int, n_commits: int, reports: Queue[Any]) -> None:
     from layerdex.storage.maintenance.compaction import compact
 
     store = Store(path)
@@ -54,23 +54,23 @@ def _write(path: Path, writer: int, n_commits: int, told: Queue[Any]) -> None:
         if number % 3 == 0:
             with store.write(lock_timeout_s=120) as alone:
                 compact(store, alone)
-    told.put(("wrote", writer))
+    reports.put(("wrote", writer))
 
 
-def read(path: Path, done: Event, told: Queue[Any]) -> None:
-    """Read until ``done`` is set; tell ("read", how often, longest wait in s) or the error.
+def read(path: Path, done: Event, reports: Queue[Any]) -> None:
+    """Read until ``done`` is set; report ("read", number of reads, longest wait in s) or the error.
 
     A wait is for a lock or the disk; waiting for a core is left out where the system counts it.
     """
-    _tell_errors(partial(_read, path, done, told), told)
+    _report_errors(partial(_read, path, done, reports), reports)
 
 
-def _read(path: Path, done: Event, told: Queue[Any]) -> None:
+def _read(path: Path, done: Event, reports: Queue[Any]) -> None:
     store, longest_s, n_read = Store(path), 0.0, 0
     newest: dict[str, int] = {}
     while not done.is_set() or n_read < 2:
         start = _asleep_s()
-        if n_read % 3 == 0:  # as a new process does, which looks at the seal and all sizes
+        if n_read % 3 == 0:  # as a new process does, which checks the seal and all sizes
             store = Store(path)
             store.check_whole()
         seen = store.query(check_snapshot)
@@ -81,11 +81,11 @@ def _read(path: Path, done: Event, told: Queue[Any]) -> None:
         newest.update(seen)
         n_read += 1
         time.sleep(0.05)  # more readers than cores: writers must get on as well
-    told.put(("read", n_read, longest_s))
+    reports.put(("read", n_read, longest_s))
 
 
 def _asleep_s() -> float:
-    """Return a clock that stands while this thread runs, or could if a core were free."""
+    """Return a clock that stops while this thread runs, or is ready to run."""
     try:
         ran, queued, _ = Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()
     except OSError:
@@ -101,9 +101,9 @@ def check_snapshot(snapshot: Snapshot) -> dict[str, int]:
     for document in documents.values():
         writer = document.id[1 : document.id.index("-")]
         numbers.setdefault(writer, set()).add(int(document.label or 0))
-    assert all(len(found) == 1 for found in numbers.values()), f"a partial state: {numbers}"
+    assert all(len(values) == 1 for values in numbers.values()), f"a partial state: {numbers}"
     assert len(documents) == N_DOCUMENTS * len(numbers)
-    newest = {writer: found.pop() for writer, found in numbers.items()}
+    newest = {writer: number for writer, (number,) in numbers.items()}
     texts = [documents[row].text for row in record.rows.tolist()]
     assert sorted(texts) == sorted(
         text_of(int(writer), number, i)
@@ -116,9 +116,9 @@ def check_snapshot(snapshot: Snapshot) -> dict[str, int]:
     return newest
 
 
-def _tell_errors(work: Callable[[], None], told: Queue[Any]) -> None:
+def _report_errors(work: Callable[[], None], reports: Queue[Any]) -> None:
     try:
         work()
     except BaseException:
-        told.put(("failed", traceback.format_exc()))
+        reports.put(("failed", traceback.format_exc()))
         raise

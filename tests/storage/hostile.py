@@ -1,4 +1,4 @@
-"""Indexes as a forger makes them: what is wrong in them has checksums and digests that fit."""
+"""Forged indexes: their wrong values have matching checksums and digests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from layerdex import Index
 from layerdex.errors import LayerdexError
 from tests.encoders import WordEncoder
 from tests.storage.corpora import rows
-from tests.storage.stored import query, redigest
+from tests.storage.redigest import redigest
+from tests.storage.stored import query
 
 HUGE = 1_000_000_000_000
 
@@ -99,7 +100,7 @@ FORGERIES: dict[str, tuple[str, ...]] = {
 
 
 def make_sound(path: Path) -> None:
-    """Make an index of three segments, of 8, 4 and 5 documents, with a dead version."""
+    """Create an index of three segments, of 8, 4 and 5 documents, with a dead version."""
     index = Index.create(path, encoder=WordEncoder())
     index.add(rows(12))
     Index.open(path, encoder=WordEncoder()).add(rows(5, start=20))
@@ -112,16 +113,16 @@ def copy(sound: Path, path: Path) -> Path:
 
 
 def forge(path: Path, statements: tuple[str, ...]) -> None:
-    """Change the catalog, and make every digest fit again."""
+    """Change the catalog, and make every digest match again."""
     for statement in statements:
         query(path, statement)
-    # What has no digest cannot be forged, only damaged; that must be as clear.
+    # A value that has no digest is damaged rather than forged; the error must be as clear.
     with contextlib.suppress(RecursionError, TypeError, ValueError, SQLAlchemyError):
         redigest(path)
 
 
 def forge_file(path: Path, content: bytes) -> Path:
-    """Put other content in place of a layer of 8 vectors under a catalog that fits it."""
+    """Replace a layer of 8 vectors, and make the catalog match the new file."""
     ((name,),) = query(path, "SELECT name FROM segment WHERE n_documents = 8")
     file = path / "segments" / str(name) / "layer-00.faiss"
     file.unlink()
@@ -159,26 +160,26 @@ def _more(index: Index) -> Mapping[str, Callable[[], object]]:
 
 
 def use(path: Path, *, more: bool = True) -> dict[str, str]:
-    """Do with an index what can be done; return each refusal, and ``!`` with what is no refusal."""
-    found: dict[str, str] = {}
+    """Use an index in every way; return each error by name, with ``!`` if it is not Layerdex's."""
+    errors: dict[str, str] = {}
 
     def attempt(name: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
         except LayerdexError as error:
-            found[name] = str(error)
+            errors[name] = str(error)
         except BaseException as error:
-            found[name] = f"!{type(error).__name__}: {error}"
+            errors[name] = f"!{type(error).__name__}: {error}"
         return None
 
     for damaged in (False, True):
         index = attempt(f"open {damaged}", partial(_open, path, damaged))
         if index is not None:
             work = {**_questions(index), **(_more(index) if more else {})}
-            for name, one in work.items():
-                attempt(name, one)
-            break  # what opens whole opens damaged too
-    return found
+            for name, question in work.items():
+                attempt(name, question)
+            break  # an index that opens with checks also opens without
+    return errors
 
 
 def _open(path: Path, damaged: bool) -> Index:

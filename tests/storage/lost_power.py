@@ -1,4 +1,4 @@
-"""A disk that forgets what was not flushed: recorded events in, possible contents out."""
+"""A model of a disk that may lose what was not flushed: from recorded events to contents."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SECTOR = 512
 
 @dataclass
 class File:
-    """``kept`` is what the last flush kept; ``waiting`` are the writes and cuts since then."""
+    """``flushed`` are the contents at the last flush, ``waiting`` the changes since then."""
 
     now: bytearray = field(default_factory=bytearray)
-    kept: bytes = b""
+    flushed: bytes = b""
     waiting: list[tuple[int, bytes | None]] = field(default_factory=list)
 
     def change(self, offset: int, data: bytes | None) -> None:
@@ -27,15 +27,15 @@ class File:
         self.waiting.append((offset, data))
 
     def flush(self) -> None:
-        self.kept, self.waiting = bytes(self.now), []
+        self.flushed, self.waiting = bytes(self.now), []
 
 
 @dataclass
 class Folder:
-    """Names, as a program sees them, as the last flush kept them, and the changes since then."""
+    """Names as a program sees them, those at the last flush, and the changes since then."""
 
     now: dict[str, Node] = field(default_factory=dict)
-    kept: dict[str, Node] = field(default_factory=dict)
+    flushed: dict[str, Node] = field(default_factory=dict)
     waiting: list[dict[str, Node | None]] = field(default_factory=list)
 
     def change(self, names: dict[str, Node | None]) -> None:
@@ -43,7 +43,7 @@ class Folder:
         self.waiting.append(names)
 
     def flush(self) -> None:
-        self.kept, self.waiting = dict(self.now), []
+        self.flushed, self.waiting = dict(self.now), []
 
 
 Node = File | Folder
@@ -51,19 +51,19 @@ Node = File | Folder
 
 @dataclass(frozen=True)
 class Loss:
-    """What a power loss spares of that which waits: changes of names, and of contents.
+    """Which of the unflushed changes of names and contents survive a power loss.
 
-    ``spares_names`` and ``spares_contents`` are asked once a change; a write of which half is
-    spared is cut at a sector.
+    ``name_survives`` and ``content_survives`` are called once per change. The latter returns a
+    share: a write of which half survives is cut at a sector.
     """
 
     name: str
-    spares_names: Callable[[], bool]
-    spares_contents: Callable[[], float]
+    name_survives: Callable[[], bool]
+    content_survives: Callable[[], float]
 
 
 def losses(seeds: range) -> Iterator[Loss]:
-    """Yield the ways to lose what was not flushed, the random ones once a seed."""
+    """Yield the ways to lose unflushed changes, one random way per seed."""
     yield Loss("all is lost", lambda: False, lambda: 0)
     yield Loss("names stay", lambda: True, lambda: 0)
     yield Loss("contents stay", lambda: False, lambda: 1)
@@ -77,14 +77,14 @@ def losses(seeds: range) -> Iterator[Loss]:
 
 
 class Disk:
-    """A folder of which every change is known."""
+    """A folder with the history of its changes."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Begin with what lies in ``folder``, all of it flushed, or with nothing."""
+        """Start with the contents of ``folder``, all flushed, or with nothing."""
         self.root = Folder() if folder is None else _read(folder)
 
     def apply(self, event: Event) -> None:
-        """Do what was recorded."""
+        """Apply a recorded event."""
         path = PurePosixPath(event.path)
         match event.step:
             case "create":
@@ -110,25 +110,25 @@ class Disk:
         return dict(_walk(self.root, "", lambda folder: folder.now, lambda file: bytes(file.now)))
 
     def after(self, loss: Loss) -> dict[str, bytes | None]:
-        """Return what is there when the power comes back."""
+        """Return the contents after a power loss."""
 
         def names(folder: Folder) -> dict[str, Node]:
-            found = dict(folder.kept)
+            left = dict(folder.flushed)
             for change in folder.waiting:
-                if loss.spares_names():
-                    _rename(found, change)
-            return found
+                if loss.name_survives():
+                    _rename(left, change)
+            return left
 
         def data(file: File) -> bytes:
-            found = bytearray(file.kept)
+            left = bytearray(file.flushed)
             for offset, written in file.waiting:
-                share = loss.spares_contents()
+                share = loss.content_survives()
                 if share == 1 or (written is None and share > 0):
-                    _change(found, offset, written)
+                    _change(left, offset, written)
                 elif written is not None and share > 0:
                     n = (int(len(written) * share) + offset) // _SECTOR * _SECTOR - offset
-                    _change(found, offset, written[: max(0, n)])
-            return bytes(found)
+                    _change(left, offset, written[: max(0, n)])
+            return bytes(left)
 
         return dict(_walk(self.root, "", names, data))
 
@@ -151,7 +151,7 @@ class Disk:
 
 
 def lay_out(contents: dict[str, bytes | None], root: Path) -> None:
-    """Write what `Disk.after` returned below ``root``, which is made."""
+    """Create ``root`` and write the contents that `Disk.after` returned to it."""
     root.mkdir()
     for name, data in contents.items():
         if data is None:
@@ -161,7 +161,7 @@ def lay_out(contents: dict[str, bytes | None], root: Path) -> None:
 
 
 def digest(contents: dict[str, bytes | None]) -> bytes:
-    """Return the same bytes for the same contents."""
+    """Return a digest of contents."""
     total = hashlib.blake2b()
     for name, data in sorted(contents.items()):
         total.update(repr((name, data)).encode())

@@ -1,6 +1,6 @@
-"""What Python does to files, told call by call: the functions of `os` that change what is on disk.
+"""Reporting what Python does to files, by the functions of `os` that change what is on disk.
 
-What writes past them (``open(path, "w")``) is not seen, but for `Path.write_bytes`.
+Writes by ``open(path, "w")`` are not reported, but those of `Path.write_bytes` are.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from tests.storage.sqlite_calls import Listener
 
 
 def listen(listener: Listener) -> None:
-    """Tell ``listener`` all that Python does in this process from now on. Not undone."""
-    heard = _Heard(listener)
+    """Report to ``listener`` all that Python does in this process from now on. Not undone."""
+    reporting = _Reporting(listener)
     for name in ("open", "write", "fsync", "mkdir", "rename", "unlink", "rmdir"):
-        setattr(os, name, getattr(heard, name))
+        setattr(os, name, getattr(reporting, name))
     os.replace, os.remove = os.rename, os.unlink
     write_bytes = Path.write_bytes
 
@@ -32,8 +32,8 @@ def listen(listener: Listener) -> None:
     Path.write_bytes = writing_bytes  # type: ignore[method-assign,assignment]
 
 
-class _Heard:
-    """The functions of `os` by their names: done by the real ones, and told."""
+class _Reporting:
+    """The functions of `os` by their names, which call the real ones and report."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -77,8 +77,8 @@ class _Heard:
 
 
 def _path(path: Any, dir_fd: int | None = None) -> Path:
-    given = Path(os.fsdecode(path))
-    return given if dir_fd is None else _opened(dir_fd) / given
+    relative = Path(os.fsdecode(path))
+    return relative if dir_fd is None else _opened(dir_fd) / relative
 
 
 def _opened(descriptor: int) -> Path:

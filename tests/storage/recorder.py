@@ -1,4 +1,4 @@
-"""Everything that a process does to the disk below one folder, as a list; run in a child."""
+"""Recording everything that a process does to the disk below a folder; runs in a child."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
 from tests.storage import os_calls, sqlite_calls
+from tests.storage.next_schema import installed
 
 REPORT = "report"
 
 
 @dataclass(frozen=True)
 class Event:
-    """One step: ``path`` is relative to the folder, ``target`` is what a rename made of it.
+    """A step. ``path`` and ``target``, that of a rename, are relative to the folder.
 
-    A ``report`` stands where the caller has been told that something is committed.
+    A ``report`` marks the moment when something is reported as committed.
     """
 
     step: str
@@ -37,7 +38,7 @@ class Event:
 
 
 class Recorder:
-    """Listens to Python's and SQLite's calls; forgets what lies outside of ``root``."""
+    """Listens to Python's and SQLite's calls, and records those below ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -74,10 +75,11 @@ class Recorder:
 
 
 def record_life(root: Path, out: Path) -> None:
-    """Live an index's life at ``root/index``, and pickle its events to ``out``.
+    """Run through the life of an index at ``root/index``, and pickle the events to ``out``.
 
-    It is made, filled by two windows, and one document each is deleted, changed and relabelled;
-    then it is compacted, and one document more is added. Each is one commit, and reported.
+    The index is created, filled in two windows, and a document each is deleted, changed and
+    relabelled; then it is compacted, and another document is added. Each step is a commit, which is
+    reported.
     """
     recorder = _listening(root)
     _report_commits(recorder)
@@ -95,18 +97,19 @@ def record_life(root: Path, out: Path) -> None:
     out.write_bytes(pickle.dumps(recorder.events))
 
 
-def record_opening(root: Path, out: Path) -> None:
-    """Open the index at ``root/index``, and so migrate it if it is older; pickle the events."""
+def record_migration(root: Path, out: Path) -> None:
+    """Migrate the index at ``root/index`` to the next schema, and pickle the events."""
     recorder = _listening(root)
-    Store(recorder.root / "index")
+    with installed():
+        Store(recorder.root / "index")
     recorder.report()
     out.write_bytes(pickle.dumps(recorder.events))
 
 
 def record_fitting(root: Path, out: Path) -> None:
-    """Fit transforms of the index at ``root/index`` anew, remove them, and fit them once more.
+    """Refit the transforms of the index at ``root/index``, remove them, and fit them again.
 
-    `SHRINKAGES` are theirs, after each report; None stands for no transforms.
+    `SHRINKAGES` has their shrinkage after each report; None stands for no transforms.
     """
     recorder = _listening(root)
     _report_commits(recorder)
@@ -140,7 +143,7 @@ State = dict[str, tuple[str, str | None]]
 
 
 def committed_states() -> list[State]:
-    """Return what `record_life` has reported, after each report: text and label by id."""
+    """Return text and label by id as `record_life` has committed them, after each report."""
     first = {f"d{i}": (f"text number{i}", "a") for i in range(6)}
     states: list[State] = [{}, {name: first[name] for name in ("d0", "d1", "d2")}, {**first}]
     states.append({name: value for name, value in first.items() if name != "d1"})

@@ -1,4 +1,4 @@
-"""A record of what a child did to the disk, cut after each event, and what is left judged."""
+"""Replaying a record of disk events up to each of them, and judging what a power loss leaves."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _CATALOG = "index/catalog.sqlite3"
 
 
 class Judge(Protocol):
-    """Raises whatever is wrong with an index; thorough is slow."""
+    """Raises an error if anything is wrong with an index; thorough is slow."""
 
     def __call__(self, path: Path, n_reports: int, *, is_thorough: bool) -> None: ...
 
 
 class LossError(AssertionError):
-    """Something that was reported is gone, or what is left cannot be used."""
+    """A reported commit is gone, or what is left cannot be used."""
 
 
 def record(record: Callable[[Path, Path], None], root: Path) -> list[Event]:
-    """Return what a child does to the disk below ``root``."""
+    """Return the events of a child below ``root``."""
     out = root.with_name("events.pickle")
     process = CONTEXT.Process(target=record, args=(root, out))
     process.start()
     process.join()
     assert process.exitcode == 0
-    found: list[Event] = pickle.loads(out.read_bytes())
-    return found
+    events: list[Event] = pickle.loads(out.read_bytes())
+    return events
 
 
 def effort(config: pytest.Config) -> dict[str, Any]:
-    """Return how `replay` is to go about it: thoroughly in a soak."""
+    """Return the options of `replay`: thorough ones for a soak."""
     if config.getoption("--sequences") > 1_000:
         return {"seeds": range(3), "n_apart": 1}
     return {"seeds": range(1), "n_apart": 20}
@@ -55,7 +55,7 @@ def replay(
     n_apart: int,
     start: int = 0,
 ) -> int:
-    """Judge each state that a power loss may leave once; return how many there were."""
+    """Judge each state that a power loss can leave, once; return the number of states."""
     root, n_reports = folder / "after", 0
     seen: set[tuple[bytes, int]] = set()
     for at, event in enumerate(events):

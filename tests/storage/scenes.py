@@ -1,4 +1,4 @@
-"""Operations on small indexes, what they may leave when they are cut off, and how to judge it."""
+"""Operations on small indexes, run in children that are killed, and judging what they leave."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import json
 import multiprocessing
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from layerdex import Index
-from layerdex.storage.catalog.engine import SCHEMA_VERSION
 from tests.encoders import WordEncoder
-from tests.storage.catalog.test_upgrade import unpack
 from tests.storage.corpora import flip_byte, rows
+from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
 from tests.storage.steps import DELETED, NEW_SHRINKAGE, TENTH, child, corpus, failing_child, operate
 from tests.storage.stored import Version, layer_paths, query, read_versions
 
 _OLD_SHRINKAGE = 0.2
 
-# Each child is forked from a process that has imported all it needs, so it starts in no time.
+# Each child is forked from a process that has imported everything, so it starts at once.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.storage.steps", "tests.storage.crowd", "faiss"])
 
 
 @dataclass
 class Scene:
-    """An index before an operation, its states on the way, and the operation's steps."""
+    """An index before an operation, its committed states on the way, and the operation's steps."""
 
     operation: str
     before: Path
@@ -38,7 +38,7 @@ class Scene:
 
 def _prepare(operation: str, path: Path) -> None:
     if operation == "migrate":
-        unpack("0001", path.parent)
+        make_old(path.parent)
         return
     index = Index.create(path, encoder=WordEncoder())
     index.add([{"id": f"old{i}", "text": f"old text {i}", "label": "y"} for i in range(4)])
@@ -60,7 +60,7 @@ def _prepare(operation: str, path: Path) -> None:
 
 
 def _states(scene: Scene, folder: Path) -> list[list[Version]]:
-    """Return what the index may hold: after each window, or before and after all."""
+    """Return the committed states: after each window, or before and after the operation."""
     path = folder / "states"
     shutil.copytree(scene.before, path)
     states = [] if scene.operation == "repair" else [read_versions(path)]
@@ -97,7 +97,7 @@ def run(
     wait_s: float | None = None,
     broken: bool = False,
 ) -> tuple[int | None, Path]:
-    """Operate on a copy of the index in a child; return how it ended."""
+    """Operate on a copy of the index in a child; return its exit code and the file of steps."""
     path, names = folder / "killed", folder / "names.json"
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(scene.before, path)
@@ -131,14 +131,18 @@ def run_failing(scene: Scene, folder: Path, *, fail_at: int, stays: bool) -> tup
 
 
 def check(scene: Scene, path: Path) -> None:
-    """Judge what a killed writer left, and that a rerun completes it."""
+    """Check what a killed writer left, and that a rerun completes the operation."""
+    with installed() if scene.operation == "migrate" else nullcontext():
+        _check(scene, path)
+
+
+def _check(scene: Scene, path: Path) -> None:
     if scene.operation == "migrate":
-        ((version,),) = query(path, "SELECT version_num FROM alembic_version")
-        assert version in ("0001", SCHEMA_VERSION)
+        assert schema_of(path) in (OLD, NEXT)
     else:
         problems = Index.open(path, damaged=True).verify()
         assert problems == [] or (
-            scene.operation == "repair" and all(one.segment is not None for one in problems)
+            scene.operation == "repair" and all(problem.segment is not None for problem in problems)
         )
     if scene.operation != "repair":
         _check_state(scene, read_versions(path))
@@ -153,13 +157,16 @@ def check(scene: Scene, path: Path) -> None:
     assert list(path.rglob("*.new*")) == []
 
 
-def _check_state(scene: Scene, found: list[Version]) -> None:
-    if found in scene.states:
+def _check_state(scene: Scene, versions: list[Version]) -> None:
+    if versions in scene.states:
         return
     # A compaction commits group by group; versions and vectors stay the same.
     assert scene.operation in ("compact", "merge")
-    live = [one for one in found if one.live]
-    assert live in [[one for one in state if one.live] for state in scene.states]
+    assert _live(versions) in map(_live, scene.states)
+
+
+def _live(versions: list[Version]) -> list[Version]:
+    return [version for version in versions if version.live]
 
 
 def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
@@ -175,8 +182,8 @@ def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
             index.add(TENTH)
             assert index.info().n_segments < 9
         case "delete":
-            there = {document.id for document in index.documents()}
-            index.delete(*(one for one in DELETED if one in there))
+            present = {document.id for document in index.documents()}
+            index.delete(*(name for name in DELETED if name in present))
         case "migrate":
             index.add([])  # any next writer removes what is left
         case "compact":
@@ -198,7 +205,7 @@ def _use_transforms(path: Path) -> float:
 
 
 def spread(places: list[int], n: int) -> list[int]:
-    """Return at most n of the places, the first and the last among them."""
+    """Return at most n of the places, evenly spread, with the first and the last."""
     if len(places) <= n:
         return places
     return [places[round(i * (len(places) - 1) / max(1, n - 1))] for i in range(n)]

@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     for shared in path.glob("*-shm"):
         shared.unlink()
     _fill_to_the_last_byte(ballast)
-    assert _check(path) == N_DOCUMENTS  # though SQLite finds no room for its shared memory
+    assert _check(path) == N_DOCUMENTS  # although there is no room for SQLite's shared memory
     print(seen[0], len(seen))  # noqa: T201
 
 
@@ -62,10 +62,10 @@ def _check(path: Path) -> int:
     """Read everything, and return how many documents there are: whole windows, from the first."""
     index = Index.open(path, encoder=WordEncoder())
     assert index.verify() == []
-    found = [(one.id, one.text) for one in index.documents()]
-    assert found == [(str(row["id"]), str(row["text"])) for row in rows(len(found))]
-    assert len(found) % 8 == 0
-    return len(found)
+    stored = [(document.id, document.text) for document in index.documents()]
+    assert stored == [(str(row["id"]), str(row["text"])) for row in rows(len(stored))]
+    assert len(stored) % 8 == 0
+    return len(stored)
 
 
 def _segments(path: Path) -> list[Path]:

@@ -1,10 +1,10 @@
-"""What SQLite does to its files, told call by call, through SQLite's own seams.
+"""Reporting what SQLite does to its files, through its virtual file system (VFS).
 
 The default VFS (https://www.sqlite.org/vfs.html) is changed in place for the whole process: files
-are opened by the real one and then get a copy of its methods in which writing, cutting and flushing
-tell first. The flush of a folder (after a journal is made, or deleted for good) is seen as the
-system call ``openDirectory``, which SQLite makes for nothing else. What is mapped (``-shm``) is not
-seen: SQLite makes it anew after a crash.
+are opened by the real one and then get a copy of its methods in which writing, truncating and
+flushing also report. The flush of a folder (after a journal is created or deleted) is seen as the
+system call ``openDirectory``, which SQLite uses for nothing else. Writes to the memory map
+(``-shm``) are not seen: SQLite creates it again after a crash.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Call = ctypes.c_void_p
 
 
 class Listener(Protocol):
-    """Is told what has been done; paths are as SQLite has them, absolute."""
+    """Receives reports of what was done; paths are absolute."""
 
     def create(self, path: Path) -> None: ...
     def write(self, path: Path, offset: int, data: bytes) -> None: ...
@@ -63,8 +63,8 @@ _SET = ctypes.CFUNCTYPE(_int, _address, ctypes.c_char_p, _address)
 _GET = ctypes.CFUNCTYPE(_address, _address, ctypes.c_char_p)
 _OPEN_DIRECTORY = ctypes.CFUNCTYPE(_int, ctypes.c_char_p, _address)
 
-# What SQLite has a pointer to must outlive it.
-_kept: list[Any] = []
+# Objects that SQLite has pointers to must not be freed.
+_referenced: list[Any] = []
 _paths: dict[int, Path] = {}
 
 
@@ -78,7 +78,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def listen(listener: Listener) -> None:
-    """Tell ``listener`` all that SQLite does in this process from now on. Not undone."""
+    """Report to ``listener`` all that SQLite does in this process from now on. Not undone."""
     sqlite = library()
     if sqlite is None:
         raise RuntimeError("this Python's SQLite hides its VFS")
@@ -105,32 +105,32 @@ def _watch_open(vfs: _Vfs, listener: Listener) -> None:
             file.contents.methods = ctypes.pointer(_watched(file.contents.methods[0], listener))
         return code
 
-    vfs.xOpen = _keep(_OPEN(x_open))
+    vfs.xOpen = _hold(_OPEN(x_open))
 
 
 def _watched(real: _Methods, listener: Listener) -> _Methods:
-    """Return methods that do what ``real`` do, and tell."""
+    """Return methods that call ``real`` and report."""
     write, truncate, sync = _WRITE(real.xWrite), _TRUNCATE(real.xTruncate), _SYNC(real.xSync)
 
     def x_write(file: int, data: int, n: int, offset: int) -> int:
-        return _told(
+        return _report(
             write(file, data, n, offset),
             lambda: listener.write(_paths[file], offset, ctypes.string_at(data, n)),
         )
 
     def x_truncate(file: int, size: int) -> int:
-        return _told(truncate(file, size), lambda: listener.truncate(_paths[file], size))
+        return _report(truncate(file, size), lambda: listener.truncate(_paths[file], size))
 
     def x_sync(file: int, flags: int) -> int:
-        # The flush of a folder comes within, after that of the file: so this is told before.
+        # `sync` also flushes the folder, after the file: so the file is reported before.
         listener.flush(_paths[file])
         return int(sync(file, flags))
 
     watched = _Methods.from_buffer_copy(real)
-    watched.xWrite = _keep(_WRITE(x_write))
-    watched.xTruncate = _keep(_TRUNCATE(x_truncate))
-    watched.xSync = _keep(_SYNC(x_sync))
-    _kept.append(watched)
+    watched.xWrite = _hold(_WRITE(x_write))
+    watched.xTruncate = _hold(_TRUNCATE(x_truncate))
+    watched.xSync = _hold(_SYNC(x_sync))
+    _referenced.append(watched)
     return watched
 
 
@@ -143,7 +143,7 @@ def _watch_delete(vfs: _Vfs, listener: Listener) -> None:
             listener.unlink(path)  # before the flush of the folder, which is within
         return int(really_delete(this, name, sync_folder))
 
-    vfs.xDelete = _keep(_DELETE(x_delete))
+    vfs.xDelete = _hold(_DELETE(x_delete))
 
 
 def _watch_folders(vfs: Any, listener: Listener) -> None:
@@ -152,19 +152,19 @@ def _watch_folders(vfs: Any, listener: Listener) -> None:
 
     def open_directory(path: bytes, descriptor: int) -> int:
         code = int(really_open(path, descriptor))
-        return _told(code, lambda: listener.flush(Path(os.fsdecode(path)).parent))
+        return _report(code, lambda: listener.flush(Path(os.fsdecode(path)).parent))
 
-    code = _SET(vfs.contents.xSetSystemCall)(vfs, name, _keep(_OPEN_DIRECTORY(open_directory)))
+    code = _SET(vfs.contents.xSetSystemCall)(vfs, name, _hold(_OPEN_DIRECTORY(open_directory)))
     if code != _OK:
         raise RuntimeError(f"SQLite refused a system call of ours: {code}")
 
 
-def _told(code: int, tell: Callable[[], None]) -> int:
+def _report(code: int, report: Callable[[], None]) -> int:
     if code == _OK:
-        tell()
+        report()
     return code
 
 
-def _keep(function: Any) -> int | None:
-    _kept.append(function)
+def _hold(function: Any) -> int | None:
+    _referenced.append(function)
     return ctypes.cast(function, ctypes.c_void_p).value

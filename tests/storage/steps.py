@@ -1,4 +1,4 @@
-"""Every durable step of a writer, counted, and death at one of them; run in a child process."""
+"""Counting every durable step of a writer, and dying at one of them; runs in a child process."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import Row, rows
+from tests.storage.next_schema import installed
 
 OPERATIONS = ("index", "delete", "compact", "merge", "repair", "transform", "migrate")
 DELETED = ("old3", "d4", "d5")
@@ -46,11 +47,12 @@ def operate(
 ) -> None:
     """Do the whole of an operation on the index at ``path``.
 
-    With windows encoded ahead the steps are the same, but when a window is looked up in the
-    catalog, beside the commit of another, is a matter of time.
+    With a `ConcurrentWordEncoder` windows are prefetched: the steps are the same, but the order of
+    a look-up and the commit of the window before may vary.
     """
     if operation == "migrate":
-        Store(path)
+        with installed():
+            Store(path)
         return
     index = Index.open(path, encoder=WordEncoder(), damaged=True)
     match operation:
@@ -72,19 +74,19 @@ def operate(
 
 @contextmanager
 def layers_written_by_threads() -> Iterator[None]:
-    """Have commits do for a while as they do with many vectors."""
-    before = writer._WORTH_THREADS_BYTES, writer._LAYERS_AT_ONCE
-    writer._WORTH_THREADS_BYTES, writer._LAYERS_AT_ONCE = 0, 3
+    """Have commits use threads for a while, as they do for many vectors."""
+    before = writer._MIN_BYTES_FOR_THREADS, writer._MAX_THREADS
+    writer._MIN_BYTES_FOR_THREADS, writer._MAX_THREADS = 0, 3
     try:
         yield
     finally:
-        writer._WORTH_THREADS_BYTES, writer._LAYERS_AT_ONCE = before
+        writer._MIN_BYTES_FOR_THREADS, writer._MAX_THREADS = before
 
 
 def child(operation: str, path: Path, *, die_at: int | None, names: Path, broken: bool) -> None:
-    """Operate, and die before step ``die_at``; left out, write the steps' names instead.
+    """Operate, and die before step ``die_at``, or write the steps' names if it is None.
 
-    ``broken`` swaps the commit order, which the tests must notice.
+    ``broken`` swaps the commit order, which the tests must detect.
     """
     taken: list[str] = []
 
@@ -94,17 +96,17 @@ def child(operation: str, path: Path, *, die_at: int | None, names: Path, broken
         taken.append(name)
 
     with watched(step):
-        if broken:  # and always in the same order, as one step is looked for
+        if broken:  # with steps in a fixed order: the test looks for one of them
             _break_the_order()
         operate(operation, path, encoder=WordEncoder if broken else ConcurrentWordEncoder)
     _write(names, json.dumps(taken))
 
 
 def failing_child(operation: str, path: Path, *, fail_at: int, stays: bool, message: Path) -> None:
-    """Operate while step ``fail_at`` fails as on a full disk; write the error, if there is one.
+    """Operate while step ``fail_at`` fails as on a full disk; write the error's message.
 
-    With ``stays`` all later writes fail too. An error that is not Layerdex's own ends the child
-    with another exit code.
+    With ``stays`` all later writes fail too. An error that is not a `LayerdexError` ends the child
+    with a non-zero exit code.
     """
     n_taken = 0
 
@@ -131,7 +133,7 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def watched(step: Callable[[str], None]) -> Iterator[None]:
-    """Call ``step`` before everything that changes what is on disk, for a while."""
+    """Call ``step`` before each change of the disk, for a while."""
     functions = [
         (os, "write"),
         (os, "fsync"),
@@ -175,7 +177,7 @@ def _before(function: Any, step: Callable[[str], None], name: str) -> Any:
 
 
 def _break_the_order() -> None:
-    """Let a segment's folder get its name only after the commit."""
+    """Rename a segment's folder only after the commit."""
     rename, commit = Path.rename, Writer.commit
     waiting: list[tuple[Path, Path]] = []
 

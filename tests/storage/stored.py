@@ -1,4 +1,4 @@
-"""What is on disk, read with sqlite3 and FAISS alone."""
+"""Reading what is on disk with sqlite3 and FAISS alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import create_engine
-
-from layerdex.storage.catalog.migrations.versions import v0002_digests
 
 
 @dataclass(frozen=True)
@@ -37,14 +34,6 @@ def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
         # As a killed writer leaves it: what is tested is what must be found without the seal.
         (path / "catalog.sqlite3.crc32").unlink(missing_ok=True)
     return found
-
-
-def redigest(path: Path) -> None:
-    """Make every digest of the catalog fit its row again, as a forger would."""
-    engine = create_engine(f"sqlite:///{path / 'catalog.sqlite3'}")
-    with engine.begin() as connection:
-        v0002_digests.digest_all(connection)
-    engine.dispose()
 
 
 def layer_paths(path: Path) -> list[Path]:
@@ -93,7 +82,7 @@ def read_versions(path: Path) -> list[Version]:
 
 def read_live(path: Path) -> dict[str, Version]:
     """Return the live documents by id."""
-    return {one.id: one for one in read_versions(path) if one.live}
+    return {version.id: version for version in read_versions(path) if version.live}
 
 
 def lasting(path: Path) -> dict[str, bytes]:

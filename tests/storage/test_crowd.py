@@ -1,4 +1,4 @@
-"""Writers take turns and readers see whole commits, each in a process of its own."""
+"""Two writers and readers that see whole commits only, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def index(memory_folder: Path, encoder: WordEncoder) -> Index:
 def test_two_writers_and_eight_readers_see_nothing_but_commits(
     index: Index, pytestconfig: pytest.Config
 ) -> None:
-    path, done, told = index.store.path, CONTEXT.Event(), CONTEXT.Queue()
+    path, done, reports = index.store.path, CONTEXT.Event(), CONTEXT.Queue()
     n_commits = max(4, pytestconfig.getoption("--sequences") // 20)
     writers = [
-        CONTEXT.Process(target=write, args=(path, writer, n_commits, told)) for writer in (1, 2)
+        CONTEXT.Process(target=write, args=(path, writer, n_commits, reports)) for writer in (1, 2)
     ]
-    readers = [CONTEXT.Process(target=read, args=(path, done, told)) for _ in range(_N_READERS)]
+    readers = [CONTEXT.Process(target=read, args=(path, done, reports)) for _ in range(_N_READERS)]
     for process in [*readers, *writers]:
         process.start()
-    answers = [told.get(timeout=600) for _ in writers]
+    answers = [reports.get(timeout=600) for _ in writers]
     done.set()
-    answers += [told.get(timeout=60) for _ in readers]
+    answers += [reports.get(timeout=60) for _ in readers]
     for process in [*readers, *writers]:
         process.join()
     assert [answer for answer in answers if answer[0] == "failed"] == []
@@ -48,17 +48,17 @@ def test_two_writers_and_eight_readers_see_nothing_but_commits(
     assert index.verify() == []
 
 
-def test_opening_an_index_again_gives_up_no_lock_of_a_reader(index: Index) -> None:
-    # A lock of POSIX goes with the first descriptor that its process closes, whoever opened it.
+def test_opening_an_index_again_releases_no_lock_of_a_reader(index: Index) -> None:
+    # POSIX releases a lock when its process closes any descriptor of the file.
     index.add(rows_of(1, 1))
-    told = CONTEXT.Queue()
+    reports = CONTEXT.Queue()
     with index.store.read() as snapshot:
         rows = snapshot.rows().tolist()
         index.store.check_whole()
-        writer = CONTEXT.Process(target=write, args=(index.store.path, 1, 8, told))
+        writer = CONTEXT.Process(target=write, args=(index.store.path, 1, 8, reports))
         writer.start()
         writer.join()
-        assert told.get(timeout=60) == ("wrote", 1)
+        assert reports.get(timeout=60) == ("wrote", 1)
         texts = [document.text for document in snapshot.documents(rows).values()]
         assert texts == [row["text"] for row in rows_of(1, 1)]
     assert index.store.query(check_snapshot) == {"1": 8}

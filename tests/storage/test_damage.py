@@ -1,4 +1,4 @@
-"""A byte flipped or the end cut anywhere in an index: found, and never a wrong answer."""
+"""A flipped byte or a cut anywhere in an index: it is found, and never a wrong answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _answers(path: Path) -> list[Any]:
-    """Ask in every way that takes another path through the files."""
+    """Ask every kind of question that reads files in its own way."""
     index = Index.open(path, encoder=WordEncoder())
     return [
         index.search_many(["text number5 of 0"], layers="all", k=30),
@@ -60,7 +60,7 @@ def _cut(path: Path, draw: random.Random) -> None:
 def test_damage_anywhere_is_found_and_never_answers_wrongly(sound: Path, tmp_path: Path) -> None:
     draw = random.Random(4)
     expected = _answers(sound)
-    files = [Path("catalog.sqlite3"), *(one.relative_to(sound) for one in layer_paths(sound))]
+    files = [Path("catalog.sqlite3"), *(file.relative_to(sound) for file in layer_paths(sound))]
     sizes = [(sound / file).stat().st_size for file in files]
     path = tmp_path / "index"
     for _ in range(N_DAMAGES):
@@ -71,10 +71,10 @@ def test_damage_anywhere_is_found_and_never_answers_wrongly(sound: Path, tmp_pat
         damage(path / file, draw)
         with pytest.raises(LayerdexError, match=r"damaged|restore|repair"):
             _answers(path)
-        _check_found_and_mended(path, file, expected)
+        _check_found_and_repaired(path, file, expected)
 
 
-def _check_found_and_mended(path: Path, file: Path, expected: list[Any]) -> None:
+def _check_found_and_repaired(path: Path, file: Path, expected: list[Any]) -> None:
     try:
         index = Index.open(path, encoder=WordEncoder(), damaged=True)
         problems = index.verify()
@@ -89,7 +89,7 @@ def _check_found_and_mended(path: Path, file: Path, expected: list[Any]) -> None
 
 
 def test_catalog_damaged_after_a_kill_never_answers_wrongly(sound: Path, tmp_path: Path) -> None:
-    """Without a seal, digests keep watch over all that a search without a filter reads."""
+    """Without a seal, digests protect everything that a search without a filter reads."""
     draw = random.Random(5)
     path = tmp_path / "index"
 

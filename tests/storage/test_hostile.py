@@ -25,7 +25,8 @@ from tests.encoders import WordEncoder
 from tests.limited import run_limited
 from tests.storage.corpora import rows
 from tests.storage.hostile import FORGERIES, copy, forge_file, make_sound, use, use_forged
-from tests.storage.stored import layer_paths, query, redigest
+from tests.storage.redigest import redigest
+from tests.storage.stored import layer_paths, query
 
 N, WIDTH = 8, 16
 CANARY = b"nothing of an index\n" * 4096
@@ -161,7 +162,7 @@ def test_foreign_file_under_a_fitting_catalog_never_reaches_faiss(
     index = Index.open(path, encoder=WordEncoder())
     with pytest.raises(DamagedIndexError, match="not the index that the catalog describes"):
         index.search_many(["text number5"], layers="all", k=3)
-    assert [str(one) for one in index.verify()] == [
+    assert [str(problem) for problem in index.verify()] == [
         f"{file}: not the index that the catalog describes"
     ]
     assert read  # sound layers are
@@ -188,8 +189,8 @@ def test_format_that_could_not_be_read_is_never_written(
 ) -> None:
     serialize = faiss.serialize_index
 
-    def another(one: Any) -> Any:
-        data = serialize(one)
+    def another(faiss_index: Any) -> Any:
+        data = serialize(faiss_index)
         data[3] ^= 1
         return data
 
@@ -233,7 +234,7 @@ def test_link_in_place_of_a_file_is_neither_read_nor_written(
     (path / name).symlink_to(outside)
     found = use(path)
     assert_clear(found)
-    assert all(f"{name} is a link" in message for message in found.values())
+    assert all(f"{name} is a symbolic link" in message for message in found.values())
     assert outside.read_bytes() == CANARY
 
 
@@ -249,7 +250,7 @@ def test_creating_an_index_follows_no_link(tmp_path: Path, outside: Path) -> Non
     (tmp_path / "new").mkdir()
     for name in ("writer.lock", "catalog.sqlite3.new"):
         (tmp_path / "new" / name).symlink_to(outside)
-    with pytest.raises(LayerdexError, match="is a link"):
+    with pytest.raises(LayerdexError, match="is a symbolic link"):
         Index.create(tmp_path / "new", encoder=WordEncoder())
     assert outside.read_bytes() == CANARY
 
@@ -319,7 +320,7 @@ def test_linked_segment_is_mended_beside_its_target(path: Path, tmp_path: Path) 
     before = {file: file.read_bytes() for file in (tmp_path / "elsewhere").iterdir()}
     index = Index.open(path, encoder=WordEncoder(), damaged=True)
     problems = index.verify()
-    assert {one.reason for one in problems} == {"a link"}
+    assert {problem.reason for problem in problems} == {"a link"}
     index.repair(problems)
     assert Index.open(path, encoder=WordEncoder()).verify() == []
     assert not layer_paths(path)[0].parent.is_symlink()
@@ -345,4 +346,4 @@ def test_devices_are_no_layer_files(path: Path) -> None:
     except OSError as error:
         pytest.skip(os.strerror(error.errno or errno.EPERM))
     index = Index.open(path, encoder=WordEncoder(), damaged=True)
-    assert [one.reason for one in index.verify()] == ["not a file"]
+    assert [problem.reason for problem in index.verify()] == ["not a file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from layerdex.errors import DamagedIndexError
 from layerdex.records import Condition
 from layerdex.storage import snapshot as snapshots
 from layerdex.storage.catalog import rows as row_reading
+from tests.encoders import WordEncoder
 from tests.storage.corpora import reopen, rows
 from tests.storage.stored import query
 
@@ -103,12 +105,18 @@ def test_single_label_counts_live_labelled_documents_only(index: Index) -> None:
     assert not is_single()
 
 
-@pytest.mark.parametrize("n", [0, 1, 300, 1_000])
-def test_table_of_rows_is_that_part_of_the_whole_table(index: Index, n: int) -> None:
+@pytest.fixture(scope="module")
+def large(folder: Path) -> Index:
+    index = Index.create(folder / "large", encoder=WordEncoder(depth=1, window=2_000))
     index.add(rows(1_100))
-    whole = index.store.query(lambda snapshot: snapshot.document_table())
+    return index
+
+
+@pytest.mark.parametrize("n", [0, 1, 300, 1_000])
+def test_table_of_rows_is_that_part_of_the_whole_table(large: Index, n: int) -> None:
+    whole = large.store.query(lambda snapshot: snapshot.document_table())
     at = sorted(np.random.default_rng(0).choice(len(whole.rows), n, replace=False).tolist())
-    found: Any = index.store.query(lambda snapshot: snapshot.table_of(whole.rows[at]))
+    found: Any = large.store.query(lambda snapshot: snapshot.table_of(whole.rows[at]))
     assert found.rows.dtype == np.int64
     assert (found.rows.tolist(), found.ids) == (whole.rows[at].tolist(), [whole.ids[i] for i in at])
     assert found.labels == [whole.labels[i] for i in at]

@@ -14,6 +14,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import LockedIndexError
+from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
 from tests.storage.corpora import ids_of, reopen, rows
 
@@ -86,7 +87,7 @@ def test_two_writers_in_one_process_take_turns(index: Index) -> None:
 
 def test_creating_where_another_creates_is_refused(tmp_path: Path, encoder: WordEncoder) -> None:
     with _held_elsewhere(tmp_path), pytest.raises(LockedIndexError):
-        Index.create(tmp_path, encoder=encoder)
+        Store.create(tmp_path, encoder.settings, (0,), lock_timeout_s=0.2)
     assert len(Index.create(tmp_path, encoder=encoder)) == 0
 
 

@@ -13,7 +13,7 @@ from layerdex import Index
 from layerdex.errors import IndexExistsError, IndexNotFoundError, LayerdexError, StorageError
 from tests.encoders import WordEncoder
 from tests.storage.corpora import ids_of, reopen, rows
-from tests.storage.powers import forbid_writing, powerless
+from tests.storage.permissions import make_read_only, unprivileged
 from tests.storage.stored import contents
 
 
@@ -49,9 +49,9 @@ def test_read_only_copy_opens_without_a_log(index: Index, public_folder: Path) -
     path.mkdir()
     shutil.copy(index.store.path / "catalog.sqlite3", path)
     shutil.copytree(index.store.path / "segments", path / "segments")
-    forbid_writing(path)
+    make_read_only(path)
     before = {entry.name for entry in path.iterdir()}
-    with powerless():
+    with unprivileged():
         reader = Index.open(path, encoder=WordEncoder())
         assert ids_of(reader) == [f"d{i}" for i in range(5)]
         assert reader.search("text number3 of 3", k=1)[0].id == "d3"
@@ -66,8 +66,8 @@ def test_read_only_copy_opens_with_an_empty_log(index: Index, public_folder: Pat
     shutil.copytree(index.store.path, path)
     (path / "catalog.sqlite3-wal").write_bytes(b"")
     (path / "catalog.sqlite3-shm").unlink(missing_ok=True)
-    forbid_writing(path)
-    with powerless():
+    make_read_only(path)
+    with unprivileged():
         assert ids_of(Index.open(path)) == [f"d{i}" for i in range(5)]
 
 
@@ -85,8 +85,8 @@ def test_read_only_copy_with_a_log_shows_the_newest_commit(
 ) -> None:
     path = public_folder / "copy"
     _copy_with_log(index, path)
-    forbid_writing(path)
-    with powerless():
+    make_read_only(path)
+    with unprivileged():
         assert ids_of(Index.open(path)) == [f"d{i}" for i in range(5)]
 
 
@@ -96,8 +96,8 @@ def test_read_only_copy_whose_log_cannot_be_read_is_no_older_state(
     path = public_folder / "copy"
     _copy_with_log(index, path)
     (path / "catalog.sqlite3-shm").unlink()
-    forbid_writing(path)
-    with powerless(), pytest.raises(StorageError, match=r"No such file|unable to open"):
+    make_read_only(path)
+    with unprivileged(), pytest.raises(StorageError, match=r"No such file|unable to open"):
         Index.open(path)
 
 
@@ -105,9 +105,9 @@ def test_writing_in_a_read_only_place_is_refused(index: Index, public_folder: Pa
     index.add(rows(3))
     path = public_folder / "index"
     index.store.path.rename(path)
-    forbid_writing(path)
+    make_read_only(path)
     before = contents(path)
-    with powerless():
+    with unprivileged():
         reader = Index.open(path, encoder=WordEncoder())
         with pytest.raises(StorageError, match="Permission denied"):
             reader.add(rows(1, start=9))
@@ -123,13 +123,13 @@ def test_folder_that_may_not_be_entered_is_a_clear_error(index: Index, public_fo
     path.chmod(0o700)
     if os.getuid() != 0:
         path.chmod(0)
-    with powerless(), pytest.raises(StorageError, match="Permission denied"):
+    with unprivileged(), pytest.raises(StorageError, match="Permission denied"):
         Index.open(path)
 
 
 def test_creating_in_a_place_that_may_not_be_written_is_a_clear_error(public_folder: Path) -> None:
     public_folder.chmod(0o555)
-    with powerless(), pytest.raises(StorageError, match="Permission denied"):
+    with unprivileged(), pytest.raises(StorageError, match="Permission denied"):
         Index.create(public_folder / "index", encoder=WordEncoder())
 
 
@@ -217,7 +217,7 @@ def test_reader_without_permission_to_write_sees_commits_beside_a_writer(
     for entry in path.rglob("*"):
         entry.chmod(0o755 if entry.is_dir() else 0o644)
     # SQLite's shared memory is there meanwhile, and the writer's files are open already.
-    with writer.store.write() as open_writer, powerless():
+    with writer.store.write() as open_writer, unprivileged():
         reader = Index.open(path, encoder=index.encoder)
         with reader.store.read() as snapshot:
             open_writer.delete(["d1"])

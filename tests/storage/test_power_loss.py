@@ -1,15 +1,15 @@
-"""Power loss: what was reported as committed is there when the power comes back.
+"""Power loss: what was reported as committed is still there.
 
-A child makes an index, fills, changes and compacts it, while every change of the disk is recorded,
-SQLite's own included (see `sqlite_calls`). The record is then cut after each of its events, and the
-disk built that a power loss at this moment may leave. The model of the disk is harsher than most
-file systems are: only a flush (fsync) of a file keeps its contents, only one of a folder the names
-in it; of what waits, all may be lost, or names may stay without contents, contents without names,
-or any of the waiting changes in any order, a write torn at a sector (512 bytes). A rename within a
-folder is one change, there or not. The memory map beside the catalog (``-shm``) is always lost.
+A child creates, fills, changes and compacts an index, while every change of the disk is recorded,
+SQLite's included (see `sqlite_calls`). The record is then replayed up to each event, and the disks
+are built that a power loss at that moment can leave. The model is harsher than most file systems:
+only a flush (fsync) of a file saves its contents, and only one of a folder saves the names in it.
+Of the unflushed changes all may be lost, or only those of contents, or only those of names, or a
+random choice, with writes torn at a sector (512 bytes). A rename within a folder is one change. The
+memory map beside the catalog (``-shm``) is always lost.
 
-With ``--sequences`` above 1,000 (``make soak``) each state is torn in three ways, and every one is
-opened, verified and written to by the package; in the suite, every twentieth is.
+With ``--sequences`` above 1,000 (``make soak``) there are three random choices per event, and every
+state is opened, verified and written to by the package; in the suite, every twentieth is.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from layerdex.indexer.readers.sources import read_all
 from layerdex.storage.catalog.seal import check_seal
 from tests.encoders import WordEncoder
 from tests.storage import sqlite_calls
-from tests.storage.catalog.test_upgrade import unpack
 from tests.storage.lost_power import Disk
+from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
 from tests.storage.recorder import (
     REPORT,
     Event,
     State,
     committed_states,
     record_life,
-    record_opening,
+    record_migration,
 )
 from tests.storage.replayed import LossError, effort, record, replay
 from tests.storage.stored import query, read_live, read_versions
@@ -81,17 +81,21 @@ def test_power_loss_during_a_migration_leaves_the_old_catalog_or_the_new(
     folder: Path, pytestconfig: pytest.Config
 ) -> None:
     root = folder / "older"
-    before = read_versions(unpack("0001", root))
+    root.mkdir()
+    before = read_versions(make_old(root))
+    for leftover in root.rglob("*-shm"):  # which the model of the disk loses
+        leftover.unlink()
     disk = Disk(root)
 
     def judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
-        if is_thorough:
-            assert Index.open(path).verify() == []
-        ((version,),) = query(path, "SELECT version_num FROM alembic_version")
-        assert version == "0002" or (version == "0001" and n_reports == 0)
+        check_seal(path / "catalog.sqlite3")
+        assert schema_of(path) == NEXT or (schema_of(path) == OLD and n_reports == 0)
         assert read_versions(path) == before
+        if is_thorough:
+            with installed():
+                assert Index.open(path).verify() == []
 
-    n_judged = replay(disk, record(record_opening, root), folder, judge, **effort(pytestconfig))
+    n_judged = replay(disk, record(record_migration, root), folder, judge, **effort(pytestconfig))
     tally(pytestconfig, _LOSSES, n_judged)
     assert n_judged > 50
 
@@ -111,23 +115,23 @@ def test_flush_that_is_left_out_would_be_noticed(
     events: list[Event], folder: Path, is_lost: Callable[[str], bool]
 ) -> None:
     made = next(at for at, event in enumerate(events) if event.step == REPORT)
-    kept = [
+    left = [
         event
         for at, event in enumerate(events)
         if at < made or event.step != "flush" or not is_lost(event.path)
     ]
-    assert len(kept) < len(events)
+    assert len(left) < len(events)
     with pytest.raises(LossError):
-        replay(Disk(), kept, folder, _judge, seeds=range(3), n_apart=20, start=made)
+        replay(Disk(), left, folder, _judge, seeds=range(3), n_apart=20, start=made)
 
 
 def _expected(n_reports: int) -> list[State]:
-    """Return what may be there: what was being committed as well, which was not reported yet."""
+    """Return the possible states: the reported one, and the next, which may be committed."""
     return _STATES[max(0, n_reports - 1) : n_reports + 1]
 
 
 def _judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
-    """Check what is there; thoroughly is with the package, and with the next writer."""
+    """Check an index; a thorough check uses the package and includes the next writer."""
     if not is_thorough:
         check_seal(path / "catalog.sqlite3")
         assert _live(path) in _expected(n_reports)
@@ -150,7 +154,7 @@ def _judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
 
 
 def _live(path: Path) -> State:
-    """Return text and label of what is live, whose vectors must be those of the text."""
+    """Return text and label of live documents, after checking that vectors are of the text."""
     live = read_live(path)
     for version in live.values():
         vectors = WordEncoder(depth=1).encode([version.text], (0, 1)).vectors[:, 0]

@@ -60,10 +60,10 @@ def test_power_loss_leaves_the_transforms_that_were_reported_or_the_next(
 def test_flush_that_is_left_out_would_be_noticed(
     before: Disk, events: list[Event], folder: Path, is_lost: Callable[[str], bool]
 ) -> None:
-    kept = [event for event in events if event.step != "flush" or not is_lost(event.path)]
-    assert len(kept) < len(events)
+    left = [event for event in events if event.step != "flush" or not is_lost(event.path)]
+    assert len(left) < len(events)
     with pytest.raises(LossError):
-        replay(deepcopy(before), kept, folder, _judge, seeds=range(3), n_apart=20)
+        replay(deepcopy(before), left, folder, _judge, seeds=range(3), n_apart=20)
 
 
 def _judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:

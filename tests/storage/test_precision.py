@@ -18,7 +18,8 @@ from layerdex.errors import DamagedIndexError, SchemaError
 from tests.encoders import WordEncoder
 from tests.rounding import rounded
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
-from tests.storage.stored import contents, layer_paths, query, read_live, redigest
+from tests.storage.redigest import redigest
+from tests.storage.stored import contents, layer_paths, query, read_live
 
 MakeIndex = Callable[[int], Any]  # of a width
 

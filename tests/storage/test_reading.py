@@ -1,4 +1,4 @@
-"""Readers: one commit for each question, the newest one, and none in between."""
+"""Readers: each question sees one commit, the newest, and nothing in between."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, DocumentNotFoundError, StorageError
-from layerdex.storage import commit_cache as known
-from layerdex.storage import store
+from layerdex.storage import commit_cache, store
 from layerdex.storage.catalog.segments import segment_rows
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.faiss_library import load_faiss
@@ -36,7 +35,7 @@ def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
         other.delete("d4")
         assert old.document_table().ids == before.ids == [f"d{i}" for i in range(5)]
         assert old.n_documents == 5
-        assert {one.text for one in old.documents(before.rows.tolist()).values()} == {
+        assert {document.text for document in old.documents(before.rows.tolist()).values()} == {
             str(row["text"]) for row in rows(5)
         }
         np.testing.assert_array_equal(old.layer(2).gather(old.rows()), vectors)
@@ -99,7 +98,7 @@ def test_reader_beside_a_writer_only_ever_sees_whole_windows(index: Index) -> No
     assert seen
     for ids, vectors in seen.items():
         assert len(ids) % 8 == 0
-        codes = [np.frombuffer(stored[one].vectors[1], np.float16) for one in ids]
+        codes = [np.frombuffer(stored[name].vectors[1], np.float16) for name in ids]
         np.testing.assert_allclose(vectors, np.reshape(codes, vectors.shape), atol=1e-3)
 
 
@@ -348,7 +347,7 @@ def test_rows_of_a_compacted_segment_are_read_once(
         asked.append(arguments)
         return real(*arguments)
 
-    monkeypatch.setattr(known, "segment_rows", counted)
+    monkeypatch.setattr(commit_cache, "segment_rows", counted)
     for i in (1, 4, 15):
         assert reader.search(f"text number{i} of {i % 5}", k=1)[0].id == f"d{i}"
         assert reader.search_like(f"d{i}", k=3)
@@ -360,7 +359,7 @@ def test_callback_that_asks_for_an_unknown_id_is_told_so(index: Index) -> None:
     asked: list[str] = []
 
     def on_found(_: object, read: Any) -> None:
-        asked.extend(one.id for one in read(["d1"]))
+        asked.extend(document.id for document in read(["d1"]))
         list(read(["d2", "d77"]))
 
     with pytest.raises(DocumentNotFoundError, match="'d77'"):

@@ -129,9 +129,9 @@ def test_long_lived_reader_sees_the_repaired_vectors(filled: Index) -> None:
     path = layer_paths(filled.store.path)[0]
     layer = int(path.stem[-2:])
     (identifier,) = (
-        one.id
-        for one in read_live(filled.store.path).values()
-        if path.read_bytes().endswith(one.vectors[layer])
+        version.id
+        for version in read_live(filled.store.path).values()
+        if path.read_bytes().endswith(version.vectors[layer])
     )
     (document,) = filled.get(identifier)
     reader = reopen(filled)
@@ -160,30 +160,15 @@ def test_repair_by_another_encoder_is_refused_and_changes_nothing(filled: Index)
     assert contents(filled.store.path) == before
 
 
-def test_segment_that_lost_a_text_is_not_rebuilt_without_it(filled: Index) -> None:
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM document_text", "UPDATE document_text SET text = 'other words'"]
+)
+def test_segment_with_a_lost_or_changed_text_is_not_rebuilt(filled: Index, change: str) -> None:
     path = layer_paths(filled.store.path)[0]
     flip_byte(path)
     before = contents(filled.store.path)
-    query(
-        filled.store.path,
-        "DELETE FROM document_text WHERE row = "
-        f"(SELECT first_row + 1 FROM segment WHERE name = '{path.parent.name}')",
-    )
-    target = reopen(filled)
-    with contextlib.suppress(DamagedIndexError):
-        target.repair(target.verify())
-    assert contents(filled.store.path) == before
-
-
-def test_segment_with_a_changed_text_is_not_rebuilt_from_it(filled: Index) -> None:
-    path = layer_paths(filled.store.path)[0]
-    flip_byte(path)
-    before = contents(filled.store.path)
-    query(
-        filled.store.path,
-        "UPDATE document_text SET text = 'other words' WHERE row = "
-        f"(SELECT first_row + 1 FROM segment WHERE name = '{path.parent.name}')",
-    )
+    row = f"(SELECT first_row + 1 FROM segment WHERE name = '{path.parent.name}')"
+    query(filled.store.path, f"{change} WHERE row = {row}")
     target = reopen(filled)
     with contextlib.suppress(DamagedIndexError):
         target.repair(target.verify())

@@ -15,7 +15,7 @@ from layerdex.storage.store import Store
 from layerdex.storage.vectors.layer_file import LayerFile
 from tests.encoders import WordEncoder
 
-_N, _N_LAYERS, _WIDTH = 100_000, 7, 16
+_N, _N_LAYERS, _WIDTH = 20_000, 7, 16
 
 
 def _version(number: int) -> NewVersion:
@@ -32,7 +32,7 @@ def _version(number: int) -> NewVersion:
     )
 
 
-def test_opening_100_000_documents_maps_no_layer_file(
+def test_opening_many_documents_maps_no_layer_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = WordEncoder(depth=_N_LAYERS - 1, width=_WIDTH)

@@ -24,7 +24,7 @@ def _can_mount(folder: Path) -> bool:
 
 def test_full_disk_is_one_error_and_room_for_the_rest_completes_the_run(tmp_path: Path) -> None:
     if not _can_mount(tmp_path):
-        pytest.skip("this system lets no test mount a tmpfs")
+        pytest.skip("this system does not allow mounting a tmpfs")
     command = f'{_MOUNT} "$1" && exec "$0" -W error -m tests.storage.small_disk "$1"'
     child = subprocess.run(
         [*_UNSHARE, command, sys.executable, str(tmp_path)],
@@ -37,4 +37,4 @@ def test_full_disk_is_one_error_and_room_for_the_rest_completes_the_run(tmp_path
     n_committed, n_full = (int(word) for word in child.stdout.split())
     assert 0 < n_committed < 80
     assert n_full > 1
-    assert list(tmp_path.iterdir()) == []  # all of it went with the mount
+    assert list(tmp_path.iterdir()) == []  # everything was in the mount

@@ -11,7 +11,7 @@ import pytest
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, LayerdexError
 from tests.storage.corpora import flip_byte, reopen, rows
-from tests.storage.powers import powerless
+from tests.storage.permissions import unprivileged
 from tests.storage.stored import layer_paths, query, read_codes
 
 
@@ -122,7 +122,7 @@ def test_unreadable_file_is_a_matter_of_permission_not_of_repair(
     index.store.path.rename(path)
     layer_paths(path)[3].chmod(0)
     reader = Index.open(path, encoder=index.encoder)
-    with powerless(), pytest.raises(LayerdexError, match="Permission denied"):
+    with unprivileged(), pytest.raises(LayerdexError, match="Permission denied"):
         question(reader)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Encoder, OnProgress
+from layerdex.storage.catalog.checks import CatalogCheck
 from layerdex.storage.maintenance.verify import (
     Problem,
     damaged_layers,
@@ -45,7 +46,8 @@ def repair(
     damaged = damaged_layers(problems)
     n_files = 0
     # The writer renews a wrong seal when it is done, if all rows are intact.
-    with store.write(lock_timeout_s=lock_timeout_s, is_sealed=not in_catalog) as writer:
+    check = CatalogCheck.ROWS if in_catalog else CatalogCheck.SEAL
+    with store.write(lock_timeout_s=lock_timeout_s, check=check) as writer:
         existing = {segment.name for segment in writer.segments()}
         damaged = {name: entry for name, entry in damaged.items() if name in existing}
         for done, (segment, layers) in enumerate(damaged.values(), 1):

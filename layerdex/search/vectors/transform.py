@@ -62,7 +62,7 @@ class Transform:
             lengths = np.empty((2, file.n), dtype=np.float32)
             for start in range(0, file.n, _BLOCK):
                 block = slice(start, start + _BLOCK)
-                stored = file.kept(block)
+                stored = file.decode_stored(block)
                 lengths[0, block] = np.linalg.norm(stored, axis=1)
                 lengths[1, block] = np.linalg.norm(self._map(normalize(stored)), axis=1)
             self._lengths[file] = lengths

@@ -1,11 +1,12 @@
-"""What a commit writes into the catalog; the caller owns the transaction."""
+"""What a commit writes into the catalog, within the caller's transaction."""
 
 from __future__ import annotations
 
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -65,34 +66,34 @@ class FieldUpdate:
 
 
 def put_setting(connection: Connection, key: str, value: Any) -> None:
-    """Set a setting, JSON."""
+    """Set a setting to a JSON value."""
     connection.execute(delete(SETTING).where(SETTING.c.key == key))
-    # Digested as it will be read: a tuple comes back as a list.
+    # Digested as it will be read: JSON turns a tuple into a list.
     value = json.loads(json.dumps(value))
     values = {"key": key, "value": value, "digest": setting_digest(key, value)}
     connection.execute(insert(SETTING).values(**values))
 
 
-def take(connection: Connection, counter: str, n: int) -> int:
-    """Advance a counter by n, and return what it was."""
+def advance_counter(connection: Connection, counter: str, n: int) -> int:
+    """Advance a counter by n, and return its value before."""
     value: int = read_setting(connection, counter)
     put_setting(connection, counter, value + n)
     return value
 
 
 def mark_commit(connection: Connection) -> None:
-    """Count a commit, and draw the token that tells it from another of the same number.
+    """Count a commit, and draw the token that distinguishes it from another of the same number.
 
-    There is another where a backup was put in the place of what it was made from.
+    There is another after a backup has replaced the index from which it was made.
     """
-    take(connection, COMMITS, 1)
+    advance_counter(connection, COMMITS, 1)
     put_setting(connection, COMMIT_MARK, secrets.token_hex(8))
 
 
 def insert_segment(
     connection: Connection, name: str, files: Mapping[int, SegmentFile], rows: Sequence[int]
 ) -> None:
-    """Make a written segment part of the index; ``rows`` ascend by position."""
+    """Make a written segment part of the index; ``rows`` are those of its positions, ascending."""
     segment = Segment(0, name, len(rows), int(rows[0]), int(rows[-1]), dict(files))
     statement = insert(SEGMENT).values(
         name=name,
@@ -106,8 +107,8 @@ def insert_segment(
     connection.execute(
         insert(SEGMENT_FILE),
         [
-            {"segment_id": segment_id, "layer": layer, "size_bytes": f.size_bytes, "crc32": f.crc32}
-            for layer, f in files.items()
+            {"segment_id": segment_id, "layer": layer, **asdict(file)}
+            for layer, file in files.items()
         ],
     )
 
@@ -115,13 +116,14 @@ def insert_segment(
 def insert_versions(
     connection: Connection, versions: Sequence[NewVersion], rows: Sequence[int]
 ) -> None:
-    """Add document versions at ``rows``; the ones that they replace die."""
-    mark_dead(connection, [v.replaces.row for v in versions if v.replaces is not None])
-    n_fresh = sum(version.replaces is None for version in versions)
-    ordinals = iter(range(take(connection, NEXT_ORDINAL, n_fresh), 1 << 62))
+    """Add document versions at ``rows``, and mark the versions that they replace dead."""
+    replaced = [version.replaces.row for version in versions if version.replaces is not None]
+    mark_dead(connection, replaced)
+    n_new = len(versions) - len(replaced)
+    ordinals = count(advance_counter(connection, NEXT_ORDINAL, n_new))
     documents, metadata = [], []
     for row, version in zip(rows, versions, strict=True):
-        written = _written(row, version.metadata)
+        fields = _metadata_rows(row, version.metadata)
         new = Version(
             row=row,
             id=version.id,
@@ -131,12 +133,12 @@ def insert_versions(
             n_characters=len(version.text),
             n_tokens=version.n_tokens,
             truncated=version.truncated,
-            metadata_digest=_digest_of(written),
+            metadata_digest=_digest_of(fields),
             metadata={},
         )
         values = {name: getattr(new, name) for name in VERSION_FIELDS}
         documents.append({**values, "live": True, "digest": new.digest()})
-        metadata += written
+        metadata += fields
     connection.execute(insert(DOCUMENT), documents)
     texts = [{"row": row, "text": v.text} for row, v in zip(rows, versions, strict=True)]
     connection.execute(insert(DOCUMENT_TEXT), texts)
@@ -150,8 +152,8 @@ def update_fields(connection: Connection, field_updates: Sequence[FieldUpdate]) 
         return
     documents, metadata = [], []
     for change in field_updates:
-        written = _written(change.before.row, change.metadata)
-        after = replace(change.before, label=change.label, metadata_digest=_digest_of(written))
+        fields = _metadata_rows(change.before.row, change.metadata)
+        after = replace(change.before, label=change.label, metadata_digest=_digest_of(fields))
         documents.append(
             {
                 "at_row": after.row,
@@ -160,7 +162,7 @@ def update_fields(connection: Connection, field_updates: Sequence[FieldUpdate]) 
                 "new_digest": after.digest(),
             }
         )
-        metadata += written
+        metadata += fields
     connection.execute(
         update(DOCUMENT)
         .where(DOCUMENT.c.row == bindparam("at_row"))
@@ -184,12 +186,13 @@ def mark_dead(connection: Connection, rows: Sequence[int]) -> None:
         connection.execute(statement.values(live=False, digest=DOCUMENT.c.digest.bitwise_not()))
 
 
-def _written(row: int, metadata: Mapping[str, Scalar]) -> list[dict[str, Any]]:
-    """Return a document's metadata as rows of the table."""
+def _metadata_rows(row: int, metadata: Mapping[str, Scalar]) -> list[dict[str, Any]]:
+    """Return a document's metadata as rows of the table `METADATUM`."""
     rows = []
     for name, value in metadata.items():
-        kind, text, number = encode_value(value)
-        rows.append({"row": row, "name": name, "kind": kind.value, "text": text, "number": number})
+        value_type, text, number = encode_value(value)
+        fields = {"name": name, "kind": value_type.value, "text": text, "number": number}
+        rows.append({"row": row, **fields})
     return rows
 
 

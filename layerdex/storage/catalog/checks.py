@@ -1,9 +1,10 @@
-"""Whether a catalog is what was committed: its structure, and every row against its digest."""
+"""Checks of a whole catalog: SQLite's structures, and every row against its digest."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,14 +15,21 @@ from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog.engine import empty_log, translate_errors
 from layerdex.storage.catalog.rows import MAX_PARAMETERS, chunks, read_setting, read_versions
 from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SETTING
-from layerdex.storage.catalog.seal import has_log, renew_seal
+from layerdex.storage.catalog.seal import check_seal, has_log, renew_seal
 from layerdex.storage.catalog.segments import n_versions_within, read_segments
 
 logger = logging.getLogger(__name__)
 
 
+class CatalogCheck(StrEnum):
+    """What a writer checks of the catalog first: its seal, or every row whatever the seal."""
+
+    SEAL = "seal"
+    ROWS = "rows"
+
+
 def catalog_faults(connection: Connection) -> list[str]:
-    """Return everything that is wrong with a catalog: seconds for 100,000 documents."""
+    """Return all damage of a catalog, as one line each. It takes seconds for 100,000 documents."""
     faults = structure_faults(connection) + _setting_faults(connection)
     faults += _faults_of(lambda: _check_segments(connection))
     rows = connection.scalars(select(DOCUMENT.c.row).order_by(DOCUMENT.c.row)).all()
@@ -31,42 +39,52 @@ def catalog_faults(connection: Connection) -> list[str]:
 
 
 def structure_faults(connection: Connection) -> list[str]:
-    """Return what SQLite itself finds wrong: its pages, its indexes, rows without an owner.
+    """Return the damage that SQLite finds: of pages, of indexes, and rows without an owner.
 
-    Unlike the digests of rows this finds an index that hides a row. It takes a second for 100,000
+    Unlike the digests of rows, this finds an index that hides a row. It takes a second for 100,000
     documents.
     """
     try:
-        found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
-        strays = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        reports = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     except DatabaseError as error:
-        if isinstance(error, OperationalError):  # such as an I/O error: no word on the catalog
+        if isinstance(
+            error, OperationalError
+        ):  # such as an I/O error, which says nothing of the catalog
             raise
         return [str(error.orig)]
-    faults = [reason for reason in found if reason != "ok"]
-    return faults + [f"row {row} of {table} belongs to nothing" for table, row, *_ in strays]
+    faults = [report for report in reports if report != "ok"]
+    return faults + [f"row {row} of {table} has no owner" for table, row, *_ in orphans]
 
 
-def check_rows(connection: Connection) -> None:
-    """Raise `DamagedIndexError` for any damage of a catalog but that of its seal."""
+def check_catalog(connection: Connection, catalog: Path, check: CatalogCheck) -> bool:
+    """Return whether a catalog is known to be sound, before a writer changes it.
+
+    An unsealed catalog is not known to be sound after a check of its seal. Raises
+    `DamagedIndexError` for damage.
+    """
+    if check is CatalogCheck.SEAL:
+        return check_seal(catalog)
     faults = catalog_faults(connection)
     connection.rollback()
     if faults:
         raise DamagedIndexError(f"the catalog is damaged ({faults[0]}): restore a backup")
+    return True
 
 
-def end_writing(connection: Connection, catalog: Path, *, was_sealed: bool) -> None:
-    """End a writer's work: leave no log behind, and seal the catalog.
+def end_writing(connection: Connection, catalog: Path, *, is_sound: bool) -> None:
+    """End a writer's work: empty the log, and seal the catalog.
 
-    One that had no seal gets one only where it is sound, for a seal hides damage for good.
+    A catalog that was not known to be sound is sealed only if its structure is, as a seal hides
+    damage for good.
     """
     with translate_errors(catalog):
         connection.rollback()
-        # Of what Ctrl-C ended between SQLAlchemy's books and SQLite's, only SQLite knows.
+        # After Ctrl-C SQLite may have a transaction that SQLAlchemy does not know of.
         connection.connection.rollback()
         empty_log(connection)
         faults: list[str] = []
-        if not was_sealed and not has_log(catalog):
+        if not is_sound and not has_log(catalog):
             faults = structure_faults(connection)
         connection.close()
         if faults:
@@ -91,23 +109,23 @@ def _check_segments(connection: Connection) -> None:
 
 
 def _document_faults(connection: Connection, rows: Sequence[int]) -> list[str]:
-    """Check document versions, dead ones included; one by one only where something is wrong."""
+    """Check document versions, dead ones included; one at a time only if there is damage."""
     try:
         versions = read_versions(connection, DOCUMENT.c.row.in_(rows))
     except DamagedIndexError as error:
         if len(rows) == 1:
             return [str(error)]
         return [fault for row in rows for fault in _document_faults(connection, [row])]
-    # As bytes, since a damaged text need not be UTF-8; but what is stored as bytes is no text.
+    # As bytes, since a damaged text may not be UTF-8; but a value stored as bytes is not a text.
     content = cast(DOCUMENT_TEXT.c.text, LargeBinary)
     query = select(DOCUMENT_TEXT.c.row, content).where(
         DOCUMENT_TEXT.c.row.in_(rows), func.typeof(DOCUMENT_TEXT.c.text) == "text"
     )
     texts = dict(connection.execute(query).all())
     return [
-        f"the text of document {one.id!r} is damaged"
-        for one in versions
-        if one.row not in texts or sha256(texts[one.row]).digest() != one.content_hash
+        f"the text of document {version.id!r} is damaged"
+        for version in versions
+        if version.row not in texts or sha256(texts[version.row]).digest() != version.content_hash
     ]
 
 

@@ -20,8 +20,8 @@ Where = tuple[Condition, ...]
 """Conditions that must all hold."""
 
 METADATA_PREFIX = "metadata."
-_MOST_FIELDS = 50
-_MOST_CHARACTERS = 60
+_MAX_FIELDS = 50
+_MAX_CHARACTERS = 60
 _COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
     Operator.LESS: operator.lt,
     Operator.GREATER: operator.gt,
@@ -35,11 +35,11 @@ _COLUMNS: dict[str, Column[str] | Column[str | None]] = {
 
 
 def where_clauses(connection: Connection, where: Where) -> list[ColumnElement[bool]]:
-    """Return the SQL clauses over `DOCUMENT` that ``where`` stands for.
+    """Return the SQL clauses over `DOCUMENT` for the conditions in ``where``.
 
-    ``label`` and ``id`` are the document's own; any other name, or one written
-    ``metadata.NAME``, is a metadata field. A document without the field matches ``!=`` only.
-    Raises `FilterError` for a field that no document has.
+    ``label`` and ``id`` are columns of the document; any other name, and ``metadata.NAME``, is a
+    metadata field. A document without the field matches ``!=`` only. Raises `FilterError` for a
+    field that no document has.
     """
     for condition in where:
         _check_unicode(condition)
@@ -51,7 +51,7 @@ def _check_unicode(condition: Condition) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise FilterError(f"{text!a} in a condition is not Unicode") from error
+            raise FilterError(f"{text!a} in a condition is not valid Unicode") from error
 
 
 def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]:
@@ -91,16 +91,17 @@ def _metadata_clause(condition: Condition) -> ColumnElement[bool]:
 
 def _metadata_equal(*values: str) -> ColumnElement[bool]:
     numbers = [number for value in values if (number := parse_number(value)) is not None]
-    whole = [str(int(Decimal(v))) for v in values if _is_whole(v)]
-    truths = [truth for value in values if (truth := value.lower()) in ("true", "false")]
-    is_boolean = and_(METADATUM.c.kind == ValueType.BOOLEAN, METADATUM.c.text.in_(truths))
-    # The text "007" is not the number 7, but the number 7.0 is; beyond 2^53 only digits tell.
+    integers = [str(int(Decimal(value))) for value in values if _is_integer(value)]
+    booleans = [lower for value in values if (lower := value.lower()) in ("true", "false")]
+    is_boolean = and_(METADATUM.c.kind == ValueType.BOOLEAN, METADATUM.c.text.in_(booleans))
+    # The text "007" is not the number 7, but the number 7.0 is; beyond 2^53 only the digits of an
+    # integer are exact.
     is_real = and_(METADATUM.c.kind == ValueType.REAL, METADATUM.c.number.in_(numbers))
-    is_integer = and_(METADATUM.c.kind == ValueType.INTEGER, METADATUM.c.text.in_(whole))
+    is_integer = and_(METADATUM.c.kind == ValueType.INTEGER, METADATUM.c.text.in_(integers))
     return or_(METADATUM.c.text.in_(values), is_real, is_integer, is_boolean)
 
 
-def _is_whole(value: str) -> bool:
+def _is_integer(value: str) -> bool:
     number = parse_number(value)
     return number is not None and abs(number) < 1e19 and Decimal(value) % 1 == 0
 
@@ -115,27 +116,27 @@ def _ordered(
     bound = parse_number(value)
     if bound is None:
         return compare(text, value)
-    # Numbers compare as numbers where both sides are some, else everything as text.
+    # Numerically if both sides are numbers, else as text.
     return or_(compare(number, bound), and_(number.is_(None), compare(text, value)))
 
 
 def _check_field(connection: Connection, name: str) -> None:
-    known = select(METADATUM.c.name).where(METADATUM.c.name == name).limit(1)
-    if connection.execute(known).first() is not None:
+    query = select(METADATUM.c.name).where(METADATUM.c.name == name).limit(1)
+    if connection.execute(query).first() is not None:
         return
     fields = connection.scalars(select(METADATUM.c.name).distinct()).all()
-    likely = [field for field in [*fields, "label"] if len(field) <= _MOST_CHARACTERS]
-    close = get_close_matches(name[: 2 * _MOST_CHARACTERS], likely, n=1)
+    likely = [field for field in [*fields, "label"] if len(field) <= _MAX_CHARACTERS]
+    close = get_close_matches(name[: 2 * _MAX_CHARACTERS], likely, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    there = ", ".join(_shown(field) for field in sorted(fields)[:_MOST_FIELDS]) or "none"
-    if len(fields) > _MOST_FIELDS:
-        there += f" and {len(fields) - _MOST_FIELDS} more"
-    asked = repr(name) if len(name) <= _MOST_CHARACTERS else f"{name[:_MOST_CHARACTERS]!r}…"
-    raise FilterError(f"no document has a field {asked} (label, and metadata: {there}){hint}")
+    known = ", ".join(_shown(field) for field in sorted(fields)[:_MAX_FIELDS]) or "none"
+    if len(fields) > _MAX_FIELDS:
+        known += f" and {len(fields) - _MAX_FIELDS} more"
+    asked = repr(name) if len(name) <= _MAX_CHARACTERS else f"{name[:_MAX_CHARACTERS]!r}…"
+    raise FilterError(f"no document has a field {asked} (label, and metadata: {known}){hint}")
 
 
 def _shown(name: str) -> str:
-    """Write a field's name as it is, unless a terminal would do something else with it."""
-    if len(name) > _MOST_CHARACTERS:
-        return f"{name[:_MOST_CHARACTERS]!r}…"
+    """Return a field's name, quoted if a terminal would not show it as it is."""
+    if len(name) > _MAX_CHARACTERS:
+        return f"{name[:_MAX_CHARACTERS]!r}…"
     return name if name.isprintable() and name == name.strip() != "" else repr(name)

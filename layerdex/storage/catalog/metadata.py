@@ -1,4 +1,4 @@
-"""Metadata values as the catalog writes them, and what counts as a number."""
+"""Metadata values as the catalog stores them, and which texts are numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ValueType(StrEnum):
 
 
 def parse_number(text: str) -> float | None:
-    """Read a plain decimal number; None for anything else, ``nan`` and ``1_000`` included."""
+    """Parse a plain decimal number; None for any other text, also for ``nan`` and ``1_000``."""
     if _NUMBER.fullmatch(text) is None:
         return None
     number = float(text)
@@ -29,7 +29,7 @@ def parse_number(text: str) -> float | None:
 
 
 def encode_value(value: Scalar) -> tuple[ValueType, str, float | None]:
-    """Write a value as kind, text, and its number where it has one; `decode_value` reads it."""
+    """Return the type of a value, its text, and the number that it is or that its text is."""
     if isinstance(value, bool):
         return ValueType.BOOLEAN, "true" if value else "false", None
     if isinstance(value, int):
@@ -39,9 +39,9 @@ def encode_value(value: Scalar) -> tuple[ValueType, str, float | None]:
     return ValueType.TEXT, value, parse_number(value)
 
 
-def decode_value(kind: str, text: str) -> Scalar:
-    """Read back what `encode_value` wrote."""
-    match ValueType(kind):
+def decode_value(value_type: str, text: str) -> Scalar:
+    """Return the value that `encode_value` turned into this type and text."""
+    match ValueType(value_type):
         case ValueType.TEXT:
             return text
         case ValueType.INTEGER:

@@ -1,8 +1,8 @@
-"""Digests of catalog rows, by which damage is found before an answer is given.
+"""Digests of catalog rows, which find damage before it becomes part of an answer.
 
-A digest is the first 64 bits of BLAKE2b over a row's fields, each written with its length. A
-document version that has died keeps its digest with all bits turned over, so that liveness is
-covered too and marking versions dead needs no look at them.
+A digest is the first 64 bits of BLAKE2b over a row's fields, each written with its length. The
+digest of a dead document version is inverted bit by bit, so that it covers liveness too, and
+marking versions dead need not read them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Field = str | int | float | None
 def fields_digest(*fields: Field) -> int:
     """Return the digest of a row's fields, a signed 64-bit integer.
 
-    Numbers are digested as Python writes them, booleans as 0 and 1, None unlike any text.
+    Numbers are digested as Python prints them, booleans as 0 and 1, None unlike any text.
     """
     written = ["-" if field is None else f"{len(text := str(field))}:{text}" for field in fields]
     hashed = hashlib.blake2b("".join(written).encode("utf-8", "surrogatepass"), digest_size=8)
@@ -32,44 +32,29 @@ def fields_digest(*fields: Field) -> int:
 
 
 def document_digest(
-    row: int,
-    identifier: str,
-    ordinal: int,
-    label: str | None,
-    content_hash: bytes,
-    n_characters: int,
-    n_tokens: int,
-    truncated: bool,
-    metadata_digest: int,
+    row: int, identifier: str, ordinal: int, label: str | None, content_hash: bytes, *counts: int
 ) -> int:
-    """Return the digest of a live document version; a dead one's is its complement (``~``)."""
-    return fields_digest(
-        row,
-        identifier,
-        ordinal,
-        label,
-        content_hash.hex(),
-        n_characters,
-        n_tokens,
-        int(truncated),
-        metadata_digest,
-    )
+    """Return the digest of a live document version; that of a dead one is its inverse (``~``).
+
+    ``counts`` are its characters and tokens, whether it is truncated, and its metadata's digest.
+    """
+    return fields_digest(row, identifier, ordinal, label, content_hash.hex(), *map(int, counts))
 
 
 def metadata_digest(fields: Iterable[tuple[str, str, str, float | None]]) -> int:
-    """Return the digest of a document's metadata: name, kind, text and number of each field."""
+    """Return the digest of a document's metadata: name, type, text and number of each field."""
     return fields_digest(
         *(
             value
-            for name, kind, text, number in sorted(fields, key=itemgetter(0))
+            for name, value_type, text, number in sorted(fields, key=itemgetter(0))
             # SQLite does not keep the sign of zero.
-            for value in (name, kind, text, None if number is None else number + 0.0)
+            for value in (name, value_type, text, None if number is None else number + 0.0)
         )
     )
 
 
 def segment_digest(segment: Segment) -> int:
-    """Return the digest of a segment's row, but for its id, and of the rows of its files."""
+    """Return the digest of a segment's row, without its id, and of the rows of its files."""
     of_files = [
         value
         for layer, file in sorted(segment.files.items())
@@ -84,12 +69,12 @@ def setting_digest(key: str, value: object) -> int:
     return fields_digest(key, json.dumps(value, sort_keys=True))
 
 
-def check_digest(found: int, recorded: int, what: str) -> None:
-    """Raise `DamagedIndexError` where a row is not the one that was committed."""
-    if found != recorded:
+def check_digest(computed: int, recorded: int, what: str) -> None:
+    """Raise `DamagedIndexError` if a row does not agree with its digest."""
+    if computed != recorded:
         raise damage_error(what)
 
 
 def damage_error(what: str) -> DamagedIndexError:
-    """Return the error for a part of the catalog that is not what was committed."""
+    """Return the error for a part of the catalog that is not as it was committed."""
     return DamagedIndexError(f"{what} of the catalog is damaged: restore the catalog from a backup")

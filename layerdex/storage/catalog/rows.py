@@ -1,7 +1,7 @@
-"""Reading the catalog's documents and settings, each row checked against its digest.
+"""Reading the catalog's document versions and settings, each row checked against its digest.
 
-Whatever a reader or the writer learns of a row comes through here, so that a damaged row is an
-error rather than an answer.
+Readers and the writer get rows only from here, so that a damaged row is an error and never part of
+an answer.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from layerdex.storage.catalog.row_digests import (
 from layerdex.storage.catalog.schema import DEAD, DOCUMENT, LIVE, METADATUM, SETTING
 from layerdex.storage.catalog.validation import is_metadata, is_version
 
-# SQLite binds at most 32,766 parameters in a statement, older builds 999.
 MAX_PARAMETERS = 900
+"""Values bound in one statement: SQLite's limit is 32,766, and 999 in older builds."""
 
 T = TypeVar("T")
 
@@ -43,15 +43,15 @@ VERSION_COLUMNS = (
     DOCUMENT.c.live,
     DOCUMENT.c.digest,
 )
-"""All of a document version, in the order that `check_version` takes."""
+"""All columns of a document version, in the order that `check_version` expects."""
 
 VERSION_FIELDS = tuple(column.name for column in VERSION_COLUMNS[:-2])
-"""Those that a digest covers; liveness turns it over."""
+"""The columns that a digest covers; it is inverted for a dead version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A document version as the catalog has it, short of its text."""
+    """A document version as the catalog has it, without its text."""
 
     row: int
     id: str
@@ -65,19 +65,19 @@ class Version:
     metadata: dict[str, Scalar]
 
     def digest(self) -> int:
-        """Return its digest while it lives."""
+        """Return its digest as a live version."""
         return document_digest(*(getattr(self, name) for name in VERSION_FIELDS))
 
 
 def check_live(columns: Sequence[Any]) -> None:
-    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of a live, sound version."""
+    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of an intact, live version."""
     check_version(columns)
     if not columns[-2]:
         raise damage_error(f"row {columns[0]}")
 
 
 def check_dead(columns: Sequence[Any]) -> None:
-    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of a dead, sound version."""
+    """Raise `DamagedIndexError` unless `VERSION_COLUMNS` are those of an intact, dead version."""
     check_version(columns)
     if columns[-2]:
         raise damage_error(f"row {columns[0]}")
@@ -88,8 +88,8 @@ def check_version(columns: Sequence[Any]) -> None:
     *fields, live, recorded = columns
     if not is_version(fields):
         raise damage_error(f"row {fields[0]}")
-    found = document_digest(*fields)
-    if (found if live else ~found) != recorded:
+    computed = document_digest(*fields)
+    if (computed if live else ~computed) != recorded:
         raise damage_error(f"row {fields[0]}")
 
 
@@ -100,12 +100,12 @@ def fetch_versions(
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return the `VERSION_COLUMNS` that a query selects, each row checked."""
     try:
-        found = connection.execute(query).all()
-    except (TypeError, ValueError) as error:  # what stands for a boolean is none
+        versions = connection.execute(query).all()
+    except (TypeError, ValueError) as error:  # a value of a boolean column is not a boolean
         raise damage_error("a row") from error
-    for columns in found:
+    for columns in versions:
         check(columns)
-    return found
+    return versions
 
 
 def read_live(connection: Connection, *where: ColumnElement[bool]) -> list[Version]:
@@ -124,55 +124,55 @@ def _read(
     *where: ColumnElement[bool] | TextClause,
 ) -> list[Version]:
     query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
-    found = fetch_versions(connection, query, check)
-    metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in found})
+    versions = fetch_versions(connection, query, check)
+    metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in versions})
     return [
         Version(**dict(zip(VERSION_FIELDS, columns, strict=False)), metadata=metadata[columns[0]])
-        for columns in found
+        for columns in versions
     ]
 
 
 def read_dead(connection: Connection, *where: ColumnElement[bool]) -> Rows:
-    """Return the rows of the dead versions that match, ascending; each agrees with its digest."""
+    """Return the rows of the dead versions that match, ascending, each checked."""
     query = select(*VERSION_COLUMNS).where(DEAD, *where).order_by(DOCUMENT.c.row)
-    return row_array(one[0] for one in fetch_versions(connection, query, check_dead))
+    return row_array(columns[0] for columns in fetch_versions(connection, query, check_dead))
 
 
 def read_setting(connection: Connection, key: str) -> Any:
-    """Return the value of a setting, or None where there is none."""
-    found = _read_settings(connection, key, SETTING.c.key == key)
-    # One whose key is damaged, or its entry in SQLite's index, looks as if it were not there.
-    if not found and key in _read_settings(connection, key):
+    """Return the value of a setting, or None if there is none."""
+    settings = _read_settings(connection, key, SETTING.c.key == key)
+    # A setting looks absent if its key, or its entry in SQLite's index, is damaged.
+    if not settings and key in _read_settings(connection, key):
         raise damage_error(f"the setting {key!r}")
-    return found.get(key)
+    return settings.get(key)
 
 
 def _read_settings(connection: Connection, key: str, *where: ColumnElement[bool]) -> dict[str, Any]:
     query = select(SETTING.c.key, SETTING.c.value, SETTING.c.digest).where(*where)
     try:
-        found = connection.execute(query).all()
+        settings = connection.execute(query).all()
     except (ValueError, RecursionError, TypeError) as error:  # not JSON
         raise damage_error(f"the setting {key!r}") from error
-    for one in found:
-        check_digest(setting_digest(one.key, one.value), one.digest, f"the setting {one.key!r}")
-    return {one.key: one.value for one in found}
+    for name, value, digest in settings:
+        check_digest(setting_digest(name, value), digest, f"the setting {name!r}")
+    return {name: value for name, value, _ in settings}
 
 
 def find_live(connection: Connection, ids: Sequence[str]) -> dict[str, Version]:
-    """Return the live documents among ``ids``."""
-    found: dict[str, Version] = {}
+    """Return the live documents among ``ids``, by id."""
+    live: dict[str, Version] = {}
     for chunk in chunks(ids, MAX_PARAMETERS):
         versions = read_live(connection, DOCUMENT.c.id.in_(chunk))
-        found.update((version.id, version) for version in versions)
-    return found
+        live.update((version.id, version) for version in versions)
+    return live
 
 
 def find_vanished(
     connection: Connection, unknown: Callable[[Sequence[str]], Sequence[str]]
 ) -> Iterator[list[Version]]:
-    """Yield, a few at a time and by ascending row, the live documents of ``unknown`` ids.
+    """Yield the live documents whose ids are unknown, in batches and by ascending row.
 
-    ``unknown`` returns those of at most 900 ids that it does not know.
+    ``unknown`` is called with at most 900 ids and returns the unknown ones.
     """
     last = -1
     while True:
@@ -188,7 +188,7 @@ def find_vanished(
 
 
 def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int, dict[str, Scalar]]:
-    """Return the metadata of rows whose digests are given, fields in alphabetical order."""
+    """Return the metadata by row, fields in alphabetical order; ``digests`` are checked."""
     fields: dict[int, list[tuple[str, str, str, float | None]]] = {row: [] for row in digests}
     for chunk in chunks(list(digests), MAX_PARAMETERS):
         query = (
@@ -202,25 +202,25 @@ def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int,
             .where(METADATUM.c.row.in_(chunk))
             .order_by(METADATUM.c.row, METADATUM.c.name)
         )
-        for row, name, kind, text, number in connection.execute(query):
-            if row not in fields:  # a damaged tree gives rows that were not asked for
+        for row, name, value_type, text, number in connection.execute(query):
+            if row not in fields:  # a damaged b-tree returns rows that were not asked for
                 raise damage_error(f"row {row}")
-            fields[row].append((name, kind, text, number))
+            fields[row].append((name, value_type, text, number))
     for row, recorded in digests.items():
         if not is_metadata(fields[row]) or metadata_digest(fields[row]) != recorded:
             raise damage_error(f"row {row}")
-    return {row: _decode(row, of_row) for row, of_row in fields.items()}
+    return {row: _decode(row, row_fields) for row, row_fields in fields.items()}
 
 
 def _decode(row: int, fields: Iterable[tuple[str, str, str, float | None]]) -> dict[str, Scalar]:
     try:
-        return {name: decode_value(kind, text) for name, kind, text, _ in fields}
-    except ValueError as error:  # a kind that is none, or not what its text says
+        return {name: decode_value(value_type, text) for name, value_type, text, _ in fields}
+    except ValueError as error:  # an unknown type, or a text that is not of its type
         raise damage_error(f"row {row}") from error
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield ``items`` in runs of at most ``size``."""
+    """Yield ``items`` in slices of at most ``size``."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 

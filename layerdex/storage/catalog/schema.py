@@ -1,9 +1,8 @@
 """The catalog's tables. A change here needs a migration in ``migrations/versions``.
 
-A ``digest`` covers its row (see `storage.digests`), that of a segment the rows of its files too.
-Its default is there because SQLite needs one to add a column.
+A ``digest`` covers its row (see `row_digests`), and that of a segment also the rows of its files.
 
-They are SQLAlchemy's typed Core tables: the ORM would add a tenth of a second to every command.
+These are SQLAlchemy's typed Core tables: the ORM would add a tenth of a second to every command.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-# Every constraint has a name, which later migrations need on SQLite.
+# Every constraint has a name: later migrations need it on SQLite.
 SCHEMA = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -35,12 +34,12 @@ SCHEMA = MetaData(
     }
 )
 
-# SQLite gives only INTEGER primary keys the fast row id; other databases need 64 bits said.
+# SQLite gives only INTEGER primary keys the fast row id; other databases need BIGINT.
 _Integer64 = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class _SettingColumns(TypedColumns):
-    """One thing that the index remembers: encoder settings, counters, the best layer."""
+    """A setting of the index, such as the encoder's settings, a counter or the best layer."""
 
     key: Named[str] = Column(primary_key=True)
     value: Named[Any] = Column(JSON, nullable=False)
@@ -51,7 +50,7 @@ class _SegmentColumns(TypedColumns):
     """An immutable batch of documents; ``name`` is its folder.
 
     Its documents have ascending catalog rows by position, and the row ranges of two segments
-    never overlap, so that a row leads to its segment without a look-up.
+    never overlap, so that a row determines its segment.
     """
 
     id: Named[int] = Column(primary_key=True)
@@ -63,7 +62,7 @@ class _SegmentColumns(TypedColumns):
 
 
 class _SegmentFileColumns(TypedColumns):
-    """One layer's FAISS file of a segment, with what must be found on disk."""
+    """The FAISS file of one layer of a segment, with its size and CRC-32."""
 
     segment_id: Named[int] = Column(ForeignKey("segment.id", ondelete="CASCADE"), primary_key=True)
     layer: Named[int] = Column(primary_key=True)
@@ -88,7 +87,7 @@ class _DocumentColumns(TypedColumns):
 
 
 class _DocumentTextColumns(TypedColumns):
-    """The text of a document version, apart so that filters do not read it."""
+    """The text of a document version, in a table of its own so that filters do not read it."""
 
     row: Named[int] = Column(
         ForeignKey("document.row", ondelete="CASCADE"), primary_key=True, autoincrement=False
@@ -99,8 +98,8 @@ class _DocumentTextColumns(TypedColumns):
 class _MetadatumColumns(TypedColumns):
     """One metadata field of a document version.
 
-    ``text`` is the value written out, ``kind`` says what it was (see `storage.metadata`), and
-    ``number`` is its value where the text parses as a number, so that `<` needs no cast.
+    ``text`` is the value as text, ``kind`` its type (see `ValueType`), and ``number`` its value if
+    the text is a number, so that `<` needs no cast.
     """
 
     row: Named[int] = Column(
@@ -119,16 +118,16 @@ DOCUMENT = Table(
     "document",
     SCHEMA,
     _DocumentColumns,
-    # An id is unique among the living only: an update leaves its dead predecessor behind.
-    # PostgreSQL's share of that is in the migration: said here, its dialect would be imported.
+    # An id is unique among live versions only: an update leaves the dead version before it.
+    # The condition for PostgreSQL is in the migration only: here it would import that dialect.
     Index("uq_document_id_live", "id", unique=True, sqlite_where=text("live")),
     Index("ix_document_dead", "row", sqlite_where=text("NOT live")),
     Index("ix_document_truncated", "row", sqlite_where=text("truncated")),
     Index("ix_document_label", "label"),
 )
-# As the partial indexes above are defined: SQLite uses one only for a query that says the same,
-# and SQLAlchemy would write "live = 1". It then drops the test of the column, so that whoever
-# reads rows in this way holds them to `live` again (see `storage.rows`).
+# Written as in the partial indexes above: SQLite uses one only for the same expression, and
+# SQLAlchemy would write "live = 1". SQLite then does not test the column itself, so the checks in
+# `rows` do it for each row.
 LIVE = text("document.live")
 DEAD = text("NOT document.live")
 TRUNCATED = text("document.truncated")

@@ -1,9 +1,9 @@
 """The seal: a checksum of the whole catalog file while no writer is at work.
 
-Digests guard the rows that a question reads (see `storage.digests`). What a damaged index or page
-of the catalog hides from a question, they cannot show; the seal does. A writer breaks it before
-its first change and renews it when it is done, so that after a killed writer there is none until
-the next one ends.
+Digests protect the rows that a question reads (see `row_digests`). They cannot show what a damaged
+page or SQLite index hides from a question; the seal does. A writer breaks it before its first
+change and renews it at the end, so that after a killed writer there is none until the next writer
+ends.
 """
 
 from __future__ import annotations
@@ -24,29 +24,28 @@ logger = logging.getLogger(__name__)
 WRONG_SEAL = "wrong checksum"
 
 _SUFFIX = ".crc32"
-# One for each catalog that this process has looked at, for as long as that has a name.
+# The descriptor of each catalog that this process has checked, by device and inode.
 _opened: dict[tuple[int, int], int] = {}
-_at_one_time = threading.RLock()
+_lock = threading.RLock()
 _LENGTH = 18
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
 
 def seal_path(catalog: Path) -> Path:
-    """Return where the seal of a catalog lies."""
+    """Return the path of a catalog's seal."""
     return catalog.with_name(catalog.name + _SUFFIX)
 
 
 def check_seal(catalog: Path) -> bool:
-    """Say whether a catalog is sealed; raise `DamagedIndexError` if it is not what that says."""
+    """Return whether a catalog is sealed; raise `DamagedIndexError` if the seal is wrong."""
     while (before := _read(catalog)) is not None and not has_log(catalog):
-        found = _checksum(catalog)
-        if found == before:
+        if _checksum(catalog) == before:
             return True
-        # A writer may have begun meanwhile, or even be done; it takes the seal away first.
+        # A writer may have started meanwhile, or even be done; it breaks the seal first.
         if _read(catalog) == before and not has_log(catalog):
             error = DamagedIndexError(
-                f"the catalog {catalog} is damaged ({WRONG_SEAL}): 'layerdex repair' says "
-                "whether it must be restored from a backup"
+                f"the catalog {catalog} is damaged ({WRONG_SEAL}): run 'layerdex repair' to find "
+                "out whether it must be restored from a backup"
             )
             error.reason = WRONG_SEAL
             raise error
@@ -54,24 +53,24 @@ def check_seal(catalog: Path) -> bool:
 
 
 def break_seal(catalog: Path) -> None:
-    """Take the seal away, before the first change."""
+    """Remove the seal, before the first change."""
     _unfinished(catalog).unlink(missing_ok=True)
     seal_path(catalog).unlink(missing_ok=True)
-    # Even where it was gone: a writer that was killed may not have flushed that.
+    # Even if there was none: a killed writer may have removed it and not flushed the folder.
     sync_folder(catalog.parent)
 
 
 def renew_seal(catalog: Path) -> None:
     """Seal a sound catalog that nobody is changing, unless its log could not be emptied.
 
-    A catalog without a seal is in a valid state, so that a full disk is only worth a warning.
+    A catalog without a seal is valid, so a full disk is only a warning.
     """
     if has_log(catalog):
         return
     temporary = _unfinished(catalog)
     try:
         digits = b"%08x" % _checksum(catalog)
-        # Not flushed: a seal that a power loss tears is none.
+        # Not flushed: a seal torn by a power loss counts as none.
         temporary.write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
         temporary.replace(seal_path(catalog))
     except OSError as error:
@@ -81,7 +80,7 @@ def renew_seal(catalog: Path) -> None:
 
 
 def has_log(catalog: Path) -> bool:
-    """Say whether SQLite has commits beside the catalog that are not in it yet."""
+    """Return whether SQLite's log has commits that are not in the catalog file yet."""
     try:
         return catalog.with_name(catalog.name + "-wal").stat().st_size > 0
     except FileNotFoundError:
@@ -91,14 +90,14 @@ def has_log(catalog: Path) -> bool:
 def _checksum(catalog: Path) -> int:
     """Return the CRC-32 of the catalog, and leave it open.
 
-    Closing any descriptor of a file gives up all locks that this process has on it, those of
-    SQLite's readers included (https://www.sqlite.org/howtocorrupt.html, 2.2): a writer elsewhere
-    would take itself for alone, and change the catalog under them.
+    Closing any descriptor of a file releases all locks that this process has on it, those of
+    SQLite's readers included (https://www.sqlite.org/howtocorrupt.html, 2.2). Another process
+    could then change the catalog under them.
     """
-    with _at_one_time:
+    with _lock:
         while (key := _identity(catalog.stat())) not in _opened:
             for old, descriptor in list(_opened.items()):
-                if os.fstat(descriptor).st_nlink == 0:  # a catalog that is gone
+                if os.fstat(descriptor).st_nlink == 0:  # the catalog was removed
                     os.close(_opened.pop(old))
             descriptor = os.open(catalog, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             _opened.setdefault(_identity(os.fstat(descriptor)), descriptor)
@@ -116,7 +115,7 @@ def _unfinished(catalog: Path) -> Path:
 def _read(catalog: Path) -> int | None:
     try:
         with open_own(seal_path(catalog)) as file:
-            content = file.read(_LENGTH + 1)  # whatever its size is
+            content = file.read(_LENGTH + 1)  # a forged seal may be of any size
     except FileNotFoundError:
         return None
     match = _CONTENT.fullmatch(content)

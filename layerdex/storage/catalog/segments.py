@@ -1,4 +1,4 @@
-"""Reading which segments the catalog has, and which rows lie in them."""
+"""Reading the segments of the catalog, and the rows in each."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def read_segments(connection: Connection) -> list[Segment]:
     ).order_by(SEGMENT.c.first_row)
     segments = []
     for segment_id, name, n_documents, first_row, last_row, digest in connection.execute(query):
-        of_segment = files.get(segment_id, {})
-        segment = Segment(segment_id, name, n_documents, first_row, last_row, of_segment)
-        # A name becomes a path, which must not lead out of the index.
+        segment_files = files.get(segment_id, {})
+        segment = Segment(segment_id, name, n_documents, first_row, last_row, segment_files)
+        # The name becomes a path, which must not lead out of the index.
         if not isinstance(segment.name, str) or not SEGMENT_NAME.fullmatch(segment.name):
-            raise DamagedIndexError(f"the catalog names a segment {segment.name!a}: restore it")
+            raise damage_error(f"the name {segment.name!a} of a segment")
         check_digest(segment_digest(segment), digest, f"segment {segment.name}")
         segments.append(segment)
     if not are_segments(segments):
@@ -49,12 +49,12 @@ def read_segments(connection: Connection) -> list[Segment]:
 
 
 def within(segment: Segment) -> ColumnElement[bool]:
-    """Return the condition over `DOCUMENT` that a version lies in a segment."""
+    """Return the condition over `DOCUMENT` for the versions in a segment."""
     return DOCUMENT.c.row.between(segment.first_row, segment.last_row)
 
 
 def n_versions_within(connection: Connection, segment: Segment) -> int:
-    """Return how many document versions lie in a segment, dead ones included."""
+    """Return the number of document versions in a segment, dead ones included."""
     query = select(func.count()).select_from(DOCUMENT).where(within(segment))
     return int(connection.scalar(query) or 0)
 

@@ -1,10 +1,11 @@
-"""What an open index knows of a commit, and the cheap checks of it."""
+"""Settings of an index, the state of a commit, and the cheap checks of both."""
 
 from __future__ import annotations
 
 import operator
+import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What does not change in the life of an index; ``identity`` tells it from any other.
+    """Settings that never change; ``identity`` distinguishes the index from any other.
 
-    ``query_template`` is None where queries get the documents' template. It decides no stored
-    vector, so that no fingerprint has it.
+    ``query_template`` is None if queries get the documents' template. It does not change stored
+    vectors and is not part of the fingerprint.
     """
 
     identity: str
@@ -53,11 +54,37 @@ class Settings:
     query_template: str | None
 
 
+def initial_settings(
+    encoder: EncoderSettings,
+    layers: tuple[int, ...],
+    *,
+    precision: StoredPrecision,
+    query_template: str | None,
+) -> dict[str, Any]:
+    """Return the settings of a new index.
+
+    Those without a value are stored as null: finding that a setting is absent takes a check of all
+    settings, and a damaged one must not prevent opening an index to save its texts.
+    """
+    return {
+        IDENTITY: uuid.uuid4().hex,
+        "encoder": asdict(encoder),
+        "layers": layers,
+        "precision": precision.value,
+        QUERY_TEMPLATE: query_template,
+        COMMIT_MARK: None,
+        BEST_LAYER: None,
+        NEXT_ROW: 1,
+        NEXT_ORDINAL: 1,
+        COMMITS: 0,
+    }
+
+
 def read_settings(connection: Connection, path: Path) -> Settings:
-    """Return the settings; the counters are looked at too."""
+    """Return the settings, and check the counters too."""
     try:
         stored: dict[str, Any] = read_setting(connection, "encoder")
-        # Indexes made before long texts could be chunked say nothing of them.
+        # Indexes from before long texts could be chunked do not have this setting.
         long = LongText(stored.get("long", LongText.TRUNCATE))
         encoder = EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"]), "long": long})
         layers = tuple(map(operator.index, read_setting(connection, "layers")))
@@ -77,7 +104,7 @@ def read_settings(connection: Connection, path: Path) -> Settings:
 
 
 def read_best_layer(connection: Connection, layers: tuple[int, ...]) -> dict[str, Any] | None:
-    """Return what was found of the best of the stored layers, or None where none was saved."""
+    """Return the saved best layer with its figures, or None if none was saved."""
     best: dict[str, Any] | None = read_setting(connection, BEST_LAYER)
     if best is not None and not is_best_layer(best, layers):
         raise damage_error(f"the setting {BEST_LAYER!r}")
@@ -85,18 +112,20 @@ def read_best_layer(connection: Connection, layers: tuple[int, ...]) -> dict[str
 
 
 def check_identity(connection: Connection, identity: str, path: Path) -> None:
-    """Raise `StorageError` if another index has taken the place of the one that was opened."""
+    """Raise `StorageError` if another index has replaced the one that was opened."""
     if read_setting(connection, IDENTITY) != identity:
-        raise StorageError(f"{path} holds another index than when it was opened: open it again")
+        raise StorageError(
+            f"{path} now holds another index than the one that was opened: open it again"
+        )
 
 
 def read_mark(connection: Connection) -> CommitMark:
-    """Return what tells the commit that a transaction sees from every other."""
+    """Return the mark of the commit that a transaction sees."""
     return read_setting(connection, COMMITS), read_setting(connection, COMMIT_MARK)
 
 
 def read_commit(connection: Connection, mark: CommitMark) -> Commit:
-    """Read the commit that a transaction sees, whose mark is known."""
+    """Read the commit with this mark, which the transaction sees."""
     return Commit(mark, read_segments(connection), read_dead(connection))
 
 

@@ -1,7 +1,7 @@
-"""Types and ranges of what the catalog holds: SQLite keeps any value in any column.
+"""Types and ranges of the catalog's values: SQLite allows any value in any column.
 
-Digests find what was damaged. A catalog that someone forged has digests that fit, and must still
-be an error rather than a crash, or an array as large as a number in it says.
+Digests find damage. A forged catalog has matching digests, and must still be an error, never a
+crash or an array of a size that it claims.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ from typing import Any
 from layerdex.records import EncoderSettings
 from layerdex.storage.vectors.layer_vectors import Segment
 
-_MOST_ROWS = 1 << 62
-"""Below what 64 bits hold, so that counters can go on."""
-_MOST_COMPONENTS = 1 << 20
-_MOST_BLOCKS = 1 << 16
+_MAX_ROWS = 1 << 62
+"""Less than 64 bits can hold, so that counters can advance."""
+_MAX_COMPONENTS = 1 << 20
+_MAX_BLOCKS = 1 << 16
 
 _TYPES = (int, str, int, str, bytes, int, int, bool, int)
 _VERSIONS = {_TYPES, (*_TYPES[:3], type(None), *_TYPES[4:])}
 
 
 def is_version(fields: Sequence[Any]) -> bool:
-    """Say whether the fields of a document version (`VERSION_FIELDS`) have their types."""
+    """Return whether the fields of a document version (`VERSION_FIELDS`) have their types."""
     return tuple(map(type, fields)) in _VERSIONS and min(fields[2], fields[5], fields[6]) >= 0
 
 
 def is_metadata(fields: Sequence[Sequence[Any]]) -> bool:
-    """Say whether name, kind, text and number of each field have their types."""
+    """Return whether name, type, text and number of each field are of the right type."""
     return all(
-        type(name) is type(kind) is type(text) is str and (number is None or type(number) is float)
-        for name, kind, text, number in fields
+        type(name) is type(value_type) is type(text) is str
+        and (number is None or type(number) is float)
+        for name, value_type, text, number in fields
     )
 
 
 def are_segments(segments: Sequence[Segment]) -> bool:
-    """Say whether segments, in row order, have room for their rows and share none."""
+    """Return whether segments, in row order, have room for their rows and do not overlap."""
     return all(map(_is_segment, segments)) and all(
-        one.last_row < other.first_row for one, other in pairwise(segments)
+        segment.last_row < following.first_row for segment, following in pairwise(segments)
     )
 
 
@@ -57,37 +58,37 @@ def _is_segment(segment: Segment) -> bool:
 def are_settings(
     encoder: EncoderSettings, layers: tuple[int, ...], counters: Sequence[Any]
 ) -> bool:
-    """Say whether settings have their types and ranges, and layers ascend within the model's."""
+    """Return whether settings have their types and ranges, and layers ascend within the depth."""
     texts = [encoder.model, encoder.template, encoder.fingerprint]
     sizes = [encoder.width, encoder.max_length, encoder.token_budget, encoder.window]
     return (
         all(isinstance(text, str) for text in texts)
         and (encoder.revision is None or isinstance(encoder.revision, str))
         and all(is_count(number) and number > 0 for number in sizes)
-        and encoder.width <= _MOST_COMPONENTS
+        and encoder.width <= _MAX_COMPONENTS
         and is_count(encoder.depth)
-        and encoder.depth <= _MOST_BLOCKS
+        and encoder.depth <= _MAX_BLOCKS
         and all(map(is_count, counters))
         and bool(layers)
         and layers[0] >= 0
         and layers[-1] <= encoder.depth
-        and all(one < other for one, other in pairwise(layers))
+        and all(layer < deeper for layer, deeper in pairwise(layers))
     )
 
 
 def is_best_layer(value: object, layers: Sequence[int]) -> bool:
-    """Say whether a setting names the best of the stored layers."""
+    """Return whether a setting is a best layer, one of ``layers``, with its figures."""
     return (
         isinstance(value, Mapping)
         and is_count(value.get("layer"))
         and value["layer"] in layers
         and isinstance(value.get("method"), str)
-        and all(isinstance(one, float | int) for name, one in value.items() if name != "method")
+        and all(isinstance(figure, float | int) for key, figure in value.items() if key != "method")
     )
 
 
 def is_head(value: object) -> bool:
-    """Say whether a setting describes a head's file and what it was fitted on."""
+    """Return whether a setting is the record of a classification head."""
     if not isinstance(value, Mapping):
         return False
     texts = [value.get(name) for name in ("file", "fingerprint", "label_field")]
@@ -103,7 +104,7 @@ def is_head(value: object) -> bool:
 
 
 def is_transform(value: object) -> bool:
-    """Say whether a setting describes the file of transforms and what they were fitted on."""
+    """Return whether a setting is the record of vector transforms."""
     if not isinstance(value, Mapping):
         return False
     counts = [value.get(name) for name in ("size_bytes", "crc32", "n", "n_fitted", "next_row")]
@@ -115,10 +116,10 @@ def is_transform(value: object) -> bool:
         and isinstance(shrinkages, list)
         and len(layers) == len(shrinkages)
         and all(map(is_count, layers))
-        and all(isinstance(one, float | int) and 0 < one <= 1 for one in shrinkages)
+        and all(isinstance(share, float | int) and 0 < share <= 1 for share in shrinkages)
     )
 
 
 def is_count(value: object) -> bool:
-    """Say whether a value is a whole number from 0 that 64 bits hold, with room."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_ROWS
+    """Return whether a value is an integer from 0 to 2^62 - 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_ROWS

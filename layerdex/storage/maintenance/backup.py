@@ -20,7 +20,7 @@ from layerdex.storage.artifacts import (
     read_artifact_record,
 )
 from layerdex.storage.catalog.checks import catalog_faults
-from layerdex.storage.catalog.engine import translate_errors, turn_to_wal, write_engine
+from layerdex.storage.catalog.engine import switch_to_wal, translate_errors, write_engine
 from layerdex.storage.catalog.seal import renew_seal
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
@@ -105,7 +105,7 @@ def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
     with closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
     _check_catalog(target)
-    turn_to_wal(target)
+    switch_to_wal(target)
     sync_file(target)
 
 

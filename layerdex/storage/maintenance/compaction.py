@@ -1,4 +1,4 @@
-"""Merging small segments, and dropping dead versions."""
+"""Merging small segments, and dropping dead document versions."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from layerdex.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-_UNMERGED = "small segments are left unmerged: %s"
+_UNMERGED = "small segments are not merged: %s"
 
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """What `compact` would do, in counts; nothing of it has been done.
+    """What `compact` would do, in numbers.
 
-    ``n_bytes_freed`` are of layer files, exactly; the catalog shrinks too, but nobody knows by how
-    much until it is written anew.
+    ``n_bytes_freed`` counts layer files and is exact. The catalog shrinks too, by an amount that is
+    unknown until it is rewritten.
     """
 
     n_merged: int
@@ -47,14 +47,14 @@ class Compaction:
 
 
 def compact(store: Store, writer: Writer, *, on_progress: OnProgress | None = None) -> int:
-    """Merge small segments and drop dead versions; return how many segments were replaced.
+    """Merge small segments and drop dead versions; return the number of replaced segments.
 
     Each group of neighbouring segments is one commit: the new segment is written whole, swapped
     in by one transaction, and only then are the old files unlinked.
     """
     n_replaced = 0
     with writer.transaction() as connection:
-        groups = _groups(*_sized(connection))
+        groups = _groups(*_read_sizes(connection))
     for done, group in enumerate(groups, 1):
         _merge(store, writer, group)
         n_replaced += len(group)
@@ -66,8 +66,8 @@ def compact(store: Store, writer: Writer, *, on_progress: OnProgress | None = No
 
 
 def plan_compaction(store: Store, snapshot: Snapshot) -> Compaction:
-    """Say what `compact` would do to this commit."""
-    segments, sizes = _sized(snapshot.connection)
+    """Return what `compact` would do to this commit."""
+    segments, sizes = _read_sizes(snapshot.connection)
     groups = _groups(segments, sizes)
     live = dict(zip((segment.name for segment in segments), sizes, strict=True))
     code_bytes = store.settings.width * store.codec.code_bytes
@@ -77,33 +77,33 @@ def plan_compaction(store: Store, snapshot: Snapshot) -> Compaction:
         n_dead += sum(segment.n_documents for segment in group) - n_live
         for layer in store.layers:
             size_bytes = [segment.files[layer].size_bytes for segment in group]
-            # All files of one codec begin with the same few bytes, a file of none is not written.
+            # All files of a codec have a header of the same size; an empty file is not written.
             header = size_bytes[0] - group[0].n_documents * code_bytes
             n_bytes_freed += sum(size_bytes) - (header + n_live * code_bytes if n_live else 0)
     n_merged = sum(map(len, groups))
-    n_made = sum(any(live[segment.name] for segment in group) for group in groups)
-    return Compaction(n_merged, len(segments) - n_merged + n_made, n_dead, n_bytes_freed)
+    n_new = sum(any(live[segment.name] for segment in group) for group in groups)
+    return Compaction(n_merged, len(segments) - n_merged + n_new, n_dead, n_bytes_freed)
 
 
 def merge_small(store: Store, writer: Writer) -> int:
-    """Merge as `merge_policy` says, until there is nothing to merge; return how many were replaced.
+    """Merge what `merge_policy` chooses, until nothing is left; return the number of replaced ones.
 
-    Unlike `compact` it leaves full segments and the catalog's file as they are, so that its time
-    and memory do not grow with the index. Where a disk is full, segments stay as they are, and
-    where a file is damaged, those that would be merged with it do; a warning is logged:
-    everything is committed, and answers are the same.
+    Unlike `compact` it does not touch full segments and does not rewrite the catalog, so that its
+    time and memory do not grow with the index. On a full disk all segments stay as they are, and
+    with a damaged file the group that it belongs to; a warning is logged. Everything is committed
+    before, and answers are the same.
     """
     n_replaced = 0
-    left: set[str] = set()
+    skipped: set[str] = set()
     try:
-        while groups := _small_groups(writer, left):
+        while groups := _small_groups(writer, skipped):
             for group in groups:
                 try:
                     _merge(store, writer, group)
                     n_replaced += len(group)
                 except DamagedIndexError as error:
                     logger.warning(_UNMERGED, error)
-                    left.update(segment.name for segment in group)
+                    skipped.update(segment.name for segment in group)
                     writer.remove_leftovers()
     except (DamagedIndexError, StorageError) as error:
         logger.warning(_UNMERGED, error)
@@ -112,26 +112,26 @@ def merge_small(store: Store, writer: Writer) -> int:
     return n_replaced
 
 
-def _small_groups(writer: Writer, left: Container[str]) -> list[list[Segment]]:
-    """Return the groups to merge, but for those with a segment whose name is in ``left``."""
+def _small_groups(writer: Writer, skipped: Container[str]) -> list[list[Segment]]:
+    """Return the groups to merge, without those that have a skipped segment."""
     with writer.transaction() as connection:
-        segments, sizes = _sized(connection)
-    groups = [segments[one.start : one.stop] for one in choose_merges(sizes)]
-    return [group for group in groups if not any(one.name in left for one in group)]
+        segments, sizes = _read_sizes(connection)
+    groups = [segments[merge.start : merge.stop] for merge in choose_merges(sizes)]
+    return [group for group in groups if not any(s.name in skipped for s in group)]
 
 
 def _groups(segments: list[Segment], sizes: list[int]) -> list[list[Segment]]:
-    """Return all neighbours that fit together, and those alone that have dead versions."""
+    """Return the neighbors that fit together, and single segments with dead versions."""
     groups = []
-    for one in split_at_target(sizes, range(len(sizes))):
-        group = segments[one.start : one.stop]
-        if len(group) > 1 or sizes[one.start] < group[0].n_documents:
+    for merge in split_at_target(sizes, range(len(sizes))):
+        group = segments[merge.start : merge.stop]
+        if len(group) > 1 or sizes[merge.start] < group[0].n_documents:
             groups.append(group)
     return groups
 
 
-def _sized(connection: Connection) -> tuple[list[Segment], list[int]]:
-    """Return all segments in row order, and how many live documents each has."""
+def _read_sizes(connection: Connection) -> tuple[list[Segment], list[int]]:
+    """Return all segments in row order, and the number of live documents in each."""
     segments = read_segments(connection)
     query = select(DOCUMENT.c.row).where(DEAD).order_by(DOCUMENT.c.row)
     dead = row_array(connection.scalars(query))
@@ -145,10 +145,10 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
     first, last = group[0].first_row, group[-1].last_row
     within = DOCUMENT.c.row.between(first, last)
     with writer.transaction() as connection:
-        read_dead(connection, within)  # what is dropped here is gone for good
+        read_dead(connection, within)  # check them: they are dropped for good
         query = select(DOCUMENT.c.row).where(within, LIVE).order_by(DOCUMENT.c.row)
         rows = row_array(connection.scalars(query))
-        positions = [_positions(segment_rows(connection, one), rows) for one in group]
+        positions = [_positions(segment_rows(connection, segment), rows) for segment in group]
 
     def merged_layers() -> Iterator[Codes]:
         width = store.settings.width * store.codec.code_bytes
@@ -156,7 +156,7 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
             codes: Codes = np.empty((len(rows), width), dtype=np.uint8)
             start = 0
             for segment, at in zip(group, positions, strict=True):
-                # One map at a time: the kernel allows some 65,000.
+                # One mapped file at a time: the kernel allows about 65,000 maps.
                 codes[start : start + len(at)] = _open(store, segment, layer).codes(at)
                 start += len(at)
             yield codes
@@ -172,14 +172,14 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> None:
             remove_tree(store.path / SEGMENTS / segment.name)
 
 
-def _positions(own: Rows, live: Rows) -> Positions:
-    """Return the positions of the live rows in a segment whose rows are ``own``."""
-    first, last = np.searchsorted(live, [own[0], own[-1] + 1])
-    return np.searchsorted(own, live[first:last])
+def _positions(rows: Rows, live: Rows) -> Positions:
+    """Return the positions of the live rows among a segment's ``rows``."""
+    first, last = np.searchsorted(live, [rows[0], rows[-1] + 1])
+    return np.searchsorted(rows, live[first:last])
 
 
 def _open(store: Store, segment: Segment, layer: int) -> LayerFile:
-    try:  # the checks keep a damaged vector from being copied under a fresh checksum
+    try:  # checked, or a damaged vector would be copied under a new checksum
         return store.open_file(segment, layer)
     except FileNotFoundError as error:
         raise DamagedIndexError(

@@ -1,4 +1,4 @@
-"""What an index says of itself."""
+"""Counts, sizes and settings of an index."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ Record = dict[str, Any] | None
 class IndexInfo:
     """Counts, sizes and settings of the newest commit; ``path`` is absolute.
 
-    ``n_dead`` are versions that compaction would drop; ``n_truncated`` are documents of which
-    the encoder did not see the end; ``labels`` has documents by label, most frequent first;
-    ``query_template`` is None where queries get the documents' own;
-    ``best_layer`` is what ``evaluate --save-best`` saved, with its figures, or None;
-    ``transform`` says how many documents there were when transforms were fitted (``n``), on how
-    many of their texts (``n_fitted``), how many have come or gone since (``n_changed``), and the
-    shrinkages by layer, or is None without any. Each is None also where it is damaged, of which
-    a warning is logged.
+    ``n_dead`` counts the versions that compaction would drop, ``n_truncated`` the documents whose
+    end the encoder did not see. ``labels`` has the number of documents per label, the most frequent
+    first. ``query_template`` is None if queries get the documents' template. ``best_layer`` is what
+    ``evaluate --save-best`` saved, with its figures, or None. ``transform`` is None without
+    transforms, or has the number of documents when they were fitted (``n``), of texts that they
+    were fitted on (``n_fitted``), of documents added or removed since (``n_changed``), and the
+    shrinkage per layer. If one of the last two is damaged, it is None and a warning is logged.
     """
 
     path: Path
@@ -53,7 +52,7 @@ class IndexInfo:
 
 
 def read_info(store: Store) -> IndexInfo:
-    """Collect what `IndexInfo` holds."""
+    """Read the `IndexInfo` of the newest commit."""
     with store.read() as snapshot:
         n_stored = sum(segment.n_documents for segment in snapshot.segments)
         return IndexInfo(
@@ -71,7 +70,7 @@ def read_info(store: Store) -> IndexInfo:
             ),
             encoder=store.settings,
             query_template=store.query_template,
-            # Older indexes without one have no such setting: all are read, to know that.
+            # If the setting is absent, all settings are checked, and any damaged one is an error.
             transform=_unless_damaged(
                 "the transform, if there is one,", lambda: _transform(snapshot)
             ),
@@ -81,7 +80,7 @@ def read_info(store: Store) -> IndexInfo:
 def _unless_damaged(what: str, read: Callable[[], Record]) -> Record:
     try:
         return read()
-    except DamagedIndexError as error:  # whoever saves texts wants to know the rest
+    except DamagedIndexError as error:  # the rest helps with saving the texts
         logger.warning("%s is left out: %s", what, error)
         return None
 
@@ -101,7 +100,7 @@ def _transform(snapshot: Snapshot) -> Record:
 
 def _size_bytes(folder: Path) -> int:
     n_bytes = 0
-    # A writer at work makes and removes files and folders meanwhile; walk passes over the latter.
+    # A writer may remove files and folders meanwhile; `os.walk` skips missing folders itself.
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(FileNotFoundError):

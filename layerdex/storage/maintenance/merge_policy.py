@@ -1,9 +1,9 @@
-"""Which neighbouring segments are worth merging after a run, so that there are never many.
+"""Choosing the neighboring segments to merge after a run, so that there are never many.
 
 This is Lucene's LogDocMergePolicy (apache/lucene, ``LogMergePolicy.java``), which merges only
-neighbours, as row ranges must not overlap: segments whose sizes are of one order of magnitude
-stand on one level, and ten on a level become one segment of the level above. So there are at most
-nine a level, and a document is copied about once a level: log10 of the number of documents.
+neighbors: row ranges must not overlap. Segments whose sizes are of one order of magnitude form a
+level, and ten on a level become one segment of the next level. So there are at most nine segments
+per level, and a document is copied about once per level: log10 of the number of documents.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ _MERGE_FACTOR = 10
 _LEVEL_SPAN = 0.75
 
 FULL_DOCUMENTS = 4_096
-"""Segments of this many live documents, a window, are left alone: copying them would gain little
-and take long. `compact` merges them too."""
+"""Segments with at least this many live documents, a window, are not merged: copying them takes
+long and gains little. `compact` merges them too."""
 
 TARGET_DOCUMENTS = 65_536
-"""No merge makes a larger segment: 50 MB a layer, 384 wide, in memory while it is written."""
+"""The largest segment that a merge makes: 50 MB per layer of width 384, held in memory."""
 
 
 def choose_merges(sizes: Sequence[int]) -> list[range]:
-    """Return which neighbouring segments to merge, as ranges of positions in ``sizes``.
+    """Return which neighboring segments to merge, as ranges of positions in ``sizes``.
 
     ``sizes`` are numbers of live documents, segments in row order. Ranges ascend, do not overlap
-    and hold at least two segments. Merging changes levels, so ask again until there are none.
+    and have at least two segments. Merging changes levels, so call it again until there are none.
     """
     merges: list[range] = []
     start = 0
     for end in [at for at, size in enumerate(sizes) if size >= FULL_DOCUMENTS] + [len(sizes)]:
         for level in _levels(sizes, start, end):
             if len(level) >= _MERGE_FACTOR:
-                merges += [one for one in split_at_target(sizes, level) if len(one) > 1]
+                merges += [merge for merge in split_at_target(sizes, level) if len(merge) > 1]
         start = end + 1
     return merges
 
 
 def split_at_target(sizes: Sequence[int], within: range) -> Iterator[range]:
-    """Cut a range, from its start, into ones that each make a segment within the target.
+    """Split a range, from its start, into ranges that each make a segment within the target.
 
-    One that is larger alone stays alone.
+    A segment larger than the target gets a range of its own.
     """
     start, n_documents = within.start, 0
     for at in within:
@@ -57,8 +57,8 @@ def split_at_target(sizes: Sequence[int], within: range) -> Iterator[range]:
 def _levels(sizes: Sequence[int], start: int, end: int) -> Iterator[range]:
     """Yield the levels of segments ``start`` to ``end``, largest first.
 
-    Smaller segments before the last one of a level count as its own: they could not be merged
-    with their like without it.
+    Smaller segments before the last one of a level belong to it: they have no other neighbors to
+    be merged with.
     """
     heights = [math.log(max(size, 1), _MERGE_FACTOR) for size in sizes[start:end]]
     at = 0

@@ -10,9 +10,9 @@ from layerdex.errors import MissingPackageError
 
 
 def load_faiss() -> Any:
-    """Import FAISS, told to read no vector into memory that is larger than the machine's.
+    """Import FAISS, and limit the arrays that it deserializes to the size of the memory.
 
-    `MissingPackageError` names both builds where neither is installed.
+    Raises `MissingPackageError`, which names both builds, if neither is installed.
     """
     try:
         import faiss
@@ -21,8 +21,8 @@ def load_faiss() -> Any:
             "FAISS is not installed: pip install 'layerdex[cpu]' or, for NVIDIA GPUs, "
             "'layerdex[gpu]' (never both: they overwrite each other)"
         ) from error
-    # FAISS's own limit is 1 TiB (1.15; older ones have none). It holds for the whole process, so
-    # it is never less than what a caller's own indexes may need.
+    # FAISS's default is 1 TiB (1.15; older versions have no limit). The limit applies to the whole
+    # process, so it must leave room for indexes of the caller.
     if hasattr(faiss, "set_deserialization_vector_byte_limit"):
         limit = min(faiss.get_deserialization_vector_byte_limit(), _memory_bytes())
         faiss.set_deserialization_vector_byte_limit(limit)

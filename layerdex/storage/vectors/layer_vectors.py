@@ -1,4 +1,4 @@
-"""One layer of a snapshot: which vectors are live, and where they lie."""
+"""The vectors of one layer in a snapshot: the live ones, and their place in layer files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from layerdex.storage.vectors.layer_file import LayerFile, Positions
 
 
 class VectorSlice(Protocol):
-    """Vectors of some documents, whose ``rows`` ascend."""
+    """Vectors of some documents."""
 
     @property
     def rows(self) -> Rows:
@@ -26,7 +26,7 @@ class VectorSlice(Protocol):
 
 
 class VectorSource(Protocol):
-    """Vectors of all live documents: of one layer, or computed from several."""
+    """Vectors of all live documents: those of a layer, or computed from several layers."""
 
     n_documents: int
     width: int
@@ -42,7 +42,7 @@ class VectorSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """What the catalog says of one layer's file."""
+    """Size and CRC-32 of a layer file, as recorded in the catalog."""
 
     size_bytes: int
     crc32: int
@@ -50,7 +50,7 @@ class SegmentFile:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """An immutable batch of documents, whose rows lie between ``first_row`` and ``last_row``."""
+    """An immutable batch of documents, with rows from ``first_row`` to ``last_row``."""
 
     id: int
     name: str
@@ -61,18 +61,18 @@ class Segment:
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether position i simply is row ``first_row + i``."""
+        """Whether position i is row ``first_row + i``."""
         return self.last_row - self.first_row + 1 == self.n_documents
 
 
 def n_positions(segments: Iterable[Segment]) -> int:
-    """Return how many vectors segments have a layer, those of dead versions included."""
+    """Return the number of positions in the segments, those of dead versions included."""
     return sum(segment.n_documents for segment in segments)
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentSlice:
-    """Some documents of one segment: ``rows`` ascending, at ``positions`` of ``file``."""
+    """Some documents of a segment: ``rows``, ascending, at ``positions`` of ``file``."""
 
     rows: Rows
     positions: Positions
@@ -80,7 +80,7 @@ class SegmentSlice:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every position of the file is here."""
+        """Whether it has every position of the file."""
         return len(self.rows) == self.file.n
 
     def decode(self, start: int, stop: int) -> Vectors:
@@ -115,7 +115,7 @@ class LayerVectors:
     def slices(self, rows: Rows | None = None) -> Iterator[SegmentSlice]:
         """Yield the live documents, or those of ``rows`` (ascending and live), by segment."""
         for segment in self._segments:
-            if rows is None:  # its size bounds the rows, of which a forged catalog may claim any
+            if rows is None:  # the file's size bounds the rows that a forged catalog may claim
                 self._open_file(segment)
             chosen, positions = self._locate(segment, rows)
             if len(chosen):
@@ -123,29 +123,29 @@ class LayerVectors:
 
     def gather(self, rows: Rows) -> Vectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
-        return self._gather(rows, lambda part: part.decode(0, len(part.rows)))
+        return self._gather(rows, lambda segment: segment.decode(0, len(segment.rows)))
 
     def gather_stored(self, rows: Rows) -> Vectors:
-        """Return the vectors of ``rows`` as they are kept; see `LayerFile.kept`."""
-        return self._gather(rows, lambda part: part.file.kept(part.positions))
+        """Return the stored vectors of ``rows``; see `LayerFile.decode_stored`."""
+        return self._gather(rows, lambda segment: segment.file.decode_stored(segment.positions))
 
     def _gather(self, rows: Rows, read: Callable[[SegmentSlice], Vectors]) -> Vectors:
-        distinct, place = np.unique(rows, return_inverse=True)
+        distinct, inverse = np.unique(rows, return_inverse=True)
         vectors = np.empty((len(distinct), self.width), dtype=np.float32)
-        for part in self.slices(distinct):
-            start = np.searchsorted(distinct, part.rows[0])
-            vectors[start : start + len(part.rows)] = read(part)
-        return vectors[place]
+        for segment in self.slices(distinct):
+            start = np.searchsorted(distinct, segment.rows[0])
+            vectors[start : start + len(segment.rows)] = read(segment)
+        return vectors[inverse]
 
     def _locate(self, segment: Segment, rows: Rows | None) -> tuple[Rows, Positions]:
         bounds = [segment.first_row, segment.last_row + 1]
         if rows is None:
-            own = self._rows_of(segment)
+            all_rows = self._rows_of(segment)
             first, last = np.searchsorted(self._dead, bounds)
             if first == last:
-                return own, np.arange(len(own))
-            positions = np.flatnonzero(np.isin(own, self._dead[first:last], invert=True))
-            return own[positions], positions
+                return all_rows, np.arange(len(all_rows))
+            positions = np.flatnonzero(np.isin(all_rows, self._dead[first:last], invert=True))
+            return all_rows[positions], positions
         first, last = np.searchsorted(rows, bounds)
         chosen = rows[first:last]
         if segment.is_contiguous or not len(chosen):

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score
 
 from layerdex.errors import OptionError
 from layerdex.search.evaluation.classification import evaluate_leave_one_out, evaluate_on_folds
-from layerdex.search.evaluation.comparison import compare, match_documents
+from layerdex.search.evaluation.comparison import compare_evaluations, match_documents
 from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.metrics import interval
 from layerdex.search.evaluation.paired_labels import Side, evaluate_both
@@ -66,7 +66,7 @@ def test_resamples_are_paired_whatever_the_order_of_the_second(
         assert one.at(layer).values == other.at(layer).values
         np.testing.assert_array_equal(one.at(layer).predicted, other.at(layer).predicted)
         np.testing.assert_array_equal(one.resampled[layer], other.resampled[layer])
-    comparison = compare(one, other, n_documents=_N)
+    comparison = compare_evaluations(one, other, n_documents=_N)
     for difference in comparison.differences:
         assert set(difference.values.values()) == {0}
         assert {(each.low, each.high) for each in difference.intervals.values()} == {(0, 0)}
@@ -103,7 +103,7 @@ def test_a_difference_is_the_second_minus_the_first(tmp_path: Path) -> None:
                 snapshot.layer, snapshot.document_table(), _OPTIONS, spaces=layer_spaces([0, 1])
             )
         evaluations.append(evaluation)
-    comparison = compare(*evaluations, n_documents=_N)
+    comparison = compare_evaluations(*evaluations, n_documents=_N)
     assert [each.first for each in comparison.differences] == [
         SearchTarget((0,)),
         SearchTarget((1,)),
@@ -143,7 +143,7 @@ def test_evaluations_of_other_questions_are_not_compared(tmp_path: Path) -> None
         (evaluate(1, _N), "no layer in common"),
     ):
         with pytest.raises(OptionError, match=reason):
-            compare(evaluate(0, _N), other, n_documents=_N)
+            compare_evaluations(evaluate(0, _N), other, n_documents=_N)
     with pytest.raises(OptionError, match=r"no labels were predicted: .* pairs"):
         pairs.report(0)
 

@@ -1,4 +1,4 @@
-"""Rows of the catalog that someone else has changed: never part of an answer."""
+"""Changed rows of the catalog: never part of an answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
 from tests.storage.corpora import reopen, rows
-from tests.storage.stored import query, redigest
+from tests.storage.redigest import redigest
+from tests.storage.stored import query
 
 CHANGES = [
     "UPDATE document SET id = 'd99' WHERE row = 2",
@@ -88,7 +89,7 @@ def test_verification_finds_a_changed_document(index: Index, path: Path, change:
 
 
 @pytest.mark.parametrize("change", CHANGES[:12] + LIVENESS)
-def test_facts_of_a_changed_document_are_refused(index: Index, path: Path, change: str) -> None:
+def test_table_with_a_changed_document_is_refused(index: Index, path: Path, change: str) -> None:
     query(path, change)
     for question in (
         lambda: reopen(index).evaluate(k=1),
@@ -144,7 +145,7 @@ def test_setting_whose_key_is_damaged_is_not_taken_for_absent(
 def test_info_and_delete_go_on_where_the_best_layer_is_damaged(
     index: Index, path: Path, caplog: pytest.LogCaptureFixture, is_older: bool
 ) -> None:
-    """Older indexes have no settings of what they do not keep: all are read to know that."""
+    """Older indexes lack settings for artifacts: finding that takes a check of all settings."""
     before = index.info()
     assert before.best_layer is not None
     query(path, OF_BEST_LAYER)
@@ -158,11 +159,11 @@ def test_info_and_delete_go_on_where_the_best_layer_is_damaged(
         f"the transform, if there is one, is left out: {damage}",
         f"the transforms stay as they were fitted: {damage}",
     ]
-    assert [one.message for one in caplog.records if "left out" in one.message] == [
+    assert [record.message for record in caplog.records if "left out" in record.message] == [
         f"the best layer is left out: {damage}",
         *of_transforms[:is_older],
     ]
-    assert [one.message for one in caplog.records if "fitted" in one.message] == (
+    assert [record.message for record in caplog.records if "fitted" in record.message] == (
         of_transforms[1:] if is_older else []
     )
 

@@ -124,7 +124,7 @@ def test_full_disk_at_the_seal_is_no_failure(
         patch.setattr(Path, "replace", full)
         index.add(rows(1, start=20))
     assert "without its checksum" in caplog.text
-    assert [one for one in catalog.parent.iterdir() if "crc32" in one.name] == []
+    assert [entry for entry in catalog.parent.iterdir() if "crc32" in entry.name] == []
     assert len(reopen(index)) == 9
     index.add(rows(1, start=21))
     assert seal_path(catalog).exists()

@@ -1,4 +1,7 @@
-"""Indexes that older versions wrote: migrated on opening, whole or not at all."""
+"""Indexes of an older schema: migrated on opening, whole or not at all.
+
+Older is this version's schema, and the newest is an artificial one (see `next_schema`).
+"""
 
 from __future__ import annotations
 
@@ -7,46 +10,41 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tarfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, text
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, LockedIndexError, SchemaError, StorageError
-from layerdex.storage.catalog import upgrade as migration
-from layerdex.storage.catalog.engine import OLDER_SCHEMAS, SCHEMA_VERSION
+from layerdex.storage.catalog import revisions, upgrade
+from layerdex.storage.catalog.seal import check_seal, seal_path
 from layerdex.storage.directory import locked
 from tests.encoders import WordEncoder
-from tests.storage.powers import forbid_writing, powerless
+from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
+from tests.storage.permissions import make_read_only, unprivileged
 from tests.storage.stored import query, read_versions
 
-RELEASED = Path(__file__).parent / "released"
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
-def unpack(schema: str, folder: Path) -> Path:
-    """Unpack an index that the version with ``schema`` wrote."""
-    with tarfile.open(RELEASED / f"schema-{schema}.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "index"
-
-
-@pytest.fixture(params=OLDER_SCHEMAS)
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return unpack(request.param, tmp_path)
-
-
-def schema_of(path: Path) -> str:
-    ((version,),) = query(path, "SELECT version_num FROM alembic_version")
-    return str(version)
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Path]:
+    path = make_old(tmp_path)
+    with installed():
+        yield path
 
 
 def test_index_of_an_older_version_answers_and_is_sound(old: Path) -> None:
     before = read_versions(old)
+    assert check_seal(old / "catalog.sqlite3")
     index = Index.open(old, encoder=WordEncoder())
-    assert schema_of(old) == SCHEMA_VERSION
+    assert schema_of(old) == NEXT
+    assert check_seal(old / "catalog.sqlite3")
+    assert query(old, "SELECT DISTINCT language FROM document") == [("en",)]
+    assert query(old, "SELECT count(*) FROM note") == [(len(before),)]
     assert read_versions(old) == before
     assert index.verify() == []
     assert len(index) == 12
@@ -59,61 +57,67 @@ def test_index_of_an_older_version_answers_and_is_sound(old: Path) -> None:
     assert query(old, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_every_older_schema_has_its_index() -> None:
-    assert {file.name for file in RELEASED.iterdir()} == {
-        f"schema-{schema}.tar.xz" for schema in OLDER_SCHEMAS
-    }
+def test_migrated_index_is_newer_than_the_version_before(old: Path) -> None:
+    Index.open(old)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(revisions, "SCHEMA_VERSION", OLD)
+        patched.setattr(revisions, "OLDER_SCHEMAS", ())
+        with pytest.raises(SchemaError, match=rf"schema {NEXT}.*newer Layerdex"):
+            Index.open(old)
 
 
 def test_old_index_in_a_read_only_place_is_left_alone(old: Path, public_folder: Path) -> None:
     path = public_folder / "copy"
     shutil.copytree(old, path)
-    forbid_writing(path)
-    with powerless(), pytest.raises(SchemaError, match="must be writable"):
+    make_read_only(path)
+    with unprivileged(), pytest.raises(SchemaError, match="must be writable"):
         Index.open(path)
-    assert schema_of(path) in OLDER_SCHEMAS
+    assert schema_of(path) == OLD
 
 
 def test_old_index_that_another_reads_is_left_alone(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migration, "_BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(upgrade, "_BUSY_TIMEOUT_S", 0.1)
     with closing(sqlite3.connect(old / "catalog.sqlite3", isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM document").fetchone()
         with pytest.raises(StorageError, match="other processes are reading"):
             Index.open(old)
-    assert schema_of(old) in OLDER_SCHEMAS
+    assert check_seal(old / "catalog.sqlite3")
+    assert schema_of(old) == OLD
     assert len(Index.open(old)) == 12
 
 
 def test_two_first_openings_take_turns(old: Path) -> None:
     with locked(old, timeout_s=0), pytest.raises(LockedIndexError):
-        migration.migrate_if_older(old, lock_timeout_s=0)
-    migration.migrate_if_older(old)
-    migration.migrate_if_older(old)
-    assert schema_of(old) == SCHEMA_VERSION
+        upgrade.migrate_if_older(old, lock_timeout_s=0)
+    upgrade.migrate_if_older(old)
+    upgrade.migrate_if_older(old)
+    assert schema_of(old) == NEXT
 
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-import pytest
-from layerdex.storage import migration
+from layerdex.storage.catalog import revisions, upgrade
+from tests.storage.next_schema import installed
 name = sys.argv[2]
-real = getattr(migration, name)
+owner = revisions if name == "apply_migrations" else upgrade
+real = getattr(owner, name)
 def die(*arguments, **options):
     if sys.argv[3] == "after":
         real(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-setattr(migration, name, die)
-migration.migrate_if_older(Path(sys.argv[1]))
+setattr(owner, name, die)
+with installed():
+    upgrade.migrate_if_older(Path(sys.argv[1]))
 """
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(
-    "step", ["_lock_out", "new_catalog", "upgrade", "_compare", "put_in_place"]
+    "step", ["_lock_out", "new_catalog", "apply_migrations", "_compare", "put_in_place"]
 )
 def test_killed_migration_leaves_the_old_or_the_new_index(
     old: Path, step: str, moment: str
@@ -127,7 +131,7 @@ def test_killed_migration_leaves_the_old_or_the_new_index(
     )
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
     is_done = (step, moment) == ("put_in_place", "after")
-    assert (schema_of(old) == SCHEMA_VERSION) == is_done
+    assert schema_of(old) == (NEXT if is_done else OLD)
     assert read_versions(old) == before
     index = Index.open(old, encoder=WordEncoder())
     assert index.verify() == []
@@ -158,17 +162,48 @@ def test_reader_that_comes_at_the_rename_is_not_in_the_way(
 def test_failed_migration_leaves_nothing_and_says_what_was_wrong(old: Path) -> None:
     query(old, "UPDATE metadatum SET row = 500 WHERE row = 3")
     before = sorted(old.iterdir())
-    with pytest.raises(DamagedIndexError, match="belong to nothing"):
+    with pytest.raises(DamagedIndexError, match="without an owner"):
         Index.open(old)
     assert sorted(old.iterdir()) == before
 
 
-def test_damaged_schema_number_migrates_nothing(index: Index) -> None:
-    catalog = index.store.path / "catalog.sqlite3"
-    seal = catalog.with_name(catalog.name + ".crc32").read_bytes()
-    query(index.store.path, f"UPDATE alembic_version SET version_num = '{OLDER_SCHEMAS[0]}'")
-    catalog.with_name(catalog.name + ".crc32").write_bytes(seal)
-    before = catalog.read_bytes()
-    with pytest.raises(DamagedIndexError, match="wrong checksum"):
+def test_migration_that_loses_rows_is_refused_and_leaves_the_old_index(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_versions(old)
+    apply = revisions.apply_migrations
+
+    def lose(connection: Connection) -> None:
+        apply(connection)
+        connection.execute(text("DELETE FROM metadatum WHERE row = 3"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(revisions, "apply_migrations", lose)
+        with pytest.raises(DamagedIndexError, match=r"lost rows of the table metadatum"):
+            Index.open(old)
+    assert schema_of(old) == OLD
+    assert check_seal(old / "catalog.sqlite3")
+    assert read_versions(old) == before
+    assert Index.open(old).verify() == []
+
+
+def test_damaged_schema_number_migrates_nothing(tmp_path: Path) -> None:
+    with installed():
+        path = Index.create(tmp_path / "new", encoder=WordEncoder()).store.path
+        catalog = path / "catalog.sqlite3"
+        seal = seal_path(catalog).read_bytes()
+        query(path, f"UPDATE alembic_version SET version_num = '{OLD}'")
+        seal_path(catalog).write_bytes(seal)
+        before = catalog.read_bytes()
+        with pytest.raises(DamagedIndexError, match="wrong checksum"):
+            Index.open(path)
+        assert catalog.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", ["0001", "0000"])
+def test_schema_that_no_revision_comes_from_is_refused(index: Index, version: str) -> None:
+    query(index.store.path, f"UPDATE alembic_version SET version_num = '{version}'")
+    before = (index.store.path / "catalog.sqlite3").read_bytes()
+    with pytest.raises(SchemaError, match=rf"schema {version}.*create the index again"):
         Index.open(index.store.path)
-    assert catalog.read_bytes()[100:] == before[100:]
+    assert (index.store.path / "catalog.sqlite3").read_bytes() == before

@@ -39,7 +39,7 @@ def test_backup_beside_a_writer_is_of_one_commit(index: Index, tmp_path: Path) -
 
     def write() -> None:
         writer = Index.open(index.store.path, encoder=WordEncoder())
-        for start in range(8, 200, 8):
+        for start in range(8, 120, 8):
             writer.add(rows(8, start=start))
             writer.delete(f"d{start}")
             writer.compact()
@@ -54,7 +54,7 @@ def test_backup_beside_a_writer_is_of_one_commit(index: Index, tmp_path: Path) -
         index.backup(target)
         copy = Index.open(target, encoder=WordEncoder())
         assert copy.verify() == []
-        ids = [int(one[1:]) for one in ids_of(copy)]
+        ids = [int(name[1:]) for name in ids_of(copy)]
         gone = set(range(8, max(ids) + 1, 8))
         # The newest window's first document may not be deleted yet, nothing else is missing.
         assert set(range(max(ids) + 1)) - set(ids) in (gone, gone - {max(gone, default=0)})

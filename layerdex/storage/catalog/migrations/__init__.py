@@ -1,1 +1,1 @@
-"""Alembic's environment and the schema's versions."""
+"""Alembic's environment and the schema's revisions."""

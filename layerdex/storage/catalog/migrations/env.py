@@ -1,4 +1,4 @@
-"""Run by Alembic: applies migrations over the connection that `storage.catalog` hands in."""
+"""Alembic's environment: runs migrations on the connection that `apply_migrations` passes."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""One file per schema version."""
+"""The schema's revisions, one per file."""

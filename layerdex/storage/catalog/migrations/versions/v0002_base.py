@@ -1,15 +1,15 @@
-"""The first schema.
+"""The base schema.
 
-Revision ID: 0001
+Revision ID: 0002
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "0002"
 down_revision = None
 
-ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+INTEGER_64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
@@ -18,11 +18,16 @@ def upgrade() -> None:
     _create_documents()
 
 
+def _digest(name: str) -> sa.Column[int]:
+    return sa.Column(name, INTEGER_64, nullable=False, server_default=sa.text("0"))
+
+
 def _create_settings_and_segments() -> None:
     op.create_table(
         "setting",
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("value", sa.JSON(), nullable=False),
+        _digest("digest"),
         sa.PrimaryKeyConstraint("key", name="pk_setting"),
     )
     op.create_table(
@@ -30,8 +35,9 @@ def _create_settings_and_segments() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("n_documents", sa.Integer(), nullable=False),
-        sa.Column("first_row", ROW, nullable=False),
-        sa.Column("last_row", ROW, nullable=False),
+        sa.Column("first_row", INTEGER_64, nullable=False),
+        sa.Column("last_row", INTEGER_64, nullable=False),
+        _digest("digest"),
         sa.PrimaryKeyConstraint("id", name="pk_segment"),
         sa.UniqueConstraint("name", name="uq_segment_name"),
     )
@@ -54,15 +60,17 @@ def _create_settings_and_segments() -> None:
 def _create_documents() -> None:
     op.create_table(
         "document",
-        sa.Column("row", ROW, nullable=False, autoincrement=False),
+        sa.Column("row", INTEGER_64, nullable=False, autoincrement=False),
         sa.Column("id", sa.String(), nullable=False),
-        sa.Column("ordinal", ROW, nullable=False),
+        sa.Column("ordinal", INTEGER_64, nullable=False),
         sa.Column("label", sa.String(), nullable=True),
         sa.Column("content_hash", sa.LargeBinary(), nullable=False),
         sa.Column("n_characters", sa.Integer(), nullable=False),
         sa.Column("n_tokens", sa.Integer(), nullable=False),
         sa.Column("truncated", sa.Boolean(), nullable=False),
         sa.Column("live", sa.Boolean(), nullable=False),
+        _digest("metadata_digest"),
+        _digest("digest"),
         sa.PrimaryKeyConstraint("row", name="pk_document"),
     )
     live, dead, truncated = sa.text("live"), sa.text("NOT live"), sa.text("truncated")
@@ -79,7 +87,7 @@ def _create_documents() -> None:
     op.create_index("ix_document_label", "document", ["label"])
     op.create_table(
         "document_text",
-        sa.Column("row", ROW, nullable=False, autoincrement=False),
+        sa.Column("row", INTEGER_64, nullable=False, autoincrement=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("row", name="pk_document_text"),
         sa.ForeignKeyConstraint(
@@ -88,7 +96,7 @@ def _create_documents() -> None:
     )
     op.create_table(
         "metadatum",
-        sa.Column("row", ROW, nullable=False, autoincrement=False),
+        sa.Column("row", INTEGER_64, nullable=False, autoincrement=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),

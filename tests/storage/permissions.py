@@ -1,4 +1,4 @@
-"""Acting as a user whom file permissions stop."""
+"""Acting as a user without root's rights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _NOBODY = 65_534
 
 
 @contextmanager
-def powerless() -> Iterator[None]:
-    """Give up root's power for a while: permissions do not stop root."""
+def unprivileged() -> Iterator[None]:
+    """Drop root's rights for a while: permissions do not apply to root."""
     if os.getuid() != 0:
         yield
         return
@@ -23,7 +23,7 @@ def powerless() -> Iterator[None]:
         os.setresuid(0, 0, 0)
 
 
-def forbid_writing(folder: Path) -> None:
-    """Take the right to write from a whole tree."""
+def make_read_only(folder: Path) -> None:
+    """Make a whole tree read-only."""
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
