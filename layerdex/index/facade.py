@@ -352,9 +352,9 @@ class Index:
     ) -> TransformFit:
         """Fit centring and whitening at each layer on all documents, and store them.
 
-        They replace stored ones, and do not change as documents do. ``shrinkage``, from 0.001 to 1, is for all layers; None chooses it
-        (see `search.transforms.fit`). Raises `OptionError` for documents that are alike at all
-        layers, `LockedIndexError` or `StorageError`.
+        They replace stored ones, and do not change as documents do. ``shrinkage``, from 0.001 to
+        1, is for all layers; None chooses it (see `search.transforms.fit`). Raises `OptionError`
+        for documents that are alike at all layers, `LockedIndexError` or `StorageError`.
         """
         return stored_transforms.fit_transforms(
             self._open.store,

@@ -25,6 +25,7 @@ from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.loaded import load
 from tests.indexer.plain import calls_of, cosines, plain_vectors, torch_engine
+from tests.results import first
 from tests.storage.stored import read_live
 from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, WIDTH, save_tiny_model, sentence
 
@@ -56,9 +57,9 @@ def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> N
     index.add([{"id": "a", "text": "the cat sat"}])
     moved = bert.rename(tmp_path / "moved")
     with pytest.raises(ModelError, match="no model folder"):
-        Index.open(index.path, runtime=loaded.TORCH).search("the cat")
+        first(Index.open(index.path, runtime=loaded.TORCH).search("the cat"))
     again = Index.open(index.path, model=str(moved), runtime=loaded.TORCH)
-    ((hit,),) = again.search("the cat sat")
+    [hit] = first(again.search("the cat sat"))
     assert (hit.id, hit.similarity) == ("a", 1.0)
     stored = (index.settings, index.layers, index.info().precision)
     check_options(*stored, EncoderOptions(model=str(moved)))
@@ -66,7 +67,7 @@ def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> N
     with pytest.raises(IndexMismatchError, match=r"made with model .*bert', not .*other'"):
         check_options(*stored, EncoderOptions(model=str(other)))
     with pytest.raises(IndexMismatchError, match="another version of the model"):
-        Index.open(index.path, model=str(other), runtime=loaded.TORCH).search("the cat")
+        first(Index.open(index.path, model=str(other), runtime=loaded.TORCH).search("the cat"))
 
 
 @pytest.mark.parametrize("pooling", [Pooling.MEAN, Pooling.CLS, Pooling.MAX])

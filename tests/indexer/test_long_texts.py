@@ -32,6 +32,7 @@ from tests.indexer.plain import (
     unit,
     vectors_of_ids,
 )
+from tests.results import first
 from tests.tiny_models import DEPTH, N_POSITIONS, sentence
 
 LAYERS = range(DEPTH + 1)
@@ -146,7 +147,7 @@ def test_an_index_covers_and_asks_whole_texts(bert: Path, tmp_path: Path) -> Non
         options = EncoderOptions(model=str(bert), long=long)
         index = Index.create(path, model=options, runtime=loaded.TORCH)
         index.add(rows)
-        (hits,) = Index.open(path, runtime=loaded.TORCH).search(texts["b"])
+        hits = first(Index.open(path, runtime=loaded.TORCH).search(texts["b"]))
         similarity[long] = dict(zip([hit.id for hit in hits], similarities_of(hits), strict=True))
         assert similarity[long]["b"] > 1 - 1e-6
         assert index.info().n_truncated == (2 if long is LongText.TRUNCATE else 0)
@@ -189,5 +190,5 @@ def test_an_index_from_before_there_was_a_choice_cuts(bert: Path, tmp_path: Path
     again = Index.open(index.path, runtime=loaded.TORCH)
 
     assert again.settings.long is LongText.TRUNCATE
-    ((hit,),) = again.search("the cat sat")
+    [hit] = first(again.search("the cat sat"))
     assert (hit.id, hit.similarity) == ("a", 1.0)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from layerdex import Index
 from layerdex.errors import LayerdexError
 from tests.encoders import WordEncoder
+from tests.results import by_layer, first, hits_by_layer
 from tests.storage.corpora import rows
 from tests.storage.redigest import redigest
 from tests.storage.stored import query
@@ -101,7 +102,7 @@ FORGERIES: dict[str, tuple[str, ...]] = {
 
 def make_sound(path: Path) -> None:
     """Create an index of three segments, of 8, 4 and 5 documents, with a dead version."""
-    index = Index.create(path, encoder=WordEncoder())
+    index = Index.create(path, model=WordEncoder())
     index.add(rows(12))
     Index.open(path, encoder=WordEncoder()).add(rows(5, start=20))
     index.delete("d3")
@@ -139,8 +140,10 @@ def forge_file(path: Path, content: bytes) -> Path:
 
 def _questions(index: Index) -> Mapping[str, Callable[[], object]]:
     return {
-        "search": lambda: index.search_many(["text number5 of 0"], layers="all", k=30),
-        "where": lambda: index.search("text number5 of 0", k=3, where=["size>2", "label!=x"]),
+        "search": lambda: by_layer(index.search(["text number5 of 0"], layer="all", k=30)),
+        "where": lambda: first(
+            index.search("text number5 of 0", k=3, where=["size>2", "label!=x"])
+        ),
         "dedup": lambda: index.deduplicate(threshold=0.9),
         "documents": lambda: list(index.documents()),
         "verify": index.verify,
@@ -149,7 +152,7 @@ def _questions(index: Index) -> Mapping[str, Callable[[], object]]:
 
 def _more(index: Index) -> Mapping[str, Callable[[], object]]:
     return {
-        "like": lambda: index.search_like("d6", k=4),
+        "like": lambda: hits_by_layer(index.search_like("d6", k=4)),
         "classify": lambda: index.classify(["text number8 of 3"], k=3),
         "add": lambda: index.add([{"id": "d5", "text": "other"}, {"id": "new", "text": "new"}]),
         "delete": lambda: index.delete("d6"),

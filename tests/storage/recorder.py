@@ -84,7 +84,7 @@ def record_life(root: Path, out: Path) -> None:
     recorder = _listening(root)
     _report_commits(recorder)
     encoder = WordEncoder(depth=1, window=3)
-    index = Index.create(recorder.root / "index", encoder=encoder)
+    index = Index.create(recorder.root / "index", model=encoder)
     recorder.report()
     for rows in LIFE:
         match rows:
@@ -93,7 +93,7 @@ def record_life(root: Path, out: Path) -> None:
             case str():
                 index.delete(rows)
             case _:
-                build(index.store, read_all([rows]), lambda: encoder)
+                build(index._open.store, read_all([rows]), lambda: encoder)
     out.write_bytes(pickle.dumps(recorder.events))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from layerdex import Index
 from tests.encoders import WordEncoder
+from tests.results import hits_by_layer
 from tests.storage.corpora import flip_byte, rows
 from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
 from tests.storage.steps import DELETED, NEW_SHRINKAGE, TENTH, child, corpus, failing_child, operate
@@ -40,7 +41,7 @@ def _prepare(operation: str, path: Path) -> None:
     if operation == "migrate":
         make_old(path.parent)
         return
-    index = Index.create(path, encoder=WordEncoder())
+    index = Index.create(path, model=WordEncoder())
     index.add([{"id": f"old{i}", "text": f"old text {i}", "label": "y"} for i in range(4)])
     if operation != "index":
         index.add(corpus())
@@ -199,7 +200,7 @@ def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
 def _use_transforms(path: Path) -> float:
     """Search with the transforms of an index, and return their shrinkage."""
     index = Index.open(path)
-    assert index.search_like("d4", layers="all", transform="whiten")
+    assert hits_by_layer(index.search_like("d4", layer="all", transform="whiten"))
     [shrinkage] = set((index.info().transform or {})["shrinkages"].values())
     return float(shrinkage)
 

@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
     """Print how many documents were committed when the disk was full, and how often it was."""
     ballast, path = folder / "ballast", folder / "index"
     ballast.write_bytes(bytes(_BALLAST_BYTES))
-    Index.create(path, encoder=WordEncoder())
+    Index.create(path, model=WordEncoder())
     seen: list[int] = []
     for _ in range(2):  # the disk stays full: each run stops at one clear error
         message = _fill(path)
@@ -52,7 +52,7 @@ def _fill_to_the_last_byte(ballast: Path) -> None:
 def _fill(path: Path) -> str | None:
     """Add all documents; return the error."""
     try:
-        build(Index.open(path).store, read_all([rows(N_DOCUMENTS)]), ConcurrentWordEncoder)
+        build(Index.open(path)._open.store, read_all([rows(N_DOCUMENTS)]), ConcurrentWordEncoder)
     except LayerdexError as error:
         return str(error)
     return None
@@ -69,7 +69,7 @@ def _check(path: Path) -> int:
 
 
 def _segments(path: Path) -> list[Path]:
-    with Index.open(path).store.read() as snapshot:
+    with Index.open(path)._open.store.read() as snapshot:
         return [path / "segments" / segment.name for segment in snapshot.segments]
 
 

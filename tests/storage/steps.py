@@ -59,9 +59,9 @@ def operate(
         case "index":
             # Not `Index.add`, which imports torch to compare fingerprints.
             with layers_written_by_threads():
-                build(index.store, read_all([corpus()]), encoder)
+                build(index._open.store, read_all([corpus()]), encoder)
         case "merge":
-            build(index.store, read_all([TENTH]), WordEncoder)
+            build(index._open.store, read_all([TENTH]), WordEncoder)
         case "delete":
             index.delete(*DELETED)
         case "compact":

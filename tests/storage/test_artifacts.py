@@ -77,11 +77,11 @@ def test_question_starts_again_when_its_artifact_is_replaced(
     index: Index, kind: ArtifactKind
 ) -> None:
     index.add(rows(3))
-    _save(index.store, kind, 1)
-    reader, writer = reopen(index).store, reopen(index)
+    _save(index._open.store, kind, 1)
+    reader, writer = reopen(index)._open.store, reopen(index)
 
     def replace() -> None:
-        _save(writer.store, kind, 2)
+        _save(writer._open.store, kind, 2)
         writer.add(rows(1, start=3))
 
     # The answer's artifact and documents are of one commit.
@@ -92,24 +92,24 @@ def test_question_starts_again_when_its_artifact_is_replaced(
 def test_question_starts_again_when_its_artifact_is_removed(
     index: Index, kind: ArtifactKind
 ) -> None:
-    _save(index.store, kind, 1)
-    other = reopen(index).store
+    _save(index._open.store, kind, 1)
+    other = reopen(index)._open.store
 
     def remove() -> None:
         with other.write() as writer:
             remove_artifact(other, writer, kind)
 
-    assert _interrupt(index.store.query, kind, remove) == ((None, 0), 2)
+    assert _interrupt(index._open.store.query, kind, remove) == ((None, 0), 2)
 
 
 @pytest.mark.parametrize("kind", ARTIFACT_KINDS, ids=lambda kind: kind.name)
 def test_question_to_two_indexes_starts_again_too(
     index: Index, tmp_path: Path, kind: ArtifactKind
 ) -> None:
-    other = Index.create(tmp_path / "other", encoder=WordEncoder()).store
+    other = Index.create(tmp_path / "other", model=WordEncoder())._open.store
     _save(other, kind, 1)
     found = _interrupt(
-        lambda question: query_both(index.store, other, question),
+        lambda question: query_both(index._open.store, other, question),
         kind,
         lambda: _save(Store(other.path), kind, 2),
     )
@@ -120,25 +120,28 @@ def test_question_to_two_indexes_starts_again_too(
 def test_artifact_that_is_missing_without_a_newer_commit_is_damage(
     index: Index, kind: ArtifactKind
 ) -> None:
-    file = _save(index.store, kind, 1)
+    file = _save(index._open.store, kind, 1)
     file.unlink()
     for remove_folder in (False, True):
         if remove_folder:
             file.parent.rmdir()
         with pytest.raises(DamagedIndexError, match=rf"the {kind.name} .*{file.name} is damaged"):
-            index.store.query(lambda snapshot: load_artifact(snapshot, kind))
+            index._open.store.query(lambda snapshot: load_artifact(snapshot, kind))
 
 
 def test_unrelated_commit_does_not_hide_a_missing_artifact(index: Index) -> None:
     index.add(rows(3))
-    _save(index.store, HEAD, 1).unlink()
+    _save(index._open.store, HEAD, 1).unlink()
     with pytest.raises(DamagedIndexError, match="probe --save"):
-        _interrupt(index.store.query, HEAD, lambda: reopen(index).add(rows(1, start=3)))
+        _interrupt(index._open.store.query, HEAD, lambda: reopen(index).add(rows(1, start=3)))
 
 
 def test_changed_artifact_is_damage_at_once(index: Index) -> None:
-    flip_byte(_save(index.store, HEAD, 1))
-    with index.store.read() as snapshot, pytest.raises(DamagedIndexError, match="probe --save"):
+    flip_byte(_save(index._open.store, HEAD, 1))
+    with (
+        index._open.store.read() as snapshot,
+        pytest.raises(DamagedIndexError, match="probe --save"),
+    ):
         load_artifact(snapshot, HEAD)
 
 
@@ -146,11 +149,11 @@ def test_missing_artifact_does_not_open_the_layer_files(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.add(rows(3))
-    _save(index.store, HEAD, 1)
-    reader = reopen(index).store
+    _save(index._open.store, HEAD, 1)
+    reader = reopen(index)._open.store
     opened: list[object] = []
     monkeypatch.setattr(reader._cache, "_open_file", lambda *key: opened.append(key))
-    _interrupt(reader.query, HEAD, lambda: _save(reopen(index).store, HEAD, 2))
+    _interrupt(reader.query, HEAD, lambda: _save(reopen(index)._open.store, HEAD, 2))
     assert opened == []
 
 
@@ -158,8 +161,8 @@ def test_backup_starts_again_when_an_artifact_is_replaced(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.add(rows(3))
-    _save(index.store, HEAD, 1)
-    other, n_copied = reopen(index).store, 0
+    _save(index._open.store, HEAD, 1)
+    other, n_copied = reopen(index)._open.store, 0
 
     def replace(done: int, total: int | None) -> None:
         nonlocal n_copied

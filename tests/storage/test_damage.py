@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from layerdex import Index
+from layerdex import Index, LabelTask
 from layerdex.errors import DamagedIndexError, LayerdexError
 from tests.encoders import WordEncoder
+from tests.results import by_layer, first, hits_by_layer
 from tests.storage.corpora import flip_byte, rows
 from tests.storage.stored import layer_paths
 
@@ -24,13 +25,13 @@ N_DAMAGES = 200
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five segments with dead versions and updates, one of them compacted."""
     path = tmp_path_factory.mktemp("sound") / "index"
-    index = Index.create(path, encoder=WordEncoder())
+    index = Index.create(path, model=WordEncoder())
     index.add(rows(20))
     index.delete("d3", "d11")
     index.compact()
     index.add([*rows(8, start=30), {"id": "d5", "text": "text number5 again", "label": "l9"}])
     index.delete("d31")
-    index.save_best(index.evaluate(k=1))
+    index.save_best(index.evaluate(LabelTask(k=1)))
     return path
 
 
@@ -38,13 +39,13 @@ def _answers(path: Path) -> list[Any]:
     """Ask every kind of question that reads files in its own way."""
     index = Index.open(path, encoder=WordEncoder())
     return [
-        index.search_many(["text number5 of 0"], layers="all", k=30),
-        index.search("text number7 of 2", k=5, where="label=l1"),
-        index.search("text number7 of 2", k=5, where="size>15"),
-        index.search_like("d6", k=4),
+        by_layer(index.search(["text number5 of 0"], layer="all", k=30)),
+        first(index.search("text number7 of 2", k=5, where="label=l1")),
+        first(index.search("text number7 of 2", k=5, where="size>15")),
+        hits_by_layer(index.search_like("d6", k=4)),
         index.classify(["text number8 of 3"], k=3),
         index.deduplicate(threshold=0.8),
-        [(one.layer, one.values) for one in index.evaluate(k=3).scores],
+        [(one.layer, one.values) for one in index.evaluate(LabelTask(k=3)).scores],
         list(index.documents()),
     ]
 
@@ -96,8 +97,8 @@ def test_catalog_damaged_after_a_kill_never_answers_wrongly(sound: Path, tmp_pat
     def answers() -> list[Any]:
         index = Index.open(path, encoder=WordEncoder())
         return [
-            index.search_many(["text number5 of 0"], layers="all", k=30),
-            index.search_like("d6", k=4),
+            by_layer(index.search(["text number5 of 0"], layer="all", k=30)),
+            hits_by_layer(index.search_like("d6", k=4)),
         ]
 
     shutil.copytree(sound, path)

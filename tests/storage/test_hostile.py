@@ -23,6 +23,7 @@ from layerdex.storage.vectors.codecs import codec_of
 from layerdex.storage.vectors.layer_file import serialize_layer
 from tests.encoders import WordEncoder
 from tests.limited import run_limited
+from tests.results import by_layer
 from tests.storage.corpora import rows
 from tests.storage.hostile import FORGERIES, copy, forge_file, make_sound, use, use_forged
 from tests.storage.redigest import redigest
@@ -161,7 +162,7 @@ def test_foreign_file_under_a_fitting_catalog_never_reaches_faiss(
     monkeypatch.setattr(faiss, "read_index", record)
     index = Index.open(path, encoder=WordEncoder())
     with pytest.raises(DamagedIndexError, match="not the index that the catalog describes"):
-        index.search_many(["text number5"], layers="all", k=3)
+        by_layer(index.search(["text number5"], layer="all", k=3))
     assert [str(problem) for problem in index.verify()] == [
         f"{file}: not the index that the catalog describes"
     ]
@@ -251,7 +252,7 @@ def test_creating_an_index_follows_no_link(tmp_path: Path, outside: Path) -> Non
     for name in ("writer.lock", "catalog.sqlite3.new"):
         (tmp_path / "new" / name).symlink_to(outside)
     with pytest.raises(LayerdexError, match="is a symbolic link"):
-        Index.create(tmp_path / "new", encoder=WordEncoder())
+        Index.create(tmp_path / "new", model=WordEncoder())
     assert outside.read_bytes() == CANARY
 
 

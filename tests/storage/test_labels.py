@@ -24,7 +24,7 @@ SIZE_BELOW_9 = (Condition("size", Operator.LESS, ("9",)),)
 
 def _labelled(index: Index, also: str = "1") -> list[int]:
     statement = f"SELECT row FROM document WHERE live AND label IS NOT NULL AND {also} ORDER BY row"
-    return [row for (row,) in query(index.store.path, statement)]
+    return [row for (row,) in query(index._open.store.path, statement)]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_labelled_rows_are_those_of_live_documents_with_a_label(
         assert labelled.compact() > 0
     expected = _labelled(labelled)
     assert len(expected) == 14
-    found = labelled.store.query(lambda snapshot: snapshot.labelled_rows())
+    found = labelled._open.store.query(lambda snapshot: snapshot.labelled_rows())
     assert found.dtype == np.int64
     assert found.tolist() == expected
 
@@ -54,7 +54,7 @@ def test_labelled_rows_can_be_filtered(labelled: Index) -> None:
     small = "row IN (SELECT row FROM metadatum WHERE name = 'size' AND number < 9)"
     expected = _labelled(labelled, small)
     assert 0 < len(expected) < len(_labelled(labelled))
-    found = labelled.store.query(lambda snapshot: snapshot.labelled_rows(SIZE_BELOW_9))
+    found = labelled._open.store.query(lambda snapshot: snapshot.labelled_rows(SIZE_BELOW_9))
     assert found.tolist() == expected
 
 
@@ -68,11 +68,11 @@ def test_labelled_rows_read_no_document(labelled: Index, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(row_reading, "check_version", check)
     monkeypatch.setattr(snapshots, "fetch_versions", check)
-    assert reader.store.query(lambda s: s.labelled_rows()).tolist() == expected
+    assert reader._open.store.query(lambda s: s.labelled_rows()).tolist() == expected
 
 
 def test_empty_index_has_no_labelled_rows(index: Index) -> None:
-    with index.store.read() as snapshot:
+    with index._open.store.read() as snapshot:
         assert snapshot.labelled_rows().tolist() == []
         assert not snapshot.has_single_label()
 
@@ -80,14 +80,14 @@ def test_empty_index_has_no_labelled_rows(index: Index) -> None:
 def test_labelled_rows_of_a_catalog_with_forged_counts_are_refused(index: Index) -> None:
     index.add(rows(3))
     reader = reopen(index)
-    query(index.store.path, "DELETE FROM document WHERE id = 'd1'")
+    query(index._open.store.path, "DELETE FROM document WHERE id = 'd1'")
     with pytest.raises(DamagedIndexError, match="2 document versions"):
-        reader.store.query(lambda snapshot: snapshot.labelled_rows())
+        reader._open.store.query(lambda snapshot: snapshot.labelled_rows())
 
 
 def test_single_label_counts_live_labelled_documents_only(index: Index) -> None:
     def is_single() -> bool:
-        return index.store.query(lambda snapshot: snapshot.has_single_label())
+        return index._open.store.query(lambda snapshot: snapshot.has_single_label())
 
     index.add([{"id": "u", "text": "unlabelled"}])
     assert not is_single()
@@ -107,16 +107,16 @@ def test_single_label_counts_live_labelled_documents_only(index: Index) -> None:
 
 @pytest.fixture(scope="module")
 def large(folder: Path) -> Index:
-    index = Index.create(folder / "large", encoder=WordEncoder(depth=1, window=2_000))
+    index = Index.create(folder / "large", model=WordEncoder(depth=1, window=2_000))
     index.add(rows(1_100))
     return index
 
 
 @pytest.mark.parametrize("n", [0, 1, 300, 1_000])
 def test_table_of_rows_is_that_part_of_the_whole_table(large: Index, n: int) -> None:
-    whole = large.store.query(lambda snapshot: snapshot.document_table())
+    whole = large._open.store.query(lambda snapshot: snapshot.document_table())
     at = sorted(np.random.default_rng(0).choice(len(whole.rows), n, replace=False).tolist())
-    found: Any = large.store.query(lambda snapshot: snapshot.table_of(whole.rows[at]))
+    found: Any = large._open.store.query(lambda snapshot: snapshot.table_of(whole.rows[at]))
     assert found.rows.dtype == np.int64
     assert (found.rows.tolist(), found.ids) == (whole.rows[at].tolist(), [whole.ids[i] for i in at])
     assert found.labels == [whole.labels[i] for i in at]
@@ -133,6 +133,6 @@ def test_table_of_rows_is_that_part_of_the_whole_table(large: Index, n: int) -> 
 )
 def test_table_of_damaged_rows_is_refused(index: Index, change: str) -> None:
     index.add(rows(5))
-    query(index.store.path, change)
+    query(index._open.store.path, change)
     with pytest.raises(DamagedIndexError, match=r"damaged.*backup"):
-        index.store.query(lambda snapshot: snapshot.table_of(np.array([1, 2, 3])))
+        index._open.store.query(lambda snapshot: snapshot.table_of(np.array([1, 2, 3])))

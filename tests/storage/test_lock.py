@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from layerdex import Index
+from layerdex import Index, LabelTask
 from layerdex.errors import LockedIndexError
 from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
+from tests.results import first
 from tests.storage.corpora import ids_of, reopen, rows
 
 _HOLD = """
@@ -42,8 +43,8 @@ def _held_elsewhere(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_second_writer_gives_up_after_its_time_and_changes_nothing(index: Index) -> None:
     index.add(rows(3))
-    evaluation = index.evaluate(k=1)
-    with _held_elsewhere(index.store.path) as owner:
+    evaluation = index.evaluate(LabelTask(k=1))
+    with _held_elsewhere(index._open.store.path) as owner:
         start = time.monotonic()
         pid = f": process {owner.pid}" if Path("/proc/locks").exists() else ""
         with pytest.raises(LockedIndexError, match=rf"another process.*{pid} \(waited 0.3 s"):
@@ -57,12 +58,12 @@ def test_second_writer_gives_up_after_its_time_and_changes_nothing(index: Index)
         with pytest.raises(LockedIndexError):
             index.repair([], lock_timeout_s=0)
         assert ids_of(reopen(index)) == ["d0", "d1", "d2"]
-        assert index.search("text number1 of 1", k=1)[0].id == "d1"
+        assert first(index.search("text number1 of 1", k=1))[0].id == "d1"
     assert index.add(rows(1, start=3)).n_new == 1
 
 
 def test_second_writer_waits_for_the_first(index: Index) -> None:
-    with _held_elsewhere(index.store.path) as owner:
+    with _held_elsewhere(index._open.store.path) as owner:
         assert owner.stdin is not None
         timer = threading.Timer(0.4, owner.stdin.close)
         timer.start()
@@ -88,7 +89,7 @@ def test_two_writers_in_one_process_take_turns(index: Index) -> None:
 def test_creating_where_another_creates_is_refused(tmp_path: Path, encoder: WordEncoder) -> None:
     with _held_elsewhere(tmp_path), pytest.raises(LockedIndexError):
         Store.create(tmp_path, encoder.settings, (0,), lock_timeout_s=0.2)
-    assert len(Index.create(tmp_path, encoder=encoder)) == 0
+    assert len(Index.create(tmp_path, model=encoder)) == 0
 
 
 def test_writer_within_a_writer_is_refused_and_not_a_deadlock(index: Index) -> None:

@@ -12,19 +12,22 @@ from sqlalchemy import Engine, event
 
 from layerdex import Index
 from layerdex.storage.snapshot import Snapshot
+from tests.results import first, hits_by_layer
 from tests.storage.corpora import reopen, rows
 
 LOOK_UPS: list[Callable[[Index], object]] = [
     lambda index: index.get("d3"),
-    lambda index: index.search_like("d3", k=2),
+    lambda index: hits_by_layer(index.search_like("d3", k=2)),
     lambda index: index.delete("d4"),
     lambda index: index.add([{"id": "d5", "text": "changed"}]),
     lambda index: index.truncated(),
-    lambda index: index.search("text", where="label=l1"),
-    lambda index: reopen(index).search("text"),  # the rows that are dead
-    lambda index: index.store.query(lambda snapshot: snapshot.labelled_rows()),
-    lambda index: index.store.query(lambda snapshot: snapshot.has_single_label()),
-    lambda index: index.store.query(lambda snapshot: snapshot.table_of(snapshot.labelled_rows())),
+    lambda index: first(index.search("text", where="label=l1")),
+    lambda index: first(reopen(index).search("text")),  # the rows that are dead
+    lambda index: index._open.store.query(lambda snapshot: snapshot.labelled_rows()),
+    lambda index: index._open.store.query(lambda snapshot: snapshot.has_single_label()),
+    lambda index: index._open.store.query(
+        lambda snapshot: snapshot.table_of(snapshot.labelled_rows())
+    ),
 ]
 
 
@@ -67,12 +70,12 @@ def test_all_rows_are_read_in_order_without_sorting(
 ) -> None:
     index.add(rows(9))
     asked.clear()
-    index.store.query(Snapshot.document_table)
+    index._open.store.query(Snapshot.document_table)
     ((statement, given),) = [one for one in asked if "NOT document.live" not in one[0]]
     assert _plan(index, statement, given) == ["SCAN document"]
 
 
 def _plan(index: Index, statement: str, given: Any) -> list[str]:
-    with closing(sqlite3.connect(index.store.path / "catalog.sqlite3")) as connection:
+    with closing(sqlite3.connect(index._open.store.path / "catalog.sqlite3")) as connection:
         found = connection.execute(f"EXPLAIN QUERY PLAN {statement}", given).fetchall()
     return [str(step[-1]) for step in found]

@@ -142,11 +142,11 @@ def _judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
         index = Index.open(path, encoder=encoder)
     except IndexNotFoundError:
         assert n_reports == 0
-        index = Index.create(path, encoder=encoder)
+        index = Index.create(path, model=encoder)
     assert index.verify() == []
     found = _live(path)
     assert found in _expected(n_reports)
-    build(index.store, read_all([[{"id": "next", "text": "one more"}]]), lambda: encoder)
+    build(index._open.store, read_all([[{"id": "next", "text": "one more"}]]), lambda: encoder)
     assert index.verify() == []
     assert _live(path) == {**found, "next": ("one more", None)}
     committed = {name for (name,) in query(path, "SELECT name FROM segment")}

@@ -14,6 +14,7 @@ from layerdex.storage.artifacts import TRANSFORM
 from layerdex.storage.catalog.seal import check_seal
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
+from tests.results import hits_by_layer
 from tests.storage import sqlite_calls
 from tests.storage.lost_power import Disk
 from tests.storage.recorder import REPORT, SHRINKAGES, Event, record_fitting
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def before(folder: Path) -> Disk:
-    index = Index.create(folder / "made", encoder=WordEncoder(depth=1))
+    index = Index.create(folder / "made", model=WordEncoder(depth=1))
     index.add(corpus(6))
     index.fit_transforms(shrinkage=SHRINKAGES[0])
     no_map = shutil.ignore_patterns("*-shm")
@@ -74,11 +75,13 @@ def _judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
     shrinkage = None if found is None else found["shrinkages"]["1"]
     assert shrinkage in SHRINKAGES[n_reports : n_reports + 2]
     if shrinkage is not None:
-        assert len(index.search_like("d4", layers="all", transform="whiten", k=2)) == 2
+        assert (
+            len(hits_by_layer(index.search_like("d4", layer="all", transform="whiten", k=2))) == 2
+        )
     if is_thorough:
         assert index.verify() == []
         index.delete("d0")  # any next writer removes what is left
         files = [one.name for one in (path / TRANSFORM.folder).glob("*")]
-        with index.store.read() as snapshot:
+        with index._open.store.read() as snapshot:
             record = snapshot.setting(TRANSFORM.name)
         assert files == ([] if record is None else [record["file"]])

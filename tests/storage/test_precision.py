@@ -16,6 +16,7 @@ from layerdex import Index
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError, SchemaError
 from tests.encoders import WordEncoder
+from tests.results import first
 from tests.rounding import rounded
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
 from tests.storage.redigest import redigest
@@ -27,7 +28,7 @@ MakeIndex = Callable[[int], Any]  # of a width
 @pytest.fixture(params=StoredPrecision)
 def index(request: pytest.FixtureRequest, tmp_path: Path) -> Index:
     """An index of three segments, an update and deletions."""
-    made = Index.create(tmp_path / "index", encoder=WordEncoder(), precision=request.param)
+    made = Index.create(tmp_path / "index", model=WordEncoder(), precision=request.param)
     made.add(rows(18))
     made.add([{"id": "d3", "text": "changed three"}])
     made.delete("d0", "d17")
@@ -37,8 +38,8 @@ def index(request: pytest.FixtureRequest, tmp_path: Path) -> Index:
 def test_vectors_on_disk_are_the_encoders_rounded_once(index: Index) -> None:
     texts = {document.id: document.text for document in index.documents()}
     vectors = WordEncoder().encode(list(texts.values()), index.layers).vectors
-    expected = rounded(vectors, index.store.precision)
-    live = read_live(index.store.path)
+    expected = rounded(vectors, index._open.store.precision)
+    live = read_live(index._open.store.path)
     assert live.keys() == texts.keys()
     for position, identifier in enumerate(texts):
         for layer in index.layers:
@@ -47,24 +48,24 @@ def test_vectors_on_disk_are_the_encoders_rounded_once(index: Index) -> None:
 
 
 def test_precision_is_remembered(index: Index) -> None:
-    precision = index.store.precision
+    precision = index._open.store.precision
     again = reopen(index)
-    assert again.store.precision is again.info().precision is precision
-    assert query(index.store.path, "SELECT value FROM setting WHERE key = 'precision'") == [
+    assert again._open.store.precision is again.info().precision is precision
+    assert query(index._open.store.path, "SELECT value FROM setting WHERE key = 'precision'") == [
         (f'"{precision}"',)
     ]
 
 
 def test_compaction_copies_codes(index: Index) -> None:
-    before, hits = read_live(index.store.path), index.search("text number5", k=16)
+    before, hits = read_live(index._open.store.path), first(index.search("text number5", k=16))
     assert index.compact() == 4
-    assert read_live(index.store.path) == before
-    assert index.search("text number5", k=16) == hits
+    assert read_live(index._open.store.path) == before
+    assert first(index.search("text number5", k=16)) == hits
     assert index.verify() == []
 
 
 def test_repair_gives_the_same_bytes(index: Index) -> None:
-    path = index.store.path
+    path = index._open.store.path
     before = contents(path)
     first, second, *_ = layer_paths(path)
     flip_byte(first)
@@ -77,12 +78,12 @@ def test_repair_gives_the_same_bytes(index: Index) -> None:
 
 def test_repair_after_compaction_rounds_window_by_window(index: Index) -> None:
     index.compact()
-    before = contents(index.store.path)
-    for path in layer_paths(index.store.path):
+    before = contents(index._open.store.path)
+    for path in layer_paths(index._open.store.path):
         flip_byte(path)
     target = reopen(index)
     assert target.repair(target.verify()) == 4
-    assert contents(index.store.path) == before  # this encoder does not depend on windows
+    assert contents(index._open.store.path) == before  # this encoder does not depend on windows
 
 
 def _flat(width: int) -> Any:
@@ -130,56 +131,58 @@ def _trained(index: Any) -> Any:
 
 def _put(index: Index, make: MakeIndex, *, n: int, width: int) -> None:
     """Replace the deepest layer of the first segment, size and checksum in order."""
-    (name,) = query(index.store.path, "SELECT name FROM segment ORDER BY first_row LIMIT 1")[0]
-    file = index.store.path / "segments" / name / "layer-03.faiss"
+    (name,) = query(index._open.store.path, "SELECT name FROM segment ORDER BY first_row LIMIT 1")[
+        0
+    ]
+    file = index._open.store.path / "segments" / name / "layer-03.faiss"
     foreign = make(width)
     foreign.add(np.rint(100 * _random(n, width)))
     data = faiss.serialize_index(foreign).tobytes()
     file.write_bytes(data)
     query(
-        index.store.path,
+        index._open.store.path,
         f"UPDATE segment_file SET size_bytes = {len(data)}, crc32 = {zlib.crc32(data)} "
         f"WHERE layer = 3 AND segment_id = (SELECT id FROM segment WHERE name = '{name}')",
     )
-    redigest(index.store.path)
+    redigest(index._open.store.path)
 
 
 @pytest.mark.parametrize("kind", [*StoredPrecision, *_FOREIGN])
 def test_layer_file_of_another_type_is_refused(index: Index, kind: str) -> None:
-    is_own = kind == index.store.precision
+    is_own = kind == index._open.store.precision
     makes: dict[str, MakeIndex] = {str(own): make for own, make in _OWN.items()} | _FOREIGN
     _put(index, makes[kind], n=8, width=16)
     reader = reopen(index)
     if is_own:  # so that the others are refused for their type
-        assert len(reader.search("text", k=16)) == 16
+        assert len(first(reader.search("text", k=16))) == 16
         return
     with pytest.raises(DamagedIndexError, match="not the index that the catalog describes"):
-        reader.search("text")
+        first(reader.search("text"))
 
 
 @pytest.mark.parametrize(("n", "width"), [(7, 16), (9, 16), (8, 8), (16, 8), (4, 32)])
 def test_layer_file_of_another_size_is_refused(index: Index, n: int, width: int) -> None:
-    _put(index, _OWN[index.store.precision], n=n, width=width)
+    _put(index, _OWN[index._open.store.precision], n=n, width=width)
     with pytest.raises(DamagedIndexError, match="not the index that the catalog describes"):
-        reopen(index).search("text")
+        first(reopen(index).search("text"))
 
 
 def test_index_from_before_precisions_is_float16(tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", encoder=WordEncoder())
+    index = Index.create(tmp_path / "index", model=WordEncoder())
     index.add(rows(10))
-    hits, files = index.search("text number5"), contents(index.store.path)
-    query(index.store.path, "DELETE FROM setting WHERE key = 'precision'")
+    hits, files = first(index.search("text number5")), contents(index._open.store.path)
+    query(index._open.store.path, "DELETE FROM setting WHERE key = 'precision'")
     old = reopen(index)
     assert old.info().precision is StoredPrecision.FLOAT16
-    assert old.search("text number5") == hits
+    assert first(old.search("text number5")) == hits
     assert old.add(rows(12)).n_new == 2
-    assert files.items() <= contents(index.store.path).items()
+    assert files.items() <= contents(index._open.store.path).items()
     assert ids_of(old) == [f"d{i}" for i in range(12)]
 
 
 def test_index_of_a_precision_to_come_is_refused(tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", encoder=WordEncoder())
-    query(index.store.path, "UPDATE setting SET value = '\"int4\"' WHERE key = 'precision'")
-    redigest(index.store.path)
+    index = Index.create(tmp_path / "index", model=WordEncoder())
+    query(index._open.store.path, "UPDATE setting SET value = '\"int4\"' WHERE key = 'precision'")
+    redigest(index._open.store.path)
     with pytest.raises(SchemaError, match="'int4'"):
         reopen(index)

@@ -15,6 +15,7 @@ from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerdexError
 from layerdex.records import Encoded
 from tests.encoders import WordEncoder
+from tests.results import first
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
 from tests.storage.stored import contents, layer_paths, query, read_live
 
@@ -39,7 +40,7 @@ def _damage(path: Path) -> list[Path]:
 
 
 def test_repair_restores_identical_bytes(filled: Index) -> None:
-    path = filled.store.path
+    path = filled._open.store.path
     before, catalog = contents(path), query(path, "SELECT * FROM segment_file")
     _damage(path)
     target = Index.open(path, encoder=WordEncoder(), damaged=True)
@@ -52,11 +53,11 @@ def test_repair_restores_identical_bytes(filled: Index) -> None:
     assert contents(path) == before
     assert query(path, "SELECT * FROM segment_file") == catalog
     assert target.verify() == []
-    assert reopen(filled).search("text number9 of 4", k=1, layer=3)[0].id == "d9"
+    assert first(reopen(filled).search("text number9 of 4", k=1, layer=3))[0].id == "d9"
 
 
 def test_folder_in_place_of_a_layer_file_is_replaced(filled: Index) -> None:
-    path = filled.store.path
+    path = filled._open.store.path
     before = contents(path)
     (file := layer_paths(path)[0]).unlink()
     (file / "inner").mkdir(parents=True)
@@ -68,9 +69,9 @@ def test_folder_in_place_of_a_layer_file_is_replaced(filled: Index) -> None:
 
 
 def test_only_the_texts_of_damaged_segments_are_encoded(filled: Index) -> None:
-    flip_byte(layer_paths(filled.store.path)[0])
+    flip_byte(layer_paths(filled._open.store.path)[0])
     encoder = WordEncoder()
-    target = Index.open(filled.store.path, encoder=encoder)
+    target = Index.open(filled._open.store.path, encoder=encoder)
     problems = target.verify()
     assert encoder.encoded == []
     target.repair(problems)
@@ -79,18 +80,18 @@ def test_only_the_texts_of_damaged_segments_are_encoded(filled: Index) -> None:
 
 
 def test_repair_of_nothing_changes_nothing_and_encodes_nothing(filled: Index) -> None:
-    before = contents(filled.store.path)
+    before = contents(filled._open.store.path)
     assert filled.repair(filled.verify()) == 0
-    assert contents(filled.store.path) == before
+    assert contents(filled._open.store.path) == before
 
 
 def test_repair_after_compaction_gives_vectors_within_tolerance(filled: Index) -> None:
     filled.compact()
-    before = read_live(filled.store.path)
-    for path in layer_paths(filled.store.path):
+    before = read_live(filled._open.store.path)
+    for path in layer_paths(filled._open.store.path):
         flip_byte(path)
     assert filled.repair(filled.verify()) == 4
-    after = read_live(filled.store.path)
+    after = read_live(filled._open.store.path)
     assert after.keys() == before.keys()
     for identifier, version in before.items():
         for layer, expected in version.vectors.items():
@@ -112,76 +113,78 @@ class _OtherEngine(WordEncoder):
 
 
 def test_other_bytes_of_another_engine_are_recorded(filled: Index) -> None:
-    before = contents(filled.store.path)
-    path = layer_paths(filled.store.path)[0]
+    before = contents(filled._open.store.path)
+    path = layer_paths(filled._open.store.path)[0]
     path.unlink()
-    target = Index.open(filled.store.path, encoder=_OtherEngine(), damaged=True)
+    target = Index.open(filled._open.store.path, encoder=_OtherEngine(), damaged=True)
     assert target.repair(target.verify()) == 1
-    after = contents(filled.store.path)
+    after = contents(filled._open.store.path)
     assert {name for name in before if before[name] != after[name]} == {
-        str(path.relative_to(filled.store.path))
+        str(path.relative_to(filled._open.store.path))
     }
     assert reopen(filled).verify() == []
-    assert len(reopen(filled).search("text number9 of 4", layer=int(path.stem[-2:]))) == 10
+    assert len(first(reopen(filled).search("text number9 of 4", layer=int(path.stem[-2:])))) == 10
 
 
 def test_long_lived_reader_sees_the_repaired_vectors(filled: Index) -> None:
-    path = layer_paths(filled.store.path)[0]
+    path = layer_paths(filled._open.store.path)[0]
     layer = int(path.stem[-2:])
     (identifier,) = (
         version.id
-        for version in read_live(filled.store.path).values()
+        for version in read_live(filled._open.store.path).values()
         if path.read_bytes().endswith(version.vectors[layer])
     )
     (document,) = filled.get(identifier)
     reader = reopen(filled)
-    sound = reader.search(document.text, k=1, layer=layer)
+    sound = first(reader.search(document.text, k=1, layer=layer))
     # The last document's vector turns round, under the reader's map.
     data = bytearray(path.read_bytes())
     for high in range(len(data) - 31, len(data), 2):
         data[high] ^= 0x80
     with path.open("r+b") as file:
         file.write(data)
-    assert reader.search(document.text, k=1, layer=layer) != sound  # checked when it was mapped
+    assert (
+        first(reader.search(document.text, k=1, layer=layer)) != sound
+    )  # checked when it was mapped
     with pytest.raises(DamagedIndexError, match="wrong checksum"):
-        reopen(filled).search(document.text, k=1, layer=layer)
+        first(reopen(filled).search(document.text, k=1, layer=layer))
     mender = reopen(filled)
     assert mender.repair(mender.verify()) == 1
-    assert reopen(filled).search(document.text, k=1, layer=layer) == sound
-    assert reader.search(document.text, k=1, layer=layer) == sound
+    assert first(reopen(filled).search(document.text, k=1, layer=layer)) == sound
+    assert first(reader.search(document.text, k=1, layer=layer)) == sound
 
 
 def test_repair_by_another_encoder_is_refused_and_changes_nothing(filled: Index) -> None:
-    flip_byte(layer_paths(filled.store.path)[0])
-    before = contents(filled.store.path)
-    other = Index.open(filled.store.path, encoder=WordEncoder(fingerprint="other"))
+    flip_byte(layer_paths(filled._open.store.path)[0])
+    before = contents(filled._open.store.path)
+    other = Index.open(filled._open.store.path, encoder=WordEncoder(fingerprint="other"))
     with pytest.raises(IndexMismatchError, match=r"words.*other"):
         other.repair(other.verify())
-    assert contents(filled.store.path) == before
+    assert contents(filled._open.store.path) == before
 
 
 @pytest.mark.parametrize(
     "change", ["DELETE FROM document_text", "UPDATE document_text SET text = 'other words'"]
 )
 def test_segment_with_a_lost_or_changed_text_is_not_rebuilt(filled: Index, change: str) -> None:
-    path = layer_paths(filled.store.path)[0]
+    path = layer_paths(filled._open.store.path)[0]
     flip_byte(path)
-    before = contents(filled.store.path)
+    before = contents(filled._open.store.path)
     row = f"(SELECT first_row + 1 FROM segment WHERE name = '{path.parent.name}')"
-    query(filled.store.path, f"{change} WHERE row = {row}")
+    query(filled._open.store.path, f"{change} WHERE row = {row}")
     target = reopen(filled)
     with contextlib.suppress(DamagedIndexError):
         target.repair(target.verify())
-    assert contents(filled.store.path) == before
+    assert contents(filled._open.store.path) == before
 
 
 def test_problems_that_a_compaction_overtook_are_no_crash(index: Index) -> None:
     index.add(rows(3))
-    flip_byte(layer_paths(index.store.path)[0])
+    flip_byte(layer_paths(index._open.store.path)[0])
     problems = index.verify()
     index.delete(*ids_of(index))
     index.compact()
     with contextlib.suppress(LayerdexError):
         assert index.repair(problems) == 0
     assert index.verify() == []
-    assert layer_paths(index.store.path) == []
+    assert layer_paths(index._open.store.path) == []

@@ -14,6 +14,7 @@ from layerdex.storage.catalog.changes import NewVersion
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.layer_file import LayerFile
 from tests.encoders import WordEncoder
+from tests.results import first
 
 _N, _N_LAYERS, _WIDTH = 20_000, 7, 16
 
@@ -54,5 +55,8 @@ def test_opening_many_documents_maps_no_layer_file(
     index = Index.open(tmp_path / "index", encoder=encoder)
     assert (len(index), index.info().n_documents, mapped) == (_N, _N, [])
     query = encoder.encode(["text 7"], (5,)).vectors[0, 0].astype(np.float64)
-    assert index.search("text 7", layer=5, k=1)[0].id == f"d{int((vectors[5] @ query).argmax())}"
+    assert (
+        first(index.search("text 7", layer=5, k=1))[0].id
+        == f"d{int((vectors[5] @ query).argmax())}"
+    )
     assert mapped == ["layer-05.faiss"]

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, SchemaError
 from layerdex.storage.catalog.schema import SCHEMA
+from tests.results import first
 from tests.storage.corpora import reopen, rows
 from tests.storage.stored import query
 
@@ -38,7 +39,7 @@ def _schema(path: Path) -> dict[str, object]:
 
 
 def test_alembic_finds_no_difference_from_the_tables(index: Index) -> None:
-    engine = create_engine(f"sqlite:///{index.store.path / 'catalog.sqlite3'}")
+    engine = create_engine(f"sqlite:///{index._open.store.path / 'catalog.sqlite3'}")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, SCHEMA) == []
@@ -52,18 +53,18 @@ def test_migrated_schema_is_the_one_that_the_tables_would_create(
     engine = create_engine(f"sqlite:///{tmp_path / 'tables.sqlite3'}")
     SCHEMA.create_all(engine)
     engine.dispose()
-    migrated = _schema(index.store.path / "catalog.sqlite3")
+    migrated = _schema(index._open.store.path / "catalog.sqlite3")
     assert migrated == _schema(tmp_path / "tables.sqlite3")
     assert "WHERE live" in str(migrated["uq_document_id_live"])
 
 
 def test_catalog_is_in_wal_mode(index: Index) -> None:
-    assert query(index.store.path, "PRAGMA journal_mode") == [("wal",)]
+    assert query(index._open.store.path, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_newer_schema_is_an_error_and_the_catalog_stays_untouched(index: Index) -> None:
     index.add(rows(3))
-    path = index.store.path
+    path = index._open.store.path
     query(path, "UPDATE alembic_version SET version_num = '9999'")
     before = (path / "catalog.sqlite3").read_bytes()
     with pytest.raises(SchemaError, match=r"schema 9999.*reads 0002.*newer Layerdex"):
@@ -73,27 +74,27 @@ def test_newer_schema_is_an_error_and_the_catalog_stays_untouched(index: Index) 
 
 def test_schema_that_changes_under_an_open_index_stops_reading_and_writing(index: Index) -> None:
     index.add(rows(3))
-    query(index.store.path, "UPDATE alembic_version SET version_num = '9999'")
-    before = (index.store.path / "catalog.sqlite3").read_bytes()
+    query(index._open.store.path, "UPDATE alembic_version SET version_num = '9999'")
+    before = (index._open.store.path / "catalog.sqlite3").read_bytes()
     with pytest.raises(SchemaError):
-        index.search("text")
+        first(index.search("text"))
     with pytest.raises(SchemaError):
         index.add(rows(1, start=9))
     with pytest.raises(SchemaError):
         index.compact()
-    assert (index.store.path / "catalog.sqlite3").read_bytes() == before
+    assert (index._open.store.path / "catalog.sqlite3").read_bytes() == before
 
 
 @pytest.mark.parametrize("data", [b"", b"no database at all, but long enough for a header" * 30])
 def test_catalog_that_is_no_database_is_damage(index: Index, data: bytes) -> None:
-    (index.store.path / "catalog.sqlite3").write_bytes(data)
+    (index._open.store.path / "catalog.sqlite3").write_bytes(data)
     with pytest.raises(DamagedIndexError, match="catalog"):
-        Index.open(index.store.path)
+        Index.open(index._open.store.path)
 
 
 def test_catalog_and_segments_that_count_differently_are_damage(index: Index) -> None:
     index.add(rows(3))
-    query(index.store.path, "DELETE FROM document WHERE id = 'd1'")
+    query(index._open.store.path, "DELETE FROM document WHERE id = 'd1'")
     with pytest.raises(DamagedIndexError, match=r"2 document versions.*3.*backup"):
         reopen(index)
 
@@ -111,9 +112,9 @@ def test_catalog_and_segments_that_count_differently_are_damage(index: Index) ->
     ],
 )
 def test_damaged_setting_is_damage(index: Index, damage: str) -> None:
-    query(index.store.path, damage)
+    query(index._open.store.path, damage)
     with pytest.raises(DamagedIndexError, match=r"setting.*backup"):
-        Index.open(index.store.path)
+        Index.open(index._open.store.path)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +126,8 @@ def test_damaged_setting_is_damage(index: Index, damage: str) -> None:
 )
 def test_lost_text_is_damage(index: Index, damage: str) -> None:
     index.add(rows(3))
-    query(index.store.path, damage)
+    query(index._open.store.path, damage)
     with pytest.raises(DamagedIndexError, match="backup"):
         list(reopen(index).documents())
     with pytest.raises(DamagedIndexError, match="backup"):
-        reopen(index).search("text number1 of 1")
+        first(reopen(index).search("text number1 of 1"))

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from layerdex import Index
+from layerdex import Index, LabelTask
 from layerdex.errors import DamagedIndexError
 from tests.encoders import WordEncoder
+from tests.results import first, hits_by_layer
 from tests.storage.corpora import reopen, rows
 from tests.storage.steps import watched
 from tests.storage.stored import contents, layer_paths, query
@@ -63,13 +64,13 @@ def test_index_that_resurrects_or_buries_documents_gives_no_answer(
 ) -> None:
     index.add(rows(9))
     index.delete("d2")
-    path = index.store.path
+    path = index._open.store.path
     falsify(path, tree, where)
     assert any("index" in str(problem) or "damaged" in str(problem) for problem in _verify(path))
     question = (
-        (lambda: reopen(index).search("text number2 of 2", k=9))
+        (lambda: first(reopen(index).search("text number2 of 2", k=9)))
         if tree == "ix_document_dead"
-        else (lambda: reopen(index).search_like("d2"))
+        else (lambda: hits_by_layer(reopen(index).search_like("d2")))
     )
     with pytest.raises(DamagedIndexError, match=r"row .*backup"):
         question()
@@ -79,7 +80,7 @@ def test_writer_does_not_seal_a_damaged_catalog(
     index: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
     index.add(rows(9))
-    path = index.store.path
+    path = index._open.store.path
     spoil(path, "ix_document_label", b"l1", b"m1")
     reopen(index).add(rows(2, start=9))
     assert not (path / "catalog.sqlite3.crc32").exists()
@@ -105,7 +106,7 @@ def test_damaged_catalog_is_not_backed_up(
     index: Index, tmp_path: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     index.add(rows(9))
-    damage(index.store.path)
+    damage(index._open.store.path)
     with pytest.raises(DamagedIndexError, match=message):
         reopen(index).backup(tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
@@ -113,8 +114,8 @@ def test_damaged_catalog_is_not_backed_up(
 
 def test_verification_reads_every_setting(index: Index) -> None:
     index.add(rows(9))
-    index.save_best(index.evaluate(k=1))
-    path = index.store.path
+    index.save_best(index.evaluate(LabelTask(k=1)))
+    path = index._open.store.path
     query(path, "UPDATE setting SET value = '{\"layer\": 1}' WHERE key = 'best_layer'")
     problems = [str(problem) for problem in Index.open(path, damaged=True).verify()]
     assert len(problems) == 1
@@ -123,7 +124,7 @@ def test_verification_reads_every_setting(index: Index) -> None:
 
 def test_texts_that_became_bytes_are_not_encoded_by_a_repair(index: Index) -> None:
     index.add(rows(9))
-    path = index.store.path
+    path = index._open.store.path
     layer_paths(path)[0].unlink()
     target = Index.open(path, encoder=index.encoder, damaged=True)
     problems = target.verify()
@@ -134,7 +135,7 @@ def test_texts_that_became_bytes_are_not_encoded_by_a_repair(index: Index) -> No
 
 def test_repair_renews_no_seal_over_damage_that_came_after_verification(index: Index) -> None:
     index.add(rows(9))
-    path = index.store.path
+    path = index._open.store.path
     seal = path / "catalog.sqlite3.crc32"
     with (path / "catalog.sqlite3").open("ab") as file:
         file.write(b"\0" * 4096)
@@ -157,7 +158,7 @@ def _verify(path: Path) -> list[object]:
 
 def test_writer_removes_no_segment_on_the_word_of_a_damaged_name(index: Index) -> None:
     index.add(rows(20))
-    path = index.store.path
+    path = index._open.store.path
     before = contents(path)
     ((name,),) = query(path, "SELECT name FROM segment WHERE id = 2")
     spoil(path, "sqlite_autoindex_segment_1", name.encode(), name[::-1].encode())
@@ -169,7 +170,7 @@ def test_writer_removes_no_segment_on_the_word_of_a_damaged_name(index: Index) -
 
 def test_writer_removes_no_segment_whose_row_is_lost(index: Index) -> None:
     index.add(rows(20))
-    path = index.store.path
+    path = index._open.store.path
     before = contents(path)
     query(path, "DELETE FROM segment WHERE id = 2")
     with pytest.raises(DamagedIndexError, match="backup"):
@@ -181,7 +182,7 @@ def test_an_interruption_at_any_step_is_what_the_caller_gets(index: Index, tmp_p
     at, was_interrupted = 0, True
     while was_interrupted:
         path = tmp_path / f"interrupted-{at}"
-        shutil.copytree(index.store.path, path)
+        shutil.copytree(index._open.store.path, path)
         (path / "catalog.sqlite3.crc32").unlink()
         copy = Index.open(path, encoder=WordEncoder())
         was_interrupted = _interrupt(lambda copy=copy: copy.add(rows(3, start=90)), at)  # type: ignore[misc]

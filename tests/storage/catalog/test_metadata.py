@@ -101,9 +101,9 @@ def test_extreme_values_pass_through_an_index(tmp_path: Path) -> None:
         "line\nbreak": "a\r\n\tb",
         "ключ 🙂": "значение 🙂",
     }
-    index = Index.create(tmp_path / "index", encoder=WordEncoder())
+    index = Index.create(tmp_path / "index", model=WordEncoder())
     index.add([{"id": "a", "text": "one", **metadata}])
     (found,) = index.get("a")
     assert found.metadata == metadata
     assert {type(found.metadata[name]) is type(metadata[name]) for name in metadata} == {True}
-    assert query(index.store.path, "SELECT count(*) FROM metadatum") == [(len(metadata),)]
+    assert query(index._open.store.path, "SELECT count(*) FROM metadatum") == [(len(metadata),)]

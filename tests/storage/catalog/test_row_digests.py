@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from layerdex import Index
+from layerdex import Index, LabelTask
 from layerdex.errors import DamagedIndexError
+from tests.results import first
 from tests.storage.corpora import reopen, rows
 from tests.storage.redigest import redigest
 from tests.storage.stored import query
@@ -62,15 +63,15 @@ def path(index: Index) -> Path:
     """Rows 1 to 9, of which row 3 (d2) is dead, in two segments, with a best layer."""
     index.add(rows(9))
     index.delete("d2")
-    index.save_best(index.evaluate(k=1))
-    return index.store.path
+    index.save_best(index.evaluate(LabelTask(k=1)))
+    return index._open.store.path
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *LIVENESS])
 def test_changed_document_is_never_an_answer(index: Index, path: Path, change: str) -> None:
     query(path, change)
     for question in (
-        lambda: reopen(index).search("text number1 of 1", k=9),
+        lambda: first(reopen(index).search("text number1 of 1", k=9)),
         lambda: list(reopen(index).documents()),
     ):
         with pytest.raises(DamagedIndexError, match=r"catalog.*damaged.*backup"):
@@ -92,7 +93,7 @@ def test_verification_finds_a_changed_document(index: Index, path: Path, change:
 def test_table_with_a_changed_document_is_refused(index: Index, path: Path, change: str) -> None:
     query(path, change)
     for question in (
-        lambda: reopen(index).evaluate(k=1),
+        lambda: reopen(index).evaluate(LabelTask(k=1)),
         lambda: reopen(index).deduplicate(),
     ):
         with pytest.raises(DamagedIndexError, match=r"damaged.*backup"):
@@ -103,7 +104,7 @@ def test_table_with_a_changed_document_is_refused(index: Index, path: Path, chan
 def test_changed_segment_or_setting_is_found(index: Index, path: Path, change: str) -> None:
     query(path, change)
     with pytest.raises(DamagedIndexError, match=r"damaged.*backup"):
-        reopen(index).search("text number1 of 1")
+        first(reopen(index).search("text number1 of 1"))
 
 
 @pytest.mark.parametrize("change", CHANGES[:12])
@@ -138,7 +139,7 @@ def test_setting_whose_key_is_damaged_is_not_taken_for_absent(
 ) -> None:
     query(path, f"UPDATE setting SET key = 'x' || key WHERE key = '{key}'")
     with pytest.raises(DamagedIndexError, match=rf"setting 'x{key}'.*backup"):
-        reopen(index).search("text number1 of 1")
+        first(reopen(index).search("text number1 of 1"))
 
 
 @pytest.mark.parametrize("is_older", [False, True])

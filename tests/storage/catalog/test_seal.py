@@ -24,11 +24,11 @@ from tests.storage.stored import read_versions
 def catalog(index: Index) -> Path:
     index.add(rows(9))
     index.delete("d2")
-    return index.store.path / "catalog.sqlite3"
+    return index._open.store.path / "catalog.sqlite3"
 
 
 def test_seal_is_the_checksum_of_the_catalog_and_there_from_the_start(index: Index) -> None:
-    catalog = index.store.path / "catalog.sqlite3"
+    catalog = index._open.store.path / "catalog.sqlite3"
 
     def is_true() -> bool:
         content = seal_path(catalog).read_text(encoding="ascii")
@@ -61,7 +61,7 @@ def test_writer_refuses_a_damaged_catalog_rather_than_sealing_it(
     index: Index, catalog: Path
 ) -> None:
     flip_byte(catalog, -9)
-    target = Index.open(index.store.path, damaged=True)
+    target = Index.open(index._open.store.path, damaged=True)
     with pytest.raises(DamagedIndexError, match="wrong checksum"):
         target.delete("d1")
     with pytest.raises(DamagedIndexError, match="wrong checksum"):
@@ -73,15 +73,15 @@ def test_writer_refuses_a_damaged_catalog_rather_than_sealing_it(
 def test_repair_renews_the_seal_of_a_catalog_whose_rows_are_sound(
     index: Index, catalog: Path
 ) -> None:
-    before = read_versions(index.store.path)
+    before = read_versions(index._open.store.path)
     with catalog.open("ab") as file:
         file.write(b"\0" * 4096)  # a page that nothing uses
-    target = Index.open(index.store.path, damaged=True)
+    target = Index.open(index._open.store.path, damaged=True)
     problems = target.verify()
     assert [str(problem) for problem in problems] == [f"{catalog}: wrong checksum"]
     assert target.repair(problems) == 0
     assert target.verify() == []
-    assert read_versions(index.store.path) == before
+    assert read_versions(index._open.store.path) == before
     assert len(reopen(index)) == 8
 
 
@@ -105,7 +105,7 @@ def test_failed_writer_leaves_a_true_seal(index: Index, catalog: Path) -> None:
 def test_log_that_a_reader_holds_leaves_the_catalog_without_a_seal(
     index: Index, catalog: Path
 ) -> None:
-    with index.store.read() as snapshot:
+    with index._open.store.read() as snapshot:
         reopen(index).add(rows(2, start=20))
         assert snapshot.n_documents == 8
     assert not seal_path(catalog).exists()

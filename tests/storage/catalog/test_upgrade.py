@@ -23,6 +23,7 @@ from layerdex.storage.catalog import revisions, upgrade
 from layerdex.storage.catalog.seal import check_seal, seal_path
 from layerdex.storage.directory import locked
 from tests.encoders import WordEncoder
+from tests.results import first
 from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
 from tests.storage.permissions import make_read_only, unprivileged
 from tests.storage.stored import query, read_versions
@@ -48,7 +49,7 @@ def test_index_of_an_older_version_answers_and_is_sound(old: Path) -> None:
     assert read_versions(old) == before
     assert index.verify() == []
     assert len(index) == 12
-    assert index.search("text number5 of 0", k=1)[0].id == "d5"
+    assert first(index.search("text number5 of 0", k=1))[0].id == "d5"
     assert index.get("d3")[0].metadata == {"ok": True, "size": 3, "zero": 0.0}
     index.add([{"id": "d3", "text": "text number3 of 3"}, {"id": "new", "text": "new"}])
     index.compact()
@@ -189,7 +190,7 @@ def test_migration_that_loses_rows_is_refused_and_leaves_the_old_index(
 
 def test_damaged_schema_number_migrates_nothing(tmp_path: Path) -> None:
     with installed():
-        path = Index.create(tmp_path / "new", encoder=WordEncoder()).store.path
+        path = Index.create(tmp_path / "new", model=WordEncoder())._open.store.path
         catalog = path / "catalog.sqlite3"
         seal = seal_path(catalog).read_bytes()
         query(path, f"UPDATE alembic_version SET version_num = '{OLD}'")
@@ -202,8 +203,8 @@ def test_damaged_schema_number_migrates_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["0001", "0000"])
 def test_schema_that_no_revision_comes_from_is_refused(index: Index, version: str) -> None:
-    query(index.store.path, f"UPDATE alembic_version SET version_num = '{version}'")
-    before = (index.store.path / "catalog.sqlite3").read_bytes()
+    query(index._open.store.path, f"UPDATE alembic_version SET version_num = '{version}'")
+    before = (index._open.store.path / "catalog.sqlite3").read_bytes()
     with pytest.raises(SchemaError, match=rf"schema {version}.*create the index again"):
-        Index.open(index.store.path)
-    assert (index.store.path / "catalog.sqlite3").read_bytes() == before
+        Index.open(index._open.store.path)
+    assert (index._open.store.path / "catalog.sqlite3").read_bytes() == before

@@ -22,10 +22,10 @@ DOCUMENTS: list[Row] = [
 
 def make_old(folder: Path) -> Path:
     """Create an index of this version, with a dead document version."""
-    index = Index.create(folder / "index", encoder=WordEncoder())
+    index = Index.create(folder / "index", model=WordEncoder())
     index.add(DOCUMENTS)
     index.add([{"id": "d4", "text": "another text"}])
-    return index.store.path
+    return index._open.store.path
 
 
 @contextmanager
