@@ -237,7 +237,7 @@ def test_settings_say_what_was_chosen(tiny_model: TinyModel) -> None:
 def test_an_impossible_maximum_length_is_refused(
     family: str, wanted: int, tiny_model: TinyModel
 ) -> None:
-    with pytest.raises(OptionError, match=rf"between 1 and {N_POSITIONS}|at least 1, not {wanted}"):
+    with pytest.raises(OptionError, match=rf"between 1 and {N_POSITIONS}|at least 1.*{wanted}"):
         load(tiny_model(family), max_length=wanted)
 
 
@@ -334,15 +334,15 @@ def test_progress_rises_to_all_texts_and_changes_no_byte(
 ) -> None:
     monkeypatch.setattr(progress, "_INTERVAL_S", 0)
     encoder = load(tiny_model("bert"), long=long, token_budget=64)
-    texts = [sentence(1 + i % 150, seed=i % 200) for i in range(300)]
+    texts = [sentence(1 + i % 150, seed=i % 100) for i in range(150)]
     reported: list[int] = []
 
     followed = encoder.encode(texts, LAYERS, on_progress=reported.append)
 
     assert_same(followed, encoder.encode(texts, LAYERS))
     assert reported == sorted(reported)
-    assert (reported[0], reported[-1]) == (0, 300)
-    assert np.diff([0, *reported]).max() <= 30
+    assert (reported[0], reported[-1]) == (0, 150)
+    assert np.diff([0, *reported]).max() <= 15
 
 
 def test_an_error_of_progress_ends_even_a_single_long_text(

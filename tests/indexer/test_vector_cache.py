@@ -47,5 +47,5 @@ def test_vectors_that_do_not_fit_are_right_nevertheless(caplog: pytest.LogCaptur
         np.testing.assert_array_equal(found, expected)
     assert cache.used_bytes <= 1_000
     assert [record.message for record in caplog.records] == [
-        "the cache of vectors is full at 1000 bytes: texts may be encoded again"
+        "the vector cache is full at 1000 bytes: texts may be encoded again"
     ]

@@ -143,7 +143,7 @@ def test_a_broken_attention_is_noticed_when_the_model_is_loaded(
     assert_stays_as_it_was(load_model(tiny_model(family), dtype=dtype))
 
 
-def test_the_kernel_is_checked_only_in_the_trial_and_only_in_its_thread(
+def test_the_kernel_is_checked_only_in_the_check_and_only_in_its_thread(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_calls = itertools.count()
@@ -163,7 +163,7 @@ def test_the_kernel_is_checked_only_in_the_trial_and_only_in_its_thread(
     assert next(n_calls) == 6 * DEPTH + 2
 
 
-def test_after_a_failed_trial_the_kernel_is_not_checked_any_more(
+def test_after_a_failed_check_the_kernel_is_not_checked_any_more(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -217,7 +217,7 @@ def test_a_model_that_counts_mask_tokens_across_texts_stays_padded(
         assert make_replica(model).packs
 
 
-def test_texts_are_tried_beside_all_special_ids_and_others_of_the_whole_vocabulary() -> None:
+def test_texts_are_checked_beside_all_special_ids_and_others_of_the_whole_vocabulary() -> None:
     texts = [np.resize([2, 7, 8, 3], 30), np.resize([3, 8], 12)]
     special_ids = np.array([0, 2, 3, 999, 5, 4])  # one has no embedding
 
