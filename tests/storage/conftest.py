@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+
+from tests.storage.hostile import copy, make_sound
+from tests.storage.steps import layers_written_by_threads
 
 
 @pytest.fixture
@@ -29,3 +33,24 @@ def folder() -> Iterator[Path]:
     parent = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="layerdex-", dir=parent) as name:
         yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of three segments, to be copied."""
+    path = tmp_path_factory.mktemp("sound") / "index"
+    make_sound(path)
+    return path
+
+
+@pytest.fixture
+def path(sound: Path, tmp_path: Path) -> Path:
+    """A copy of a sound index, to be made hostile."""
+    return copy(sound, tmp_path / "index")
+
+
+@pytest.fixture(params=["one thread", "several"])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have commits write layers by one thread, and by several."""
+    with layers_written_by_threads() if request.param == "several" else nullcontext():
+        yield

@@ -198,3 +198,11 @@ def use_forged(
         forge(copy(sound, path), FORGERIES[name])
         found[name] = use(path, more=more)
     return found
+
+
+def assert_clear(found: dict[str, str]) -> None:
+    """Fail unless something was refused, each refusal in one line of our own."""
+    assert found
+    for operation, message in found.items():
+        assert not message.startswith("!"), f"{operation} {message}"
+        assert "\n" not in message

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,148 +16,14 @@ from layerdex import Index
 from layerdex.errors import LayerdexError, ModelError, StorageError
 from layerdex.records import Encoded
 from layerdex.storage.catalog.changes import insert_segment
-from layerdex.storage.files import sync_folder, write_file
+from layerdex.storage.files import write_file
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
-from tests.results import first
 from tests.storage.corpora import ids_of, reopen, rows
-from tests.storage.steps import layers_written_by_threads
 from tests.storage.stored import contents, layer_paths, query, read_live, read_versions
 
 
-@pytest.fixture(params=["one thread", "several"], autouse=True)
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    with layers_written_by_threads() if request.param == "several" else nullcontext():
-        yield
-
-
-def _fail(*_: object, **__: object) -> Any:
-    raise OSError(errno.ENOSPC, "No space left on device", "the-file")
-
-
-def _break_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerdex.storage.writer.write_file", _fail)
-
-
-def _break_second_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = write_file
-
-    def write(path: Path, data: Any) -> int:
-        if path.name == "layer-01.faiss":
-            path.write_bytes(data.tobytes()[: data.nbytes // 2])
-            _fail()
-        return whole(path, data)
-
-    monkeypatch.setattr("layerdex.storage.writer.write_file", write)
-
-
-def _break_os_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "write", _fail)
-
-
-def _break_file_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    _break_sync(monkeypatch, is_folder=False)
-
-
-def _break_folder_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    _break_sync(monkeypatch, is_folder=True)
-
-
-def _break_sync(monkeypatch: pytest.MonkeyPatch, *, is_folder: bool) -> None:
-    whole = os.fsync
-
-    def sync(descriptor: int) -> None:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == is_folder:
-            _fail()
-        whole(descriptor)
-
-    monkeypatch.setattr(os, "fsync", sync)
-
-
-def _break_rename(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "rename", _fail)
-
-
-def _break_last_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = sync_folder
-
-    def sync(path: Path) -> None:
-        if path.name == "segments":
-            _fail()
-        whole(path)
-
-    monkeypatch.setattr("layerdex.storage.writer.sync_folder", sync)
-
-
-def _break_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    # After the segment and the documents, the last thing that the transaction does.
-    monkeypatch.setattr("layerdex.storage.writer.update_fields", _fail)
-
-
-STEPS = [
-    _break_write,
-    _break_second_file,
-    _break_os_write,
-    _break_file_sync,
-    _break_folder_sync,
-    _break_rename,
-    _break_last_sync,
-    _break_transaction,
-]
-
-
-@pytest.mark.parametrize("break_step", STEPS)
-def test_failure_before_the_commit_leaves_the_state_before(
-    index: Index, break_step: Callable[[pytest.MonkeyPatch], None]
-) -> None:
-    index.add(rows(5))
-    before = read_versions(index._open.store.path)
-    with pytest.MonkeyPatch.context() as patch:
-        break_step(patch)
-        with pytest.raises(StorageError, match="No space left on device") as caught:
-            index.add([{"id": "d1", "text": "changed"}, *rows(3, start=5)])
-    assert "\n" not in str(caught.value)
-    assert read_versions(index._open.store.path) == before
-    assert [hit.id for hit in first(index.search("text number1 of 1", k=1))] == ["d1"]
-    assert ids_of(reopen(index)) == [f"d{i}" for i in range(5)]
-    assert reopen(index).verify() == []
-
-
-@pytest.mark.parametrize("break_step", STEPS)
-def test_next_writer_removes_what_a_failed_one_left_and_completes(
-    index: Index, break_step: Callable[[pytest.MonkeyPatch], None]
-) -> None:
-    index.add(rows(5))
-    with pytest.MonkeyPatch.context() as patch:
-        break_step(patch)
-        with pytest.raises(LayerdexError):
-            index.add(rows(3, start=5))
-    report = index.add(rows(8))
-    assert (report.n_new, report.n_unchanged) == (3, 5)
-    folders = {entry.name for entry in (index._open.store.path / "segments").iterdir()}
-    assert folders == {
-        name for (name,) in query(index._open.store.path, "SELECT name FROM segment")
-    }
-    assert len(folders) == 2
-    assert [v.row for v in read_versions(index._open.store.path)] == list(range(1, 9))
-
-
-def test_failed_window_keeps_the_windows_before(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, n_calls = write_file, 0
-
-    def write(path: Path, data: Any) -> int:
-        nonlocal n_calls
-        n_calls += 1
-        return _fail() if n_calls > 2 * len(index.layers) else whole(path, data)
-
-    monkeypatch.setattr("layerdex.storage.writer.write_file", write)
-    with pytest.raises(StorageError):
-        index.add(rows(30))
-    assert ids_of(index) == [f"d{i}" for i in range(16)]
-
-
+@pytest.mark.usefixtures("threads")
 def test_leftovers_are_removed_links_not_followed_and_foreign_files_left(
     index: Index, tmp_path: Path
 ) -> None:
@@ -168,7 +31,7 @@ def test_leftovers_are_removed_links_not_followed_and_foreign_files_left(
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("stay")
-    segments = index._open.store.path / "segments"
+    segments = index.store.path / "segments"
     (committed,) = segments.iterdir()
     unfinished = segments / "0123456789abcdef.new"
     unfinished.mkdir()
@@ -180,6 +43,7 @@ def test_leftovers_are_removed_links_not_followed_and_foreign_files_left(
     assert (outside / "precious").read_text() == "stay"
 
 
+@pytest.mark.usefixtures("threads")
 def test_file_is_flushed_before_its_rename_and_the_commit_comes_last(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,12 +68,13 @@ def test_file_is_flushed_before_its_rename_and_the_commit_comes_last(
     monkeypatch.setattr("layerdex.storage.writer.insert_segment", watched_insert)
     index.add(rows(2))
     layers = [f"sync layer-{layer:02d}.faiss" for layer in range(4)]
-    broken_seal = f"sync {index._open.store.path.name}"
+    broken_seal = f"sync {index.store.path.name}"
     assert sorted(events[1:5]) == layers
     del events[1:5]
     assert events == [broken_seal, "sync .new", "rename", "sync segments", "commit"]
 
 
+@pytest.mark.usefixtures("threads")
 def test_layers_are_written_by_threads_where_that_pays(
     request: pytest.FixtureRequest, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,24 +90,26 @@ def test_layers_are_written_by_threads_where_that_pays(
     assert [name.startswith("layerdex-write") for name in names] == [is_threaded] * 4
 
 
+@pytest.mark.usefixtures("threads")
 def test_segment_bytes_are_the_same_for_two_runs(tmp_path: Path) -> None:
     runs = []
     for name in ("one", "two"):
-        index = Index.create(tmp_path / name, model=WordEncoder())
+        index = Index.create(tmp_path / name, encoder=WordEncoder())
         index.add(rows(20))
         index.add([{"id": "d3", "text": "another text"}])
-        order = query(index._open.store.path, "SELECT name FROM segment ORDER BY first_row")
-        found = contents(index._open.store.path)
+        order = query(index.store.path, "SELECT name FROM segment ORDER BY first_row")
+        found = contents(index.store.path)
         runs.append([found[key] for (n,) in order for key in sorted(found) if n in key])
     assert len(runs[0]) == 4 * 4
     assert runs[0] == runs[1]
 
 
+@pytest.mark.usefixtures("threads")
 def test_vectors_on_disk_are_the_encoders_own(index: Index) -> None:
     index.add(rows(10))
     documents = rows(10)
     expected = WordEncoder().encode([str(one["text"]) for one in documents], index.layers).vectors
-    live = read_live(index._open.store.path)
+    live = read_live(index.store.path)
     for position, document in enumerate(documents):
         vectors = live[str(document["id"])].vectors
         assert sorted(vectors) == [0, 1, 2, 3]
@@ -253,7 +120,7 @@ def test_vectors_on_disk_are_the_encoders_own(index: Index) -> None:
 def test_update_and_delete_change_all_or_nothing(index: Index) -> None:
     index.add(rows(4))
     index.add([{"id": "d1", "text": "newer text"}])
-    versions = read_versions(index._open.store.path)
+    versions = read_versions(index.store.path)
     assert [(v.row, v.id, v.live) for v in versions] == [
         (1, "d0", True),
         (2, "d1", False),
@@ -267,9 +134,10 @@ def test_update_and_delete_change_all_or_nothing(index: Index) -> None:
     assert ids_of(index) == ["d0", "d1", "d2", "d3"]
 
 
+@pytest.mark.usefixtures("threads")
 def test_encoder_of_another_width_is_refused_and_commits_nothing(index: Index) -> None:
     index.add(rows(2))
-    wide = Index.open(index._open.store.path, encoder=_Wide())
+    wide = Index.open(index.store.path, encoder=_Wide())
     with pytest.raises(ModelError, match=r"\(4, 1, 8\).*\(4, 1, 16\)"):
         wide.add(rows(1, start=2))
     assert len(reopen(index)) == 2
@@ -286,7 +154,7 @@ class _Wide(WordEncoder):
 
 def test_file_that_a_killed_repair_left_is_removed_by_the_next_writer(index: Index) -> None:
     index.add(rows(2))
-    left = layer_paths(index._open.store.path)[0].with_suffix(".new")
+    left = layer_paths(index.store.path)[0].with_suffix(".new")
     left.write_bytes(b"half")
     index.add(rows(1, start=2))
     assert not left.exists()
@@ -303,7 +171,7 @@ def test_folders_made_for_an_index_are_flushed(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watched)
-    Index.create(tmp_path / "one" / "two" / "index", model=WordEncoder())
+    Index.create(tmp_path / "one" / "two" / "index", encoder=WordEncoder())
     assert {tmp_path, tmp_path / "one", tmp_path / "one" / "two"} <= set(synced)
 
 

@@ -13,22 +13,19 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex import Index
-from layerdex.errors import DamagedIndexError, DocumentNotFoundError, StorageError
-from layerdex.storage import commit_cache, store
+from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.storage import commit_cache
 from layerdex.storage.catalog.segments import segment_rows
-from layerdex.storage.snapshot import Snapshot
-from layerdex.storage.vectors.faiss_library import load_faiss
 from layerdex.storage.vectors.layer_file import LayerFile
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
-from tests.results import first, hits_by_layer
 from tests.storage.corpora import flip_byte, reopen, rows
 from tests.storage.stored import layer_paths, read_live
 
 
 def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
     index.add(rows(5))
-    with index._open.store.read() as old:
+    with index.store.read() as old:
         before = old.document_table()
         vectors = old.layer(2).gather(before.rows)
         other = reopen(index)
@@ -40,7 +37,7 @@ def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
             str(row["text"]) for row in rows(5)
         }
         np.testing.assert_array_equal(old.layer(2).gather(old.rows()), vectors)
-        with index._open.store.read() as new:
+        with index.store.read() as new:
             assert sorted(new.document_table().ids) == ["d0", "d1", "d2", "d3", "d5", "d6", "d7"]
             assert new.n_documents == 7
 
@@ -48,15 +45,15 @@ def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
 def test_long_lived_index_answers_each_question_from_the_newest_commit(index: Index) -> None:
     index.add(rows(5))
     reader = reopen(index)
-    assert first(reader.search("text number7 of 2", k=1))[0].id != "d7"
+    assert reader.search("text number7 of 2", k=1)[0].id != "d7"
     index.add(rows(3, start=5))
-    assert first(reader.search("text number7 of 2", k=1))[0].id == "d7"
+    assert reader.search("text number7 of 2", k=1)[0].id == "d7"
     index.add([{"id": "d7", "label": "relabelled", "text": "text number7 of 2"}])
-    assert first(reader.search("text number7 of 2", k=1))[0].label == "relabelled"
+    assert reader.search("text number7 of 2", k=1)[0].label == "relabelled"
     index.delete("d7")
-    assert first(reader.search("text number7 of 2", k=1))[0].id != "d7"
+    assert reader.search("text number7 of 2", k=1)[0].id != "d7"
     index.compact()
-    assert first(reader.search("text number6 of 1", k=1))[0].id == "d6"
+    assert reader.search("text number6 of 1", k=1)[0].id == "d6"
     assert len(reader) == 7
 
 
@@ -68,9 +65,7 @@ def test_reader_in_the_middle_of_a_commit_sees_the_state_before(
     whole = Writer.change
 
     def change(writer: Writer) -> Any:
-        seen.append(
-            (len(reader), [hit.id for hit in first(reader.search("text number5 of 0", k=9))])
-        )
+        seen.append((len(reader), [hit.id for hit in reader.search("text number5 of 0", k=9)]))
         return whole(writer)
 
     monkeypatch.setattr(Writer, "change", change)
@@ -87,7 +82,7 @@ def test_reader_beside_a_writer_only_ever_sees_whole_windows(index: Index) -> No
 
     def read() -> None:
         while not seen or not done.is_set():
-            with reader._open.store.read() as snapshot:
+            with reader.store.read() as snapshot:
                 record = snapshot.document_table()
                 seen[tuple(record.ids)] = snapshot.layer(1).gather(record.rows)
 
@@ -97,113 +92,12 @@ def test_reader_beside_a_writer_only_ever_sees_whole_windows(index: Index) -> No
     done.set()
     thread.join()
     assert len(reader) == 8 * 15
-    stored = read_live(index._open.store.path)
+    stored = read_live(index.store.path)
     assert seen
     for ids, vectors in seen.items():
         assert len(ids) % 8 == 0
         codes = [np.frombuffer(stored[name].vectors[1], np.float16) for name in ids]
         np.testing.assert_allclose(vectors, np.reshape(codes, vectors.shape), atol=1e-3)
-
-
-def _compacting(index: Index, question: Callable[[Snapshot], Any]) -> tuple[Any, int]:
-    """Ask ``question``, with a compaction after its snapshot was taken; count its starts."""
-    other, n_starts = reopen(index), 0
-
-    def interrupted(snapshot: Snapshot) -> Any:
-        nonlocal n_starts
-        n_starts += 1
-        if n_starts == 1:
-            assert other.compact() > 0
-        return question(snapshot)
-
-    return index._open.store.query(interrupted), n_starts
-
-
-def test_question_restarts_when_its_segments_are_compacted_away(index: Index) -> None:
-    index.add(rows(20))
-    reader = reopen(index)
-    rows_asked = np.arange(1, 21)
-    vectors, n_starts = _compacting(reader, lambda s: s.layer(3).gather(rows_asked))
-    assert n_starts == 2
-    stored = read_live(index._open.store.path)
-    expected = np.array([np.frombuffer(stored[f"d{i}"].vectors[3], np.float16) for i in range(20)])
-    np.testing.assert_allclose(vectors, expected, atol=1e-3)
-
-
-def test_question_whose_files_are_mapped_already_does_not_restart(index: Index) -> None:
-    index.add(rows(20))
-    every = np.arange(1, 21)
-    before = index._open.store.query(lambda s: s.layer(3).gather(every))
-    vectors, n_starts = _compacting(index, lambda s: s.layer(3).gather(every))
-    assert n_starts == 1
-    np.testing.assert_array_equal(vectors, before)
-
-
-def test_file_that_vanishes_while_it_is_mapped_restarts_the_question(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index.add(rows(20))
-    reader, other, n_compactions = reopen(index), reopen(index), 0
-    faiss = load_faiss()
-    whole = faiss.read_index
-
-    def read_index(*arguments: Any) -> Any:
-        nonlocal n_compactions
-        if n_compactions == 0:
-            n_compactions = 1
-            other.compact()
-        return whole(*arguments)
-
-    monkeypatch.setattr(faiss, "read_index", read_index)
-    assert first(reader.search("text number3 of 3", k=1))[0].id == "d3"
-    assert n_compactions == 1
-
-
-def test_opening_beside_a_compaction_is_no_damage(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index.add(rows(20))
-    other, whole, n_compactions = reopen(index), store.Store.file_path, 0
-
-    def file_path(self: store.Store, *arguments: Any) -> Path:
-        nonlocal n_compactions
-        if n_compactions == 0 and self is not other._open.store:
-            n_compactions = 1
-            other.compact()
-        return whole(self, *arguments)
-
-    monkeypatch.setattr(store.Store, "file_path", file_path)
-    assert len(reopen(index)) == 20
-    assert n_compactions == 1
-
-
-def test_file_missing_without_a_compaction_is_damage(index: Index) -> None:
-    index.add(rows(5))
-    reader = reopen(index)
-    missing = layer_paths(index._open.store.path)[3]
-    missing.unlink()
-    with pytest.raises(DamagedIndexError, match=rf"{missing.name} is missing.*repair"):
-        first(reader.search("text", layer=3))
-    assert first(reader.search("text number1 of 1", k=1, layer=2))[0].id == "d1"
-    with pytest.raises(DamagedIndexError, match="repair"):
-        reopen(index)
-
-
-def test_unrelated_commit_does_not_hide_a_missing_file(index: Index) -> None:
-    index.add(rows(5))
-    reader, n_starts = reopen(index), 0
-    shutil.rmtree(next((index._open.store.path / "segments").iterdir()))
-
-    def question(snapshot: Snapshot) -> Any:
-        nonlocal n_starts
-        n_starts += 1
-        if n_starts == 1:
-            index.add(rows(1, start=5))
-        return snapshot.layer(0).gather(np.array([1]))
-
-    with pytest.raises(DamagedIndexError, match="repair"):
-        reader._open.store.query(question)
-    assert n_starts == 1  # it does not start again without all files
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0"])
@@ -212,26 +106,21 @@ def test_file_of_another_size_is_damage_at_open(
 ) -> None:
     index.add(rows(5))
     reader = reopen(index)
-    path = layer_paths(index._open.store.path)[1]
+    path = layer_paths(index.store.path)[1]
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DamagedIndexError, match=rf"{path.name} .*damaged.*repair"):
         reopen(index)
     with pytest.raises(DamagedIndexError, match="repair"):
-        first(reader.search("text", layer=1))
-    assert Index.open(index._open.store.path, encoder=WordEncoder(), damaged=True).layers == (
-        0,
-        1,
-        2,
-        3,
-    )
+        reader.search("text", layer=1)
+    assert Index.open(index.store.path, encoder=WordEncoder(), damaged=True).layers == (0, 1, 2, 3)
 
 
 def test_file_of_the_right_size_that_is_no_such_layer_is_damage(index: Index) -> None:
     index.add(rows(5))
-    path = layer_paths(index._open.store.path)[1]
+    path = layer_paths(index.store.path)[1]
     flip_byte(path, at=0)
     with pytest.raises(DamagedIndexError, match=rf"{path.name} is damaged.*repair"):
-        first(reopen(index).search("text", layer=1))
+        reopen(index).search("text", layer=1)
 
 
 def test_only_asked_layers_are_mapped_and_each_once(
@@ -248,8 +137,8 @@ def test_only_asked_layers_are_mapped_and_each_once(
     monkeypatch.setattr(LayerFile, "__init__", init)
     reader = reopen(index)
     assert (len(reader), reader.get("d3")[0].id, mapped) == (20, "d3", [])
-    first(reader.search("text", layer=2))
-    first(reader.search("text", layer=2))
+    reader.search("text", layer=2)
+    reader.search("text", layer=2)
     assert mapped == ["layer-02.faiss"] * 3
 
 
@@ -257,19 +146,19 @@ def test_another_index_in_the_same_place_is_not_taken_for_the_one_opened(
     index: Index, tmp_path: Path
 ) -> None:
     index.add([{"id": "cat", "text": "a cat"}, {"id": "dog", "text": "a dog"}])
-    other = Index.create(tmp_path / "other", model=WordEncoder())
+    other = Index.create(tmp_path / "other", encoder=WordEncoder())
     other.add([{"id": "dog", "text": "a dog"}, {"id": "cat", "text": "a cat"}])
-    path = index._open.store.path
+    path = index.store.path
     shutil.rmtree(path)
     (tmp_path / "other").rename(path)
     for question in (
-        lambda: first(index.search("a cat")),
+        lambda: index.search("a cat"),
         lambda: index.add([{"text": "a bird"}]),
         lambda: index.delete("cat"),
     ):
         with pytest.raises(StorageError, match=r"another index.*open it again"):
             question()
-    assert first(reopen(index).search("a cat", k=1))[0].id == "cat"
+    assert reopen(index).search("a cat", k=1)[0].id == "cat"
 
 
 def test_backup_put_in_place_is_seen_though_the_number_of_commits_is_the_same(
@@ -279,35 +168,35 @@ def test_backup_put_in_place_is_seen_though_the_number_of_commits_is_the_same(
     index.backup(tmp_path / "backup")
     index.add([{"id": "lost", "text": "a cat"}])
     reader = reopen(index)
-    assert first(reader.search("a cat", k=1))[0].id == "lost"
-    path = index._open.store.path
+    assert reader.search("a cat", k=1)[0].id == "lost"
+    path = index.store.path
     shutil.rmtree(path)
     (tmp_path / "backup").rename(path)
     reopen(index).add([{"id": "kept", "text": "a dog"}])
-    assert first(reader.search("a dog", k=1))[0].id == "kept"
-    assert first(reader.search("a dog", k=1))[0].similarity == 1
-    assert "lost" not in [hit.id for hit in first(reader.search("a cat", k=9))]
+    assert reader.search("a dog", k=1)[0].id == "kept"
+    assert reader.search("a dog", k=1)[0].similarity == 1
+    assert "lost" not in [hit.id for hit in reader.search("a cat", k=9)]
 
 
 def test_thread_that_reads_a_file_for_the_first_time_keeps_no_other_waiting(index: Index) -> None:
     index.add(rows(3))
     reader = reopen(index)
-    first(reader.search("text", layer=1))
+    reader.search("text", layer=1)
     started, go_on = threading.Event(), threading.Event()
-    whole = reader._open.store.open_file
+    whole = reader.store.open_file
 
     def slow(segment: Any, layer: int) -> LayerFile:
         started.set()
         assert go_on.wait(60)
         return whole(segment, layer)
 
-    reader._open.store._cache._open_file = slow
+    reader.store._cache._open_file = slow
     thread = threading.Thread(target=reader.search, args=["text"], kwargs={"layer": 2})
     thread.start()
     assert started.wait(60)
     answers: list[str] = []
     other = threading.Thread(
-        target=lambda: answers.append(first(reader.search("text number1 of 1", k=1, layer=1))[0].id)
+        target=lambda: answers.append(reader.search("text number1 of 1", k=1, layer=1)[0].id)
     )
     other.start()
     other.join(20)
@@ -325,7 +214,7 @@ def test_threads_share_an_index_beside_a_writer(index: Index) -> None:
     def read() -> None:
         while not done.is_set():
             try:
-                assert first(reader.search("text number1 of 1", k=1))[0].id == "d1"
+                assert reader.search("text number1 of 1", k=1)[0].id == "d1"
             except Exception as error:  # whatever it is, it fails the test
                 failures.append(error)
 
@@ -357,47 +246,6 @@ def test_rows_of_a_compacted_segment_are_read_once(
 
     monkeypatch.setattr(commit_cache, "segment_rows", counted)
     for i in (1, 4, 15):
-        assert first(reader.search(f"text number{i} of {i % 5}", k=1))[0].id == f"d{i}"
-        assert hits_by_layer(reader.search_like(f"d{i}", k=3))
+        assert reader.search(f"text number{i} of {i % 5}", k=1)[0].id == f"d{i}"
+        assert reader.search_like(f"d{i}", k=3)
     assert len(asked) == 1
-
-
-def test_callback_that_asks_for_an_unknown_id_is_told_so(index: Index) -> None:
-    index.add(rows(3))
-    asked: list[str] = []
-
-    def on_found(_: object, read: Any) -> None:
-        asked.extend(document.id for document in read(["d1"]))
-        list(read(["d2", "d77"]))
-
-    with pytest.raises(DocumentNotFoundError, match="'d77'"):
-        index.deduplicate(on_result=on_found)
-    assert asked == ["d1"]
-
-
-@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), "é".encode])
-def test_error_of_a_callback_that_writes_elsewhere_is_its_own(index: Index, error: Any) -> None:
-    index.add(rows(3))
-
-    def write(*_: object) -> None:
-        if isinstance(error, Exception):
-            raise error
-        error("ascii")
-
-    for question in (
-        lambda: index.deduplicate(on_progress=write),
-        lambda: index.deduplicate(on_result=write),
-        lambda: index.verify(on_progress=write),
-    ):
-        with pytest.raises((BrokenPipeError, UnicodeEncodeError)):
-            question()
-
-
-def test_file_that_a_callback_misses_is_no_damage_of_the_index(index: Index) -> None:
-    index.add(rows(3))
-
-    def on_found(*_: object) -> None:
-        Path("/nowhere/at/all").read_bytes()
-
-    with pytest.raises(StorageError, match="/nowhere/at/all"):
-        index.deduplicate(on_result=on_found)
