@@ -21,7 +21,7 @@ def test_callback_that_asks_for_an_unknown_id_is_told_so(index: Index) -> None:
         list(read(["d2", "d77"]))
 
     with pytest.raises(DocumentNotFoundError, match="'d77'"):
-        index.deduplicate(on_found=on_found)
+        index.deduplicate(on_result=on_found)
     assert asked == ["d1"]
 
 
@@ -36,7 +36,7 @@ def test_error_of_a_callback_that_writes_elsewhere_is_its_own(index: Index, erro
 
     for question in (
         lambda: index.deduplicate(on_progress=write),
-        lambda: index.deduplicate(on_found=write),
+        lambda: index.deduplicate(on_result=write),
         lambda: index.verify(on_progress=write),
     ):
         with pytest.raises((BrokenPipeError, UnicodeEncodeError)):
@@ -50,4 +50,4 @@ def test_file_that_a_callback_misses_is_no_damage_of_the_index(index: Index) -> 
         Path("/nowhere/at/all").read_bytes()
 
     with pytest.raises(StorageError, match="/nowhere/at/all"):
-        index.deduplicate(on_found=on_found)
+        index.deduplicate(on_result=on_found)

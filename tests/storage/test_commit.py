@@ -31,7 +31,7 @@ def test_leftovers_are_removed_links_not_followed_and_foreign_files_left(
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("stay")
-    segments = index.store.path / "segments"
+    segments = index._open.store.path / "segments"
     (committed,) = segments.iterdir()
     unfinished = segments / "0123456789abcdef.new"
     unfinished.mkdir()
@@ -68,7 +68,7 @@ def test_file_is_flushed_before_its_rename_and_the_commit_comes_last(
     monkeypatch.setattr("layerdex.storage.writer.insert_segment", watched_insert)
     index.add(rows(2))
     layers = [f"sync layer-{layer:02d}.faiss" for layer in range(4)]
-    broken_seal = f"sync {index.store.path.name}"
+    broken_seal = f"sync {index._open.store.path.name}"
     assert sorted(events[1:5]) == layers
     del events[1:5]
     assert events == [broken_seal, "sync .new", "rename", "sync segments", "commit"]
@@ -94,11 +94,11 @@ def test_layers_are_written_by_threads_where_that_pays(
 def test_segment_bytes_are_the_same_for_two_runs(tmp_path: Path) -> None:
     runs = []
     for name in ("one", "two"):
-        index = Index.create(tmp_path / name, encoder=WordEncoder())
+        index = Index.create(tmp_path / name, model=WordEncoder())
         index.add(rows(20))
         index.add([{"id": "d3", "text": "another text"}])
-        order = query(index.store.path, "SELECT name FROM segment ORDER BY first_row")
-        found = contents(index.store.path)
+        order = query(index._open.store.path, "SELECT name FROM segment ORDER BY first_row")
+        found = contents(index._open.store.path)
         runs.append([found[key] for (n,) in order for key in sorted(found) if n in key])
     assert len(runs[0]) == 4 * 4
     assert runs[0] == runs[1]
@@ -109,7 +109,7 @@ def test_vectors_on_disk_are_the_encoders_own(index: Index) -> None:
     index.add(rows(10))
     documents = rows(10)
     expected = WordEncoder().encode([str(one["text"]) for one in documents], index.layers).vectors
-    live = read_live(index.store.path)
+    live = read_live(index._open.store.path)
     for position, document in enumerate(documents):
         vectors = live[str(document["id"])].vectors
         assert sorted(vectors) == [0, 1, 2, 3]
@@ -120,7 +120,7 @@ def test_vectors_on_disk_are_the_encoders_own(index: Index) -> None:
 def test_update_and_delete_change_all_or_nothing(index: Index) -> None:
     index.add(rows(4))
     index.add([{"id": "d1", "text": "newer text"}])
-    versions = read_versions(index.store.path)
+    versions = read_versions(index._open.store.path)
     assert [(v.row, v.id, v.live) for v in versions] == [
         (1, "d0", True),
         (2, "d1", False),
@@ -137,7 +137,7 @@ def test_update_and_delete_change_all_or_nothing(index: Index) -> None:
 @pytest.mark.usefixtures("threads")
 def test_encoder_of_another_width_is_refused_and_commits_nothing(index: Index) -> None:
     index.add(rows(2))
-    wide = Index.open(index.store.path, encoder=_Wide())
+    wide = Index.open(index._open.store.path, encoder=_Wide())
     with pytest.raises(ModelError, match=r"\(4, 1, 8\).*\(4, 1, 16\)"):
         wide.add(rows(1, start=2))
     assert len(reopen(index)) == 2
@@ -154,7 +154,7 @@ class _Wide(WordEncoder):
 
 def test_file_that_a_killed_repair_left_is_removed_by_the_next_writer(index: Index) -> None:
     index.add(rows(2))
-    left = layer_paths(index.store.path)[0].with_suffix(".new")
+    left = layer_paths(index._open.store.path)[0].with_suffix(".new")
     left.write_bytes(b"half")
     index.add(rows(1, start=2))
     assert not left.exists()
@@ -171,7 +171,7 @@ def test_folders_made_for_an_index_are_flushed(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watched)
-    Index.create(tmp_path / "one" / "two" / "index", encoder=WordEncoder())
+    Index.create(tmp_path / "one" / "two" / "index", model=WordEncoder())
     assert {tmp_path, tmp_path / "one", tmp_path / "one" / "two"} <= set(synced)
 
 

@@ -14,6 +14,7 @@ import pytest
 from layerdex import Index
 from layerdex.errors import LayerdexError, StorageError
 from layerdex.storage.files import sync_folder, write_file
+from tests.results import first
 from tests.storage.corpora import ids_of, reopen, rows
 from tests.storage.stored import query, read_versions
 
@@ -100,14 +101,14 @@ def test_failure_before_the_commit_leaves_the_state_before(
     index: Index, break_step: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     index.add(rows(5))
-    before = read_versions(index.store.path)
+    before = read_versions(index._open.store.path)
     with pytest.MonkeyPatch.context() as patch:
         break_step(patch)
         with pytest.raises(StorageError, match="No space left on device") as caught:
             index.add([{"id": "d1", "text": "changed"}, *rows(3, start=5)])
     assert "\n" not in str(caught.value)
-    assert read_versions(index.store.path) == before
-    assert [hit.id for hit in index.search("text number1 of 1", k=1)] == ["d1"]
+    assert read_versions(index._open.store.path) == before
+    assert [hit.id for hit in first(index.search("text number1 of 1", k=1))] == ["d1"]
     assert ids_of(reopen(index)) == [f"d{i}" for i in range(5)]
     assert reopen(index).verify() == []
 
@@ -123,10 +124,12 @@ def test_next_writer_removes_what_a_failed_one_left_and_completes(
             index.add(rows(3, start=5))
     report = index.add(rows(8))
     assert (report.n_new, report.n_unchanged) == (3, 5)
-    folders = {entry.name for entry in (index.store.path / "segments").iterdir()}
-    assert folders == {name for (name,) in query(index.store.path, "SELECT name FROM segment")}
+    folders = {entry.name for entry in (index._open.store.path / "segments").iterdir()}
+    assert folders == {
+        name for (name,) in query(index._open.store.path, "SELECT name FROM segment")
+    }
     assert len(folders) == 2
-    assert [v.row for v in read_versions(index.store.path)] == list(range(1, 9))
+    assert [v.row for v in read_versions(index._open.store.path)] == list(range(1, 9))
 
 
 def test_failed_window_keeps_the_windows_before(

@@ -18,6 +18,7 @@ from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.storage.vectors.codecs import codec_of
 from layerdex.storage.vectors.layer_file import serialize_layer
 from tests.encoders import WordEncoder
+from tests.results import by_layer
 from tests.storage.corpora import rows
 from tests.storage.hostile import (
     forge_file,
@@ -114,7 +115,7 @@ def test_foreign_file_under_a_fitting_catalog_never_reaches_faiss(
     monkeypatch.setattr(faiss, "read_index", record)
     index = Index.open(path, encoder=WordEncoder())
     with pytest.raises(DamagedIndexError, match="not the index that the catalog describes"):
-        index.search_many(["text number5"], layers="all", k=3)
+        by_layer(index.search(["text number5"], layer="all", k=3))
     assert [str(problem) for problem in index.verify()] == [
         f"{file}: not the index that the catalog describes"
     ]

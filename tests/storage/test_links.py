@@ -67,7 +67,7 @@ def test_creating_an_index_follows_no_link(tmp_path: Path, outside: Path) -> Non
     for name in ("writer.lock", "catalog.sqlite3.new"):
         (tmp_path / "new" / name).symlink_to(outside)
     with pytest.raises(LayerdexError, match="is a symbolic link"):
-        Index.create(tmp_path / "new", encoder=WordEncoder())
+        Index.create(tmp_path / "new", model=WordEncoder())
     assert outside.read_bytes() == CANARY
 
 

@@ -19,13 +19,14 @@ from layerdex.storage.catalog.segments import segment_rows
 from layerdex.storage.vectors.layer_file import LayerFile
 from layerdex.storage.writer import Writer
 from tests.encoders import WordEncoder
+from tests.results import first, hits_by_layer
 from tests.storage.corpora import flip_byte, reopen, rows
 from tests.storage.stored import layer_paths, read_live
 
 
 def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
     index.add(rows(5))
-    with index.store.read() as old:
+    with index._open.store.read() as old:
         before = old.document_table()
         vectors = old.layer(2).gather(before.rows)
         other = reopen(index)
@@ -37,7 +38,7 @@ def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
             str(row["text"]) for row in rows(5)
         }
         np.testing.assert_array_equal(old.layer(2).gather(old.rows()), vectors)
-        with index.store.read() as new:
+        with index._open.store.read() as new:
             assert sorted(new.document_table().ids) == ["d0", "d1", "d2", "d3", "d5", "d6", "d7"]
             assert new.n_documents == 7
 
@@ -45,15 +46,15 @@ def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
 def test_long_lived_index_answers_each_question_from_the_newest_commit(index: Index) -> None:
     index.add(rows(5))
     reader = reopen(index)
-    assert reader.search("text number7 of 2", k=1)[0].id != "d7"
+    assert first(reader.search("text number7 of 2", k=1))[0].id != "d7"
     index.add(rows(3, start=5))
-    assert reader.search("text number7 of 2", k=1)[0].id == "d7"
+    assert first(reader.search("text number7 of 2", k=1))[0].id == "d7"
     index.add([{"id": "d7", "label": "relabelled", "text": "text number7 of 2"}])
-    assert reader.search("text number7 of 2", k=1)[0].label == "relabelled"
+    assert first(reader.search("text number7 of 2", k=1))[0].label == "relabelled"
     index.delete("d7")
-    assert reader.search("text number7 of 2", k=1)[0].id != "d7"
+    assert first(reader.search("text number7 of 2", k=1))[0].id != "d7"
     index.compact()
-    assert reader.search("text number6 of 1", k=1)[0].id == "d6"
+    assert first(reader.search("text number6 of 1", k=1))[0].id == "d6"
     assert len(reader) == 7
 
 
@@ -65,7 +66,9 @@ def test_reader_in_the_middle_of_a_commit_sees_the_state_before(
     whole = Writer.change
 
     def change(writer: Writer) -> Any:
-        seen.append((len(reader), [hit.id for hit in reader.search("text number5 of 0", k=9)]))
+        seen.append(
+            (len(reader), [hit.id for hit in first(reader.search("text number5 of 0", k=9))])
+        )
         return whole(writer)
 
     monkeypatch.setattr(Writer, "change", change)
@@ -82,7 +85,7 @@ def test_reader_beside_a_writer_only_ever_sees_whole_windows(index: Index) -> No
 
     def read() -> None:
         while not seen or not done.is_set():
-            with reader.store.read() as snapshot:
+            with reader._open.store.read() as snapshot:
                 record = snapshot.document_table()
                 seen[tuple(record.ids)] = snapshot.layer(1).gather(record.rows)
 
@@ -92,7 +95,7 @@ def test_reader_beside_a_writer_only_ever_sees_whole_windows(index: Index) -> No
     done.set()
     thread.join()
     assert len(reader) == 8 * 15
-    stored = read_live(index.store.path)
+    stored = read_live(index._open.store.path)
     assert seen
     for ids, vectors in seen.items():
         assert len(ids) % 8 == 0
@@ -106,21 +109,26 @@ def test_file_of_another_size_is_damage_at_open(
 ) -> None:
     index.add(rows(5))
     reader = reopen(index)
-    path = layer_paths(index.store.path)[1]
+    path = layer_paths(index._open.store.path)[1]
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DamagedIndexError, match=rf"{path.name} .*damaged.*repair"):
         reopen(index)
     with pytest.raises(DamagedIndexError, match="repair"):
-        reader.search("text", layer=1)
-    assert Index.open(index.store.path, encoder=WordEncoder(), damaged=True).layers == (0, 1, 2, 3)
+        first(reader.search("text", layer=1))
+    assert Index.open(index._open.store.path, encoder=WordEncoder(), damaged=True).layers == (
+        0,
+        1,
+        2,
+        3,
+    )
 
 
 def test_file_of_the_right_size_that_is_no_such_layer_is_damage(index: Index) -> None:
     index.add(rows(5))
-    path = layer_paths(index.store.path)[1]
+    path = layer_paths(index._open.store.path)[1]
     flip_byte(path, at=0)
     with pytest.raises(DamagedIndexError, match=rf"{path.name} is damaged.*repair"):
-        reopen(index).search("text", layer=1)
+        first(reopen(index).search("text", layer=1))
 
 
 def test_only_asked_layers_are_mapped_and_each_once(
@@ -137,8 +145,8 @@ def test_only_asked_layers_are_mapped_and_each_once(
     monkeypatch.setattr(LayerFile, "__init__", init)
     reader = reopen(index)
     assert (len(reader), reader.get("d3")[0].id, mapped) == (20, "d3", [])
-    reader.search("text", layer=2)
-    reader.search("text", layer=2)
+    first(reader.search("text", layer=2))
+    first(reader.search("text", layer=2))
     assert mapped == ["layer-02.faiss"] * 3
 
 
@@ -146,19 +154,19 @@ def test_another_index_in_the_same_place_is_not_taken_for_the_one_opened(
     index: Index, tmp_path: Path
 ) -> None:
     index.add([{"id": "cat", "text": "a cat"}, {"id": "dog", "text": "a dog"}])
-    other = Index.create(tmp_path / "other", encoder=WordEncoder())
+    other = Index.create(tmp_path / "other", model=WordEncoder())
     other.add([{"id": "dog", "text": "a dog"}, {"id": "cat", "text": "a cat"}])
-    path = index.store.path
+    path = index._open.store.path
     shutil.rmtree(path)
     (tmp_path / "other").rename(path)
     for question in (
-        lambda: index.search("a cat"),
+        lambda: first(index.search("a cat")),
         lambda: index.add([{"text": "a bird"}]),
         lambda: index.delete("cat"),
     ):
         with pytest.raises(StorageError, match=r"another index.*open it again"):
             question()
-    assert reopen(index).search("a cat", k=1)[0].id == "cat"
+    assert first(reopen(index).search("a cat", k=1))[0].id == "cat"
 
 
 def test_backup_put_in_place_is_seen_though_the_number_of_commits_is_the_same(
@@ -168,35 +176,35 @@ def test_backup_put_in_place_is_seen_though_the_number_of_commits_is_the_same(
     index.backup(tmp_path / "backup")
     index.add([{"id": "lost", "text": "a cat"}])
     reader = reopen(index)
-    assert reader.search("a cat", k=1)[0].id == "lost"
-    path = index.store.path
+    assert first(reader.search("a cat", k=1))[0].id == "lost"
+    path = index._open.store.path
     shutil.rmtree(path)
     (tmp_path / "backup").rename(path)
     reopen(index).add([{"id": "kept", "text": "a dog"}])
-    assert reader.search("a dog", k=1)[0].id == "kept"
-    assert reader.search("a dog", k=1)[0].similarity == 1
-    assert "lost" not in [hit.id for hit in reader.search("a cat", k=9)]
+    assert first(reader.search("a dog", k=1))[0].id == "kept"
+    assert first(reader.search("a dog", k=1))[0].similarity == 1
+    assert "lost" not in [hit.id for hit in first(reader.search("a cat", k=9))]
 
 
 def test_thread_that_reads_a_file_for_the_first_time_keeps_no_other_waiting(index: Index) -> None:
     index.add(rows(3))
     reader = reopen(index)
-    reader.search("text", layer=1)
+    first(reader.search("text", layer=1))
     started, go_on = threading.Event(), threading.Event()
-    whole = reader.store.open_file
+    whole = reader._open.store.open_file
 
     def slow(segment: Any, layer: int) -> LayerFile:
         started.set()
         assert go_on.wait(60)
         return whole(segment, layer)
 
-    reader.store._cache._open_file = slow
+    reader._open.store._cache._open_file = slow
     thread = threading.Thread(target=reader.search, args=["text"], kwargs={"layer": 2})
     thread.start()
     assert started.wait(60)
     answers: list[str] = []
     other = threading.Thread(
-        target=lambda: answers.append(reader.search("text number1 of 1", k=1, layer=1)[0].id)
+        target=lambda: answers.append(first(reader.search("text number1 of 1", k=1, layer=1))[0].id)
     )
     other.start()
     other.join(20)
@@ -214,7 +222,7 @@ def test_threads_share_an_index_beside_a_writer(index: Index) -> None:
     def read() -> None:
         while not done.is_set():
             try:
-                assert reader.search("text number1 of 1", k=1)[0].id == "d1"
+                assert first(reader.search("text number1 of 1", k=1))[0].id == "d1"
             except Exception as error:  # whatever it is, it fails the test
                 failures.append(error)
 
@@ -246,6 +254,6 @@ def test_rows_of_a_compacted_segment_are_read_once(
 
     monkeypatch.setattr(commit_cache, "segment_rows", counted)
     for i in (1, 4, 15):
-        assert reader.search(f"text number{i} of {i % 5}", k=1)[0].id == f"d{i}"
-        assert reader.search_like(f"d{i}", k=3)
+        assert first(reader.search(f"text number{i} of {i % 5}", k=1))[0].id == f"d{i}"
+        assert hits_by_layer(reader.search_like(f"d{i}", k=3))
     assert len(asked) == 1

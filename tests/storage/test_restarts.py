@@ -15,6 +15,7 @@ from layerdex.errors import DamagedIndexError
 from layerdex.storage import store
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.faiss_library import load_faiss
+from tests.results import first
 from tests.storage.corpora import reopen, rows
 from tests.storage.stored import layer_paths, read_live
 
@@ -30,7 +31,7 @@ def _compacting(index: Index, question: Callable[[Snapshot], Any]) -> tuple[Any,
             assert other.compact() > 0
         return question(snapshot)
 
-    return index.store.query(interrupted), n_starts
+    return index._open.store.query(interrupted), n_starts
 
 
 def test_question_restarts_when_its_segments_are_compacted_away(index: Index) -> None:
@@ -39,7 +40,7 @@ def test_question_restarts_when_its_segments_are_compacted_away(index: Index) ->
     rows_asked = np.arange(1, 21)
     vectors, n_starts = _compacting(reader, lambda s: s.layer(3).gather(rows_asked))
     assert n_starts == 2
-    stored = read_live(index.store.path)
+    stored = read_live(index._open.store.path)
     expected = np.array([np.frombuffer(stored[f"d{i}"].vectors[3], np.float16) for i in range(20)])
     np.testing.assert_allclose(vectors, expected, atol=1e-3)
 
@@ -47,7 +48,7 @@ def test_question_restarts_when_its_segments_are_compacted_away(index: Index) ->
 def test_question_whose_files_are_mapped_already_does_not_restart(index: Index) -> None:
     index.add(rows(20))
     every = np.arange(1, 21)
-    before = index.store.query(lambda s: s.layer(3).gather(every))
+    before = index._open.store.query(lambda s: s.layer(3).gather(every))
     vectors, n_starts = _compacting(index, lambda s: s.layer(3).gather(every))
     assert n_starts == 1
     np.testing.assert_array_equal(vectors, before)
@@ -69,7 +70,7 @@ def test_file_that_vanishes_while_it_is_mapped_restarts_the_question(
         return whole(*arguments)
 
     monkeypatch.setattr(faiss, "read_index", read_index)
-    assert reader.search("text number3 of 3", k=1)[0].id == "d3"
+    assert first(reader.search("text number3 of 3", k=1))[0].id == "d3"
     assert n_compactions == 1
 
 
@@ -81,7 +82,7 @@ def test_opening_beside_a_compaction_is_no_damage(
 
     def file_path(self: store.Store, *arguments: Any) -> Path:
         nonlocal n_compactions
-        if n_compactions == 0 and self is not other.store:
+        if n_compactions == 0 and self is not other._open.store:
             n_compactions = 1
             other.compact()
         return whole(self, *arguments)
@@ -94,11 +95,11 @@ def test_opening_beside_a_compaction_is_no_damage(
 def test_file_missing_without_a_compaction_is_damage(index: Index) -> None:
     index.add(rows(5))
     reader = reopen(index)
-    missing = layer_paths(index.store.path)[3]
+    missing = layer_paths(index._open.store.path)[3]
     missing.unlink()
     with pytest.raises(DamagedIndexError, match=rf"{missing.name} is missing.*repair"):
-        reader.search("text", layer=3)
-    assert reader.search("text number1 of 1", k=1, layer=2)[0].id == "d1"
+        first(reader.search("text", layer=3))
+    assert first(reader.search("text number1 of 1", k=1, layer=2))[0].id == "d1"
     with pytest.raises(DamagedIndexError, match="repair"):
         reopen(index)
 
@@ -106,7 +107,7 @@ def test_file_missing_without_a_compaction_is_damage(index: Index) -> None:
 def test_unrelated_commit_does_not_hide_a_missing_file(index: Index) -> None:
     index.add(rows(5))
     reader, n_starts = reopen(index), 0
-    shutil.rmtree(next((index.store.path / "segments").iterdir()))
+    shutil.rmtree(next((index._open.store.path / "segments").iterdir()))
 
     def question(snapshot: Snapshot) -> Any:
         nonlocal n_starts
@@ -116,5 +117,5 @@ def test_unrelated_commit_does_not_hide_a_missing_file(index: Index) -> None:
         return snapshot.layer(0).gather(np.array([1]))
 
     with pytest.raises(DamagedIndexError, match="repair"):
-        reader.store.query(question)
+        reader._open.store.query(question)
     assert n_starts == 1  # it does not start again without all files
