@@ -17,10 +17,16 @@ from typing import Any
 
 from benchmarks.label_sets import add_arguments, banking77, docstrings, scifact, sms_spam
 from layerdex import LabelTask, RetrievalTask
-from layerdex.cli.geometry_plot import draw_agreement, plot_thresholds
-from layerdex.cli.measurement_output import describe_n
-from layerdex.cli.pictures import color, new_figure, save_figure
-from layerdex.cli.plot import draw_curve, draw_evaluation, draw_metric, finish_layers
+from layerdex.cli.render.evaluation import describe_n
+from layerdex.cli.render.figures import color, new_figure, save_figure
+from layerdex.cli.render.heat_map import draw_agreement
+from layerdex.cli.render.layer_curves import (
+    draw_curve,
+    draw_evaluation,
+    draw_metric,
+    finish_layers,
+)
+from layerdex.cli.render.threshold_curves import plot_thresholds
 from layerdex.index import Index
 from layerdex.search.evaluation.geometry import Geometry
 
@@ -166,7 +172,7 @@ def retrieval(index: Index, folder: Path) -> Draw:
             evaluation = index.evaluate(
                 RetrievalTask(folder / "queries.jsonl", folder / "qrels.tsv"), transform=how
             )
-            draw_metric(axes, evaluation, _NDCG, label=_label(how), style=i)
+            draw_metric(axes, evaluation, _NDCG, label=_label(how), style=i, i=i)
         finish_layers(axes, index.layers, None)
         axes.set_ylabel("nDCG@10")
         title = f"scifact, {len(index):,} documents, {describe_n(evaluation)}"

@@ -6,7 +6,7 @@ import sys
 
 
 def run() -> None:
-    """Run the command line, of which an interrupt may come while it is still being imported."""
+    """Run the command line; an interrupt may come while it is still being imported."""
     try:
         from layerdex.cli.main import main
     except KeyboardInterrupt:

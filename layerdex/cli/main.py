@@ -15,10 +15,10 @@ from typing import Any
 import click
 
 from layerdex import __version__
-from layerdex.cli.output import escape
+from layerdex.cli.render.text import escape
 from layerdex.errors import LayerdexError
 
-# In the order of the help page; each is `layerdex.cli.NAME_command`.
+# In the order of the help page; each is loaded from `layerdex.cli.commands.NAME`.
 _COMMANDS = (
     "demo",
     "index",
@@ -46,7 +46,7 @@ _INTERRUPTED, _TERMINATED = 130, 143
 
 
 class CommandGroup(click.Group):
-    """Loads a command's file when it is asked for, so that help and errors start fast."""
+    """Imports a command's file when it is asked for, so that help and errors are fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -54,7 +54,7 @@ class CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"layerdex.cli.{cmd_name}_command").command
+        command: click.Command = import_module(f"layerdex.cli.commands.{cmd_name}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -76,14 +76,14 @@ class CommandGroup(click.Group):
 
 
 def _write_utf8() -> None:
-    """Texts have characters that the encoding of a locale may not; files are UTF-8 as well."""
+    """Write UTF-8 whatever the locale, as texts have characters that its encoding may not have."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors=sys.stdout.errors)
 
 
 @contextmanager
 def _exits() -> Iterator[None]:
-    """Turn errors into one line and an exit code."""
+    """Turn errors into one line on stderr and an exit code."""
     try:
         yield
     except LayerdexError as error:
@@ -91,24 +91,24 @@ def _exits() -> Iterator[None]:
         click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
         raise click.exceptions.Exit(error.exit_code) from error
     except BrokenPipeError as error:
-        # The reader, such as `head`, has seen enough; nothing may be flushed to it any more.
+        # A reader such as `head` has closed the pipe: nothing may be flushed to it any more.
         _drop_output()
         raise click.exceptions.Exit(0) from error
     except OSError as error:
-        # One without a name comes from where the answer was to go.
+        # An error without a file name comes from writing to standard output.
         what = f"use {error.filename}" if error.filename else "write the output"
         click.echo(f"Error: cannot {what}: {error.strerror or error}", err=True)
         _drop_output()
         raise click.exceptions.Exit(1) from error
     except KeyboardInterrupt as interrupt:
-        is_asked = isinstance(interrupt, _Terminated)
-        what = "Terminated" if is_asked else "Interrupted"
+        is_terminated = isinstance(interrupt, _Terminated)
+        what = "Terminated" if is_terminated else "Interrupted"
         click.echo("; ".join((what, *map(str, interrupt.args))), err=True)
-        raise click.exceptions.Exit(_TERMINATED if is_asked else _INTERRUPTED) from interrupt
+        raise click.exceptions.Exit(_TERMINATED if is_terminated else _INTERRUPTED) from interrupt
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does: what is not committed is dropped whole."""
+    """SIGTERM, which ends a command as Ctrl-C does: uncommitted work is dropped."""
 
 
 @contextmanager
@@ -132,8 +132,8 @@ def _drop_output() -> None:
 def main() -> None:
     """Search, classify and deduplicate text at any layer of a BERT-family encoder.
 
-    Each text runs once through the encoder; a vector is kept per layer. Layer 0 is the
-    embedding output, 1 to N are the encoder blocks, -1 is the deepest.
+    Each text runs through the encoder once, and a vector is stored per layer. Layer 0 is the
+    embedding output, 1 to N are the encoder blocks, and -1 is the deepest.
 
     \b
     Try it:      layerdex demo

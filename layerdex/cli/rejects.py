@@ -1,14 +1,14 @@
-"""Rows that were skipped: the first shown, all of them counted, and written down if asked."""
+"""Rows that were skipped: the first are printed, all are counted, and written if asked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from layerdex.cli.output import counted, note
+from layerdex.cli.render.text import counted
 from layerdex.errors import OptionError, StorageError
 
 if TYPE_CHECKING:
@@ -18,30 +18,32 @@ _N_SHOWN = 5
 
 
 class Rejects:
-    """Takes rejected rows as they come; none is kept in memory."""
+    """Takes rejected rows as they come, and holds none in memory."""
 
-    def __init__(self, file: TextIO | None) -> None:
+    def __init__(self, file: TextIO | None, *, note: Callable[[str], None]) -> None:
         self._file = file
+        self._note = note
         self._n_rows = 0
 
     def add(self, row: Rejected) -> None:
-        """Show one of the first rows, and write it down."""
+        """Print one of the first rows, and write each to the file."""
+        from layerdex.index.json import to_json
+
         self._n_rows += 1
         if self._n_rows <= _N_SHOWN:
-            note(f"Skipped {row}")
+            self._note(f"Skipped {row}")
         if self._file is not None:
-            entry = {"source": row.origin.source, "line": row.origin.line, "reason": row.reason}
-            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(to_json(row), ensure_ascii=False) + "\n")
             self._file.flush()
 
     def summarize(self) -> None:
-        """Say how many were not shown."""
+        """Print how many rows were not printed."""
         if self._n_rows > _N_SHOWN:
-            note(f"… and {counted(self._n_rows - _N_SHOWN, 'more row')} skipped")
+            self._note(f"… and {counted(self._n_rows - _N_SHOWN, 'more row')} skipped")
 
 
 def check_rejects_path(path: Path | None, sources: Sequence[str]) -> None:
-    """Refuse, before any work, a file that cannot be written or that is itself a source."""
+    """Raise `OptionError`, before any work, for a file without a folder or that is a source."""
     if path is None:
         return
     if not path.absolute().parent.is_dir():
@@ -54,14 +56,14 @@ def check_rejects_path(path: Path | None, sources: Sequence[str]) -> None:
 
 
 @contextmanager
-def open_rejects(path: Path | None) -> Iterator[Rejects]:
+def open_rejects(path: Path | None, *, note: Callable[[str], None]) -> Iterator[Rejects]:
     """Open the file for rejects, if there is to be one."""
     if path is None:
-        yield Rejects(None)
+        yield Rejects(None, note=note)
         return
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     with file:
-        yield Rejects(file)
+        yield Rejects(file, note=note)

@@ -70,13 +70,27 @@ def cli() -> Cli:
 @pytest.fixture(scope="session")
 def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("built") / "index"
-    Index.create(path, encoder=WordTransformer()).add(DOCUMENTS)
+    Index.create(path, model=WordTransformer()).add(DOCUMENTS)
     return path
 
 
 @pytest.fixture
+def shared(_built: Path) -> Iterator[Path]:
+    """The path of the index of `path` itself, for tests that only ask; a change of it fails."""
+    before = _state(_built)
+    yield _built
+    assert _state(_built) == before, "a test that changes the index takes a copy: `path`"
+
+
+def _state(path: Path) -> dict[Path, tuple[int, int]]:
+    """Return size and time of each file, of SQLite's files those that last."""
+    files = {file: file.stat() for file in path.rglob("*") if "sqlite3-" not in file.name}
+    return {file: (state.st_size, state.st_mtime_ns) for file, state in files.items()}
+
+
+@pytest.fixture
 def path(_built: Path, tmp_path: Path) -> Path:
-    """The path of an index of `DOCUMENTS`, layers 0 to 3, in three segments."""
+    """The path of an index of `DOCUMENTS`, layers 0 to 3, in three segments: a copy to change."""
     copy = tmp_path / "my-index"
     shutil.copytree(_built, copy)
     return copy

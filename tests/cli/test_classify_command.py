@@ -29,9 +29,9 @@ def expected_vote(text: str, layer: int, k: int, *, weights: str) -> tuple[str, 
 
 @pytest.mark.parametrize("weights", ["distance", "uniform"])
 @pytest.mark.parametrize("layer", [0, 3])
-def test_json_is_a_list_of_predictions(cli: Cli, path: Path, layer: int, weights: str) -> None:
+def test_json_is_a_list_of_predictions(cli: Cli, shared: Path, layer: int, weights: str) -> None:
     words = ("--layer", layer, "--weights", weights, "-k", 5)
-    predictions = cli.json("classify", path, *TEXTS, *words)
+    predictions = cli.json("classify", shared, *TEXTS, *words)
     assert [list(one) for one in predictions] == [KEYS] * len(TEXTS)
     for text, one in zip(TEXTS, predictions, strict=True):
         found = nearest(text, LABELLED, layer)[:5]
@@ -52,23 +52,23 @@ def test_json_is_a_list_of_predictions(cli: Cli, path: Path, layer: int, weights
         }
 
 
-def test_distance_is_the_default_and_differs_from_uniform(cli: Cli, path: Path) -> None:
-    default = cli.json("classify", path, *TEXTS)
-    assert default == cli.json("classify", path, *TEXTS, "--weights", "distance", "-k", 10)
-    assert default != cli.json("classify", path, *TEXTS, "--weights", "uniform")
+def test_distance_is_the_default_and_differs_from_uniform(cli: Cli, shared: Path) -> None:
+    default = cli.json("classify", shared, *TEXTS)
+    assert default == cli.json("classify", shared, *TEXTS, "--weights", "distance", "-k", 10)
+    assert default != cli.json("classify", shared, *TEXTS, "--weights", "uniform")
 
 
-def test_jsonl_is_a_line_a_text(cli: Cli, path: Path) -> None:
-    assert cli.jsonl("classify", path, *TEXTS, "--jsonl") == cli.json("classify", path, *TEXTS)
+def test_jsonl_is_a_line_a_text(cli: Cli, shared: Path) -> None:
+    assert cli.jsonl("classify", shared, *TEXTS, "--jsonl") == cli.json("classify", shared, *TEXTS)
 
 
-def test_a_text_of_the_index_has_its_own_label_for_certain(cli: Cli, path: Path) -> None:
-    [one] = cli.json("classify", path, DOCUMENTS[7]["text"])
+def test_a_text_of_the_index_has_its_own_label_for_certain(cli: Cli, shared: Path) -> None:
+    [one] = cli.json("classify", shared, DOCUMENTS[7]["text"])
     assert (one["label"], one["confidence"]) == (DOCUMENTS[7]["label"], 1)
 
 
-def test_the_table_has_label_confidence_and_the_nearest(cli: Cli, path: Path) -> None:
-    title, _, header, _, *rows = cli.data("classify", path, TEXTS[0], "-k", 5).splitlines()
+def test_the_table_has_label_confidence_and_the_nearest(cli: Cli, shared: Path) -> None:
+    title, _, header, _, *rows = cli.data("classify", shared, TEXTS[0], "-k", 5).splitlines()
     label, share = expected_vote(TEXTS[0], 3, 5, weights="distance")
     assert title.rstrip() == "layer 3"
     assert header.split() == ["text", "label", "confidence"]
@@ -80,10 +80,10 @@ def test_the_table_has_label_confidence_and_the_nearest(cli: Cli, path: Path) ->
     ]
 
 
-def test_a_share_below_the_minimum_gives_no_label(cli: Cli, path: Path) -> None:
+def test_a_share_below_the_minimum_gives_no_label(cli: Cli, shared: Path) -> None:
     shares = [expected_vote(text, 3, 10, weights="distance") for text in TEXTS]
     floor = sorted(share for _, share in shares)[1] + 1e-3
-    predictions = cli.json("classify", path, *TEXTS, "--min-confidence", floor)
+    predictions = cli.json("classify", shared, *TEXTS, "--min-confidence", floor)
     expected = [label if share >= floor else None for label, share in shares]
     assert None in expected
     assert [one["label"] for one in predictions] == expected
@@ -91,25 +91,25 @@ def test_a_share_below_the_minimum_gives_no_label(cli: Cli, path: Path) -> None:
         [share for _, share in shares], abs=1e-4
     )
     unsure = TEXTS[expected.index(None)]
-    assert "(unsure)" in cli.data("classify", path, unsure, "--min-confidence", floor)
+    assert "(unsure)" in cli.data("classify", shared, unsure, "--min-confidence", floor)
 
 
-def test_texts_from_a_file_keep_their_ids(cli: Cli, path: Path, tmp_path: Path) -> None:
+def test_texts_from_a_file_keep_their_ids(cli: Cli, shared: Path, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"id": "t1", "text": TEXTS[0]}, {"text": TEXTS[1]}]
     file = write_jsonl(tmp_path / "texts.jsonl", rows)
-    first, second = cli.json("classify", path, "--input", file)
+    first, second = cli.json("classify", shared, "--input", file)
     assert (first["id"], first["text"]) == ("t1", TEXTS[0])
     assert (second.get("id"), second["text"]) == (None, TEXTS[1])
 
 
-def test_only_matching_documents_vote(cli: Cli, path: Path) -> None:
-    [one] = cli.json("classify", path, TEXTS[0], "--where", "label in food,rain")
+def test_only_matching_documents_vote(cli: Cli, shared: Path) -> None:
+    [one] = cli.json("classify", shared, TEXTS[0], "--where", "label in food,rain")
     assert one["label"] in {"food", "rain"}
     assert "card" not in {voter["label"] for voter in one["neighbors"]}
 
 
-def test_documents_without_a_label_do_not_vote(cli: Cli, path: Path) -> None:
-    [one] = cli.json("classify", path, "nobody said what this is", "-k", 100)
+def test_documents_without_a_label_do_not_vote(cli: Cli, shared: Path) -> None:
+    [one] = cli.json("classify", shared, "nobody said what this is", "-k", 100)
     assert {voter["id"] for voter in one["neighbors"]} == set(LABELS)
 
 
@@ -122,20 +122,20 @@ def test_one_label_is_worth_a_note(cli: Cli, tmp_path: Path) -> None:
     assert cli.data("classify", tmp_path / "new", "a card", "--jsonl", "-q") == result.stdout
 
 
-def test_without_labels_there_is_no_vote(cli: Cli, path: Path, tmp_path: Path) -> None:
+def test_without_labels_there_is_no_vote(cli: Cli, shared: Path, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "s.jsonl", [{"text": "no label"}])
     cli.ok("index", tmp_path / "new", source)
     message = "no document here has a label (see 'layerdex index --label-field')"
     assert cli.error("classify", tmp_path / "new", "a card") == message
-    assert cli.error("classify", path, "a card", "--where", "id=bare") == message
+    assert cli.error("classify", shared, "a card", "--where", "id=bare") == message
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-k", "0"], "k must be at least 1, not 0"),
-        (["--min-confidence", "1.1"], "a confidence lies between 0 and 1, not at 1.1"),
-        (["--min-confidence", "nan"], "a confidence lies between 0 and 1, not at nan"),
+        (["-k", "0"], "k must be at least 1, got 0"),
+        (["--min-confidence", "1.1"], "min_confidence must be between 0 and 1, got 1.1"),
+        (["--min-confidence", "nan"], "min_confidence must be between 0 and 1, got nan"),
         (
             ["--layer", "-5"],
             "layer -5 does not exist: this model has layers 0 to 3 "
@@ -144,6 +144,6 @@ def test_without_labels_there_is_no_vote(cli: Cli, path: Path, tmp_path: Path) -
     ],
 )
 def test_an_option_that_cannot_be_used(
-    cli: Cli, path: Path, words: list[str], message: str
+    cli: Cli, shared: Path, words: list[str], message: str
 ) -> None:
-    assert cli.error("classify", path, "a card", *words) == message
+    assert cli.error("classify", shared, "a card", *words) == message

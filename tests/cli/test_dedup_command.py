@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from layerdex.index.comparisons import Comparisons
 
 from layerdex import Index
+from layerdex.index.view import View
 from layerdex.indexer.writers.documents import write_export
 from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
@@ -37,6 +38,10 @@ def greedy(order: list[dict[str, Any]], threshold: float, layer: int) -> dict[st
     return clusters
 
 
+def numbers(line: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", line)]
+
+
 def in_clusters(found: dict[str, Any]) -> dict[str, set[str]]:
     return {one["kept"]: {gone["id"] for gone in one["removed"]} for one in found["clusters"]}
 
@@ -53,9 +58,9 @@ def keep_order(keep: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("keep", ["first", "last", "longest"])
 @pytest.mark.parametrize("layer", [0, 3])
-def test_json_says_who_repeats_whom(cli: Cli, path: Path, keep: str, layer: int) -> None:
+def test_json_says_who_repeats_whom(cli: Cli, shared: Path, keep: str, layer: int) -> None:
     words = ("--threshold", THRESHOLD, "--layer", layer, "--keep", keep)
-    found = cli.json("dedup", path, *words)
+    found = cli.json("dedup", shared, *words)
     expected = greedy(keep_order(keep), THRESHOLD, layer)
     n_removed = sum(map(len, expected.values()))
     assert n_removed > 2  # or this threshold does not show it
@@ -86,21 +91,19 @@ def test_json_says_who_repeats_whom(cli: Cli, path: Path, keep: str, layer: int)
             assert one["similarity"] == pytest.approx(similarity, abs=1.5e-5)
 
 
-def test_a_threshold_of_one_leaves_exact_repeats(cli: Cli, path: Path) -> None:
-    found = cli.json("dedup", path, "--threshold", 1)
+def test_a_threshold_of_one_leaves_exact_repeats(cli: Cli, shared: Path) -> None:
+    found = cli.json("dedup", shared, "--threshold", 1)
     assert in_clusters(found) == {"card-0": {"again"}}
     assert (found["n_exact"], found["n_near"]) == (1, 0)
 
 
-def test_the_table_counts_and_shows_clusters(cli: Cli, path: Path) -> None:
-    lines = cli.data("dedup", path, "--threshold", 1).splitlines()
-    assert lines[0] == (
-        "20 documents = 19 kept + 1 exact repeat + 0 near ones "
-        "(layer 3, similarity >= 1, keep first)"
-    )
-    assert lines[1].rstrip() == "1 cluster"
-    assert lines[3].split() == ["kept", "removed"]
-    rows = [line.split() for line in lines[5:] if line.strip()]
+def test_the_table_counts_and_shows_clusters(cli: Cli, shared: Path) -> None:
+    lines = cli.data("dedup", shared, "--threshold", 1).splitlines()
+    assert numbers(lines[0]) == [20, 19, 1, 0]
+    assert lines[1] == "(layer 3, similarity >= 1, keep first)"
+    assert lines[2].rstrip() == "1 cluster"
+    assert lines[4].split() == ["kept", "removed"]
+    rows = [line.split() for line in lines[6:] if line.strip()]
     assert rows == [["card-0", "1.000", "again"], DOCUMENTS[0]["text"].split()]
 
 
@@ -112,25 +115,23 @@ def test_only_the_largest_of_many_clusters_are_shown(cli: Cli, tmp_path: Path) -
     ]
     cli.ok("index", tmp_path / "new", write_jsonl(tmp_path / "s.jsonl", rows))
     lines = cli.data("dedup", tmp_path / "new", "--threshold", 1).splitlines()
-    assert lines[1].rstrip() == "The largest of 11 clusters"
+    assert numbers(lines[2]) == [10, 11]
     shown = [word for line in lines for word in line.split() if word.endswith("-0")]
     assert shown == ["10-0", *(f"{i}-0" for i in range(9))]
 
 
-def test_no_duplicates_is_one_line(cli: Cli, path: Path) -> None:
+def test_without_duplicates_there_is_no_table(cli: Cli, shared: Path) -> None:
     words = ("--where", "label=rain", "--threshold", 1)
-    assert cli.data("dedup", path, *words) == (
-        "6 documents = 6 kept + 0 exact repeats + 0 near ones "
-        "(layer 3, similarity >= 1, keep first)\n"
-    )
+    counts, _ = cli.data("dedup", shared, *words).splitlines()
+    assert numbers(counts) == [6, 6, 0, 0]
 
 
 @pytest.mark.parametrize("keep", ["first", "last"])
 def test_the_kept_documents_are_written_whole_in_input_order(
-    cli: Cli, path: Path, tmp_path: Path, keep: str
+    cli: Cli, shared: Path, tmp_path: Path, keep: str
 ) -> None:
     output = tmp_path / "kept.jsonl"
-    words = ("dedup", path, "--threshold", THRESHOLD, "--keep", keep)
+    words = ("dedup", shared, "--threshold", THRESHOLD, "--keep", keep)
     result = cli.ok(*words, "-o", output)
     removed = set().union(*in_clusters(cli.json(*words)).values())
     expected = [one for one in EXPORTED if one["id"] not in removed]
@@ -156,11 +157,11 @@ def test_what_is_written_and_shown_is_what_was_compared(
 
 @pytest.mark.parametrize("name", ["kept.parquet", "kept.pq", "kept.NDJSON", "kept"])
 def test_the_kept_documents_are_written_as_export_writes_them(
-    cli: Cli, path: Path, tmp_path: Path, name: str
+    cli: Cli, shared: Path, tmp_path: Path, name: str
 ) -> None:
     kept, all_kept = tmp_path / name, tmp_path / f"all-{name}"
-    cli.ok("dedup", path, "--threshold", 1, "-o", kept)
-    cli.ok("export", path, "--where", "id!=again", "-o", all_kept)
+    cli.ok("dedup", shared, "--threshold", 1, "-o", kept)
+    cli.ok("export", shared, "--where", "id!=again", "-o", all_kept)
     assert kept.read_bytes() == all_kept.read_bytes()
     cli.ok("index", tmp_path / "read", kept, "--format", "auto" if kept.suffix else "jsonl")
     assert cli.jsonl("export", tmp_path / "read") == [
@@ -181,7 +182,7 @@ def test_the_kept_documents_are_written_as_export_writes_them(
 )
 def test_a_name_of_another_format_is_refused_before_any_work(
     cli: Cli,
-    path: Path,
+    shared: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     option: str,
@@ -189,48 +190,43 @@ def test_a_name_of_another_format_is_refused_before_any_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delattr(Index, "open")
-    message = cli.error("dedup", path, option, name)
-    if name == "-":
-        assert message == "standard output has the counts: give a file to write"
-    elif name == "x.parquet":
-        assert message == "clusters are written as jsonl, which x.parquet is no name of"
-    else:
-        endings = "take one that ends in .jsonl, .ndjson, .parquet, .pq, or in nothing"
-        assert message == f"'{name}' is no name of a format that is written: {endings}"
+    message = cli.error("dedup", shared, option, name)
+    assert ("standard output" if name == "-" else name) in message
+    assert ".jsonl" in message or name == "-"
     assert list(tmp_path.glob("x*")) == []
 
 
-def test_clusters_are_written_one_a_line(cli: Cli, path: Path, tmp_path: Path) -> None:
+def test_clusters_are_written_one_a_line(cli: Cli, shared: Path, tmp_path: Path) -> None:
     output = tmp_path / "who.jsonl"
-    words = ("dedup", path, "--threshold", THRESHOLD)
+    words = ("dedup", shared, "--threshold", THRESHOLD)
     assert cli.ok(*words, "--clusters", output, "-q").stderr == ""
     clusters = read_jsonl(output.read_text("utf-8"))
     assert clusters == cli.json(*words)["clusters"]
 
 
-def test_where_limits_comparison_and_output(cli: Cli, path: Path, tmp_path: Path) -> None:
+def test_where_limits_comparison_and_output(cli: Cli, shared: Path, tmp_path: Path) -> None:
     output = tmp_path / "kept.jsonl"
     words = ("--where", "label=rain", "--threshold", 1, "-o", output)
-    assert cli.json("dedup", path, *words)["n"] == 6
+    assert cli.json("dedup", shared, *words)["n"] == 6
     kept = read_jsonl(output.read_text("utf-8"))
     assert kept == [one for one in EXPORTED if one["label"] == "rain"]
 
 
-def test_the_index_is_left_alone(cli: Cli, path: Path) -> None:
-    cli.ok("dedup", path, "--threshold", "-1")
-    assert cli.jsonl("export", path) == EXPORTED
+def test_the_index_is_left_alone(cli: Cli, shared: Path) -> None:
+    cli.ok("dedup", shared, "--threshold", "-1")
+    assert cli.jsonl("export", shared) == EXPORTED
 
 
 @pytest.mark.parametrize("threshold", ["1.01", "-2", "nan", "inf"])
-def test_a_threshold_outside_the_range(cli: Cli, path: Path, threshold: str) -> None:
-    message = cli.error("dedup", path, "--threshold", threshold)
-    assert message == (f"a similarity threshold lies between -1 and 1, not at {float(threshold)}")
+def test_a_threshold_outside_the_range(cli: Cli, shared: Path, threshold: str) -> None:
+    message = cli.error("dedup", shared, "--threshold", threshold)
+    assert message == (f"a similarity threshold must be between -1 and 1, got {float(threshold)}")
 
 
 @pytest.mark.parametrize("option", ["-o", "--clusters"])
-def test_a_file_that_cannot_be_written(cli: Cli, path: Path, tmp_path: Path, option: str) -> None:
+def test_a_file_that_cannot_be_written(cli: Cli, shared: Path, tmp_path: Path, option: str) -> None:
     output = tmp_path / "nowhere" / "x.jsonl"
-    message = cli.error("dedup", path, option, output)
+    message = cli.error("dedup", shared, option, output)
     assert message == f"cannot write {output}: No such file or directory"
 
 
@@ -241,27 +237,27 @@ def test_an_index_without_documents_has_no_duplicates(cli: Cli, tmp_path: Path) 
 
 
 def test_what_another_index_has_too_is_counted_and_left_out(
-    cli: Cli, path: Path, tmp_path: Path
+    cli: Cli, shared: Path, tmp_path: Path
 ) -> None:
     rows = [{**DOCUMENTS[0], "id": "mine"}, {"id": "own", "text": "zebra xylophone quorum"}]
     cli.ok("index", tmp_path / "mine", write_jsonl(tmp_path / "mine.jsonl", rows))
-    [found] = cli.json("dedup", tmp_path / "mine", "--against", path, "--threshold", "0.99")
+    [found] = cli.json("dedup", tmp_path / "mine", "--against", shared, "--threshold", "0.99")
     assert (found["n"], found["n_exact"], found["n_near"]) == (2, 1, 0)
     assert found["found"][0]["other"] == DOCUMENTS[0]["id"]
     rest = tmp_path / "rest.jsonl"
-    words = ("dedup", tmp_path / "mine", "--against", path, "--threshold", "0.99", "-o", rest)
+    words = ("dedup", tmp_path / "mine", "--against", shared, "--threshold", "0.99", "-o", rest)
     assert "1 document that" in cli.ok(*words).stderr
     assert [one["id"] for one in read_jsonl(rest.read_text())] == ["own"]
-    layers = cli.json("dedup", tmp_path / "mine", "--against", path, "--layer", "0,3")
+    layers = cli.json("dedup", tmp_path / "mine", "--against", shared, "--layer", "0,3")
     assert [one["layer"] for one in layers] == [0, 3]
-    shown = cli.data("dedup", tmp_path / "mine", "--against", path, "--threshold", "-1")
+    shown = cli.data("dedup", tmp_path / "mine", "--against", shared, "--threshold", "-1")
     assert "of 2 documents, found among" in shown
     assert "The least similar of these" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_what_is_not_shared_is_of_the_commit_that_was_compared(
-    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [
         {**DOCUMENTS[0], "id": "mine"},
@@ -277,10 +273,10 @@ def test_what_is_not_shared_is_of_the_commit_that_was_compared(
         index.add([{"id": "late", "text": "zebra too late", "label": "rain"}])
         return write_export(*words, **options)
 
-    words = ("dedup", mine, "--against", path, "--threshold", "0.99", "--where", "label!=sun")
+    words = ("dedup", mine, "--against", shared, "--threshold", "0.99", "--where", "label!=sun")
     with monkeypatch.context() as patched:
         patched.setattr("layerdex.indexer.writers.documents.write_export", change_and_write)
-        assert f"1 document that {path} does not have" in cli.ok(*words, "-o", rest).stderr
+        assert f"1 document that {shared} does not have" in cli.ok(*words, "-o", rest).stderr
     assert cli.jsonl("export", mine, "--where", "label!=sun")[-1]["id"] == "late"
     cli.ok("index", tmp_path / "rest", rest)
     [left] = cli.jsonl("export", tmp_path / "rest")
@@ -288,14 +284,14 @@ def test_what_is_not_shared_is_of_the_commit_that_was_compared(
 
 
 def test_what_is_not_shared_at_several_layers_is_refused_before_any_work(
-    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(Comparisons, "find_overlap")
+    monkeypatch.setattr(View, "find_overlap", None)
     rest = tmp_path / "rest.jsonl"
-    words = ("dedup", path, "--against", path, "-o", rest)
-    assert cli.error(*words, "--layer", "0,3") == (
-        "-o takes one layer, or several fused, and not 2 layers"
-    )
+    words = ("dedup", shared, "--against", shared, "-o", rest)
+    message = cli.error(*words, "--layer", "0,3")
+    assert message.startswith("-o takes one layer")
+    assert message.endswith("2 layers")
     assert not rest.exists()
     monkeypatch.undo()
     cli.ok(*words, "--layer", "0,3", "--fuse", "mean")
@@ -303,18 +299,19 @@ def test_what_is_not_shared_at_several_layers_is_refused_before_any_work(
 
 
 def test_what_is_not_shared_is_not_written_over_the_other_index(
-    cli: Cli, path: Path, tmp_path: Path
+    cli: Cli, shared: Path, tmp_path: Path
 ) -> None:
     cli.ok("index", tmp_path / "mine", write_jsonl(tmp_path / "mine.jsonl", DOCUMENTS[:1]))
-    words = ("dedup", tmp_path / "mine", "--against", path, "-o", path / "rest.jsonl")
+    words = ("dedup", tmp_path / "mine", "--against", shared, "-o", shared / "rest.jsonl")
     assert "is inside the index" in cli.error(*words)
 
 
 @pytest.mark.parametrize("words", [("--keep", "last"), ("--clusters", "c"), ("--suggest",)])
 def test_what_does_not_go_with_against_is_refused(
-    cli: Cli, path: Path, words: tuple[str, ...]
+    cli: Cli, shared: Path, words: tuple[str, ...]
 ) -> None:
-    assert "does not go with" in cli.usage("dedup", path, "--against", path, *words)
+    message = cli.usage("dedup", shared, "--against", shared, *words)
+    assert {"--against", words[0]} <= set(message.split())
 
 
 def test_repeats_of_another_label_are_counted(cli: Cli, tmp_path: Path) -> None:
@@ -330,5 +327,5 @@ def test_repeats_of_another_label_are_counted(cli: Cli, tmp_path: Path) -> None:
     [cluster] = found["clusters"]
     assert [one["conflict"] for one in cluster["removed"]] == [True, False, False]
     shown = cli.data("dedup", tmp_path / "i")
-    assert "1 removed document with another label than kept" in shown
+    assert "1 removed document with another label" in shown
     assert "1 with another label" in shown

@@ -23,8 +23,10 @@ def _low(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("keep", ["first", "last"])
-def test_json_counts_what_dedup_removes_at_each_threshold(cli: Cli, path: Path, keep: str) -> None:
-    words = ("dedup", path, "--layer", 1, "--keep", keep)
+def test_json_counts_what_dedup_removes_at_each_threshold(
+    cli: Cli, shared: Path, keep: str
+) -> None:
+    words = ("dedup", shared, "--layer", 1, "--keep", keep)
     found = cli.json(*words, "--suggest")
     assert list(found) == KEYS
     assert (found["layer"], found["keep"]) == (1, keep)
@@ -37,8 +39,8 @@ def test_json_counts_what_dedup_removes_at_each_threshold(cli: Cli, path: Path, 
         assert (step["n_near"], step["n_kept"]) == (once["n_near"], once["n_kept"])
 
 
-def test_percentiles_and_the_nearest_are_numpys(cli: Cli, path: Path) -> None:
-    found = cli.json("dedup", path, "--suggest")
+def test_percentiles_and_the_nearest_are_numpys(cli: Cli, shared: Path) -> None:
+    found = cli.json("dedup", shared, "--suggest")
     texts = [one["text"] for one in DOCUMENTS if one["id"] != "again"]
     true = similarities(texts, texts, 3)
     upper = true[np.triu_indices(len(texts), 1)]
@@ -50,15 +52,16 @@ def test_percentiles_and_the_nearest_are_numpys(cli: Cli, path: Path) -> None:
     assert found["nearest"]["counts"] == counts.tolist()
 
 
-def test_tables_show_the_nearest_thresholds_and_pairs(cli: Cli, path: Path) -> None:
-    words = ("dedup", path, "--suggest", "--layer", 2)
+def test_tables_show_the_nearest_thresholds_and_pairs(cli: Cli, shared: Path) -> None:
+    words = ("dedup", shared, "--suggest", "--layer", 2)
     found, text = cli.json(*words), cli.data(*words)
     lines = text.splitlines()
-    assert lines[0] == "20 documents = 19 texts + 1 exact repeat (layer 2, keep first)"
+    assert lines[0].startswith("20 documents = 19 texts + 1 exact ")
+    assert lines[0].endswith("(layer 2, keep first)")
     shown = "  ".join(f"{name} {value:.3f}" for name, value in found["percentiles"].items())
     assert lines[1] == f"Random pairs: {shown}"
     assert max(map(len, lines)) <= 80
-    assert "No valley parts repeats from others here: judge by the pairs" in lines
+    assert [line for line in lines if line.startswith("No valley")]
     cells = [line.split() for line in lines]
     for low, n in zip(found["nearest"]["bounds"], found["nearest"]["counts"], strict=False):
         [row] = [one for one in cells if one[1:2] == ["-"] and one[0] == f"{low:g}"]
@@ -75,25 +78,27 @@ def test_tables_show_the_nearest_thresholds_and_pairs(cli: Cli, path: Path) -> N
                 assert words_of.startswith(line.strip().removesuffix("…"))
 
 
-def test_the_picture_is_drawn(cli: Cli, path: Path, tmp_path: Path) -> None:
-    result = cli.ok("dedup", path, "--suggest", "--json", "--plot", tmp_path / "a.svg")
+def test_the_picture_is_drawn(cli: Cli, shared: Path, tmp_path: Path) -> None:
+    result = cli.ok("dedup", shared, "--suggest", "--json", "--plot", tmp_path / "a.svg")
     assert result.stderr == f"Picture written to {tmp_path / 'a.svg'}\n"
     assert (tmp_path / "a.svg").read_text("utf-8").startswith("<?xml")
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "named"),
     [
-        (["--suggest", "--threshold", "0.9"], "--suggest does not go with --threshold"),
-        (["--suggest", "-o", "kept.jsonl"], "--suggest does not go with --output"),
-        (["--suggest", "--clusters", "who.jsonl"], "--suggest does not go with --clusters"),
-        (["--plot", "a.png"], "--plot goes with --suggest"),
+        (["--suggest", "--threshold", "0.9"], "--threshold"),
+        (["--suggest", "-o", "kept.jsonl"], "--output"),
+        (["--suggest", "--clusters", "who.jsonl"], "--clusters"),
+        (["--plot", "a.png"], "--plot"),
     ],
 )
-def test_what_goes_with_suggest(cli: Cli, path: Path, words: list[str], message: str) -> None:
-    assert cli.usage("dedup", path, *words) == message
+def test_what_does_not_go_with_suggest_is_refused(
+    cli: Cli, shared: Path, words: list[str], named: str
+) -> None:
+    assert {named, "--suggest"} <= set(cli.usage("dedup", shared, *words).split())
 
 
-def test_a_picture_into_the_index_is_refused(cli: Cli, path: Path) -> None:
-    message = cli.error("dedup", path, "--suggest", "--plot", path / "a.png")
+def test_a_picture_into_the_index_is_refused(cli: Cli, shared: Path) -> None:
+    message = cli.error("dedup", shared, "--suggest", "--plot", shared / "a.png")
     assert "is inside the index" in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,16 +32,29 @@ def collect() -> Iterator[SourceDocument]:
             yield SourceDocument(text, id=f"{label}.{name}", label=label, metadata=metadata)
 
 
+@pytest.fixture(scope="module")
+def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder where the demo has run, and what it showed."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("layerdex.indexer.docstrings.collect_docstrings", collect)
+        patched.setattr(ENCODER, DeepWordTransformer)
+        patched.setenv("COLUMNS", "80")
+        patched.chdir(folder)
+        return folder, Cli().data("demo")
+
+
 @pytest.fixture
-def _in_a_small_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def shown(toured: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what the demo showed, in the folder where it ran."""
+    folder, shown = toured
     monkeypatch.setattr("layerdex.indexer.docstrings.collect_docstrings", collect)
     monkeypatch.setattr(ENCODER, DeepWordTransformer)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
+    return shown
 
 
-@pytest.mark.usefixtures("_in_a_small_library")
-def test_every_command_line_of_the_demo_works(cli: Cli) -> None:
-    shown = cli.data("demo")
+def test_every_command_line_of_the_demo_works(cli: Cli, shown: str) -> None:
     commands = [line.removeprefix("$ ") for line in shown.splitlines() if line.startswith("$ ")]
     words = [shlex.split(command) for command in commands]
     assert {one[0] for one in words} == {"layerdex"}
@@ -57,9 +71,7 @@ def test_every_command_line_of_the_demo_works(cli: Cli) -> None:
         assert cli.ok(*one[1:]).stdout
 
 
-@pytest.mark.usefixtures("_in_a_small_library")
-def test_the_demo_shows_what_its_commands_show(cli: Cli) -> None:
-    shown = cli.data("demo")
+def test_the_demo_shows_what_its_commands_show(cli: Cli, shown: str) -> None:
     commands = [line.split(maxsplit=2) for line in shown.splitlines() if line.startswith("$ ")]
     for _, _, command in commands:
         words = shlex.split(command)
@@ -68,18 +80,16 @@ def test_the_demo_shows_what_its_commands_show(cli: Cli) -> None:
                 assert line.rstrip() in [one.rstrip() for one in shown.splitlines()]
 
 
-@pytest.mark.usefixtures("_in_a_small_library")
-def test_the_demo_leaves_an_index_of_every_docstring(cli: Cli, tmp_path: Path) -> None:
-    shown = cli.data("demo", "tour")
+def test_the_demo_leaves_an_index_of_every_docstring(cli: Cli, shown: str) -> None:
     assert "60 docstrings, 60 of them encoded at 7 layers in " in shown
-    exported = cli.jsonl("export", "tour/index")
+    exported = cli.jsonl("export", "layerdex-demo/index")
     assert [one["id"] for one in exported] == [one.id for one in collect()]
     assert exported[0]["metadata"] == {"file": "json.py", "kind": "function", "line": 1}
-    assert (tmp_path / "tour" / "layers.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("layerdex-demo/layers.png").read_bytes().startswith(b"\x89PNG")
     assert max(len(line) for line in shown.splitlines() if line.startswith(" ")) <= 80
 
 
-@pytest.mark.usefixtures("_in_a_small_library")
-def test_a_second_demo_encodes_nothing_again(cli: Cli) -> None:
-    cli.ok("demo")
-    assert "60 docstrings, 0 of them encoded at 7 layers in " in cli.data("demo")
+def test_a_second_demo_encodes_nothing_again(cli: Cli, shown: str, tmp_path: Path) -> None:
+    again = tmp_path / "tour"
+    shutil.copytree("layerdex-demo", again)
+    assert "60 docstrings, 0 of them encoded at 7 layers in " in cli.data("demo", again)

@@ -99,3 +99,9 @@ def test_a_missing_minilm_is_said_but_no_problem(
     found = cli.json("doctor")
     assert found["minilm"].startswith("the model 'minilm' is not installed: pip install")
     assert found["problems"] == []
+
+
+@pytest.mark.minilm
+@pytest.mark.usefixtures("minilm")
+def test_the_packaged_model_is_found(cli: Cli) -> None:
+    assert cli.json("doctor")["minilm"].startswith("the real one, at ")

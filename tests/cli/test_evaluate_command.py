@@ -74,8 +74,8 @@ def test_file(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "test.jsonl", TEST)
 
 
-def test_json_has_an_entry_for_each_layer_and_k(cli: Cli, path: Path) -> None:
-    found = cli.json("evaluate", path, "-k", "1,5,10")
+def test_json_has_an_entry_for_each_layer_and_k(cli: Cli, shared: Path) -> None:
+    found = cli.json("evaluate", shared, "-k", "1,5,10")
     assert list(found) == ["method", "n", "label_field", "layers", "best_layer", "frugal_layer"]
     assert (found["method"], found["n"]) == ("leave-one-out", len(LABELLED))
     assert without_intervals(found["layers"]) == [
@@ -87,10 +87,11 @@ def test_json_has_an_entry_for_each_layer_and_k(cli: Cli, path: Path) -> None:
     assert found["best_layer"] == max(first, key=lambda layer: (first[layer], -layer))
 
 
-def test_the_first_k_decides_the_best_layer(cli: Cli, path: Path) -> None:
+def test_the_first_k_decides_the_best_layer(cli: Cli, shared: Path) -> None:
     best = {}
     for k in (1, 5, 7):
-        found = cli.json("evaluate", path, "--layers", "0,2-3", "-k", f"{k},3")
+        words = ("--layers", "0,2-3", "-k", f"{k},3", "--resamples", "0")
+        found = cli.json("evaluate", shared, *words)
         scores = {x: f1_score(LABELS, leave_one_out(x, k), average="macro") for x in (0, 2, 3)}
         best[k] = max(scores, key=scores.__getitem__)
         assert found["best_layer"] == best[k]
@@ -99,21 +100,22 @@ def test_the_first_k_decides_the_best_layer(cli: Cli, path: Path) -> None:
 
 @pytest.mark.parametrize(("layers", "resolved"), [("-1", [3]), ("0,2-3", [0, 2, 3])])
 def test_only_the_chosen_layers_are_compared(
-    cli: Cli, path: Path, layers: str, resolved: list[int]
+    cli: Cli, shared: Path, layers: str, resolved: list[int]
 ) -> None:
-    found = cli.json("evaluate", path, "--layers", layers)
+    found = cli.json("evaluate", shared, "--layers", layers, "--resamples", "0")
     assert [one["layer"] for one in found["layers"]] == resolved
 
 
-def test_uniform_weights_are_passed_on(cli: Cli, path: Path) -> None:
-    default = cli.json("evaluate", path, "-k", "2,4,6,8")
-    assert default == cli.json("evaluate", path, "-k", "2,4,6,8", "--weights", "distance")
-    assert default != cli.json("evaluate", path, "-k", "2,4,6,8", "--weights", "uniform")
+def test_uniform_weights_are_passed_on(cli: Cli, shared: Path) -> None:
+    words = ("evaluate", shared, "-k", "2,4,6,8", "--resamples", "0")
+    default = cli.json(*words)
+    assert default == cli.json(*words, "--weights", "distance")
+    assert default != cli.json(*words, "--weights", "uniform")
 
 
-def test_the_table_has_a_row_a_layer_and_names_the_best(cli: Cli, path: Path) -> None:
-    found = cli.json("evaluate", path)
-    title, _, header, _, *rows = cli.data("evaluate", path).splitlines()
+def test_the_table_has_a_row_a_layer_and_names_the_best(cli: Cli, shared: Path) -> None:
+    found = cli.json("evaluate", shared)
+    title, _, header, _, *rows = cli.data("evaluate", shared).splitlines()
     assert title.rstrip() == f"leave-one-out, {len(LABELLED)} documents, 3 labels, k = 10"
     assert " ".join(header.split()) == "layer accuracy 95 % macro-F1 95 %"
     best, frugal = found["best_layer"], found["frugal_layer"]["layer"]
@@ -133,24 +135,25 @@ def test_the_table_has_a_row_a_layer_and_names_the_best(cli: Cli, path: Path) ->
     ) in rows
 
 
-def test_without_resamples_there_are_no_intervals(cli: Cli, path: Path) -> None:
-    found = cli.json("evaluate", path, "--resamples", "0")
+def test_without_resamples_there_are_no_intervals(cli: Cli, shared: Path) -> None:
+    found = cli.json("evaluate", shared, "--resamples", "0")
     assert found["frugal_layer"] is None
     assert not [name for one in found["layers"] for name in one if "interval" in name]
-    assert "95 %" not in cli.data("evaluate", path, "--resamples", "0")
+    assert "95 %" not in cli.data("evaluate", shared, "--resamples", "0")
 
 
-def test_both_weightings_are_compared(cli: Cli, path: Path) -> None:
-    both = cli.json("evaluate", path, "-k", "2,4", "--weights", "both")["layers"]
+def test_both_weightings_are_compared(cli: Cli, shared: Path) -> None:
+    words = ("evaluate", shared, "-k", "2,4", "--resamples", "50")
+    both = cli.json(*words, "--weights", "both")["layers"]
     for weights in ("distance", "uniform"):
-        alone = cli.json("evaluate", path, "-k", "2,4", "--weights", weights)["layers"]
+        alone = cli.json(*words, "--weights", weights)["layers"]
         assert [one for one in both if one["weights"] == weights] == alone
-    shown = cli.data("evaluate", path, "-k", "2,4", "--weights", "both")
+    shown = cli.data(*words, "--weights", "both")
     assert shown.count("leave-one-out") == 2
 
 
-def test_fused_layers_are_compared_with_each(cli: Cli, path: Path) -> None:
-    words = ("evaluate", path, "--layers", "1:2,2,3", "--fuse", "mean", "--folds", "3")
+def test_fused_layers_are_compared_with_each(cli: Cli, shared: Path) -> None:
+    words = ("evaluate", shared, "--layers", "1:2,2,3", "--fuse", "mean", "--folds", "3")
     found = cli.json(*words)
     assert [one["layer"] for one in found["layers"]] == [1, 2, 3, "mean(1:2,2:1,3:1)"]
     assert (found["method"], found["n_folds"]) == ("folds", 3)
@@ -166,20 +169,22 @@ def test_another_field_can_be_predicted(cli: Cli, tmp_path: Path) -> None:
     rows = [{**one, "metadata": None, "topic": one["label"]} for one in LABELLED]
     rows = [{"text": one["text"], "topic": one["topic"], "n": i % 2} for i, one in enumerate(rows)]
     cli.ok("index", path, write_jsonl(tmp_path / "rows.jsonl", rows))
-    found = cli.json("evaluate", path, "--by", "topic")
+    few = ("--resamples", "50")
+    found = cli.json("evaluate", path, "--by", "topic", *few)
     assert found["label_field"] == "topic"
     for one, layer in zip(found["layers"], range(4), strict=True):
         assert one["accuracy"] == figures(leave_one_out(layer, 10), LABELS)["accuracy"]
-    several = cli.json("evaluate", path, "--by", "topic", "--by", "n")
+    several = cli.json("evaluate", path, "--by", "topic", "--by", "n", *few)
     assert list(several) == ["topic", "n"]
     assert several["topic"] == found
     assert "at least two labels, got 0" in cli.error("evaluate", path)
-    assert "labels of topic" in cli.data("evaluate", path, "--by", "topic").splitlines()[0]
+    assert "labels of topic" in cli.data("evaluate", path, "--by", "topic", *few).splitlines()[0]
 
 
 @pytest.mark.parametrize("ks", ["1,5,10", "1,2,3,5,10,20,50"])
-def test_the_table_of_several_ks_shows_every_figure_whole(cli: Cli, path: Path, ks: str) -> None:
-    found, table = cli.json("evaluate", path, "-k", ks), cli.data("evaluate", path, "-k", ks)
+def test_the_table_of_several_ks_shows_every_figure_whole(cli: Cli, shared: Path, ks: str) -> None:
+    words = ("evaluate", shared, "-k", ks, "--resamples", "50")
+    found, table = cli.json(*words), cli.data(*words)
     assert max(len(line) for line in table.splitlines()) <= 80
     assert "…" not in table
     shown = table.split()
@@ -187,8 +192,8 @@ def test_the_table_of_several_ks_shows_every_figure_whole(cli: Cli, path: Path, 
         assert {f"{one['accuracy']:.4f}", f"{one['macro_f1']:.4f}"} <= set(shown)
 
 
-def test_a_k_given_twice_is_one_entry(cli: Cli, path: Path) -> None:
-    found = cli.json("evaluate", path, "-k", "5,5", "--layers", "0")
+def test_a_k_given_twice_is_one_entry(cli: Cli, shared: Path) -> None:
+    found = cli.json("evaluate", shared, "-k", "5,5", "--layers", "0")
     assert [(one["layer"], one["k"]) for one in found["layers"]] == [(0, 5)]
 
 
@@ -207,16 +212,16 @@ def test_save_best_makes_a_layer_the_default(cli: Cli, path: Path) -> None:
     assert {hit["layer"] for hit in cli.json(*question, "--layer", "-1")} == {3}
 
 
-def test_without_save_best_nothing_is_saved(cli: Cli, path: Path) -> None:
-    cli.ok("evaluate", path)
-    assert cli.json("info", path)["best_layer"] is None
+def test_without_save_best_nothing_is_saved(cli: Cli, shared: Path) -> None:
+    cli.ok("evaluate", shared)
+    assert cli.json("info", shared)["best_layer"] is None
 
 
 @pytest.mark.parametrize(("name", "magic"), [("c.png", PNG), ("c.svg", SVG), ("c.pdf", b"%PDF-")])
 def test_the_plot_is_a_picture(
-    cli: Cli, path: Path, tmp_path: Path, name: str, magic: bytes
+    cli: Cli, shared: Path, tmp_path: Path, name: str, magic: bytes
 ) -> None:
-    result = cli.ok("evaluate", path, "-k", "1,5", "--plot", tmp_path / name)
+    result = cli.ok("evaluate", shared, "-k", "1,5", "--plot", tmp_path / name)
     assert result.stderr == f"Curve written to {tmp_path / name}\n"
     picture = (tmp_path / name).read_bytes()
     assert picture.startswith(magic)
@@ -224,35 +229,35 @@ def test_the_plot_is_a_picture(
 
 
 def test_svg_plots_of_the_same_figures_are_the_same_bytes(
-    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
     for picture, day in zip(pictures, ("0", "86400"), strict=True):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", day)  # matplotlib's clock
-        cli.ok("evaluate", path, "--plot", picture)
+        cli.ok("evaluate", shared, "--plot", picture)
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 
 @pytest.mark.parametrize("name", ["c.txt", "c"])
 def test_a_plot_of_another_kind_is_refused_before_the_work(
-    cli: Cli, path: Path, tmp_path: Path, name: str
+    cli: Cli, shared: Path, tmp_path: Path, name: str
 ) -> None:
-    message = cli.error("evaluate", path, "--plot", tmp_path / name)
+    message = cli.error("evaluate", shared, "--plot", tmp_path / name)
     assert message == f"cannot draw {tmp_path / name}: end the name in .png, .svg or .pdf"
     assert not list(tmp_path.glob("c*"))
 
 
 def test_a_plot_that_cannot_be_written_prints_nothing_else(
-    cli: Cli, path: Path, tmp_path: Path
+    cli: Cli, shared: Path, tmp_path: Path
 ) -> None:
     picture = tmp_path / "nowhere" / "c.png"
-    message = cli.error("evaluate", path, "--plot", picture)
+    message = cli.error("evaluate", shared, "--plot", picture)
     assert message == f"cannot draw {picture}: there is no folder {picture.parent}"
 
 
 @pytest.mark.parametrize("before", [None, b"an older picture"])
 def test_a_plot_that_cannot_be_finished_leaves_what_was_there(
-    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+    cli: Cli, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
 ) -> None:
     picture = tmp_path / "c.png"
     if before is not None:
@@ -263,7 +268,7 @@ def test_a_plot_that_cannot_be_finished_leaves_what_was_there(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Figure, "savefig", fill_the_disk)
-    result = cli("evaluate", path, "--plot", picture)
+    result = cli("evaluate", shared, "--plot", picture)
     assert (result.exit_code, result.stderr) == (
         1,
         f"Error: cannot write {picture}: No space left on device\n",
@@ -272,25 +277,25 @@ def test_a_plot_that_cannot_be_finished_leaves_what_was_there(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_title_is_not_broken_at_the_width_of_its_table(cli: Cli, path: Path) -> None:
-    lines = cli.data("evaluate", path, "-k", "1,2,3").splitlines()
+def test_a_title_is_not_broken_at_the_width_of_its_table(cli: Cli, shared: Path) -> None:
+    lines = cli.data("evaluate", shared, "-k", "1,2,3").splitlines()
     what = f"leave-one-out, {len(LABELLED)} documents, 3 labels"
     assert [line for line in lines if "leave" in line] == [f"accuracy, {what}", f"macro-F1, {what}"]
 
 
-def test_the_report_is_that_of_the_best_layer(cli: Cli, path: Path) -> None:
-    best = cli.json("evaluate", path, "-k", "3,1")["best_layer"]
-    shown = cli.data("evaluate", path, "-k", "3,1", "--report")
+def test_the_report_is_that_of_the_best_layer(cli: Cli, shared: Path) -> None:
+    best = cli.json("evaluate", shared, "-k", "3,1")["best_layer"]
+    shown = cli.data("evaluate", shared, "-k", "3,1", "--report")
     report = classification_report(LABELS, leave_one_out(best, 3), zero_division=0)
     assert shown.endswith(f"\nLayer {best}, k = 3\n\n{report}\n")
 
 
-def test_json_with_a_report_is_still_one_json_document(cli: Cli, path: Path) -> None:
-    assert cli.json("evaluate", path, "--report")["method"] == "leave-one-out"
+def test_json_with_a_report_is_still_one_json_document(cli: Cli, shared: Path) -> None:
+    assert cli.json("evaluate", shared, "--report")["method"] == "leave-one-out"
 
 
-def test_a_test_set_is_classified_by_the_index(cli: Cli, path: Path, test_file: Path) -> None:
-    found = cli.json("evaluate", path, "--test", test_file, "-k", "3")
+def test_a_test_set_is_classified_by_the_index(cli: Cli, shared: Path, test_file: Path) -> None:
+    found = cli.json("evaluate", shared, "--test", test_file, "-k", "3")
     true = np.array([one["label"] for one in TEST])
     texts = [one["text"] for one in TEST]
     assert (found["method"], found["n"]) == ("test", len(TEST))
@@ -300,18 +305,18 @@ def test_a_test_set_is_classified_by_the_index(cli: Cli, path: Path, test_file: 
     ]
 
 
-def test_a_test_set_can_have_other_fields(cli: Cli, path: Path, tmp_path: Path) -> None:
+def test_a_test_set_can_have_other_fields(cli: Cli, shared: Path, tmp_path: Path) -> None:
     file = tmp_path / "test.data"
     file.write_text("body\ttopic\nmy card\tcard\nfresh soup\tfood\n", encoding="utf-8")
     words = ("--format", "tsv", "--text-field", "body", "--label-field", "topic")
-    assert cli.json("evaluate", path, "--test", file, *words)["n"] == 2
+    assert cli.json("evaluate", shared, "--test", file, *words)["n"] == 2
 
 
 def test_a_misspelt_field_of_a_test_set_names_those_that_are_there(
-    cli: Cli, path: Path, tmp_path: Path
+    cli: Cli, shared: Path, tmp_path: Path
 ) -> None:
     file = write_jsonl(tmp_path / "test.jsonl", TEST)
-    assert cli.error("evaluate", path, "--test", file, "--label-field", "lable") == (
+    assert cli.error("evaluate", shared, "--test", file, "--label-field", "lable") == (
         f"{file}: no label field 'lable'; there is 'text', 'label'; try --label-field label"
     )
 
@@ -324,14 +329,14 @@ def test_a_misspelt_field_of_a_test_set_names_those_that_are_there(
     ],
 )
 def test_a_bad_row_of_a_test_set_is_named(
-    cli: Cli, path: Path, tmp_path: Path, row: dict[str, str], reason: str
+    cli: Cli, shared: Path, tmp_path: Path, row: dict[str, str], reason: str
 ) -> None:
     file = write_jsonl(tmp_path / "test.jsonl", [TEST[0], row])
-    assert cli.error("evaluate", path, "--test", file) == f"{file}:2: {reason}"
+    assert cli.error("evaluate", shared, "--test", file) == f"{file}:2: {reason}"
 
 
-def test_an_empty_test_set_is_an_error(cli: Cli, path: Path, tmp_path: Path) -> None:
-    assert cli.error("evaluate", path, "--test", write_jsonl(tmp_path / "test.jsonl", []))
+def test_an_empty_test_set_is_an_error(cli: Cli, shared: Path, tmp_path: Path) -> None:
+    assert cli.error("evaluate", shared, "--test", write_jsonl(tmp_path / "test.jsonl", []))
 
 
 def test_rare_labels_are_left_out(cli: Cli, path: Path) -> None:
@@ -345,8 +350,8 @@ def test_rare_labels_are_left_out(cli: Cli, path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-k", "0"], "k must be at least 1, not 0"),
-        (["-k", "5,-1"], "k must be at least 1, not -1"),
+        (["-k", "0"], "k must be at least 1, got 0"),
+        (["-k", "5,-1"], "k must be at least 1, got -1"),
         (
             ["--layers", "0,7"],
             "layer 7 does not exist: this model has layers 0 to 3 "
@@ -360,25 +365,25 @@ def test_rare_labels_are_left_out(cli: Cli, path: Path) -> None:
     ],
 )
 def test_an_evaluation_that_cannot_be_made(
-    cli: Cli, path: Path, words: list[str], message: str
+    cli: Cli, shared: Path, words: list[str], message: str
 ) -> None:
-    assert cli.error("evaluate", path, *words) == message
+    assert cli.error("evaluate", shared, *words) == message
 
 
-def test_labels_that_are_all_too_rare_are_no_missing_label_field(cli: Cli, path: Path) -> None:
-    message = cli.error("evaluate", path, "--min-per-label", "100")
+def test_labels_that_are_all_too_rare_are_no_missing_label_field(cli: Cli, shared: Path) -> None:
+    message = cli.error("evaluate", shared, "--min-per-label", "100")
     assert "fewer than two labels" in message
     assert "--min-per-label" in message
     assert "--label-field" not in message
 
 
-def test_a_field_that_no_document_has_is_named(cli: Cli, path: Path) -> None:
-    message = cli.error("evaluate", path, "--by", "nope")
-    assert message == "no document here has a field 'nope' that could be predicted"
+def test_a_field_that_no_document_has_is_named(cli: Cli, shared: Path) -> None:
+    message = cli.error("evaluate", shared, "--by", "nope")
+    assert message == "no document has a field 'nope' to predict"
 
 
-def test_labels_of_one_document_are_noted(cli: Cli, path: Path, tmp_path: Path) -> None:
-    assert "single document" not in cli.ok("evaluate", path).stderr
+def test_labels_of_one_document_are_noted(cli: Cli, shared: Path, tmp_path: Path) -> None:
+    assert "single document" not in cli.ok("evaluate", shared).stderr
     rows = [*LABELLED, {"id": "rare", "text": "a word of its own", "label": "rare"}]
     cli.ok("index", tmp_path / "rare", write_jsonl(tmp_path / "rows.jsonl", rows))
     shown = cli.ok("evaluate", tmp_path / "rare")
@@ -386,5 +391,5 @@ def test_labels_of_one_document_are_noted(cli: Cli, path: Path, tmp_path: Path) 
     assert "single" not in cli.ok("evaluate", tmp_path / "rare", "--min-per-label", "2").stderr
 
 
-def test_the_embedding_output_has_no_shallower_layer(cli: Cli, path: Path) -> None:
-    assert "none is shallower" in cli.data("evaluate", path, "--layers", "0")
+def test_the_embedding_output_has_no_shallower_layer(cli: Cli, shared: Path) -> None:
+    assert "none is shallower" in cli.data("evaluate", shared, "--layers", "0")

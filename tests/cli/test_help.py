@@ -146,7 +146,7 @@ def test_a_command_without_its_index_is_wrong_usage(cli: Cli, command: str) -> N
         (["index", "i"], "give at least one SOURCE, or - for standard input"),
         (
             ["index", "i", "x.txt", "--rejects", "r.jsonl"],
-            "--rejects needs --on-error skip: the run ends at a bad row",
+            "--rejects requires --on-error skip",
         ),
         (["classify", "i"], "give a TEXT or --input FILE"),
         (["search", "i", "x", "-k", "x"], "Invalid value for '-k': 'x' is not a valid integer."),

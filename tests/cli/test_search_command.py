@@ -35,8 +35,8 @@ def expected_hits(query: str, layer: int, k: int, **extra: Any) -> list[dict[str
     ]
 
 
-def test_a_table_of_the_nearest_names_the_layer(cli: Cli, path: Path) -> None:
-    title, _, header, _, *rows = cli.data("search", path, QUERY, "-k", 3).splitlines()
+def test_a_table_of_the_nearest_names_the_layer(cli: Cli, shared: Path) -> None:
+    title, _, header, _, *rows = cli.data("search", shared, QUERY, "-k", 3).splitlines()
     assert title.rstrip() == f"{QUERY} · layer 3"
     assert header.split() == ["#", "similarity", "id", "and", "text", "label"]
     cells = [row.split() for row in rows if row.strip()]
@@ -49,19 +49,19 @@ def test_a_table_of_the_nearest_names_the_layer(cli: Cli, path: Path) -> None:
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
-def test_json_is_a_list_of_hits(cli: Cli, path: Path, layer: int) -> None:
-    hits = cli.json("search", path, QUERY, "-k", 5, "--layer", layer)
+def test_json_is_a_list_of_hits(cli: Cli, shared: Path, layer: int) -> None:
+    hits = cli.json("search", shared, QUERY, "-k", 5, "--layer", layer)
     assert hits == expected_hits(QUERY, layer, 5)
     assert [list(hit) for hit in hits] == [KEYS] * 5
 
 
-def test_the_deepest_layer_is_the_default(cli: Cli, path: Path) -> None:
-    assert cli.json("search", path, QUERY) == cli.json("search", path, QUERY, "--layer", "-1")
-    assert cli.json("search", path, QUERY) == expected_hits(QUERY, 3, 10)
+def test_the_deepest_layer_is_the_default(cli: Cli, shared: Path) -> None:
+    assert cli.json("search", shared, QUERY) == cli.json("search", shared, QUERY, "--layer", "-1")
+    assert cli.json("search", shared, QUERY) == expected_hits(QUERY, 3, 10)
 
 
-def test_jsonl_is_a_line_a_hit(cli: Cli, path: Path) -> None:
-    lines = cli.jsonl("search", path, QUERY, "soup", "--jsonl", "--layer", "0,2", "-k", 2)
+def test_jsonl_is_a_line_a_hit(cli: Cli, shared: Path) -> None:
+    lines = cli.jsonl("search", shared, QUERY, "soup", "--jsonl", "--layer", "0,2", "-k", 2)
     assert lines == [
         hit
         for query in (QUERY, "soup")
@@ -70,15 +70,15 @@ def test_jsonl_is_a_line_a_hit(cli: Cli, path: Path) -> None:
     ]
 
 
-def test_several_queries_are_answered_in_order(cli: Cli, path: Path) -> None:
+def test_several_queries_are_answered_in_order(cli: Cli, shared: Path) -> None:
     queries = ["fresh soup", QUERY, "fresh soup", "all day"]
-    hits = cli.json("search", path, *queries, "-k", 2)
+    hits = cli.json("search", shared, *queries, "-k", 2)
     assert hits == [hit for query in queries for hit in expected_hits(query, 3, 2)]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "txt", "stdin"])
 def test_queries_from_a_file_keep_their_ids(
-    cli: Cli, path: Path, tmp_path: Path, kind: str
+    cli: Cli, shared: Path, tmp_path: Path, kind: str
 ) -> None:
     rows: list[dict[str, Any]] = [{"id": "q1", "text": QUERY}, {"id": 2, "text": "fresh soup"}]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -89,7 +89,7 @@ def test_queries_from_a_file_keep_their_ids(
     elif kind == "txt":
         file, extra = tmp_path / "queries.txt", [{}, {}]
         file.write_text(f"{QUERY}\nfresh soup\n", encoding="utf-8")
-    words = ("search", path, "--input", file, "-k", 2)
+    words = ("search", shared, "--input", file, "-k", 2)
     assert cli.json(*words, stdin=lines) == [
         *expected_hits(QUERY, 3, 2, **extra[0]),
         *expected_hits("fresh soup", 3, 2, **extra[1]),
@@ -98,28 +98,28 @@ def test_queries_from_a_file_keep_their_ids(
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
 def test_what_a_query_does_not_have_is_not_judged(
-    cli: Cli, path: Path, tmp_path: Path, suffix: str
+    cli: Cli, shared: Path, tmp_path: Path, suffix: str
 ) -> None:
     row = {"text": QUERY, "tags": ["q"], "label": ["x"], "metadata": {"": {}}, "": 1}
     file = tmp_path / f"queries.{suffix}"
     file.write_text(json.dumps([row] if suffix == "json" else row), encoding="utf-8")
-    assert cli.json("search", path, "--input", file, "-k", 2) == expected_hits(QUERY, 3, 2)
-    assert len(cli.json("classify", path, "--input", file)) == 1
+    assert cli.json("search", shared, "--input", file, "-k", 2) == expected_hits(QUERY, 3, 2)
+    assert len(cli.json("classify", shared, "--input", file)) == 1
 
 
-def test_a_bad_query_in_a_file_is_named(cli: Cli, path: Path, tmp_path: Path) -> None:
+def test_a_bad_query_in_a_file_is_named(cli: Cli, shared: Path, tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "queries.jsonl", [{"text": QUERY}, {"text": ""}])
-    assert cli.error("search", path, "--input", file) == f"{file}:2: text is empty"
+    assert cli.error("search", shared, "--input", file) == f"{file}:2: text is empty"
 
 
-def test_no_queries_in_a_file_have_no_answers(cli: Cli, path: Path, tmp_path: Path) -> None:
+def test_no_queries_in_a_file_have_no_answers(cli: Cli, shared: Path, tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "queries.jsonl", [])
-    assert cli.json("search", path, "--input", file) == []
-    assert cli.json("classify", path, "--input", file) == []
+    assert cli.json("search", shared, "--input", file) == []
+    assert cli.json("classify", shared, "--input", file) == []
 
 
-def test_like_leaves_the_document_itself_out(cli: Cli, path: Path) -> None:
-    hits = cli.json("search", path, "--like", "card-0", "-k", 3)
+def test_like_leaves_the_document_itself_out(cli: Cli, shared: Path) -> None:
+    hits = cli.json("search", shared, "--like", "card-0", "-k", 3)
     text = DOCUMENTS[0]["text"]
     expected = [one for one in nearest(text, DOCUMENTS, 3) if one[0] != "card-0"][:3]
     assert [hit["id"] for hit in hits] == [identifier for identifier, _ in expected]
@@ -129,9 +129,9 @@ def test_like_leaves_the_document_itself_out(cli: Cli, path: Path) -> None:
     assert {hit["query_id"] for hit in hits} == {"card-0"}
 
 
-def test_like_can_be_asked_for_several_at_several_layers(cli: Cli, path: Path) -> None:
+def test_like_can_be_asked_for_several_at_several_layers(cli: Cli, shared: Path) -> None:
     words = ("--like", "food-0", "--like", "rain-5", "--layer", "0,3", "-k", 1)
-    hits = cli.json("search", path, *words)
+    hits = cli.json("search", shared, *words)
     assert [(hit["query_id"], hit["layer"]) for hit in hits] == [
         ("food-0", 0),
         ("food-0", 3),
@@ -140,14 +140,14 @@ def test_like_can_be_asked_for_several_at_several_layers(cli: Cli, path: Path) -
     ]
 
 
-def test_like_a_document_that_is_not_there(cli: Cli, path: Path) -> None:
-    message = cli.error("search", path, "--like", "nobody")
+def test_like_a_document_that_is_not_there(cli: Cli, shared: Path) -> None:
+    message = cli.error("search", shared, "--like", "nobody")
     assert message == "no document has the id 'nobody'"
 
 
-def test_layers_side_by_side(cli: Cli, path: Path) -> None:
+def test_layers_side_by_side(cli: Cli, shared: Path) -> None:
     title, _, header, _, *rows = cli.data(
-        "search", path, QUERY, "--layer", "0,2", "-k", 2
+        "search", shared, QUERY, "--layer", "0,2", "-k", 2
     ).splitlines()
     assert title.rstrip() == f"{QUERY} · layer 0, 2"
     assert header.split() == ["#", "layer", "0", "layer", "2"]
@@ -163,15 +163,15 @@ def test_layers_side_by_side(cli: Cli, path: Path) -> None:
     ("columns", "blocks"), [("80", ["0 1 2", "3"]), ("60", ["0 1", "2 3"]), ("20", list("0123"))]
 )
 def test_layers_that_do_not_fit_beside_each_other_follow_in_blocks(
-    cli: Cli, path: Path, monkeypatch: pytest.MonkeyPatch, columns: str, blocks: list[str]
+    cli: Cli, shared: Path, monkeypatch: pytest.MonkeyPatch, columns: str, blocks: list[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    lines = cli.data("search", path, QUERY, "--layer", "all", "-k", 1).splitlines()
+    lines = cli.data("search", shared, QUERY, "--layer", "all", "-k", 1).splitlines()
     headers = [line.replace("layer", "").split() for line in lines if "#" in line]
     assert headers == [["#", *block.split()] for block in blocks]
 
 
-def test_a_layer_with_fewer_hits_leaves_its_own_column_empty(cli: Cli, path: Path) -> None:
+def test_a_layer_with_fewer_hits_leaves_its_own_column_empty(cli: Cli, shared: Path) -> None:
     few, many = 0, 2
     texts = [str(one["text"]) for one in DOCUMENTS]
     second_of_few, second_of_many = (
@@ -180,20 +180,22 @@ def test_a_layer_with_fewer_hits_leaves_its_own_column_empty(cli: Cli, path: Pat
     assert second_of_few < second_of_many  # or this query does not show it
     floor = (second_of_few + second_of_many) / 2
     words = ("--layer", f"{few},{many}", "--min-similarity", f"{floor:.5f}", "-k", 2)
-    _, _, header, _, *rows = cli.data("search", path, QUERY, *words).splitlines()
+    _, _, header, _, *rows = cli.data("search", shared, QUERY, *words).splitlines()
     row = next(row for row in rows if row.strip().startswith("2 "))
     assert row.index(f"{second_of_many:.3f}") == header.index(f"layer {many}")
 
 
-def test_where_holds_before_neighbours_are_taken(cli: Cli, path: Path) -> None:
-    hits = cli.json("search", path, QUERY, "--where", "label=rain", "--where", "stars>=2", "-k", 2)
+def test_where_holds_before_neighbours_are_taken(cli: Cli, shared: Path) -> None:
+    hits = cli.json(
+        "search", shared, QUERY, "--where", "label=rain", "--where", "stars>=2", "-k", 2
+    )
     allowed = [one for one in DOCUMENTS if one.get("label") == "rain" and one["stars"] >= 2]
     expected = nearest(QUERY, allowed, 3)[:2]
     assert [hit["id"] for hit in hits] == [identifier for identifier, _ in expected]
 
 
-def test_where_nothing_matches_says_so(cli: Cli, path: Path) -> None:
-    words = ("search", path, QUERY, "--where", "stars>90")
+def test_where_nothing_matches_says_so(cli: Cli, shared: Path) -> None:
+    words = ("search", shared, QUERY, "--where", "stars>90")
     result = cli.ok(*words)
     assert (result.stdout, result.stderr) == ("", f"Nothing found for {QUERY!r}\n")
     assert cli.data(*words, "-q") == ""
@@ -216,48 +218,48 @@ def test_where_nothing_matches_says_so(cli: Cli, path: Path) -> None:
     ],
 )
 def test_a_condition_that_cannot_be_used(
-    cli: Cli, path: Path, condition: str, message: str
+    cli: Cli, shared: Path, condition: str, message: str
 ) -> None:
-    assert cli.error("search", path, QUERY, "--where", condition).startswith(message)
+    assert cli.error("search", shared, QUERY, "--where", condition).startswith(message)
 
 
-def test_k_beyond_the_index_finds_everything(cli: Cli, path: Path) -> None:
-    hits = cli.json("search", path, QUERY, "-k", 1000)
+def test_k_beyond_the_index_finds_everything(cli: Cli, shared: Path) -> None:
+    hits = cli.json("search", shared, QUERY, "-k", 1000)
     assert hits == expected_hits(QUERY, 3, len(DOCUMENTS))
-    assert len(cli.json("search", path, "--like", "bare", "-k", 1000)) == len(DOCUMENTS) - 1
+    assert len(cli.json("search", shared, "--like", "bare", "-k", 1000)) == len(DOCUMENTS) - 1
 
 
 def test_min_similarity_can_be_a_percentile_of_random_pairs_at_each_layer(
-    cli: Cli, path: Path
+    cli: Cli, shared: Path
 ) -> None:
     texts = [one["text"] for one in DOCUMENTS if one["id"] != "again"]
-    hits = cli.json("search", path, QUERY, "--min-similarity", "p80", "--layer", "0,2", "-k", 20)
+    hits = cli.json("search", shared, QUERY, "--min-similarity", "p80", "--layer", "0,2", "-k", 20)
     floors = {}
     for layer in (0, 2):
         true = similarities(texts, texts, layer)[np.triu_indices(len(texts), 1)]
         floors[layer] = float(np.percentile(true, 80))
         found = [hit["similarity"] for hit in hits if hit["layer"] == layer]
-        everything = cli.json("search", path, QUERY, "--layer", layer, "-k", 20)
+        everything = cli.json("search", shared, QUERY, "--layer", layer, "-k", 20)
         above = [hit["similarity"] for hit in everything if hit["similarity"] >= floors[layer]]
         assert found == above
         assert 0 < len(found) < len(everything)
     assert abs(floors[0] - floors[2]) > 0.001
-    alike = cli.json("search", path, "--like", "card-0", "--min-similarity", "p80", "-k", 20)
+    alike = cli.json("search", shared, "--like", "card-0", "--min-similarity", "p80", "-k", 20)
     assert 0 < len(alike) < 19
 
 
-def test_min_similarity_cuts_the_list(cli: Cli, path: Path) -> None:
+def test_min_similarity_cuts_the_list(cli: Cli, shared: Path) -> None:
     found = nearest(QUERY, DOCUMENTS, 3)
     floor = (found[2][1] + found[3][1]) / 2
-    hits = cli.json("search", path, QUERY, "--min-similarity", floor)
+    hits = cli.json("search", shared, QUERY, "--min-similarity", floor)
     assert [hit["id"] for hit in hits] == [identifier for identifier, _ in found[:3]]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-k", "0"], "k must be at least 1, not 0"),
-        (["-k", "-3"], "k must be at least 1, not -3"),
+        (["-k", "0"], "k must be at least 1, got 0"),
+        (["-k", "-3"], "k must be at least 1, got -3"),
         (
             ["--layer", "4"],
             "layer 4 does not exist: this model has layers 0 to 3 "
@@ -269,8 +271,8 @@ def test_min_similarity_cuts_the_list(cli: Cli, path: Path) -> None:
             "or numbers and ranges such as 0,4-6",
         ),
         (["--layer", "3-1"], "layer range '3-1' runs backwards"),
-        (["--min-similarity", "1.5"], "a similarity lies between -1 and 1, not at 1.5"),
-        (["--min-similarity", "nan"], "a similarity lies between -1 and 1, not at nan"),
+        (["--min-similarity", "1.5"], "a similarity must be between -1 and 1, got 1.5"),
+        (["--min-similarity", "nan"], "a similarity must be between -1 and 1, got nan"),
         (
             ["--min-similarity", "p100"],
             "a similarity is a number from -1 to 1, or a percentile of random pairs such as p99 or "
@@ -280,18 +282,18 @@ def test_min_similarity_cuts_the_list(cli: Cli, path: Path) -> None:
 )
 @pytest.mark.parametrize("asked", [[QUERY], ["--like", "card-0"]])
 def test_an_option_that_cannot_be_used(
-    cli: Cli, path: Path, asked: list[str], words: list[str], message: str
+    cli: Cli, shared: Path, asked: list[str], words: list[str], message: str
 ) -> None:
-    assert cli.error("search", path, *asked, *words) == message
+    assert cli.error("search", shared, *asked, *words) == message
 
 
 @pytest.mark.parametrize("query", ["", "  ", "\t\n"])
-def test_a_query_without_content_is_an_error(cli: Cli, path: Path, query: str) -> None:
-    assert "is empty" in (message := cli.error("search", path, query)) or "is blank" in message
+def test_a_query_without_content_is_an_error(cli: Cli, shared: Path, query: str) -> None:
+    assert "is empty" in (message := cli.error("search", shared, query)) or "is blank" in message
 
 
-def test_nothing_asked_is_wrong_usage(cli: Cli, path: Path) -> None:
-    assert cli.usage("search", path) == "give a QUERY, --like ID or --input FILE"
+def test_nothing_asked_is_wrong_usage(cli: Cli, shared: Path) -> None:
+    assert cli.usage("search", shared) == "give a QUERY, --like ID or --input FILE"
 
 
 def test_an_index_without_documents_finds_nothing(cli: Cli, tmp_path: Path) -> None:
@@ -318,24 +320,26 @@ def test_arguments_that_are_no_utf8(cli: Cli, path: Path, words: list[str]) -> N
     assert cli.error(*[path if word == "INDEX" else word for word in words])
 
 
-def test_layers_can_be_fused(cli: Cli, path: Path) -> None:
-    hits = cli.json("search", path, "my card", "--layer", "0:2,3", "--fuse", "mean", "-k", "3")
+def test_layers_can_be_fused(cli: Cli, shared: Path) -> None:
+    hits = cli.json("search", shared, "my card", "--layer", "0:2,3", "--fuse", "mean", "-k", "3")
     assert {hit["layer"] for hit in hits} == {"mean(0:2,3:1)"}
-    shown = cli.data("search", path, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
+    shown = cli.data("search", shared, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
     title, _, header, _, first, *_ = shown.splitlines()
     assert title.rstrip() == "my card · layer rrf(0-3)"
     assert header.split() == ["#", "score", "id", "and", "text", "label"]
-    ranked = cli.json("search", path, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
+    ranked = cli.json("search", shared, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
     assert [list(hit) for hit in ranked] == [
         ["query", "rank", "id", "score", "label", "text", "metadata", "layer"]
     ] * 2
     assert first.split()[:3] == ["1", f"{ranked[0]['score']:.5f}", ranked[0]["id"]]
     # One layer alone is fused to its own ranking.
-    alone = cli.json("search", path, "my card", "--layer", "2", "--fuse", "rrf", "-k", "3")
+    alone = cli.json("search", shared, "my card", "--layer", "2", "--fuse", "rrf", "-k", "3")
     assert [hit["score"] for hit in alone] == pytest.approx([1 / 61, 1 / 62, 1 / 63])
     refused = cli.error(
-        "search", path, "my card", "--layer", "0-3", "--fuse", "rrf", "--min-similarity", "0.5"
+        "search", shared, "my card", "--layer", "0-3", "--fuse", "rrf", "--min-similarity", "0.5"
     )
-    assert refused == "rrf fuses ranks, so that there is no similarity to hold to a minimum"
-    message = cli.error("search", path, "my card", "--fuse", "mean")
+    assert (
+        refused == "rrf fuses rankings, which have no similarity: --min-similarity does not apply"
+    )
+    message = cli.error("search", shared, "my card", "--fuse", "mean")
     assert message == "say which layers to fuse, such as 3,4,5 or all"

@@ -36,7 +36,7 @@ def test_the_wrong_labels_come_first_with_what_they_should_be(cli: Cli, wrong: P
 
 
 def test_neighbours_are_those_of_the_default_layer(cli: Cli, wrong: Path) -> None:
-    Index.open(wrong).save_best(Index.open(wrong).evaluate(layers=1))
+    Index.open(wrong).save_best(Index.open(wrong).evaluate(layer=1))
     for words, layer in (((), 1), (("--layers", "0,2"), 2)):
         found = cli.json("suspects", wrong, "-k", 5, *words)
         assert found["layer"] == layer
@@ -54,7 +54,8 @@ def test_a_line_for_each_or_the_first(cli: Cli, wrong: Path) -> None:
     assert cli.jsonl("suspects", wrong, "-k", 5, "--jsonl") == whole["found"]
     limited = cli.json("suspects", wrong, "-k", 5, "--limit", 1)
     assert limited == {**whole, "found": whole["found"][:1]}
-    assert cli.usage("suspects", wrong, "--json", "--jsonl") == "give --json or --jsonl, not both"
+    message = cli.usage("suspects", wrong, "--json", "--jsonl")
+    assert {"--json", "--jsonl"} <= set(message.split())
 
 
 def test_the_table_shows_labels_and_neighbours(cli: Cli, wrong: Path) -> None:
@@ -68,9 +69,10 @@ def test_the_table_shows_labels_and_neighbours(cli: Cli, wrong: Path) -> None:
 
 
 def test_no_suspects_are_said_in_a_line(cli: Cli, path: Path) -> None:
-    assert cli.data("suspects", path, "-k", 5, "--where", "label in card,food") == (
-        "No suspects: the neighbours bear out the labels of 13 labelled documents\n"
-    )
+    shown = cli.data("suspects", path, "-k", 5, "--where", "label in card,food")
+    assert shown.startswith("No suspects: ")
+    assert " 13 labelled documents" in shown
+    assert shown.count("\n") == 1
 
 
 def test_a_field_is_judged_instead_of_the_label(cli: Cli, wrong: Path) -> None:

@@ -35,7 +35,7 @@ every_table = pytest.mark.parametrize("words", TABLES, ids=" ".join)
 
 
 def make_index(folder: Path, rows: list[dict[str, Any]], *, template: str = "{text}") -> Path:
-    Index.create(folder / "made", encoder=WordTransformer(EncoderOptions(template=template))).add(
+    Index.create(folder / "made", model=WordTransformer(EncoderOptions(template=template))).add(
         rows
     )
     return folder / "made"
@@ -152,18 +152,18 @@ def test_ids_are_shown_whole(cli: Cli, tmp_path: Path, words: list[str]) -> None
     assert f"{LONG}1" in "".join(shown.split())
 
 
-def test_a_wide_terminal_is_used(cli: Cli, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_terminal_is_used(cli: Cli, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    shown = cli.data("search", path, "card", "--layer", "all")
+    shown = cli.data("search", shared, "card", "--layer", "all")
     assert 80 < max(len(line) for line in shown.splitlines()) <= 200
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "20", "abc"])
 def test_a_table_on_no_width_is_still_a_table(
-    cli: Cli, path: Path, columns: str, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, shared: Path, columns: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    shown = cli.data("search", path, "my card", "-k", "1")
+    shown = cli.data("search", shared, "my card", "-k", "1")
     assert "id and" in shown
     assert "card" in shown.splitlines()[4]
     assert not [line for line in shown.splitlines() if line.endswith(" ")]

@@ -10,6 +10,7 @@ from layerdex import Index
 from layerdex.storage.artifacts import TRANSFORM
 from tests.cli.corpus import DOCUMENTS, write_jsonl
 from tests.cli.runner import Cli
+from tests.results import first
 
 QUERY = "my card is at the bank"
 
@@ -26,7 +27,7 @@ def test_each_layer_gets_the_shrinkage_that_its_labels_choose(cli: Cli, path: Pa
     info = cli.json("info", path)["transform"]
     assert info["shrinkages"] == {str(one["layer"]): one["shrinkage"] for one in found["layers"]}
     result = cli.ok("transform", path)
-    assert result.stderr == f"The transforms are kept with {path}\n"
+    assert result.stderr.endswith(f" {path}\n")
     title = "fitted on 19 texts of 20 documents; macro-F1 on 3 folds of 18\n"
     assert result.stdout.startswith(title)
     assert f"Best on folds: layer {best['layer']}, --transform {best['transform']}" in result.stdout
@@ -45,17 +46,20 @@ def test_a_shrinkage_can_be_given_and_is_all_there_is_without_labels(
     assert "macro-F1" not in page
     assert "0.5" in page
     assert "Best" not in page
-    assert "a shrinkage lies between 0.001 and 1" in cli.error("transform", path, "--shrinkage", 0)
+    assert "a shrinkage must be between 0.001 and 1" in cli.error(
+        "transform", path, "--shrinkage", 0
+    )
 
 
 def test_transforms_are_removed(cli: Cli, path: Path) -> None:
     cli.ok("transform", path)
-    assert cli.ok("transform", path, "--remove").stderr == f"{path} keeps no transforms\n"
+    assert cli.ok("transform", path, "--remove").stderr == f"Removed the transforms of {path}\n"
     assert not (path / TRANSFORM.folder).exists()
     assert cli.json("info", path)["transform"] is None
     assert "fitted on" not in cli.data("info", path)
-    assert cli.usage("transform", path, "--remove", "--json") == "--remove goes alone"
-    assert cli.usage("transform", path, "--remove", "--shrinkage", 1) == "--remove goes alone"
+    for words in (["--json"], ["--shrinkage", 1]):
+        message = cli.usage("transform", path, "--remove", *words)
+        assert {"--remove", words[0]} <= set(message.split())
 
 
 def test_answers_say_the_transform_and_are_those_of_the_library(cli: Cli, path: Path) -> None:
@@ -63,7 +67,7 @@ def test_answers_say_the_transform_and_are_those_of_the_library(cli: Cli, path: 
     index = Index.open(path)
     given = ("--layer", 2, "--transform", "whiten", "-k", 3)
     hits = cli.json("search", path, QUERY, *given)
-    expected = index.search(QUERY, layer=2, transform="whiten", k=3)
+    expected = first(index.search(QUERY, layer=2, transform="whiten", k=3))
     assert [(one["id"], one["similarity"]) for one in hits] == [
         (one.id, one.similarity) for one in expected
     ]
@@ -127,33 +131,29 @@ def test_evaluations_need_none_and_show_what_they_measure(
         assert " · whiten -->" in picture.read_text()  # beside the letters' shapes
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--save-best",), "--save-best is for plain vectors: not with --transform"),
-        (("--compare", "other"), "--transform does not go with --compare"),
-    ],
-)
-def test_what_is_for_plain_vectors_is_refused(
-    cli: Cli, path: Path, words: tuple[str, ...], said: str
-) -> None:
-    assert cli.usage("evaluate", path, "--transform", "whiten", *words) == said
+@pytest.mark.parametrize("words", [("--save-best",), ("--compare", "other")])
+def test_what_is_for_plain_vectors_is_refused(cli: Cli, path: Path, words: tuple[str, ...]) -> None:
+    message = cli.usage("evaluate", path, "--transform", "whiten", *words)
+    assert {"--transform", words[0]} <= set(message.split())
 
 
 def test_a_head_takes_no_transform(cli: Cli, path: Path) -> None:
     said = cli.usage("classify", path, "x", "--with", "head", "--transform", "whiten")
-    assert said == "--with head does not go with --transform"
+    assert {"--with", "head", "--transform"} <= set(said.split())
 
 
-def test_info_counts_what_has_come_since_and_index_fits_anew(
-    cli: Cli, path: Path, tmp_path: Path
+def test_info_counts_what_has_come_since_and_index_warns(
+    cli: Cli, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cli.ok("transform", path)
     one, two = ([{"id": f"n{i}", "text": f"wholly new text {i}"}] for i in range(2))
     cli.ok("index", path, write_jsonl(tmp_path / "one.jsonl", one))
     assert "fitted on 20 documents; 1 document added or removed since" in cli.data("info", path)
-    cli.ok("index", path, write_jsonl(tmp_path / "two.jsonl", [*two, {"id": "n2", "text": "x y"}]))
-    assert "fitted on 23 documents; 0 documents added or removed" in cli.data("info", path)
+    rows = [*two, {"id": "n2", "text": "x y"}]
+    assert not caplog.messages
+    cli.ok("index", path, write_jsonl(tmp_path / "two.jsonl", rows))
+    assert f"run 'layerdex transform {path}'" in caplog.text
+    assert "3 documents added or removed since" in cli.data("info", path)
 
 
 def test_verify_says_which_command_makes_damaged_transforms_anew(cli: Cli, path: Path) -> None:
@@ -167,7 +167,7 @@ def test_verify_says_which_command_makes_damaged_transforms_anew(cli: Cli, path:
     repaired = cli("repair", path)
     assert (repaired.exit_code, "the transform is missing" in repaired.stderr) == (1, True)
     index = Index.open(path)
-    index.save_head(index.probe(layers=[1], folds=2, n_resamples=0))
+    index.save_head(index.at(layer=[1]).probe(folds=2, n_resamples=0))
     [head] = (path / "heads").iterdir()
     head.unlink()
     advice = f"run 'layerdex probe {path} --save' and 'layerdex transform {path}'"

@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from layerdex.index.json import output_schema
 from tests.cli.corpus import write_jsonl
 from tests.cli.runner import Cli
 from tests.index.test_tuning import make_documents
@@ -42,6 +44,7 @@ def test_json_says_all_and_the_adapter_makes_an_index(
     found = cli.json(
         "tune", folder / "index", adapter, *SHORT, "--test", test, "--plot", picture, "--layer", 2
     )
+    Draft202012Validator(output_schema("tune --json")).validate(found)
     assert found["adapter"] == str(adapter)
     assert (found["layer"], found["n_training"], found["n_held_out"]) == (2, 36, 12)
     assert [epoch["number"] for epoch in found["epochs"]] == [1, 2]
@@ -81,8 +84,8 @@ def test_tables_name_what_was_trained_and_what_comes_next(
     assert re.fullmatch(
         r"Trained [\d,]+ of [\d,]+ parameters \(\d\.\d\d%\) for layer 4, on 36 documents", lines[0]
     )
-    assert "Epochs, and the accuracy after each on 12 documents held out" in lines
-    assert "10 neighbours classify the 12 held-out documents, which chose the epoch" in lines
+    assert "Epochs, with the accuracy on 12 held-out documents" in lines
+    assert "12 held-out documents classified by 10 neighbours; they chose the epoch" in lines
     assert sum(line.endswith("kept") for line in lines) == 1
     assert lines[-1] == (
         f"  layerdex index NEW-INDEX SOURCE --model {folder}/bert --adapter '{adapter}' "
@@ -115,18 +118,18 @@ def test_documents_of_the_test_set_are_said_not_to_be_trained_on(
     )
     words = ("--epochs", 1, *SHORT[2:], "--test", asked)
     lines = cli.ok("tune", folder / "index", tmp_path / "a", *words).stdout.splitlines()
-    assert lines[1] == "Not trained on: 1 document whose text is in the test set"
-    assert "10 neighbours classify 10 test documents" in lines
+    assert "1 document whose text is in the test set" in lines[1]
+    assert "10 test documents classified by 10 neighbours" in lines
 
 
 def test_wrong_options_are_refused_before_any_work(cli: Cli, folder: Path, tmp_path: Path) -> None:
     index, adapter = folder / "index", tmp_path / "adapter"
     assert cli.error("tune", index, folder) == (
-        f"{folder} is there already: give the adapter a new folder"
+        f"{folder} exists already: give the adapter a new folder"
     )
     assert "end the name in .png" in cli.error("tune", index, adapter, "--plot", "a.gif")
     assert "is inside the index" in cli.error("tune", index, index / "adapter")
-    assert "learning_rate lies between" in cli.error("tune", index, adapter, "--rate", 2)
+    assert "learning_rate must be between" in cli.error("tune", index, adapter, "--rate", 2)
     assert cli.error("index", index, folder / "docs.jsonl", "--adapter", adapter) == (
         f"this index was made with adapter 'none', not '{adapter}': "
         "leave the option out, or make a new index"

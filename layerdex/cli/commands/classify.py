@@ -1,0 +1,109 @@
+"""``layerdex classify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.choices import Weights
+from layerdex.cli.conflicts import Excludes, check_rules
+from layerdex.cli.context import Context, pass_context
+from layerdex.cli.options import (
+    FUSED_VECTORS,
+    STORED_TRANSFORM,
+    TargetOptions,
+    input_options,
+    json_option,
+    jsonl_option,
+    k_option,
+    path_argument,
+    stored_encoder_options,
+    target_options,
+    verbosity_options,
+    weights_option,
+)
+from layerdex.cli.render.predictions import print_predictions
+
+_HEAD = "head"
+_OF_NEIGHBORS = ("k", "layer", "fuse", "transform", "weights", "where")
+_RULES = (Excludes("classifier", _OF_NEIGHBORS, value=_HEAD),)
+
+
+@click.command("classify", short_help="Label texts by their nearest neighbours.")
+@path_argument
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@input_options
+@k_option
+@target_options(
+    "Layer to compare at. [default: the saved best, else the deepest]",
+    fuse=FUSED_VECTORS,
+    transform_help=STORED_TRANSFORM,
+)
+@weights_option
+@click.option(
+    "--min-confidence",
+    type=float,
+    default=0.0,
+    help="Give no label below this confidence, from 0 to 1.",
+)
+@click.option(
+    "--with",
+    "classifier",
+    type=click.Choice(["neighbors", _HEAD]),
+    default="neighbors",
+    show_default=True,
+    help="Classify by neighbours, or by the head that 'probe --save' stored.",
+)
+@json_option
+@jsonl_option
+@stored_encoder_options
+@verbosity_options
+@pass_context
+def command(
+    context: Context,
+    path: Path,
+    texts: tuple[str, ...],
+    input_: str | None,
+    text_field: str,
+    k: int,
+    target: TargetOptions,
+    weights: Weights,
+    min_confidence: float,
+    classifier: str,
+) -> None:
+    """Label each TEXT by the vote of its nearest labelled documents in INDEX.
+
+    A tie goes to the label of the nearest neighbour among the tied. The confidence is the label's
+    share of the vote, or with --with head its calibrated probability.
+
+    \b
+    layerdex classify my-index "where is my card?"
+    layerdex classify my-index --input new.jsonl --jsonl --min-confidence 0.6
+    """
+    from layerdex.index.for_commands import read_queries
+    from layerdex.index.json import prediction_to_json
+
+    check_rules(_RULES)
+    asked: list[tuple[str | None, str]] = [(None, text) for text in texts]
+    if input_ is not None:
+        asked.extend(read_queries(input_, text_field=text_field))
+    if not asked and input_ is None:
+        raise click.UsageError("give a TEXT or --input FILE")
+    index = context.open_index(path)
+    read = [text for _, text in asked]
+    if classifier == _HEAD:
+        predictions = index.classify_with_head(read, min_confidence=min_confidence)
+    else:
+        view = target.bind(index)
+        predictions = view.classify(read, k=k, weights=weights, min_confidence=min_confidence)
+        if index.has_single_label():
+            context.note("All labelled documents of this index have the same label.")
+
+    def rows() -> list[dict[str, object]]:
+        return [
+            prediction_to_json(prediction, text_id=text_id)
+            for (text_id, _), prediction in zip(asked, predictions, strict=True)
+        ]
+
+    context.print(table=lambda: print_predictions(predictions), document=rows, lines=rows)

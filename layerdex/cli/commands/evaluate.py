@@ -1,0 +1,203 @@
+"""``layerdex evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from layerdex.choices import Fuse, TransformName
+from layerdex.cli.conflicts import (
+    Excludes,
+    Requires,
+    Together,
+    check_rules,
+    check_single,
+    is_given,
+)
+from layerdex.cli.context import Context, pass_context
+from layerdex.cli.evaluation_tasks import TaskOptions, task_options
+from layerdex.cli.files import check_outputs
+from layerdex.cli.options import (
+    SourceOptions,
+    TargetOptions,
+    json_option,
+    lock_timeout_option,
+    path_argument,
+    plot_path,
+    stored_encoder_options,
+    target_options,
+    verbosity_options,
+)
+from layerdex.cli.render.comparison import print_comparison
+from layerdex.cli.render.evaluation import print_evaluation, print_report
+from layerdex.cli.render.figures import check_picture
+
+if TYPE_CHECKING:
+    from layerdex.index import Index
+    from layerdex.index.tasks import Task
+    from layerdex.search.evaluation.evaluation import Evaluation
+
+_OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "test", "label_field", "report")
+_OF_FIELDS = ("text_field", "id_field", "label_field", "metadata_fields")
+_OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields", "label_field")
+_RULES = (
+    Together("queries", "qrels"),
+    Requires("query_template", "queries"),
+    Requires("positive_from", "pairs"),
+    Excludes("queries", ("pairs", *_OF_LABELS, "metadata_fields", "format")),
+    Excludes("pairs", (*_OF_LABELS, *_OF_FIELDS, "where")),
+    Excludes("compare_with", _OF_ONE_INDEX),
+)
+
+
+@click.command("evaluate", short_help="Measure every layer and name the best.")
+@path_argument
+@target_options(
+    "Layers to compare, such as 0,4-6.",
+    layers=True,
+    fuse=Fuse,
+    transform_help="Measure centred or whitened vectors, with transforms fitted on the documents "
+    "that vote.",
+)
+@task_options
+@click.option(
+    "--compare",
+    "compare_with",
+    type=click.Path(path_type=Path),
+    metavar="INDEX2",
+    help="Compare with another index of the same documents (matched by id).",
+)
+@click.option(
+    "--resamples",
+    "n_resamples",
+    type=click.IntRange(min=0),
+    default=1_000,
+    show_default=True,
+    metavar="N",
+    help="Number of bootstrap resamples for the 95 % intervals; 0 for none.",
+)
+@click.option("--save-best", is_flag=True, help="Make the best layer the default of this index.")
+@click.option(
+    "--plot", type=plot_path, help="Draw the figures by layer, with intervals (png, svg or pdf)."
+)
+@click.option("--report", is_flag=True, help="Print scikit-learn's report for the best layer.")
+@json_option
+@stored_encoder_options
+@lock_timeout_option
+@verbosity_options
+@pass_context
+def command(
+    context: Context,
+    path: Path,
+    target: TargetOptions,
+    task: TaskOptions,
+    source: SourceOptions,
+    compare_with: Path | None,
+    n_resamples: int,
+    save_best: bool,
+    plot: Path | None,
+    report: bool,
+    lock_timeout_s: float,
+) -> None:
+    """Measure at every layer of INDEX how well neighbours predict labels.
+
+    Each labelled document is classified by all others, except those with exactly its text; or
+    fold by fold; or the documents of a --test FILE are classified by those of the index. The best
+    layer has the highest macro-F1 at the first k; a tie goes to the shallower. The frugal layer is
+    the shallowest that is not measurably worse (95 %, paired bootstrap).
+
+    Without labels, --queries and --qrels give nDCG@10, recall@100 and MRR@10 by layer, and --pairs
+    Spearman's correlation, or average precision and the best threshold.
+
+    \b
+    layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png
+    layerdex evaluate my-index --test test.jsonl --report
+    layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5
+    layerdex evaluate my-index --queries queries.jsonl --qrels qrels.tsv
+    layerdex evaluate my-index --compare index-of-another-model
+    """
+    if plot is not None:
+        check_picture(plot)
+        check_outputs(path, plot)
+    check_rules(_RULES)
+    if save_best and target.transform is not TransformName.NONE:
+        raise click.UsageError("--save-best cannot be used with --transform")
+    for name in ("plot", "report", "save_best"):
+        if is_given(name):
+            check_single(f"--{name.replace('_', '-')}", "by")
+    index = context.open_index(path)
+    tasks = task.tasks(source)
+    if compare_with is not None:
+        if task.queries is None and task.pairs is None:
+            check_single("--compare", "k", "weights", "by")
+        other = context.open_second_index(compare_with)
+        _compare(context, (index, other), target, tasks[0], n_resamples, plot)
+    else:
+        evaluation = _evaluate(context, index, target, tasks, n_resamples, plot, report)
+        if save_best:
+            index.save_best(evaluation, lock_timeout_s=lock_timeout_s)
+            context.note(f"Layer {evaluation.best_layer} is now the default of {path}")
+
+
+def _evaluate(
+    context: Context,
+    index: Index,
+    target: TargetOptions,
+    tasks: Sequence[Task],
+    n_resamples: int,
+    plot: Path | None,
+    report: bool,
+) -> Evaluation:
+    """Print the evaluations, draw the first, and return it."""
+    from layerdex.index.json import evaluations_to_json
+
+    with context.progress("Evaluating") as on_progress:
+        view = target.bind(index)
+        evaluations = [
+            view.evaluate(task, n_resamples=n_resamples, on_progress=on_progress) for task in tasks
+        ]
+
+    def table() -> None:
+        for evaluation in evaluations:
+            print_evaluation(evaluation, note=context.note)
+            if report:
+                print_report(evaluation)
+
+    context.print(
+        table=table, document=lambda: evaluations_to_json(evaluations, with_report=report)
+    )
+    if plot is not None:
+        from layerdex.cli.render.layer_curves import plot_evaluation
+
+        plot_evaluation(evaluations[0], plot)
+        context.note(f"Curve written to {plot}")
+    return evaluations[0]
+
+
+def _compare(
+    context: Context,
+    indexes: tuple[Index, Index],
+    target: TargetOptions,
+    task: Task,
+    n_resamples: int,
+    plot: Path | None,
+) -> None:
+    from layerdex.index.json import to_json
+
+    with context.progress("Evaluating") as on_progress:
+        first, second = indexes
+        comparison = target.bind(first).compare(
+            second, task, n_resamples=n_resamples, on_progress=on_progress
+        )
+    context.print(
+        table=lambda: print_comparison(comparison, note=context.note),
+        document=lambda: to_json(comparison),
+    )
+    if plot is not None:
+        from layerdex.cli.render.layer_curves import plot_comparison
+
+        plot_comparison(comparison, plot)
+        context.note(f"Curve written to {plot}")

@@ -1,0 +1,248 @@
+"""``layerdex index``."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerdex.choices import OnError, StoredPrecision
+from layerdex.cli.context import Context, OutputForm, pass_context
+from layerdex.cli.files import check_outputs
+from layerdex.cli.options import (
+    EnumChoice,
+    SourceOptions,
+    encoder_options,
+    json_option,
+    lock_timeout_option,
+    path_argument,
+    runtime_options,
+    source_options,
+    verbosity_options,
+)
+from layerdex.cli.rejects import check_rejects_path, open_rejects
+from layerdex.cli.render.changes import Changes, describe_dry_run, print_report
+from layerdex.cli.render.text import counted
+from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
+
+if TYPE_CHECKING:
+    from layerdex.index import Index
+    from layerdex.index.for_commands import BuildReport
+    from layerdex.options import EncoderOptions
+
+
+@click.command("index", short_help="Create or extend an index.")
+@path_argument
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.option("--layers", help="Layers to store: all, -1, 4 or 0,4-6. [default: all]")
+@encoder_options
+@click.option(
+    "--query-template",
+    help="Prompt around the text of a search, if it differs, such as 'query: {text}'.",
+)
+@click.option(
+    "--precision",
+    type=EnumChoice(StoredPrecision),
+    help="Precision of stored vectors. [default: float16]",
+)
+@source_options
+@click.option(
+    "--on-error",
+    type=EnumChoice(OnError),
+    default=OnError.ABORT.value,
+    show_default=True,
+    help="Stop at a bad row, or skip and count it.",
+)
+@click.option(
+    "--rejects",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the place of each skipped row, and the reason, to this file (jsonl).",
+)
+@click.option("--sync", is_flag=True, help="Remove documents that are in no SOURCE.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only list what would be new, updated and removed; INDEX must exist.",
+)
+@click.option(
+    "--auto-compact/--no-auto-compact",
+    default=True,
+    help="Merge small segments after the run. [default: yes]",
+)
+@runtime_options
+@lock_timeout_option
+@json_option
+@verbosity_options
+@pass_context
+def command(
+    context: Context,
+    path: Path,
+    sources: tuple[str, ...],
+    layers: str | None,
+    encoder: EncoderOptions,
+    query_template: str | None,
+    precision: StoredPrecision | None,
+    source: SourceOptions,
+    on_error: OnError,
+    rejects: Path | None,
+    sync: bool,
+    dry_run: bool,
+    auto_compact: bool,
+    lock_timeout_s: float,
+) -> None:
+    """Create INDEX or extend it with the documents of each SOURCE.
+
+    A SOURCE is a jsonl, json, csv, tsv, parquet or txt file (one document per line), a folder of
+    text files, or - for standard input. Unchanged documents are skipped; a row whose id already
+    exists updates that document. Each window of documents is committed when it is done: after an
+    interruption, run the same command again.
+
+    With --sync, documents that are in none of the sources are removed once all sources have been
+    read to the end. A skipped row keeps its document. If its id cannot be read, or if the sources
+    hold no document, nothing is removed.
+
+    The first run stores the options from --layers to --precision in INDEX.
+
+    \b
+    layerdex index my-index reviews.csv --text-field body --label-field stars
+    layerdex index my-index questions.txt --template 'A question: {text}'
+    layerdex index e5 a.txt --template 'd: {text}' --query-template 'q: {text}'
+    layerdex index my-index more.jsonl --on-error skip --rejects bad.jsonl
+    zcat old.jsonl.gz | layerdex index my-index -
+    layerdex index my-index today.jsonl --sync --dry-run
+    """
+    from layerdex.index.for_commands import check_sources
+
+    if not sources:
+        raise click.UsageError("give at least one SOURCE, or - for standard input")
+    if rejects is not None and on_error is not OnError.SKIP:
+        raise click.UsageError("--rejects requires --on-error skip")
+    check_sources(sources, format=source.format)
+    check_outputs(path, rejects)
+    check_rejects_path(rejects, sources)
+    had_folder = path.exists()
+    index, is_new = _open_or_create(
+        context,
+        path,
+        encoder,
+        layers=layers,
+        precision=precision,
+        query_template=query_template,
+        must_exist=dry_run,
+    )
+    changes = Changes(is_collecting=context.form is OutputForm.JSON)
+    try:
+        with (
+            open_rejects(rejects, note=context.note) as rejected,
+            context.reading_progress("Indexing") as (on_rows, on_bytes),
+        ):
+            report = index.add(
+                *sources,
+                fields=source.fields,
+                format=source.format,
+                on_error=on_error,
+                on_reject=rejected.add,
+                on_change=changes.add if dry_run else None,
+                on_progress=on_rows,
+                on_bytes=on_bytes,
+                sync=sync,
+                dry_run=dry_run,
+                auto_compact=auto_compact,
+                lock_timeout_s=lock_timeout_s,
+            )
+    except BaseException as error:
+        if is_new and not isinstance(error, LockedIndexError):
+            _discard_if_unused(index, path, had_folder=had_folder)
+        if isinstance(error, KeyboardInterrupt) and path.exists():
+            error.args = ("what was committed is in the index.",)
+        raise
+    rejected.summarize()
+    if dry_run:
+        _print_dry_run(context, report, changes)
+        return
+    is_refused = 0 < report.n_read == report.n_rejected
+    if is_new and not is_refused:
+        context.note(f"Created {path}")
+    _print_report(context, report, index, path)
+    if is_refused:
+        if is_new:
+            _discard_if_unused(index, path, had_folder=had_folder)
+        outcome = "was not created" if is_new else "is unchanged"
+        raise RowError(f"every row that was read was rejected: {path} {outcome}")
+
+
+def _open_or_create(
+    context: Context,
+    path: Path,
+    encoder: EncoderOptions,
+    *,
+    layers: str | None,
+    precision: StoredPrecision | None,
+    query_template: str | None,
+    must_exist: bool,
+) -> tuple[Index, bool]:
+    """Return the index, and whether it is new.
+
+    Raises `IndexMismatchError` for an option that differs from what the index stored.
+    """
+    from layerdex.index.for_commands import check_settings, find_folder, is_index
+
+    stored: dict[str, Any] = {
+        "layers": layers,
+        "precision": precision,
+        "query_template": query_template,
+    }
+    if not must_exist and not is_index(path):
+        try:
+            settings = {name: value for name, value in stored.items() if value is not None}
+            return context.create_index(path, encoder, **settings), True
+        except IndexExistsError:
+            if not is_index(path):
+                raise
+            # Another first run was faster; this one extends what that one made.
+    context.model_folder = find_folder(encoder.model)
+    context.adapter_folder = encoder.adapter
+    index = context.open_index(path)
+    check_settings(index, encoder, **stored)
+    return index, False
+
+
+def _discard_if_unused(index: Index, path: Path, *, had_folder: bool) -> None:
+    """Remove a new, empty index, so that a second run can use other options."""
+    from layerdex.index.for_commands import discard_if_unused
+
+    with contextlib.suppress(LayerdexError, OSError):
+        discard_if_unused(index)
+        if not had_folder:
+            path.rmdir()
+
+
+def _print_dry_run(context: Context, report: BuildReport, changes: Changes) -> None:
+    from layerdex.index.json import dry_run_to_json
+
+    context.print(
+        table=lambda: context.note(describe_dry_run(report)),
+        document=lambda: dry_run_to_json(report, changes.ids),
+    )
+
+
+def _print_report(context: Context, report: BuildReport, index: Index, path: Path) -> None:
+    from layerdex.index.json import report_to_json
+    from layerdex.layers import describe_layers
+
+    n_documents, settings = len(index), index.settings
+    layers = describe_layers(index.layers)
+    context.print(
+        table=lambda: print_report(
+            report, n_documents=n_documents, layers=layers, settings=settings
+        ),
+        document=lambda: report_to_json(report, n_documents=n_documents),
+    )
+    if report.n_truncated and context.form is OutputForm.TABLE:
+        context.note(
+            f"{counted(report.n_truncated, 'text')} longer than "
+            f"{counted(settings.max_length, 'token')}, cut: "
+            f"see 'layerdex info {path} --truncated'"
+        )

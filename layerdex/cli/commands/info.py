@@ -1,0 +1,34 @@
+"""``layerdex info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.cli.context import Context, pass_context, print_json_lines
+from layerdex.cli.options import json_option, path_argument, verbosity_options
+from layerdex.cli.render.info import print_info
+
+
+@click.command("info", short_help="Show what an index holds.")
+@path_argument
+@click.option(
+    "--truncated", is_flag=True, help="List the texts that were cut instead, as JSON lines."
+)
+@json_option
+@verbosity_options
+@pass_context
+def command(context: Context, path: Path, truncated: bool) -> None:
+    """Show what INDEX holds and how it was made."""
+    from layerdex.index.json import to_json
+
+    index = context.open_index(path, damaged=True)
+    if truncated:
+        rows = [to_json(text) for text in index.truncated()]
+        context.note_damage(index)
+        context.print(table=lambda: print_json_lines(rows), document=lambda: rows)
+        return
+    info = index.info()
+    context.note_damage(index)
+    context.print(table=lambda: print_info(info, title=str(path)), document=lambda: to_json(info))

@@ -1,0 +1,118 @@
+"""``layerdex search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.choices import Fuse
+from layerdex.cli.context import Context, pass_context
+from layerdex.cli.options import (
+    STORED_TRANSFORM,
+    SimilarityType,
+    TargetOptions,
+    input_options,
+    json_option,
+    jsonl_option,
+    k_option,
+    path_argument,
+    query_template_option,
+    stored_encoder_options,
+    target_options,
+    verbosity_options,
+)
+from layerdex.cli.render.hits import Answer, print_answer
+
+
+@click.command("search", short_help="Find the documents nearest to a text.")
+@path_argument
+@click.argument("queries", nargs=-1, metavar="[QUERY]...")
+@click.option(
+    "--like",
+    multiple=True,
+    metavar="ID",
+    help="Search by this document instead of a text; repeatable.",
+)
+@input_options
+@k_option
+@target_options(
+    "One or several, such as 4 or 0,3,6. [default: the saved best, else the deepest]",
+    fuse=Fuse,
+    transform_help=STORED_TRANSFORM,
+)
+@query_template_option
+@click.option(
+    "--min-similarity",
+    type=SimilarityType(),
+    help="Only hits at least this similar: from -1 to 1, or a percentile such as p99: the "
+    "similarity that 99 % of random pairs of documents are below at the layer.",
+)
+@json_option
+@jsonl_option
+@stored_encoder_options
+@verbosity_options
+@pass_context
+def command(
+    context: Context,
+    path: Path,
+    queries: tuple[str, ...],
+    like: tuple[str, ...],
+    input_: str | None,
+    text_field: str,
+    k: int,
+    target: TargetOptions,
+    query_template: str | None,
+    min_similarity: float | str | None,
+) -> None:
+    """Find the documents of INDEX most similar to each QUERY.
+
+    Similarity is the cosine at a layer. Every document is compared, so no hit is missed. Layers
+    can be fused: by the mean of their vectors, by their vectors side by side (concat), or by their
+    rankings (rrf), which have a score instead: the mean of 1 / (60 + rank).
+
+    \b
+    layerdex search my-index "battery died after a week"
+    layerdex search my-index "battery died" --layer 0,3,6
+    layerdex search my-index "battery died" --layer 4:0.7,6:0.3 --fuse mean
+    layerdex search my-index "battery died" --layer 4 --transform whiten
+    layerdex search my-index "battery died" --layer 0,3,6 --min-similarity p99.9
+    layerdex search my-index --like a17 --where 'stars<3' -k 5
+    layerdex search my-index --input questions.txt --jsonl
+    """
+    from layerdex.index.for_commands import read_queries
+    from layerdex.index.json import search_to_json
+
+    view = target.bind(context.open_index(path))
+    asked: list[tuple[str | None, str]] = [(None, query) for query in queries]
+    if input_ is not None:
+        asked.extend(read_queries(input_, text_field=text_field))
+    if not asked and not like and input_ is None:
+        raise click.UsageError("give a QUERY, --like ID or --input FILE")
+    if query_template is not None and not asked:
+        raise click.UsageError("--query-template requires a QUERY or --input")
+    answers = []
+    if like:
+        results = view.search_like(like, k=k, min_similarity=min_similarity)
+        answers += Answer.group(like, results)
+    if asked:
+        results = view.search(
+            [text for _, text in asked],
+            k=k,
+            min_similarity=min_similarity,
+            query_template=query_template,
+        )
+        answers += Answer.group([identifier for identifier, _ in asked], results)
+
+    def rows() -> list[dict[str, object]]:
+        return [
+            row
+            for answer in answers
+            for row in search_to_json(answer.results, query_id=answer.query_id)
+        ]
+
+    def table() -> None:
+        for answer in answers:
+            print_answer(answer.results, note=context.note)
+
+    context.print(table=table, document=rows, lines=rows)

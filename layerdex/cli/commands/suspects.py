@@ -1,0 +1,88 @@
+"""``layerdex suspects``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from layerdex.cli.context import Context, OutputForm, pass_context
+from layerdex.cli.options import (
+    STORED_TRANSFORM,
+    TargetOptions,
+    json_option,
+    jsonl_option,
+    min_per_label_option,
+    path_argument,
+    target_options,
+    verbosity_options,
+)
+from layerdex.cli.render.label_issues import print_label_issues
+
+_N_LISTED = 10
+
+
+@click.command("suspects", short_help="Find labels that look wrong.")
+@path_argument
+@target_options(
+    "Layers to compare at, such as 3-6; most of them decide.",
+    layers=True,
+    transform_help=STORED_TRANSFORM,
+)
+@click.option("-k", type=int, default=40, show_default=True, help="Number of neighbours.")
+@click.option(
+    "--by",
+    metavar="FIELD",
+    default="label",
+    show_default=True,
+    help="Check the values of this metadata field instead of the label.",
+)
+@min_per_label_option
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Show at most N. [default: {_N_LISTED} in the table, all as JSON]",
+)
+@json_option
+@jsonl_option
+@verbosity_options
+@pass_context
+def command(
+    context: Context,
+    path: Path,
+    target: TargetOptions,
+    k: int,
+    by: str,
+    min_per_label: int,
+    limit: int | None,
+) -> None:
+    """Find documents of INDEX whose label disagrees with their neighbours at most layers.
+
+    Each labelled document is compared with its nearest documents of other texts at each layer.
+    The score is the log-odds of the label they suggest to the one it has, averaged over layers:
+    7 is certain, 0 undecided. A suspect may be mislabelled, or a rare case that is right: look at
+    it.
+
+    \b
+    layerdex suspects my-index
+    layerdex suspects my-index --jsonl > suspects.jsonl
+    """
+    from layerdex.index.json import label_issue_rows, to_json
+
+    if limit is None and context.form is OutputForm.TABLE:
+        limit = _N_LISTED
+    index = context.open_index(path)
+    with context.progress("Comparing") as on_progress:
+        issues = target.bind(index).find_label_issues(
+            k=k,
+            by=by,
+            min_per_label=min_per_label,
+            limit=limit,
+            on_progress=on_progress,
+        )
+    context.print(
+        table=lambda: print_label_issues(issues),
+        document=lambda: to_json(issues),
+        lines=lambda: label_issue_rows(issues),
+    )

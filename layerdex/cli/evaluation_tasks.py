@@ -1,0 +1,137 @@
+"""What ``layerdex evaluate`` measures layers by: labels, judged queries, or judged pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from layerdex.choices import Weights
+from layerdex.cli.options import (
+    BOTH,
+    VOTE_WEIGHTS,
+    EnumChoice,
+    NumbersType,
+    SourceOptions,
+    collect,
+    combine,
+    min_per_label_option,
+    query_template_option,
+    source_options,
+)
+
+if TYPE_CHECKING:
+    from layerdex.index.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How labels are predicted, or the files of judged queries or pairs."""
+
+    k: list[int]
+    weights: Weights | str  # or BOTH
+    by: tuple[str, ...]
+    min_per_label: int
+    folds: int | None
+    test: str | None
+    queries: str | None
+    qrels: Path | None
+    query_template: str | None
+    pairs: str | None
+    positive_from: float | None
+
+    def tasks(self, source: SourceOptions) -> list[Task]:
+        """Return the library's task, or one for each field to predict; raises `OptionError`."""
+        from layerdex.index import LabelTask, PairTask, RetrievalTask
+
+        if self.queries is not None and self.qrels is not None:
+            return [
+                RetrievalTask(
+                    self.queries,
+                    self.qrels,
+                    query_template=self.query_template,
+                    text_field=source.text_field,
+                    id_field=source.id_field,
+                )
+            ]
+        if self.pairs is not None:
+            return [PairTask(self.pairs, self.positive_from, source.format)]
+        weights = list(Weights) if self.weights == BOTH else self.weights
+        return [
+            LabelTask(
+                by=field,
+                min_per_label=self.min_per_label,
+                folds=self.folds,
+                k=self.k,
+                weights=weights,
+                test=self.test,
+                fields=source.fields,
+                format=source.format,
+            )
+            for field in self.by or ("label",)
+        ]
+
+
+task_options = combine(
+    click.option(
+        "-k",
+        type=NumbersType(),
+        default="10",
+        show_default=True,
+        help="Number of neighbours, or several such as 1,5,10.",
+    ),
+    click.option(
+        "--weights",
+        type=EnumChoice([*Weights, BOTH]),
+        default=Weights.DISTANCE.value,
+        show_default=True,
+        help=VOTE_WEIGHTS,
+    ),
+    click.option(
+        "--by",
+        multiple=True,
+        metavar="FIELD",
+        help="Predict this metadata field instead of the label; repeatable ('label' is the label).",
+    ),
+    min_per_label_option,
+    click.option(
+        "--folds",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="Cross-validate on N folds instead of leaving one document out.",
+    ),
+    click.option(
+        "--test",
+        metavar="FILE",
+        help="Classify this labelled file, read with the options up to --format.",
+    ),
+    source_options,
+    click.option(
+        "--queries",
+        metavar="FILE",
+        help="Measure retrieval instead: queries with an id and a text (jsonl, tsv, ...).",
+    ),
+    click.option(
+        "--qrels",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Which documents are relevant to --queries: TREC's qrels, or BEIR's tsv.",
+    ),
+    query_template_option,
+    click.option(
+        "--pairs",
+        metavar="FILE",
+        help="Measure similarity instead: sentence1, sentence2, and a score, or a label 0 or 1 "
+        "(jsonl, csv, tsv, ...).",
+    ),
+    click.option(
+        "--positive-from",
+        type=float,
+        metavar="SCORE",
+        help="Turn the scores of --pairs into labels: 1 from this score on, else 0.",
+    ),
+    collect(TaskOptions, "task"),
+)
+"""The options of a `TaskOptions` and of a `SourceOptions`, as ``task`` and ``source``."""

@@ -1,0 +1,69 @@
+"""Options that several commands share, each written once, without anything heavy.
+
+Options of the run, such as ``--quiet`` or ``--device``, fill the `Context`. Options that belong
+together reach a command as one object: `TargetOptions`, `SourceOptions`, `EncoderOptions`. Start
+reading at `question`; a new option of a question goes there.
+"""
+
+from layerdex.cli.options.encoder import encoder_options
+from layerdex.cli.options.grouping import Decorator, collect, combine
+from layerdex.cli.options.question import (
+    BOTH,
+    FUSED_VECTORS,
+    STORED_TRANSFORM,
+    VOTE_WEIGHTS,
+    TargetOptions,
+    input_options,
+    k_option,
+    min_per_label_option,
+    path_argument,
+    plot_path,
+    query_template_option,
+    target_options,
+    weights_option,
+    where_option,
+)
+from layerdex.cli.options.run import (
+    json_option,
+    jsonl_option,
+    lock_timeout_option,
+    model_folder_option,
+    runtime_options,
+    stored_encoder_options,
+    verbosity_options,
+)
+from layerdex.cli.options.source import SourceOptions, source_options
+from layerdex.cli.options.types import EnumChoice, NumbersType, SimilarityType
+
+__all__ = [
+    "BOTH",
+    "FUSED_VECTORS",
+    "STORED_TRANSFORM",
+    "VOTE_WEIGHTS",
+    "Decorator",
+    "EnumChoice",
+    "NumbersType",
+    "SimilarityType",
+    "SourceOptions",
+    "TargetOptions",
+    "collect",
+    "combine",
+    "encoder_options",
+    "input_options",
+    "json_option",
+    "jsonl_option",
+    "k_option",
+    "lock_timeout_option",
+    "min_per_label_option",
+    "model_folder_option",
+    "path_argument",
+    "plot_path",
+    "query_template_option",
+    "runtime_options",
+    "source_options",
+    "stored_encoder_options",
+    "target_options",
+    "verbosity_options",
+    "weights_option",
+    "where_option",
+]

@@ -1,0 +1,51 @@
+"""What a run of ``index`` did to documents, or what a dry run would do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from layerdex.choices import Change
+from layerdex.cli.render.text import counted, escape
+
+if TYPE_CHECKING:
+    from layerdex.index.for_commands import BuildReport
+    from layerdex.records import EncoderSettings
+
+
+class Changes:
+    """Prints changes as they are found, or collects their ids for one JSON document."""
+
+    def __init__(self, *, is_collecting: bool) -> None:
+        self._is_collecting = is_collecting
+        self.ids: dict[Change, list[str]] = {change: [] for change in Change}
+
+    def add(self, change: Change, document_id: str) -> None:
+        """Print a change, or keep its id."""
+        if self._is_collecting:
+            self.ids[change].append(document_id)
+        else:
+            click.echo(f"{change.value} {escape(document_id)}")
+
+
+def print_report(
+    report: BuildReport, *, n_documents: int, layers: str, settings: EncoderSettings
+) -> None:
+    """Print the counts of a run, and what the index holds now."""
+    click.echo(
+        f"{report.n_read:,} read = {report.n_new:,} new + {report.n_updated:,} updated "
+        f"+ {report.n_unchanged:,} unchanged + {report.n_rejected:,} rejected"
+        + (f"; {report.n_removed:,} removed" if report.n_removed else "")
+    )
+    documents = counted(n_documents, "document")
+    click.echo(f"{documents} in the index, layers {layers} of {settings.model}")
+
+
+def describe_dry_run(report: BuildReport) -> str:
+    """Write the counts of a dry run."""
+    return (
+        f"{report.n_read:,} read; {report.n_new:,} new, {report.n_updated:,} updated, "
+        f"{report.n_unchanged:,} unchanged, {report.n_rejected:,} rejected, "
+        f"{report.n_removed:,} removed: dry run, nothing was changed"
+    )

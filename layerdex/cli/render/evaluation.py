@@ -1,0 +1,168 @@
+"""Scores of layers: one table, or one per metric where labels are predicted with many k."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from layerdex.cli.render.metrics import METRIC_NAMES, describe_range, describe_signed
+from layerdex.cli.render.tables import make_table, print_table
+from layerdex.cli.render.text import counted, describe_field, describe_transform, escape
+
+if TYPE_CHECKING:
+    from layerdex.choices import Weights
+    from layerdex.records import LayerName
+    from layerdex.search.evaluation.evaluation import Evaluation, FrugalLayer
+
+Note = Callable[[str], None]
+
+_LABEL_METRICS = ("accuracy", "macro_f1")
+_N_KS_IN_ONE_TABLE = 2  # more do not fit 80 columns
+_NOUNS = {
+    "labels": ("document", "documents"),
+    "queries": ("query", "queries"),
+    "pairs": ("pair", "pairs"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A metric of each layer at a k, or at the only k; or its 95 % interval."""
+
+    header: str
+    metric: str
+    k: int | None = None
+    is_interval: bool = False
+
+    def cell(self, evaluation: Evaluation, layer: LayerName, weights: Weights | None) -> str:
+        scores = evaluation.at(layer, self.k, weights)
+        if self.is_interval:
+            return describe_range(scores.intervals[self.metric])
+        return f"{scores.values[self.metric]:.4f}"
+
+
+def print_evaluation(evaluation: Evaluation, *, note: Note) -> None:
+    """Print the scores of each layer, then the best layer and the frugal one."""
+    for weights in evaluation.weightings or (None,):
+        title = _title(evaluation, weights)
+        for prefix, suffix, columns in _tables(evaluation):
+            _print_table(evaluation, weights, columns, title=f"{prefix}{title}{suffix}")
+    best, main = evaluation.best, evaluation.metrics[0]
+    value = f"{METRIC_NAMES[main]} {best.values[main]:.4f}"
+    if best.k is not None:
+        value += f", accuracy {best.values['accuracy']:.4f} at k = {best.k}"
+    click.echo(f"Best layer: {best.layer} ({value})")
+    if evaluation.frugal is not None:
+        _print_frugal(evaluation.frugal, evaluation.best_layer, METRIC_NAMES[main])
+    note_left_out(evaluation, note)
+    _note_single(evaluation, note)
+
+
+def print_report(evaluation: Evaluation) -> None:
+    """Print scikit-learn's report for the best layer."""
+    best = evaluation.best
+    click.echo(f"\nLayer {best.layer}, k = {best.k}\n")
+    click.echo(escape(evaluation.report(evaluation.best_layer), keep="\n"))
+
+
+def describe_n(evaluation: Evaluation) -> str:
+    """Write how many documents, queries or pairs were evaluated."""
+    return counted(evaluation.n, *_NOUNS[evaluation.subject])
+
+
+def count_labels(evaluation: Evaluation) -> int:
+    """Return how many labels the documents have; 0 if no labels were predicted."""
+    classification = evaluation.classification
+    return 0 if classification is None else len(set(classification.true.tolist()))
+
+
+def note_left_out(evaluation: Evaluation, note: Note) -> None:
+    """Say how many queries could not be evaluated."""
+    if n := evaluation.n_left_out:
+        note(f"{counted(n, 'query', 'queries')} without a relevant document left out")
+
+
+def _title(evaluation: Evaluation, weights: Weights | None) -> str:
+    transform = describe_transform(evaluation.best.target)
+    classification = evaluation.classification
+    if classification is None:
+        return describe_n(evaluation) + transform
+    n_folds = "" if classification.n_folds is None else f"{classification.n_folds} "
+    title = f"{n_folds}{classification.method}, {describe_n(evaluation)}, "
+    title += counted(count_labels(evaluation), "label")
+    title += describe_field(classification.label_field) + transform
+    return title + (f", {weights}" if len(evaluation.weightings) > 1 else "")
+
+
+def _tables(evaluation: Evaluation) -> Iterator[tuple[str, str, list[_Column]]]:
+    """Yield what stands before and after each table's title, and the columns after the layer."""
+    ks = evaluation.ks
+    if len(ks) <= 1:
+        yield "", "".join(f", k = {k}" for k in ks), list(_columns_with_intervals(evaluation))
+    elif len(ks) <= _N_KS_IN_ONE_TABLE:
+        named = [(name, METRIC_NAMES[name]) for name in _LABEL_METRICS]
+        yield "", "", [_Column(f"{title} k={k}", name, k) for k in ks for name, title in named]
+    else:
+        for name in _LABEL_METRICS:
+            yield f"{METRIC_NAMES[name]}, ", "", [_Column(f"k={k}", name, k) for k in ks]
+
+
+def _columns_with_intervals(evaluation: Evaluation) -> Iterator[_Column]:
+    """Yield every metric; those that decide, and both of labels, with their intervals."""
+    shown = evaluation.metrics if evaluation.classification is None else _LABEL_METRICS
+    for name in shown:
+        yield _Column(METRIC_NAMES[name], name)
+        is_judged = evaluation.classification is not None or name == evaluation.metrics[0]
+        if is_judged and evaluation.best.intervals:
+            yield _Column("95 %", name, is_interval=True)
+
+
+def _print_table(
+    evaluation: Evaluation, weights: Weights | None, columns: Sequence[_Column], *, title: str
+) -> None:
+    headers = (f">{column.header}" for column in columns)
+    table = make_table(">layer", *headers, "", title=title)
+    for layer in evaluation.layers:
+        cells = (column.cell(evaluation, layer, weights) for column in columns)
+        remark = _remark(layer, evaluation)
+        table.add_row(str(layer), *cells, remark, style="bold" if remark == "best" else None)
+    print_table(table)
+
+
+def _remark(layer: LayerName, evaluation: Evaluation) -> str:
+    if layer == evaluation.best_layer:
+        return "best"
+    # Among the columns of several k there is no room for it.
+    is_frugal = evaluation.frugal is not None and layer == evaluation.frugal.layer
+    return "frugal" if is_frugal and len(evaluation.ks) <= 1 else ""
+
+
+def _print_frugal(frugal: FrugalLayer, best_layer: int, metric: str) -> None:
+    if best_layer == 0:
+        click.echo("Frugal layer: the same; none is shallower")
+    elif frugal.layer == best_layer:
+        click.echo("Frugal layer: the same; every shallower layer is measurably worse")
+    else:
+        click.echo(
+            f"Frugal layer: {frugal.layer} ({metric} {frugal.loss:.4f} lower, "
+            f"95 % {describe_signed(frugal.loss_interval)});\n"
+            f"  alone it runs {frugal.encoding_share:.0%} of the encoder "
+            f"blocks and takes {frugal.disk_share:.0%} of the disk"
+        )
+
+
+def _note_single(evaluation: Evaluation, note: Note) -> None:
+    """Say how many labels have one document, where no other document could vote for it."""
+    import numpy as np
+
+    classification = evaluation.classification
+    if classification is None or classification.method == "test":
+        return
+    if n := int(np.sum(np.bincount(classification.true) == 1)):
+        note(
+            f"{counted(n, 'label')} with a single document, which no other can vote for: "
+            "leave such labels out with --min-per-label 2"
+        )

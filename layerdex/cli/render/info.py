@@ -1,0 +1,58 @@
+"""What an index holds and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from layerdex.cli.render.metrics import METRIC_NAMES
+from layerdex.cli.render.tables import make_list, print_table
+from layerdex.cli.render.text import counted, one_line
+from layerdex.layers import describe_layers
+
+if TYPE_CHECKING:
+    from layerdex.index.for_commands import IndexInfo
+
+_N_LABELS_SHOWN = 5
+
+
+def print_info(info: IndexInfo, *, title: str) -> None:
+    """Print counts, sizes and settings, one per line."""
+    encoder = info.encoder
+    rows: dict[str, str | None] = {
+        "documents": f"{info.n_documents:,} live, {counted(info.n_dead, 'dead version')}",
+        "segments": f"{info.n_segments:,}, {info.size_bytes / 1e6:,.1f} MB in all",
+        "layers": f"{describe_layers(info.layers)} of 0-{encoder.depth}, width {encoder.width}",
+        "precision": info.precision.value,
+        "best layer": _describe_best(info.best_layer),
+        "labels": _describe_labels(info.labels),
+        "truncated": counted(info.n_truncated, "text"),
+        "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
+        "adapter": encoder.adapter,
+        "pooling": encoder.pooling.value,
+        "template": encoder.template,
+        "transforms": None if info.transform is None else _describe_transform(info.transform),
+        "for queries": info.query_template,
+        "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
+        "fingerprint": encoder.fingerprint,
+    }
+    shown = {name: one_line(value) for name, value in rows.items() if value is not None}
+    print_table(make_list(shown, title=one_line(title)))
+
+
+def _describe_best(best: Mapping[str, Any] | None) -> str:
+    if best is None:
+        return "none saved"
+    metric = next(name for name in METRIC_NAMES if name in best)
+    return f"{best['layer']} ({METRIC_NAMES[metric]} {best[metric]:.4f})"
+
+
+def _describe_labels(labels: Mapping[str, int]) -> str:
+    shown = [f"{label} ({n:,})" for label, n in list(labels.items())[:_N_LABELS_SHOWN]]
+    n_more = len(labels) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {n_more:,} more" if n_more else "")
+
+
+def _describe_transform(transform: Mapping[str, Any]) -> str:
+    changed = counted(transform["n_changed"], "document")
+    return f"fitted on {counted(transform['n'], 'document')}; {changed} added or removed since"

@@ -1,0 +1,42 @@
+"""Text that is safe to print, on one line, with counts written out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from layerdex.choices import TransformName
+
+if TYPE_CHECKING:
+    from layerdex.search.targets import SearchTarget
+
+
+def escape(text: str, keep: str = "") -> str:
+    """Replace characters that control a terminal or end a line, except those in ``keep``."""
+    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Return the start of a text on one line, safe to print on a terminal."""
+    shown = escape(" ".join(text[: limit * 2].split()))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """Write a count with its noun, such as ``1 segment`` or ``2,000 segments``."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def describe_target(target: SearchTarget) -> str:
+    """Name a layer or fusion in a title, and the transform if there is one."""
+    return f"layer {target.name}{describe_transform(target)}"
+
+
+def describe_transform(target: SearchTarget) -> str:
+    """Return what titles add for a transform."""
+    transform = target.transform
+    return "" if transform is TransformName.NONE else f" · {transform.value}"
+
+
+def describe_field(label_field: str) -> str:
+    """Return what titles add where another field than the label was predicted."""
+    return "" if label_field == "label" else f" of {one_line(label_field, 30)}"

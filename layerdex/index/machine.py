@@ -1,0 +1,95 @@
+"""What a machine has for encoding and searching, and what is wrong with its installation."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from layerdex import __version__
+
+_NOT_INSTALLED = "not installed"
+_FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Versions, devices and models, each as text, and the problems that were found."""
+
+    layerdex: str
+    python: str
+    cpu: str
+    gpu: str
+    torch: str
+    transformers: str
+    openvino: str
+    faiss: str
+    sqlite: str
+    minilm: str
+    problems: tuple[str, ...]
+
+
+def describe_machine() -> Machine:
+    """Look at this machine; torch is imported to find its GPUs."""
+    builds = _faiss_builds()
+    return Machine(
+        layerdex=__version__,
+        python=f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        cpu=_describe_cpu(),
+        gpu=_describe_gpu(),
+        torch=_version("torch"),
+        transformers=_version("transformers"),
+        openvino=_version("openvino"),
+        faiss=", ".join(f"{name} {number}" for name, number in builds.items()) or _NOT_INSTALLED,
+        sqlite=sqlite3.sqlite_version,
+        minilm=_describe_minilm(),
+        problems=_find_problems(builds),
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return _NOT_INSTALLED
+
+
+def _describe_cpu() -> str:
+    from layerdex.indexer.engines.devices import cpu_has_bfloat16
+
+    dtype = "bfloat16" if cpu_has_bfloat16() else "float32 (no avx512_bf16, no AMX)"
+    return f"{os.cpu_count()} cores, encodes in {dtype}"
+
+
+def _describe_gpu() -> str:
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(names) or "none that torch can use"
+
+
+def _describe_minilm() -> str:
+    from layerdex.errors import LayerdexError
+    from layerdex.indexer.models.model_folder import find_model
+
+    try:
+        return f"the real one, at {find_model('minilm').path}"
+    except LayerdexError as error:
+        return str(error)
+
+
+def _faiss_builds() -> dict[str, str]:
+    versions = {name: _version(name) for name in _FAISS_BUILDS}
+    return {name: number for name, number in versions.items() if number != _NOT_INSTALLED}
+
+
+def _find_problems(builds: dict[str, str]) -> tuple[str, ...]:
+    if len(builds) > 1:
+        names = " and ".join(builds)
+        return (f"{names} overwrite each other's files: uninstall all, install one",)
+    if find_spec("faiss") is None:
+        return ("FAISS is missing: pip install 'layerdex[cpu]' or 'layerdex[gpu]'",)
+    return ()
