@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from layerdex import __version__
 
 _NOT_INSTALLED = "not installed"
 _FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
@@ -36,7 +35,7 @@ def describe_machine() -> Machine:
     """Look at this machine; torch is imported to find its GPUs."""
     builds = _faiss_builds()
     return Machine(
-        layerdex=__version__,
+        layerdex=_version("layerdex"),
         python=f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         cpu=_describe_cpu(),
         gpu=_describe_gpu(),

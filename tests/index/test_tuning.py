@@ -262,9 +262,9 @@ def _cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_without_weights, "holds no adapter_model.safetensors"),
+        (_without_weights, "it has no file adapter_model.safetensors"),
         (_of_another_base, "was trained on another model"),
-        (_of_another_kind, "of the kind 'LOHA'"),
+        (_of_another_kind, "'LOHA' adapter"),
         (_with_a_weight_too_few, "does not fit this model"),
         (_cut, "cannot load the model"),
     ],
