@@ -7,27 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerdex.index import Index, LabelTask, PairTask, RetrievalTask, View
+    from layerdex.indexer.readers import Fields
+    from layerdex.indexer.training.plan import Plan
     from layerdex.options import EncoderOptions, RuntimeOptions
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EncoderOptions",
+    "Fields",
     "Index",
     "LabelTask",
     "PairTask",
+    "Plan",
     "RetrievalTask",
     "RuntimeOptions",
     "View",
     "__version__",
 ]
 
-_OPTIONS = ("EncoderOptions", "RuntimeOptions")
+_OUTSIDE_THE_FACADE = {
+    "EncoderOptions": "layerdex.options",
+    "Fields": "layerdex.indexer.readers",
+    "Plan": "layerdex.indexer.training.plan",
+    "RuntimeOptions": "layerdex.options",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: `layerdex --help` must not pay for SQLAlchemy and NumPy.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "layerdex.options" if name in _OPTIONS else "layerdex.index"
-    return getattr(import_module(module), name)
+    return getattr(import_module(_OUTSIDE_THE_FACADE.get(name, "layerdex.index")), name)

@@ -139,7 +139,11 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _options(self) -> tuple[EncoderOptions, RuntimeOptions]:
         parameters = self.get_params()
         encoder, runtime = (
-            {field.name: parameters[field.name] for field in fields(kind)}
+            {
+                field.name: parameters[field.name]
+                for field in fields(kind)
+                if field.name in parameters
+            }
             for kind in (EncoderOptions, RuntimeOptions)
         )
         return EncoderOptions(**encoder), RuntimeOptions(**runtime)

@@ -54,6 +54,10 @@ def test_search_and_indexer_do_not_know_each_other(imports: list[Import]) -> Non
     assert "search" not in rooms["indexer"]
 
 
+def test_the_command_line_reaches_rooms_below_through_the_facade(imports: list[Import]) -> None:
+    assert not room_graph(imports)["cli"] & {"indexer", "storage", "sklearn"}
+
+
 @pytest.mark.parametrize("name", LIGHT)
 def test_a_light_file_needs_the_standard_library_only(name: str, imports: list[Import]) -> None:
     assert external_imports(f"layerdex.{name}", imports) <= sys.stdlib_module_names

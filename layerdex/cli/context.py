@@ -62,7 +62,7 @@ class Context:
 
     def note_damage(self, index: Index) -> None:
         """Print what is damaged in an index that was opened in spite of damage."""
-        from layerdex.index.for_commands import find_damage
+        from layerdex.index.checks import find_damage
 
         if damage := find_damage(index):
             self.note(f"Damaged: {damage}")

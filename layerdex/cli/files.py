@@ -22,7 +22,7 @@ def check_outputs(index: Path, *paths: Path | None) -> None:
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> int:
     """Write one JSON object per line, and return how many; raises `StorageError`."""
-    from layerdex.index.for_commands import atomic_write
+    from layerdex.index.files import atomic_write
 
     n_values = 0
     with atomic_write(path) as written, written.open("w", encoding="utf-8") as file:

@@ -16,6 +16,7 @@ from layerdex.index.evaluating import labelled_table, with_label_field
 from layerdex.index.open_index import OpenIndex, QueryVectors
 from layerdex.index.target_options import TargetOptions
 from layerdex.index.tasks import LabelTask
+from layerdex.indexer.training.plan import Plan
 from layerdex.options import RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
 from layerdex.search.evaluation.evaluation import Evaluation
@@ -25,7 +26,7 @@ from layerdex.storage.vectors.codecs import as_stored
 
 if TYPE_CHECKING:
     from layerdex.indexer.readers.fields import Fields
-    from layerdex.indexer.training.plan import Plan, Trained
+    from layerdex.indexer.training.plan import Trained
     from layerdex.indexer.training.trainer import Trainer
 
 
@@ -66,7 +67,6 @@ def tune(
 ) -> Tuning:
     """Train an adapter, and measure neighbours before and after; see `Index.tune`."""
     from layerdex.indexer.models.adapters import import_peft
-    from layerdex.indexer.training.plan import Plan
 
     target = _check_target(adapter)
     check_callbacks(on_progress=on_progress)

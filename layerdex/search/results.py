@@ -130,6 +130,11 @@ class Deduplication:
         return sum(removal.is_exact for removal in self.removed)
 
     @property
+    def n_near(self) -> int:
+        """How many are removed for a similar document with another text."""
+        return len(self.removed) - self.n_exact
+
+    @property
     def n_conflicts(self) -> int:
         """How many are removed in favour of a document with another label."""
         return sum(removal.is_conflict for removal in self.removed)

@@ -59,13 +59,18 @@ def _owner(lock: Path) -> int | None:
     return None
 
 
+def is_index(path: Path) -> bool:
+    """Return whether a directory holds an index, whole or not."""
+    return (path / CATALOG).exists()
+
+
 def check_creatable(path: Path) -> None:
     """Raise `IndexExistsError` or `StorageError` unless an index can be created at ``path``."""
     if not path.exists():
         return
     if not path.is_dir():
         raise StorageError(f"{path} is a file, not a directory for an index")
-    if (path / CATALOG).exists():
+    if is_index(path):
         raise IndexExistsError(f"{path} already holds an index")
     foreign = [entry.name for entry in path.iterdir() if not _is_unfinished(entry)]
     if foreign:

@@ -37,7 +37,7 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder where the demo has run, and what it showed."""
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("layerdex.indexer.docstrings.collect_docstrings", collect)
+        patched.setattr("layerdex.index.files.collect_docstrings", collect)
         patched.setattr(ENCODER, DeepWordTransformer)
         patched.setenv("COLUMNS", "80")
         patched.chdir(folder)
@@ -48,7 +48,7 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def shown(toured: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """Return what the demo showed, in the folder where it ran."""
     folder, shown = toured
-    monkeypatch.setattr("layerdex.indexer.docstrings.collect_docstrings", collect)
+    monkeypatch.setattr("layerdex.index.files.collect_docstrings", collect)
     monkeypatch.setattr(ENCODER, DeepWordTransformer)
     monkeypatch.chdir(folder)
     return shown

@@ -88,8 +88,8 @@ def test_tables_name_what_was_trained_and_what_comes_next(
     assert "12 held-out documents classified by 10 neighbours; they chose the epoch" in lines
     assert sum(line.endswith("kept") for line in lines) == 1
     assert lines[-1] == (
-        f"  layerdex index NEW-INDEX SOURCE --model {folder}/bert --adapter '{adapter}' "
-        "--layers 0-4 --pooling mean --template 'it'\"'\"'s {text}' --max-length 40"
+        f"  layerdex index NEW-INDEX SOURCE --layers 0-4 --model {folder}/bert "
+        f"--adapter '{adapter}' --pooling mean --template 'it'\"'\"'s {{text}}' --max-length 40"
     )
 
 

@@ -81,7 +81,7 @@ def command(
     layerdex classify my-index "where is my card?"
     layerdex classify my-index --input new.jsonl --jsonl --min-confidence 0.6
     """
-    from layerdex.index.for_commands import read_queries
+    from layerdex.index.files import read_queries
     from layerdex.index.json import prediction_to_json
 
     check_rules(_RULES)

@@ -200,7 +200,7 @@ def _find_overlap(
     threshold: float,
     output: Path | None,
 ) -> None:
-    from layerdex.index.for_commands import count_targets
+    from layerdex.index.checks import count_targets
     from layerdex.index.json import to_json
 
     view = target.bind(index)
@@ -228,14 +228,14 @@ def _find_overlap(
 
 def _check_names(output: Path | None, clusters: Path | None) -> None:
     """Raise `OptionError`, before any work, for a name of a format that will not be written."""
-    from layerdex.index.for_commands import export_format_of
+    from layerdex.index.files import format_of_name
 
     for path in (output, clusters):
         if path == Path("-"):
             raise OptionError("standard output is taken by the counts: give a file to write")
     if output is not None:
-        export_format_of(output)
-    if clusters is not None and export_format_of(clusters) is not ExportFormat.JSONL:
+        format_of_name(output)
+    if clusters is not None and format_of_name(clusters) is not ExportFormat.JSONL:
         raise OptionError(
             f"clusters are written as jsonl, got {clusters.name}: end the name in .jsonl"
         )

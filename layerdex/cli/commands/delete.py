@@ -27,7 +27,7 @@ def command(
     \b
     layerdex delete my-index a17 a18 --dry-run
     """
-    from layerdex.index.for_commands import check_catalog, vector_bytes
+    from layerdex.index.checks import check_catalog, vector_bytes
 
     index = context.open_index(path, damaged=True)
     check_catalog(index)

@@ -65,7 +65,8 @@ def command(context: Context, folder: Path) -> None:
 
 
 def _index(context: Context, folder: Path) -> Index:
-    from layerdex.index.for_commands import collect_docstrings, is_index
+    from layerdex.index.checks import is_index
+    from layerdex.index.files import collect_docstrings
     from layerdex.index.json import to_json
 
     path, source = folder / _INDEX, folder / "docstrings.jsonl"

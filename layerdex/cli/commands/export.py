@@ -62,7 +62,7 @@ def command(
     layerdex export my-index --where label=spam | head
     layerdex export my-index -o all.parquet --vectors --layer 0,6,12
     """
-    from layerdex.index.for_commands import default_layer
+    from layerdex.index.checks import default_layer
 
     check_rules(_RULES)
     if output == Path("-"):

@@ -22,7 +22,7 @@ def command(context: Context, path: Path, ids: tuple[str, ...]) -> None:
     \b
     layerdex get my-index a17 a18
     """
-    from layerdex.index.for_commands import check_catalog
+    from layerdex.index.checks import check_catalog
     from layerdex.index.json import to_json
 
     index = context.open_index(path, damaged=True)

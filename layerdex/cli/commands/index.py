@@ -29,7 +29,7 @@ from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, R
 
 if TYPE_CHECKING:
     from layerdex.index import Index
-    from layerdex.index.for_commands import BuildReport
+    from layerdex.index.checks import BuildReport
     from layerdex.options import EncoderOptions
 
 
@@ -113,7 +113,7 @@ def command(
     zcat old.jsonl.gz | layerdex index my-index -
     layerdex index my-index today.jsonl --sync --dry-run
     """
-    from layerdex.index.for_commands import check_sources
+    from layerdex.index.files import check_sources
 
     if not sources:
         raise click.UsageError("give at least one SOURCE, or - for standard input")
@@ -187,7 +187,7 @@ def _open_or_create(
 
     Raises `IndexMismatchError` for an option that differs from what the index stored.
     """
-    from layerdex.index.for_commands import check_settings, find_folder, is_index
+    from layerdex.index.checks import check_settings, find_folder, is_index
 
     stored: dict[str, Any] = {
         "layers": layers,
@@ -211,7 +211,7 @@ def _open_or_create(
 
 def _discard_if_unused(index: Index, path: Path, *, had_folder: bool) -> None:
     """Remove a new, empty index, so that a second run can use other options."""
-    from layerdex.index.for_commands import discard_if_unused
+    from layerdex.index.checks import discard_if_unused
 
     with contextlib.suppress(LayerdexError, OSError):
         discard_if_unused(index)

@@ -80,7 +80,7 @@ def command(
     layerdex search my-index --like a17 --where 'stars<3' -k 5
     layerdex search my-index --input questions.txt --jsonl
     """
-    from layerdex.index.for_commands import read_queries
+    from layerdex.index.files import read_queries
     from layerdex.index.json import search_to_json
 
     view = target.bind(context.open_index(path))

@@ -30,7 +30,7 @@ from layerdex.cli.render.figures import check_picture
 from layerdex.cli.render.tuning import print_tuning
 
 if TYPE_CHECKING:
-    from layerdex.index.for_commands import Plan
+    from layerdex import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class PlanOptions:
     @property
     def plan(self) -> Plan:
         """The library's plan; raises `OptionError` for values out of range."""
-        from layerdex.index.for_commands import make_plan
+        from layerdex import Plan
 
-        return make_plan(**{field.name: getattr(self, field.name) for field in fields(self)})
+        return Plan(**{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 def _count_option(*names: str, default: int, help: str, least: int = 1) -> Decorator:

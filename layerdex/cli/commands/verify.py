@@ -12,7 +12,7 @@ from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import path_argument, verbosity_options
 
 if TYPE_CHECKING:
-    from layerdex.index.for_commands import Problem
+    from layerdex.index.checks import Problem
 
 
 @click.command("verify", short_help="Check everything in an index.")

@@ -12,7 +12,7 @@ from layerdex.cli.options.grouping import collect, combine
 from layerdex.cli.options.types import EnumChoice
 
 if TYPE_CHECKING:
-    from layerdex.index.for_commands import Fields
+    from layerdex.index.files import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class SourceOptions:
     @property
     def fields(self) -> Fields:
         """The names of a document's parts."""
-        from layerdex.index.for_commands import make_fields
+        from layerdex.index.files import Fields
 
-        return make_fields(
+        return Fields(
             text=self.text_field,
             id=self.id_field,
             label=self.label_field,

@@ -10,7 +10,7 @@ from layerdex.choices import Change
 from layerdex.cli.render.text import counted, escape
 
 if TYPE_CHECKING:
-    from layerdex.index.for_commands import BuildReport
+    from layerdex.index.checks import BuildReport
     from layerdex.records import EncoderSettings
 
 

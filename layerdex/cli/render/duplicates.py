@@ -23,10 +23,10 @@ def largest_clusters(result: Deduplication) -> list[tuple[str, tuple[Removal, ..
 
 def print_duplicates(result: Deduplication, texts: Mapping[str, str]) -> None:
     """Print the counts and the largest clusters; ``texts`` are those of the kept, by id."""
-    n_near = len(result.removed) - result.n_exact
     click.echo(
         f"{counted(result.n, 'document')} = {len(result.kept):,} kept "
-        f"+ {counted(result.n_exact, 'exact duplicate')} + {counted(n_near, 'near duplicate')}\n"
+        f"+ {counted(result.n_exact, 'exact duplicate')} "
+        f"+ {counted(result.n_near, 'near duplicate')}\n"
         f"({describe_target(result.target)}, similarity >= {result.threshold:g}, "
         f"keep {result.keep})"
     )

@@ -42,7 +42,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a picture whole or not at all; svg files of equal figures have equal bytes."""
     import matplotlib as mpl
 
-    from layerdex.index.for_commands import atomic_write
+    from layerdex.index.files import atomic_write
 
     suffix = path.suffix.lower().removeprefix(".")
     # By default, an svg has random ids and the date.

@@ -11,7 +11,7 @@ from layerdex.cli.render.text import counted, one_line
 from layerdex.layers import describe_layers
 
 if TYPE_CHECKING:
-    from layerdex.index.for_commands import IndexInfo
+    from layerdex.index.checks import IndexInfo
 
 _N_LABELS_SHOWN = 5
 

@@ -27,7 +27,7 @@ def print_overlaps(overlaps: Sequence[Overlap]) -> None:
     for overlap in overlaps:
         n_shared = len(overlap.shared)
         share = f"{n_shared / overlap.n:.1%}" if overlap.n else ""
-        counts = (f"{overlap.n_exact:,}", f"{n_shared - overlap.n_exact:,}")
+        counts = (f"{overlap.n_exact:,}", f"{overlap.n_near:,}")
         table.add_row(str(overlap.layer), *counts, share, f"{overlap.n_conflicts:,}")
     print_table(table)
     if len(overlaps) == 1:

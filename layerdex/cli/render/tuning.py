@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +12,15 @@ from layerdex.choices import LongText, StoredPrecision
 from layerdex.cli.render.metrics import describe_range
 from layerdex.cli.render.tables import make_table, print_table
 from layerdex.cli.render.text import counted, escape
+from layerdex.options import EncoderOptions
 
 if TYPE_CHECKING:
-    from layerdex.index.for_commands import IndexInfo
+    from layerdex.index.checks import IndexInfo
     from layerdex.index.training import Tuning
     from layerdex.records import EncoderSettings
+
+
+_DEFAULTS = EncoderOptions(model="minilm", template="{text}", long=LongText.TRUNCATE).chosen()
 
 
 def print_tuning(tuning: Tuning, *, model: EncoderSettings, info: IndexInfo) -> None:
@@ -73,20 +78,13 @@ def _print_layers(tuning: Tuning) -> None:
 
 def _next_command(tuning: Tuning, model: EncoderSettings, info: IndexInfo) -> list[str]:
     """Return the command that makes an index like the one trained on, but with the adapter."""
-    words = ["layerdex", "index", "NEW-INDEX", "SOURCE"]
-    if model.model != "minilm":
-        words += ["--model", model.model]
-    if model.revision is not None:
-        words += ["--revision", model.revision]
-    words += ["--adapter", str(tuning.adapter), "--layers", f"0-{tuning.layer}"]
-    words += ["--pooling", model.pooling.value]
-    if model.template != "{text}":
-        words += ["--template", model.template]
+    words = ["layerdex", "index", "NEW-INDEX", "SOURCE", "--layers", f"0-{tuning.layer}"]
+    options = replace(model.options(), adapter=str(tuning.adapter)).chosen()
+    for name, value in options.items():
+        if value != _DEFAULTS.get(name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
     if info.query_template is not None:
         words += ["--query-template", info.query_template]
-    words += ["--max-length", str(model.max_length)]
-    if model.long is not LongText.TRUNCATE:
-        words += ["--long", model.long.value]
     if info.precision is not StoredPrecision.FLOAT16:
         words += ["--precision", info.precision.value]
     return words

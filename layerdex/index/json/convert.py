@@ -12,39 +12,31 @@ from typing import TYPE_CHECKING, Any
 from layerdex.index.json.answers import (
     deduplication_to_json,
     hit_to_json,
-    label_issue_to_json,
     label_issues_to_json,
     overlap_to_json,
+    predicted_to_json,
     threshold_sweep_to_json,
-)
-from layerdex.index.json.answers import (
-    prediction_to_json as plain_prediction,
 )
 from layerdex.index.json.contents import (
     document_to_json,
     index_info_to_json,
-    machine_to_json,
     rejected_to_json,
     source_document_to_json,
-    truncated_to_json,
 )
 from layerdex.index.json.evaluations import (
     comparison_to_json,
     evaluation_to_json,
-    geometry_to_json,
     probe_to_json,
     transform_fit_to_json,
     tuning_to_json,
 )
-from layerdex.index.json.transform import transform_of
+from layerdex.index.json.plain import Json, plain, transform_of
 
 if TYPE_CHECKING:
     from layerdex.choices import Change
     from layerdex.indexer.pipeline.pipeline import BuildReport
     from layerdex.search.evaluation.evaluation import Evaluation
     from layerdex.search.results import Prediction, SearchResult
-
-Json = dict[str, Any]
 
 
 def to_json(result: object) -> Json:
@@ -75,7 +67,7 @@ def search_to_json(results: Sequence[SearchResult], *, query_id: str | None) -> 
 def prediction_to_json(prediction: Prediction, *, text_id: str | None) -> Json:
     """Return a text's predicted label, with the id of the text where it has one."""
     identifier = {} if text_id is None else {"id": text_id}
-    return {**identifier, **plain_prediction(prediction)}
+    return {**identifier, **predicted_to_json(prediction)}
 
 
 def evaluations_to_json(evaluations: Sequence[Evaluation], *, with_report: bool) -> Json:
@@ -110,18 +102,18 @@ _CONVERTERS: dict[str, Callable[[Any], Json]] = {
     "Deduplication": deduplication_to_json,
     "Document": document_to_json,
     "Evaluation": evaluation_to_json,
-    "Geometry": geometry_to_json,
+    "Geometry": plain,
     "IndexInfo": index_info_to_json,
-    "LabelIssue": label_issue_to_json,
+    "LabelIssue": plain,
     "LabelIssues": label_issues_to_json,
-    "Machine": machine_to_json,
+    "Machine": plain,
     "Overlap": overlap_to_json,
-    "Prediction": plain_prediction,
+    "Prediction": predicted_to_json,
     "Probe": probe_to_json,
     "Rejected": rejected_to_json,
     "SourceDocument": source_document_to_json,
     "ThresholdSweep": threshold_sweep_to_json,
     "TransformFit": transform_fit_to_json,
-    "Truncated": truncated_to_json,
+    "Truncated": plain,
     "Tuning": tuning_to_json,
 }

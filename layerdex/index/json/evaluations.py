@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from layerdex.index.json.transform import transform_of
+from layerdex.index.json.plain import Json, pick, plain, transform_of
 
 if TYPE_CHECKING:
     from layerdex.index.training import Tuning
     from layerdex.search.evaluation.comparison import Comparison, Difference
-    from layerdex.search.evaluation.evaluation import Evaluation, FrugalLayer, LayerScores
-    from layerdex.search.evaluation.geometry import Geometry
+    from layerdex.search.evaluation.evaluation import Evaluation, LayerScores
     from layerdex.search.evaluation.metrics import Interval
-    from layerdex.search.labels.probe import Probe
+    from layerdex.search.labels.probe import LayerProbe, Probe
     from layerdex.search.targets import SearchTarget
     from layerdex.search.transforms.fit import TransformFit
 
-Json = dict[str, Any]
-
 
 def evaluation_to_json(evaluation: Evaluation) -> Json:
-    """Return the figures of each layer: of predicted labels, or of judged queries or pairs."""
+    """Return the scores of each layer: of predicted labels, or of judged queries or pairs."""
+    transform = transform_of(evaluation.best.target)
     if evaluation.classification is None:
-        return {**_scores_to_json(evaluation), **transform_of(evaluation.best.target)}
+        return {**_scores_to_json(evaluation), **transform}
     classification = evaluation.classification
-    folds = {} if classification.n_folds is None else {"n_folds": classification.n_folds}
     return {
-        "method": classification.method.value,
-        "n": evaluation.n,
-        "label_field": classification.label_field,
+        **pick(classification, "method"),
+        **pick(evaluation, "n"),
+        **pick(classification, "label_field"),
         "layers": [_label_scores(scores) for scores in evaluation.scores],
-        "best_layer": evaluation.best_layer,
-        "frugal_layer": _frugal_layer(evaluation.frugal),
-        **folds,
-        **transform_of(evaluation.best.target),
+        **_best(evaluation),
+        **({} if classification.n_folds is None else pick(classification, "n_folds")),
+        **transform,
     }
 
 
 def _label_scores(scores: LayerScores) -> Json:
     return {
-        "layer": scores.layer,
-        "k": scores.k,
-        "weights": scores.weights,
-        "accuracy": scores.values["accuracy"],
-        "macro_f1": scores.values["macro_f1"],
-        "weighted_f1": scores.values["weighted_f1"],
+        **pick(scores, "layer", "k", "weights"),
+        **{name: scores.values[name] for name in ("accuracy", "macro_f1", "weighted_f1")},
         **_intervals(scores.intervals),
     }
 
@@ -54,17 +45,17 @@ def _label_scores(scores: LayerScores) -> Json:
 def _scores_to_json(evaluation: Evaluation) -> Json:
     """Return the metrics of any evaluation: of labels, at the first k and weighting."""
     return {
-        "subject": evaluation.subject.value,
-        "n": evaluation.n,
-        "n_left_out": evaluation.n_left_out,
-        "metrics": list(evaluation.metrics),
+        **pick(evaluation, "subject", "n", "n_left_out", "metrics"),
         "layers": [
             {"layer": scores.layer, **scores.values, **_intervals(scores.intervals)}
             for scores in map(evaluation.at, evaluation.layers)
         ],
-        "best_layer": evaluation.best_layer,
-        "frugal_layer": _frugal_layer(evaluation.frugal),
+        **_best(evaluation),
     }
+
+
+def _best(evaluation: Evaluation) -> Json:
+    return {"best_layer": evaluation.best_layer, "frugal_layer": plain(evaluation.frugal)}
 
 
 def comparison_to_json(comparison: Comparison) -> Json:
@@ -90,10 +81,6 @@ def _difference(difference: Difference) -> Json:
     }
 
 
-def _frugal_layer(frugal: FrugalLayer | None) -> Json | None:
-    return None if frugal is None else asdict(frugal)
-
-
 def _intervals(intervals: Mapping[str, Interval]) -> Json:
     return {f"{name}_interval": _bounds(interval) for name, interval in intervals.items()}
 
@@ -102,44 +89,14 @@ def _bounds(interval: Interval) -> list[float]:
     return [interval.low, interval.high]
 
 
-def geometry_to_json(geometry: Geometry) -> Json:
-    """Return label-free figures of layers."""
-    return {
-        "n": geometry.n,
-        "n_texts": geometry.n_texts,
-        "n_paired": geometry.n_paired,
-        "k": geometry.k,
-        "seed": geometry.seed,
-        "layers": [asdict(shape) for shape in geometry.layers],
-        "agreement": geometry.agreement.tolist(),
-    }
-
-
 def probe_to_json(probe: Probe) -> Json:
     """Return linear classifiers by layer, beside neighbours."""
     neighbors = probe.neighbors
     [k] = neighbors.ks
-    layers = []
-    for head in probe.scores:
-        knn = neighbors.at(head.layer, k)
-        layers.append(
-            {
-                "layer": head.layer,
-                "c": head.c,
-                "temperature": head.temperature,
-                "accuracy": head.accuracy,
-                "macro_f1": head.macro_f1,
-                "log_loss": head.log_loss,
-                "knn_accuracy": knn.values["accuracy"],
-                "knn_macro_f1": knn.values["macro_f1"],
-            }
-        )
     return {
-        "n": probe.n,
-        "n_folds": probe.n_folds,
-        "label_field": probe.label_field,
+        **pick(probe, "n", "n_folds", "label_field"),
         "k": k,
-        "layers": layers,
+        "layers": [_probed(head, neighbors.at(head.layer)) for head in probe.scores],
         "best_layer": probe.best_layer,
         "knn_best_layer": neighbors.best_layer,
         "gain": probe.gain,
@@ -147,18 +104,20 @@ def probe_to_json(probe: Probe) -> Json:
     }
 
 
+def _probed(head: LayerProbe, neighbors: LayerScores) -> Json:
+    return {
+        **pick(head, "layer", "c", "temperature", "accuracy", "macro_f1", "log_loss"),
+        "knn_accuracy": neighbors.values["accuracy"],
+        "knn_macro_f1": neighbors.values["macro_f1"],
+    }
+
+
 def transform_fit_to_json(fit: TransformFit) -> Json:
     """Return fitted transforms."""
     return {
-        "n": fit.n,
-        "n_fitted": fit.n_fitted,
-        "n_judged": fit.n_judged,
+        **pick(fit, "n", "n_fitted", "n_judged"),
         "layers": [
-            {
-                "layer": layer.layer,
-                "shrinkage": layer.shrinkage,
-                "macro_f1": {name.value: f1 for name, f1 in layer.macro_f1.items()} or None,
-            }
+            {**pick(layer, "layer", "shrinkage"), "macro_f1": plain(layer.macro_f1) or None}
             for layer in fit.layers
         ],
         "best": None if fit.best is None else _best_transform(fit.best),
@@ -175,15 +134,9 @@ def tuning_to_json(tuning: Tuning) -> Json:
     pairs = zip(tuning.before.scores, tuning.after.scores, strict=True)
     return {
         "adapter": str(tuning.adapter),
-        "layer": tuning.layer,
-        "n_training": tuning.n_training,
-        "n_held_out": tuning.n_held_out,
-        "n_left_out": tuning.n_left_out,
+        **pick(tuning, "layer", "n_training", "n_held_out", "n_left_out"),
         "n_trained_parameters": trained.n_trained,
-        "n_parameters": trained.n_parameters,
-        "share": trained.share,
-        "epochs": [asdict(epoch) for epoch in trained.epochs],
-        "best_epoch": trained.best_epoch,
+        **pick(trained, "n_parameters", "share", "epochs", "best_epoch"),
         "measured_on": "test" if tuning.is_test else "held-out",
         "n_measured": tuning.after.n,
         "layers": [

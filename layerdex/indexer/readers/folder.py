@@ -13,7 +13,7 @@ from layerdex.indexer.readers.fields import Fields, check_columns
 from layerdex.indexer.readers.rows import Reading, id_of_rejected, read_row
 from layerdex.indexer.readers.streams import CHUNK_BYTES, named_errors, source_name
 from layerdex.records import Origin, Rejected
-from layerdex.storage.directory import CATALOG, SEGMENTS
+from layerdex.storage.directory import SEGMENTS, is_index
 
 COLUMNS = ("id", "text", "folder")
 
@@ -43,15 +43,15 @@ def _files(folder: Path) -> Iterator[Path]:
         path = Path(entry.path)
         with named_errors(source_name(path)):
             is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
-            is_index = is_folder and _is_index(path)
-        if is_folder and not is_index:
+            is_other = is_folder and _is_index(path)
+        if is_folder and not is_other:
             yield from _files(path)
         elif is_file:
             yield path
 
 
 def _is_index(folder: Path) -> bool:
-    return (folder / CATALOG).is_file() and (folder / SEGMENTS).is_dir()
+    return is_index(folder) and (folder / SEGMENTS).is_dir()
 
 
 def _read_file(path: Path, relative: Path, fields: Fields) -> Reading:

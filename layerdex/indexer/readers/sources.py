@@ -18,7 +18,7 @@ from layerdex.indexer.readers.mappings import Frame, read_frame, read_mappings
 from layerdex.indexer.readers.read import read_source
 from layerdex.indexer.readers.rows import Reading
 from layerdex.indexer.readers.streams import OnBytes, is_stdin, named_errors, source_name
-from layerdex.records import Origin, Rejected, Source
+from layerdex.records import UNSET, Origin, Rejected, Source
 
 
 def read_all(
@@ -79,6 +79,20 @@ def read_labelled(
         name = (fields or Fields()).label_name
         raise RowError(f"{unlabelled}: a test document needs a label (field {name!r})")
     return texts, labels
+
+
+def read_queries(source: Source, *, text_field: str) -> list[tuple[str | None, str]]:
+    """Return the ids (None for none) and texts of a file of queries; raises `RowError`.
+
+    Other fields of a row are ignored.
+    """
+    queries = []
+    fields = Fields(text=text_field, label=UNSET, metadata=())
+    for row in read_all([source], fields=fields):
+        if isinstance(row, Rejected):
+            raise RowError(str(row))
+        queries.append((row.id, row.text))
+    return queries
 
 
 def _count(sources: Iterable[Source], on_bytes: Callable[[int, int], None]) -> OnBytes | None:

@@ -60,6 +60,11 @@ class Overlap:
         return sum(document.is_exact for document in self.shared)
 
     @property
+    def n_near(self) -> int:
+        """How many are only similar to a document of the other index."""
+        return len(self.shared) - self.n_exact
+
+    @property
     def n_conflicts(self) -> int:
         """How many have another label in the other index."""
         return sum(document.is_conflict for document in self.shared)

@@ -1,122 +1,46 @@
-"""What commands need beside the questions to an index: sources, files, checks of an index.
+"""What commands ask of an index besides its questions, such as whether it is whole.
 
-Each function is thin: it gives `cli` one public name for something that another room knows.
+Also the types of results that they print and that no other module of the facade has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from layerdex.choices import ExportFormat, Format, StoredPrecision
-from layerdex.errors import DamagedIndexError, RowError
+from layerdex.choices import StoredPrecision
+from layerdex.errors import DamagedIndexError
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
-from layerdex.records import UNSET, Rejected, SourceDocument
 
 if TYPE_CHECKING:
     from layerdex.index.facade import Index
     from layerdex.index.view import View
     from layerdex.indexer.pipeline.pipeline import BuildReport
-    from layerdex.indexer.readers import Fields
-    from layerdex.indexer.training.plan import Plan
     from layerdex.storage.maintenance.info import IndexInfo
     from layerdex.storage.maintenance.verify import Problem
 
-
 __all__ = [
     "BuildReport",
-    "Fields",
     "IndexInfo",
-    "Plan",
     "Problem",
-    "atomic_write",
     "check_catalog",
     "check_settings",
-    "check_sources",
-    "collect_docstrings",
     "count_targets",
     "default_layer",
     "discard_if_unused",
-    "export_format_of",
     "find_damage",
     "find_folder",
     "is_index",
-    "make_fields",
-    "make_plan",
-    "read_queries",
     "vector_bytes",
 ]
 
 
-def make_fields(
-    *, text: str, id: str | None, label: str | None, metadata: tuple[str, ...] | None
-) -> Fields:
-    """Return the names of a document's parts in a source."""
-    from layerdex.indexer.readers import Fields
-
-    return Fields(text=text, id=id, label=label, metadata=metadata)
-
-
-def make_plan(**settings: Any) -> Plan:
-    """Return how an adapter is trained; raises `OptionError`."""
-    from layerdex.indexer.training.plan import Plan
-
-    return Plan(**settings)
-
-
-def check_sources(sources: Sequence[str], *, format: Format) -> None:
-    """Raise `SourceError` for a source that cannot be read, before anything is read."""
-    from layerdex.indexer.readers import check_sources as check
-
-    check(sources, format=format)
-
-
-def read_queries(source: str, *, text_field: str) -> list[tuple[str | None, str]]:
-    """Return the ids (None for none) and texts of a file of queries; raises `RowError`.
-
-    Other fields of a row are ignored.
-    """
-    from layerdex.indexer.readers import Fields
-    from layerdex.indexer.readers.sources import read_all
-
-    queries = []
-    fields = Fields(text=text_field, label=UNSET, metadata=())
-    for row in read_all([source], fields=fields):
-        if isinstance(row, Rejected):
-            raise RowError(str(row))
-        queries.append((row.id, row.text))
-    return queries
-
-
-def collect_docstrings() -> Iterator[SourceDocument]:
-    """Yield the docstrings of Python's standard library."""
-    from layerdex.indexer import docstrings
-
-    return docstrings.collect_docstrings()
-
-
-def atomic_write(path: Path) -> AbstractContextManager[Path]:
-    """Give a name to write to, so that ``path`` appears whole or not at all."""
-    from layerdex.storage.files import atomic_write as write
-
-    return write(path)
-
-
-def export_format_of(path: Path) -> ExportFormat:
-    """Return the format that a file's name stands for; raises `OptionError`."""
-    from layerdex.indexer.writers.documents import format_of_name
-
-    return format_of_name(path)
-
-
 def is_index(path: Path) -> bool:
     """Say whether a directory holds an index."""
-    from layerdex.storage.directory import CATALOG
+    from layerdex.storage import directory
 
-    return (path / CATALOG).exists()
+    return directory.is_index(path)
 
 
 def find_folder(model: str | None) -> str | None:

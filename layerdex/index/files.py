@@ -1,0 +1,19 @@
+"""Files that commands read and write: sources, queries, documents, pictures.
+
+Names of other rooms, which the command line does not import; nothing here is loaded with `Index`.
+"""
+
+from layerdex.indexer.docstrings import collect_docstrings
+from layerdex.indexer.readers import Fields, check_sources
+from layerdex.indexer.readers.sources import read_queries
+from layerdex.indexer.writers.documents import format_of_name
+from layerdex.storage.files import atomic_write
+
+__all__ = [
+    "Fields",
+    "atomic_write",
+    "check_sources",
+    "collect_docstrings",
+    "format_of_name",
+    "read_queries",
+]
