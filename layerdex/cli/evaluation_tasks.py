@@ -58,7 +58,7 @@ class TaskOptions:
             ]
         if self.pairs is not None:
             return [PairTask(self.pairs, self.positive_from, source.format)]
-        weights = list(Weights) if self.weights == BOTH else self.weights
+        weights = [Weights.DISTANCE, Weights.UNIFORM] if self.weights == BOTH else self.weights
         return [
             LabelTask(
                 by=field,

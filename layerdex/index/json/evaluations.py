@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from layerdex.search.transforms.fit import TransformFit
 
 
+_LABEL_METRICS = ("accuracy", "macro_f1", "weighted_f1")
+
+
 def evaluation_to_json(evaluation: Evaluation) -> Json:
     """Return the scores of each layer: of predicted labels, or of judged queries or pairs."""
     transform = transform_of(evaluation.best.target)
@@ -37,8 +40,8 @@ def evaluation_to_json(evaluation: Evaluation) -> Json:
 def _label_scores(scores: LayerScores) -> Json:
     return {
         **pick(scores, "layer", "k", "weights"),
-        **{name: scores.values[name] for name in ("accuracy", "macro_f1", "weighted_f1")},
-        **_intervals(scores.intervals),
+        **{name: scores.values[name] for name in _LABEL_METRICS},
+        **_intervals({name: scores.intervals[name] for name in _LABEL_METRICS if scores.intervals}),
     }
 
 
