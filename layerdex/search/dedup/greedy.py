@@ -1,4 +1,4 @@
-"""Deduplication: exact repeats by text, near duplicates by similarity."""
+"""Deduplication: exact duplicates by text, near duplicates by similarity."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def find_duplicates(
 ) -> Duplicates:
     """Go through the documents in keep order; keep each unless a kept one is within the threshold.
 
-    Documents with the same text are exact repeats, whatever their vectors; other documents are
+    Documents with the same text are exact duplicates, whatever their vectors; other documents are
     removed at a similarity of at least ``threshold``. Every removed document has a kept one within
     the threshold, never only a removed one (no chains). Blocks are compared with kept documents
     only, so memory is a block times n. Raises `OptionError` for a threshold outside [-1, 1].

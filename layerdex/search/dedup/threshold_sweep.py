@@ -42,7 +42,7 @@ class BorderlinePair:
 class SweepStep:
     """What `deduplicate` does at one threshold.
 
-    ``n_near`` documents are removed besides the exact repeats, ``n_kept`` are kept.
+    ``n_near`` documents are removed besides the exact duplicates, ``n_kept`` are kept.
     ``random_share`` is the share of random pairs at or above the threshold. ``borderline`` are the
     pairs closest to it, at or above it and below the next threshold, at most 3.
     """
@@ -58,7 +58,7 @@ class SweepStep:
 class ThresholdSweep:
     """Similarities at one layer, and removals at ascending thresholds.
 
-    Of ``n`` documents ``n_exact`` are exact repeats, removed at any threshold; ``nearest`` is the
+    Of ``n`` documents ``n_exact`` are exact duplicates, removed at any threshold; ``nearest`` is the
     similarity of each of the ``n_texts`` others to the nearest of them, float32 in keep order.
     ``percentiles`` are of random pairs among ``n_paired`` of the documents, by names such as
     ``p99.9``. The ``steps`` begin where random pairs end (p99.9), or above, where too many pairs
