@@ -12,7 +12,7 @@ demo: $(VENV)/.user  ## install, then index, search and deduplicate the docstrin
 	$(BIN)/layerdex demo
 
 test: check  ## lint, types and the whole test suite, one process per core
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/.dev  ## lint, format and strict types
 	$(BIN)/ruff check .

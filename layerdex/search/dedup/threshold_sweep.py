@@ -58,8 +58,8 @@ class SweepStep:
 class ThresholdSweep:
     """Similarities at one layer, and removals at ascending thresholds.
 
-    Of ``n`` documents ``n_exact`` are exact duplicates, removed at any threshold; ``nearest`` is the
-    similarity of each of the ``n_texts`` others to the nearest of them, float32 in keep order.
+    Of ``n`` documents ``n_exact`` are exact duplicates, removed at any threshold; ``nearest`` is
+    the similarity of each of the ``n_texts`` others to the nearest of them, float32 in keep order.
     ``percentiles`` are of random pairs among ``n_paired`` of the documents, by names such as
     ``p99.9``. The ``steps`` begin where random pairs end (p99.9), or above, where too many pairs
     are that close to be kept in memory (5 million); the last is always at 1.
