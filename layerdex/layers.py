@@ -66,7 +66,7 @@ def resolve_stored(
     missing = [layer for layer in chosen if layer not in stored]
     if missing:
         raise LayerError(
-            f"layer {missing[0]} is not in this index: it holds {describe_layers(stored)} "
+            f"layer {missing[0]} is not in this index: it holds {format_layers(stored)} "
             f"of a model with layers 0 to {depth}"
         )
     return chosen
@@ -97,7 +97,7 @@ def resolve_weighted(
     return dict(sorted(weights.items()))
 
 
-def describe_layers(layers: Iterable[int]) -> str:
+def format_layers(layers: Iterable[int]) -> str:
     """Write ascending layers in the short form, such as ``0,4-6``."""
     runs: list[list[int]] = []
     for layer in layers:

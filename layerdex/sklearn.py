@@ -26,11 +26,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from layerdex.arguments import check_count, to_choice
 from layerdex.choices import Weights
-from layerdex.errors import LayerError
+from layerdex.errors import LayerError, OptionError
 from layerdex.index.encoders import make_encoder
 from layerdex.index.open_index import read_texts
 from layerdex.indexer.vector_cache import VectorCache
-from layerdex.layers import LayerSelection, describe_layers, resolve_layer, resolve_layers
+from layerdex.layers import LayerSelection, format_layers, resolve_layer, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoder, Vectors
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
@@ -116,6 +116,8 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Return the vectors of texts in order, (n, width) float32."""
         encoder = self._encoder()
         layer, layers = self._resolve(encoder)
+        if isinstance(X, str):  # scikit-learn's vectorizers refuse one too
+            raise OptionError("give a list of texts, not one string")
         texts = read_texts(X)
         variant = repr(self._options()[1])
         return _cache.vectors(encoder, texts, layers=layers, layer=layer, variant=variant)
@@ -163,7 +165,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         layer = resolve_layer(self.layer, depth=depth)
         layers = resolve_layers(self.layers, depth=depth)
         if layer not in layers:
-            raise LayerError(f"layer {layer} is not among the layers {describe_layers(layers)}")
+            raise LayerError(f"layer {layer} is not among the layers {format_layers(layers)}")
         return layer, layers
 
 

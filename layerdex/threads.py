@@ -32,7 +32,6 @@ class Threads(ThreadPoolExecutor):
     def __exit__(self, *_: object) -> None:
         """Cancel what has not started and wait for the rest."""
         self.shutdown(wait=False, cancel_futures=True)
-        wait(
-            [running for running in self._at_work if not running.cancelled()]
-        )  # a cancelled future wakes nobody
+        # A cancelled future wakes nobody.
+        wait([running for running in self._at_work if not running.cancelled()])
         self.shutdown()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layerdex.errors import LayerError, OptionError
 from layerdex.layers import (
     LayerSelection,
-    describe_layers,
+    format_layers,
     resolve_layer,
     resolve_layers,
     resolve_stored,
@@ -105,12 +105,12 @@ def test_layer_that_the_model_does_not_have_is_an_error_of_its_own() -> None:
     [((), ""), ((3,), "3"), ((0, 1), "0-1"), ((0, 4, 5, 6), "0,4-6"), ((1, 3, 5), "1,3,5")],
 )
 def test_layers_are_described_in_short(layers: tuple[int, ...], text: str) -> None:
-    assert describe_layers(layers) == text
+    assert format_layers(layers) == text
 
 
 @given(st.sets(st.integers(0, 30), min_size=1))
 def test_description_is_a_selection_of_the_same_layers(layers: set[int]) -> None:
-    assert resolve_layers(describe_layers(sorted(layers)), depth=30) == tuple(sorted(layers))
+    assert resolve_layers(format_layers(sorted(layers)), depth=30) == tuple(sorted(layers))
 
 
 def test_an_array_is_layers_and_other_things_are_refused() -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "discard_if_unused",
     "find_damage",
     "find_folder",
+    "has_single_label",
     "is_index",
     "vector_bytes",
 ]
@@ -99,9 +100,14 @@ def vector_bytes(index: Index, n_documents: int) -> int:
     return n_documents * len(store.layers) * store.settings.width * store.codec.code_bytes
 
 
+def has_single_label(index: Index) -> bool:
+    """Say whether there are labelled documents, and all have the same label."""
+    return index._open.store.query(lambda snapshot: snapshot.has_single_label())
+
+
 def count_targets(view: View) -> int:
     """Return at how many layers, or fusions of them, a view would answer a search."""
-    opened, options = view._open, view._options
+    opened, options = view._index, view._options
     return opened.store.query(lambda snapshot: len(options.spaces(opened, snapshot)))
 
 

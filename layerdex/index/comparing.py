@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from layerdex.choices import TransformName
 from layerdex.errors import OptionError
-from layerdex.index.evaluating import encode_pairs, labelled_table, pair_vectors
+from layerdex.index.evaluating import (
+    check_no_conditions,
+    labelled_table,
+    not_a_task,
+    pair_vectors,
+    split_pairs,
+)
 from layerdex.index.open_index import OpenIndex, query_vectors
 from layerdex.index.target_options import TargetOptions, check_has_vectors
 from layerdex.index.tasks import LabelTask, PairTask, RetrievalTask, Task
@@ -21,7 +27,6 @@ from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.paired_labels import Side, evaluate_both
 from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
-from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 
 Pair = tuple[OpenIndex, OpenIndex]
@@ -45,8 +50,10 @@ def compare(
             return _compare_retrieval(indexes, options, task, n_resamples, on_progress)
         case PairTask():
             return _compare_pairs(indexes, options, task, n_resamples, on_progress)
-        case _:
+        case LabelTask():
             raise OptionError("indexes are compared by their own documents, not by a test set")
+        case _:
+            raise not_a_task(task)
 
 
 def _compare_labels(
@@ -76,7 +83,7 @@ def _compare_labels(
         )
         return _compare_matched(evaluations, matched)
 
-    return query_both(indexes[0].store, indexes[1].store, question)
+    return indexes[0].query_with(indexes[1], question)
 
 
 def _compare_retrieval(
@@ -115,7 +122,7 @@ def _compare_retrieval(
             )
         return _compare_matched(evaluations, matched)
 
-    return query_both(indexes[0].store, indexes[1].store, question)
+    return indexes[0].query_with(indexes[1], question)
 
 
 def _compare_pairs(
@@ -125,14 +132,17 @@ def _compare_pairs(
     n_resamples: int,
     on_progress: OnProgress | None,
 ) -> Comparison:
+    check_no_conditions(options)
     pairs = task.read()
     evaluations = []
     for index in indexes:
         spaces = options.compared_spaces(index)
         check_has_vectors(spaces)
+        vectors = pair_vectors(index, pairs)
+        by_layer = vectors.encode(layer for space in spaces for layer in space.layers)
         evaluations.append(
             evaluate_pairs(
-                encode_pairs(pair_vectors(index, pairs), len(pairs.first), spaces),
+                split_pairs(by_layer, len(pairs.first)),
                 pairs.judgements,
                 spaces=spaces,
                 n_resamples=n_resamples,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from layerdex.arguments import format_value
@@ -21,7 +21,6 @@ from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
 from layerdex.search.knn.sampling import sample_documents
-from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.transforms.fit import N_FITTED, Fitter
 from layerdex.storage.catalog.filters import Where
 from layerdex.storage.snapshot import DocumentTable, Snapshot
@@ -46,9 +45,14 @@ def evaluate(
         case PairTask():
             return _evaluate_pairs(index, options, task, n_resamples, on_progress)
         case _:
-            raise OptionError(
-                f"a task is a LabelTask, a RetrievalTask or a PairTask, not {format_value(task)}"
-            )
+            raise not_a_task(task)
+
+
+def not_a_task(task: object) -> OptionError:
+    """Return the error for an object that is no task."""
+    return OptionError(
+        f"a task is a LabelTask, a RetrievalTask or a PairTask, not {format_value(task)}"
+    )
 
 
 def labelled_table(snapshot: Snapshot, where: Where, by: str, min_per_label: int) -> DocumentTable:
@@ -78,11 +82,16 @@ def with_label_field(evaluation: Evaluation, by: str) -> Evaluation:
     return replace(evaluation, classification=replace(evaluation.classification, label_field=by))
 
 
-def encode_pairs(
-    vectors: QueryVectors, n_pairs: int, spaces: Sequence[VectorSpace]
+def check_no_conditions(options: TargetOptions) -> None:
+    """Raise `OptionError` for conditions on documents, where none is asked about."""
+    if options.where:
+        raise OptionError("pairs are of texts, not of documents: leave out where")
+
+
+def split_pairs(
+    by_layer: Mapping[int, Vectors], n_pairs: int
 ) -> tuple[dict[int, Vectors], dict[int, Vectors]]:
-    """Return the vectors of both sides by layer; ``vectors`` are of all first, then all second."""
-    by_layer = vectors.at(layer for space in spaces for layer in space.layers)
+    """Return the vectors of both sides by layer, from those of all first, then all second texts."""
     return (
         {layer: both[:n_pairs] for layer, both in by_layer.items()},
         {layer: both[n_pairs:] for layer, both in by_layer.items()},
@@ -123,7 +132,7 @@ def _evaluate_held_out(
             on_progress=on_progress,
         )
 
-    return with_label_field(index.store.query(question), task.by)
+    return with_label_field(index.query(question), task.by)
 
 
 def _evaluate_test(
@@ -151,7 +160,7 @@ def _evaluate_test(
             on_progress=on_progress,
         )
 
-    return with_label_field(index.store.query(question), task.by)
+    return with_label_field(index.query(question), task.by)
 
 
 def _evaluate_retrieval(
@@ -179,7 +188,7 @@ def _evaluate_retrieval(
             on_progress=on_progress,
         )
 
-    return index.store.query(question)
+    return index.query(question)
 
 
 def _evaluate_pairs(
@@ -190,12 +199,14 @@ def _evaluate_pairs(
     on_progress: OnProgress | None,
 ) -> Evaluation:
     check_has_vectors(options.compared_spaces(index))
+    check_no_conditions(options)
     pairs = task.read()
     vectors = pair_vectors(index, pairs)
 
     def question(snapshot: Snapshot) -> Evaluation:
         spaces = options.compared_spaces(index)
-        sides = encode_pairs(vectors, len(pairs.first), spaces)
+        by_layer = vectors.at(layer for space in spaces for layer in space.layers)
+        sides = split_pairs(by_layer, len(pairs.first))
         if options.transform is not TransformName.NONE:
             sample = sample_documents(snapshot, n=N_FITTED)
             fit = Fitter(snapshot.layer, options.transform, spaces).fit
@@ -208,4 +219,4 @@ def _evaluate_pairs(
             on_progress=on_progress,
         )
 
-    return index.store.query(question)
+    return index.query(question)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from layerdex.arguments import check_callbacks, check_type, to_choice, to_list, to_path
 from layerdex.choices import Change, ExportFormat, Format, Keep, OnError, StoredPrecision, Weights
+from layerdex.errors import OptionError
 from layerdex.index import best_layer, documents, heads, stored_transforms, training
 from layerdex.index.encoders import check_encoder, load_encoder, make_encoder, with_template
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.tasks import LABEL, Task
 from layerdex.index.view import View
-from layerdex.layers import LayerSelection, describe_layers, resolve_layers
+from layerdex.layers import LayerSelection, format_layers, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import (
     Document,
@@ -80,9 +82,12 @@ class Index:
         """
         path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
+        check_type(runtime, (RuntimeOptions, NoneType), what="runtime is `RuntimeOptions`")
         if isinstance(model, str | EncoderOptions):
             options = EncoderOptions(model) if isinstance(model, str) else model
             encoder = make_encoder(options, RuntimeOptions() if runtime is None else runtime)
+        elif runtime is not None:
+            raise OptionError("runtime is for a model that Layerdex loads, not for your encoder")
         else:
             check_encoder(model)
             encoder = model
@@ -109,13 +114,17 @@ class Index:
         """Open an index; its encoder is loaded when first needed.
 
         ``model`` and ``adapter`` are the folders of the index's model and adapter, if they have
-        moved; ``encoder`` is an encoder of your own. ``damaged`` opens the index even if segment
+        moved; ``encoder`` is an encoder of your own; that it is another one than the
+        index's is found when it is first needed. ``damaged`` opens the index even if segment
         files are missing or cut, to repair it or to save its texts. Raises `IndexNotFoundError`,
         `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
-        store = Store(to_path(path, what=_WHAT))
+        check_type(runtime, (RuntimeOptions, NoneType), what="runtime is `RuntimeOptions`")
         if encoder is not None:
             check_encoder(encoder)
+            if (model, adapter, runtime) != (None, None, None):
+                raise OptionError("give an encoder, or model, adapter and runtime to load one")
+        store = Store(to_path(path, what=_WHAT))
         if not damaged:
             store.check_whole()
         load = partial(
@@ -129,7 +138,7 @@ class Index:
         return cls(OpenIndex(store, load))
 
     def __repr__(self) -> str:
-        layers = describe_layers(self.layers)
+        layers = format_layers(self.layers)
         return f"<Index {str(self.path)!r}, layers {layers} of {self.settings.model}>"
 
     def __len__(self) -> int:
@@ -163,10 +172,16 @@ class Index:
         question: the layer that `save_best` saved, else the deepest, or all where layers are
         compared. ``fuse`` makes several layers one (``mean``, ``concat``, or ``rrf`` for search).
         ``transform`` is ``none``, ``center`` or ``whiten`` (see `fit_transforms`). ``where`` takes
-        conditions on documents such as ``"label=ham"`` or ``["year>2020", "lang in de,fr"]``. They
-        are resolved when a question is answered. Raises `OptionError` or `FilterError`.
+        conditions on documents such as ``"label=ham"`` or ``["year>2020", "lang in de,fr"]``. The
+        default layer, the transform and the conditions are resolved when a question is answered.
+        Raises `LayerError`, `OptionError` or `FilterError`.
         """
-        return View(self._open, TargetOptions.parse(**target))
+        for name in target.keys() - TargetArguments.__annotations__.keys():
+            known = "a target is layer, fuse, transform and where"
+            raise TypeError(f"unexpected keyword argument {name!r}: {known}")
+        options = TargetOptions.parse(**target)
+        options.check(self._open)
+        return View(self._open, options)
 
     def search(
         self,
@@ -196,7 +211,7 @@ class Index:
 
     def classify(
         self,
-        texts: Iterable[str],
+        texts: str | Iterable[str],
         *,
         k: int = 10,
         weights: Weights | str = Weights.DISTANCE,
@@ -231,10 +246,6 @@ class Index:
     ) -> Evaluation:
         """Measure each layer at a task; see `View.evaluate` and `at`."""
         return self.at(**target).evaluate(task, n_resamples=n_resamples, on_progress=on_progress)
-
-    def has_single_label(self) -> bool:
-        """Say whether all labelled documents have the same label."""
-        return self._open.store.query(lambda snapshot: snapshot.has_single_label())
 
     def add(
         self,
@@ -376,7 +387,7 @@ class Index:
         heads.save_head(self._open, probe, lock_timeout_s=lock_timeout_s)
 
     def classify_with_head(
-        self, texts: Iterable[str], *, min_confidence: float = 0.0
+        self, texts: str | Iterable[str], *, min_confidence: float = 0.0
     ) -> list[Prediction]:
         """Label texts by the stored head; the confidence is its calibrated probability.
 

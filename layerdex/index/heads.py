@@ -74,12 +74,12 @@ def load_head(index: OpenIndex) -> Head:
 
 
 def classify_with_head(
-    index: OpenIndex, texts: Iterable[str], *, min_confidence: float
+    index: OpenIndex, texts: str | Iterable[str], *, min_confidence: float
 ) -> list[Prediction]:
     """Label texts by the stored head; see `Index.classify_with_head`."""
     check_between("min_confidence", min_confidence, 0, 1)
     head, vectors = load_head(index), QueryVectors(index, texts)
-    probabilities = head.probabilities(vectors.at([head.layer])[head.layer])
+    probabilities = head.probabilities(vectors.encode([head.layer])[head.layer])
     labels, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
     return [
         Prediction(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+import numpy as np
 
 from layerdex.arguments import to_list
 from layerdex.errors import OptionError
@@ -12,8 +14,12 @@ from layerdex.index.encoders import with_template
 from layerdex.index.stored_transforms import StoredTransforms
 from layerdex.layers import LayerSelection, resolve_stored
 from layerdex.records import Encoder, Vectors
+from layerdex.storage.queries import query_both
+from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.codecs import as_stored
+
+T = TypeVar("T")
 
 
 class OpenIndex:
@@ -35,6 +41,18 @@ class OpenIndex:
                     self._encoder = self._load_encoder()
         return self._encoder
 
+    def query(self, question: Callable[[Snapshot], T]) -> T:
+        """Answer a question from the newest commit; texts are encoded between two tries.
+
+        No transaction is open while a model is loaded or runs. The last try resolves the target
+        again, and alone gives the answer.
+        """
+        return _answer(lambda: self.store.query(question))
+
+    def query_with(self, other: OpenIndex, question: Callable[[Snapshot, Snapshot], T]) -> T:
+        """Answer a question from the newest commits of this index and another; see `query`."""
+        return _answer(lambda: query_both(self.store, other.store, question))
+
     def resolve_layers(self, layers: LayerSelection) -> tuple[int, ...]:
         """Return the stored layers of a selection, ascending; raises `LayerError`."""
         store = self.store
@@ -42,29 +60,51 @@ class OpenIndex:
 
 
 class HasOpenIndex(Protocol):
-    """An `Index`, as what stands below it knows one."""
+    """What `View` needs of another `Index`, which it cannot import."""
 
     @property
     def _open(self) -> OpenIndex: ...
 
 
-class QueryVectors:
-    """The vectors of texts at the layers that a question needs, encoded when first asked for.
+class NotEncodedError(Exception):
+    """A question needs vectors of texts at layers where they are not encoded yet."""
 
-    A question that starts again, because a segment was compacted away, encodes nothing twice.
+    def __init__(self, vectors: QueryVectors, layers: tuple[int, ...]) -> None:
+        super().__init__(f"not encoded at the layers {layers}")
+        self.vectors = vectors
+        self.layers = layers
+
+
+class QueryVectors:
+    """The vectors of texts at the layers that a question needs, each encoded once.
+
     ``template`` is put around the texts in place of the documents' own.
     """
 
-    def __init__(self, index: OpenIndex, texts: Iterable[str], *, template: str | None = None):
+    def __init__(
+        self, index: OpenIndex, texts: str | Iterable[str], *, template: str | None = None
+    ):
         self.texts = read_texts(texts)
         self._index = index
         self._template = template
         self._vectors: dict[int, Vectors] = {}
 
     def at(self, layers: Iterable[int]) -> dict[int, Vectors]:
-        """Return the vectors at least at ``layers``, (n, width) float32 each, as if stored."""
-        missing = tuple(sorted(set(layers) - set(self._vectors)))
-        if missing:
+        """Return the vectors at least at ``layers``, (n, width) float32 each, as if stored.
+
+        Raises `NotEncodedError`, which `OpenIndex.query` answers by encoding them.
+        """
+        if missing := self._missing(layers):
+            raise NotEncodedError(self, missing)
+        return self._vectors
+
+    def encode(self, layers: Iterable[int]) -> dict[int, Vectors]:
+        """Return the vectors like `at`, after encoding those that are missing."""
+        missing = self._missing(layers)
+        if not self.texts:
+            width = self._index.store.settings.width
+            self._vectors.update(dict.fromkeys(missing, np.empty((0, width), np.float32)))
+        elif missing:
             encoder = self._index.encoder
             if self._template is not None:
                 encoder = with_template(encoder, self._template)
@@ -74,20 +114,32 @@ class QueryVectors:
                 self._vectors[layer] = as_stored(vectors, codec)
         return self._vectors
 
+    def _missing(self, layers: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(set(layers) - set(self._vectors)))
 
-def query_vectors(index: OpenIndex, texts: Iterable[str], template: str | None) -> QueryVectors:
+
+def _answer(ask: Callable[[], T]) -> T:
+    while True:
+        try:
+            return ask()
+        except NotEncodedError as error:
+            needed = error
+        needed.vectors.encode(needed.layers)
+
+
+def query_vectors(
+    index: OpenIndex, texts: str | Iterable[str], template: str | None
+) -> QueryVectors:
     """Return the vectors of queries, inside ``template`` or else the index's query template."""
     template = index.store.query_template if template is None else template
     return QueryVectors(index, texts, template=template)
 
 
-def read_texts(texts: Iterable[str]) -> list[str]:
-    """Return texts as a list, checked like documents' texts; raises `OptionError`."""
+def read_texts(texts: str | Iterable[str]) -> list[str]:
+    """Return a text or several as a list, checked like documents'; raises `OptionError`."""
     from layerdex.indexer.readers.values import BadValueError, text_value
 
-    if isinstance(texts, str):
-        raise OptionError("give a list of texts, not one string")
-    texts = to_list(texts, what="give a list of texts")
+    texts = as_list(texts)
     for text in texts:
         try:
             text_value(text, field="a text asked about")
@@ -96,8 +148,8 @@ def read_texts(texts: Iterable[str]) -> list[str]:
     return texts
 
 
-def read_queries(queries: str | Iterable[str]) -> Sequence[str]:
-    """Return one query or several as a list."""
+def as_list(queries: str | Iterable[str]) -> list[str]:
+    """Return one text or id, or several, as a list."""
     return [queries] if isinstance(queries, str) else to_list(queries, what="give texts or ids")
 
 

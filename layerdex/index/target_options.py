@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypedDict
 
-from layerdex.arguments import to_choice
+from layerdex.arguments import to_choice, to_list
 from layerdex.choices import Fuse, TransformName
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
@@ -51,12 +51,23 @@ class TargetOptions:
         where: Expressions = None,
     ) -> TargetOptions:
         """Return what a user gave; raises `OptionError` or `FilterError`."""
+        if isinstance(layer, Iterable) and not isinstance(layer, str):
+            layer = tuple(to_list(layer, what="layers are whole numbers"))
+        if fuse is None and isinstance(layer, str) and ":" in layer:
+            raise OptionError(f"layers {layer!r} have weights, but are not fused: choose fuse")
         return cls(
             layer,
             None if fuse is None else to_choice(Fuse, fuse),
             to_choice(TransformName, transform),
             parse_where(where),
         )
+
+    def check(self, index: OpenIndex) -> None:
+        """Raise `LayerError` or `OptionError` for layers that cannot be asked."""
+        if self.fuse is not None:
+            self._fused(index)
+        elif self.layer is not None:
+            index.resolve_layers(self.layer)
 
     def spaces(self, index: OpenIndex, snapshot: Snapshot) -> list[VectorSpace]:
         """Return the spaces of a search: one per layer, or one of all layers fused."""
@@ -72,7 +83,9 @@ class TargetOptions:
         """Return the one space of a question that needs vectors at a single target."""
         spaces = self.spaces(index, snapshot)
         if len(spaces) > 1:
-            raise OptionError(f"one layer is needed here, not {self.layer!r}")
+            raise OptionError(
+                f"one layer is needed here, not {self.layer!r}: fuse them or choose one"
+            )
         check_has_vectors(spaces)
         return spaces[0]
 
@@ -84,11 +97,11 @@ class TargetOptions:
         targets = [self._at_layer(layer) for layer in layers]
         return self._with_stored_transform(index, snapshot, targets)
 
-    def plain_layers(self, index: OpenIndex) -> tuple[int, ...]:
-        """Return the layers, all by default, for questions about vectors as they are stored."""
+    def stored_spaces(self, index: OpenIndex) -> list[VectorSpace]:
+        """Return a space per layer, all by default, for questions about vectors as stored."""
         if self.fuse is not None or self.transform is not TransformName.NONE:
             raise OptionError("this looks at stored layers: leave out fuse and transform")
-        return index.resolve_layers("all" if self.layer is None else self.layer)
+        return self.compared_spaces(index)
 
     def compared_spaces(self, index: OpenIndex) -> list[VectorSpace]:
         """Return the spaces of an evaluation, untransformed: the layers, and all of them fused."""
@@ -115,9 +128,7 @@ class TargetOptions:
             return [VectorSpace(target) for target in targets]
         index.transforms = stored = load_transforms(index.store, snapshot, index.transforms)
         transforms = stored.by_name[self.transform]
-        return [
-            VectorSpace(replace(target, transform=self.transform), transforms) for target in targets
-        ]
+        return [VectorSpace(target).transformed(self.transform, transforms) for target in targets]
 
 
 def default_layer(index: OpenIndex, snapshot: Snapshot) -> int:

@@ -67,13 +67,17 @@ class LabelTask:
             check_count("folds", self.folds, least=2)
             if self.test is not None:
                 raise OptionError("give folds or a test set, not both")
+        if isinstance(self.k, Iterable):
+            object.__setattr__(self, "k", tuple(to_list(self.k, what=_K)))
+        if not isinstance(self.weights, str):
+            weights = to_list(self.weights, what="weights are a word or several")
+            object.__setattr__(self, "weights", tuple(weights))
         self.voting(0)
 
     def voting(self, n_resamples: int) -> VotingOptions:
         """Return the numbers of neighbours and weightings to try; raises `OptionError`."""
-        ks = [self.k] if not isinstance(self.k, Iterable) else to_list(self.k, what=_K)
+        ks = self.k if isinstance(self.k, tuple) else [self.k]
         names = [self.weights] if isinstance(self.weights, str) else self.weights
-        names = to_list(names, what="weights are a word or several")
         return VotingOptions(
             ks=tuple(dict.fromkeys(check_count("k", k) for k in ks)),
             weights=tuple(dict.fromkeys(to_choice(Weights, name) for name in names)),
@@ -113,10 +117,12 @@ class RetrievalTask:
 
     def read(self) -> JudgedQueries:
         """Read the queries that have a relevant document."""
-        from layerdex.indexer.readers.judgements import read_judgements, read_queries
+        from layerdex.indexer.readers.judgements import read_judged_queries, read_judgements
 
         path = to_path(self.qrels, what="judgements are in a file")
-        ids, texts = read_queries(self.queries, text_field=self.text_field, id_field=self.id_field)
+        ids, texts = read_judged_queries(
+            self.queries, text_field=self.text_field, id_field=self.id_field
+        )
         return judged_queries(ids, texts, read_judgements(path))
 
 
@@ -154,6 +160,7 @@ class PairTask:
         if self.positive_from is not None:
             if are_labels:
                 raise OptionError("the pairs have labels, 0 or 1: positive_from needs scores")
+            check_type(self.positive_from, (int, float), what="positive_from is a score")
             if not np.isfinite(self.positive_from):
                 value = format_value(self.positive_from)
                 raise OptionError(f"positive_from must be a finite number, got {value}")

@@ -79,7 +79,7 @@ def tune(
     task = LabelTask(by, min_per_label, test=test, fields=fields, format=format)
     test_set = None if test is None else task.read_test()
     layers = tuple(stored for stored in store.layers if stored <= layer)
-    vectors = {} if test_set is None else QueryVectors(index, test_set.texts).at(layers)
+    vectors = {} if test_set is None else QueryVectors(index, test_set.texts).encode(layers)
 
     def question(snapshot: Snapshot) -> tuple[TrainingSplit, Evaluation, Vectors]:
         table = labelled_table(snapshot, options.where, by, min_per_label)

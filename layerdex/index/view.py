@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from layerdex.arguments import check_callbacks, check_count, check_type, to_choice
 from layerdex.choices import Keep, Weights
@@ -14,9 +14,9 @@ from layerdex.index.open_index import (
     HasOpenIndex,
     OpenIndex,
     QueryVectors,
+    as_list,
     opened,
     query_vectors,
-    read_queries,
 )
 from layerdex.index.target_options import TargetOptions, check_has_vectors, default_layer
 from layerdex.index.tasks import LABEL, LabelTask, Task
@@ -27,7 +27,7 @@ from layerdex.search.dedup.threshold_sweep import ThresholdSweep, sweep_threshol
 from layerdex.search.evaluation.comparison import Comparison
 from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.geometry import N_SAMPLED, Geometry, describe_layers
-from layerdex.search.evaluation.vote_scores import N_RESAMPLES
+from layerdex.search.evaluation.vote_scores import N_RESAMPLES, VotingOptions
 from layerdex.search.knn.random_pairs import parse_min_similarity
 from layerdex.search.knn.search import search_by_documents, search_documents
 from layerdex.search.labels.classify import classify_texts
@@ -35,7 +35,6 @@ from layerdex.search.labels.label_issues import LabelIssues, find_label_issues
 from layerdex.search.labels.label_scores import N_NEIGHBORS
 from layerdex.search.labels.probe import Probe, probe_layers
 from layerdex.search.results import Deduplication, Prediction, SearchResult
-from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 
 
@@ -49,8 +48,13 @@ class View:
     all of them.
     """
 
-    _open: OpenIndex
+    _index: OpenIndex
     _options: TargetOptions
+
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self._options, field.name) for field in fields(TargetOptions)}
+        target = ", ".join(f"{name}={value!r}" for name, value in given.items() if value)
+        return f"<View of {str(self._index.store.path)!r} at {target or 'the default'}>"
 
     def search(
         self,
@@ -67,11 +71,12 @@ class View:
         pairs of documents are below at the layer. ``query_template`` is put around the texts in
         place of the index's own.
         """
-        texts = query_vectors(self._open, read_queries(queries), query_template)
+        texts = query_vectors(self._index, queries, query_template)
+        check_count("k", k)
         lowest = None if min_similarity is None else parse_min_similarity(min_similarity)
 
         def question(snapshot: Snapshot) -> list[SearchResult]:
-            spaces = self._options.spaces(self._open, snapshot)
+            spaces = self._options.spaces(self._index, snapshot)
             vectors = texts.at(layer for space in spaces for layer in space.layers)
             by_space = [
                 search_documents(
@@ -81,7 +86,7 @@ class View:
             ]
             return [result for results in zip(*by_space, strict=True) for result in results]
 
-        return self._open.store.query(question)
+        return self._index.query(question)
 
     def search_like(
         self,
@@ -94,7 +99,7 @@ class View:
 
         Raises `DocumentNotFoundError`.
         """
-        ids = read_queries(ids)
+        ids = as_list(ids)
         for document_id in ids:
             check_type(document_id, str, what="an id is a string")
         lowest = None if min_similarity is None else parse_min_similarity(min_similarity)
@@ -102,15 +107,15 @@ class View:
         def question(snapshot: Snapshot) -> list[SearchResult]:
             by_space = [
                 search_by_documents(snapshot, ids, space=space, k=k, min_similarity=lowest)
-                for space in self._options.spaces(self._open, snapshot)
+                for space in self._options.spaces(self._index, snapshot)
             ]
             return [result for results in zip(*by_space, strict=True) for result in results]
 
-        return self._open.store.query(question)
+        return self._index.query(question)
 
     def classify(
         self,
-        texts: Iterable[str],
+        texts: str | Iterable[str],
         *,
         k: int = 10,
         weights: Weights | str = Weights.DISTANCE,
@@ -121,11 +126,12 @@ class View:
         A label is None below ``min_confidence``. Raises `NoLabelsError` where no document of the
         target has a label.
         """
-        vectors = QueryVectors(self._open, texts)
+        vectors = QueryVectors(self._index, texts)
+        check_count("k", k)
         weights = to_choice(Weights, weights)
 
         def question(snapshot: Snapshot) -> list[Prediction]:
-            space = self._options.space(self._open, snapshot)
+            space = self._options.space(self._index, snapshot)
             return classify_texts(
                 snapshot,
                 vectors.texts,
@@ -136,7 +142,7 @@ class View:
                 min_confidence=min_confidence,
             )
 
-        return self._open.store.query(question)
+        return self._index.query(question)
 
     def deduplicate(
         self,
@@ -157,16 +163,16 @@ class View:
         def question(snapshot: Snapshot) -> Deduplication:
             result = deduplicate(
                 snapshot,
-                space=self._options.space(self._open, snapshot),
+                space=self._options.space(self._index, snapshot),
                 threshold=threshold,
                 keep=keep,
                 on_progress=on_progress,
             )
             if on_result is not None:
-                on_result(result, DocumentReader(self._open.store, snapshot))
+                on_result(result, DocumentReader(self._index.store, snapshot))
             return result
 
-        return self._open.store.query(question)
+        return self._index.query(question)
 
     def suggest_thresholds(
         self, *, keep: Keep | str = Keep.FIRST, on_progress: OnProgress | None = None
@@ -178,10 +184,10 @@ class View:
         """
         keep = to_choice(Keep, keep)
         check_callbacks(on_progress=on_progress)
-        return self._open.store.query(
+        return self._index.query(
             lambda snapshot: sweep_thresholds(
                 snapshot,
-                space=self._options.space(self._open, snapshot),
+                space=self._options.space(self._index, snapshot),
                 keep=keep,
                 on_progress=on_progress,
             )
@@ -205,10 +211,10 @@ class View:
 
         second_index = opened(other)
         check_callbacks(on_progress=on_progress, on_result=on_result)
-        check_fingerprint(second_index.store.settings, self._open.store.settings)
+        check_fingerprint(second_index.store.settings, self._index.store.settings)
 
         def question(first: Snapshot, second: Snapshot) -> list[Overlap]:
-            spaces = self._options.spaces(self._open, first)
+            spaces = self._options.spaces(self._index, first)
             check_has_vectors(spaces)
             for space in spaces:
                 second_index.resolve_layers(space.layers)
@@ -226,10 +232,10 @@ class View:
                 for space in spaces
             ]
             if on_result is not None:
-                on_result(overlaps, DocumentReader(self._open.store, first))
+                on_result(overlaps, DocumentReader(self._index.store, first))
             return overlaps
 
-        return query_both(self._open.store, second_index.store, question)
+        return self._index.query_with(second_index, question)
 
     def find_label_issues(
         self,
@@ -254,9 +260,9 @@ class View:
         check_callbacks(on_progress=on_progress)
 
         def question(snapshot: Snapshot) -> LabelIssues:
-            spaces = self._options.layer_spaces(self._open, snapshot)
+            spaces = self._options.layer_spaces(self._index, snapshot)
             layers = [space.name for space in spaces]
-            default = default_layer(self._open, snapshot)
+            default = default_layer(self._index, snapshot)
             return find_label_issues(
                 snapshot,
                 labelled_table(snapshot, self._options.where, by, min_per_label),
@@ -268,7 +274,7 @@ class View:
                 on_progress=on_progress,
             )
 
-        return self._open.store.query(question)
+        return self._index.query(question)
 
     def probe(
         self,
@@ -289,19 +295,19 @@ class View:
         check_count("min_per_label", min_per_label)
         check_count("folds", folds, least=2)
         check_callbacks(on_progress=on_progress)
-        voting = LabelTask(k=k).voting(n_resamples)
-        layers = self._options.plain_layers(self._open)
-        probe = self._open.store.query(
+        voting = VotingOptions((check_count("k", k),), n_resamples=n_resamples)
+        spaces = self._options.stored_spaces(self._index)
+        probe = self._index.query(
             lambda snapshot: probe_layers(
                 snapshot.layer,
                 labelled_table(snapshot, self._options.where, by, min_per_label),
-                layers=layers,
+                spaces=spaces,
                 n_folds=folds,
                 options=voting,
                 on_progress=on_progress,
             )
         )
-        fingerprint = self._open.store.settings.fingerprint
+        fingerprint = self._index.store.settings.fingerprint
         return replace(probe, label_field=by, fingerprint=fingerprint)
 
     def describe_layers(
@@ -320,8 +326,8 @@ class View:
         """
         check_count("the seed", seed, least=0)
         check_callbacks(on_progress=on_progress)
-        layers = self._options.plain_layers(self._open)
-        return self._open.store.query(
+        layers = [space.layers[0] for space in self._options.stored_spaces(self._index)]
+        return self._index.query(
             lambda snapshot: describe_layers(
                 snapshot,
                 layers=layers,
@@ -350,7 +356,7 @@ class View:
         check_count("n_resamples", n_resamples, least=0)
         task = LabelTask() if task is None else task
         return evaluate(
-            self._open, self._options, task, n_resamples=n_resamples, on_progress=on_progress
+            self._index, self._options, task, n_resamples=n_resamples, on_progress=on_progress
         )
 
     def compare(
@@ -371,7 +377,7 @@ class View:
         check_callbacks(on_progress=on_progress)
         check_count("n_resamples", n_resamples, least=0)
         return compare(
-            (self._open, opened(other)),
+            (self._index, opened(other)),
             self._options,
             LabelTask() if task is None else task,
             n_resamples=n_resamples,

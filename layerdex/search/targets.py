@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from layerdex.choices import Fuse, TransformName
 from layerdex.errors import OptionError
-from layerdex.layers import describe_layers
+from layerdex.layers import format_layers
 from layerdex.records import Condition, LayerName
 
 
@@ -39,7 +39,7 @@ class SearchTarget:
         if self.fuse is None:
             return self.layers[0]
         if len(set(self.weights)) == 1:
-            return f"{self.fuse.value}({describe_layers(self.layers)})"
+            return f"{self.fuse.value}({format_layers(self.layers)})"
         pairs = zip(self.layers, self.weights, strict=True)
         return f"{self.fuse.value}({','.join(f'{layer}:{weight:g}' for layer, weight in pairs)})"
 

@@ -391,5 +391,7 @@ def test_labels_of_one_document_are_noted(cli: Cli, shared: Path, tmp_path: Path
     assert "single" not in cli.ok("evaluate", tmp_path / "rare", "--min-per-label", "2").stderr
 
 
-def test_the_embedding_output_has_no_shallower_layer(cli: Cli, shared: Path) -> None:
-    assert "none is shallower" in cli.data("evaluate", shared, "--layers", "0")
+def test_a_layer_alone_is_not_said_to_beat_shallower_ones(cli: Cli, shared: Path) -> None:
+    for layers in ("0", "2", "3"):
+        said = cli.data("evaluate", shared, "--layers", layers)
+        assert "no shallower layer was compared" in said

@@ -81,7 +81,7 @@ def test_weights_reach_the_order(filled: Index) -> None:
         ("0:1,0:2", "mean", "layer 0 is given twice"),
         ("0:0,2", "mean", "weight must be above 0"),
         ("0,2", "sum", "not one of mean, concat, rrf"),
-        ("0:2", None, "cannot read layers"),
+        ("0:2", None, "are not fused"),
     ],
 )
 def test_what_cannot_be_fused_is_said(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from layerdex import Index
-from layerdex.index.open_index import OpenIndex, QueryVectors
-from layerdex.records import Encoder
+from layerdex.index.open_index import NotEncodedError, OpenIndex, QueryVectors
+from layerdex.records import Encoded, Encoder
 from tests.encoders import WordEncoder
 
 
@@ -53,7 +58,50 @@ def test_a_question_that_starts_again_encodes_nothing_twice(tmp_path: Path) -> N
     encoder = WordEncoder()
     index = Index.create(tmp_path / "index", model=encoder)
     vectors = QueryVectors(index._open, ["word1", "word2"])
-    assert list(vectors.at([1])) == [1]
-    assert sorted(vectors.at([1, 3])) == [1, 3]
-    vectors.at([3])
+    with pytest.raises(NotEncodedError):
+        vectors.at([1])
+    assert list(vectors.encode([1])) == [1]
+    assert sorted(vectors.encode([1, 3])) == [1, 3]
+    assert sorted(vectors.at([3])) == [1, 3]
     assert encoder.encoded == ["word1", "word2"] * 2
+
+
+def test_no_text_loads_no_encoder(tmp_path: Path) -> None:
+    Index.create(tmp_path / "index", model=WordEncoder()).add([{"id": "a", "text": "word1"}])
+    index = Index.open(tmp_path / "index", model="no such model")
+    assert index.search([]) == []
+    assert QueryVectors(index._open, []).encode([1])[1].shape == (0, index.settings.width)
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("no such table"), OSError("down")])
+def test_an_error_of_the_encoder_is_its_own(tmp_path: Path, error: Exception) -> None:
+    encoder = WordEncoder()
+    index = Index.create(tmp_path / "index", model=encoder)
+    index.add([{"id": "a", "text": "word1"}])
+
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    encoder.encode = fail  # type: ignore[method-assign, assignment]
+    with pytest.raises(type(error)) as raised:
+        index.search("word1")
+    assert raised.value is error
+
+
+def test_no_transaction_is_open_while_texts_are_encoded(tmp_path: Path) -> None:
+    encoder = WordEncoder()
+    index = Index.create(tmp_path / "index", model=encoder)
+    index.add([{"id": "a", "text": "word1"}])
+    encode, log_sizes = encoder.encode, list[int]()
+
+    def encode_slowly(texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        if texts == ["word1"]:
+            writer = Index.open(tmp_path / "index", encoder=WordEncoder())
+            writer.add([{"id": "b", "text": "word2"}])
+            log_sizes.append((tmp_path / "index" / "catalog.sqlite3-wal").stat().st_size)
+        return encode(texts, layers)
+
+    encoder.encode = encode_slowly  # type: ignore[method-assign]
+    [hits] = index.search("word1")
+    assert log_sizes == [0]  # the writer could empty SQLite's log
+    assert {hit.id for hit in hits} == {"a", "b"}  # the newest commit answers

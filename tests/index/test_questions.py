@@ -142,9 +142,8 @@ def test_text_that_no_document_could_have_is_no_question(filled: Index, text: st
             ask()
 
 
-def test_one_string_is_not_a_list_of_texts(filled: Index) -> None:
-    with pytest.raises(OptionError, match="list of texts"):
-        filled.classify("abc")
+def test_one_string_is_one_text(filled: Index) -> None:
+    assert filled.classify("word1", layer=0) == filled.classify(["word1"], layer=0)
     assert filled.search("word1", layer=0) == filled.search(["word1"], layer=0)
     assert filled.search_like("d1", layer=0) == filled.search_like(["d1"], layer=0)
 
@@ -208,7 +207,7 @@ def test_only_labelled_documents_vote(index: Index) -> None:
     index.add([{"id": "near", "text": "one two three"}, {"id": "far", "text": "x", "label": "l"}])
     (prediction,) = index.classify(["one two three"], k=1)
     assert (prediction.label, [voter.id for voter in prediction.neighbors]) == ("l", ["far"])
-    with pytest.raises(NoLabelsError, match="--label-field"):
+    with pytest.raises(NoLabelsError, match="has a label"):
         index.classify(["one"], where="id=near")
 
 

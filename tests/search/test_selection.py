@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ _VALUES: list[Scalar] = [
     *("2020", "2020.0", " 2020", "020", "7", "7.50", "true", "false", "", "abc", "ABC", "ab"),
     *("nan", "inf", "1e3", "1000", "%", "_", "a%", "x' OR '1'='1", "'", '"', "зима", "🙂", "null"),
 ]
-_COMPARE: dict[Operator, Callable[[float, float], bool] | Callable[[str, str], bool]] = {
+_COMPARE: dict[Operator, Callable[[Any, Any], bool]] = {
     Operator.LESS: operator.lt,
     Operator.GREATER: operator.gt,
     Operator.LESS_EQUAL: operator.le,
@@ -113,9 +113,11 @@ def _ordered(value: Scalar, comparison: Operator, wanted: str) -> bool:
     compare = _COMPARE[comparison]
     own = None if isinstance(value, bool) else _number(_written(value))
     bound = _number(wanted)
+    if own is not None and bound is not None and isinstance(value, int) and bound % 1 == 0:
+        return compare(value, int(Decimal(wanted)))
     if own is not None and bound is not None:
-        return compare(own, bound)  # type: ignore[arg-type]
-    return compare(_written(value), wanted)  # type: ignore[arg-type]
+        return compare(own, bound)
+    return compare(_written(value), wanted)
 
 
 def matches(row: Row, condition: Condition) -> bool:
@@ -253,6 +255,12 @@ def test_large_integers_are_compared_exactly(tmp_path: Path) -> None:
         assert _select(store, Condition("number", Operator.EQUAL, (wanted,))) == [f"d{i}"]
         assert _select(store, Condition("number", Operator.IN, (wanted,))) == [f"d{i}"]
         assert len(_select(store, Condition("number", Operator.NOT_EQUAL, (wanted,)))) == 3
+        for comparison, compare in _COMPARE.items():
+            expected = [f"d{j}" for j, each in enumerate(numbers) if compare(each, number)]
+            assert _select(store, Condition("number", comparison, (wanted,))) == expected
+    for past in (2**63, -(2**63) - 1):
+        chosen = [f"d{i}" for i in range(4) if past > 0]
+        assert _select(store, Condition("number", Operator.LESS, (str(past),))) == chosen
 
 
 def test_dead_versions_are_never_selected(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def command(
     layerdex classify my-index "where is my card?"
     layerdex classify my-index --input new.jsonl --jsonl --min-confidence 0.6
     """
+    from layerdex.index.checks import has_single_label
     from layerdex.index.files import read_queries
     from layerdex.index.json import prediction_to_json
 
@@ -97,7 +98,7 @@ def command(
     else:
         view = target.bind(index)
         predictions = view.classify(read, k=k, weights=weights, min_confidence=min_confidence)
-        if index.has_single_label():
+        if has_single_label(index):
             context.note("All labelled documents of this index have the same label.")
 
     def rows() -> list[dict[str, object]]:

@@ -230,10 +230,10 @@ def _print_dry_run(context: Context, report: BuildReport, changes: Changes) -> N
 
 def _print_report(context: Context, report: BuildReport, index: Index, path: Path) -> None:
     from layerdex.index.json import report_to_json
-    from layerdex.layers import describe_layers
+    from layerdex.layers import format_layers
 
     n_documents, settings = len(index), index.settings
-    layers = describe_layers(index.layers)
+    layers = format_layers(index.layers)
     context.print(
         table=lambda: print_report(
             report, n_documents=n_documents, layers=layers, settings=settings

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Note = Callable[[str], None]
 
 _LABEL_METRICS = ("accuracy", "macro_f1")
-_N_KS_IN_ONE_TABLE = 2  # more do not fit 80 columns
+_N_KS_IN_ONE_TABLE = 2  # with both metrics, more do not fit 80 columns
+_N_KS_SIDE_BY_SIDE = 7  # of one metric
 _NOUNS = {
     "labels": ("document", "documents"),
     "queries": ("query", "queries"),
@@ -56,7 +57,7 @@ def print_evaluation(evaluation: Evaluation, *, note: Note) -> None:
         value += f", accuracy {best.values['accuracy']:.4f} at k = {best.k}"
     click.echo(f"Best layer: {best.layer} ({value})")
     if evaluation.frugal is not None:
-        _print_frugal(evaluation.frugal, evaluation.best_layer, METRIC_NAMES[main])
+        _print_frugal(evaluation, evaluation.frugal)
     note_left_out(evaluation, note)
     _note_single(evaluation, note)
 
@@ -107,7 +108,10 @@ def _tables(evaluation: Evaluation) -> Iterator[tuple[str, str, list[_Column]]]:
         yield "", "", [_Column(f"{title} k={k}", name, k) for k in ks for name, title in named]
     else:
         for name in _LABEL_METRICS:
-            yield f"{METRIC_NAMES[name]}, ", "", [_Column(f"k={k}", name, k) for k in ks]
+            columns = [_Column(f"k={k}", name, k) for k in ks]
+            for start in range(0, len(ks), _N_KS_SIDE_BY_SIDE):
+                part = columns[start : start + _N_KS_SIDE_BY_SIDE]
+                yield f"{METRIC_NAMES[name]}, ", "", part
 
 
 def _columns_with_intervals(evaluation: Evaluation) -> Iterator[_Column]:
@@ -140,9 +144,10 @@ def _remark(layer: LayerName, evaluation: Evaluation) -> str:
     return "frugal" if is_frugal and len(evaluation.ks) <= 1 else ""
 
 
-def _print_frugal(frugal: FrugalLayer, best_layer: int, metric: str) -> None:
-    if best_layer == 0:
-        click.echo("Frugal layer: the same; none is shallower")
+def _print_frugal(evaluation: Evaluation, frugal: FrugalLayer) -> None:
+    best_layer, metric = evaluation.best_layer, METRIC_NAMES[evaluation.metrics[0]]
+    if best_layer == min(layer for layer in evaluation.layers if isinstance(layer, int)):
+        click.echo("Frugal layer: the same; no shallower layer was compared")
     elif frugal.layer == best_layer:
         click.echo("Frugal layer: the same; every shallower layer is measurably worse")
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from layerdex.cli.render.metrics import METRIC_NAMES
 from layerdex.cli.render.tables import make_list, print_table
 from layerdex.cli.render.text import counted, one_line
-from layerdex.layers import describe_layers
+from layerdex.layers import format_layers
 
 if TYPE_CHECKING:
     from layerdex.index.checks import IndexInfo
@@ -22,7 +22,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
     rows: dict[str, str | None] = {
         "documents": f"{info.n_documents:,} live, {counted(info.n_dead, 'dead version')}",
         "segments": f"{info.n_segments:,}, {info.size_bytes / 1e6:,.1f} MB in all",
-        "layers": f"{describe_layers(info.layers)} of 0-{encoder.depth}, width {encoder.width}",
+        "layers": f"{format_layers(info.layers)} of 0-{encoder.depth}, width {encoder.width}",
         "precision": info.precision.value,
         "best layer": _describe_best(info.best_layer),
         "labels": _describe_labels(info.labels),

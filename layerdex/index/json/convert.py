@@ -1,4 +1,4 @@
-"""Every public result as plain data: dictionaries, lists, strings and numbers.
+"""Results as plain data: dictionaries, lists, strings and numbers; hits by `search_to_json`.
 
 Result types are found by name, so that a search imports no module of training or building.
 """

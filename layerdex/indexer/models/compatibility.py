@@ -10,7 +10,7 @@ from layerdex.choices import StoredPrecision
 from layerdex.errors import IndexMismatchError
 from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import find_model, to_folder
-from layerdex.layers import LayerSelection, describe_layers, resolve_layers
+from layerdex.layers import LayerSelection, format_layers, resolve_layers
 from layerdex.options import EncoderOptions
 from layerdex.records import EncoderSettings
 
@@ -34,8 +34,8 @@ def check_options(
     Options that are None are not compared. A model or adapter folder may have moved.
     """
     if layers is not None:
-        wanted = describe_layers(resolve_layers(layers, depth=settings.depth))
-        _check("layers", describe_layers(stored_layers), wanted)
+        wanted = format_layers(resolve_layers(layers, depth=settings.depth))
+        _check("layers", format_layers(stored_layers), wanted)
     for name, value in _stored_names(settings, options).chosen().items():
         _check(name.replace("_", " "), getattr(settings, name), value)
     _check("precision", stored_precision, precision)

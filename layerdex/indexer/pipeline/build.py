@@ -22,7 +22,6 @@ from layerdex.records import Encoder, Rejected, SourceDocument
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished
 from layerdex.storage.maintenance.compaction import merge_small
 from layerdex.storage.store import Store
-from layerdex.storage.writer import Writer
 
 # A window also ends here, so that memory stays bounded for very long texts.
 _WINDOW_CHARACTERS = 8_000_000
@@ -42,17 +41,16 @@ def build(
     progress: RunProgress | None = None,
     sync: bool = False,
     auto_compact: bool = True,
-    at_end: Callable[[Writer], None] | None = None,
     reads_ahead: bool = True,
     lock_timeout_s: float = 10.0,
 ) -> BuildReport:
     """Add documents to an index, window by window; unchanged documents are skipped.
 
-    ``load_encoder`` is called at the first document that needs encoding; ``at_end`` after the last
-    commit, while the writer's lock is still held. Set ``reads_ahead`` to False for a source that
-    may block: each window is then committed before the next document is requested. With ``sync``,
-    documents of the index that were not in the sources are removed in one last commit. Raises
-    `RowError` at the first bad row unless ``on_error`` is skip; earlier windows stay committed.
+    ``load_encoder`` is called at the first document that needs encoding. Set ``reads_ahead`` to
+    False for a source that may block: each window is then committed before the next document is
+    requested. With ``sync``, documents of the index that were not in the sources are removed in one
+    last commit. Raises `RowError` at the first bad row unless ``on_error`` is skip; earlier windows
+    stay committed.
     """
     progress = RunProgress() if progress is None else progress
     with (
@@ -86,8 +84,6 @@ def build(
             pipeline.report.n_removed = len(rows)
         if auto_compact:
             merge_small(store, writer)
-        if at_end is not None:
-            at_end(writer)
     return pipeline.report
 
 

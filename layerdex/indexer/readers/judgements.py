@@ -23,7 +23,7 @@ _MARCO_COLUMNS = 2  # id, text
 Line = tuple[Origin, list[str]]
 
 
-def read_queries(
+def read_judged_queries(
     source: Source, *, text_field: str = "text", id_field: str | None = None
 ) -> tuple[list[str], list[str]]:
     """Return ids and texts of queries, from any format or a tsv of ids and texts without header.

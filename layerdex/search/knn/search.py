@@ -38,7 +38,8 @@ def search_documents(
     )
     where = space.target.where
     rows = snapshot.rows(where) if where else None
-    if excluded is not None and space.is_ranking:  # a document has no rank in its own ranking
+    if excluded is not None and space.is_ranking:
+        # A document has no rank in its own ranking; there is one query, see `search_by_documents`.
         rows = np.setdiff1d(snapshot.rows() if rows is None else rows, excluded)
     n_fetched = k if excluded is None else k + 1
     neighbors = space.find(snapshot.layer, vectors, n_fetched, rows=rows)
@@ -67,15 +68,23 @@ def search_by_documents(
     Raises `DocumentNotFoundError`.
     """
     rows = np.array([snapshot.row_of(document_id) for document_id in ids], dtype=np.int64)
-    return search_documents(
-        snapshot,
-        ids,
-        {layer: snapshot.layer(layer).gather(rows) for layer in space.layers},
-        space=space,
-        k=k,
-        min_similarity=min_similarity,
-        excluded=rows,
-    )
+    vectors = {layer: snapshot.layer(layer).gather(rows) for layer in space.layers}
+    # Each query of a ranking ranks other documents: all but itself.
+    n_together = 1 if space.is_ranking else max(len(ids), 1)
+    return [
+        result
+        for start in range(0, len(ids), n_together)
+        for part in [slice(start, start + n_together)]
+        for result in search_documents(
+            snapshot,
+            ids[part],
+            {layer: of_layer[part] for layer, of_layer in vectors.items()},
+            space=space,
+            k=k,
+            min_similarity=min_similarity,
+            excluded=rows[part],
+        )
+    ]
 
 
 def _hits(

@@ -8,6 +8,7 @@ are looked up instead.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,10 @@ from layerdex.search.results import LabelledNeighbor, Prediction
 from layerdex.search.vectors.similarity import round_similarity
 from layerdex.storage.snapshot import DocumentTable, Snapshot
 
-_GROWTH = 8
+_N_ROUNDS = 2
+_MARGIN = 2
 _MOST_FETCHED = 2_048
-"""Neighbours looked at for a label; beyond that the rows with one are fewer than these."""
+"""If more neighbours are needed to find k with a label, the rows with one are looked up instead."""
 
 
 def classify_texts(
@@ -76,19 +78,26 @@ def find_labelled(
     rows = snapshot.rows(where) if where else None
     n_candidates = snapshot.n_documents if rows is None else len(rows)
     n_fetched = min(k, n_candidates)
-    while n_fetched:
+    # Each round reads all vectors: after one, the share with a label says how many are enough.
+    for _ in range(_N_ROUNDS if n_fetched else 0):
         neighbors = space.find(snapshot.layer, vectors, n_fetched, rows=rows)
         table = snapshot.table_of(_distinct(neighbors))
         is_labelled = np.array([label is not None for label in table.labels])
         is_candidate = is_labelled[np.searchsorted(table.rows, neighbors.rows)]
-        if is_candidate.sum(axis=1).min() >= min(k, n_candidates):
+        n_found = int(is_candidate.sum(axis=1).min())
+        if n_found >= min(k, n_candidates):
             return _first(neighbors, is_candidate, k), table
-        if n_fetched == n_candidates or n_fetched * _GROWTH > _MOST_FETCHED:
+        n_needed = ceil(_MARGIN * k * n_fetched / max(n_found, 0.5))
+        if n_fetched == n_candidates or n_needed > _MOST_FETCHED:
             break
-        n_fetched = min(n_fetched * _GROWTH, n_candidates)
+        n_fetched = min(n_needed, n_candidates)
     labelled_rows = snapshot.labelled_rows(where)
     if not len(labelled_rows):
-        raise NoLabelsError("no document here has a label (see 'layerdex index --label-field')")
+        raise NoLabelsError(
+            "no document here has a label (see 'layerdex index --label-field')"
+            if not space.target.where
+            else "no document that meets the conditions has a label"
+        )
     neighbors = space.find(snapshot.layer, vectors, k, rows=labelled_rows)
     table = snapshot.table_of(_distinct(neighbors))
     if None in table.labels:

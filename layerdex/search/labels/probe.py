@@ -18,7 +18,7 @@ from layerdex.search.evaluation.metrics import (
     score,
 )
 from layerdex.search.evaluation.vote_scores import VotingOptions
-from layerdex.search.knn.vector_space import GetLayer, layer_spaces
+from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.labels.head import CrossValidation, Head, cross_validate, fit_head
 from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
@@ -76,7 +76,7 @@ def probe_layers(
     get_layer: GetLayer,
     table: DocumentTable,
     *,
-    layers: Sequence[int],
+    spaces: Sequence[VectorSpace],
     n_folds: int,
     options: VotingOptions,
     on_progress: OnProgress | None = None,
@@ -88,16 +88,15 @@ def probe_layers(
     """
     names, codes = two_labels(table)
     folds = assign_folds(codes, table.content_groups, n_folds)
-    neighbors = evaluate_on_folds(
-        get_layer, table, options, n_folds=n_folds, spaces=layer_spaces(layers)
-    )
+    neighbors = evaluate_on_folds(get_layer, table, options, n_folds=n_folds, spaces=spaces)
     validated: dict[int, CrossValidation] = {}
-    for layer in layers:
+    for space in spaces:
+        [layer] = space.layers
         vectors = get_layer(layer).gather(table.rows)
         validated[layer] = cross_validate(vectors, codes, folds, len(names))
         if on_progress is not None:
-            on_progress(len(validated), len(layers))
-    scores = tuple(_score(layer, each, codes) for layer, each in sorted(validated.items()))
+            on_progress(len(validated), len(spaces))
+    scores = tuple(_score(space.target, validated[space.layers[0]], codes) for space in spaces)
     best = max(scores, key=lambda of_layer: of_layer.macro_f1)
     _, by_neighbors = neighbors.label_codes(neighbors.best_layer)
     predictions = [best.predicted, by_neighbors]
@@ -121,11 +120,11 @@ def probe_layers(
     )
 
 
-def _score(layer: int, validated: CrossValidation, codes: Codes) -> LayerProbe:
+def _score(target: SearchTarget, validated: CrossValidation, codes: Codes) -> LayerProbe:
     predicted = validated.predicted
     values = score(codes, predicted)
     return LayerProbe(
-        target=SearchTarget((layer,)),
+        target=target,
         c=validated.c,
         temperature=validated.temperature,
         accuracy=values["accuracy"],

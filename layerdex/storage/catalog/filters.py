@@ -8,7 +8,19 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from layerdex.choices import Operator
 from layerdex.errors import FilterError
@@ -20,6 +32,8 @@ Where = tuple[Condition, ...]
 """Conditions that must all hold."""
 
 METADATA_PREFIX = "metadata."
+_FIRST_INEXACT, _PAST_INTEGERS = 1 << 53, 1 << 63
+"""Integers from here on, up to SQLite's largest, are not exact as floats."""
 _MAX_FIELDS = 50
 _MAX_CHARACTERS = 60
 _COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
@@ -83,10 +97,23 @@ def _column_clause(
 
 
 def _metadata_clause(condition: Condition) -> ColumnElement[bool]:
-    if condition.operator in _COMPARISONS:
-        number = METADATUM.c.number
-        return _ordered(condition.operator, number, METADATUM.c.text, condition.values[0])
-    return _metadata_equal(*condition.values)
+    if condition.operator not in _COMPARISONS:
+        return _metadata_equal(*condition.values)
+    [value] = condition.values
+    ordered = _ordered(condition.operator, METADATUM.c.number, METADATUM.c.text, value)
+    if not _is_integer(value) or abs(bound := int(Decimal(value))) < _FIRST_INEXACT:
+        return ordered
+    return case(
+        (METADATUM.c.kind == ValueType.INTEGER, _ordered_integer(condition.operator, bound)),
+        else_=ordered,
+    )
+
+
+def _ordered_integer(comparison: Operator, bound: int) -> ColumnElement[bool]:
+    compare = _COMPARISONS[comparison]
+    if abs(bound) >= _PAST_INTEGERS:  # above or below all that are stored
+        return literal(compare(0, bound))
+    return compare(cast(METADATUM.c.text, BigInteger), bound)
 
 
 def _metadata_equal(*values: str) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerdex.errors import RowError, SourceError
-from layerdex.indexer.readers.judgements import read_judgements, read_queries
+from layerdex.indexer.readers.judgements import read_judged_queries, read_judgements
 
 JUDGED = {"q1": {"a": 1, "b": 0}, "q2": {"c d": 2}}
 ASKED = (["q1", "q2"], ["who is it?", "what, then"])
@@ -84,12 +84,12 @@ def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
     ids=["jsonl", "beir", "tsv", "marco", "csv"],
 )
 def test_queries_of_every_form_are_the_same(tmp_path: Path, name: str, text: str) -> None:
-    assert read_queries(write(tmp_path, text, name)) == ASKED
+    assert read_judged_queries(write(tmp_path, text, name)) == ASKED
 
 
 def test_the_fields_of_queries_can_be_named(tmp_path: Path) -> None:
     file = write(tmp_path, "qid\tquestion\nq1\twho is it?\nq2\twhat, then\n")
-    assert read_queries(file, text_field="question", id_field="qid") == ASKED
+    assert read_judged_queries(file, text_field="question", id_field="qid") == ASKED
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_fields_of_queries_can_be_named(tmp_path: Path) -> None:
 )
 def test_bad_queries_are_errors(tmp_path: Path, name: str, text: str, reason: str) -> None:
     with pytest.raises(SourceError, match=r"q\.(jsonl|tsv)") as caught:
-        read_queries(write(tmp_path, text, name))
+        read_judged_queries(write(tmp_path, text, name))
     assert reason in str(caught.value)
 
 
