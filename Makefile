@@ -11,9 +11,8 @@ EDITABLE := --config-settings editable_mode=compat -e
 demo: $(VENV)/.user  ## install, then index, search and deduplicate the docstrings of Python's standard library
 	$(BIN)/layerdex demo
 
-# A process more than cores: some tests wait, for locks and for other processes.
-test: check  ## lint, types and the whole test suite, in parallel
-	$(BIN)/pytest -n $$(($$(nproc) + 1)) --dist worksteal
+test: check  ## lint, types and the whole test suite, one process per core
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/.dev  ## lint, format and strict types
 	$(BIN)/ruff check .
