@@ -106,15 +106,18 @@ def _compare_retrieval(
         # All queries are encoded before it is known which have a shared relevant document.
         position = {query_id: i for i, query_id in enumerate(queries.ids)}
         kept = [position[query_id] for query_id in shared.ids]
+        encoded = [
+            of_index.at(layer for space in of_spaces for layer in space.layers)
+            for of_index, of_spaces in zip(vectors, spaces, strict=True)
+        ]
         evaluations = []
         for i, table in enumerate((matched.first, matched.second)):
-            by_layer = vectors[i].at(layer for space in spaces[i] for layer in space.layers)
             evaluations.append(
                 evaluate_retrieval(
                     snapshots[i].layer,
                     table,
                     shared,
-                    vectors={layer: encoded[kept] for layer, encoded in by_layer.items()},
+                    vectors={layer: of_layer[kept] for layer, of_layer in encoded[i].items()},
                     spaces=spaces[i],
                     n_resamples=n_resamples,
                     on_progress=on_progress,
