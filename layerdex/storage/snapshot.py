@@ -16,7 +16,7 @@ from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Document, Rows
 from layerdex.storage.catalog.documents import read_documents, read_metadata_types, read_truncated
 from layerdex.storage.catalog.filters import Where, where_clauses
-from layerdex.storage.catalog.labels import count_labels, has_single_label, read_unlabelled
+from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
 from layerdex.storage.catalog.metadata import ValueType, encode_value
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import (
@@ -135,8 +135,8 @@ class Snapshot:
     def labelled_rows(self, where: Where = ()) -> Rows:
         """Return the rows of the matching live documents that have a label, ascending.
 
-        Without conditions it reads only the unlabelled rows, from the index on labels. Neither
-        labels nor rows are checked against their digests: check those that end up in an answer.
+        Without conditions it reads them from the index on labels alone. Neither labels nor rows are
+        checked against their digests: check those that end up in an answer.
         """
         if where:
             query = self._matching(select(DOCUMENT.c.row), where)
@@ -145,8 +145,8 @@ class Snapshot:
         # A forged catalog may claim segments of any size.
         check_counts(self.connection, self.segments, self.path)
         rows = np.concatenate([np.empty(0, np.int64), *map(self._rows_of, self.segments)])
-        left_out = np.union1d(self._dead, read_unlabelled(self.connection))
-        return rows[np.isin(rows, left_out, invert=True)] if len(left_out) else rows
+        live = np.setdiff1d(read_labelled(self.connection), self._dead)
+        return rows[np.isin(rows, live)]
 
     def has_single_label(self) -> bool:
         """Return whether all live documents with a label have the same one, and some have one."""

@@ -28,6 +28,6 @@ def has_single_label(connection: Connection) -> bool:
     )
 
 
-def read_unlabelled(connection: Connection) -> Rows:
-    """Return the rows of all versions without a label, dead ones included, ascending."""
-    return row_array(connection.scalars(select(DOCUMENT.c.row).where(_LABEL.is_(None))))
+def read_labelled(connection: Connection) -> Rows:
+    """Return the rows of all versions with a label, dead ones included, in no order."""
+    return row_array(connection.scalars(select(DOCUMENT.c.row).where(_LABEL.is_not(None))))
