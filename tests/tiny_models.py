@@ -33,7 +33,7 @@ class Family:
     """How to build one family; ``block`` is the class name of its encoder blocks.
 
     ``packs`` says whether transformers lets its attention be replaced, so that it can be run
-    without padding.
+    without padding. ``sizes`` are given where the usual names are not the family's.
     """
 
     model_type: str
@@ -41,6 +41,7 @@ class Family:
     tokenizer: Callable[[], tuple[Tokenizer, dict[str, str]]]
     config: dict[str, Any] = field(default_factory=dict)
     packs: bool = True
+    sizes: dict[str, Any] | None = None
 
 
 def sentence(n_words: int, *, seed: int) -> str:
@@ -55,10 +56,10 @@ def save_tiny_model(family: str, folder: Path, *, seed: int = 0, **changes: Any)
     import torch
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-    recipe = FAMILIES[family]
+    recipe = FAMILIES.get(family) or OTHER_FAMILIES[family]
     tokenizer, special = recipe.tokenizer()
     settings = {"pad_token_id": tokenizer.token_to_id(special["pad_token"])}
-    settings |= _SIZES | recipe.config | changes
+    settings |= (_SIZES if recipe.sizes is None else recipe.sizes) | recipe.config | changes
     config = AutoConfig.for_model(
         recipe.model_type, vocab_size=tokenizer.get_vocab_size(), **settings
     )
@@ -194,3 +195,27 @@ FAMILIES = {
     ),
 }
 """Every family is 4 blocks deep and 32 wide; the grouped ALBERT runs 2 groups of 2 blocks."""
+
+
+def _other(model_type: str, **config: Any) -> Family:
+    return Family(model_type, "", lambda: _word_piece(_BERT), config, packs=False)
+
+
+OTHER_FAMILIES = {
+    "xlnet": Family(
+        "xlnet",
+        "",
+        lambda: _word_piece(_BERT),
+        packs=False,
+        sizes={"d_model": WIDTH, "n_layer": DEPTH, "n_head": 4, "d_inner": 48},
+    ),
+    # Their tables of positions are not as long as there are positions.
+    "yoso": _other("yoso"),
+    "ibert": _other("ibert", max_position_embeddings=N_POSITIONS + 1),
+    # They cannot be run on texts alone, or not on texts of every length.
+    "nystromformer": _other("nystromformer", segment_means_seq_len=N_POSITIONS, num_landmarks=8),
+    "lilt": _other("lilt"),
+    "vit": _other("vit", image_size=8, patch_size=4),
+    "perceiver": _other("perceiver", d_model=16, d_latents=16, num_latents=4),
+}
+"""Families at the border of what is supported; ``block`` is not given for them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Literal
@@ -16,8 +17,8 @@ from layerdex.errors import ModelError
 from layerdex.indexer.engine_factory import load_engine
 from layerdex.indexer.engines.protocol import make_batch
 from layerdex.indexer.fair_lock import FairLock
-from layerdex.indexer.models.compatibility import check_fingerprint
-from layerdex.indexer.models.defaults import resolve_options, resolve_pooling
+from layerdex.indexer.models.compatibility import check_case, check_fingerprint
+from layerdex.indexer.models.defaults import notes, resolve_options, resolve_pooling
 from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import MINILM, find_model
 from layerdex.indexer.progress import ReportFraction, report_texts, report_within
@@ -27,6 +28,8 @@ from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
 from layerdex.layers import resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoded, EncodedVectors, EncoderSettings
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_WINDOW = 4_096
 _MAX_BUDGET_RATIO = 16
@@ -48,16 +51,29 @@ class TransformerEncoder:
         token_budget: int | None = None,
         window: int = DEFAULT_WINDOW,
     ) -> None:
-        """Load a model. ``token_budget`` is the engine's own by default.
+        """Load a model, and log what is not followed of its files.
 
-        Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
+        ``token_budget`` is the engine's own by default. Raises `ModelError`, `OptionError`,
+        `StorageError` or `MissingPackageError`.
         """
+        self._load(options, runtime, token_budget, window)
+        for note in self.notes:
+            logger.warning("%s", note)
+
+    def _load(
+        self,
+        options: EncoderOptions,
+        runtime: RuntimeOptions,
+        token_budget: int | None,
+        window: int,
+    ) -> None:
         model = MINILM if options.model is None else options.model
         folder = find_model(model, revision=options.revision, adapter=options.adapter)
         pooling = resolve_pooling(options, folder)
         self.engine = load_engine(folder, pooling=pooling, runtime=runtime)
         spec = self.engine.spec
         resolved = resolve_options(options, folder, n_positions=spec.n_positions)
+        self.notes = notes(options, folder)
         self._folder = folder
         self._lock = FairLock()
         self._token_budget = token_budget or self.engine.token_budget
@@ -89,9 +105,9 @@ class TransformerEncoder:
             options = replace(options, model=model, revision=None)
         if adapter is not None:
             options = replace(options, adapter=adapter)
-        encoder = cls(
-            options, runtime=runtime, token_budget=settings.token_budget, window=settings.window
-        )
+        encoder = cls.__new__(cls)  # the notes were logged when the index was made
+        encoder._load(options, runtime, settings.token_budget, settings.window)
+        check_case(encoder._folder, settings)
         check_fingerprint(encoder.settings, settings)
         encoder._adapt_budget()
         return encoder

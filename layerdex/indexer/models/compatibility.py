@@ -8,8 +8,8 @@ from pathlib import Path
 from layerdex.arguments import to_path
 from layerdex.choices import StoredPrecision
 from layerdex.errors import IndexMismatchError
-from layerdex.indexer.models.fingerprint import fingerprint
-from layerdex.indexer.models.model_folder import find_model, to_folder
+from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
+from layerdex.indexer.models.model_folder import ModelFolder, find_model, to_folder
 from layerdex.layers import LayerSelection, format_layers, resolve_layers
 from layerdex.options import EncoderOptions
 from layerdex.records import EncoderSettings
@@ -68,10 +68,11 @@ def same_model(stored: EncoderSettings, model: str) -> str:
     adapter = stored.adapter
     if adapter is not None and not Path(adapter).is_dir():
         return stored.model  # unknown here; loading the encoder compares fingerprints
-    actual = fingerprint(
-        find_model(model).path, stored.options(), None if adapter is None else Path(adapter)
-    )
-    return stored.model if actual == stored.fingerprint else str(folder.resolve())
+    path, options = find_model(model).path, stored.options()
+    merged = None if adapter is None else Path(adapter)
+    # Of an earlier one too: `check_case` then says what has changed.
+    possible = (find(path, options, merged) for find in (fingerprint, earlier_fingerprint))
+    return stored.model if stored.fingerprint in possible else str(folder.resolve())
 
 
 def same_adapter(stored: EncoderSettings, adapter: str, *, model: str | None) -> str:
@@ -92,6 +93,18 @@ def same_adapter(stored: EncoderSettings, adapter: str, *, model: str | None) ->
     )
     actual = fingerprint(base.path, stored.options(), base.adapter)
     return stored.adapter if actual == stored.fingerprint else str(folder)
+
+
+def check_case(folder: ModelFolder, stored: EncoderSettings) -> None:
+    """Raise `IndexMismatchError` for an index made before a model's ``do_lower_case`` was read."""
+    if not folder.lowercases:
+        return
+    if earlier_fingerprint(folder.path, stored.options(), folder.adapter) == stored.fingerprint:
+        raise IndexMismatchError(
+            f"the do_lower_case of the model {stored.model!r} is read now, and this index was made "
+            "before, of texts in their own case: make a new index; or, to go on with this one, set "
+            "do_lower_case to false in a copy of the model's folder, and pass it to --model"
+        )
 
 
 def check_fingerprint(settings: EncoderSettings, stored: EncoderSettings) -> None:

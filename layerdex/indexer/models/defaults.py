@@ -7,7 +7,7 @@ from dataclasses import replace
 from layerdex.choices import LongText, Pooling
 from layerdex.errors import OptionError
 from layerdex.indexer.models.model_folder import ModelFolder
-from layerdex.indexer.text.templates import PLAIN
+from layerdex.indexer.text.templates import MASK, PLAIN, TEXT
 from layerdex.options import EncoderOptions
 
 # Attention is quadratic in the length, so long-context models get more only by --max-length.
@@ -28,7 +28,7 @@ def resolve_options(
         revision=folder.revision,
         adapter=None if folder.adapter is None else str(folder.adapter),
         pooling=resolve_pooling(options, folder),
-        template=PLAIN if options.template is None else options.template,
+        template=_resolve_template(options, folder),
         max_length=_resolve_max_length(options.max_length, folder, n_positions),
         long=options.long or LongText.TRUNCATE,
     )
@@ -41,6 +41,13 @@ def resolve_pooling(options: EncoderOptions, folder: ModelFolder) -> Pooling:
     """
     if options.pooling is not None:
         return options.pooling
+    if not folder.pools_prompt and _resolve_template(options, folder) != PLAIN:
+        raise OptionError(
+            f"the model {folder.name!r} was made to pool a text without its prompt "
+            "(include_prompt is false), which is not supported: choose one of "
+            f"{', '.join(Pooling)} with --pooling for the text with its prompt, or leave the "
+            f"prompt out with --template '{PLAIN}'"
+        )
     if folder.pooling is None:
         return Pooling.MEAN
     if not isinstance(folder.pooling, Pooling):
@@ -49,6 +56,32 @@ def resolve_pooling(options: EncoderOptions, folder: ModelFolder) -> Pooling:
             f"supported: choose one of {', '.join(Pooling)} with --pooling"
         )
     return folder.pooling
+
+
+def notes(options: EncoderOptions, folder: ModelFolder) -> list[str]:
+    """Return what the model's own files ask for and a new index does not follow, in sentences."""
+    found = list(folder.notes)
+    if not folder.pools_prompt:
+        found.append("it was made to pool a text without its prompt; here a prompt is pooled too")
+    if options.template is None and folder.prompts.others:
+        prompts = ", ".join(f"{name} {text!r}" for name, text in folder.prompts.others.items())
+        found.append(
+            f"it was made for prompts that are not used by themselves ({prompts}): give them with "
+            f"--template and --query-template, each followed by {PLAIN}"
+        )
+    return [f"the model {folder.name!r}: {note}" for note in found]
+
+
+def _resolve_template(options: EncoderOptions, folder: ModelFolder) -> str:
+    if options.template is not None:
+        return options.template
+    prompt = folder.prompts.default
+    if any(name in prompt for name in (TEXT, MASK)):
+        raise OptionError(
+            f"the default prompt of the model {folder.name!r} is {prompt!r}, in which {TEXT} or "
+            f"{MASK} would be replaced: give a --template"
+        )
+    return prompt + PLAIN
 
 
 def _resolve_max_length(wanted: int | None, folder: ModelFolder, n_positions: int) -> int:

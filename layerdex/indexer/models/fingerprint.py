@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from layerdex.errors import ModelError
+from layerdex.indexer.models.transformer_settings import read_transformer_settings
 from layerdex.options import EncoderOptions
 
 _TOKENIZER_FILES = (
@@ -29,6 +30,7 @@ _TOKENIZER_FILES = (
 )
 # As the library peft names them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_LOWERCASE = "lowercase"
 _N_CACHED = 4  # size, time of change, inode, digest
 # They name files, whose contents are digested instead.
 _FILES = ("model", "revision", "adapter")
@@ -44,10 +46,21 @@ def fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = No
     folder may move. The options must be resolved: ValueError for one that is None. dtype and
     device are left out: they change vectors only within the tolerance.
     """
+    return _fingerprint(_model_parts(folder, adapter), options)
+
+
+def earlier_fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = None) -> str:
+    """Return the fingerprint that version 0.1.0 gave, which did not read ``do_lower_case``."""
+    parts = _model_parts(folder, adapter)
+    parts.pop(_LOWERCASE, None)
+    return _fingerprint(parts, options)
+
+
+def _fingerprint(parts: dict[str, Any], options: EncoderOptions) -> str:
     settings = {name: value for name, value in asdict(options).items() if name not in _FILES}
     if missing := [name for name, value in settings.items() if value is None]:
         raise ValueError(f"unresolved options: {', '.join(missing)}")
-    return _digest({**_model_parts(folder, adapter), **settings, "normalization": "l2"})
+    return _digest({**parts, **settings, "normalization": "l2"})
 
 
 def model_digest(folder: Path, adapter: Path | None = None) -> str:
@@ -57,7 +70,7 @@ def model_digest(folder: Path, adapter: Path | None = None) -> str:
 
 def _model_parts(folder: Path, adapter: Path | None) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_bytes())
-    parts = {
+    parts: dict[str, Any] = {
         "config": {k: v for k, v in config.items() if k not in _IRRELEVANT_CONFIG},
         "weights": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
         "tokenizer": {
@@ -67,7 +80,10 @@ def _model_parts(folder: Path, adapter: Path | None) -> dict[str, Any]:
             if file.is_file()
         },
     }
-    if adapter is not None:  # absent otherwise, so that older digests stay valid
+    # What is absent where it is not set keeps older digests valid.
+    if read_transformer_settings(folder).lowercases:
+        parts[_LOWERCASE] = True
+    if adapter is not None:
         parts["adapter"] = {name: file_digest(adapter / name) for name in ADAPTER_FILES}
     return parts
 

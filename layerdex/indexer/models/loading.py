@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from tokenizers import normalizers
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from layerdex.errors import LayerdexError, ModelError
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.models.transformer_settings import NO_LIMIT
 from layerdex.indexer.text.tokenizer import TokenizerSpec
 
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -59,17 +61,68 @@ def load_tokenizer(folder: ModelFolder) -> Any:
     # Without the files transformers makes an empty tokenizer, for which every word is unknown.
     if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_tokens)):
         raise ModelError(f"{folder.name!r} has no vocabulary: its tokenizer files are missing")
+    tokenizer.model_max_length = _to_limit(tokenizer.model_max_length)
+    if folder.lowercases:
+        _lower_first(tokenizer.backend_tokenizer)
     return tokenizer
 
 
-def describe_tokenizer(tokenizer: Any) -> TokenizerSpec:
-    """Return the parts of a transformers tokenizer that encoding needs."""
+def _lower_first(tokenizer: Any) -> None:
+    """Lower texts before all else, but for special tokens, as sentence-transformers does."""
+    steps = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+
+
+def check_vocabulary(model: nn.Module, tokenizer: Any, *, name: str) -> None:
+    """Raise `ModelError` if a token of the tokenizer, special or added, has no embedding.
+
+    torch would fail at the first text that has it, and OpenVINO read memory behind the table.
+    """
+    n_rows = n_embeddings_of(model)
+    if n_rows is None:
+        return
+    ids = [*tokenizer.get_vocab().values(), *tokenizer.backend_tokenizer.encode("").ids]
+    highest = max(ids)
+    if highest >= n_rows:
+        raise ModelError(
+            f"the tokenizer of {name!r} has tokens up to id {highest} "
+            f"({tokenizer.convert_ids_to_tokens(highest)!r}), but the model has embeddings of "
+            f"{n_rows} tokens only: enlarge and train the model (resize_token_embeddings), or "
+            "remove the tokens that were added to the tokenizer"
+        )
+
+
+def n_embeddings_of(model: nn.Module) -> int | None:
+    """Return the number of tokens that a model has embeddings of.
+
+    None for a model that computes them from characters or hashes.
+    """
+    try:
+        table = getattr(model.get_input_embeddings(), "weight", None)  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    return len(table) if isinstance(table, torch.Tensor) else None
+
+
+def describe_tokenizer(tokenizer: Any, model: nn.Module | None = None) -> TokenizerSpec:
+    """Return the parts of a transformers tokenizer that encoding needs.
+
+    ``model`` names the padding where the tokenizer does not.
+    """
     return TokenizerSpec(
         definition=tokenizer.backend_tokenizer.to_str(),
-        pad_id=tokenizer.pad_token_id or 0,
+        pad_id=_pad_id(tokenizer, model),
         mask_token=tokenizer.mask_token,
         mask_id=tokenizer.mask_token_id,
     )
+
+
+def _pad_id(tokenizer: Any, model: nn.Module | None) -> int:
+    """Return the id that fills up shorter texts; it is masked, so that any known one will do."""
+    of_model = getattr(getattr(model, "config", None), "pad_token_id", None)
+    candidates = (tokenizer.pad_token_id, of_model, tokenizer.eos_token_id)
+    n_tokens = len(tokenizer)
+    return next((i for i in candidates if isinstance(i, int) and 0 <= i < n_tokens), 0)
 
 
 def count_positions(model: nn.Module, tokenizer: Any) -> int:
@@ -79,24 +132,32 @@ def count_positions(model: nn.Module, tokenizer: Any) -> int:
 
 def n_positions_of(model: nn.Module) -> int:
     """Return the number of positions that a model has for a text's tokens."""
+    stated = _to_limit(getattr(model.config, "max_position_embeddings", None))
     learned = _learned_positions(model)
     if learned is None:
-        return int(getattr(model.config, "max_position_embeddings", 1 << 30))
-    return learned.num_embeddings - first_position(model)
+        return stated
+    # YOSO's table has two rows more than there are positions.
+    return min(stated, len(learned.weight) - first_position(model))
+
+
+def _to_limit(value: object) -> int:
+    """Return a limit, or `NO_LIMIT` for None, -1, 0, 1e30 and whatever else states none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return NO_LIMIT
+    return int(value) if 1 <= value < NO_LIMIT else NO_LIMIT
 
 
 def first_position(model: nn.Module) -> int:
     """Return the position of a text's first token."""
-    learned = _learned_positions(model)
-    if learned is None or learned.padding_idx is None:
-        return 0
+    padding_id = getattr(_learned_positions(model), "padding_idx", None)
     # The RoBERTa family counts positions from padding_idx + 1.
-    return learned.padding_idx + 1
+    return 0 if padding_id is None else int(padding_id) + 1
 
 
-def _learned_positions(model: nn.Module) -> nn.Embedding | None:
+def _learned_positions(model: nn.Module) -> Any:
+    """Return the table of positions, if there is one: an embedding, or I-BERT's own kind of it."""
     for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+        if name.endswith("position_embeddings") and hasattr(module, "weight"):
             return module
     return None
 

@@ -6,29 +6,21 @@ import contextlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from layerdex.arguments import to_path
 from layerdex.choices import Pooling
 from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.models.fingerprint import file_digest
-from layerdex.indexer.models.safety import check_safe, read_json
+from layerdex.indexer.models.modules import read_modules
+from layerdex.indexer.models.prompts import Prompts, read_prompts
+from layerdex.indexer.models.safety import check_safe
+from layerdex.indexer.models.transformer_settings import read_transformer_settings
 
 MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
-_POOLING_NAMES = {
-    "mean": Pooling.MEAN,
-    "mean_tokens": Pooling.MEAN,
-    # The L2 norm undoes the division by the square root of the length.
-    "mean_sqrt_len_tokens": Pooling.MEAN,
-    "cls": Pooling.CLS,
-    "cls_token": Pooling.CLS,
-    "max": Pooling.MAX,
-    "max_tokens": Pooling.MAX,
-}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -36,8 +28,11 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 class ModelFolder:
     """A local model folder that has a configuration and safetensors weights.
 
-    ``pooling`` and ``max_length`` are the model's defaults from its sentence-transformers files, or
-    None; a pooling that is not supported is a plain string.
+    ``path`` is the folder of the weights, within that of the whole model or the same. The others
+    are the model's own choices, from its sentence-transformers files: ``pooling`` and
+    ``max_length`` are None where it has none, and a pooling that is not supported is a plain
+    string; for ``pools_prompt`` see `Modules`, for ``lowercases`` `TransformerSettings`. ``notes``
+    say what of these files is not applied.
     """
 
     name: str
@@ -45,6 +40,10 @@ class ModelFolder:
     path: Path
     pooling: Pooling | str | None
     max_length: int | None
+    lowercases: bool
+    prompts: Prompts
+    pools_prompt: bool
+    notes: tuple[str, ...]
     adapter: Path | None = None
 
 
@@ -69,14 +68,12 @@ def find_model(
     else:
         path = _fetch(name, revision)
         revision = path.name if re.fullmatch(r"[0-9a-f]{40}", path.name) else revision
-    _check_files(name, path)
-    pooling, max_length = _read_defaults(path)
-    model = ModelFolder(name, revision, path, pooling, max_length)
+    model = _read_folder(name, revision, path)
     if adapter is None:
         return model
     from layerdex.indexer.models.adapters import find_adapter
 
-    return replace(model, adapter=find_adapter(adapter, base=path))
+    return replace(model, adapter=find_adapter(adapter, base=model.path))
 
 
 def to_folder(model: str) -> Path:
@@ -125,6 +122,27 @@ def _fetch(name: str, revision: str | None) -> Path:
     return Path(folder)
 
 
+def _read_folder(name: str, revision: str | None, root: Path) -> ModelFolder:
+    modules = read_modules(name, root)
+    path = modules.transformer
+    _check_files(name, path)
+    settings, prompts = read_transformer_settings(path), read_prompts(root)
+    notes = [*modules.notes, *prompts.notes]
+    if settings.ignored:
+        notes.append(f"its settings {', '.join(settings.ignored)} are not applied")
+    return ModelFolder(
+        name,
+        revision,
+        path,
+        pooling=modules.pooling,
+        max_length=settings.max_length,
+        lowercases=settings.lowercases,
+        prompts=prompts,
+        pools_prompt=modules.pools_prompt,
+        notes=tuple(notes),
+    )
+
+
 def _check_files(name: str, path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(f"{name!r} is not a model: {path} has no config.json")
@@ -135,31 +153,3 @@ def _check_files(name: str, path: Path) -> None:
         raise ModelError(
             f"{name!r} has no safetensors weights{only}: convert them to safetensors first"
         )
-
-
-def _read_defaults(path: Path) -> tuple[Pooling | str | None, int | None]:
-    settings = path / "sentence_bert_config.json"
-    max_length = read_json(settings, dict).get("max_seq_length")
-    if max_length is not None and not (isinstance(max_length, int) and max_length > 0):
-        raise ModelError(f"{settings}: max_seq_length is {max_length!r}, not a number of tokens")
-    pooling = None
-    for module in read_json(path / "modules.json", list):
-        if not isinstance(module, dict) or not isinstance(module.get("path"), str):
-            raise ModelError(f"{path / 'modules.json'}: {module!r} is not a module")
-        if str(module.get("type", "")).endswith(".Pooling"):
-            folder = Path(module["path"]).name
-            if folder == "..":
-                raise ModelError(f"{path / 'modules.json'}: {module!r} is outside its folder")
-            config = path / folder / "config.json"
-            pooling = _read_pooling(read_json(config, dict))
-    return pooling, max_length
-
-
-def _read_pooling(config: dict[str, Any]) -> Pooling | str | None:
-    """Return the pooling, or the name of one that is not supported."""
-    mode = config.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else [k for k in config if k.startswith("pooling_mode")]
-    chosen = [name for name in modes if name == mode or config.get(name) is True]
-    if len(chosen) != 1:
-        return "+".join(chosen) or None
-    return _POOLING_NAMES.get(chosen[0].removeprefix("pooling_mode_"), chosen[0])

@@ -86,7 +86,12 @@ def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def read_json(path: Path, kind: type[Content]) -> Content:
-    """Return the object or array in a model's JSON file; an empty one if the file is missing."""
+    """Return the object or array in a model's JSON file; an empty one if the file is missing.
+
+    Raises `ModelError`.
+    """
+    if path.exists() and not path.is_file():  # a named pipe would block
+        raise ModelError(f"cannot read {path}: it is not a file")
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -18,7 +18,12 @@ from layerdex.indexer.engines.devices import CPU_TOKEN_BUDGET, choose_devices, c
 from layerdex.indexer.engines.protocol import make_batch
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates
 from layerdex.indexer.engines.torch.pooling import pool
-from layerdex.indexer.models.loading import describe_tokenizer, load_model, load_tokenizer
+from layerdex.indexer.models.loading import (
+    check_vocabulary,
+    describe_tokenizer,
+    load_model,
+    load_tokenizer,
+)
 from layerdex.indexer.models.model_folder import ModelFolder
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
@@ -61,7 +66,9 @@ class Trainer:
         is_half = choose_dtype(runtime.dtype, self._device) is Dtype.BFLOAT16
         self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=is_half)
         tokenizer = load_tokenizer(folder)
-        spec = describe_tokenizer(tokenizer)
+        self._module = load_model(folder, device=self._device, dtype=torch.float32)
+        check_vocabulary(self._module, tokenizer, name=folder.name)
+        spec = describe_tokenizer(tokenizer, self._module)
         self._tokenizer = TextTokenizer(
             spec,
             template=settings.template,
@@ -70,7 +77,6 @@ class Trainer:
         )
         self._pad_id = spec.pad_id
         self._is_gpu = self._device.type != "cpu"
-        self._module = load_model(folder, device=self._device, dtype=torch.float32)
         with _seeded(plan.seed, self._device):
             self._adapter = Adapter(
                 self._module,

@@ -6,15 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from layerdex.choices import LongText, Pooling, StoredPrecision
 from layerdex.errors import IndexMismatchError, ModelError
-from layerdex.indexer.models.compatibility import check_fingerprint, check_options
-from layerdex.indexer.models.fingerprint import fingerprint
+from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.models.compatibility import (
+    check_fingerprint,
+    check_options,
+    same_model,
+)
+from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
 from layerdex.options import EncoderOptions
 from layerdex.records import EncoderSettings
 from tests.encoders import WordEncoder
+from tests.indexer.loaded import TORCH, load
+from tests.sentence_models import to_sentence_model
+from tests.tiny_models import change_json
 
 RECORDED = WordEncoder().settings
 OTHER = replace(RECORDED, fingerprint="other")
@@ -84,3 +93,58 @@ def test_another_adapter_is_refused_and_the_same_may_move(bert: Path, tmp_path: 
 
 def test_what_decides_no_vector_may_differ() -> None:
     check_fingerprint(replace(RECORDED, model="moved", token_budget=1, window=2), RECORDED)
+
+
+@pytest.fixture
+def lowering(bert: Path) -> Path:
+    """A model whose texts are lowered, and whose tokenizer would keep their case."""
+    change_json(bert / "tokenizer.json", normalizer=None)
+    change_json(bert / "sentence_bert_config.json", do_lower_case=True)
+    return bert
+
+
+def made_before(folder: Path) -> EncoderSettings:
+    """The settings of an index that was made when ``do_lower_case`` was not read."""
+    settings = load(folder).settings
+    return replace(settings, fingerprint=earlier_fingerprint(folder, settings.options()))
+
+
+def test_an_index_of_texts_in_their_own_case_is_never_mixed_with_lowered_ones(
+    lowering: Path, tmp_path: Path
+) -> None:
+    stored = made_before(lowering)
+
+    with pytest.raises(IndexMismatchError) as caught:
+        TransformerEncoder.for_index(stored, runtime=TORCH)
+    assert "do_lower_case" in str(caught.value)
+    assert "make a new index" in str(caught.value)
+    moved = Path(shutil.copytree(lowering, tmp_path / "moved"))
+    assert same_model(stored, str(moved)) == stored.model
+    with pytest.raises(IndexMismatchError, match="do_lower_case"):
+        TransformerEncoder.for_index(stored, runtime=TORCH, model=str(moved))
+
+    # The other way out, which the message names.
+    change_json(moved / "sentence_bert_config.json", do_lower_case=False)
+    going_on = TransformerEncoder.for_index(stored, runtime=TORCH, model=str(moved))
+    upper, lower = going_on.encode(["THE CAT", "the cat"], [-1]).vectors[0]
+    assert not np.allclose(upper, lower)
+
+
+def test_an_index_of_lowered_texts_goes_on(lowering: Path) -> None:
+    stored = load(lowering).settings
+
+    assert TransformerEncoder.for_index(stored, runtime=TORCH).settings == stored
+
+
+def test_an_index_made_before_prompts_were_read_keeps_its_template(bert: Path) -> None:
+    stored = load(bert).settings
+    to_sentence_model(
+        bert,
+        settings={"max_seq_length": 9},
+        pooling={"pooling_mode": ["cls"]},
+        config={"prompts": {"query": "ask "}, "default_prompt_name": "query"},
+    )
+
+    assert load(bert).settings.template == "ask {text}"
+    assert TransformerEncoder.for_index(stored, runtime=TORCH).settings == stored
+    check(stored, model=str(bert))

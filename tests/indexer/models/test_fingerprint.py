@@ -11,7 +11,13 @@ import pytest
 
 from layerdex.choices import LongText, Pooling
 from layerdex.errors import ModelError
-from layerdex.indexer.models.fingerprint import file_digest, fingerprint, model_digest
+from layerdex.indexer.models.fingerprint import (
+    earlier_fingerprint,
+    file_digest,
+    fingerprint,
+    model_digest,
+)
+from layerdex.indexer.models.model_folder import find_model
 from layerdex.options import EncoderOptions
 from tests.tiny_models import change_json
 
@@ -155,6 +161,44 @@ def test_is_what_it_was_when_only_some_tokenizer_files_counted(tmp_path: Path) -
         (tmp_path / name).write_text(name)
 
     assert of(tmp_path) == "248360d8b2f328a8b759bf4e3368f055"
+
+
+@pytest.mark.minilm
+def test_of_minilm_is_what_it_was_before_more_of_its_files_was_read() -> None:
+    folder = find_model("minilm").path
+
+    assert of(folder, max_length=256) == "bf78c281aa883159dd8b0457ab820a67"
+
+
+def keep_case(folder: Path) -> None:
+    change_json(folder / "tokenizer.json", normalizer=None)
+
+
+def test_changes_where_texts_are_lowered_for_a_tokenizer_that_keeps_case(bert: Path) -> None:
+    keep_case(bert)
+    before = of(bert), model_digest(bert)
+
+    change_json(bert / "sentence_bert_config.json", do_lower_case=True)
+
+    assert of(bert) != before[0]
+    assert model_digest(bert) != before[1]
+    options = EncoderOptions(
+        pooling=Pooling.MEAN, template="{text}", max_length=32, long=LongText.TRUNCATE
+    )
+    assert earlier_fingerprint(bert, options) == before[0]
+
+
+def test_stays_where_the_case_of_texts_does_not_change(bert: Path) -> None:
+    before = of(bert)
+    change_json(bert / "sentence_bert_config.json", do_lower_case=True, max_seq_length=12)
+    assert of(bert) == before
+
+    keep_case(bert)
+    lowered = of(bert)
+    change_json(bert / "sentence_bert_config.json", do_lower_case=False)
+    kept = of(bert)
+    (bert / "sentence_bert_config.json").unlink()
+    assert of(bert) == kept != lowered
 
 
 def test_a_copy_elsewhere_has_the_same(bert: Path, tmp_path: Path) -> None:

@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel, AutoTokenizer
 
-from layerdex.choices import Dtype
+from layerdex.choices import Dtype, EngineName
 from layerdex.errors import LayerdexError, ModelError
 from tests.indexer.loaded import load
 from tests.indexer.plain import cosines, plain_vectors, torch_engine
-from tests.tiny_models import N_POSITIONS, change_json, drop_weight, save_tiny_model
+from tests.tiny_models import (
+    N_POSITIONS,
+    change_json,
+    drop_weight,
+    save_tiny_model,
+    sentence,
+)
 
 Damage = Callable[[Path], object]
 
@@ -280,3 +287,161 @@ def test_loading_leaves_torchs_default_dtype_to_other_threads(
 
     assert defaults == {torch.float32}
     assert {one.dtype for one in torch_engine(encoder).module.parameters()} == {torch.bfloat16}
+
+
+def add_tokens(folder: Path, *tokens: str, **special: str) -> None:
+    """Add tokens to a tokenizer, and no rows to its model, as is often forgotten."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(list(tokens))
+    tokenizer.add_special_tokens(special)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("engine", list(EngineName))
+@pytest.mark.parametrize(
+    ("tokens", "special", "named"),
+    [
+        (["covidvax"], {}, "covidvax"),
+        (["covidvax", "flurona"], {}, "flurona"),
+        ([], {"pad_token": "[FILL]"}, "[FILL]"),
+        ([], {"mask_token": "<hidden>"}, "<hidden>"),
+    ],
+)
+def test_tokens_without_an_embedding_are_refused_before_any_text(
+    engine: EngineName, tokens: list[str], special: dict[str, str], named: str, bert: Path
+) -> None:
+    n_rows = json.loads((bert / "config.json").read_text())["vocab_size"]
+    add_tokens(bert, *tokens, **special)
+
+    with pytest.raises(ModelError) as caught:
+        load(bert, engine=engine)
+
+    n_more = max(len(tokens), len(special))
+    assert f"tokens up to id {n_rows + n_more - 1} ({named!r})" in str(caught.value)
+    assert f"embeddings of {n_rows} tokens only" in str(caught.value)
+    assert "resize_token_embeddings" in str(caught.value)
+
+
+def test_special_tokens_that_only_the_post_processor_knows_are_refused(bert: Path) -> None:
+    content = json.loads((bert / "tokenizer.json").read_text())
+    content["post_processor"]["special_tokens"]["[SEP]"]["ids"] = [9_999]
+    (bert / "tokenizer.json").write_text(json.dumps(content))
+
+    assert_refused(bert, "tokens up to id 9999")
+
+
+def test_a_model_may_have_more_embeddings_than_tokens(tmp_path: Path) -> None:
+    # Many are padded to a multiple of 64 or more.
+    folder = save_tiny_model("bert", tmp_path)
+    n_tokens = json.loads((folder / "config.json").read_text())["vocab_size"]
+    model = AutoModel.from_pretrained(folder)
+    model.resize_token_embeddings(n_tokens + 30)
+    model.save_pretrained(folder)
+    add_tokens(folder, "covidvax")
+
+    expected = plain_vectors(folder, ["the covidvax is good"], max_length=N_POSITIONS)
+    found = load(folder).encode(["the covidvax is good"], range(5)).vectors
+    assert cosines(found, expected).min() > 1 - 1e-6
+
+
+def without_padding(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer_config.json").read_text())
+    del content["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(content))
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("of_model", [None, -1, 3])
+def test_a_tokenizer_without_padding_pads_all_the_same(
+    family: str, of_model: int | None, tmp_path: Path
+) -> None:
+    folder = save_tiny_model(family, tmp_path)
+    expected = plain_vectors(folder, [*TEXTS, sentence(30, seed=1)], max_length=N_POSITIONS)
+    without_padding(folder)
+    if family == "bert":  # others cannot be built with these
+        change_json(folder / "config.json", pad_token_id=of_model)
+
+    found = load(folder).encode([*TEXTS, sentence(30, seed=1)], range(5)).vectors
+
+    assert cosines(found, expected).min() > 1 - 1e-6
+
+
+NO_LIMITS: list[Any] = [-1, 0, None, 10**30, 1e30, float("inf"), True, "512"]
+
+
+@pytest.mark.parametrize("limit", NO_LIMITS)
+def test_a_tokenizer_that_states_no_limit_leaves_it_to_the_model(limit: Any, bert: Path) -> None:
+    change_json(bert / "tokenizer_config.json", model_max_length=limit)
+
+    assert load(bert).settings.max_length == N_POSITIONS
+
+
+@pytest.mark.parametrize("limit", [12, 12.0])
+def test_a_tokenizer_may_state_less_than_the_model(limit: float, bert: Path) -> None:
+    change_json(bert / "tokenizer_config.json", model_max_length=limit)
+
+    assert load(bert).settings.max_length == 12
+
+
+def assert_default_may_be_exceeded(folder: Path) -> None:
+    long = sentence(900, seed=3)
+
+    default, more = load(folder), load(folder, max_length=700)
+
+    assert default.settings.max_length == 512
+    assert default.encode([long], [1]).n_tokens.tolist() == [512]
+    found = more.encode([long], range(5))
+    assert found.n_tokens.tolist() == [700]
+    expected = plain_vectors(folder, [long], max_length=700)
+    assert cosines(found.vectors, expected).min() > 1 - 1e-6
+
+
+@pytest.mark.parametrize("limit", [-1, None, 1e30])
+def test_xlnet_states_no_limit(limit: Any, tmp_path: Path) -> None:
+    folder = save_tiny_model("xlnet", tmp_path)
+    change_json(folder / "tokenizer_config.json", model_max_length=limit)
+
+    assert_default_may_be_exceeded(folder)
+
+
+@pytest.mark.parametrize("limit", [-1, 0])
+def test_a_model_that_states_no_limit_has_a_default(limit: int, tmp_path: Path) -> None:
+    folder = save_tiny_model("modernbert", tmp_path)
+    change_json(folder / "config.json", max_position_embeddings=limit)
+
+    assert_default_may_be_exceeded(folder)
+
+
+@pytest.mark.parametrize("family", ["bert", "yoso", "ibert"])
+def test_the_longest_text_fits_the_table_of_positions(family: str, tmp_path: Path) -> None:
+    folder = save_tiny_model(family, tmp_path)
+
+    encoded = load(folder).encode([sentence(99, seed=1)], [-1])
+
+    assert encoded.n_tokens.tolist() == [N_POSITIONS]
+
+
+@pytest.mark.parametrize("family", ["nystromformer", "lilt", "vit", "perceiver"])
+def test_a_model_that_cannot_be_run_is_refused_without_useless_advice(
+    family: str, tmp_path: Path
+) -> None:
+    folder = save_tiny_model(family, tmp_path)
+
+    message = assert_refused(folder, r"torch cannot run this model \(.*not supported$")
+
+    assert "--device" not in message
+    assert len(message) < 500
+
+
+def test_advice_is_given_where_a_device_is_to_blame(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import BertModel
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise RuntimeError("CUDA error: an illegal instruction was encountered")
+
+    monkeypatch.setattr(BertModel, "forward", fail)
+
+    assert_refused(bert, r"CUDA error.*: try another --device or --dtype$")

@@ -172,10 +172,11 @@ def test_a_hub_model_records_its_commit_and_fetches_no_pickles(
         # Two poolings side by side make one longer vector: not among ours.
         (
             flags(mean_tokens=True, cls_token=True),
-            "pooling_mode_cls_token+pooling_mode_mean_tokens",
+            "cls+mean",
         ),
         ({"pooling_mode": "lasttoken"}, "lasttoken"),
-        ({"pooling_mode": ["mean"]}, None),
+        ({"pooling_mode": ["mean"]}, Pooling.MEAN),
+        ({"pooling_mode": ["cls", "mean"]}, "cls+mean"),
         ({}, None),
     ],
 )

@@ -24,6 +24,7 @@ from layerdex.indexer.engines.torch.packing import Sample
 from layerdex.indexer.engines.torch.replica import Replica, collect
 from layerdex.indexer.engines.torch.transfers import PendingArray
 from layerdex.indexer.models.loading import (
+    check_vocabulary,
     count_positions,
     describe_tokenizer,
     load_model,
@@ -54,6 +55,7 @@ class TorchEngine:
         self._pooling = pooling
         module = self._load(self._devices[0])
         tokenizer = load_tokenizer(folder)
+        check_vocabulary(module, tokenizer, name=folder.name)
         n_positions = count_positions(module, tokenizer)
         self._sample = Sample(
             ids=np.array(tokenizer(_PROBE)["input_ids"][:n_positions], dtype=np.int64),
@@ -67,7 +69,7 @@ class TorchEngine:
             depth=states.depth,
             width=states.width,
             n_positions=n_positions,
-            tokenizer=describe_tokenizer(tokenizer),
+            tokenizer=describe_tokenizer(tokenizer, self.module),
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerdex.choices import Pooling
-from layerdex.errors import ModelError
+from layerdex.errors import LayerdexError, ModelError
 from layerdex.indexer.engines.protocol import Batch
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates, Inputs
 from layerdex.indexer.engines.torch.packed_attention import restore_attention
@@ -29,6 +30,11 @@ logger = logging.getLogger(__name__)
 _MAX_WORKERS = 8
 # torch has no exception class for a CPU that is out of memory.
 _NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc")
+# Against these another device or dtype may help; shapes that do not fit are the same on each.
+_OF_A_DEVICE = re.compile(
+    r"cuda|cublas|cudnn|kernel|device|dtype|implemented for|half|bfloat16|memory|alloc",
+    re.IGNORECASE,
+)
 
 
 class Replica:
@@ -57,7 +63,8 @@ class Replica:
         self._device = device
         self._pooling = pooling
         self._transfers = Transfers(device)
-        with torch.inference_mode(), _translate_errors():
+        not_supported = f"models such as {type(module).__name__} are not supported"
+        with torch.inference_mode(), _translate_errors(otherwise=not_supported):
             ids = self._transfers.upload(sample.ids[None])
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             self.states = HiddenStates(module, inputs)
@@ -214,10 +221,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
+def _translate_errors(*, otherwise: str = "") -> Iterator[None]:
+    """Raise `ModelError` for an error in a pass, with advice where it may help."""
     try:
         yield
-    except (RuntimeError, IndexError, MemoryError) as error:  # what torch raises in a pass
+    except LayerdexError:
+        raise
+    except Exception as error:  # models raise many kinds in a pass, not only torch's own
+        reason = reason_of(error)
+        is_of_device = isinstance(error, RuntimeError | MemoryError) and _OF_A_DEVICE.search(reason)
+        advice = "try another --device or --dtype" if is_of_device else otherwise
         raise ModelError(
-            f"torch cannot run this model ({reason_of(error)}): try another --device or --dtype"
+            f"torch cannot run this model ({reason}){': ' if advice else ''}{advice}"
         ) from error
