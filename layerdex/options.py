@@ -22,9 +22,10 @@ class EncoderOptions:
     ``None`` means the model's own value, or the default where the model has none. ``model`` is
     ``minilm`` (the default), a local folder or a hub id; only a hub id can have a ``revision``.
     ``adapter`` is a folder that `Index.tune` wrote for the model. ``template`` is the text around
-    each document, with ``{text}`` in it. ``max_length`` is in tokens, special tokens included; the
-    default is the value in the model's sentence-transformers files, else at most 512. ``long`` says
-    whether a longer text is truncated or encoded in chunks.
+    each document, with ``{text}`` in it; by default the model's default prompt, if it has one.
+    ``max_length`` is in tokens, special tokens included; the default is the value in the model's
+    sentence-transformers files, else at most 512. ``long`` says whether a longer text is truncated
+    or encoded in chunks.
 
     Strings are converted to enums. Raises `OptionError` for an invalid value.
     """

@@ -81,7 +81,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         model: str = "minilm",
         layer: int = -1,
         pooling: str | None = None,
-        template: str = "{text}",
+        template: str | None = None,
         *,
         layers: LayerSelection = "all",
         revision: str | None = None,

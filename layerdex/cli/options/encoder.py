@@ -18,7 +18,11 @@ encoder_options = combine(
         type=EnumChoice(Pooling),
         help="How token states become one vector. [default: the model's own, else mean]",
     ),
-    click.option("--template", help="Prompt around each text, such as 'A question: {text}'."),
+    click.option(
+        "--template",
+        help="Prompt around each text, such as 'A question: {text}'. [default: the model's "
+        "default prompt, else none]",
+    ),
     click.option(
         "--max-length",
         type=int,

@@ -101,7 +101,7 @@ def n_embeddings_of(model: nn.Module) -> int | None:
         table = getattr(model.get_input_embeddings(), "weight", None)  # type: ignore[operator]
     except (AttributeError, NotImplementedError):
         return None
-    return len(table) if isinstance(table, torch.Tensor) else None
+    return len(table) if isinstance(table, torch.Tensor) and table.ndim == 2 else None
 
 
 def describe_tokenizer(tokenizer: Any, model: nn.Module | None = None) -> TokenizerSpec:

@@ -80,22 +80,22 @@ def read_modules(name: str, root: Path) -> Modules:
     first, *others = modules
     if first.name not in _TRANSFORMERS:
         raise ModelError(
-            f"{name!r} begins with the module {first.kind}: only models that begin with a "
+            f"{name!r} begins with the module {first.kind!r}: only models that begin with a "
             "Transformer have layers to index"
         )
-    notes = []
-    if not first.kind.startswith(_LIBRARY):
-        notes.append(
-            f"its {first.kind} is code of its own, which is never run: its texts and "
-            "weights are used as those of a plain Transformer"
-        )
+    pooling = next((module for module in others if module.name == _POOLING), None)
+    notes = [
+        f"its {module.kind} is code of its own, which is never run: it is taken for a plain "
+        f"{module.name}"
+        for module in (first, pooling)
+        if module is not None and not module.kind.startswith(_LIBRARY)
+    ]
     if skipped := _skipped(others):
         is_one = len(skipped) == 1
         notes.append(
             f"its {'module' if is_one else 'modules'} {', '.join(skipped)} "
             f"{'is' if is_one else 'are'} not applied: the vectors are those of its layers alone"
         )
-    pooling = next((module for module in others if module.name == _POOLING), None)
     if pooling is None:
         notes.append("it has no Pooling module: --pooling says how, else the mean is used")
         return Modules(first.folder, notes=tuple(notes))
