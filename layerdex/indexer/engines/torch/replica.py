@@ -30,11 +30,8 @@ logger = logging.getLogger(__name__)
 _MAX_WORKERS = 8
 # torch has no exception class for a CPU that is out of memory.
 _NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc")
-# Against these another device or dtype may help; shapes that do not fit are the same on each.
-_OF_A_DEVICE = re.compile(
-    r"cuda|cublas|cudnn|kernel|device|dtype|implemented for|half|bfloat16|memory|alloc",
-    re.IGNORECASE,
-)
+# Shapes that do not fit are the same on every device and in every dtype.
+_OF_SHAPES = re.compile(r"\bshapes?\b|must match", re.IGNORECASE)
 
 
 class Replica:
@@ -229,8 +226,9 @@ def _translate_errors(*, otherwise: str = "") -> Iterator[None]:
         raise
     except Exception as error:  # models raise many kinds in a pass, not only torch's own
         reason = reason_of(error)
-        is_of_device = isinstance(error, RuntimeError | MemoryError) and _OF_A_DEVICE.search(reason)
-        advice = "try another --device or --dtype" if is_of_device else otherwise
+        is_of_torch = isinstance(error, RuntimeError | MemoryError)
+        may_depend = is_of_torch and not _OF_SHAPES.search(reason)
+        advice = "try another --device or --dtype" if may_depend else otherwise
         raise ModelError(
             f"torch cannot run this model ({reason}){': ' if advice else ''}{advice}"
         ) from error

@@ -111,16 +111,18 @@ def test_whatever_ran_out_of_memory_batches_are_halved(
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "said"),
     [
-        (RuntimeError("CUDA error:\n unspecified"), "CUDA error: unspecified"),
-        (RuntimeError(), "RuntimeError"),
-        # An id of the tokenizer that the model has no embedding for.
-        (IndexError("index out of range in self"), "index out of range in self"),
+        (RuntimeError("CUDA error:\n unspecified"), r"\(CUDA error: unspecified\): try another"),
+        (RuntimeError(), r"\(RuntimeError\): try another"),
+        # What no other device helps against.
+        (RuntimeError("shape '[3]' is invalid"), r"\(shape '\[3\]' is invalid\)$"),
+        (IndexError("index out of range in self"), r"\(index out of range in self\)$"),
+        (TypeError("missing 'bbox'"), r"\(missing 'bbox'\)$"),
     ],
 )
 def test_other_errors_of_a_pass_are_clear(
-    error: Exception, reason: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+    error: Exception, said: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, replica = load(tiny_model)
     n_tried = []
@@ -131,7 +133,7 @@ def test_other_errors_of_a_pass_are_clear(
 
     monkeypatch.setattr(replica.states, "run", fail)
 
-    with pytest.raises(ModelError, match=rf"torch cannot run this model \({reason}\): try"):
+    with pytest.raises(ModelError, match=f"torch cannot run this model {said}"):
         encoder.encode(["a dog"], LAYERS)
     assert len(n_tried) == 1
 
