@@ -141,7 +141,8 @@ class EncoderSettings:
 
     ``fingerprint`` digests what decides a vector; ``token_budget`` and ``window`` decide how
     texts are batched, and so the exact bytes, but not the vectors beyond the stated tolerance.
-    ``adapter`` is the folder whose weights were merged into the model's.
+    ``adapter`` is the folder whose weights were merged into the model's. ``pads`` is False for a
+    model whose vectors padding would change: then only texts of equal length share a batch.
     """
 
     model: str
@@ -156,6 +157,7 @@ class EncoderSettings:
     window: int
     long: LongText = LongText.TRUNCATE
     adapter: str | None = None
+    pads: bool = True
 
     def options(self) -> EncoderOptions:
         """Return the options that make this encoder again, all of them resolved."""

@@ -55,7 +55,7 @@ def save_tiny_model(family: str, folder: Path, *, seed: int = 0, **changes: Any)
     import torch
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-    recipe = FAMILIES[family]
+    recipe = (FAMILIES | UNPADDED)[family]
     tokenizer, special = recipe.tokenizer()
     settings = {"pad_token_id": tokenizer.token_to_id(special["pad_token"])}
     settings |= _SIZES | recipe.config | changes
@@ -194,3 +194,22 @@ FAMILIES = {
     ),
 }
 """Every family is 4 blocks deep and 32 wide; the grouped ALBERT runs 2 groups of 2 blocks."""
+
+UNPADDED = {
+    "fnet": Family("fnet", "FNetLayer", lambda: _word_piece(_BERT)),
+    "mobilebert": Family(
+        "mobilebert",
+        "MobileBertLayer",
+        lambda: _word_piece(_BERT),
+        {
+            "embedding_size": WIDTH,
+            "intra_bottleneck_size": WIDTH,
+            "true_hidden_size": WIDTH,
+            "num_feedforward_networks": 1,
+        },
+    ),
+    "convbert": Family(
+        "convbert", "ConvBertLayer", lambda: _word_piece(_BERT), {"embedding_size": WIDTH}
+    ),
+}
+"""Families whose vectors depend on how far a text is padded."""

@@ -16,7 +16,7 @@ from layerdex.errors import ModelError
 from layerdex.indexer.engine_factory import load_engine
 from layerdex.indexer.engines.protocol import make_batch
 from layerdex.indexer.fair_lock import FairLock
-from layerdex.indexer.models.compatibility import check_fingerprint
+from layerdex.indexer.models.compatibility import check_fingerprint, check_padding
 from layerdex.indexer.models.defaults import resolve_options, resolve_pooling
 from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import MINILM, find_model
@@ -68,6 +68,7 @@ class TransformerEncoder:
             fingerprint=fingerprint(folder.path, resolved, folder.adapter),
             token_budget=self._token_budget,
             window=window,
+            pads=spec.pads,
         )
         self._tokenizer = self._make_tokenizer()
 
@@ -93,6 +94,8 @@ class TransformerEncoder:
             options, runtime=runtime, token_budget=settings.token_budget, window=settings.window
         )
         check_fingerprint(encoder.settings, settings)
+        check_padding(encoder.settings, settings)
+        encoder._settings = replace(encoder.settings, pads=settings.pads)
         encoder._adapt_budget()
         return encoder
 
@@ -208,7 +211,9 @@ class TransformerEncoder:
         pad_id = self.engine.spec.tokenizer.pad_id
         batches = (
             make_batch(tokens, indices, pad_id=pad_id)
-            for indices in plan_batches(lengths, token_budget=self._token_budget)
+            for indices in plan_batches(
+                lengths, token_budget=self._token_budget, pads=self._settings.pads
+            )
         )
         n_done, n_total = 0, int(lengths.sum())
         with contextlib.closing(self.engine.pool(batches, layers)) as results:

@@ -225,6 +225,7 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "max_length": 12,
         "long": "truncate",
         "window": 8,
+        "pads": True,
         "labels": {"card": 7, "food": 6, "rain": 6},
         "best_layer": None,
         "transform": None,

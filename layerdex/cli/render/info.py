@@ -34,6 +34,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "transforms": None if info.transform is None else _describe_transform(info.transform),
         "for queries": info.query_template,
         "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
+        "batches": None if encoder.pads else "equal lengths only, as padding changes vectors",
         "fingerprint": encoder.fingerprint,
     }
     shown = {name: one_line(value) for name, value in rows.items() if value is not None}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _COUNTS = ("n_documents", "n_dead", "n_segments", "n_truncated", "size_bytes")
 _MODEL = ("depth", "width", "model", "revision", "adapter", "pooling", "template")
-_TEXTS = ("max_length", "long", "fingerprint", "token_budget", "window")
+_TEXTS = ("max_length", "long", "fingerprint", "token_budget", "window", "pads")
 
 
 def index_info_to_json(info: IndexInfo) -> Json:

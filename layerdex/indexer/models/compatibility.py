@@ -117,6 +117,15 @@ def check_fingerprint(settings: EncoderSettings, stored: EncoderSettings) -> Non
     )
 
 
+def check_padding(settings: EncoderSettings, stored: EncoderSettings) -> None:
+    """Raise `IndexMismatchError` if the index's texts were padded and the model must not be."""
+    if stored.pads and not settings.pads:
+        raise IndexMismatchError(
+            "this index was made with padded batches, and padding changes the vectors of the model "
+            f"{stored.model!r}: export the documents and make a new index, which is not padded"
+        )
+
+
 def _check(name: str, stored: object, wanted: object) -> None:
     if wanted is not None and wanted != stored:
         raise IndexMismatchError(

@@ -65,6 +65,7 @@ def are_settings(
         all(isinstance(text, str) for text in texts)
         and (encoder.revision is None or isinstance(encoder.revision, str))
         and all(is_count(number) and number > 0 for number in sizes)
+        and isinstance(encoder.pads, bool)
         and encoder.width <= _MAX_COMPONENTS
         and is_count(encoder.depth)
         and encoder.depth <= _MAX_BLOCKS
