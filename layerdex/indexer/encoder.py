@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -172,14 +172,14 @@ class TransformerEncoder:
             )
         if len(unique) == len(texts):  # without repeats no copy of all vectors is needed
             return encoded
-        return Encoded(
-            encoded.vectors[:, indices], encoded.n_tokens[indices], encoded.truncated[indices]
-        )
+        counts = (getattr(encoded, field.name)[indices] for field in fields(Encoded)[1:])
+        return Encoded(encoded.vectors[:, indices], *counts)
 
     def _encode(
         self, texts: Sequence[str], tokens: Tokens, layers: tuple[int, ...], report: ReportFraction
     ) -> Encoded:
         n_tokens, truncated = tokens.lengths, tokens.truncated
+        n_unknown, unreadable = self._tokenizer.count_unknown(tokens.ids)
         is_chunked = self._settings.long is LongText.CHUNK
         long = np.flatnonzero(truncated) if is_chunked else np.empty(0, dtype=np.int64)
         share = _share_of_first_chunks(n_tokens, [len(texts[int(i)]) for i in long])
@@ -198,7 +198,8 @@ class TransformerEncoder:
             )
             vectors[:, long] = averages.vectors
             n_tokens[long], truncated[long] = averages.n_tokens, averages.truncated
-        return Encoded(vectors, n_tokens, truncated)
+            n_unknown[long], unreadable[long] = averages.n_unknown, averages.unreadable
+        return Encoded(vectors, n_tokens, truncated, n_unknown, unreadable)
 
     def _pool(
         self, tokens: Tokens, layers: tuple[int, ...], report: ReportFraction

@@ -211,6 +211,8 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "n_dead": 0,
         "n_segments": 3,
         "n_truncated": 0,
+        "n_unknown": 0,
+        "n_unreadable": 0,
         "size_bytes": sum(one.stat().st_size for one in path.rglob("*") if one.is_file()),
         "layers": [0, 1, 2, 3],
         "depth": 3,

@@ -69,6 +69,7 @@ def describe_tokenizer(tokenizer: Any) -> TokenizerSpec:
         pad_id=tokenizer.pad_token_id or 0,
         mask_token=tokenizer.mask_token,
         mask_id=tokenizer.mask_token_id,
+        unknown_id=tokenizer.unk_token_id,
     )
 
 
