@@ -84,11 +84,12 @@ class _DocumentColumns(TypedColumns):
     n_characters: Named[int]
     n_tokens: Named[int]
     truncated: Named[bool]
-    n_unknown: Named[int | None]
-    unreadable: Named[bool] = Column(server_default=text("0"))
     live: Named[bool]
     metadata_digest: Named[int] = Column(_Integer64, server_default=text("0"))
     digest: Named[int] = Column(_Integer64, server_default=text("0"))
+    # Added by schema 0003, so at the end.
+    n_unknown: Named[int | None]
+    unreadable: Named[bool] = Column(server_default=text("0"))
 
 
 class _DocumentTextColumns(TypedColumns):
