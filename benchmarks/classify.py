@@ -77,7 +77,7 @@ def _version(i: int, one_in: int) -> NewVersion:
     text = f"text {i}"
     label = f"label {i % N_LABELS}" if i % one_in == 0 else None
     digest = hashlib.sha256(text.encode()).digest()
-    return NewVersion(f"d{i}", text, label, {}, digest, 3, False, None)
+    return NewVersion(f"d{i}", text, label, {}, digest, 3, False, None, False, None)
 
 
 def measure(path: Path, n_rounds: int) -> dict[str, Any]:

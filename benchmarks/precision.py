@@ -78,7 +78,9 @@ def read_texts(path: Path, n: int | None) -> list[str]:
 def fill(store: Store, texts: list[str], vectors: EncodedVectors) -> None:
     """Commit all documents as one segment; document i is in row i + 1."""
     versions = [
-        NewVersion(f"d{i}", text, None, {}, sha256(text.encode()).digest(), 1, False, None)
+        NewVersion(
+            f"d{i}", text, None, {}, sha256(text.encode()).digest(), 1, False, None, False, None
+        )
         for i, text in enumerate(texts)
     ]
     with store.write() as writer:

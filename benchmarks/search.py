@@ -71,7 +71,9 @@ def fill(path: Path, n: int) -> NDArray[np.float16]:
 
 
 def _version(i: int) -> NewVersion:
-    return NewVersion(f"d{i}", f"text {i}", None, {"bucket": i % 1000}, b"%d" % i, 3, False, None)
+    return NewVersion(
+        f"d{i}", f"text {i}", None, {"bucket": i % 1000}, b"%d" % i, 3, False, None, False, None
+    )
 
 
 def compare(

@@ -122,17 +122,35 @@ class Truncated:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """A live document with tokens that the tokenizer does not know.
+
+    Of ``n_tokens``, special tokens included, ``n_unknown`` are unknown. ``unreadable`` is True if
+    all tokens of the text itself are, so that its vectors say nothing about it.
+    """
+
+    id: str
+    n_tokens: int
+    n_unknown: int
+    unreadable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """The encoding of n texts.
 
     ``vectors`` is (n_layers, n, width) float32 of unit length, which storage rounds. ``n_tokens``
     is (n,) int32, special tokens included; in a text of several chunks each token counts once.
-    ``truncated`` is (n,) bool: the end of the text was cut.
+    ``truncated`` is (n,) bool: the end of the text was cut. ``n_unknown`` is (n,) int32, the tokens
+    that the tokenizer does not know, and ``unreadable`` (n,) bool: no token of the text is known,
+    so that its vectors say nothing about it. Both are None if the encoder does not count them.
     """
 
     vectors: EncodedVectors
     n_tokens: NDArray[np.int32]
     truncated: NDArray[np.bool_]
+    n_unknown: NDArray[np.int32] | None = None
+    unreadable: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +159,8 @@ class EncoderSettings:
 
     ``fingerprint`` digests what decides a vector; ``token_budget`` and ``window`` decide how
     texts are batched, and so the exact bytes, but not the vectors beyond the stated tolerance.
-    ``adapter`` is the folder whose weights were merged into the model's.
+    ``adapter`` is the folder whose weights were merged into the model's. ``pads`` is False for a
+    model whose vectors padding would change: then only texts of equal length share a batch.
     """
 
     model: str
@@ -156,6 +175,7 @@ class EncoderSettings:
     window: int
     long: LongText = LongText.TRUNCATE
     adapter: str | None = None
+    pads: bool = True
 
     def options(self) -> EncoderOptions:
         """Return the options that make this encoder again, all of them resolved."""

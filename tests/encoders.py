@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -56,6 +57,21 @@ class WordEncoder:
             np.array([len(one) for one in kept], dtype=np.int32),
             np.array([len(one) > len(cut) for one, cut in zip(words, kept, strict=True)]),
         )
+
+
+class CountingWordEncoder(WordEncoder):
+    """A `WordEncoder` that knows no emoji, and counts them as unknown tokens, all alike."""
+
+    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        read = [
+            ["[UNK]" if max(word) >= "\U0001f000" else word for word in text.split()]
+            for text in texts
+        ]
+        encoded = super().encode([" ".join(words) for words in read], layers)
+        kept = [words[: self.settings.max_length] for words in read]
+        n_unknown = np.array([words.count("[UNK]") for words in kept], dtype=np.int32)
+        lengths = np.array([len(words) for words in kept])
+        return replace(encoded, n_unknown=n_unknown, unreadable=n_unknown == lengths)
 
 
 class ReportingWordEncoder(WordEncoder):

@@ -56,7 +56,7 @@ def save_tiny_model(family: str, folder: Path, *, seed: int = 0, **changes: Any)
     import torch
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-    recipe = FAMILIES.get(family) or OTHER_FAMILIES[family]
+    recipe = (FAMILIES | UNPADDED | OTHER_FAMILIES)[family]
     tokenizer, special = recipe.tokenizer()
     settings = {"pad_token_id": tokenizer.token_to_id(special["pad_token"])}
     settings |= (_SIZES if recipe.sizes is None else recipe.sizes) | recipe.config | changes
@@ -195,6 +195,25 @@ FAMILIES = {
     ),
 }
 """Every family is 4 blocks deep and 32 wide; the grouped ALBERT runs 2 groups of 2 blocks."""
+
+UNPADDED = {
+    "fnet": Family("fnet", "FNetLayer", lambda: _word_piece(_BERT)),
+    "mobilebert": Family(
+        "mobilebert",
+        "MobileBertLayer",
+        lambda: _word_piece(_BERT),
+        {
+            "embedding_size": WIDTH,
+            "intra_bottleneck_size": WIDTH,
+            "true_hidden_size": WIDTH,
+            "num_feedforward_networks": 1,
+        },
+    ),
+    "convbert": Family(
+        "convbert", "ConvBertLayer", lambda: _word_piece(_BERT), {"embedding_size": WIDTH}
+    ),
+}
+"""Families whose vectors depend on how far a text is padded."""
 
 
 def _other(model_type: str, **config: Any) -> Family:

@@ -5,10 +5,14 @@ torch and transformers are imported only when an encoder is loaded whose engine 
 
 from __future__ import annotations
 
+import logging
+
 from layerdex.arguments import check_type, format_value
 from layerdex.errors import OptionError
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, TemplatedEncoder
+
+logger = logging.getLogger(__name__)
 
 
 def check_encoder(encoder: object) -> None:
@@ -28,7 +32,14 @@ def make_encoder(options: EncoderOptions, runtime: RuntimeOptions) -> Encoder:
     """
     from layerdex.indexer.encoder import TransformerEncoder
 
-    return TransformerEncoder(options, runtime=runtime)
+    encoder = TransformerEncoder(options, runtime=runtime)
+    if not encoder.settings.pads:
+        logger.warning(
+            "padding changes the vectors of the model %r: only texts of equal length are encoded "
+            "together, which is slower",
+            encoder.settings.model,
+        )
+    return encoder
 
 
 def load_encoder(

@@ -27,6 +27,7 @@ from layerdex.records import (
     Rejected,
     Source,
     Truncated,
+    Unknown,
 )
 from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.vote_scores import N_RESAMPLES
@@ -345,6 +346,15 @@ class Index:
         """Return the documents whose text was cut, in input order."""
         return self._open.store.query(
             lambda snapshot: [Truncated(*columns) for columns in snapshot.truncated()]
+        )
+
+    def unknown(self) -> list[Unknown]:
+        """Return the documents with tokens that the tokenizer does not know, in input order.
+
+        Those encoded by a version that did not count unknown tokens are left out.
+        """
+        return self._open.store.query(
+            lambda snapshot: [Unknown(*columns) for columns in snapshot.unknown()]
         )
 
     def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:

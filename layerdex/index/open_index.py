@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from layerdex.arguments import to_list
+from layerdex.arguments import format_value, to_list
 from layerdex.errors import OptionError
 from layerdex.index.encoders import with_template
 from layerdex.index.stored_transforms import StoredTransforms
 from layerdex.layers import LayerSelection, resolve_stored
-from layerdex.records import Encoder, Vectors
+from layerdex.records import Encoded, Encoder, Vectors
 from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.codecs import as_stored
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -109,10 +112,23 @@ class QueryVectors:
             if self._template is not None:
                 encoder = with_template(encoder, self._template)
             codec = self._index.store.codec
-            encoded = encoder.encode(self.texts, missing).vectors
-            for layer, vectors in zip(missing, encoded, strict=True):
+            encoded = encoder.encode(self.texts, missing)
+            self._note_unreadable(encoded)
+            for layer, vectors in zip(missing, encoded.vectors, strict=True):
                 self._vectors[layer] = as_stored(vectors, codec)
         return self._vectors
+
+    def _note_unreadable(self, encoded: Encoded) -> None:
+        if self._vectors or encoded.unreadable is None or not encoded.unreadable.any():
+            return
+        example = format_value(self.texts[int(encoded.unreadable.argmax())])
+        n, n_all = int(encoded.unreadable.sum()), len(self.texts)
+        which, their = f"{n} of {n_all} texts, such as {example}", "their"
+        if n_all == 1:
+            which, their = f"the text {example}", "its"
+        logger.warning(
+            "the tokenizer knows no part of %s: %s neighbours mean nothing", which, their
+        )
 
     def _missing(self, layers: Iterable[int]) -> tuple[int, ...]:
         return tuple(sorted(set(layers) - set(self._vectors)))

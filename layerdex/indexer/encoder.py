@@ -6,7 +6,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from layerdex.errors import ModelError
 from layerdex.indexer.engine_factory import load_engine
 from layerdex.indexer.engines.protocol import make_batch
 from layerdex.indexer.fair_lock import FairLock
-from layerdex.indexer.models.compatibility import check_case, check_fingerprint
+from layerdex.indexer.models.compatibility import check_loaded
 from layerdex.indexer.models.defaults import notes, resolve_options, resolve_pooling
 from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import MINILM, find_model
@@ -84,6 +84,7 @@ class TransformerEncoder:
             fingerprint=fingerprint(folder.path, resolved, folder.adapter),
             token_budget=self._token_budget,
             window=window,
+            pads=spec.pads,
         )
         self._tokenizer = self._make_tokenizer()
 
@@ -107,8 +108,8 @@ class TransformerEncoder:
             options = replace(options, adapter=adapter)
         encoder = cls.__new__(cls)  # the notes were logged when the index was made
         encoder._load(options, runtime, settings.token_budget, settings.window)
-        check_case(encoder._folder, settings)
-        check_fingerprint(encoder.settings, settings)
+        check_loaded(encoder.settings, settings, encoder._folder)
+        encoder._settings = replace(encoder.settings, pads=settings.pads)
         encoder._adapt_budget()
         return encoder
 
@@ -185,14 +186,14 @@ class TransformerEncoder:
             )
         if len(unique) == len(texts):  # without repeats no copy of all vectors is needed
             return encoded
-        return Encoded(
-            encoded.vectors[:, indices], encoded.n_tokens[indices], encoded.truncated[indices]
-        )
+        counts = (getattr(encoded, field.name)[indices] for field in fields(Encoded)[1:])
+        return Encoded(encoded.vectors[:, indices], *counts)
 
     def _encode(
         self, texts: Sequence[str], tokens: Tokens, layers: tuple[int, ...], report: ReportFraction
     ) -> Encoded:
         n_tokens, truncated = tokens.lengths, tokens.truncated
+        n_unknown, unreadable = self._tokenizer.count_unknown(tokens.ids)
         is_chunked = self._settings.long is LongText.CHUNK
         long = np.flatnonzero(truncated) if is_chunked else np.empty(0, dtype=np.int64)
         share = _share_of_first_chunks(n_tokens, [len(texts[int(i)]) for i in long])
@@ -211,7 +212,8 @@ class TransformerEncoder:
             )
             vectors[:, long] = averages.vectors
             n_tokens[long], truncated[long] = averages.n_tokens, averages.truncated
-        return Encoded(vectors, n_tokens, truncated)
+            n_unknown[long], unreadable[long] = averages.n_unknown, averages.unreadable
+        return Encoded(vectors, n_tokens, truncated, n_unknown, unreadable)
 
     def _pool(
         self, tokens: Tokens, layers: tuple[int, ...], report: ReportFraction
@@ -224,7 +226,9 @@ class TransformerEncoder:
         pad_id = self.engine.spec.tokenizer.pad_id
         batches = (
             make_batch(tokens, indices, pad_id=pad_id)
-            for indices in plan_batches(lengths, token_budget=self._token_budget)
+            for indices in plan_batches(
+                lengths, token_budget=self._token_budget, pads=self._settings.pads
+            )
         )
         n_done, n_total = 0, int(lengths.sum())
         with contextlib.closing(self.engine.pool(batches, layers)) as results:

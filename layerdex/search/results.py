@@ -110,7 +110,10 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Deduplication:
-    """Which of ``n`` documents to keep (ids in input order) and which to remove."""
+    """Which of ``n`` documents to keep (ids in input order) and which to remove.
+
+    ``n_unreadable`` were compared by their text only, as the tokenizer knows no token of it.
+    """
 
     target: SearchTarget
     threshold: float
@@ -118,6 +121,7 @@ class Deduplication:
     n: int
     kept: tuple[str, ...]
     removed: tuple[Removal, ...]
+    n_unreadable: int = 0
 
     @property
     def layer(self) -> LayerName:

@@ -14,7 +14,12 @@ from sqlalchemy import Connection, Select, select
 
 from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Document, Rows
-from layerdex.storage.catalog.documents import read_documents, read_metadata_types, read_truncated
+from layerdex.storage.catalog.documents import (
+    read_documents,
+    read_metadata_types,
+    read_truncated,
+    read_unknown,
+)
 from layerdex.storage.catalog.filters import Where, where_clauses
 from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
 from layerdex.storage.catalog.metadata import ValueType, encode_value
@@ -44,7 +49,8 @@ class DocumentTable:
     """The catalog's columns of n documents, without text and metadata; one entry per document.
 
     ``rows`` ascend. ``content_groups`` holds the same number for documents with the same text,
-    and ``content_hashes`` a digest of the text that is the same in every index.
+    and ``content_hashes`` a digest of the text that is the same in every index. ``unreadable`` is
+    True where the tokenizer knew no token of a text: its vectors say nothing about it.
     """
 
     rows: Rows
@@ -52,6 +58,7 @@ class DocumentTable:
     labels: list[str | None]
     ordinals: NDArray[np.int64]
     n_characters: NDArray[np.int64]
+    unreadable: NDArray[np.bool_]
     content_groups: NDArray[np.int64]
     content_hashes: list[bytes]
 
@@ -73,6 +80,7 @@ class DocumentTable:
             labels=[self.labels[i] for i in at],
             ordinals=self.ordinals[at],
             n_characters=self.n_characters[at],
+            unreadable=self.unreadable[at],
             content_groups=self.content_groups[at],
             content_hashes=[self.content_hashes[i] for i in at],
         )
@@ -218,6 +226,10 @@ class Snapshot:
         """Return id, number of characters and number of encoded tokens of each truncated text."""
         return read_truncated(self.connection)
 
+    def unknown(self) -> list[tuple[str, int, int, bool]]:
+        """Return what `records.Unknown` has of each text with unknown tokens."""
+        return read_unknown(self.connection)
+
     def count_labels(self) -> dict[str, int]:
         """Return the number of live documents per label, the most frequent label first."""
         return count_labels(self.connection)
@@ -242,6 +254,7 @@ def _table(versions: Sequence[Any]) -> DocumentTable:
         labels=[version.label for version in versions],
         ordinals=row_array(version.ordinal for version in versions),
         n_characters=row_array(version.n_characters for version in versions),
+        unreadable=np.array([version.unreadable for version in versions], dtype=np.bool_),
         content_groups=row_array(groups.setdefault(digest, len(groups)) for digest in hashes),
         content_hashes=hashes,
     )

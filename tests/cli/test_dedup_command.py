@@ -15,7 +15,8 @@ from tests.cli.corpus import DOCUMENTS, EXPORTED, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import similarities
 
-KEYS = ["layer", "threshold", "n", "n_kept", "n_exact", "n_near", "n_conflicts", "clusters"]
+COUNTS = ["n", "n_kept", "n_exact", "n_near", "n_conflicts", "n_unreadable"]
+KEYS = ["layer", "threshold", *COUNTS, "clusters"]
 THRESHOLD = 0.55
 LABELS = {one["id"]: one.get("label") for one in DOCUMENTS}
 
@@ -77,6 +78,7 @@ def test_json_says_who_repeats_whom(cli: Cli, shared: Path, keep: str, layer: in
             for kept, removed in expected.items()
             for one in removed
         ),
+        "n_unreadable": 0,
     }
     assert in_clusters(found) == {kept: set(removed) for kept, removed in expected.items()}
     for cluster in found["clusters"]:

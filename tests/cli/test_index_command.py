@@ -78,9 +78,36 @@ def test_json_is_the_sum(cli: Cli, new: Path, source: Path) -> None:
         "n_rejected": 0,
         "n_encoded": 20,
         "n_truncated": 0,
+        "n_unknown": 0,
+        "n_unreadable": 0,
         "n_removed": 0,
         "n_documents": 20,
     }
+
+
+def test_unknown_tokens_are_counted_and_listed(
+    cli: Cli, new: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = ["😀", "my 😀 card", "my card", "👍"]
+    rows = [{"id": str(i), "text": text, "label": "a"} for i, text in enumerate(texts)]
+    result = cli.ok("index", new, write_jsonl(tmp_path / "s.jsonl", rows))
+    assert result.stderr.splitlines()[1:] == [
+        "3 texts with tokens that the tokenizer does not know, 2 with no others: "
+        f"see 'layerdex info {new} --unknown'"
+    ]
+    assert cli.jsonl("info", new, "--unknown") == [
+        {"id": "0", "n_tokens": 1, "n_unknown": 1, "unreadable": True},
+        {"id": "1", "n_tokens": 3, "n_unknown": 1, "unreadable": False},
+        {"id": "3", "n_tokens": 1, "n_unknown": 1, "unreadable": True},
+    ]
+    assert "3 texts with unknown tokens, 2 with no others" in cli.data("info", new)
+    assert "does not go with" in cli.usage("info", new, "--unknown", "--truncated")
+    cli.ok("classify", new, "👾", "-k", "1")
+    assert "knows no part of the text '👾'" in caplog.text
+    assert (
+        "2 documents compared by text only: the tokenizer knows no token of them"
+        in cli.data("dedup", new).splitlines()
+    )
 
 
 def test_cut_texts_are_counted_and_listed(cli: Cli, new: Path, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ DOCUMENTS_OF: dict[str, list[tuple[str, ...]]] = {
     "get --json": [("get", "index", "card-0", "bare")],
     "info --json": [("info", "index"), ("info", "full")],
     "info --truncated --json": [("info", "new", "--truncated")],
+    "info --unknown --json": [("info", "unread", "--unknown")],
     "index --json": [("index", "new", "long.jsonl")],
     "index --dry-run --json": [("index", "new", "today.jsonl", "--sync", "--dry-run")],
     "doctor --json": [("doctor",)],
@@ -91,6 +92,7 @@ LINES_OF: dict[str, tuple[str, ...]] = {
     "get": ("get", "index", "card-0", "bare"),
     "export": ("export", "index", "--vectors", "--layer", "0,1"),
     "info --truncated": ("info", "new", "--truncated"),
+    "info --unknown": ("info", "unread", "--unknown"),
 }
 FILES_OF: dict[str, tuple[str, ...]] = {
     "dedup --clusters FILE": ("dedup", "index", "--threshold", "0.4", "--clusters", "out.jsonl"),
@@ -116,6 +118,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make("index", DOCUMENTS)
     make("other", [*reversed(DOCUMENTS[:-1])], "so {text} then")
     make("wrong", [{**one, "label": WRONG.get(one["id"], one.get("label"))} for one in DOCUMENTS])
+    make("unread", [*DOCUMENTS, {"id": "smile", "text": "😀"}])
     make("new", [*DOCUMENTS, {"id": "long", "text": "word " * 13}])
     for name, rows in (("full", DOCUMENTS), ("part", [DOCUMENTS[i] for i in (0, 1, 6, 7, 12, 18)])):
         index = make(name, rows)

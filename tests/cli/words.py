@@ -13,14 +13,14 @@ from layerdex.choices import LongText, Pooling
 from layerdex.errors import OptionError
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoded, EncoderSettings
-from tests.encoders import WordEncoder
+from tests.encoders import CountingWordEncoder
 
 MAX_LENGTH = 12
 WINDOW = 8
 
 
-class WordTransformer(WordEncoder):
-    """`WordEncoder` with the constructor of `TransformerEncoder`."""
+class WordTransformer(CountingWordEncoder):
+    """`CountingWordEncoder` with the constructor of `TransformerEncoder`."""
 
     depth = 3
 

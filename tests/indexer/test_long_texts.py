@@ -192,3 +192,16 @@ def test_an_index_from_before_there_was_a_choice_cuts(bert: Path, tmp_path: Path
     assert again.settings.long is LongText.TRUNCATE
     [hit] = first(again.search("the cat sat"))
     assert (hit.id, hit.similarity) == ("a", 1.0)
+
+
+def test_unknown_tokens_of_all_chunks_are_counted_once(tiny_model: TinyModel) -> None:
+    long = [f"{sentence(70, seed=3)} 😀 " * 3, "😀 中 " * 60, sentence(90, seed=4)]
+    encoder = load(tiny_model("bert"))
+
+    encoded = encoder.encode([*long, "😀", *long], [0])
+
+    assert encoded.n_unknown is not None
+    assert encoded.unreadable is not None
+    assert encoded.n_unknown.tolist() == [3, 120, 0, 1, 3, 120, 0]
+    assert encoded.unreadable.tolist() == [False, True, False, True, False, True, False]
+    assert not encoded.truncated.any()

@@ -65,6 +65,8 @@ def add(
             content_hash=hashlib.sha256(text.encode()).digest(),
             n_tokens=1,
             truncated=False,
+            n_unknown=None,
+            unreadable=False,
             replaces=None,
         )
         for i, (text, label, fields) in enumerate(zip(texts, labels, metadata, strict=True))

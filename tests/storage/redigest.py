@@ -50,7 +50,7 @@ def _redigest_segments(connection: sqlite3.Connection) -> None:
 def _redigest_documents(connection: sqlite3.Connection) -> None:
     query = (
         "SELECT row, id, ordinal, label, hex(content_hash), n_characters, n_tokens, truncated, "
-        "live FROM document"
+        "n_unknown, unreadable, live FROM document"
     )
     for row, identifier, ordinal, label, content_hash, *numbers, live in connection.execute(
         query
@@ -66,6 +66,8 @@ def _redigest_documents(connection: sqlite3.Connection) -> None:
                 for value in (name, kind, text, None if number is None else number + 0.0)
             )
         )
+        if numbers[3] is None:  # not counted
+            del numbers[3:]
         digest = _digest(
             row, identifier, ordinal, label, content_hash.lower(), *numbers, of_metadata
         )

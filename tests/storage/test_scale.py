@@ -29,6 +29,8 @@ def _version(number: int) -> NewVersion:
         content_hash=hashlib.sha256(text.encode()).digest(),
         n_tokens=2,
         truncated=False,
+        n_unknown=None,
+        unreadable=False,
         replaces=None,
     )
 

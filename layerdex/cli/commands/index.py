@@ -240,9 +240,17 @@ def _print_report(context: Context, report: BuildReport, index: Index, path: Pat
         ),
         document=lambda: report_to_json(report, n_documents=n_documents),
     )
-    if report.n_truncated and context.form is OutputForm.TABLE:
+    if context.form is not OutputForm.TABLE:
+        return
+    if report.n_truncated:
         context.note(
             f"{counted(report.n_truncated, 'text')} longer than "
             f"{counted(settings.max_length, 'token')}, cut: "
             f"see 'layerdex info {path} --truncated'"
+        )
+    if report.n_unknown:
+        nothing_else = f", {report.n_unreadable:,} with no others" if report.n_unreadable else ""
+        context.note(
+            f"{counted(report.n_unknown, 'text')} with tokens that the tokenizer does not "
+            f"know{nothing_else}: see 'layerdex info {path} --unknown'"
         )

@@ -16,16 +16,24 @@ from layerdex.cli.render.info import print_info
 @click.option(
     "--truncated", is_flag=True, help="List the texts that were cut instead, as JSON lines."
 )
+@click.option(
+    "--unknown",
+    is_flag=True,
+    help="List the texts with tokens that the tokenizer does not know, as JSON lines.",
+)
 @json_option
 @verbosity_options
 @pass_context
-def command(context: Context, path: Path, truncated: bool) -> None:
+def command(context: Context, path: Path, truncated: bool, unknown: bool) -> None:
     """Show what INDEX holds and how it was made."""
     from layerdex.index.json import to_json
 
     index = context.open_index(path, damaged=True)
-    if truncated:
-        rows = [to_json(text) for text in index.truncated()]
+    if truncated and unknown:
+        raise click.UsageError("--truncated does not go with --unknown")
+    if truncated or unknown:
+        texts = index.truncated() if truncated else index.unknown()
+        rows = [to_json(text) for text in texts]
         context.note_damage(index)
         context.print(table=lambda: print_json_lines(rows), document=lambda: rows)
         return

@@ -33,6 +33,9 @@ def print_duplicates(result: Deduplication, texts: Mapping[str, str]) -> None:
     if result.n_conflicts:
         documents = counted(result.n_conflicts, "removed document")
         click.echo(f"{documents} with another label than the kept one")
+    if result.n_unreadable:
+        documents = counted(result.n_unreadable, "document")
+        click.echo(f"{documents} compared by text only: the tokenizer knows no token of them")
     shown, n_clusters = largest_clusters(result), len(result.clusters)
     if not shown:
         return

@@ -27,6 +27,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "best layer": _describe_best(info.best_layer),
         "labels": _describe_labels(info.labels),
         "truncated": counted(info.n_truncated, "text"),
+        "unknown": _describe_unknown(info.n_unknown, info.n_unreadable),
         "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
         "adapter": encoder.adapter,
         "pooling": encoder.pooling.value,
@@ -34,6 +35,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "transforms": None if info.transform is None else _describe_transform(info.transform),
         "for queries": info.query_template,
         "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
+        "batches": None if encoder.pads else "equal lengths only, as padding changes vectors",
         "fingerprint": encoder.fingerprint,
     }
     shown = {name: one_line(value) for name, value in rows.items() if value is not None}
@@ -51,6 +53,11 @@ def _describe_labels(labels: Mapping[str, int]) -> str:
     shown = [f"{label} ({n:,})" for label, n in list(labels.items())[:_N_LABELS_SHOWN]]
     n_more = len(labels) - len(shown)
     return (", ".join(shown) or "none") + (f" and {n_more:,} more" if n_more else "")
+
+
+def _describe_unknown(n_unknown: int, n_unreadable: int) -> str:
+    nothing_else = f", {n_unreadable:,} with no others" if n_unreadable else ""
+    return f"{counted(n_unknown, 'text')} with unknown tokens{nothing_else}"
 
 
 def _describe_transform(transform: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ def deduplication_to_json(result: Deduplication) -> Json:
     return {
         **pick(result, "layer", "threshold", "n"),
         "n_kept": len(result.kept),
-        **pick(result, "n_exact", "n_near", "n_conflicts"),
+        **pick(result, "n_exact", "n_near", "n_conflicts", "n_unreadable"),
         "clusters": list(clusters_to_json(result)),
         **transform_of(result.target),
     }

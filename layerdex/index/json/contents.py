@@ -10,9 +10,17 @@ if TYPE_CHECKING:
     from layerdex.records import Document, Rejected, SourceDocument
     from layerdex.storage.maintenance.info import IndexInfo
 
-_COUNTS = ("n_documents", "n_dead", "n_segments", "n_truncated", "size_bytes")
+_COUNTS = (
+    "n_documents",
+    "n_dead",
+    "n_segments",
+    "n_truncated",
+    "n_unknown",
+    "n_unreadable",
+    "size_bytes",
+)
 _MODEL = ("depth", "width", "model", "revision", "adapter", "pooling", "template")
-_TEXTS = ("max_length", "long", "fingerprint", "token_budget", "window")
+_TEXTS = ("max_length", "long", "fingerprint", "token_budget", "window", "pads")
 
 
 def index_info_to_json(info: IndexInfo) -> Json:

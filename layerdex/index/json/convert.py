@@ -116,4 +116,5 @@ _CONVERTERS: dict[str, Callable[[Any], Json]] = {
     "TransformFit": transform_fit_to_json,
     "Truncated": plain,
     "Tuning": tuning_to_json,
+    "Unknown": plain,
 }

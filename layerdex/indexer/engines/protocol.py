@@ -18,13 +18,15 @@ from layerdex.records import Vectors
 class ModelSpec:
     """What the encoder needs to know about a model.
 
-    ``n_positions`` is the maximum number of tokens of a text, special tokens included.
+    ``n_positions`` is the maximum number of tokens of a text, special tokens included. ``pads``
+    says whether texts of different lengths may share a batch; False if padding changes vectors.
     """
 
     depth: int
     width: int
     n_positions: int
     tokenizer: TokenizerSpec
+    pads: bool = True
 
 
 @dataclass(frozen=True, slots=True)

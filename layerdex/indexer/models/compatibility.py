@@ -95,6 +95,13 @@ def same_adapter(stored: EncoderSettings, adapter: str, *, model: str | None) ->
     return stored.adapter if actual == stored.fingerprint else str(folder)
 
 
+def check_loaded(settings: EncoderSettings, stored: EncoderSettings, folder: ModelFolder) -> None:
+    """Raise `IndexMismatchError` unless an encoder loaded from ``folder`` is the index's own."""
+    check_case(folder, stored)
+    check_fingerprint(settings, stored)
+    check_padding(settings, stored)
+
+
 def check_case(folder: ModelFolder, stored: EncoderSettings) -> None:
     """Raise `IndexMismatchError` for an index made before a model's ``do_lower_case`` was read."""
     if not folder.lowercases:
@@ -128,6 +135,15 @@ def check_fingerprint(settings: EncoderSettings, stored: EncoderSettings) -> Non
         f"(fingerprint {stored.fingerprint}, the model now has {settings.fingerprint}): "
         "its vectors cannot be compared; use that version or make a new index"
     )
+
+
+def check_padding(settings: EncoderSettings, stored: EncoderSettings) -> None:
+    """Raise `IndexMismatchError` if the index's texts were padded and the model must not be."""
+    if stored.pads and not settings.pads:
+        raise IndexMismatchError(
+            "this index was made with padded batches, and padding changes the vectors of the model "
+            f"{stored.model!r}: export the documents and make a new index, which is not padded"
+        )
 
 
 def _check(name: str, stored: object, wanted: object) -> None:

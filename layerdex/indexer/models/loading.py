@@ -114,6 +114,7 @@ def describe_tokenizer(tokenizer: Any, model: nn.Module | None = None) -> Tokeni
         pad_id=_pad_id(tokenizer, model),
         mask_token=tokenizer.mask_token,
         mask_id=tokenizer.mask_token_id,
+        unknown_id=tokenizer.unk_token_id,
     )
 
 

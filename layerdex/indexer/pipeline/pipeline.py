@@ -17,14 +17,18 @@ from layerdex.errors import ModelError, RowError
 from layerdex.indexer.pipeline.prefetch import N_PREFETCHED, Encoding, WindowPrefetcher
 from layerdex.indexer.pipeline.run_ids import RunIds
 from layerdex.indexer.pipeline.sync import OnChange, Sync
-from layerdex.indexer.pipeline.window import WindowChanges, classify_window
+from layerdex.indexer.pipeline.window import PendingText, WindowChanges, classify_window
 from layerdex.indexer.progress import RunProgress
 from layerdex.records import Encoded, Rejected, SourceDocument
+from layerdex.storage.catalog.changes import NewVersion
 from layerdex.storage.writer import Writer
 
 OnReject = Callable[[Rejected], None]
 
 _MAX_TOKENS = 1 << 31
+# The fields of `Encoded`, with the kinds of NumPy type that each may have.
+_ARRAYS = {"vectors": "f", "n_tokens": "iu", "truncated": "b", "n_unknown": "iu", "unreadable": "b"}
+_OPTIONAL = ("n_unknown", "unreadable")
 
 
 @dataclass(slots=True)
@@ -32,8 +36,9 @@ class BuildReport:
     """The outcome of a run, in rows: ``new + updated + unchanged + rejected == read``.
 
     ``n_encoded`` documents were encoded (an update of only label or metadata needs no encoding);
-    ``n_truncated`` of these exceed the maximum length. ``n_removed`` documents were
-    removed by ``sync``, as they were not in the sources.
+    ``n_truncated`` of these exceed the maximum length, ``n_unknown`` have unknown tokens and
+    ``n_unreadable`` no others. ``n_removed`` documents were removed by ``sync``, as they were not
+    in the sources.
     """
 
     n_read: int = 0
@@ -43,6 +48,8 @@ class BuildReport:
     n_rejected: int = 0
     n_encoded: int = 0
     n_truncated: int = 0
+    n_unknown: int = 0
+    n_unreadable: int = 0
     n_removed: int = 0
 
     def __add__(self, other: BuildReport) -> BuildReport:
@@ -165,14 +172,28 @@ class Pipeline:
         n_others = changes.n_rows - len(changes.pending)
         encoded = encoding.result(lambda n: self._callbacks.progress.report(n_others + n))
         check_encoded(encoded, len(changes.pending))
-        texts = zip(changes.pending, encoded.n_tokens, encoded.truncated, strict=True)
-        versions = [
-            text.to_version(n_tokens=int(n_tokens), truncated=bool(truncated))
-            for text, n_tokens, truncated in texts
-        ]
+        versions = _versions(changes.pending, encoded)
         self._writer.commit(versions, encoded.vectors, changes.field_updates)
         self.report.n_encoded += len(versions)
         self.report.n_truncated += int(encoded.truncated.sum())
+        self.report.n_unknown += sum(bool(version.n_unknown) for version in versions)
+        self.report.n_unreadable += sum(version.unreadable for version in versions)
+
+
+def _versions(pending: Sequence[PendingText], encoded: Encoded) -> list[NewVersion]:
+    """Return the versions to store of texts and their encoding."""
+    n = len(pending)
+    n_unknown = [None] * n if encoded.n_unknown is None else encoded.n_unknown.tolist()
+    unreadable = [False] * n if encoded.unreadable is None else encoded.unreadable.tolist()
+    counts = zip(
+        encoded.n_tokens.tolist(), encoded.truncated.tolist(), n_unknown, unreadable, strict=True
+    )
+    return [
+        text.to_version(
+            n_tokens=n_tokens, truncated=truncated, n_unknown=n_unknown, unreadable=unreadable
+        )
+        for text, (n_tokens, truncated, n_unknown, unreadable) in zip(pending, counts, strict=True)
+    ]
 
 
 def check_encoded(encoded: object, n: int) -> None:
@@ -182,16 +203,24 @@ def check_encoded(encoded: object, n: int) -> None:
     """
     if not isinstance(encoded, Encoded):
         raise ModelError(f"the encoder returned {type(encoded).__name__}, not Encoded")
-    for name, kinds in (("vectors", "f"), ("n_tokens", "iu"), ("truncated", "b")):
+    if (encoded.n_unknown is None) != (encoded.unreadable is None):
+        raise ModelError("the encoder returned only one of n_unknown and unreadable")
+    for name, kinds in _ARRAYS.items():
         array = getattr(encoded, name)
+        if array is None and name in _OPTIONAL:
+            continue
         if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
             raise ModelError(f"the encoder returned {name} that are not an array of the right type")
         if name != "vectors" and array.shape != (n,):
             raise ModelError(f"the encoder returned {name} of shape {array.shape}, not ({n},)")
-    if n and not 0 <= encoded.n_tokens.min() <= encoded.n_tokens.max() < _MAX_TOKENS:
-        raise ModelError(
-            f"the encoder returned n_tokens that are not all from 0 to {_MAX_TOKENS - 1}"
-        )
+    for name in ("n_tokens", "n_unknown"):
+        counts = getattr(encoded, name)
+        if n and counts is not None and not 0 <= counts.min() <= counts.max() < _MAX_TOKENS:
+            raise ModelError(
+                f"the encoder returned {name} that are not all from 0 to {_MAX_TOKENS - 1}"
+            )
+    if encoded.n_unknown is not None and np.any(encoded.unreadable & (encoded.n_unknown == 0)):
+        raise ModelError("the encoder returned unreadable texts without unknown tokens")
 
 
 def report_of(changes: WindowChanges) -> BuildReport:

@@ -24,7 +24,9 @@ class PendingText:
     content_hash: bytes
     before: Version | None
 
-    def to_version(self, *, n_tokens: int, truncated: bool) -> NewVersion:
+    def to_version(
+        self, *, n_tokens: int, truncated: bool, n_unknown: int | None, unreadable: bool
+    ) -> NewVersion:
         """Return the version to store, once the text is encoded."""
         label, metadata = _merge(self.document, self.before)
         return NewVersion(
@@ -35,6 +37,8 @@ class PendingText:
             content_hash=self.content_hash,
             n_tokens=n_tokens,
             truncated=truncated,
+            n_unknown=n_unknown,
+            unreadable=unreadable,
             replaces=self.before,
         )
 

@@ -12,12 +12,15 @@ _MAX_STRETCH = 1.25
 _WORTHWHILE_SHARE = 1 / 8
 
 
-def plan_batches(lengths: NDArray[np.int32], *, token_budget: int) -> list[NDArray[np.int64]]:
+def plan_batches(
+    lengths: NDArray[np.int32], *, token_budget: int, pads: bool = True
+) -> list[NDArray[np.int64]]:
     """Group texts of near-equal length; each batch pads to at most ``token_budget`` tokens.
 
-    ``lengths`` is (n,) int32. Returns arrays of indices that together hold each of 0..n-1 once. A
-    text longer than the budget is a batch of its own. Small budgets are faster on a CPU, whose
-    cache then holds the activations; large budgets on a GPU, which they keep busy.
+    ``lengths`` is (n,) int32; without ``pads``, all texts of a batch are equally long. Returns
+    arrays of indices that together hold each of 0..n-1 once. A text longer than the budget is a
+    batch of its own. Small budgets are faster on a CPU, whose cache then holds the activations;
+    large budgets on a GPU, which they keep busy.
     """
     enough = token_budget * _WORTHWHILE_SHARE
     order = np.argsort(lengths, kind="stable")
@@ -29,6 +32,7 @@ def plan_batches(lengths: NDArray[np.int32], *, token_budget: int) -> list[NDArr
         if (
             stop == len(order)
             or (stop - start + 1) * ordered[stop] > token_budget
+            or (not pads and ordered[stop] > shortest)
             or (ordered[stop] > shortest * _MAX_STRETCH and (stop - start) * longest >= enough)
         ):
             batches.append(order[start:stop])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import and_
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.indexer.text.tokenizer import Prefix, TextTokenizer, Tokens
+from layerdex.indexer.text.tokenizer import Prefix, TextTokenizer, Tokens, with_nothing_known
 
 # Neighbouring chunks share an eighth of their tokens: a sentence split by one is whole in the next.
 _TOKENS_PER_SHARED = 8
@@ -26,8 +27,8 @@ _NEGLIGIBLE = 2.0**-20
 class Chunk:
     """The characters ``start`` to ``end`` of a text, as ids with template and special tokens.
 
-    It holds ``n_tokens`` of the text's tokens, ``n_new`` of them in no earlier chunk. ``is_whole``
-    is False if not even its first character fits.
+    It holds ``n_tokens`` of the text's tokens, ``n_new`` of them in no earlier chunk, of which
+    ``n_unknown`` are unknown. ``is_whole`` is False if not even its first character fits.
     """
 
     ids: list[int]
@@ -35,6 +36,7 @@ class Chunk:
     end: int
     n_tokens: int
     n_new: int
+    n_unknown: int
     is_whole: bool
 
 
@@ -44,12 +46,15 @@ class Averages:
 
     ``vectors`` is (n_layers, n, width) float32, unit length; ``n_tokens`` (n,) int32 counts each
     token of a text once, and template and special tokens once; ``truncated`` (n,) bool is True if
-    a single character has more tokens than fit.
+    a single character has more tokens than fit. ``n_unknown`` and ``unreadable`` are as in
+    `Encoded`.
     """
 
     vectors: NDArray[np.float32]
     n_tokens: NDArray[np.int32]
     truncated: NDArray[np.bool_]
+    n_unknown: NDArray[np.int32]
+    unreadable: NDArray[np.bool_]
 
 
 def split(tokenizer: TextTokenizer, text: str) -> Iterator[Chunk]:
@@ -72,9 +77,12 @@ def split(tokenizer: TextTokenizer, text: str) -> Iterator[Chunk]:
             continue
         is_whole = end > covered
         end = max(end, covered + 1)
-        n_new = sum(covered <= start + offset < end for offset in prefix.token_starts)
+        is_new = [covered <= start + offset < end for offset in prefix.token_starts]
+        n_new = sum(is_new)
+        n_unknown = sum(map(and_, is_new, prefix.is_unknown))
         if n_new or not start:
-            yield Chunk(prefix.ids, start, end, len(prefix.token_starts), n_new, is_whole)
+            n_tokens = len(prefix.token_starts)
+            yield Chunk(prefix.ids, start, end, n_tokens, n_new, n_unknown, is_whole)
         covered = end
         n_likely = min(max(_MIN_LIKELY, (end - start) * 3 // 2), tokenizer.n_characters)
         start = max(start + 1, min(start + _next_start(prefix), end))
@@ -101,7 +109,7 @@ def average_chunks(
     overwritten. ``encode`` returns the unit vectors (n_layers, n_chunks, width) of further chunks;
     its other arguments are the shares of all characters before and up to the end of these chunks.
     """
-    n_tokens = np.zeros(len(texts), dtype=np.int32)
+    n_tokens, n_own, n_unknown = np.zeros((3, len(texts)), dtype=np.int32)
     truncated = np.zeros(len(texts), dtype=np.bool_)
 
     def further() -> Iterator[tuple[int, Chunk]]:
@@ -113,6 +121,8 @@ def average_chunks(
                 else:
                     yield i, chunk
                 n_tokens[i] += chunk.n_new
+                n_own[i] += chunk.n_new
+                n_unknown[i] += chunk.n_unknown
                 truncated[i] |= not chunk.is_whole
 
     n_before = np.cumsum([0, *map(len, texts)])
@@ -125,7 +135,7 @@ def average_chunks(
             firsts[:, i] += chunk.n_tokens * vectors[:, position]
     lengths = np.linalg.norm(firsts, axis=2, keepdims=True)
     np.divide(firsts, lengths, out=firsts, where=lengths > 0)
-    return Averages(firsts, n_tokens, truncated)
+    return Averages(firsts, n_tokens, truncated, *with_nothing_known(n_unknown, n_own))
 
 
 def _groups(chunks: Iterable[tuple[int, Chunk]]) -> Iterator[list[tuple[int, Chunk]]]:

@@ -45,13 +45,15 @@ class Prefix:
     """The part of a text that fits: its token ids, with template and special tokens.
 
     ``token_starts`` are the offsets of the text's own tokens, in characters, ascending;
-    ``starts_word`` tells which of them begin a word (as the tokenizer splits words). The rest of
-    the text begins at the character ``end``.
+    ``starts_word`` tells which of them begin a word (as the tokenizer splits words), and
+    ``is_unknown`` which the tokenizer does not know. The rest of the text begins at the character
+    ``end``.
     """
 
     ids: list[int]
     token_starts: list[int]
     starts_word: list[bool]
+    is_unknown: list[bool]
     end: int
 
 
@@ -63,6 +65,7 @@ class TokenizerSpec:
     pad_id: int
     mask_token: str | None
     mask_id: int | None
+    unknown_id: int | None = None
 
 
 class TextTokenizer:
@@ -82,9 +85,11 @@ class TextTokenizer:
         self._template = parsed
         self._max_length = max_length
         self._limits = tuple(n * max_length for n in _CHARACTERS_PER_TOKEN)
+        self._unknown_id = -1 if spec.unknown_id is None else spec.unknown_id
         self._mask_id = spec.mask_id if needs_mask else None
         self._mask_is_last = needs_mask and parsed.mask_is_last(spec.mask_token)
-        if len(self._truncating.encode(parsed.render("")).ids) >= max_length:
+        self._template_ids: list[int] = self._truncating.encode(parsed.render("")).ids
+        if len(self._template_ids) >= max_length:
             n_template = len(self._whole.encode(parsed.render("")).ids)
             tokens = "token" if max_length == 1 else "tokens"
             raise OptionError(
@@ -117,6 +122,20 @@ class TextTokenizer:
                 ids.append(text_ids)
         return Tokens(ids, truncated, self._find_masks(ids))
 
+    def count_unknown(
+        self, ids: Sequence[list[int]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Return the unknown tokens of texts (n,), and which texts have no others (n,).
+
+        A text of which the tokenizer keeps no token, such as one of control characters, counts as
+        one unknown token.
+        """
+        n_template = len(self._template_ids)
+        n_in_template = self._template_ids.count(self._unknown_id)
+        n_unknown = np.array([row.count(self._unknown_id) - n_in_template for row in ids], np.int32)
+        lengths = np.array([len(row) - n_template for row in ids], np.int32)
+        return with_nothing_known(n_unknown, lengths)
+
     @property
     def n_characters(self) -> int:
         """The most characters of a text that are tokenised at once."""
@@ -146,8 +165,9 @@ class TextTokenizer:
             rest = encoding.overflowing[0]
             offsets = zip(rest.offsets, rest.special_tokens_mask, strict=True)
             end = max(0, next(first for (first, _), special in offsets if not special) - start)
-        token_starts, starts_word = _text_tokens(encoding, start, start + len(shortened))
-        return Prefix(list(encoding.ids), token_starts, starts_word, end)
+        token_starts, starts_word, ids = _text_tokens(encoding, start, start + len(shortened))
+        is_unknown = [token == self._unknown_id for token in ids]
+        return Prefix(list(encoding.ids), token_starts, starts_word, is_unknown, end)
 
     def _finish(self, text: str, shortened: str, encoding: Any) -> tuple[list[int], bool]:
         overflows = bool(encoding.overflowing)
@@ -195,19 +215,38 @@ def _shorten(text: str, limit: int) -> str:
     return text[: next(spaces, limit)]
 
 
-def _text_tokens(encoding: Any, start: int, stop: int) -> tuple[list[int], list[bool]]:
-    """Return the offsets of a text's tokens in it, and which of them begin a word.
+def with_nothing_known(
+    n_unknown: NDArray[np.int32], n_tokens: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return unknown tokens (n,), at least one in a text without known ones, and which those are.
+
+    ``n_tokens`` (n,) are the texts' own tokens.
+    """
+    unreadable = n_unknown >= n_tokens
+    return np.maximum(n_unknown, unreadable).astype(np.int32), unreadable
+
+
+def _text_tokens(encoding: Any, start: int, stop: int) -> tuple[list[int], list[bool], list[int]]:
+    """Return the offsets of a text's tokens in it, which of them begin a word, and their ids.
 
     The text is at ``start`` to ``stop`` of what was encoded.
     """
     token_starts: list[int] = []
     starts_word: list[bool] = []
+    ids: list[int] = []
     previous = None
-    tokens = zip(encoding.offsets, encoding.special_tokens_mask, encoding.word_ids, strict=True)
-    for (first, last), special, word in tokens:
+    tokens = zip(
+        encoding.ids,
+        encoding.offsets,
+        encoding.special_tokens_mask,
+        encoding.word_ids,
+        strict=True,
+    )
+    for token, (first, last), special, word in tokens:
         # A token may begin in the template, with the blank before it, and may be empty.
         if not special and first < stop and max(last, first + 1) > start:
             token_starts.append(max(0, first - start))
             starts_word.append(word != previous)
+            ids.append(token)
         previous = word
-    return token_starts, starts_word
+    return token_starts, starts_word, ids

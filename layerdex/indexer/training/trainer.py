@@ -204,7 +204,8 @@ class Trainer:
         """Return unit vectors (n, width) and the indices they are of, ordered by length."""
         budget = _GPU_TOKEN_BUDGET if self._is_gpu else CPU_TOKEN_BUDGET
         vectors: list[Tensor] = []
-        plan = plan_batches(tokens.lengths[indices], token_budget=budget)
+        lengths = tokens.lengths[indices]
+        plan = plan_batches(lengths, token_budget=budget, pads=self._settings.pads)
         groups = [indices[group] for group in plan]
         for group in groups:
             batch = make_batch(tokens, group, pad_id=self._pad_id)

@@ -49,17 +49,21 @@ def find_duplicates(
     Documents with the same text are exact duplicates, whatever their vectors; other documents are
     removed at a similarity of at least ``threshold``. Every removed document has a kept one within
     the threshold, never only a removed one (no chains). Blocks are compared with kept documents
-    only, so memory is a block times n. Raises `OptionError` for a threshold outside [-1, 1].
+    only, so memory is a block times n. Unreadable texts are no near duplicates of any other: their
+    vectors are those of unknown tokens. Raises `OptionError` for a threshold outside [-1, 1].
     """
     threshold = check_between("a similarity threshold", threshold, -1, 1)
     leaders = leaders_of(table, keep)
-    kept = _keep_greedily(layer, table.rows[leaders], threshold, on_progress)
+    unreadable = table.unreadable[leaders]
+    readable = table.rows[leaders[~unreadable]]
+    kept_readable = np.sort(_keep_greedily(layer, readable, threshold, on_progress))
+    kept = np.union1d(kept_readable, table.rows[leaders[unreadable]])
     is_kept = np.isin(table.rows, kept)
     is_exact = np.ones(len(table.rows), dtype=np.bool_)
     is_exact[leaders] = False
     removed = np.flatnonzero(~is_kept)
     removed = removed[np.argsort(table.ordinals[removed])]
-    kept_for, similarities = _nearest_kept(layer, table, np.sort(kept), leaders, removed)
+    kept_for, similarities = _nearest_kept(layer, table, kept_readable, leaders, removed)
     input_order = np.flatnonzero(is_kept)
     input_order = input_order[np.argsort(table.ordinals[input_order])]
     return Duplicates(
@@ -122,9 +126,10 @@ def _nearest_kept(
 ) -> tuple[Rows, NDArray[np.float32]]:
     """Return the most similar kept document of each removed one, and their similarity.
 
-    A document with the text of a kept one is assigned to that one, at similarity 1. Vectors of the
-    same text may differ slightly if they were encoded in different windows, so the first in keep
-    order is compared for all repeats.
+    ``kept`` are the kept rows that are readable, as every removed leader is. A document with the
+    text of a kept one is assigned to that one, at similarity 1. Vectors of the same text may differ
+    slightly if they were encoded in different windows, so the first in keep order is compared for
+    all repeats.
     """
     if not len(removed):
         return np.empty(0, np.int64), np.empty(0, np.float32)
@@ -132,7 +137,8 @@ def _nearest_kept(
     leader_of[table.content_groups[leaders]] = table.rows[leaders]
     leader, position = np.unique(leader_of[table.content_groups[removed]], return_inverse=True)
     kept_for, similarities = leader.copy(), np.ones(len(leader), dtype=np.float32)
-    near = np.flatnonzero(~np.isin(leader, kept))
+    unreadable = table.rows[leaders[table.unreadable[leaders]]]
+    near = np.flatnonzero(~np.isin(leader, np.union1d(kept, unreadable)))
     for start in range(0, len(near), _BLOCK):
         block = near[start : start + _BLOCK]
         nearest = find_neighbors(layer, layer.gather(leader[block]), 1, rows=kept)
@@ -173,6 +179,7 @@ def deduplicate(
         threshold=threshold,
         keep=keep,
         n=len(table.rows),
+        n_unreadable=int(table.unreadable.sum()),
         kept=tuple(table.ids[i] for i in positions(duplicates.kept)),
         removed=tuple(
             Removal(

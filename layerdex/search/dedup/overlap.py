@@ -83,18 +83,21 @@ def find_overlap(
     """Find each document's nearest document of the other index, if it is within the threshold.
 
     A document with the same text is found whatever its vector: the first of the other index, at
-    similarity 1. Raises `OptionError` for a threshold outside [-1, 1].
+    similarity 1. Unreadable texts are found by their text only. Raises `OptionError` for a
+    threshold outside [-1, 1].
     """
     threshold = check_between("a similarity threshold", threshold, -1, 1)
     nearest = _same_text(table, other_table)
     is_exact = nearest >= 0
     similarities = np.ones(len(nearest), dtype=np.float32)
     source, other = space.vectors(get_layer), space.vectors(get_other)
-    compared = np.flatnonzero(~is_exact) if len(other_table.rows) else np.empty(0, np.int64)
+    others = np.flatnonzero(~other_table.unreadable)
+    is_compared = ~is_exact & ~table.unreadable if len(others) else np.zeros_like(is_exact)
+    compared = np.flatnonzero(is_compared)
     for start in range(0, len(compared), _BLOCK):
         block = compared[start : start + _BLOCK]
         queries = source.gather(table.rows[block])
-        neighbors = find_neighbors(other, queries, 1, rows=other_table.rows)
+        neighbors = find_neighbors(other, queries, 1, rows=other_table.rows[others])
         nearest[block] = np.searchsorted(other_table.rows, neighbors.rows[:, 0])
         similarities[block] = neighbors.similarities[:, 0]
         if on_progress is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.choices import Keep
+from layerdex.errors import OptionError
 from layerdex.records import Document, LayerName, OnProgress
 from layerdex.search.dedup.greedy import find_duplicates, leaders_of
 from layerdex.search.knn.close_pairs import ClosePairs, find_close_pairs
@@ -59,7 +60,8 @@ class ThresholdSweep:
     """Similarities at one layer, and removals at ascending thresholds.
 
     Of ``n`` documents ``n_exact`` are exact duplicates, removed at any threshold; ``nearest`` is
-    the similarity of each of the ``n_texts`` others to the nearest of them, float32 in keep order.
+    the similarity of each readable one of the ``n_texts`` others to the nearest of them, float32 in
+    keep order.
     ``percentiles`` are of random pairs among ``n_paired`` of the documents, by names such as
     ``p99.9``. The ``steps`` begin where random pairs end (p99.9), or above, where too many pairs
     are that close to be kept in memory (5 million); the last is always at 1.
@@ -116,14 +118,18 @@ def sweep_thresholds(
     """Compare each two of the matching documents once, and count removals at each threshold.
 
     The counts are those of `find_duplicates` run at the threshold: its greedy choice is repeated
-    for all thresholds over the close pairs. Raises `OptionError` for fewer than two texts.
+    for all thresholds over the close pairs. Unreadable texts are kept at every threshold, and left
+    out of ``nearest``. Raises `OptionError` for fewer than two texts.
     """
     drawn = sample_texts(snapshot, space.target.where, n=N_PAIRED)
     source = space.vectors(snapshot.layer)
     random_pairs = compare_pairs(source, drawn.rows)
     percentiles = percentiles_of(random_pairs)
     table = snapshot.document_table(space.target.where)
-    firsts = leaders_of(table, keep)
+    leaders = leaders_of(table, keep)
+    firsts = leaders[~table.unreadable[leaders]]
+    if len(firsts) < 2:
+        raise OptionError("a threshold needs two texts that the tokenizer can read")
     pairs = find_close_pairs(
         source, table.rows[firsts], percentiles[_LOWEST], on_progress=on_progress
     )
@@ -132,19 +138,20 @@ def sweep_thresholds(
     if pairs.min_step > to_steps(1):
         n_kept, borderline = _at_one(snapshot, source, table, keep)
     else:
-        n_kept = _count_kept(pairs, to_steps(thresholds), len(firsts))
+        n_unreadable = len(leaders) - len(firsts)
+        n_kept = n_unreadable + _count_kept(pairs, to_steps(thresholds), len(firsts))
         borderline = _borderline(snapshot, table, firsts, pairs, thresholds)
     return ThresholdSweep(
         target=space.target,
         keep=keep,
         n=len(table.rows),
-        n_texts=len(firsts),
-        n_exact=len(table.rows) - len(firsts),
+        n_texts=len(leaders),
+        n_exact=len(table.rows) - len(leaders),
         n_paired=len(drawn.rows),
         percentiles=percentiles,
         nearest=pairs.nearest,
         steps=tuple(
-            SweepStep(float(threshold), share, len(firsts) - int(n), int(n), shown)
+            SweepStep(float(threshold), share, len(leaders) - int(n), int(n), shown)
             for threshold, share, n, shown in zip(
                 thresholds, shares, n_kept, borderline, strict=True
             )

@@ -53,6 +53,8 @@ class NewVersion:
     content_hash: bytes
     n_tokens: int
     truncated: bool
+    n_unknown: int | None
+    unreadable: bool
     replaces: Version | None
 
 
@@ -133,6 +135,8 @@ def insert_versions(
             n_characters=len(version.text),
             n_tokens=version.n_tokens,
             truncated=version.truncated,
+            n_unknown=version.n_unknown,
+            unreadable=version.unreadable,
             metadata_digest=_digest_of(fields),
             metadata={},
         )

@@ -19,7 +19,14 @@ from layerdex.storage.catalog.rows import (
     fetch_versions,
     read_live,
 )
-from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, LIVE, METADATUM, TRUNCATED
+from layerdex.storage.catalog.schema import (
+    DOCUMENT,
+    DOCUMENT_TEXT,
+    LIVE,
+    METADATUM,
+    TRUNCATED,
+    UNKNOWN,
+)
 
 
 def read_documents(connection: Connection, rows: Iterable[int]) -> dict[int, Document]:
@@ -65,3 +72,12 @@ def read_truncated(connection: Connection) -> list[tuple[str, int, int]]:
     if not all(version.truncated for version in versions):  # SQLite's index says so, not the row
         raise damage_error("the list of truncated texts")
     return [(version.id, version.n_characters, version.n_tokens) for version in versions]
+
+
+def read_unknown(connection: Connection) -> list[tuple[str, int, int, bool]]:
+    """Return id, tokens, unknown tokens and unreadability of each live text with unknown tokens."""
+    query = select(*VERSION_COLUMNS).where(UNKNOWN, LIVE).order_by(DOCUMENT.c.ordinal)
+    versions = fetch_versions(connection, query, check_live)
+    if not all(version.n_unknown for version in versions):  # SQLite's index says so, not the row
+        raise damage_error("the list of texts with unknown tokens")
+    return [(v.id, v.n_tokens, v.n_unknown, v.unreadable) for v in versions]

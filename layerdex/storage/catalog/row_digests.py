@@ -32,13 +32,27 @@ def fields_digest(*fields: Field) -> int:
 
 
 def document_digest(
-    row: int, identifier: str, ordinal: int, label: str | None, content_hash: bytes, *counts: int
+    row: int,
+    identifier: str,
+    ordinal: int,
+    label: str | None,
+    content_hash: bytes,
+    n_characters: int,
+    n_tokens: int,
+    truncated: bool,
+    n_unknown: int | None,
+    unreadable: bool,
+    digest_of_metadata: int,
 ) -> int:
     """Return the digest of a live document version; that of a dead one is its inverse (``~``).
 
-    ``counts`` are its characters and tokens, whether it is truncated, and its metadata's digest.
+    Unknown tokens that were not counted are left out, as in the digests of schema 0002.
     """
-    return fields_digest(row, identifier, ordinal, label, content_hash.hex(), *map(int, counts))
+    counts = [n_characters, n_tokens, truncated]
+    if n_unknown is not None:
+        counts += [n_unknown, unreadable]
+    fields = row, identifier, ordinal, label, content_hash.hex()
+    return fields_digest(*fields, *map(int, counts), digest_of_metadata)
 
 
 def metadata_digest(fields: Iterable[tuple[str, str, str, float | None]]) -> int:

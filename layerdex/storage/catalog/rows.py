@@ -39,6 +39,8 @@ VERSION_COLUMNS = (
     DOCUMENT.c.n_characters,
     DOCUMENT.c.n_tokens,
     DOCUMENT.c.truncated,
+    DOCUMENT.c.n_unknown,
+    DOCUMENT.c.unreadable,
     DOCUMENT.c.metadata_digest,
     DOCUMENT.c.live,
     DOCUMENT.c.digest,
@@ -61,6 +63,8 @@ class Version:
     n_characters: int
     n_tokens: int
     truncated: bool
+    n_unknown: int | None
+    unreadable: bool
     metadata_digest: int
     metadata: dict[str, Scalar]
 
@@ -125,7 +129,8 @@ def _read(
 ) -> list[Version]:
     query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
     versions = fetch_versions(connection, query, check)
-    metadata = _read_metadata(connection, {columns[0]: columns[8] for columns in versions})
+    digests = {version.row: version.metadata_digest for version in versions}
+    metadata = _read_metadata(connection, digests)
     return [
         Version(**dict(zip(VERSION_FIELDS, columns, strict=False)), metadata=metadata[columns[0]])
         for columns in versions

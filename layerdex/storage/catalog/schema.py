@@ -71,7 +71,10 @@ class _SegmentFileColumns(TypedColumns):
 
 
 class _DocumentColumns(TypedColumns):
-    """A document version. ``row`` is never reused; dead versions stay until compaction."""
+    """A document version. ``row`` is never reused; dead versions stay until compaction.
+
+    ``n_unknown`` is null if the encoder did not count unknown tokens.
+    """
 
     row: Named[int] = Column(_Integer64, primary_key=True, autoincrement=False)
     id: Named[str]
@@ -84,6 +87,9 @@ class _DocumentColumns(TypedColumns):
     live: Named[bool]
     metadata_digest: Named[int] = Column(_Integer64, server_default=text("0"))
     digest: Named[int] = Column(_Integer64, server_default=text("0"))
+    # Added by schema 0003, so at the end.
+    n_unknown: Named[int | None]
+    unreadable: Named[bool] = Column(server_default=text("0"))
 
 
 class _DocumentTextColumns(TypedColumns):
@@ -123,6 +129,7 @@ DOCUMENT = Table(
     Index("uq_document_id_live", "id", unique=True, sqlite_where=text("live")),
     Index("ix_document_dead", "row", sqlite_where=text("NOT live")),
     Index("ix_document_truncated", "row", sqlite_where=text("truncated")),
+    Index("ix_document_unknown", "row", sqlite_where=text("n_unknown > 0")),
     Index("ix_document_label", "label"),
 )
 # Written as in the partial indexes above: SQLite uses one only for the same expression, and
@@ -131,6 +138,7 @@ DOCUMENT = Table(
 LIVE = text("document.live")
 DEAD = text("NOT document.live")
 TRUNCATED = text("document.truncated")
+UNKNOWN = text("document.n_unknown > 0")
 
 DOCUMENT_TEXT = Table("document_text", SCHEMA, _DocumentTextColumns)
 METADATUM = Table(

@@ -31,8 +31,6 @@ def migrate_if_older(path: Path, *, lock_timeout_s: float = 10.0) -> None:
     meanwhile; a process killed before the rename leaves the old one in use. Raises `SchemaError`
     if the index cannot be written, `LockedIndexError`, `StorageError` or `DamagedIndexError`.
     """
-    if not revisions.OLDER_SCHEMAS:  # as long as one schema alone was released
-        return
     catalog = path / CATALOG
     older = _older_schema(catalog)
     if older is None:

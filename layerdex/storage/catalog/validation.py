@@ -19,13 +19,21 @@ _MAX_ROWS = 1 << 62
 _MAX_COMPONENTS = 1 << 20
 _MAX_BLOCKS = 1 << 16
 
-_TYPES = (int, str, int, str, bytes, int, int, bool, int)
-_VERSIONS = {_TYPES, (*_TYPES[:3], type(None), *_TYPES[4:])}
+_NONE = type(None)
+_VERSIONS = {
+    (int, str, int, label, bytes, int, int, bool, n_unknown, bool, int)
+    for label in (str, _NONE)
+    for n_unknown in (int, _NONE)
+}
 
 
 def is_version(fields: Sequence[Any]) -> bool:
     """Return whether the fields of a document version (`VERSION_FIELDS`) have their types."""
-    return tuple(map(type, fields)) in _VERSIONS and min(fields[2], fields[5], fields[6]) >= 0
+    if tuple(map(type, fields)) not in _VERSIONS:
+        return False
+    _, _, ordinal, _, _, n_characters, n_tokens, _, n_unknown, unreadable, _ = fields
+    least: int = min(ordinal, n_characters, n_tokens, (n_unknown or 0) - unreadable)
+    return least >= 0
 
 
 def is_metadata(fields: Sequence[Sequence[Any]]) -> bool:
@@ -65,6 +73,7 @@ def are_settings(
         all(isinstance(text, str) for text in texts)
         and (encoder.revision is None or isinstance(encoder.revision, str))
         and all(is_count(number) and number > 0 for number in sizes)
+        and isinstance(encoder.pads, bool)
         and encoder.width <= _MAX_COMPONENTS
         and is_count(encoder.depth)
         and encoder.depth <= _MAX_BLOCKS

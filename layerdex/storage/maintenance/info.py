@@ -28,7 +28,8 @@ class IndexInfo:
     """Counts, sizes and settings of the newest commit; ``path`` is absolute.
 
     ``n_dead`` counts the versions that compaction would drop, ``n_truncated`` the documents whose
-    end the encoder did not see. ``labels`` has the number of documents per label, the most frequent
+    end the encoder did not see, ``n_unknown`` those with unknown tokens and ``n_unreadable`` those
+    with no others. ``labels`` has the number of documents per label, the most frequent
     first. ``query_template`` is None if queries get the documents' template. ``best_layer`` is what
     ``evaluate --save-best`` saved, with its figures, or None. ``transform`` is None without
     transforms, or has the number of documents when they were fitted (``n``), of texts that they
@@ -41,6 +42,8 @@ class IndexInfo:
     n_dead: int
     n_segments: int
     n_truncated: int
+    n_unknown: int
+    n_unreadable: int
     size_bytes: int
     layers: tuple[int, ...]
     precision: StoredPrecision
@@ -54,6 +57,7 @@ class IndexInfo:
 def read_info(store: Store) -> IndexInfo:
     """Read the `IndexInfo` of the newest commit."""
     with store.read() as snapshot:
+        unknown = snapshot.unknown()
         n_stored = sum(segment.n_documents for segment in snapshot.segments)
         return IndexInfo(
             path=store.path,
@@ -61,6 +65,8 @@ def read_info(store: Store) -> IndexInfo:
             n_dead=n_stored - snapshot.n_documents,
             n_segments=len(snapshot.segments),
             n_truncated=len(snapshot.truncated()),
+            n_unknown=len(unknown),
+            n_unreadable=sum(unreadable for *_, unreadable in unknown),
             size_bytes=_size_bytes(store.path),
             layers=store.layers,
             precision=store.precision,

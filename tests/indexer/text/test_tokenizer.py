@@ -43,6 +43,38 @@ def make(folder: Path, *, max_length: int, template: str = "{text}") -> TextToke
     return TextTokenizer(spec, template=template, max_length=max_length, needs_mask=False)
 
 
+UNREAD = [
+    ("the cat 😀 sat", 1, False),
+    ("😀 中文 x中", 4, False),  # a Chinese character is a word of its own
+    ("😀 中文", 3, True),
+    ("\u200b\x07", 1, True),  # nothing is left of it
+    ("the " * 100 + "😀", 0, False),  # cut
+    ("[UNK]", 1, True),
+]
+
+
+@pytest.mark.parametrize("template", ["{text}", "query: {text}", "😀 {text} [MASK]"])
+@pytest.mark.parametrize(("text", "n_unknown", "unreadable"), UNREAD)
+def test_unknown_tokens_of_the_text_alone_are_counted(
+    tiny_model: TinyModel, text: str, n_unknown: int, unreadable: bool, template: str
+) -> None:
+    tokenizer = make(tiny_model("bert"), max_length=40, template=template)
+
+    counted, whole = tokenizer.count_unknown(tokenizer.tokenize([text, "the cat"]).ids)
+
+    assert (counted.tolist(), whole.tolist()) == ([n_unknown, 0], [unreadable, False])
+
+
+@pytest.mark.parametrize("style", ["roberta", "modernbert"])
+def test_byte_level_tokenizers_know_everything(tiny_model: TinyModel, style: str) -> None:
+    tokenizer = make(tiny_model(style), max_length=40)
+
+    counted, whole = tokenizer.count_unknown(tokenizer.tokenize(["😀 中文", "\x07"]).ids)
+
+    assert not counted.any()
+    assert not whole.any()
+
+
 @pytest.mark.parametrize("max_length", [8, 40, 256])
 @pytest.mark.parametrize("kind", MEDIUM)
 @pytest.mark.parametrize("style", STYLES)

@@ -22,6 +22,7 @@ def table(n: int = N) -> DocumentTable:
         labels=["ab"[i % 2] for i in range(n)],
         ordinals=np.arange(n),
         n_characters=np.full(n, 3),
+        unreadable=np.zeros(n, dtype=np.bool_),
         content_groups=np.arange(n) // 3,  # texts of three documents each
         content_hashes=[bytes([i // 3]) for i in range(n)],
     )

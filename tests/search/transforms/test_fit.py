@@ -46,6 +46,7 @@ def table_of(labels: list[str | None], groups: list[int] | None = None) -> Docum
         labels=labels,
         ordinals=np.arange(n),
         n_characters=np.ones(n, dtype=np.int64),
+        unreadable=np.zeros(n, dtype=np.bool_),
         content_groups=same,
         content_hashes=[bytes([one % 256, one // 256]) for one in same.tolist()],
     )

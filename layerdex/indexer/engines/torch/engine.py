@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, wait
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from layerdex.choices import Dtype, Pooling
+from layerdex.errors import ModelError
 from layerdex.indexer.engines.devices import (
     CPU_TOKEN_BUDGET,
     bound_memory,
@@ -21,6 +23,7 @@ from layerdex.indexer.engines.devices import (
 from layerdex.indexer.engines.protocol import Batch, ModelSpec, Pooled
 from layerdex.indexer.engines.torch.budget import gpu_token_budget, shape_of
 from layerdex.indexer.engines.torch.packing import Sample
+from layerdex.indexer.engines.torch.padding_check import read_verdict, record_verdict
 from layerdex.indexer.engines.torch.replica import Replica, collect
 from layerdex.indexer.engines.torch.transfers import PendingArray
 from layerdex.indexer.models.loading import (
@@ -32,6 +35,8 @@ from layerdex.indexer.models.loading import (
 )
 from layerdex.indexer.models.model_folder import ModelFolder
 from layerdex.options import RuntimeOptions
+
+logger = logging.getLogger(__name__)
 
 _PROBE = "a probe of the layers"
 
@@ -65,11 +70,13 @@ class TorchEngine:
         self._replicas = [self._replicate(module, self._devices[0], packs=packs)]
         states = self._replicas[0].states
         self.token_budget = self._choose_budget()
+        described = describe_tokenizer(tokenizer, module)
         self.spec = ModelSpec(
             depth=states.depth,
             width=states.width,
             n_positions=n_positions,
-            tokenizer=describe_tokenizer(tokenizer, self.module),
+            tokenizer=described,
+            pads=self._check_padding(described.pad_id),
         )
 
     @property
@@ -127,6 +134,18 @@ class TorchEngine:
 
     def _replicate(self, module: nn.Module, device: torch.device, *, packs: bool | None) -> Replica:
         return Replica(module, device, self._sample, self._pooling, packs=packs)
+
+    def _check_padding(self, pad_id: int) -> bool:
+        """Return whether batches may be padded; checked once for a model's content."""
+        verdict = read_verdict(self._folder)
+        if verdict is None:
+            try:
+                verdict = self._replicas[0].pads(self._sample, pad_id=pad_id)
+            except ModelError as error:  # of a long text, which may never come
+                logger.debug("batches are not padded: %s", error)
+                return False
+            record_verdict(self._folder, verdict)
+        return verdict
 
     def _choose_budget(self) -> int:
         device = self._devices[0]

@@ -21,6 +21,7 @@ from layerdex.indexer.engines.protocol import Batch
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates, Inputs
 from layerdex.indexer.engines.torch.packed_attention import restore_attention
 from layerdex.indexer.engines.torch.packing import Packer, Sample, make_packer
+from layerdex.indexer.engines.torch.padding_check import changes_nothing
 from layerdex.indexer.engines.torch.pooling import pool, pool_packed
 from layerdex.indexer.engines.torch.transfers import PendingArray, Transfers
 from layerdex.indexer.engines.torch.workers import reason_of, start_workers
@@ -80,6 +81,11 @@ class Replica:
     def packs(self) -> bool:
         """Whether texts are run end to end, without padding."""
         return self._packer is not None
+
+    def pads(self, sample: Sample, *, pad_id: int) -> bool:
+        """Return whether padding leaves all states as they are (see `padding_check`)."""
+        with torch.inference_mode(), _translate_errors():
+            return changes_nothing(self.states, sample, self._transfers, pad_id=pad_id)
 
     def stop_packing(self) -> None:
         """Pad batches from now on, with the original attention; no batch may be running."""
