@@ -81,7 +81,7 @@ def check_vocabulary(model: nn.Module, tokenizer: Any, *, name: str) -> None:
     n_rows = n_embeddings_of(model)
     if n_rows is None:
         return
-    ids = [*tokenizer.get_vocab().values(), *tokenizer.backend_tokenizer.encode("").ids]
+    ids = [*tokenizer.get_vocab().values(), *tokenizer("")["input_ids"]]
     highest = max(ids)
     if highest >= n_rows:
         raise ModelError(

@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from layerdex.choices import Dtype, EngineName
 from layerdex.errors import LayerdexError, ModelError
+from layerdex.indexer.models.loading import n_embeddings_of
 from tests.indexer.loaded import load
 from tests.indexer.plain import cosines, plain_vectors, torch_engine
 from tests.tiny_models import (
@@ -342,6 +343,23 @@ def test_a_model_may_have_more_embeddings_than_tokens(tmp_path: Path) -> None:
     expected = plain_vectors(folder, ["the covidvax is good"], max_length=N_POSITIONS)
     found = load(folder).encode(["the covidvax is good"], range(5)).vectors
     assert cosines(found, expected).min() > 1 - 1e-6
+
+
+def test_a_model_without_a_table_of_embeddings_has_nothing_to_compare() -> None:
+    class Hashing(torch.nn.Module):
+        def get_input_embeddings(self) -> torch.nn.Module:
+            raise NotImplementedError
+
+    class Convolving(torch.nn.Module):
+        def get_input_embeddings(self) -> torch.nn.Module:
+            return torch.nn.Conv1d(4, 8, 3)
+
+    class Embedding(torch.nn.Module):
+        def get_input_embeddings(self) -> torch.nn.Module:
+            return torch.nn.Embedding(12, 2)
+
+    models = [torch.nn.Module(), Hashing(), Convolving(), Embedding()]
+    assert [n_embeddings_of(model) for model in models] == [None, None, None, 12]
 
 
 def without_padding(folder: Path) -> None:
