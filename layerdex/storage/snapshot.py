@@ -14,7 +14,12 @@ from sqlalchemy import Connection, Select, select
 
 from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Document, Rows
-from layerdex.storage.catalog.documents import read_documents, read_metadata_types, read_truncated
+from layerdex.storage.catalog.documents import (
+    find_field,
+    read_documents,
+    read_metadata_types,
+    read_truncated,
+)
 from layerdex.storage.catalog.filters import Where, where_clauses
 from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
 from layerdex.storage.catalog.metadata import ValueType, encode_value
@@ -213,6 +218,10 @@ class Snapshot:
     def metadata_types(self) -> dict[str, set[ValueType]]:
         """Return the types that the values of each metadata field have in live documents."""
         return read_metadata_types(self.connection)
+
+    def find_field(self, values: Sequence[str]) -> str | None:
+        """Return the metadata field in which documents have the most of these values, or None."""
+        return find_field(self.connection, values)
 
     def truncated(self) -> list[tuple[str, int, int]]:
         """Return id, number of characters and number of encoded tokens of each truncated text."""

@@ -46,6 +46,7 @@ _OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields", 
 _RULES = (
     Together("queries", "qrels"),
     Requires("query_template", "queries"),
+    Requires("rules", "queries"),
     Requires("positive_from", "pairs"),
     Excludes("queries", ("pairs", *_OF_LABELS, "metadata_fields", "format")),
     Excludes("pairs", (*_OF_LABELS, *_OF_FIELDS, "where")),
@@ -110,7 +111,8 @@ def command(
     the shallowest that is not measurably worse (95 %, paired bootstrap).
 
     Without labels, --queries and --qrels give nDCG@10, recall@100 and MRR@10 by layer, and --pairs
-    Spearman's correlation, or average precision and the best threshold.
+    Spearman's correlation, or average precision and the best threshold. docs/evaluation.md has the
+    rules of each.
 
     \b
     layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png
