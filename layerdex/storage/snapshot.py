@@ -20,7 +20,7 @@ from layerdex.storage.catalog.documents import (
     read_metadata_types,
     read_truncated,
 )
-from layerdex.storage.catalog.filters import Where, where_clauses
+from layerdex.storage.catalog.filters import Where, field_name, where_clauses
 from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
 from layerdex.storage.catalog.metadata import ValueType, encode_value
 from layerdex.storage.catalog.row_digests import damage_error
@@ -177,7 +177,11 @@ class Snapshot:
         return _table(versions)
 
     def table_by(self, field: str, where: Where = ()) -> DocumentTable:
-        """Return the table of the matching documents that have a field, its value as the label."""
+        """Return the table of the matching documents that have a field, its value as the label.
+
+        ``metadata.NAME`` is short for NAME, unless documents have a field that is called so.
+        """
+        field = field_name(self.connection, field) or field
         table = self.document_table(where)
         labels: list[str | None] = []
         for chunk in chunks(table.rows.tolist(), MAX_PARAMETERS):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerdex import Index
 from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
 from tests.cli.runner import Cli
-from tests.cli.words import nearest, similarities
+from tests.cli.words import WordTransformer, nearest, similarities
 
 QUERY = "where is my card"
 KEYS = ["query", "rank", "id", "similarity", "label", "text", "metadata", "layer"]
@@ -343,3 +344,41 @@ def test_layers_can_be_fused(cli: Cli, shared: Path) -> None:
     )
     message = cli.error("search", shared, "my card", "--fuse", "mean")
     assert message == "say which layers to fuse, such as 3,4,5 or all"
+
+
+def test_a_field_with_a_dot_is_found_by_its_name(cli: Cli, tmp_path: Path) -> None:
+    table = tmp_path / "flat.csv"
+    table.write_text(
+        "text,metadata.page,metadata.source,source\n"
+        "soup with bread,4,a.pdf,b.pdf\nbread and butter,2,b.pdf,a.pdf\nfresh soup,5,a.pdf,c.pdf\n"
+    )
+    index = tmp_path / "index"
+    Index.create(index, model=WordTransformer()).add(table)
+    for condition, ids in {
+        "metadata.source=a.pdf": {"soup with bread", "fresh soup"},
+        '"metadata.source"=a.pdf': {"soup with bread", "fresh soup"},
+        "metadata.metadata.source = a.pdf": {"soup with bread", "fresh soup"},
+        "source=a.pdf": {"bread and butter"},
+        "metadata.page>3": {"soup with bread", "fresh soup"},
+        '"metadata.page" in 2,4': {"soup with bread", "bread and butter"},
+    }.items():
+        hits = cli.json("search", index, "soup", "--where", condition)
+        assert {hit["text"] for hit in hits} == ids
+        lines = cli.data("export", index, "--where", condition).splitlines()
+        assert {json.loads(line)["text"] for line in lines} == ids
+    message = cli.error("search", index, "soup", "--where", '"page"=4')
+    assert message.startswith("no document has a field 'page' (label, and metadata: metadata.page")
+
+
+def test_labels_are_taken_from_the_field_that_a_condition_means(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        {"text": f"{topic} {i}", "metadata.kind": topic, "kind": "same", "lang": topic}
+        for topic in ("soup", "card")
+        for i in range(3)
+    ]
+    Index.create(tmp_path / "index", model=WordTransformer()).add(rows)
+    for by in ("metadata.kind", "metadata.lang", "lang", "metadata.metadata.kind"):
+        found = cli.json("evaluate", tmp_path / "index", "--by", by, "-k", "2")
+        assert (found["n"], found["label_field"]) == (6, by)
+    assert "two labels" in cli.error("evaluate", tmp_path / "index", "--by", "kind")
+    assert "nope" in cli.error("evaluate", tmp_path / "index", "--by", "metadata.nope")
