@@ -268,7 +268,7 @@ def test_a_plot_that_cannot_be_finished_leaves_what_was_there(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Figure, "savefig", fill_the_disk)
-    result = cli("evaluate", shared, "--plot", picture)
+    result = cli("evaluate", shared, "--plot", picture, "--force")
     assert (result.exit_code, result.stderr) == (
         1,
         f"Error: cannot write {picture}: No space left on device\n",

@@ -19,7 +19,7 @@ from layerdex.cli.conflicts import (
 )
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.evaluation_tasks import TaskOptions, task_options
-from layerdex.cli.files import check_outputs
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     SourceOptions,
     TargetOptions,
@@ -84,6 +84,7 @@ _RULES = (
 @click.option(
     "--plot", type=plot_path, help="Draw the figures by layer, with intervals (png, svg or pdf)."
 )
+@force_option
 @click.option("--report", is_flag=True, help="Print scikit-learn's report for the best layer.")
 @json_option
 @stored_encoder_options

@@ -10,7 +10,7 @@ import click
 from layerdex.choices import ExportFormat
 from layerdex.cli.conflicts import Requires, check_rules
 from layerdex.cli.context import Context, pass_context
-from layerdex.cli.files import check_outputs
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import EnumChoice, path_argument, verbosity_options, where_option
 from layerdex.cli.render.text import counted
 from layerdex.errors import OptionError
@@ -26,6 +26,7 @@ _RULES = (Requires("layer", "vectors"),)
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write, - for standard output. [default: -]",
 )
+@force_option
 @click.option(
     "--format",
     "format_",
