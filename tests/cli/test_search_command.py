@@ -198,7 +198,8 @@ def test_where_holds_before_neighbours_are_taken(cli: Cli, shared: Path) -> None
 def test_where_nothing_matches_says_so(cli: Cli, shared: Path) -> None:
     words = ("search", shared, QUERY, "--where", "stars>90")
     result = cli.ok(*words)
-    assert (result.stdout, result.stderr) == ("", f"Nothing found for {QUERY!r}\n")
+    said = f"Nothing found for {QUERY!r}: no document meets --where\n"
+    assert (result.stdout, result.stderr) == ("", said)
     assert cli.data(*words, "-q") == ""
     assert cli.json(*words) == []
 
@@ -382,3 +383,47 @@ def test_labels_are_taken_from_the_field_that_a_condition_means(cli: Cli, tmp_pa
         assert (found["n"], found["label_field"]) == (6, by)
     assert "two labels" in cli.error("evaluate", tmp_path / "index", "--by", "kind")
     assert "nope" in cli.error("evaluate", tmp_path / "index", "--by", "metadata.nope")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["x", "--min-similarity", "1"], "no document reaches --min-similarity 1.0"),
+        (
+            ["x", "--where", "label=rain", "--min-similarity", "1"],
+            "no document that meets --where reaches --min-similarity 1.0",
+        ),
+        (["--like", "card-0", "--where", "id=card-0"], "no other document meets --where"),
+    ],
+)
+def test_it_says_why_nothing_is_found(
+    cli: Cli, shared: Path, words: list[str], reason: str
+) -> None:
+    said = cli.ok("search", shared, *words)
+    assert (said.stdout, said.stderr) == (
+        "",
+        f"Nothing found for {words[words[0] == '--like']!r}: {reason}\n",
+    )
+
+
+def test_an_empty_index_is_why_nothing_is_found(cli: Cli, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", model=WordTransformer())
+    said = cli.ok("search", tmp_path / "index", "x").stderr
+    assert said == "Nothing found for 'x': the index has no document\n"
+    index.add([{"id": "a", "text": "alone"}])
+    said = cli.ok("search", tmp_path / "index", "--like", "a").stderr
+    assert said == "Nothing found for 'a': the index has no other document\n"
+
+
+@pytest.mark.parametrize("command", ["search", "classify"])
+def test_a_file_without_texts_is_said(cli: Cli, shared: Path, tmp_path: Path, command: str) -> None:
+    for name, content in (("empty.jsonl", "\n"), ("empty.txt", "")):
+        file = tmp_path / name
+        file.write_text(content)
+        done = cli.ok(command, shared, "--input", file)
+        assert (done.stdout, done.stderr) == ("", f"{file} has no texts\n")
+        done = cli.ok(command, shared, "--input", file, "--json")
+        assert (json.loads(done.stdout), done.stderr) == ([], f"{file} has no texts\n")
+    done = cli.ok(command, shared, "--input", "-", "--jsonl", stdin="")
+    assert (done.stdout, done.stderr) == ("", "standard input has no texts\n")
+    assert cli.ok(command, shared, QUERY, "--input", file, "-q").stdout

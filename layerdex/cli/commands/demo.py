@@ -53,7 +53,7 @@ def command(context: Context, folder: Path) -> None:
     started = time.monotonic()
     index = _index(context, folder)
     path = folder / _INDEX  # as it was typed, so that the commands shown are short
-    _search(index, path, context)
+    _search(index, path)
     _evaluate(index, folder, context)
     _dedup(index, path, context)
     click.secho(f"\nDone in {time.monotonic() - started:.0f} s. More to try:", bold=True)
@@ -99,13 +99,13 @@ def _index(context: Context, folder: Path) -> Index:
     return index
 
 
-def _search(index: Index, path: Path, context: Context) -> None:
+def _search(index: Index, path: Path) -> None:
     click.secho("\n2. The same query at the first, a middle and the last layer", bold=True)
     layers = (index.layers[0], index.layers[len(index.layers) // 2], index.layers[-1])
     names = ",".join(map(str, layers))
     results = index.search(QUERIES, layer=names, k=_N_HITS)
     for answer in Answer.group([None] * len(QUERIES), results):
-        print_answer(answer.results, note=context.note)
+        print_answer(answer.results)
     _show("search", path, QUERIES[0], "--layer", names, "-k", _N_HITS)
 
 
