@@ -174,12 +174,15 @@ def _print_frugal(evaluation: Evaluation, frugal: FrugalLayer) -> None:
 
 
 def _note_single(evaluation: Evaluation, note: Note) -> None:
-    """Say how many labels have one document, where no other document could vote for it."""
+    """Say for how many documents, or labels with one document, no other document could vote."""
     import numpy as np
 
     classification = evaluation.classification
     if classification is None or classification.method == "test":
         return
+    predicted = evaluation.best.predicted
+    if predicted is not None and (n := int(np.sum(predicted < 0))):
+        note(f"{counted(n, 'document')} counted as wrong: no document with another text can vote")
     if n := int(np.sum(np.bincount(classification.true) == 1)):
         note(
             f"{counted(n, 'label')} with a single document, which no other can vote for: "
