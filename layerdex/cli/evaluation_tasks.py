@@ -119,7 +119,7 @@ task_options = combine(
         "--qrels",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Which documents are relevant to --queries: TREC's qrels, or BEIR's tsv.",
+        help="Which documents are relevant to --queries: TREC's qrels, or BEIR's tsv or jsonl.",
     ),
     click.option(
         "--rules",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from layerdex import Index
+from tests.cli.conftest import environment
 from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import WordTransformer
@@ -99,8 +102,18 @@ def test_one_of_two_files_is_enough_to_refuse(cli: Cli, shared: Path, tmp_path: 
     assert who.read_text() == MINE
 
 
-def test_what_is_not_written_is_not_refused(cli: Cli, shared: Path) -> None:
-    assert cli.jsonl("export", shared, "-o", "-") == EXPORTED
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_standard_output_keeps_what_is_there(
+    cli: Cli, shared: Path, tmp_path: Path, name: str
+) -> None:
+    assert cli.jsonl("export", shared, "-o", name) == EXPORTED
+    file = tmp_path / "both.jsonl"
+    file.write_text(MINE)
+    words = [sys.executable, "-m", "layerdex", "export", str(shared), "-o", name]
+    with file.open("a") as output:
+        subprocess.run(words, stdout=output, env=environment(), check=True)
+    assert file.read_text().startswith(MINE)
+    assert len(file.read_text().splitlines()) == 1 + len(EXPORTED)
 
 
 def test_the_demo_refuses_files_that_it_did_not_make(cli: Cli, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from layerdex.cli.render.text import counted
 from layerdex.errors import OptionError
 
 _RULES = (Requires("layer", "vectors"),)
+_STDOUT = (Path("-"), Path("/dev/stdout"))
+"""Written to as it is: replacing a file that it leads to would lose what is there already."""
 
 
 @click.command("export", short_help="Write the documents as jsonl or parquet.")
@@ -66,7 +68,7 @@ def command(
     from layerdex.index.checks import default_layer
 
     check_rules(_RULES)
-    if output == Path("-"):
+    if output in _STDOUT:
         output = None
     check_outputs(path, output)
     if output is None and format_ is ExportFormat.PARQUET:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -13,11 +14,13 @@ from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import SUFFIXES
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import is_stdin, open_stream, source_name
+from layerdex.indexer.readers.values import kind
 from layerdex.records import UNSET, Origin, Rejected, Source
 
 _TREC_COLUMNS = 4  # query, iteration, document, grade
 _BEIR_COLUMNS = 3  # query, document, grade
 _BEIR_ID = "_id"
+_BEIR_NAMES = ("query-id", "corpus-id", "score")
 _TOO_LARGE = 10**9
 _MARCO_COLUMNS = 2  # id, text
 
@@ -74,9 +77,10 @@ def _unnamed_rows(source: Source, text_field: str) -> list[dict[str, str]] | Non
 
 
 def read_judgements(source: str | Path) -> dict[str, dict[str, int]]:
-    """Return the grade of each judged document by query, from TREC's qrels or BEIR's tsv.
+    """Return the grade of each judged document by query, from TREC's qrels or BEIR's tsv or jsonl.
 
-    TREC's lines are query, iteration, document and grade; BEIR's have a header and no iteration.
+    TREC's lines are query, iteration, document and grade; BEIR's have a header and no iteration, or
+    are objects with the names of the header: ``query-id``, ``corpus-id`` and ``score``.
     A grade is a whole number, which 1.0 is too; a judgement may be repeated. Raises `SourceError`
     for an empty file, `RowError` for a line of another form, a grade that is not a whole number, or
     two different grades of the same document.
@@ -123,14 +127,34 @@ def _is_name(cell: str) -> bool:
 
 
 def _split(source: str | Path) -> Iterator[Line]:
-    """Yield the cells of each line that is not blank, separated by tabs, else by whitespace."""
+    """Yield the cells of each line that is not blank, separated by tabs, else by whitespace.
+
+    Those of an object are the values of BEIR's names.
+    """
     name = source_name(source)
     with open_stream(source) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
         try:
             for number, line in enumerate(text, start=1):
-                if line.strip():
+                origin = Origin(name, number)
+                if line.startswith("{"):
+                    yield origin, _split_object(line, origin)
+                elif line.strip():
                     separator = "\t" if "\t" in line else None
-                    yield Origin(name, number), line.rstrip("\r\n").split(separator)
+                    yield origin, line.rstrip("\r\n").split(separator)
         except UnicodeDecodeError:
             raise SourceError(f"{name}: is not UTF-8") from None
+
+
+def _split_object(line: str, origin: Origin) -> list[str]:
+    try:
+        row = json.loads(line)
+        cells = [row[name] for name in _BEIR_NAMES]
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{origin}: is not a JSON object") from error
+    except KeyError as error:
+        raise RowError(f"{origin}: the judgement has no field {error}") from None
+    for name, cell in zip(_BEIR_NAMES, cells, strict=True):
+        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+            raise RowError(f"{origin}: {name!r} is neither text nor a number ({kind(cell)})")
+    return [str(cell) for cell in cells]

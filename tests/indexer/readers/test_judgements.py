@@ -27,8 +27,11 @@ def write(path: Path, text: str, name: str = "file.tsv") -> Path:
         "query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\nq2\tc\t2\n",
         "\ufeffquery-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\nq2\tc\t2\n",
         "q1\ta\t1\nq1\tb\t0\nq2\tc\t2\n",
+        '{"query-id": "q1", "corpus-id": "a", "score": 1}\n\n'
+        '{"score": 0.0, "corpus-id": "b", "query-id": "q1", "more": []}\r\n'
+        '{"query-id": "q2", "corpus-id": "c", "score": 2}',
     ],
-    ids=["trec", "trec-tabs", "beir", "beir-mark", "no-header"],
+    ids=["trec", "trec-tabs", "beir", "beir-mark", "no-header", "jsonl"],
 )
 def test_judgements_of_every_form_are_the_same(tmp_path: Path, text: str) -> None:
     assert read_judgements(write(tmp_path, text)) == {"q1": {"a": 1, "b": 0}, "q2": {"c": 2}}
@@ -70,6 +73,16 @@ def test_a_repeated_judgement_is_harmless(tmp_path: Path) -> None:
             ":4: document 'a' of query 'q1' has the grade 0 here, and 1 in line 1",
         ),
         ("q1\ta\t0.5\n", ":1: the grade '0.5' is not a whole number"),
+        ('{"query-id": "q", "corpus-id": "a"}', ":1: the judgement has no field 'score'"),
+        ('{"query-id": "q"\n', ":1: is not a JSON object"),
+        (
+            '{"query-id": "q", "corpus-id": "a", "score": 0.5}',
+            ":1: the grade '0.5' is not a whole number",
+        ),
+        (
+            '{"query-id": "q", "corpus-id": "a", "score": null}',
+            ":1: 'score' is neither text nor a number (null)",
+        ),
     ],
 )
 def test_bad_judgements_are_errors(tmp_path: Path, text: str, reason: str) -> None:
