@@ -112,6 +112,17 @@ class Fuse(StrEnum):
     RRF = "rrf"
 
 
+class RetrievalRules(StrEnum):
+    """Which hits of a judged query count.
+
+    ``beir`` leaves out a query's own document, the one with the query's id, as BEIR does; ``trec``
+    leaves out none, as trec_eval does.
+    """
+
+    BEIR = "beir"
+    TREC = "trec"
+
+
 class TransformName(StrEnum):
     """What is done to vectors before they are compared.
 

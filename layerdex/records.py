@@ -47,11 +47,15 @@ UNSET: Literal[Unset.UNSET] = Unset.UNSET
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A ``where`` condition; several are joined by AND."""
+    """A ``where`` condition; several are joined by AND.
+
+    ``is_quoted`` says that the field was written in quotes, so that no part of it is a prefix.
+    """
 
     field: str
     operator: Operator
     values: tuple[str, ...]
+    is_quoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

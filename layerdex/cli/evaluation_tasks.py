@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerdex.choices import Weights
+from layerdex.choices import RetrievalRules, Weights
 from layerdex.cli.options import (
     BOTH,
     VOTE_WEIGHTS,
@@ -38,6 +38,7 @@ class TaskOptions:
     test: str | None
     queries: str | None
     qrels: Path | None
+    rules: RetrievalRules
     query_template: str | None
     pairs: str | None
     positive_from: float | None
@@ -54,6 +55,7 @@ class TaskOptions:
                     query_template=self.query_template,
                     text_field=source.text_field,
                     id_field=source.id_field,
+                    rules=self.rules,
                 )
             ]
         if self.pairs is not None:
@@ -117,7 +119,15 @@ task_options = combine(
         "--qrels",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Which documents are relevant to --queries: TREC's qrels, or BEIR's tsv.",
+        help="Which documents are relevant to --queries: TREC's qrels, or BEIR's tsv or jsonl.",
+    ),
+    click.option(
+        "--rules",
+        type=EnumChoice(RetrievalRules),
+        default=RetrievalRules.BEIR.value,
+        show_default=True,
+        help="With --queries: leave the document with a query's own id out of its hits, as BEIR "
+        "does, or no document, as trec_eval does.",
     ),
     query_template_option,
     click.option(

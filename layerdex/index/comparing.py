@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from layerdex.choices import TransformName
-from layerdex.errors import OptionError
+from layerdex.errors import OptionError, SourceError
 from layerdex.index.evaluating import (
+    check_judged,
     check_no_conditions,
     labelled_table,
     not_a_task,
@@ -25,7 +26,7 @@ from layerdex.search.evaluation.comparison import (
 )
 from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.paired_labels import Side, evaluate_both
-from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
+from layerdex.search.evaluation.retrieval import evaluate_retrieval
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
 from layerdex.storage.snapshot import Snapshot
 
@@ -100,12 +101,11 @@ def _compare_retrieval(
     def question(first: Snapshot, second: Snapshot) -> Comparison:
         snapshots = (first, second)
         tables = [snapshot.document_table(options.where) for snapshot in snapshots]
-        check_judged(queries, [document_id for table in tables for document_id in table.ids])
+        for snapshot, table in zip(snapshots, tables, strict=True):
+            check_judged(snapshot, queries, table, options.where)
         matched = match_documents(tables[0], tables[1], by_label=False)
-        shared = queries.restrict_to(matched.first.ids)
-        # All queries are encoded before it is known which have a shared relevant document.
-        position = {query_id: i for i, query_id in enumerate(queries.ids)}
-        kept = [position[query_id] for query_id in shared.ids]
+        if queries.judged.isdisjoint(matched.first.ids):
+            raise SourceError("no judged document is in both indexes with the same text")
         encoded = [
             of_index.at(layer for space in of_spaces for layer in space.layers)
             for of_index, of_spaces in zip(vectors, spaces, strict=True)
@@ -116,8 +116,8 @@ def _compare_retrieval(
                 evaluate_retrieval(
                     snapshots[i].layer,
                     table,
-                    shared,
-                    vectors={layer: of_layer[kept] for layer, of_layer in encoded[i].items()},
+                    queries,
+                    vectors=encoded[i],
                     spaces=spaces[i],
                     n_resamples=n_resamples,
                     on_progress=on_progress,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from shlex import quote
 
 from layerdex.arguments import format_value
 from layerdex.choices import TransformName
-from layerdex.errors import NoLabelsError, OptionError
+from layerdex.errors import NoLabelsError, OptionError, SourceError
 from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors
 from layerdex.index.target_options import TargetOptions, check_has_vectors
 from layerdex.index.tasks import LABEL, LabelTask, PairTask, PairTexts, RetrievalTask, Task
@@ -18,7 +19,7 @@ from layerdex.search.evaluation.classification import (
     evaluate_on_test,
 )
 from layerdex.search.evaluation.evaluation import Evaluation
-from layerdex.search.evaluation.retrieval import check_judged, evaluate_retrieval
+from layerdex.search.evaluation.retrieval import JudgedQueries, evaluate_retrieval
 from layerdex.search.evaluation.sentence_pairs import evaluate_pairs
 from layerdex.search.knn.sampling import sample_documents
 from layerdex.search.transforms.fit import N_FITTED, Fitter
@@ -73,6 +74,29 @@ def labelled_table(snapshot: Snapshot, where: Where, by: str, min_per_label: int
             f"fewer than two labels have {min_per_label} documents: lower --min-per-label"
         )
     return frequent
+
+
+def check_judged(
+    snapshot: Snapshot, queries: JudgedQueries, table: DocumentTable, where: Where
+) -> None:
+    """Raise `SourceError`, which names a likely cause, if no judged document is in ``table``."""
+    judged = queries.judged
+    if not judged.isdisjoint(table.ids):
+        return
+    ids = sorted(judged)
+    if where and not judged.isdisjoint(snapshot.document_table().ids):
+        cause = "the conditions leave them out"
+    elif (field := snapshot.find_field(ids)) is not None:
+        cause = (
+            f"the documents have such values in the metadata field {format_value(field)}; "
+            f"index them again with --id-field {quote(field)}"
+        )
+    else:
+        cause = "the index has no document with such an id"
+    raise SourceError(
+        f"none of {len(ids):,} judged documents is searched, such as {format_value(ids[0])}: "
+        f"{cause}"
+    )
 
 
 def with_label_field(evaluation: Evaluation, by: str) -> Evaluation:
@@ -176,7 +200,7 @@ def _evaluate_retrieval(
     def question(snapshot: Snapshot) -> Evaluation:
         spaces = options.compared_spaces(index)
         table = snapshot.document_table(options.where)
-        check_judged(queries, table.ids)  # an unknown id is found before a model is loaded
+        check_judged(snapshot, queries, table, options.where)  # before a model is loaded
         fit = Fitter(snapshot.layer, options.transform, spaces).fit
         return evaluate_retrieval(
             snapshot.layer,

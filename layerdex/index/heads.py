@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from shlex import quote
 
-from layerdex.arguments import check_between, check_type
+from layerdex.arguments import check_between, check_type, format_value
 from layerdex.errors import IndexMismatchError, OptionError
 from layerdex.index.open_index import OpenIndex, QueryVectors
+from layerdex.index.tasks import LABEL
 from layerdex.search.labels.head import Head
 from layerdex.search.labels.probe import Probe
 from layerdex.search.results import Prediction
@@ -60,15 +62,18 @@ def load_head(index: OpenIndex) -> Head:
     shapes = {name: (tensor.shape, tensor.dtype.name) for name, tensor in tensors.items()}
     fits = shapes == {"weights": (shape, "float32"), "biases": (shape[:1], "float32")}
     same_model = record["fingerprint"] == settings.fingerprint
+    field = record["label_field"]
     if not (fits and same_model and record["layer"] in index.store.layers):
+        by = "" if field == LABEL else f" --by {quote(field)}"
         raise IndexMismatchError(
-            "the head was made for vectors of another model or layer: "
-            "run 'layerdex probe INDEX --save' again"
+            f"the head of {format_value(field)} was made for vectors of another model or layer: "
+            f"run 'layerdex probe INDEX{by} --save' again"
         )
     return Head(
         layer=record["layer"],
         label_names=tuple(record["labels"]),
         temperature=record["temperature"],
+        label_field=field,
         **tensors,
     )
 
@@ -88,6 +93,7 @@ def classify_with_head(
             confidence=round_similarity(confidence),
             target=SearchTarget((head.layer,)),
             neighbors=(),
+            label_field=head.label_field,
         )
         for text, label, confidence in zip(vectors.texts, labels, confidences, strict=True)
     ]

@@ -33,6 +33,7 @@ class OpenIndex:
         self.transforms: StoredTransforms | None = None  # the newest that were loaded
         self._load_encoder = load_encoder
         self._encoder: Encoder | None = None
+        self._templated: tuple[str, Encoder] | None = None  # the last, as a tokenizer takes 50 ms
         self._loading = threading.Lock()
 
     @property
@@ -43,6 +44,15 @@ class OpenIndex:
                 if self._encoder is None:
                     self._encoder = self._load_encoder()
         return self._encoder
+
+    def encoder_for(self, template: str | None) -> Encoder:
+        """Return the encoder, with another template unless that is None."""
+        if template is None:
+            return self.encoder
+        last = self._templated
+        if last is None or last[0] != template:
+            last = self._templated = (template, with_template(self.encoder, template))
+        return last[1]
 
     def query(self, question: Callable[[Snapshot], T]) -> T:
         """Answer a question from the newest commit; texts are encoded between two tries.
@@ -108,9 +118,7 @@ class QueryVectors:
             width = self._index.store.settings.width
             self._vectors.update(dict.fromkeys(missing, np.empty((0, width), np.float32)))
         elif missing:
-            encoder = self._index.encoder
-            if self._template is not None:
-                encoder = with_template(encoder, self._template)
+            encoder = self._index.encoder_for(self._template)
             codec = self._index.store.codec
             encoded = encoder.encode(self.texts, missing)
             self._note_unreadable(encoded)

@@ -17,7 +17,7 @@ from layerdex.arguments import (
     to_list,
     to_path,
 )
-from layerdex.choices import Format, Weights
+from layerdex.choices import Format, RetrievalRules, Weights
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.records import Source
 from layerdex.search.evaluation.retrieval import JudgedQueries, judged_queries
@@ -101,12 +101,13 @@ class RetrievalTask:
     """Queries find the documents judged relevant to them.
 
     ``queries`` have an id and a text; ``qrels`` is a file of TREC's or BEIR's judgements of
-    documents by id, relevant from grade 1 on. Queries without a relevant document are left out.
-    ``query_template`` is put around the queries in place of the index's own. A transform is fitted
-    on the documents searched.
+    documents by id, relevant from grade 1 on. Queries without a judgement are left out, and judged
+    documents that are not searched count as not found. ``rules`` is ``beir`` (a query's own
+    document, the one with its id, is no hit) or ``trec`` (it is). ``query_template`` is put around
+    the queries in place of the index's own. A transform is fitted on the documents searched.
 
-    Evaluating raises `SourceError` for unknown ids, `RowError` for bad lines, `NoLabelsError` where
-    no query is left.
+    Evaluating raises `SourceError` for judged queries that are not there and where no judged
+    document is searched, `RowError` for bad lines, `NoLabelsError` where no document is relevant.
     """
 
     queries: Source
@@ -114,16 +115,18 @@ class RetrievalTask:
     query_template: str | None = None
     text_field: str = "text"
     id_field: str | None = None
+    rules: RetrievalRules | str = RetrievalRules.BEIR
 
     def read(self) -> JudgedQueries:
-        """Read the queries that have a relevant document."""
+        """Read the queries that have a judgement."""
         from layerdex.indexer.readers.judgements import read_judged_queries, read_judgements
 
+        rules = to_choice(RetrievalRules, self.rules)
         path = to_path(self.qrels, what="judgements are in a file")
         ids, texts = read_judged_queries(
             self.queries, text_field=self.text_field, id_field=self.id_field
         )
-        return judged_queries(ids, texts, read_judgements(path))
+        return judged_queries(ids, texts, read_judgements(path), rules=rules)
 
 
 @dataclass(frozen=True, slots=True)

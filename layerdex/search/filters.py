@@ -28,9 +28,9 @@ def parse_where(where: Expressions) -> tuple[Condition, ...]:
     """Read one expression or several, which are joined by AND; None is no condition.
 
     An expression is ``FIELD OP VALUE`` with OP one of = != < > <= >= or ``in`` (values separated
-    by commas). Double quotes around a field keep an operator in its name, quotes around a value
-    its spaces and commas; a quote within is doubled, as in SQL. Raises `FilterError`,
-    or `OptionError` for what is no string.
+    by commas). Double quotes around a field keep an operator or the prefix ``metadata.`` in its
+    name, quotes around a value its spaces and commas; a quote within is doubled, as in SQL. Raises
+    `FilterError`, or `OptionError` for what is no string.
     """
     if where is None:
         return ()
@@ -55,9 +55,10 @@ def _parse(expression: str) -> Condition:
         raise FilterError(f"the condition {expression!a} is not Unicode") from error
     if match["field"] == '""' or match["field"][0] in "=!<>":
         raise FilterError(f"cannot read the condition {expression!r}: a field comes first")
-    field = _unquote(match["field"]) if match["field"][0] == '"' else match["field"]
+    is_quoted = match["field"][0] == '"'
+    field = _unquote(match["field"]) if is_quoted else match["field"]
     if match["in"]:
-        return Condition(field, Operator.IN, _split(value))
+        return Condition(field, Operator.IN, _split(value), is_quoted)
     if value[0] in "=<>":
         raise FilterError(
             f"cannot read the condition {expression!r}: operators are = != < > <= >= and in; "
@@ -69,7 +70,7 @@ def _parse(expression: str) -> Condition:
             f"cannot read the condition {expression!r}: {value} is no finite number; "
             "quote it to compare as text"
         )
-    return Condition(field, operator, (_unquote(value),))
+    return Condition(field, operator, (_unquote(value),), is_quoted)
 
 
 def _is_infinite_or_nan(value: str) -> bool:

@@ -72,7 +72,7 @@ class Prediction:
     """The predicted label of a text, None where ``confidence`` is below the minimum asked for.
 
     ``confidence`` is the label's share of the vote, or a head's calibrated probability, for which
-    there are no ``neighbors``.
+    there are no ``neighbors``. ``label_field`` is the field whose values count as labels.
     """
 
     text: str
@@ -80,6 +80,7 @@ class Prediction:
     confidence: float
     target: SearchTarget
     neighbors: tuple[LabelledNeighbor, ...]
+    label_field: str = "label"
 
     @property
     def layer(self) -> LayerName:

@@ -15,12 +15,13 @@ from sqlalchemy import Connection, Select, select
 from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Document, Rows
 from layerdex.storage.catalog.documents import (
+    find_field,
     read_documents,
     read_metadata_types,
     read_truncated,
     read_unknown,
 )
-from layerdex.storage.catalog.filters import Where, where_clauses
+from layerdex.storage.catalog.filters import Where, field_name, where_clauses
 from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
 from layerdex.storage.catalog.metadata import ValueType, encode_value
 from layerdex.storage.catalog.row_digests import damage_error
@@ -180,7 +181,11 @@ class Snapshot:
         return _table(versions)
 
     def table_by(self, field: str, where: Where = ()) -> DocumentTable:
-        """Return the table of the matching documents that have a field, its value as the label."""
+        """Return the table of the matching documents that have a field, its value as the label.
+
+        ``metadata.NAME`` is short for NAME, unless documents have a field that is called so.
+        """
+        field = field_name(self.connection, field) or field
         table = self.document_table(where)
         labels: list[str | None] = []
         for chunk in chunks(table.rows.tolist(), MAX_PARAMETERS):
@@ -221,6 +226,10 @@ class Snapshot:
     def metadata_types(self) -> dict[str, set[ValueType]]:
         """Return the types that the values of each metadata field have in live documents."""
         return read_metadata_types(self.connection)
+
+    def find_field(self, values: Sequence[str]) -> str | None:
+        """Return the metadata field in which documents have the most of these values, or None."""
+        return find_field(self.connection, values)
 
     def truncated(self) -> list[tuple[str, int, int]]:
         """Return id, number of characters and number of encoded tokens of each truncated text."""

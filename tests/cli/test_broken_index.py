@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from layerdex import Index
 from tests.cli.runner import Cli
 
 QUESTIONS = [
@@ -83,6 +84,9 @@ def test_info_answers_with_a_warning_where_the_best_layer_is_damaged(cli: Cli, p
     result = cli.ok("info", path, "--json")
     assert {**json.loads(result.stdout), "size_bytes": 0} == {**before, "size_bytes": 0}
     assert "is damaged (wrong checksum)" in result.stderr
+    [line] = [line for line in cli.ok("info", path).stdout.splitlines() if "best layer" in line]
+    assert line.split() == ["best", "layer", "damaged"]
+    assert Index.open(path, damaged=True).info().damaged == ("best_layer",)
 
 
 def test_an_empty_catalog_is_damaged(cli: Cli, path: Path) -> None:

@@ -51,6 +51,8 @@ def shown(toured: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("layerdex.index.files.collect_docstrings", collect)
     monkeypatch.setattr(ENCODER, DeepWordTransformer)
     monkeypatch.chdir(folder)
+    for written in ("layers.png", "agreement.png", "who.jsonl"):  # by the commands of another test
+        Path(written).unlink(missing_ok=True)
     return shown
 
 

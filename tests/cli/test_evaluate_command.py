@@ -268,7 +268,7 @@ def test_a_plot_that_cannot_be_finished_leaves_what_was_there(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Figure, "savefig", fill_the_disk)
-    result = cli("evaluate", shared, "--plot", picture)
+    result = cli("evaluate", shared, "--plot", picture, "--force")
     assert (result.exit_code, result.stderr) == (
         1,
         f"Error: cannot write {picture}: No space left on device\n",
@@ -380,6 +380,16 @@ def test_labels_that_are_all_too_rare_are_no_missing_label_field(cli: Cli, share
 def test_a_field_that_no_document_has_is_named(cli: Cli, shared: Path) -> None:
     message = cli.error("evaluate", shared, "--by", "nope")
     assert message == "no document has a field 'nope' to predict"
+
+
+def test_documents_that_nobody_can_vote_for_are_noted(cli: Cli, tmp_path: Path) -> None:
+    rows = [{"id": str(i), "text": "one and the same", "label": "ab"[i % 2]} for i in range(6)]
+    cli.ok("index", tmp_path / "same", write_jsonl(tmp_path / "rows.jsonl", rows))
+    done = cli.ok("evaluate", tmp_path / "same", "--resamples", "0")
+    assert done.stderr == "6 documents counted as wrong: no document with another text can vote\n"
+    rows.append({"id": "other", "text": "quite another", "label": "a"})
+    cli.ok("index", tmp_path / "same", write_jsonl(tmp_path / "rows.jsonl", rows))
+    assert "vote" not in cli.ok("evaluate", tmp_path / "same", "--resamples", "0").stderr
 
 
 def test_labels_of_one_document_are_noted(cli: Cli, shared: Path, tmp_path: Path) -> None:

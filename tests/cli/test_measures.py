@@ -238,20 +238,22 @@ def test_retrieval_is_compared_over_shared_documents(
     assert any(one["ndcg@10"] for one in found["differences"])
 
 
-def test_a_query_whose_documents_are_in_one_index_alone_is_left_out(
+def test_judged_documents_that_are_not_shared_are_missed_in_both(
     cli: Cli, shared: Path, judged: list[Any], tmp_path: Path
 ) -> None:
     rows = [one for one in DOCUMENTS if not one["id"].startswith("card")]
     Index.create(tmp_path / "fewer", model=WordTransformer()).add(rows)
     found = cli.json("evaluate", shared, "--compare", tmp_path / "fewer", *judged)
-    assert found["first"]["n"] == 2
     assert found["first"] == found["second"]  # of the same documents, by the same encoder
-    qrels = tmp_path / "two.tsv"
-    lines = judged[3].read_text().splitlines(keepends=True)
-    qrels.write_text("".join(line for line in lines if not line.startswith("q1")))
-    queries = write_jsonl(tmp_path / "two.jsonl", QUERIES[1:3])
-    alone = cli.json("evaluate", tmp_path / "fewer", "--queries", queries, "--qrels", qrels)
-    assert found["second"]["layers"] == alone["layers"]
+    assert (found["first"]["n"], found["first"]["n_not_searched"]) == (3, 3)
+    assert found["second"] == cli.json("evaluate", tmp_path / "fewer", *judged)
+    apart = tmp_path / "apart"
+    Index.create(apart, model=WordTransformer()).add([*DOCUMENTS[:2], {"id": "z", "text": "new"}])
+    qrels = tmp_path / "rain.tsv"
+    qrels.write_text("q3 0 rain-4 1\nq3 0 z 1\n")
+    rain = [*judged[:2], "--qrels", qrels]
+    message = cli.error("evaluate", shared, "--compare", apart, *rain)
+    assert message == "no judged document is in both indexes with the same text"
 
 
 def test_indexes_that_share_nothing_cannot_be_compared(
@@ -263,46 +265,59 @@ def test_indexes_that_share_nothing_cannot_be_compared(
     assert message == "the two indexes have no document in common (they are matched by id)"
 
 
-def test_unknown_ids_are_named(cli: Cli, shared: Path, judged: list[Any], tmp_path: Path) -> None:
+def test_ids_that_nothing_has_are_errors(
+    cli: Cli, shared: Path, judged: list[Any], tmp_path: Path
+) -> None:
     qrels = tmp_path / "bad.tsv"
     qrels.write_text("q1 0 nowhere 1\n")
     message = cli.error("evaluate", shared, *judged[:2], "--qrels", qrels)
-    assert message.startswith("1 of 1 judged documents are not searched, such as 'nowhere'")
+    assert message == (
+        "none of 1 judged documents is searched, such as 'nowhere': the index has no document "
+        "with such an id"
+    )
     qrels.write_text("q9 0 card-0 1\n")
     message = cli.error("evaluate", shared, *judged[:2], "--qrels", qrels)
     assert message.startswith("1 of 1 judged queries are not among the queries, such as 'q9'")
-    assert "judged documents" in cli.error("evaluate", shared, *judged, "--where", "label=food")
+    message = cli.error("evaluate", shared, *judged, "--where", "id=card-3")
+    assert message.endswith("such as 'card-0': the conditions leave them out")
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["--queries", "q"], {"--queries", "--qrels"}),
-        (["--qrels", "q"], {"--queries", "--qrels"}),
-        (["--query-template", "{text}!"], {"--query-template", "--queries"}),
-        (["--positive-from", "1"], {"--positive-from", "--pairs"}),
-        (["--pairs", "p", "--queries", "q", "--qrels", "q"], {"--queries", "--pairs"}),
-        (["--pairs", "p", "-k", "3"], {"-k", "--pairs"}),
-        (["--pairs", "p", "--where", "a=b"], {"--where", "--pairs"}),
-        (["--pairs", "p", "--id-field", "i"], {"--id-field", "--pairs"}),
-        (["--queries", "q", "--qrels", "q", "--by", "x"], {"--by", "--queries"}),
-        (["--queries", "q", "--qrels", "q", "--folds", "3"], {"--folds", "--queries"}),
-        (["--queries", "q", "--qrels", "q", "--format", "csv"], {"--format", "--queries"}),
-        (["--compare", "x", "--save-best"], {"--save-best", "--compare"}),
-        (["--compare", "x", "--test", "t"], {"--test", "--compare"}),
-        (["--by", "a", "--by", "b", "--save-best"], {"--save-best", "--by"}),
-        (["--by", "a", "--by", "b", "--report"], {"--report", "--by"}),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(
-    cli: Cli, shared: Path, words: list[str], named: set[str]
+def test_forgotten_ids_are_named(cli: Cli, judged: list[Any], tmp_path: Path) -> None:
+    rows = [{"doc key": one["id"], "kind": "card-0", "text": one["text"]} for one in DOCUMENTS]
+    Index.create(tmp_path / "index", model=WordTransformer()).add(rows)
+    message = cli.error("evaluate", tmp_path / "index", *judged)
+    assert "in the metadata field 'doc key'; index them again with --id-field 'doc key'" in message
+
+
+def test_what_does_not_count_is_said(
+    cli: Cli, shared: Path, judged: list[Any], tmp_path: Path
 ) -> None:
-    assert named <= set(cli.usage("evaluate", shared, *words).split())
-
-
-def test_a_comparison_takes_one_of_each(cli: Cli, shared: Path, other: Path) -> None:
-    for words in (["-k", "1,3"], ["--weights", "both"], ["--by", "lang", "--by", "stars"]):
-        message = cli.usage("evaluate", shared, "--compare", other, *words)
-        assert {"--compare", words[0]} <= set(message.split())
-    ranks = cli.error("evaluate", shared, "--compare", other, "--layers", "1,2", "--fuse", "rrf")
-    assert "rrf fuses rankings" in ranks
+    queries = [{"_id": "card-0", "text": TEXTS[0], "metadata": {"nested": [{}]}}]
+    queries += [{"_id": "x", "text": "rain", "metadata": {}}, {"_id": "y", "text": "z"}]
+    qrels = tmp_path / "own.tsv"
+    lines = [f"card-0\tcard-{i}\t1.0" for i in range(1, 5)]
+    lines += ["card-0\tgone\t2.0", "card-0\tcard-1\t1", "x\train-1\t0"]
+    qrels.write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines))
+    words = ["--queries", write_jsonl(tmp_path / "own.jsonl", queries), "--qrels", qrels]
+    done = cli.ok("evaluate", shared, *words)
+    assert done.stderr.splitlines() == [
+        "1 query without a judgement left out",
+        "1 query without a relevant document: counted as 0",
+        "1 query has a document with the query's own id, which is left out of the hits as in "
+        "BEIR: --rules trec keeps it",
+        "1 of 6 judged documents not searched (not in the index, or left out): counted as not "
+        "found",
+    ]
+    figures = ["rules", "n", "n_left_out", "n_own_left_out", "n_judged", "n_not_searched"]
+    found = cli.json("evaluate", shared, *words)
+    assert [found[name] for name in figures] == ["beir", 2, 1, 1, 6, 1]
+    assert found["n_without_relevant"] == 1
+    kept = cli.json("evaluate", shared, *words, "--rules", "trec")
+    assert [kept[name] for name in figures] == ["trec", 2, 1, 0, 6, 1]
+    assert "left out of the hits" not in cli.ok("evaluate", shared, *words, "--rules=trec").stderr
+    # The text of the first query is that of its own document, which is the first hit or none.
+    for mine, trec in zip(found["layers"], kept["layers"], strict=True):
+        assert 1 / (2 * mine["mrr@10"]) == pytest.approx(1 / (2 * trec["mrr@10"]) - 1)
+    assert cli.usage("evaluate", shared, "--rules", "trec") == "--rules requires --queries"
+    limited = cli.ok("evaluate", shared, *words, "--where", "label=card").stderr
+    assert "2 of 6 judged documents not searched" in limited

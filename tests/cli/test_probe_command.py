@@ -84,6 +84,26 @@ def test_classify_with_the_head_that_was_saved(cli: Cli, path: Path) -> None:
     assert expected[1] in cli.data("classify", path, TEXTS[1], "--with", "head")
 
 
+def test_the_field_that_a_head_predicts_is_named(cli: Cli, path: Path) -> None:
+    cli.ok("probe", path, "-k", 3, "--by", "lang", "--save", "--layers", 2)
+    [found] = cli.json("classify", path, TEXTS[0], "--with", "head")
+    assert (found["label_field"], found["label"] in {"en", "de", "fr"}) == ("lang", True)
+    page = cli.data("classify", path, TEXTS[0], "--with", "head")
+    assert page.splitlines()[0].strip() == "layer 2 · labels are values of lang"
+    [found] = cli.json("classify", path, TEXTS[0])
+    assert "label_field" not in found
+    assert "lang" not in cli.data("classify", path, TEXTS[0]).splitlines()[0]
+    index = Index.open(path)
+    with index._open.store.read() as snapshot:
+        record = snapshot.setting(HEAD.name)
+    with index._open.store.write() as writer:
+        writer.set(HEAD.name, {**record, "fingerprint": "another"})
+    assert cli.error("classify", path, "x", "--with", "head") == (
+        "the head of 'lang' was made for vectors of another model or layer: "
+        "run 'layerdex probe INDEX --by lang --save' again"
+    )
+
+
 def test_what_only_neighbours_use_is_refused_beside_a_head(cli: Cli, kept: Path) -> None:
     for words in (("-k", 3), ("--layer", 1), ("--where", "label=card"), ("--weights", "uniform")):
         said = cli.usage("classify", kept, "x", "--with", "head", *words)

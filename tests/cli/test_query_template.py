@@ -51,6 +51,26 @@ def test_a_search_puts_the_queries_template_around_its_text(cli: Cli, made: Path
     assert list(zip([one.id for one in found], near, strict=True)) == expected("so {text}")
 
 
+def test_a_template_that_is_asked_again_is_made_once(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, asked = Index.open(made), []
+    make = WordTransformer.with_template
+
+    def counted(encoder: WordTransformer, template: str) -> Any:
+        asked.append(template)
+        return make(encoder, template)
+
+    monkeypatch.setattr(WordTransformer, "with_template", counted)
+    results = [first(index.search(TEXT, k=5)) for _ in range(3)]
+    assert asked == [QUERY]
+    assert results[0] == results[2]
+    other = first(index.search(TEXT, k=5, query_template="so {text}"))
+    assert asked == [QUERY, "so {text}"]
+    assert other != results[0]
+    assert first(index.search(TEXT, k=5)) == results[0]
+
+
 def test_documents_and_texts_to_classify_have_the_documents_template(
     cli: Cli, made: Path, tmp_path: Path, source: Path
 ) -> None:

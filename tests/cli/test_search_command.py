@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerdex import Index
 from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
 from tests.cli.runner import Cli
-from tests.cli.words import nearest, similarities
+from tests.cli.words import WordTransformer, nearest, similarities
 
 QUERY = "where is my card"
 KEYS = ["query", "rank", "id", "similarity", "label", "text", "metadata", "layer"]
@@ -197,7 +198,8 @@ def test_where_holds_before_neighbours_are_taken(cli: Cli, shared: Path) -> None
 def test_where_nothing_matches_says_so(cli: Cli, shared: Path) -> None:
     words = ("search", shared, QUERY, "--where", "stars>90")
     result = cli.ok(*words)
-    assert (result.stdout, result.stderr) == ("", f"Nothing found for {QUERY!r}\n")
+    said = f"Nothing found for {QUERY!r}: no document meets --where\n"
+    assert (result.stdout, result.stderr) == ("", said)
     assert cli.data(*words, "-q") == ""
     assert cli.json(*words) == []
 
@@ -343,3 +345,85 @@ def test_layers_can_be_fused(cli: Cli, shared: Path) -> None:
     )
     message = cli.error("search", shared, "my card", "--fuse", "mean")
     assert message == "say which layers to fuse, such as 3,4,5 or all"
+
+
+def test_a_field_with_a_dot_is_found_by_its_name(cli: Cli, tmp_path: Path) -> None:
+    table = tmp_path / "flat.csv"
+    table.write_text(
+        "text,metadata.page,metadata.source,source\n"
+        "soup with bread,4,a.pdf,b.pdf\nbread and butter,2,b.pdf,a.pdf\nfresh soup,5,a.pdf,c.pdf\n"
+    )
+    index = tmp_path / "index"
+    Index.create(index, model=WordTransformer()).add(table)
+    for condition, ids in {
+        "metadata.source=a.pdf": {"soup with bread", "fresh soup"},
+        '"metadata.source"=a.pdf': {"soup with bread", "fresh soup"},
+        "metadata.metadata.source = a.pdf": {"soup with bread", "fresh soup"},
+        "source=a.pdf": {"bread and butter"},
+        "metadata.page>3": {"soup with bread", "fresh soup"},
+        '"metadata.page" in 2,4': {"soup with bread", "bread and butter"},
+    }.items():
+        hits = cli.json("search", index, "soup", "--where", condition)
+        assert {hit["text"] for hit in hits} == ids
+        lines = cli.data("export", index, "--where", condition).splitlines()
+        assert {json.loads(line)["text"] for line in lines} == ids
+    message = cli.error("search", index, "soup", "--where", '"page"=4')
+    assert message.startswith("no document has a field 'page' (label, and metadata: metadata.page")
+
+
+def test_labels_are_taken_from_the_field_that_a_condition_means(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        {"text": f"{topic} {i}", "metadata.kind": topic, "kind": "same", "lang": topic}
+        for topic in ("soup", "card")
+        for i in range(3)
+    ]
+    Index.create(tmp_path / "index", model=WordTransformer()).add(rows)
+    for by in ("metadata.kind", "metadata.lang", "lang", "metadata.metadata.kind"):
+        found = cli.json("evaluate", tmp_path / "index", "--by", by, "-k", "2")
+        assert (found["n"], found["label_field"]) == (6, by)
+    assert "two labels" in cli.error("evaluate", tmp_path / "index", "--by", "kind")
+    assert "nope" in cli.error("evaluate", tmp_path / "index", "--by", "metadata.nope")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["x", "--min-similarity", "1"], "no document reaches --min-similarity 1.0"),
+        (
+            ["x", "--where", "label=rain", "--min-similarity", "1"],
+            "no document that meets --where reaches --min-similarity 1.0",
+        ),
+        (["--like", "card-0", "--where", "id=card-0"], "no other document meets --where"),
+    ],
+)
+def test_it_says_why_nothing_is_found(
+    cli: Cli, shared: Path, words: list[str], reason: str
+) -> None:
+    said = cli.ok("search", shared, *words)
+    assert (said.stdout, said.stderr) == (
+        "",
+        f"Nothing found for {words[words[0] == '--like']!r}: {reason}\n",
+    )
+
+
+def test_an_empty_index_is_why_nothing_is_found(cli: Cli, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", model=WordTransformer())
+    said = cli.ok("search", tmp_path / "index", "x").stderr
+    assert said == "Nothing found for 'x': the index has no document\n"
+    index.add([{"id": "a", "text": "alone"}])
+    said = cli.ok("search", tmp_path / "index", "--like", "a").stderr
+    assert said == "Nothing found for 'a': the index has no other document\n"
+
+
+@pytest.mark.parametrize("command", ["search", "classify"])
+def test_a_file_without_texts_is_said(cli: Cli, shared: Path, tmp_path: Path, command: str) -> None:
+    for name, content in (("empty.jsonl", "\n"), ("empty.txt", "")):
+        file = tmp_path / name
+        file.write_text(content)
+        done = cli.ok(command, shared, "--input", file)
+        assert (done.stdout, done.stderr) == ("", f"{file} has no texts\n")
+        done = cli.ok(command, shared, "--input", file, "--json")
+        assert (json.loads(done.stdout), done.stderr) == ([], f"{file} has no texts\n")
+    done = cli.ok(command, shared, "--input", "-", "--jsonl", stdin="")
+    assert (done.stdout, done.stderr) == ("", "standard input has no texts\n")
+    assert cli.ok(command, shared, QUERY, "--input", file, "-q").stdout

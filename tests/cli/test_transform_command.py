@@ -127,7 +127,7 @@ def test_evaluations_need_none_and_show_what_they_measure(
     assert not (path / TRANSFORM.folder).exists()
     picture = tmp_path / "layers.svg"
     for words in (("-k", 3, "--transform", "whiten"), judged):
-        cli.ok("evaluate", path, *words, "--plot", picture)
+        cli.ok("evaluate", path, *words, "--plot", picture, "--force")
         assert " · whiten -->" in picture.read_text()  # beside the letters' shapes
 
 

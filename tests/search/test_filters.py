@@ -39,6 +39,7 @@ _SYMBOLS = [operator for operator in Operator if operator is not Operator.IN]
         ("label In ham", "label", "in", ["ham"]),
         ("label in 'ham, spam','it''s'", "label", "in", ["ham, spam", "it's"]),
         ("metadata.label=x", "metadata.label", "=", ["x"]),
+        ('"metadata.label"=x', "metadata.label", "=", ["x"]),
         ("my field=a b", "my field", "=", ["a b"]),
         ("a=b=c", "a", "=", ["b=c"]),
         ("a=b!=c", "a", "=", ["b!=c"]),
@@ -75,7 +76,10 @@ _SYMBOLS = [operator for operator in Operator if operator is not Operator.IN]
 def test_expression_is_read_as(
     expression: str, field: str, operator: str, values: list[str]
 ) -> None:
-    assert parse_where(expression) == (Condition(field, Operator(operator), tuple(values)),)
+    is_quoted = expression.startswith('"')
+    assert parse_where(expression) == (
+        Condition(field, Operator(operator), tuple(values), is_quoted),
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +149,9 @@ def test_any_name_and_value_are_read_back_from_quotes(
     name: str, operator: Operator, value: str
 ) -> None:
     field, text = ('"' + part.replace('"', '""') + '"' for part in (name, value))
-    assert parse_where(f"{field} {operator} {text}") == (Condition(name, operator, (value,)),)
+    assert parse_where(f"{field} {operator} {text}") == (
+        Condition(name, operator, (value,), is_quoted=True),
+    )
 
 
 @given(st.text("ab=<>!\"', inIN\\", max_size=12))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,10 +16,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from layerdex import Index
 from layerdex.choices import Operator
 from layerdex.errors import FilterError
 from layerdex.records import Condition, Scalar
 from layerdex.storage.store import Store
+from tests.encoders import WordEncoder
 from tests.search.stores import add, create, random_codes
 from tests.storage.stored import query
 
@@ -34,6 +36,7 @@ _FIELDS = [
     "text",
     "row",
     "metadata.deep",
+    "metadata.year",
     "x'; DROP TABLE document; --",
     'quo"te',
     "per%cent_",
@@ -120,12 +123,19 @@ def _ordered(value: Scalar, comparison: Operator, wanted: str) -> bool:
     return compare(_written(value), wanted)
 
 
-def matches(row: Row, condition: Condition) -> bool:
-    """The rules of ``where``, one document at a time."""
+def meant(condition: Condition, known: Collection[str]) -> str:
+    """The metadata field of a condition: ``metadata.`` is a prefix where no field is called so."""
+    if condition.is_quoted or condition.field in known:
+        return condition.field
+    return condition.field.removeprefix("metadata.")
+
+
+def matches(row: Row, condition: Condition, known: Collection[str]) -> bool:
+    """The rules of ``where``, one document at a time; some document has each ``known`` field."""
     if condition.field in {"label", "id"}:
         own: Scalar | None = getattr(row, condition.field)
     else:
-        own = row.metadata.get(condition.field.removeprefix("metadata."))
+        own = row.metadata.get(meant(condition, known))
     first = condition.values[0]
     match condition.operator:
         case Operator.NOT_EQUAL:
@@ -158,7 +168,7 @@ def _select(store: Store, *where: Condition) -> list[str]:
 _NAMES = st.sampled_from(
     ["label", "id", "year", "mixed", "metadata.label", "metadata.id", "metadata.metadata.deep"]
     + [f"metadata.{name}" for name in _FIELDS]
-    + [name for name in _FIELDS if not name.startswith("metadata.")]
+    + _FIELDS
 )
 _WANTED = st.one_of(
     st.sampled_from([_written(value) for value in _VALUES]),
@@ -176,7 +186,9 @@ def _conditions(draw: st.DrawFn) -> Condition:
     chosen = draw(st.sampled_from(list(Operator)))
     most = 4 if chosen is Operator.IN else 1
     values = draw(st.lists(_WANTED, min_size=1, max_size=most))
-    return Condition(draw(_NAMES), chosen, tuple(values))
+    name = draw(_NAMES)
+    is_quoted = name in (*_FIELDS, "label", "id") and draw(st.booleans())
+    return Condition(name, chosen, tuple(values), is_quoted)
 
 
 @settings(max_examples=300, deadline=None)
@@ -188,7 +200,7 @@ def _conditions(draw: st.DrawFn) -> Condition:
 @example(where=[Condition("mixed", Operator.EQUAL, ("True",))])
 @example(where=[Condition("mixed", Operator.NOT_EQUAL, ("FALSE",))])
 def test_selected_documents_are_those_of_a_loop(store: Store, where: list[Condition]) -> None:
-    expected = [row.id for row in ROWS if all(matches(row, one) for one in where)]
+    expected = [row.id for row in ROWS if all(matches(row, one, _FIELDS) for one in where)]
     with store.read() as snapshot:
         assert snapshot.rows(tuple(where)).tolist() == [int(one[1:]) + 1 for one in expected]
 
@@ -204,8 +216,9 @@ def test_oracle_knows_documents_of_every_kind() -> None:
 @pytest.mark.parametrize("text", ["'", '"', "';--", "x' OR '1'='1", "?", ":p", "%s", "\\", "\0"])
 def test_injected_values_and_names_are_only_text(store: Store, text: str, chosen: Operator) -> None:
     for field in ("label", "id", "year"):
-        expected = [row.id for row in ROWS if matches(row, Condition(field, chosen, (text,)))]
-        assert _select(store, Condition(field, chosen, (text,))) == expected
+        condition = Condition(field, chosen, (text,))
+        expected = [row.id for row in ROWS if matches(row, condition, _FIELDS)]
+        assert _select(store, condition) == expected
     with pytest.raises(FilterError, match="no document has a field"):
         _select(store, Condition(f"nobody{text}", chosen, ("1",)))
     assert query(store.path, "SELECT count(*) FROM document") == [(_N,)]
@@ -240,7 +253,7 @@ def test_index_without_metadata_says_so(tmp_path: Path) -> None:
 def test_long_lists_are_no_problem(store: Store, field: str) -> None:
     values = tuple(str(number) for number in range(3_000))
     condition = Condition(field, Operator.IN, (*values, "d5", "ham"))
-    expected = [row.id for row in ROWS if matches(row, condition)]
+    expected = [row.id for row in ROWS if matches(row, condition, _FIELDS)]
     assert expected
     assert _select(store, condition) == expected
 
@@ -279,3 +292,51 @@ def test_value_that_is_no_unicode_is_a_clear_error_or_matches_nothing(
     # What the shell hands over for bytes that are not UTF-8.
     with contextlib.suppress(FilterError):
         assert _select(store, Condition(field, Operator.EQUAL, ("\udcff",))) == []
+
+
+WRITTEN: list[dict[str, Scalar]] = [
+    {"metadata.source": "a", "source": "b"},
+    {"metadata.source": "b", "source": "a"},
+    {"source": "a"},
+    {"metadata.page": "a"},
+]
+
+
+def _by(field: str, *, is_quoted: bool = False) -> Condition:
+    return Condition(field, Operator.EQUAL, ("a",), is_quoted)
+
+
+def test_the_prefix_is_part_of_a_name_where_a_field_is_called_so(tmp_path: Path) -> None:
+    store = create(tmp_path / "index", width=4)
+    add(store, random_codes(4, 4), metadata=WRITTEN)
+    assert _select(store, _by("metadata.source")) == ["d0"]
+    assert _select(store, _by("metadata.source", is_quoted=True)) == ["d0"]
+    assert _select(store, _by("metadata.metadata.source")) == ["d0"]
+    assert _select(store, _by("source")) == ["d1", "d2"]
+    assert _select(store, _by("metadata.page")) == ["d3"]
+    assert _select(store, Condition("metadata.source", Operator.NOT_EQUAL, ("a",))) == [
+        *("d1", "d2", "d3")
+    ]
+    with pytest.raises(FilterError, match=r"a field 'pages' .*; did you mean 'metadata\.page'"):
+        _select(store, _by("metadata.pages"))
+    for name in ("page", "metadata.label"):
+        with pytest.raises(FilterError, match="no document has a field"):
+            _select(store, _by(name, is_quoted=True))
+
+
+def test_a_quoted_name_never_means_another_field(tmp_path: Path) -> None:
+    store = create(tmp_path / "index", width=4)
+    add(store, random_codes(2, 4), metadata=[{"source": "a"}, {"source": "b"}])
+    assert _select(store, _by("metadata.source")) == ["d0"]
+    with pytest.raises(FilterError, match=r"no document has a field 'metadata\.source'"):
+        _select(store, _by("metadata.source", is_quoted=True))
+
+
+def test_a_field_of_a_version_that_is_gone_hides_no_other(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", model=WordEncoder())
+    index.add([{"id": "d", "text": "first", "metadata.source": "a"}])
+    index.add([{"id": "d", "text": "second", "source": "a", "metadata.source": None}])
+    [hit] = index.search("second", where="metadata.source=a")[0].hits
+    assert hit.metadata == {"source": "a"}
+    with pytest.raises(FilterError, match=r"\(label, and metadata: source\)"):
+        index.search("second", where='"metadata.source"=a')

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from layerdex.choices import Weights
+from layerdex.cli.asked_texts import read_asked_texts
 from layerdex.cli.conflicts import Excludes, check_rules
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
@@ -82,15 +83,12 @@ def command(
     layerdex classify my-index --input new.jsonl --jsonl --min-confidence 0.6
     """
     from layerdex.index.checks import has_single_label
-    from layerdex.index.files import read_queries
     from layerdex.index.json import prediction_to_json
 
     check_rules(_RULES)
-    asked: list[tuple[str | None, str]] = [(None, text) for text in texts]
-    if input_ is not None:
-        asked.extend(read_queries(input_, text_field=text_field))
-    if not asked and input_ is None:
+    if not texts and input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
+    asked = read_asked_texts(context, texts, input_, text_field=text_field)
     index = context.open_index(path)
     read = [text for _, text in asked]
     if classifier == _HEAD:

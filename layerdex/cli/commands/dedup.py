@@ -10,7 +10,7 @@ import click
 from layerdex.choices import ExportFormat, Keep
 from layerdex.cli.conflicts import Excludes, Requires, check_rules
 from layerdex.cli.context import Context, pass_context
-from layerdex.cli.files import check_outputs, write_json_lines
+from layerdex.cli.files import check_outputs, force_option, write_json_lines
 from layerdex.cli.options import (
     FUSED_VECTORS,
     STORED_TRANSFORM,
@@ -85,6 +85,7 @@ _RULES = (
     type=plot_path,
     help="With --suggest: draw similarities and removals (png, svg or pdf).",
 )
+@force_option
 @click.option(
     "--against",
     type=click.Path(path_type=Path),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerdex.cli.context import Context, pass_context
-from layerdex.cli.files import write_json_lines
+from layerdex.cli.files import check_outputs, force_option, write_json_lines
 from layerdex.cli.options import runtime_options, verbosity_options
 from layerdex.cli.render.duplicates import largest_clusters, print_duplicates
 from layerdex.cli.render.evaluation import print_evaluation
@@ -27,7 +27,7 @@ QUERIES = (
     "wait until a thread has finished",
     "remove a directory and everything in it",
 )
-_INDEX = "index"
+_INDEX, _SOURCE, _PICTURE = "index", "docstrings.jsonl", "layers.png"
 _MIN_PER_LABEL = 20
 _THRESHOLD = 0.95
 _MAX_LENGTH = 64  # a quarter of MiniLM's own: a docstring says at its start what it is about
@@ -36,6 +36,7 @@ _N_HITS = 3
 
 @click.command("demo", short_help="Show a tour on real text.")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("layerdex-demo"))
+@force_option
 @runtime_options
 @verbosity_options
 @pass_context
@@ -52,7 +53,7 @@ def command(context: Context, folder: Path) -> None:
     started = time.monotonic()
     index = _index(context, folder)
     path = folder / _INDEX  # as it was typed, so that the commands shown are short
-    _search(index, path, context)
+    _search(index, path)
     _evaluate(index, folder, context)
     _dedup(index, path, context)
     click.secho(f"\nDone in {time.monotonic() - started:.0f} s. More to try:", bold=True)
@@ -69,9 +70,16 @@ def _index(context: Context, folder: Path) -> Index:
     from layerdex.index.files import collect_docstrings
     from layerdex.index.json import to_json
 
-    path, source = folder / _INDEX, folder / "docstrings.jsonl"
+    path, source = folder / _INDEX, folder / _SOURCE
+    is_again = is_index(path)  # then the files are of an earlier tour
+    if not is_again:
+        check_outputs(path, source, folder / _PICTURE)
     click.secho("1. Every layer in one pass", bold=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    if is_again:
+        index = context.open_index(path)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        index = context.create_index(path, EncoderOptions(max_length=_MAX_LENGTH))
     with context.progress("Collecting docstrings") as on_progress:
         documents = []
         for document in collect_docstrings():
@@ -80,10 +88,6 @@ def _index(context: Context, folder: Path) -> Index:
                 on_progress(len(documents), None)
     write_json_lines(source, map(to_json, documents))
     started = time.monotonic()
-    if is_index(path):
-        index = context.open_index(path)
-    else:
-        index = context.create_index(path, EncoderOptions(max_length=_MAX_LENGTH))
     with context.progress("Indexing") as on_progress:
         report = index.add(source, on_progress=on_progress, n_total=len(documents))
     seconds = time.monotonic() - started
@@ -95,13 +99,13 @@ def _index(context: Context, folder: Path) -> Index:
     return index
 
 
-def _search(index: Index, path: Path, context: Context) -> None:
+def _search(index: Index, path: Path) -> None:
     click.secho("\n2. The same query at the first, a middle and the last layer", bold=True)
     layers = (index.layers[0], index.layers[len(index.layers) // 2], index.layers[-1])
     names = ",".join(map(str, layers))
     results = index.search(QUERIES, layer=names, k=_N_HITS)
     for answer in Answer.group([None] * len(QUERIES), results):
-        print_answer(answer.results, note=context.note)
+        print_answer(answer.results)
     _show("search", path, QUERIES[0], "--layer", names, "-k", _N_HITS)
 
 
@@ -110,7 +114,7 @@ def _evaluate(index: Index, folder: Path, context: Context) -> None:
     from layerdex.index import LabelTask
 
     click.secho("\n3. Which layer knows the module that a docstring comes from?", bold=True)
-    picture = folder / "layers.png"
+    picture = folder / _PICTURE
     with context.progress("Evaluating") as on_progress:
         evaluation = index.evaluate(
             LabelTask(min_per_label=_MIN_PER_LABEL), on_progress=on_progress
@@ -118,7 +122,7 @@ def _evaluate(index: Index, folder: Path, context: Context) -> None:
     print_evaluation(evaluation, note=context.note)
     plot_evaluation(evaluation, picture)
     click.echo(f"The curve is in {picture}")
-    options = ("--min-per-label", _MIN_PER_LABEL, "--plot", picture)
+    options = ("--min-per-label", _MIN_PER_LABEL, "--plot", _PICTURE)
     _show("evaluate", folder / _INDEX, *options)
 
 

@@ -19,7 +19,7 @@ from layerdex.cli.conflicts import (
 )
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.evaluation_tasks import TaskOptions, task_options
-from layerdex.cli.files import check_outputs
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     SourceOptions,
     TargetOptions,
@@ -46,6 +46,7 @@ _OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields", 
 _RULES = (
     Together("queries", "qrels"),
     Requires("query_template", "queries"),
+    Requires("rules", "queries"),
     Requires("positive_from", "pairs"),
     Excludes("queries", ("pairs", *_OF_LABELS, "metadata_fields", "format")),
     Excludes("pairs", (*_OF_LABELS, *_OF_FIELDS, "where")),
@@ -83,6 +84,7 @@ _RULES = (
 @click.option(
     "--plot", type=plot_path, help="Draw the figures by layer, with intervals (png, svg or pdf)."
 )
+@force_option
 @click.option("--report", is_flag=True, help="Print scikit-learn's report for the best layer.")
 @json_option
 @stored_encoder_options
@@ -110,7 +112,8 @@ def command(
     the shallowest that is not measurably worse (95 %, paired bootstrap).
 
     Without labels, --queries and --qrels give nDCG@10, recall@100 and MRR@10 by layer, and --pairs
-    Spearman's correlation, or average precision and the best threshold.
+    Spearman's correlation, or average precision and the best threshold. docs/evaluation.md has the
+    rules of each.
 
     \b
     layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png

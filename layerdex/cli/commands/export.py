@@ -10,12 +10,14 @@ import click
 from layerdex.choices import ExportFormat
 from layerdex.cli.conflicts import Requires, check_rules
 from layerdex.cli.context import Context, pass_context
-from layerdex.cli.files import check_outputs
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import EnumChoice, path_argument, verbosity_options, where_option
 from layerdex.cli.render.text import counted
 from layerdex.errors import OptionError
 
 _RULES = (Requires("layer", "vectors"),)
+_STDOUT = (Path("-"), Path("/dev/stdout"))
+"""Written to as it is: replacing a file that it leads to would lose what is there already."""
 
 
 @click.command("export", short_help="Write the documents as jsonl or parquet.")
@@ -26,6 +28,7 @@ _RULES = (Requires("layer", "vectors"),)
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write, - for standard output. [default: -]",
 )
+@force_option
 @click.option(
     "--format",
     "format_",
@@ -65,7 +68,7 @@ def command(
     from layerdex.index.checks import default_layer
 
     check_rules(_RULES)
-    if output == Path("-"):
+    if output in _STDOUT:
         output = None
     check_outputs(path, output)
     if output is None and format_ is ExportFormat.PARQUET:

@@ -10,7 +10,7 @@ import click
 
 from layerdex.choices import OnError, StoredPrecision
 from layerdex.cli.context import Context, OutputForm, pass_context
-from layerdex.cli.files import check_outputs
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     EnumChoice,
     SourceOptions,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the place of each skipped row, and the reason, to this file (jsonl).",
 )
+@force_option
 @click.option("--sync", is_flag=True, help="Remove documents that are in no SOURCE.")
 @click.option(
     "--dry-run",

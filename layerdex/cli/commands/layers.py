@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from layerdex.cli.context import Context, pass_context
-from layerdex.cli.files import check_outputs
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     TargetOptions,
     json_option,
@@ -39,6 +39,7 @@ from layerdex.cli.render.geometry import print_geometry
     type=plot_path,
     help="Draw the agreement of layers as a heat map (png, svg or pdf).",
 )
+@force_option
 @json_option
 @verbosity_options
 @pass_context

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from layerdex.choices import Fuse
+from layerdex.cli.asked_texts import read_asked_texts
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
     STORED_TRANSFORM,
@@ -22,7 +23,7 @@ from layerdex.cli.options import (
     target_options,
     verbosity_options,
 )
-from layerdex.cli.render.hits import Answer, print_answer
+from layerdex.cli.render.hits import Answer, describe_nothing, print_answer
 
 
 @click.command("search", short_help="Find the documents nearest to a text.")
@@ -80,15 +81,12 @@ def command(
     layerdex search my-index --like a17 --where 'stars<3' -k 5
     layerdex search my-index --input questions.txt --jsonl
     """
-    from layerdex.index.files import read_queries
     from layerdex.index.json import search_to_json
 
     view = target.bind(context.open_index(path))
-    asked: list[tuple[str | None, str]] = [(None, query) for query in queries]
-    if input_ is not None:
-        asked.extend(read_queries(input_, text_field=text_field))
-    if not asked and not like and input_ is None:
+    if not queries and not like and input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
+    asked = read_asked_texts(context, queries, input_, text_field=text_field)
     if query_template is not None and not asked:
         raise click.UsageError("--query-template requires a QUERY or --input")
     answers = []
@@ -112,7 +110,12 @@ def command(
         ]
 
     def table() -> None:
-        for answer in answers:
-            print_answer(answer.results, note=context.note)
+        for i, answer in enumerate(answers):
+            if any(result.hits for result in answer.results):
+                print_answer(answer.results)
+                continue
+            nobody = "no other document" if i < len(like) else "no document"
+            reason = describe_nothing(nobody, target.where, min_similarity)
+            context.note(f"Nothing found for {answer.results[0].query!r}: {reason}")
 
     context.print(table=table, document=rows, lines=rows)

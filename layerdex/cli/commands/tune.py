@@ -10,7 +10,7 @@ import click
 
 from layerdex.choices import Loss
 from layerdex.cli.context import Context, pass_context
-from layerdex.cli.files import check_outputs
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     Decorator,
     EnumChoice,
@@ -129,6 +129,7 @@ plan_options = combine(
 @click.option(
     "--plot", type=plot_path, help="Draw the loss and the held-out accuracy (png, svg or pdf)."
 )
+@force_option
 @json_option
 @model_folder_option
 @runtime_options

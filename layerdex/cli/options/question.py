@@ -25,8 +25,8 @@ where_option = click.option(
     multiple=True,
     metavar="CONDITION",
     help="Only documents with FIELD=VALUE, !=, <, >, <=, >=, or 'FIELD in A,B'; FIELD is label, "
-    "id or a metadata field, in double quotes if its name contains an operator. Repeatable: all "
-    "conditions must hold.",
+    "id or a metadata field, in double quotes if its name contains an operator. 'metadata.NAME' is "
+    "short for NAME, unless a field is called so. Repeatable: all conditions must hold.",
 )
 
 

@@ -81,9 +81,23 @@ def count_labels(evaluation: Evaluation) -> int:
 
 
 def note_left_out(evaluation: Evaluation, note: Note) -> None:
-    """Say how many queries could not be evaluated."""
+    """Say which queries and hits do not count, and which judgements cannot be met."""
     if n := evaluation.n_left_out:
-        note(f"{counted(n, 'query', 'queries')} without a relevant document left out")
+        note(f"{counted(n, 'query', 'queries')} without a judgement left out")
+    if (retrieval := evaluation.retrieval) is None:
+        return
+    if n := retrieval.n_without_relevant:
+        note(f"{counted(n, 'query', 'queries')} without a relevant document: counted as 0")
+    if n := retrieval.n_own_left_out:
+        note(
+            f"{counted(n, 'query has', 'queries have')} a document with the query's own id, which "
+            "is left out of the hits as in BEIR: --rules trec keeps it"
+        )
+    if n := retrieval.n_not_searched:
+        note(
+            f"{n:,} of {counted(retrieval.n_judged, 'judged document')} not searched (not in the "
+            "index, or left out): counted as not found"
+        )
 
 
 def _title(evaluation: Evaluation, weights: Weights | None) -> str:
@@ -160,12 +174,15 @@ def _print_frugal(evaluation: Evaluation, frugal: FrugalLayer) -> None:
 
 
 def _note_single(evaluation: Evaluation, note: Note) -> None:
-    """Say how many labels have one document, where no other document could vote for it."""
+    """Say for how many documents, or labels with one document, no other document could vote."""
     import numpy as np
 
     classification = evaluation.classification
     if classification is None or classification.method == "test":
         return
+    predicted = evaluation.best.predicted
+    if predicted is not None and (n := int(np.sum(predicted < 0))):
+        note(f"{counted(n, 'document')} counted as wrong: no document with another text can vote")
     if n := int(np.sum(np.bincount(classification.true) == 1)):
         note(
             f"{counted(n, 'label')} with a single document, which no other can vote for: "

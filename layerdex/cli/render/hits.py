@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,12 +36,17 @@ class Answer:
         ]
 
 
-def print_answer(results: Sequence[SearchResult], *, note: Callable[[str], None]) -> None:
+def describe_nothing(nobody: str, where: Sequence[str], min_similarity: float | str | None) -> str:
+    """Return why there is no hit; ``nobody`` is such as ``no document``."""
+    if min_similarity is None:
+        return f"{nobody} meets --where" if where else f"the index has {nobody}"
+    meeting = " that meets --where" if where else ""
+    return f"{nobody}{meeting} reaches --min-similarity {min_similarity}"
+
+
+def print_answer(results: Sequence[SearchResult]) -> None:
     """Print the hits of one query at each layer."""
     query, target = results[0].query, results[0].target
-    if not any(result.hits for result in results):
-        note(f"Nothing found for {query!r}")
-        return
     layers = ", ".join(str(result.target.name) for result in results)
     title = f"{one_line(query, 60)} · layer {layers}{describe_transform(target)}"
     if len(results) == 1:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from layerdex.index.checks import IndexInfo
 
 _N_LABELS_SHOWN = 5
+_DAMAGED = "damaged"
 
 
 def print_info(info: IndexInfo, *, title: str) -> None:
@@ -24,7 +25,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "segments": f"{info.n_segments:,}, {info.size_bytes / 1e6:,.1f} MB in all",
         "layers": f"{format_layers(info.layers)} of 0-{encoder.depth}, width {encoder.width}",
         "precision": info.precision.value,
-        "best layer": _describe_best(info.best_layer),
+        "best layer": _DAMAGED if "best_layer" in info.damaged else _describe_best(info.best_layer),
         "labels": _describe_labels(info.labels),
         "truncated": counted(info.n_truncated, "text"),
         "unknown": _describe_unknown(info.n_unknown, info.n_unreadable),
@@ -32,7 +33,9 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "adapter": encoder.adapter,
         "pooling": encoder.pooling.value,
         "template": encoder.template,
-        "transforms": None if info.transform is None else _describe_transform(info.transform),
+        "transforms": _DAMAGED
+        if "transform" in info.damaged
+        else _describe_transform(info.transform),
         "for queries": info.query_template,
         "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
         "batches": None if encoder.pads else "equal lengths only, as padding changes vectors",
@@ -60,6 +63,8 @@ def _describe_unknown(n_unknown: int, n_unreadable: int) -> str:
     return f"{counted(n_unknown, 'text')} with unknown tokens{nothing_else}"
 
 
-def _describe_transform(transform: Mapping[str, Any]) -> str:
+def _describe_transform(transform: Mapping[str, Any] | None) -> str | None:
+    if transform is None:
+        return None
     changed = counted(transform["n_changed"], "document")
     return f"fitted on {counted(transform['n'], 'document')}; {changed} added or removed since"

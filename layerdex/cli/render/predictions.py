@@ -19,6 +19,8 @@ def print_predictions(predictions: Sequence[Prediction]) -> None:
     if not predictions:
         return
     title = describe_target(predictions[0].target)
+    if (field := predictions[0].label_field) != "label":
+        title += f" · labels are values of {one_line(field, 30)}"
     table = make_table("text", "label", ">confidence", title=title)
     for prediction in predictions:
         neighbors = [

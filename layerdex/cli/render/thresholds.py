@@ -53,7 +53,7 @@ def _one_in(share: float) -> str:
 
 
 def _pair(step: SweepStep) -> Group | str:
-    if not step.borderline:
-        return ""
+    if not step.borderline:  # none below the next threshold
+        return "none"
     pair = step.borderline[0]
     return make_cell(f"{pair.similarity:.5f}", *(one_line(text) for text in pair.texts))

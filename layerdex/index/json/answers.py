@@ -24,6 +24,7 @@ def predicted_to_json(prediction: Prediction) -> Json:
     """Return a predicted label."""
     return {
         **pick(prediction, "text", "label", "confidence", "layer", "neighbors"),
+        **({} if prediction.label_field == "label" else pick(prediction, "label_field")),
         **transform_of(prediction.target),
     }
 

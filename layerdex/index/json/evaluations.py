@@ -49,6 +49,7 @@ def _scores_to_json(evaluation: Evaluation) -> Json:
     """Return the metrics of any evaluation: of labels, at the first k and weighting."""
     return {
         **pick(evaluation, "subject", "n", "n_left_out", "metrics"),
+        **({} if evaluation.retrieval is None else plain(evaluation.retrieval)),
         "layers": [
             {"layer": scores.layer, **scores.values, **_intervals(scores.intervals)}
             for scores in map(evaluation.at, evaluation.layers)

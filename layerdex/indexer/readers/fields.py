@@ -42,13 +42,15 @@ class Fields:
 
     By default (None) ``id`` and ``label`` are the fields of these names, if they exist. A field
     that is named explicitly must exist. ``label`` is `UNSET` if no field is a label. ``metadata``
-    are the names of the fields to keep, or None for all other scalar fields.
+    are the names of the fields to keep, or None for all other scalar fields. ``other_id`` is the
+    id of a row without the field ``id``.
     """
 
     text: str = DEFAULT_TEXT_NAME
     id: str | None = None
     label: str | Unset | None = None
     metadata: tuple[str, ...] | None = None
+    other_id: str | None = None
 
     def __post_init__(self) -> None:
         listed = (
@@ -76,9 +78,9 @@ class Fields:
         return "label" if self.label is None else self.label
 
     @property
-    def own_names(self) -> tuple[str, str, str | None]:
+    def own_names(self) -> tuple[str | None, ...]:
         """The fields of text, id and label: metadata only if ``metadata`` names them."""
-        return (self.text, self.id_name, self.label_name)
+        return (self.text, self.id_name, self.label_name, self.other_id)
 
     @property
     def required_names(self) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -13,11 +14,14 @@ from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import SUFFIXES
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import is_stdin, open_stream, source_name
+from layerdex.indexer.readers.values import kind
 from layerdex.records import UNSET, Origin, Rejected, Source
 
 _TREC_COLUMNS = 4  # query, iteration, document, grade
 _BEIR_COLUMNS = 3  # query, document, grade
 _BEIR_ID = "_id"
+_BEIR_NAMES = ("query-id", "corpus-id", "score")
+_TOO_LARGE = 10**9
 _MARCO_COLUMNS = 2  # id, text
 
 Line = tuple[Origin, list[str]]
@@ -28,23 +32,22 @@ def read_judged_queries(
 ) -> tuple[list[str], list[str]]:
     """Return ids and texts of queries, from any format or a tsv of ids and texts without header.
 
-    The id is in the field ``id_field``, by default ``id`` or, as in BEIR, ``_id``. Raises
-    `SourceError` for an empty source, `RowError` for a query without an id or a text.
+    The id is in the field ``id_field``, by default ``id`` or, as in BEIR, ``_id``. Other fields are
+    not read, whatever they hold. Raises `SourceError` for an empty source, `RowError` for a query
+    without an id or a text.
     """
     rows = _unnamed_rows(source, text_field)
     if rows is not None:
         source, id_field = rows, "id"
     ids, texts = [], []
-    fields = Fields(text=text_field, id=id_field, label=UNSET, metadata=None)
+    other_id = _BEIR_ID if id_field is None else None
+    fields = Fields(text=text_field, id=id_field, label=UNSET, metadata=(), other_id=other_id)
     for row in read_all([source], fields=fields):
         if isinstance(row, Rejected):
             raise RowError(str(row))
-        identifier = row.id
-        if identifier is None and id_field is None and _BEIR_ID in row.metadata:
-            identifier = str(row.metadata[_BEIR_ID])
-        if identifier is None:
+        if row.id is None:
             raise RowError(f"{row.origin}: a query needs an id (name its field with --id-field)")
-        ids.append(identifier)
+        ids.append(row.id)
         texts.append(row.text)
     if not ids:
         raise SourceError(f"{_name(source)}: there are no queries")
@@ -74,47 +77,84 @@ def _unnamed_rows(source: Source, text_field: str) -> list[dict[str, str]] | Non
 
 
 def read_judgements(source: str | Path) -> dict[str, dict[str, int]]:
-    """Return the grade of each judged document by query, from TREC's qrels or BEIR's tsv.
+    """Return the grade of each judged document by query, from TREC's qrels or BEIR's tsv or jsonl.
 
-    TREC's lines are query, iteration, document and grade; BEIR's have a header and no iteration.
-    Raises `SourceError` for an empty file, `RowError` for a line of another form, a grade that is
-    not a whole number, or two grades of the same document.
+    TREC's lines are query, iteration, document and grade; BEIR's have a header and no iteration, or
+    are objects with the names of the header: ``query-id``, ``corpus-id`` and ``score``.
+    A grade is a whole number, which 1.0 is too; a judgement may be repeated. Raises `SourceError`
+    for an empty file, `RowError` for a line of another form, a grade that is not a whole number, or
+    two different grades of the same document.
     """
     judgements: dict[str, dict[str, int]] = {}
+    lines: dict[tuple[str, str], int | None] = {}
     for n_before, (origin, cells) in enumerate(_split(source)):
         if len(cells) not in (_BEIR_COLUMNS, _TREC_COLUMNS):
             raise RowError(
                 f"{origin}: {len(cells)} columns: a judgement is 'query iteration document grade' "
                 "(TREC), or 'query document grade' (BEIR)"
             )
-        query, document, grade = cells[0], cells[-2], cells[-1]
-        if n_before == 0 and not _is_whole(grade) and grade.isidentifier():
-            continue  # BEIR's header: query-id, corpus-id, score
-        if not _is_whole(grade):
-            raise RowError(f"{origin}: the grade {grade!r} is not a whole number")
-        grades = judgements.setdefault(query, {})
-        if document in grades:
-            raise RowError(f"{origin}: document {document!r} is judged twice for query {query!r}")
-        grades[document] = int(grade)
+        query, document, cell = cells[0], cells[-2], cells[-1].strip()
+        grade = _whole(cell)
+        if grade is None:
+            if n_before == 0 and _is_name(cell):
+                continue  # BEIR's header: query-id, corpus-id, score
+            raise RowError(f"{origin}: the grade {cell!r} is not a whole number")
+        first = judgements.setdefault(query, {}).setdefault(document, grade)
+        line = lines.setdefault((query, document), origin.line)
+        if first != grade:
+            raise RowError(
+                f"{origin}: document {document!r} of query {query!r} has the grade {grade} here, "
+                f"and {first} in line {line}"
+            )
     if not judgements:
         raise SourceError(f"{_name(source)}: there are no judgements")
     return judgements
 
 
-def _is_whole(cell: str) -> bool:
-    digits = cell.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and len(digits) < 10
+def _whole(cell: str) -> int | None:
+    """Return a grade as a whole number, None where it is not one of at most nine digits."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    # Python's numbers may have underscores, and digits of other scripts.
+    is_plain = cell.isascii() and "_" not in cell
+    return int(number) if is_plain and number.is_integer() and abs(number) < _TOO_LARGE else None
+
+
+def _is_name(cell: str) -> bool:
+    return cell.isidentifier() and cell.lower() not in ("nan", "inf", "infinity")
 
 
 def _split(source: str | Path) -> Iterator[Line]:
-    """Yield the cells of each line that is not blank, separated by tabs, else by whitespace."""
+    """Yield the cells of each line that is not blank, separated by tabs, else by whitespace.
+
+    Those of an object are the values of BEIR's names.
+    """
     name = source_name(source)
     with open_stream(source) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
         try:
             for number, line in enumerate(text, start=1):
-                if line.strip():
+                origin = Origin(name, number)
+                if line.startswith("{"):
+                    yield origin, _split_object(line, origin)
+                elif line.strip():
                     separator = "\t" if "\t" in line else None
-                    yield Origin(name, number), line.rstrip("\r\n").split(separator)
+                    yield origin, line.rstrip("\r\n").split(separator)
         except UnicodeDecodeError:
             raise SourceError(f"{name}: is not UTF-8") from None
+
+
+def _split_object(line: str, origin: Origin) -> list[str]:
+    try:
+        row = json.loads(line)
+        cells = [row[name] for name in _BEIR_NAMES]
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{origin}: is not a JSON object") from error
+    except KeyError as error:
+        raise RowError(f"{origin}: the judgement has no field {error}") from None
+    for name, cell in zip(_BEIR_NAMES, cells, strict=True):
+        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+            raise RowError(f"{origin}: {name!r} is neither text nor a number ({kind(cell)})")
+    return [str(cell) for cell in cells]

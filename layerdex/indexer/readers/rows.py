@@ -138,7 +138,10 @@ def _id(row: Mapping[object, object], fields: Fields) -> str | None:
     if fields.id is not None and fields.id not in row:
         raise BadValueError(missing_field("id", fields.id, row.keys()))
     advice = "; leave it out or use null for an id made from the text"
-    return name_value(row.get(fields.id_name), field="id", empty_advice=advice)
+    value = row.get(fields.id_name)
+    if value is None and fields.other_id is not None:
+        value = row.get(fields.other_id)
+    return name_value(value, field="id", empty_advice=advice)
 
 
 def _label(row: Mapping[object, object], fields: Fields) -> str | Unset | None:

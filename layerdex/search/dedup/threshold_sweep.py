@@ -64,7 +64,8 @@ class ThresholdSweep:
     keep order.
     ``percentiles`` are of random pairs among ``n_paired`` of the documents, by names such as
     ``p99.9``. The ``steps`` begin where random pairs end (p99.9), or above, where too many pairs
-    are that close to be kept in memory (5 million); the last is always at 1.
+    are that close to be kept in memory (5 million), or at the lowest of ``nearest``, where no pair
+    is that close; the last is always at 1.
     """
 
     target: SearchTarget
@@ -130,10 +131,13 @@ def sweep_thresholds(
     firsts = leaders[~table.unreadable[leaders]]
     if len(firsts) < 2:
         raise OptionError("a threshold needs two texts that the tokenizer can read")
-    pairs = find_close_pairs(
-        source, table.rows[firsts], percentiles[_LOWEST], on_progress=on_progress
-    )
+    rows = table.rows[firsts]
+    pairs = find_close_pairs(source, rows, percentiles[_LOWEST], on_progress=on_progress)
     thresholds = _thresholds(pairs.min_step)
+    if not np.any(pairs.steps >= to_steps(thresholds[0])) and pairs.min_step <= to_steps(1):
+        # Among so few documents even the closest pair is one of the random ones.
+        pairs = find_close_pairs(source, rows, float(pairs.nearest.min()), on_progress=on_progress)
+        thresholds = _thresholds(pairs.min_step)
     shares = [float(np.mean(to_steps(random_pairs) >= to_steps(one))) for one in thresholds]
     if pairs.min_step > to_steps(1):
         n_kept, borderline = _at_one(snapshot, source, table, keep)

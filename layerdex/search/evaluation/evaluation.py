@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.arguments import format_value
-from layerdex.choices import Weights
+from layerdex.choices import RetrievalRules, Weights
 from layerdex.errors import OptionError
 from layerdex.records import LayerName
 from layerdex.search.evaluation.metrics import Codes, Interval, interval
@@ -51,6 +51,22 @@ class Classification:
     true: Codes = field(repr=False)
     n_folds: int | None = None
     label_field: str = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What the figures of judged queries count.
+
+    ``n_own_left_out`` queries have a document with their own id, which is left out of their hits.
+    Of the ``n_judged`` documents, ``n_not_searched`` are not among those searched and count as not
+    found. ``n_without_relevant`` queries have no relevant document, and count 0.
+    """
+
+    rules: RetrievalRules
+    n_own_left_out: int
+    n_judged: int
+    n_not_searched: int
+    n_without_relevant: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +115,9 @@ class Evaluation:
     ``scores`` has one entry for each target, and for labels for each k and weighting as well, in
     the order asked for. The first of ``metrics`` decides ``best_layer``, at the first k and
     weighting: a single layer, never a fusion; a tie goes to the shallower. ``frugal`` is None
-    without resamples. ``n_left_out`` queries have no relevant document. ``classification`` is
-    None unless the subject is labels. ``resampled`` is of the first k and weighting.
+    without resamples. ``n_left_out`` queries have no judgement. ``classification`` is None unless
+    the subject is labels, ``retrieval`` unless it is queries. ``resampled`` is of the first k and
+    weighting.
     """
 
     subject: Subject
@@ -112,6 +129,7 @@ class Evaluation:
     resampled: Resampled = field(repr=False, compare=False)
     n_left_out: int = 0
     classification: Classification | None = None
+    retrieval: Retrieval | None = None
 
     @property
     def layers(self) -> tuple[LayerName, ...]:
@@ -195,6 +213,7 @@ def make_evaluation(
     n: int,
     n_left_out: int = 0,
     classification: Classification | None = None,
+    retrieval: Retrieval | None = None,
 ) -> Evaluation:
     """Return the evaluation with its best and its frugal layer; see `Evaluation`."""
     decisive: dict[int, float] = {}
@@ -212,6 +231,7 @@ def make_evaluation(
         resampled=resampled,
         n_left_out=n_left_out,
         classification=classification,
+        retrieval=retrieval,
     )
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.arguments import check_count, format_value
+from layerdex.choices import RetrievalRules
 from layerdex.errors import NoLabelsError, SourceError
 from layerdex.records import LayerName, OnProgress, Vectors
 from layerdex.search.evaluation.evaluation import (
     Evaluation,
     LayerScores,
+    Retrieval,
     Subject,
     intervals_of,
     make_evaluation,
 )
 from layerdex.search.evaluation.metrics import resample_means
-from layerdex.search.knn.neighbors import Neighbors
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.storage.snapshot import DocumentTable
 
@@ -36,33 +36,34 @@ Judgements = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class JudgedQueries:
-    """Queries with at least one relevant document; one entry each.
+    """Queries with at least one judgement; one entry each.
 
-    ``grades`` are by document id. ``n_left_out`` queries have no relevant document.
+    ``grades`` are by document id. ``n_left_out`` queries have no judgement.
     """
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     grades: tuple[Mapping[str, int], ...]
     n_left_out: int = 0
+    rules: RetrievalRules = RetrievalRules.BEIR
 
-    def restrict_to(self, document_ids: Sequence[str]) -> JudgedQueries:
-        """Return the queries with a relevant document among these, and grades of these only.
-
-        Raises `NoLabelsError` if no query is left.
-        """
-        known = set(document_ids)
-        grades = [{i: g for i, g in graded.items() if i in known} for graded in self.grades]
-        return _with_relevant(self.ids, self.texts, grades, self.n_left_out)
+    @property
+    def judged(self) -> set[str]:
+        """The ids of all judged documents."""
+        return {document_id for grades in self.grades for document_id in grades}
 
 
 def judged_queries(
-    ids: Sequence[str], texts: Sequence[str], judgements: Judgements
+    ids: Sequence[str],
+    texts: Sequence[str],
+    judgements: Judgements,
+    *,
+    rules: RetrievalRules = RetrievalRules.BEIR,
 ) -> JudgedQueries:
-    """Return the queries that have a relevant document; the others say nothing about a layer.
+    """Return the queries that have a judgement, over which BEIR and trec_eval average.
 
     Raises `SourceError` for judgements of an unknown query and for an id that occurs twice,
-    `NoLabelsError` if no query is left.
+    `NoLabelsError` if no query has a relevant document.
     """
     counts = Counter(ids)
     if repeated := next((query_id for query_id, n in counts.items() if n > 1), None):
@@ -72,19 +73,17 @@ def judged_queries(
             f"{len(unknown):,} of {len(judgements):,} judged queries are not among the queries, "
             f"such as {format_value(unknown[0])}"
         )
-    return _with_relevant(ids, texts, [judgements.get(query_id, {}) for query_id in ids])
-
-
-def check_judged(queries: JudgedQueries, document_ids: Sequence[str]) -> None:
-    """Raise `SourceError` for judgements of documents that are not searched."""
-    known = set(document_ids)
-    judged = {document_id for grades in queries.grades for document_id in grades}
-    if unknown := sorted(judged - known):
-        raise SourceError(
-            f"{len(unknown):,} of {len(judged):,} judged documents are not searched, such as "
-            f"{format_value(unknown[0])}: the index does not have them, "
-            "or the conditions leave them out"
-        )
+    kept = [i for i, query_id in enumerate(ids) if judgements.get(query_id)]
+    queries = JudgedQueries(
+        ids=tuple(ids[i] for i in kept),
+        texts=tuple(texts[i] for i in kept),
+        grades=tuple(judgements[ids[i]] for i in kept),
+        n_left_out=len(ids) - len(kept),
+        rules=rules,
+    )
+    if not any(map(_has_relevant, queries.grades)):
+        raise NoLabelsError("no query has a relevant document (grade 1 or more)")
+    return queries
 
 
 def evaluate_retrieval(
@@ -101,15 +100,19 @@ def evaluate_retrieval(
 
     ``vectors`` are the queries' by layer, (n, width). The values are trec_eval's (through
     `ir_measures`: MacAvaney, Macdonald and Ounis, ECIR 2022) for the ranking of a search, equal
-    similarities ordered as there. They are means over queries, and the intervals come from
+    similarities ordered as there. Judged documents that are not in ``table`` count as not found.
+    By BEIR's rules the document with a query's id is no hit of it (``ignore_identical_ids`` in
+    BEIR's `EvaluateRetrieval`). Values are means over queries, and the intervals come from
     resampling queries.
     """
     check_count("n_resamples", n_resamples, least=0)
+    retrieval = _describe(queries, table)
+    depth = _DEPTH + (retrieval.n_own_left_out > 0)
     scores: list[LayerScores] = []
     resampled: dict[LayerName, NDArray[np.float64]] = {}
     for space in spaces:
-        neighbors = space.find(get_layer, vectors, _DEPTH, rows=table.rows)
-        by_query = _score(neighbors, table, queries)
+        neighbors = space.find(get_layer, vectors, depth, rows=table.rows)
+        by_query = _score(_rankings(neighbors.rows, table, queries), queries)
         means = resampled[space.name] = resample_means(by_query, n_resamples=n_resamples)
         values = dict(zip(RETRIEVAL_METRICS, by_query.mean(axis=0).tolist(), strict=True))
         scores.append(LayerScores(space.target, values, intervals_of(RETRIEVAL_METRICS, means)))
@@ -122,34 +125,46 @@ def evaluate_retrieval(
         metrics=RETRIEVAL_METRICS,
         n=len(queries.ids),
         n_left_out=queries.n_left_out,
+        retrieval=retrieval,
     )
 
 
-def _with_relevant(
-    ids: Sequence[str], texts: Sequence[str], grades: Sequence[Mapping[str, int]], n_left: int = 0
-) -> JudgedQueries:
-    has_relevant = [any(g >= _LEAST_RELEVANT for g in graded.values()) for graded in grades]
-    if not any(has_relevant):
-        raise NoLabelsError("no query has a relevant document (grade 1 or more)")
-    return JudgedQueries(
-        tuple(compress(ids, has_relevant)),
-        tuple(compress(texts, has_relevant)),
-        tuple(compress(grades, has_relevant)),
-        n_left + has_relevant.count(False),
+def _has_relevant(grades: Mapping[str, int]) -> bool:
+    return any(grade >= _LEAST_RELEVANT for grade in grades.values())
+
+
+def _describe(queries: JudgedQueries, table: DocumentTable) -> Retrieval:
+    searched, judged = set(table.ids), queries.judged
+    leaves_out = queries.rules is RetrievalRules.BEIR
+    return Retrieval(
+        rules=queries.rules,
+        n_own_left_out=sum(query_id in searched for query_id in queries.ids) if leaves_out else 0,
+        n_judged=len(judged),
+        n_not_searched=len(judged - searched),
+        n_without_relevant=sum(not _has_relevant(grades) for grades in queries.grades),
     )
 
 
-def _score(
-    neighbors: Neighbors, table: DocumentTable, queries: JudgedQueries
-) -> NDArray[np.float64]:
+def _rankings(
+    rows: NDArray[np.int64], table: DocumentTable, queries: JudgedQueries
+) -> Iterator[list[str]]:
+    """Yield the ids of each query's hits, at most 100, from ``rows`` (n_queries, k)."""
+    found = np.array(table.ids, dtype=object)[np.searchsorted(table.rows, rows)]
+    for query_id, ids in zip(queries.ids, found.tolist(), strict=True):
+        own = query_id if queries.rules is RetrievalRules.BEIR else None
+        yield [document_id for document_id in ids if document_id != own][:_DEPTH]
+
+
+def _score(rankings: Iterable[list[str]], queries: JudgedQueries) -> NDArray[np.float64]:
     """Return the metrics of each query, (n_queries, len(RETRIEVAL_METRICS))."""
     from ir_measures import RR, R, iter_calc, nDCG
 
-    ids = np.array(table.ids, dtype=object)[np.searchsorted(table.rows, neighbors.rows)]
-    # trec_eval orders equal scores by id: ranks keep the order of a search.
-    ranks = [-float(rank) for rank in range(neighbors.rows.shape[1])]
     names = [str(i) for i in range(len(queries.ids))]
-    runs = {name: dict(zip(row, ranks, strict=True)) for name, row in zip(names, ids, strict=True)}
+    # trec_eval orders equal scores by id: ranks keep the order of a search.
+    runs = {
+        name: {document_id: -float(rank) for rank, document_id in enumerate(ranking)}
+        for name, ranking in zip(names, rankings, strict=True)
+    }
     grades = {name: dict(graded) for name, graded in zip(names, queries.grades, strict=True)}
     measures = [nDCG @ 10, R @ 100, RR @ 10]
     by_query = np.full((len(names), len(measures)), np.nan)

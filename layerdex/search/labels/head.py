@@ -25,7 +25,7 @@ class Head:
     """Weights (n_labels, width) and biases (n_labels,), float32, for the vectors of a layer.
 
     Logits are divided by ``temperature`` before the softmax (temperature scaling: Guo and others,
-    ICML 2017).
+    ICML 2017). The labels are values of ``label_field``.
     """
 
     layer: int
@@ -33,6 +33,7 @@ class Head:
     temperature: float
     weights: Vectors = field(repr=False)
     biases: NDArray[np.float32] = field(repr=False)
+    label_field: str = "label"
 
     def probabilities(self, vectors: Vectors) -> NDArray[np.float64]:
         """Return calibrated probabilities (n, n_labels) for unit vectors (n, width)."""

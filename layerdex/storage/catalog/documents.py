@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import TypeGuard
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from layerdex.records import Document
 from layerdex.storage.catalog.metadata import ValueType
@@ -63,6 +64,17 @@ def read_metadata_types(connection: Connection) -> dict[str, set[ValueType]]:
         except ValueError as error:
             raise damage_error("the type of a metadata field") from error
     return types
+
+
+def find_field(connection: Connection, values: Sequence[str]) -> str | None:
+    """Return the metadata field in which live documents have the most of these values, or None."""
+    counts: Counter[str] = Counter()
+    for chunk in chunks(values, MAX_PARAMETERS):
+        n_values = func.count(METADATUM.c.text.distinct())
+        query = select(METADATUM.c.name, n_values).where(METADATUM.c.text.in_(chunk))
+        live = query.join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(LIVE)
+        counts.update(dict(connection.execute(live.group_by(METADATUM.c.name)).all()))
+    return max(sorted(counts), key=counts.__getitem__, default=None)
 
 
 def read_truncated(connection: Connection) -> list[tuple[str, int, int]]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Select,
     and_,
     case,
     cast,
@@ -26,7 +27,7 @@ from layerdex.choices import Operator
 from layerdex.errors import FilterError
 from layerdex.records import Condition
 from layerdex.storage.catalog.metadata import ValueType, parse_number
-from layerdex.storage.catalog.schema import DOCUMENT, METADATUM
+from layerdex.storage.catalog.schema import DOCUMENT, LIVE, METADATUM
 
 Where = tuple[Condition, ...]
 """Conditions that must all hold."""
@@ -51,13 +52,22 @@ _COLUMNS: dict[str, Column[str] | Column[str | None]] = {
 def where_clauses(connection: Connection, where: Where) -> list[ColumnElement[bool]]:
     """Return the SQL clauses over `DOCUMENT` for the conditions in ``where``.
 
-    ``label`` and ``id`` are columns of the document; any other name, and ``metadata.NAME``, is a
-    metadata field. A document without the field matches ``!=`` only. Raises `FilterError` for a
+    ``label`` and ``id`` are columns of the document; any other name is a metadata field (see
+    `field_name`). A document without the field matches ``!=`` only. Raises `FilterError` for a
     field that no document has.
     """
     for condition in where:
         _check_unicode(condition)
     return [_clause(connection, condition) for condition in where]
+
+
+def field_name(connection: Connection, name: str) -> str | None:
+    """Return the metadata field that ``name`` stands for, None if no document has it.
+
+    ``metadata.NAME`` is short for NAME, unless documents have a field that is called so.
+    """
+    meant = (name, name.removeprefix(METADATA_PREFIX))
+    return next((each for each in meant if _has_field(connection, each)), None)
 
 
 def _check_unicode(condition: Condition) -> None:
@@ -72,8 +82,10 @@ def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]
     column = _COLUMNS.get(condition.field)
     if column is not None:
         return _column_clause(column, condition)
-    name = condition.field.removeprefix(METADATA_PREFIX)
-    _check_field(connection, name)
+    find = _exact_name if condition.is_quoted else field_name
+    name = find(connection, condition.field)
+    if name is None:
+        raise _unknown_field(connection, condition)
     rows = select(METADATUM.c.row).where(METADATUM.c.name == name)
     if condition.operator is Operator.NOT_EQUAL:
         return DOCUMENT.c.row.not_in(rows.where(_metadata_equal(condition.values[0])))
@@ -147,19 +159,36 @@ def _ordered(
     return or_(compare(number, bound), and_(number.is_(None), compare(text, value)))
 
 
-def _check_field(connection: Connection, name: str) -> None:
-    query = select(METADATUM.c.name).where(METADATUM.c.name == name).limit(1)
-    if connection.execute(query).first() is not None:
-        return
-    fields = connection.scalars(select(METADATUM.c.name).distinct()).all()
+def _exact_name(connection: Connection, name: str) -> str | None:
+    return name if _has_field(connection, name) else None
+
+
+def _has_field(connection: Connection, name: str) -> bool:
+    return (
+        connection.execute(_live_fields().where(METADATUM.c.name == name).limit(1)).first()
+        is not None
+    )
+
+
+def _live_fields() -> Select[str]:
+    # Dead versions keep their metadata until a compaction.
+    return select(METADATUM.c.name).join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(LIVE)
+
+
+def _unknown_field(connection: Connection, condition: Condition) -> FilterError:
+    name = condition.field
+    fields = connection.scalars(_live_fields().distinct()).all()
     likely = [field for field in [*fields, "label"] if len(field) <= _MAX_CHARACTERS]
     close = get_close_matches(name[: 2 * _MAX_CHARACTERS], likely, n=1)
+    if not condition.is_quoted:
+        name = name.removeprefix(METADATA_PREFIX)
+        close = close or get_close_matches(name[: 2 * _MAX_CHARACTERS], likely, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     known = ", ".join(_shown(field) for field in sorted(fields)[:_MAX_FIELDS]) or "none"
     if len(fields) > _MAX_FIELDS:
         known += f" and {len(fields) - _MAX_FIELDS} more"
     asked = repr(name) if len(name) <= _MAX_CHARACTERS else f"{name[:_MAX_CHARACTERS]!r}…"
-    raise FilterError(f"no document has a field {asked} (label, and metadata: {known}){hint}")
+    return FilterError(f"no document has a field {asked} (label, and metadata: {known}){hint}")
 
 
 def _shown(name: str) -> str:

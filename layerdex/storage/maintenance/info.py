@@ -34,7 +34,8 @@ class IndexInfo:
     ``evaluate --save-best`` saved, with its figures, or None. ``transform`` is None without
     transforms, or has the number of documents when they were fitted (``n``), of texts that they
     were fitted on (``n_fitted``), of documents added or removed since (``n_changed``), and the
-    shrinkage per layer. If one of the last two is damaged, it is None and a warning is logged.
+    shrinkage per layer. If one of the last two is damaged, it is None, ``damaged`` has its name,
+    and a warning is logged.
     """
 
     path: Path
@@ -52,12 +53,24 @@ class IndexInfo:
     encoder: EncoderSettings
     query_template: str | None
     transform: dict[str, Any] | None
+    damaged: tuple[str, ...] = ()
 
 
 def read_info(store: Store) -> IndexInfo:
     """Read the `IndexInfo` of the newest commit."""
+    damaged: list[str] = []
     with store.read() as snapshot:
         unknown = snapshot.unknown()
+        best_layer = _unless_damaged(
+            "best_layer",
+            "the best layer",
+            lambda: read_best_layer(snapshot.connection, store.layers),
+            damaged,
+        )
+        # If the setting is absent, all settings are checked, and any damaged one is an error.
+        transform = _unless_damaged(
+            "transform", "the transform, if there is one,", lambda: _transform(snapshot), damaged
+        )
         n_stored = sum(segment.n_documents for segment in snapshot.segments)
         return IndexInfo(
             path=store.path,
@@ -71,23 +84,20 @@ def read_info(store: Store) -> IndexInfo:
             layers=store.layers,
             precision=store.precision,
             labels=snapshot.count_labels(),
-            best_layer=_unless_damaged(
-                "the best layer", lambda: read_best_layer(snapshot.connection, store.layers)
-            ),
+            best_layer=best_layer,
             encoder=store.settings,
             query_template=store.query_template,
-            # If the setting is absent, all settings are checked, and any damaged one is an error.
-            transform=_unless_damaged(
-                "the transform, if there is one,", lambda: _transform(snapshot)
-            ),
+            transform=transform,
+            damaged=tuple(damaged),
         )
 
 
-def _unless_damaged(what: str, read: Callable[[], Record]) -> Record:
+def _unless_damaged(name: str, what: str, read: Callable[[], Record], damaged: list[str]) -> Record:
     try:
         return read()
     except DamagedIndexError as error:  # the rest helps with saving the texts
         logger.warning("%s is left out: %s", what, error)
+        damaged.append(name)
         return None
 
 

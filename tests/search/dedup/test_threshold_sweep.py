@@ -128,6 +128,23 @@ def test_thresholds_are_round_and_begin_where_random_pairs_end(store: Store) -> 
     assert 0 <= swept[0] - found.percentiles["p99.9"] < widths[0]
 
 
+def test_thresholds_of_few_documents_begin_at_the_lowest_nearest(tmp_path: Path) -> None:
+    # Eight pairs of near duplicates: of 120 pairs, so many are no exception among random ones.
+    random = np.random.default_rng(5)
+    first = random.standard_normal((8, 40))
+    both = np.concatenate([first, first + 0.1 * random.standard_normal((8, 40))])
+    made = create(tmp_path / "index", width=40)
+    add(made, unit_codes(both[None]))
+    found = sweep(made)
+    assert found.percentiles["p99.9"] > np.sort(found.nearest)[-3]
+    swept = [step.threshold for step in found.steps]
+    assert swept[0] == pytest.approx(found.nearest.min(), abs=swept[1] - swept[0])
+    true = np.sort(np.diag(cosines(unit_codes(first), unit_codes(both[8:]))))
+    for step in found.steps:
+        assert step.n_near == np.sum(true >= step.threshold - 5e-6)
+    assert found.steps[0].n_near > 4
+
+
 def test_the_nearest_are_numpys_and_the_histogram_has_all(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
