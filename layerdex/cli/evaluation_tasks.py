@@ -54,10 +54,11 @@ class TaskOptions:
                     query_template=self.query_template,
                     text_field=source.text_field,
                     id_field=source.id_field,
+                    dialect=source.dialect,
                 )
             ]
         if self.pairs is not None:
-            return [PairTask(self.pairs, self.positive_from, source.format)]
+            return [PairTask(self.pairs, self.positive_from, source.format, source.dialect)]
         weights = [Weights.DISTANCE, Weights.UNIFORM] if self.weights == BOTH else self.weights
         return [
             LabelTask(
@@ -69,6 +70,7 @@ class TaskOptions:
                 test=self.test,
                 fields=source.fields,
                 format=source.format,
+                dialect=source.dialect,
             )
             for field in self.by or ("label",)
         ]
@@ -105,7 +107,7 @@ task_options = combine(
     click.option(
         "--test",
         metavar="FILE",
-        help="Classify this labelled file, read with the options up to --format.",
+        help="Classify this labelled file, read with the options up to --sheet.",
     ),
     source_options,
     click.option(

@@ -12,6 +12,7 @@ from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
     FUSED_VECTORS,
     STORED_TRANSFORM,
+    InputOptions,
     TargetOptions,
     input_options,
     json_option,
@@ -64,8 +65,7 @@ def command(
     context: Context,
     path: Path,
     texts: tuple[str, ...],
-    input_: str | None,
-    text_field: str,
+    source: InputOptions,
     k: int,
     target: TargetOptions,
     weights: Weights,
@@ -82,14 +82,12 @@ def command(
     layerdex classify my-index --input new.jsonl --jsonl --min-confidence 0.6
     """
     from layerdex.index.checks import has_single_label
-    from layerdex.index.files import read_queries
     from layerdex.index.json import prediction_to_json
 
     check_rules(_RULES)
     asked: list[tuple[str | None, str]] = [(None, text) for text in texts]
-    if input_ is not None:
-        asked.extend(read_queries(input_, text_field=text_field))
-    if not asked and input_ is None:
+    asked.extend(source.read())
+    if not asked and source.input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
     index = context.open_index(path)
     read = [text for _, text in asked]

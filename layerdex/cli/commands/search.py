@@ -10,6 +10,7 @@ from layerdex.choices import Fuse
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
     STORED_TRANSFORM,
+    InputOptions,
     SimilarityType,
     TargetOptions,
     input_options,
@@ -58,8 +59,7 @@ def command(
     path: Path,
     queries: tuple[str, ...],
     like: tuple[str, ...],
-    input_: str | None,
-    text_field: str,
+    source: InputOptions,
     k: int,
     target: TargetOptions,
     query_template: str | None,
@@ -80,14 +80,12 @@ def command(
     layerdex search my-index --like a17 --where 'stars<3' -k 5
     layerdex search my-index --input questions.txt --jsonl
     """
-    from layerdex.index.files import read_queries
     from layerdex.index.json import search_to_json
 
     view = target.bind(context.open_index(path))
     asked: list[tuple[str | None, str]] = [(None, query) for query in queries]
-    if input_ is not None:
-        asked.extend(read_queries(input_, text_field=text_field))
-    if not asked and not like and input_ is None:
+    asked.extend(source.read())
+    if not asked and not like and source.input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
     if query_template is not None and not asked:
         raise click.UsageError("--query-template requires a QUERY or --input")

@@ -21,11 +21,16 @@ SUFFIXES = {
     ".tab": Format.TSV,
     ".parquet": Format.PARQUET,
     ".pq": Format.PARQUET,
+    ".xlsx": Format.XLSX,
+    ".xlsm": Format.XLSX,
+    ".xlsb": Format.XLSX,
+    ".xls": Format.XLSX,
+    ".ods": Format.XLSX,
     ".txt": Format.TXT,
     ".text": Format.TXT,
 }
 
-NOT_FROM_STDIN = (Format.PARQUET, Format.FOLDER)
+NOT_FROM_STDIN = (Format.PARQUET, Format.XLSX, Format.FOLDER)
 
 
 def check_sources(

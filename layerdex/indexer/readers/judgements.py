@@ -9,6 +9,7 @@ from pathlib import Path
 
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
+from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import SUFFIXES
 from layerdex.indexer.readers.sources import read_all
@@ -24,7 +25,11 @@ Line = tuple[Origin, list[str]]
 
 
 def read_judged_queries(
-    source: Source, *, text_field: str = "text", id_field: str | None = None
+    source: Source,
+    *,
+    text_field: str = "text",
+    id_field: str | None = None,
+    dialect: Dialect | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return ids and texts of queries, from any format or a tsv of ids and texts without header.
 
@@ -36,7 +41,7 @@ def read_judged_queries(
         source, id_field = rows, "id"
     ids, texts = [], []
     fields = Fields(text=text_field, id=id_field, label=UNSET, metadata=None)
-    for row in read_all([source], fields=fields):
+    for row in read_all([source], fields=fields, dialect=dialect):
         if isinstance(row, Rejected):
             raise RowError(str(row))
         identifier = row.id
