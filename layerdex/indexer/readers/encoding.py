@@ -112,7 +112,8 @@ def check_utf8(head: bytes, *, source: str, is_whole: bool) -> None:
     n_beyond_ascii = sum(not line.isascii() for line in lines)
     if len(broken) > max(1, n_beyond_ascii / 2):
         raise SourceError(
-            f"{source}:{broken[0]}: invalid UTF-8, as in most lines that are not ASCII; {ADVICE}"
+            f"{source}:{broken[0]}: invalid UTF-8, as in most lines that are not ASCII; {ADVICE}, "
+            "or utf-8 to have such rows rejected one by one"
         )
 
 

@@ -7,9 +7,10 @@ import logging
 
 from layerdex.choices import Format
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.dialect import UTF_8
 from layerdex.indexer.readers.fields import COMMON_TEXT_NAMES, MAX_NAME_LENGTH, Fields
 from layerdex.indexer.readers.streams import first_window, peek
-from layerdex.indexer.readers.style import DELIMITERS, TAB, first_row
+from layerdex.indexer.readers.style import DELIMITERS, TAB, column_names, has_sep_line
 
 logger = logging.getLogger(__name__)
 
@@ -32,28 +33,56 @@ def guess_format(
     # A bracket alone may begin a line of text, such as "[INFO] started".
     if start.startswith(b"[{") or start == b"[]":
         return Format.JSON, stream
-    window, _ = first_window(stream)
-    format_ = _guess_table(window.decode("utf-8", "surrogateescape"), source, fields)
-    return format_ or Format.TXT, stream
+    text = _first_text(stream)
+    if (table := _find_table(text, fields)) is not None:
+        logger.warning(
+            "%s: read as %s, as its first line is a header; --format txt reads lines",
+            source,
+            table,
+        )
+        return table, stream
+    if (table := _find_other_table(text, fields)) is not None:
+        raise SourceError(
+            f"{source}: its first line looks like a table's header without {fields.text!r}: "
+            f"say --format {table} and --text-field, or --format txt for lines of text"
+        )
+    return Format.TXT, stream
 
 
-def _guess_table(text: str, source: str, fields: Fields) -> Format | None:
+def note_table(stream: io.BufferedReader, *, source: str, fields: Fields) -> None:
+    """Log that a file of lines begins with the header of a table, if it does."""
+    text = _first_text(stream)
+    table = _find_table(text, fields)
+    if table is not None and fields.text != text.partition("\n")[0].strip():
+        logger.warning(
+            "%s: read line by line, but its first line is a header; --format %s reads a table",
+            source,
+            table,
+        )
+
+
+def _first_text(stream: io.BufferedReader) -> str:
+    return first_window(stream)[0].decode(UTF_8, "surrogateescape")
+
+
+def _find_table(text: str, fields: Fields) -> Format | None:
+    """Return the format of a table whose first line names the text."""
+    if has_sep_line(text):
+        return Format.CSV
+    named = (mark for mark in DELIMITERS if fields.text in column_names(text, mark))
+    return next(map(_format_with, named), None)
+
+
+def _find_other_table(text: str, fields: Fields) -> Format | None:
+    """Return the format of a table whose first line has a name that is usual in tables."""
     known = {fields.id_name.lower(), "label", *COMMON_TEXT_NAMES}
     for delimiter in DELIMITERS:
-        names = [name.strip() for name in first_row(text, delimiter)]
-        format_ = Format.TSV if delimiter == TAB else Format.CSV
-        if fields.text in names:
-            logger.warning(
-                "%s: read as %s, as its first line names a column %r; --format txt reads lines",
-                source,
-                format_,
-                fields.text,
-            )
-            return format_
-        is_header = len(names) > 1 and all(len(name) <= MAX_NAME_LENGTH for name in names)
-        if is_header and any(name.lower() in known for name in names):
-            raise SourceError(
-                f"{source}: its first line looks like a table's header without {fields.text!r}: "
-                f"say --format {format_} and --text-field, or --format txt for lines of text"
-            )
+        names = column_names(text, delimiter)
+        are_names = len(names) > 1 and all(len(name) <= MAX_NAME_LENGTH for name in names)
+        if are_names and any(name.lower() in known for name in names):
+            return _format_with(delimiter)
     return None
+
+
+def _format_with(delimiter: str) -> Format:
+    return Format.TSV if delimiter == TAB else Format.CSV

@@ -14,7 +14,7 @@ from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.folder import read_folder
 from layerdex.indexer.readers.formats import resolve_format
-from layerdex.indexer.readers.guess import guess_format
+from layerdex.indexer.readers.guess import guess_format, note_table
 from layerdex.indexer.readers.json_array import read_json
 from layerdex.indexer.readers.jsonl import read_jsonl
 from layerdex.indexer.readers.parquet import read_parquet
@@ -56,12 +56,14 @@ def read_source(
         return read_parquet(Path(source), fields, on_bytes)
     if resolved is Format.XLSX:
         return read_spreadsheet(Path(source), fields, sheet=dialect.sheet, on_bytes=on_bytes)
-    return _read_stream(source, resolved, fields, dialect, stdin, on_bytes)
+    is_by_name = format is Format.AUTO
+    return _read_stream(source, resolved, is_by_name, fields, dialect, stdin, on_bytes)
 
 
 def _read_stream(
     source: str | Path,
     format_: Format,
+    is_by_name: bool,
     fields: Fields,
     dialect: Dialect,
     stdin: BinaryIO | None,
@@ -73,6 +75,8 @@ def _read_stream(
         stream: io.BufferedReader = opened
         if format_ is Format.AUTO:
             format_, stream = guess_format(stream, source=name, fields=fields)
+        elif format_ is Format.TXT and is_by_name:
+            note_table(stream, source=name, fields=fields)
         if format_ in STREAM_READERS:
             yield from STREAM_READERS[format_](stream, name, fields)
             return

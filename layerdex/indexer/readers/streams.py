@@ -25,8 +25,8 @@ OnBytes = Callable[[int], None]
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 16
-ZIP = b"PK\x03\x04"
-"""How a zip file begins, which a spreadsheet is."""
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How zip files begin, which newer workbooks are, and older ones of Excel."""
 
 
 class Replay(io.RawIOBase):
@@ -95,8 +95,8 @@ def open_stream(
     """Open a source as UTF-8, after its byte order mark; standard input stays open at the end.
 
     ``stdin`` is read for ``-`` (default: the process's). ``encoding`` is that of a text without a
-    mark, by default UTF-8. Raises `SourceError` if the source cannot be opened or read, or is in
-    another encoding.
+    mark, by default UTF-8 if that is not plainly wrong. Raises `SourceError` if the source cannot
+    be opened or read, or is in another encoding.
     """
     name = source_name(source)
     with named_errors(name):
@@ -141,13 +141,14 @@ def _as_utf8(
     head = stream.read(CHUNK_BYTES)
     if on_bytes is not None:
         on_bytes(len(head))
-    if head.startswith(ZIP):
+    if head.startswith(WORKBOOKS):
         raise SourceError(
-            f"{name}: is a zip file, not text; a spreadsheet is read with --format xlsx"
+            f"{name}: is a zip or Excel file, not text; a spreadsheet is read with --format xlsx"
         )
     found, n_mark = recognise_encoding(head, source=name, given=encoding)
     content = replay(head[n_mark:], stream, on_bytes)
     if found != UTF_8:
         return io.BufferedReader(Recoded(content, found, name), CHUNK_BYTES)
-    check_utf8(head[n_mark:], source=name, is_whole=len(head) < CHUNK_BYTES)
+    if encoding != UTF_8:
+        check_utf8(head[n_mark:], source=name, is_whole=len(head) < CHUNK_BYTES)
     return content

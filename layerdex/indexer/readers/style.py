@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
 from layerdex.choices import Format, Quoting
@@ -24,7 +25,10 @@ DELIMITERS = (",", ";", TAB, "|")
 MAX_CELL_CHARACTERS = 1 << 28
 """Longer than any real text; it stops an unclosed quote from reading the whole file."""
 
-_SEP_LINE = re.compile(r'"?sep=(.)"?(\r\n|\r|\n)', re.IGNORECASE)
+N_ROWS_TRIED = 20
+"""Rows that tell whether blanks follow the delimiters."""
+
+_SEP_LINE = re.compile(r'"?sep=([^"\0\r\n\ud800-\udfff])"?(\r\n|\r|\n)', re.IGNORECASE)
 """The first line by which Excel is told the delimiter."""
 
 RawRow = tuple[int, list[str] | csv.Error]
@@ -35,7 +39,7 @@ RawRow = tuple[int, list[str] | csv.Error]
 class Style:
     """How the cells of a table are separated.
 
-    ``is_padded``: blanks follow the delimiters, and belong to no cell. ``n_lead`` is the number of
+    ``is_padded`` tells that blanks after delimiters belong to no cell. ``n_lead`` is the number of
     bytes of a line before the header. ``quoting`` is ``auto`` where only the rows decide it.
     """
 
@@ -88,29 +92,51 @@ def recognise_style(
     if delimiter not in (USUAL_DELIMITERS[format], dialect.delimiter):
         word = delimiter_word(delimiter)
         logger.warning("%s: read with the delimiter %s; see --delimiter", source, word)
+    is_padded = _is_padded(first_rows(text, delimiter))
+    if is_padded:
+        logger.warning("%s: blanks after the delimiters are read as part of no cell", source)
     quoting = Quoting(dialect.quoting)
     if quoting is Quoting.AUTO and format is Format.CSV:
         quoting = Quoting.CSV
     return Style(
         delimiter=delimiter,
         quoting=quoting,
-        is_padded=any(cell.startswith(" ") for cell in first_row(text, delimiter)[1:]),
+        is_padded=is_padded,
         n_lead=len(sep_line[0].encode()) if sep_line else 0,
     )
 
 
-def first_row(text: str, delimiter: str) -> list[str]:
-    """Return the cells of the first line of a text that is not blank."""
+def has_sep_line(text: str) -> bool:
+    """Return whether the first line tells the delimiter."""
+    return _SEP_LINE.match(text) is not None
+
+
+def column_names(text: str, delimiter: str) -> list[str]:
+    """Return the names in the first line that is not blank, without blanks around them."""
+    header = next(iter(first_rows(text, delimiter)), [])
+    return [name.strip() for name in header]
+
+
+def first_rows(text: str, delimiter: str) -> list[list[str]]:
+    """Return the cells of the first lines of a text that are not blank."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return next((cells for cells in rows if cells), [])
+        return list(islice(filter(None, rows), N_ROWS_TRIED))
     except csv.Error:
         return []
 
 
 def _likeliest(text: str, fields: Fields) -> str:
     def merit(delimiter: str) -> tuple[bool, int]:
-        names = [name.strip() for name in first_row(text, delimiter)]
+        names = column_names(text, delimiter)
         return fields.text in names, len(names)
 
     return max(DELIMITERS, key=merit)
+
+
+def _is_padded(rows: list[list[str]]) -> bool:
+    """Return whether blanks follow a delimiter of the header, or every one below it."""
+    header = rows[0] if rows else []
+    below = [cell for row in rows[1:] for cell in row[1:] if cell.strip()]
+    is_each = bool(below) and all(cell.startswith(" ") for cell in below)
+    return is_each or any(cell.startswith(" ") for cell in header[1:])

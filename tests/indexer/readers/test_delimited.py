@@ -159,6 +159,12 @@ def test_the_first_line_may_name_the_delimiter(line: str, line_end: str, tmp_pat
         assert [one.origin.line for one in readings] == [3, 4]
 
 
+@pytest.mark.parametrize("line", [b'sep="', b"sep=\xbb", b"sep=", b"sep=;;"])
+def test_a_first_line_that_names_no_delimiter_is_a_header(line: bytes, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no text field|invalid UTF-8 in the header|quote"):
+        read(tmp_path, line + b"\ntext;n\n")
+
+
 def test_blanks_after_the_delimiters_belong_to_no_cell(tmp_path: Path) -> None:
     data = b'id, text , label\n1, "Dry, but light" , pos \n2, one word, neg\n'
     readings = read(tmp_path, data)
@@ -178,9 +184,28 @@ def test_a_text_keeps_the_blanks_at_its_end(tmp_path: Path) -> None:
     assert document.metadata == {"n": "3"}
 
 
-def test_blanks_in_cells_stay_where_the_header_has_none(tmp_path: Path) -> None:
-    (document,) = documents(read(tmp_path, b"text,label,n\n fine, pos,  \n"))
-    assert (document.text, document.label, document.metadata) == (" fine", " pos", {"n": "  "})
+def test_blanks_after_every_delimiter_below_the_header_belong_to_no_cell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = b'id,text,label\n1, "Dry, but light", pos\n2, one word,\n'
+    readings = documents(read(tmp_path, data))
+    assert [(one.text, one.label) for one in readings] == [
+        ("Dry, but light", "pos"),
+        ("one word", None),
+    ]
+    source = tmp_path / "a.csv"
+    assert caplog.messages == [f"{source}: blanks after the delimiters are read as part of no cell"]
+
+
+def test_blanks_in_cells_stay_where_they_are_not_everywhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = b"text,label,n\n fine, pos,  \n worn,neg,1\n"
+    first, _ = documents(read(tmp_path, data))
+    assert (first.text, first.label, first.metadata) == (" fine", " pos", {"n": "  "})
+    (document,) = documents(read(tmp_path, b"text\n fine\n"))
+    assert document.text == " fine"
+    assert caplog.messages == []
 
 
 def test_names_have_no_blanks_around_them_whoever_gives_them(tmp_path: Path) -> None:

@@ -81,8 +81,11 @@ def test_a_file_in_another_encoding_is_one_error(kind: str, tmp_path: Path) -> N
         read(path, FORMATS[kind].encode("cp1252"))
     line = 2 if kind in ("csv", "tsv") else 1
     assert str(caught.value) == (
-        f"{path}:{line}: invalid UTF-8, as in most lines that are not ASCII; {ADVICE}"
+        f"{path}:{line}: invalid UTF-8, as in most lines that are not ASCII; {ADVICE}, "
+        "or utf-8 to have such rows rejected one by one"
     )
+    found = reasons(read(path, FORMATS[kind].encode("cp1252"), "utf-8"))
+    assert [one is None for one in found] == [False, False, True]
     assert "--encoding" in ADVICE
 
 
@@ -135,6 +138,8 @@ def test_bytes_that_the_encoding_lacks_are_an_error(
     assert str(caught.value).endswith(ADVICE)
 
 
-def test_a_zip_file_is_no_text(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"is a zip file, not text; a spreadsheet is read with"):
-        read(tmp_path / "a.csv", b"PK\x03\x04rest")
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"])
+def test_a_workbook_is_no_text(start: bytes, tmp_path: Path) -> None:
+    advice = "is a zip or Excel file, not text; a spreadsheet is read with --format xlsx"
+    with pytest.raises(SourceError, match=advice):
+        read(tmp_path / "a.csv", start + b"rest")

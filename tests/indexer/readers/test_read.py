@@ -71,6 +71,7 @@ def test_a_line_of_text_may_begin_with_a_bracket(line: str) -> None:
         (b"\n text , id \na,1\n", "csv"),
         (b"id\ttext\n1\ta\n", "tsv"),
         (b"text\na\n", "csv"),
+        (b"sep=;\r\nid;text\r\n1;a\r\n", "csv"),
         ("id\ttext\r\n1\ta\r\n".encode("utf-16"), "tsv"),
     ],
 )
@@ -80,8 +81,7 @@ def test_standard_input_with_a_header_is_a_table(
     readings = documents(list(read_source("-", stdin=io.BytesIO(data))))
     assert [one.text.split(",")[0] for one in readings] == ["a"]
     assert caplog.messages[0] == (
-        f"<stdin>: read as {format_}, as its first line names a column 'text'; "
-        "--format txt reads lines"
+        f"<stdin>: read as {format_}, as its first line is a header; --format txt reads lines"
     )
 
 
@@ -105,6 +105,21 @@ def test_a_header_without_the_text_is_no_line_of_text(first_line: bytes, format_
 def test_a_line_of_text_may_have_commas(line: str) -> None:
     (document,) = documents(list(read_source("-", stdin=io.BytesIO(line.encode()))))
     assert document.text == line
+
+
+def test_a_table_called_txt_is_read_by_lines_and_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("id\ttext\r\n1\ta\r\n".encode("utf-16"))
+    for format_ in (Format.AUTO, Format.TXT):
+        readings = documents(list(read_source(path, format=format_)))
+        assert [one.text for one in readings] == ["id\ttext", "1\ta"]
+    path.write_bytes(b"text\nor other words\n")
+    assert len(list(read_source(path))) == 2
+    assert caplog.messages == [
+        f"{path}: read line by line, but its first line is a header; --format tsv reads a table"
+    ]
 
 
 def test_the_named_text_field_tells_a_table(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 from xml.sax.saxutils import escape, quoteattr
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 Cell = str | int | float | bool | date | datetime | timedelta | None
 
@@ -20,11 +21,15 @@ _DATE, _MOMENT, _DURATION = 1, 2, 3  # places in the list of styles
 
 
 def write_xlsx(
-    path: Path, sheets: Mapping[str, Sequence[Sequence[Cell]]], *, hidden: Sequence[str] = ()
+    target: Path | BinaryIO,
+    sheets: Mapping[str, Sequence[Sequence[Cell]]],
+    *,
+    hidden: Sequence[str] = (),
+    compression: int = ZIP_DEFLATED,
 ) -> None:
     """Write sheets of rows; a string such as ``#N/A`` is an error, as Excel stores it."""
     names = list(sheets)
-    with ZipFile(path, "w") as file:
+    with ZipFile(target, "w", compression) as file:
         file.writestr("[Content_Types].xml", _content_types())
         file.writestr("_rels/.rels", _relations({"rId1": ("officeDocument", "xl/workbook.xml")}))
         file.writestr("xl/workbook.xml", _workbook(names, hidden))
