@@ -33,7 +33,7 @@ class Recoded(io.RawIOBase):
     def __init__(self, stream: BinaryIO, encoding: str, source: str) -> None:
         super().__init__()
         self._stream = stream
-        self._encoding = encoding
+        self.encoding = encoding
         self._source = source
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._data = b""
@@ -69,7 +69,7 @@ class Recoded(io.RawIOBase):
             what = "ends within a character of" if self._is_end else "is not"
             reason = getattr(error, "reason", None) or str(error)
             raise SourceError(
-                f"{self._source}: {what} {self._encoding} ({reason}); {ADVICE}"
+                f"{self._source}: {what} {self.encoding} ({reason}); {ADVICE}"
             ) from None
 
 

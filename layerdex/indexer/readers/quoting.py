@@ -129,4 +129,13 @@ def _find_misfit(sample: Sample, style: Style, source: str, fields: Fields) -> _
                 return _Misfit(line, f"broken quoting: {cells}")
             if len(cells) != columns.n and not columns.fits(cells) and not is_blank(cells):
                 return _Misfit(line, columns.misfit(cells))
+            if any(_holds_rows(cell, style.delimiter, columns.n) for cell in cells):
+                return _Misfit(line, "a cell encloses whole lines of as many cells as the header")
     return None
+
+
+def _holds_rows(cell: str, delimiter: str, n_columns: int) -> bool:
+    """Return whether a quote without a partner may have made a cell of several rows."""
+    if "\n" not in cell or delimiter not in cell:
+        return False
+    return any(line.count(delimiter) >= n_columns - 1 > 0 for line in cell.split("\n")[1:-1])

@@ -21,7 +21,13 @@ from layerdex.indexer.readers.parquet import read_parquet
 from layerdex.indexer.readers.plain_text import read_txt
 from layerdex.indexer.readers.rows import Reading
 from layerdex.indexer.readers.spreadsheet import read_spreadsheet
-from layerdex.indexer.readers.streams import OnBytes, is_stdin, open_stream, source_name
+from layerdex.indexer.readers.streams import (
+    OnBytes,
+    encoding_of,
+    is_stdin,
+    open_stream,
+    source_name,
+)
 
 StreamReader = Callable[[BinaryIO, str, Fields], Iterator[Reading]]
 
@@ -70,9 +76,9 @@ def _read_stream(
     on_bytes: OnBytes | None,
 ) -> Iterator[Reading]:
     name = source_name(source)
-    reopen = partial(open_stream, source, encoding=dialect.encoding)
     with open_stream(source, stdin=stdin, encoding=dialect.encoding, on_bytes=on_bytes) as opened:
         stream: io.BufferedReader = opened
+        known = encoding_of(opened, dialect.encoding)  # so that it is noted once
         if format_ is Format.AUTO:
             format_, stream = guess_format(stream, source=name, fields=fields)
         elif format_ is Format.TXT and is_by_name:
@@ -86,7 +92,7 @@ def _read_stream(
             fields,
             format=format_,
             dialect=dialect,
-            reopen=reopen if _is_file(source) else None,
+            reopen=partial(open_stream, source, encoding=known) if _is_file(source) else None,
         )
 
 

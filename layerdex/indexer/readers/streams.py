@@ -25,8 +25,13 @@ OnBytes = Callable[[int], None]
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 16
-WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""How zip files begin, which newer workbooks are, and older ones of Excel."""
+_WORKBOOK = "is a zip or Excel file, not text; read a spreadsheet's file with --format xlsx"
+NOT_TEXT = {
+    b"PK\x03\x04": _WORKBOOK,
+    b"\xd0\xcf\x11\xe0": _WORKBOOK,  # Excel before 2007
+    b"\x1f\x8b": "is compressed by gzip; decompress it",
+}
+"""How files begin that are no text, and what to do with them."""
 
 
 class Replay(io.RawIOBase):
@@ -107,6 +112,11 @@ def open_stream(
                 yield _as_utf8(file, name, encoding, on_bytes)
 
 
+def encoding_of(stream: io.BufferedReader, given: str | None) -> str | None:
+    """Return the encoding that `open_stream` turned into UTF-8, ``given`` if it did not."""
+    return stream.raw.encoding if isinstance(stream.raw, Recoded) else given
+
+
 def first_window(stream: io.BufferedReader) -> tuple[bytes, bool]:
     """Return the next bytes of a stream, which stay in it, and whether the stream ends there.
 
@@ -141,10 +151,9 @@ def _as_utf8(
     head = stream.read(CHUNK_BYTES)
     if on_bytes is not None:
         on_bytes(len(head))
-    if head.startswith(WORKBOOKS):
-        raise SourceError(
-            f"{name}: is a zip or Excel file, not text; a spreadsheet is read with --format xlsx"
-        )
+    for start, reason in NOT_TEXT.items():
+        if head.startswith(start):
+            raise SourceError(f"{name}: {reason}")
     found, n_mark = recognise_encoding(head, source=name, given=encoding)
     content = replay(head[n_mark:], stream, on_bytes)
     if found != UTF_8:

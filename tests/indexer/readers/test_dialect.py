@@ -8,6 +8,7 @@ import layerdex
 from layerdex.choices import Quoting
 from layerdex.errors import OptionError
 from layerdex.indexer.readers import Dialect
+from layerdex.indexer.readers.sources import read_all
 
 
 def test_words_become_what_they_mean() -> None:
@@ -40,3 +41,8 @@ def test_what_cannot_be_is_an_error(options: dict[str, Any], message: str) -> No
     with pytest.raises(OptionError) as caught:
         Dialect(**options)
     assert str(caught.value).startswith(message)
+
+
+def test_a_word_is_no_dialect() -> None:
+    with pytest.raises(OptionError, match="a dialect is given as `Dialect`, not 'csv'"):
+        read_all([], dialect="csv")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,19 @@ def test_utf_16_without_a_mark_is_recognised_and_noted(
         content = "ok\n" + content
     found = texts(read(path, content.encode(encoding)))
     assert found[-2:] == TEXTS[-2:]
-    assert caplog.messages[:1] == [
+    assert caplog.messages == [
         f"{path}: read as {encoding}, as its first characters have two bytes; "
         "--encoding names another one"
     ]
+
+
+def test_what_is_recognised_is_noted_once_although_tsv_is_read_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tsv"
+    (document,) = documents(read(path, 'text\tn\n"a\t1\n'.encode("utf-16-le")))
+    assert document.text == '"a'
+    assert len(caplog.messages) == 2
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -140,6 +150,11 @@ def test_bytes_that_the_encoding_lacks_are_an_error(
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"])
 def test_a_workbook_is_no_text(start: bytes, tmp_path: Path) -> None:
-    advice = "is a zip or Excel file, not text; a spreadsheet is read with --format xlsx"
+    advice = "is a zip or Excel file, not text; read a spreadsheet's file with --format xlsx"
     with pytest.raises(SourceError, match=advice):
         read(tmp_path / "a.csv", start + b"rest")
+
+
+def test_a_compressed_file_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"a\.csv: is compressed by gzip; decompress it"):
+        read(tmp_path / "a.csv", gzip.compress(b"text\na\n"))

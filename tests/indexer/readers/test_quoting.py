@@ -91,18 +91,37 @@ def test_the_header_decides_where_one_reading_names_the_text(path: Path) -> None
 
 
 def test_a_table_that_fits_neither_way_is_one_error(path: Path) -> None:
-    data = BARE + "ragged\n"
+    data = 'text\tlabel\n"fine"\tgood\nragged\n"worn"\tbad\n'
     for source in (path, "<stdin>"):
         with pytest.raises(SourceError) as caught:
             pipe(data) if source == "<stdin>" else read(path, data)
         assert str(caught.value) == (
-            f"{source}:6: 1 cell, but the header has 2; with quotes that enclose cells line 6 does "
+            f"{source}:3: 1 cell, but the header has 2; with quotes that enclose cells line 3 does "
             "not fit either (1 cell, but the header has 2); choose with --quoting none or "
             "--quoting csv"
         )
-    rows = read(path, data, Dialect(quoting="none"))
-    assert reasons(rows) == [None, None, None, None, "1 cell, but the header has 2"]
-    assert len(read(path, data, Dialect(quoting="csv"))) == 3
+    for quoting, expected in (("none", ['"fine"', '"worn"']), ("csv", ["fine", "worn"])):
+        first, ragged, last = read(path, data, Dialect(quoting=quoting))
+        assert [one.text for one in documents([first, last])] == expected
+        assert reasons([ragged]) == ["1 cell, but the header has 2"]
+
+
+def test_quotes_never_enclose_whole_rows_by_mistake(path: Path) -> None:
+    data = 'id\ttext\n1\t"so bright\n2\tragged\tline\n3\tsharp\n4\tof 6"\n'
+    with pytest.raises(SourceError) as caught:
+        read(path, data)
+    assert str(caught.value) == (
+        f"{path}:3: 3 cells, but the header has 2; with quotes that enclose cells line 2 does not "
+        "fit either (a cell encloses whole lines of as many cells as the header); choose with "
+        "--quoting none or --quoting csv"
+    )
+    assert [one is None for one in reasons(read(path, data, Dialect(quoting="none")))] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert len(documents(read(path, data, Dialect(quoting="csv")))) == 1
 
 
 def test_without_quotes_nothing_is_said_and_rows_are_judged_alone(
@@ -169,7 +188,12 @@ def test_tables_written_without_quoting_keep_every_character(rows: list[tuple[st
     assert [(one.text, one.label) for one in documents(found)] == rows
 
 
-WILD = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1)
+# A line with a tab within a cell of several lines looks like a row.
+def _without(excluded: str) -> st.SearchStrategy[str]:
+    return st.text(st.characters(codec="utf-8", exclude_characters=excluded), min_size=1)
+
+
+WILD = st.one_of(_without("\0\r\t"), _without("\0\r\n"))
 WILD_TEXTS = WILD.filter(lambda text: not text.isspace())
 
 
