@@ -13,17 +13,21 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import BinaryIO
 
 from layerdex.choices import Quoting
 from layerdex.errors import SourceError
 from layerdex.indexer.readers.columns import is_blank
+from layerdex.indexer.readers.dialect import UTF_8
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.header import read_header
 from layerdex.indexer.readers.streams import CHUNK_BYTES
 from layerdex.indexer.readers.style import RawRow, Style
 
 logger = logging.getLogger(__name__)
+
+_HOLDS_ROWS = "a cell encloses whole lines of as many cells as the header"
 
 Reopen = Callable[[], AbstractContextManager[BinaryIO]]
 """Opens a source again from its start."""
@@ -41,6 +45,11 @@ class Sample:
         """Return the rows of a window, without the last line where it may be cut."""
         lines = window if is_whole else window[: window.rfind(b"\n") + 1]
         return cls(lambda: nullcontext(io.BytesIO(lines)), is_whole)
+
+    def lines_after(self, line: int) -> str:
+        """Return the text from the end of a line on."""
+        with self.reopen() as stream:
+            return "\n" + b"".join(islice(stream, line, None)).decode(UTF_8, "replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +125,7 @@ def is_unclosed(error: csv.Error) -> bool:
 
 
 def _find_misfit(sample: Sample, style: Style, source: str, fields: Fields) -> _Misfit | None:
+    is_quoted = style.quoting is Quoting.CSV
     with sample.reopen() as stream:
         rows = style.split(stream)
         try:
@@ -124,13 +134,16 @@ def _find_misfit(sample: Sample, style: Style, source: str, fields: Fields) -> _
             return _Misfit(None, str(error))
         for line, cells in rows:
             if isinstance(cells, csv.Error):
-                if is_unclosed(cells) and not sample.is_whole:
-                    return None  # the row may go on after the sample
-                return _Misfit(line, f"broken quoting: {cells}")
+                if sample.is_whole or not is_unclosed(cells):
+                    return _Misfit(line, f"broken quoting: {cells}")
+                # The row may go on after the sample.
+                rest = sample.lines_after(line)
+                is_row = _holds_rows(rest, style.delimiter, columns.n)
+                return _Misfit(line, _HOLDS_ROWS) if is_row else None
             if len(cells) != columns.n and not columns.fits(cells) and not is_blank(cells):
                 return _Misfit(line, columns.misfit(cells))
-            if any(_holds_rows(cell, style.delimiter, columns.n) for cell in cells):
-                return _Misfit(line, "a cell encloses whole lines of as many cells as the header")
+            if is_quoted and any(_holds_rows(cell, style.delimiter, columns.n) for cell in cells):
+                return _Misfit(line, _HOLDS_ROWS)
     return None
 
 

@@ -53,7 +53,7 @@ def _rows(
     path: Path, source: str, name: str | None, on_bytes: OnBytes | None
 ) -> Iterator[tuple[int, list[Any]]]:
     """Yield the number and the cells of each row with a value."""
-    calamine = _import_calamine()
+    calamine = import_calamine()
     try:
         with named_errors(source), path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -74,7 +74,8 @@ def _rows(
         raise SourceError(f"{source}: is no readable spreadsheet: {reason}") from error
 
 
-def _import_calamine() -> Any:
+def import_calamine() -> Any:
+    """Import python-calamine. Raises `MissingPackageError`."""
     try:
         import python_calamine
     except ImportError:

@@ -167,6 +167,12 @@ def test_a_quoted_cell_may_go_on_after_the_window_of_a_pipe() -> None:
     assert [one.label for one in documents(pipe(data))] == ["good", "bad"]
 
 
+def test_an_open_quote_encloses_no_rows_up_to_the_end_of_the_window_of_a_pipe() -> None:
+    plain = "a plain text\tgood\n" * (2 * CHUNK_BYTES // 18)
+    with pytest.raises(SourceError, match=r"^<stdin>:2: 3 cells, .* line 3 does not fit either"):
+        pipe(f'text\tlabel\n"with a\ttab"\tgood\n"quite a bargain\tgood\n{plain}')
+
+
 @pytest.mark.parametrize("delimiter", [",", "\t"])
 def test_quotes_enclose_cells_of_csv_unless_said_otherwise(tmp_path: Path, delimiter: str) -> None:
     data = f'text{delimiter}label\n"fine"{delimiter}good\n'
