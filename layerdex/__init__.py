@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerdex.index import Index, LabelTask, PairTask, RetrievalTask, View
-    from layerdex.indexer.readers import Fields
+    from layerdex.indexer.readers import Dialect, Fields
     from layerdex.indexer.training.plan import Plan
     from layerdex.options import EncoderOptions, RuntimeOptions
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Dialect",
     "EncoderOptions",
     "Fields",
     "Index",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _OUTSIDE_THE_FACADE = {
+    "Dialect": "layerdex.indexer.readers",
     "EncoderOptions": "layerdex.options",
     "Fields": "layerdex.indexer.readers",
     "Plan": "layerdex.indexer.training.plan",

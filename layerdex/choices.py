@@ -157,5 +157,18 @@ class Format(StrEnum):
     CSV = "csv"
     TSV = "tsv"
     PARQUET = "parquet"
+    XLSX = "xlsx"
     TXT = "txt"
     FOLDER = "folder"
+
+
+class Quoting(StrEnum):
+    """What a double quote means at the start of a cell of csv or tsv.
+
+    ``csv``: it encloses the cell. ``none``: it is part of the text. ``auto``: as ``csv``, but in a
+    tsv as ``none`` if every line then has as many cells as the header.
+    """
+
+    AUTO = "auto"
+    CSV = "csv"
+    NONE = "none"

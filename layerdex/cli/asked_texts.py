@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from layerdex.cli.context import Context
+from layerdex.cli.options.source import InputOptions
 
 AskedText = tuple[str | None, str]
 """The id of a text, None for none, and the text."""
 
 
 def read_asked_texts(
-    context: Context, words: Iterable[str], file: str | None, *, text_field: str
+    context: Context, words: Iterable[str], source: InputOptions
 ) -> list[AskedText]:
     """Return the words, without ids, then the texts of a file; say so if the file has none."""
-    from layerdex.index.files import read_queries
-
     asked: list[AskedText] = [(None, word) for word in words]
-    if file is not None:
-        read = read_queries(file, text_field=text_field)
+    if (file := source.input_) is not None:
+        read = source.read()
         if not read:
             context.note(f"{'standard input' if file == '-' else file} has no texts")
         asked += read

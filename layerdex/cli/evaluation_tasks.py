@@ -56,10 +56,11 @@ class TaskOptions:
                     text_field=source.text_field,
                     id_field=source.id_field,
                     rules=self.rules,
+                    dialect=source.dialect,
                 )
             ]
         if self.pairs is not None:
-            return [PairTask(self.pairs, self.positive_from, source.format)]
+            return [PairTask(self.pairs, self.positive_from, source.format, source.dialect)]
         weights = [Weights.DISTANCE, Weights.UNIFORM] if self.weights == BOTH else self.weights
         return [
             LabelTask(
@@ -71,6 +72,7 @@ class TaskOptions:
                 test=self.test,
                 fields=source.fields,
                 format=source.format,
+                dialect=source.dialect,
             )
             for field in self.by or ("label",)
         ]
@@ -107,7 +109,7 @@ task_options = combine(
     click.option(
         "--test",
         metavar="FILE",
-        help="Classify this labelled file, read with the options up to --format.",
+        help="Classify this labelled file, read with the options up to --sheet.",
     ),
     source_options,
     click.option(

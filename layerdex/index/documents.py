@@ -19,6 +19,7 @@ from layerdex.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from layerdex.indexer.pipeline.pipeline import BuildReport
+    from layerdex.indexer.readers.dialect import Dialect
     from layerdex.indexer.readers.fields import Fields
 
 
@@ -28,6 +29,7 @@ def add(
     *,
     fields: Fields | None,
     format: Format | str,
+    dialect: Dialect | None,
     on_error: OnError,
     on_reject: Callable[[Rejected], None] | None,
     on_change: Callable[[Change, str], None] | None,
@@ -50,7 +52,7 @@ def add(
     if n_total is not None:
         check_count("n_total", n_total, least=0)
     progress = RunProgress(on_progress, n_total=n_total, on_bytes=on_bytes)
-    rows = read_all(sources, format=format, fields=fields, on_bytes=progress.read)
+    rows = read_all(sources, format=format, fields=fields, dialect=dialect, on_bytes=progress.read)
     options: dict[str, Any] = {
         "on_error": on_error,
         "on_reject": on_reject,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from layerdex.index.document_reader import DocumentReader
     from layerdex.index.training import Tuning
     from layerdex.indexer.pipeline.pipeline import BuildReport
+    from layerdex.indexer.readers.dialect import Dialect
     from layerdex.indexer.readers.fields import Fields
     from layerdex.indexer.training.plan import Plan
     from layerdex.storage.maintenance.compaction import Compaction
@@ -253,6 +254,7 @@ class Index:
         *sources: Source,
         fields: Fields | None = None,
         format: Format | str = Format.AUTO,
+        dialect: Dialect | None = None,
         on_error: OnError | str = OnError.ABORT,
         on_reject: Callable[[Rejected], None] | None = None,
         on_change: Callable[[Change, str], None] | None = None,
@@ -265,6 +267,9 @@ class Index:
         lock_timeout_s: float = 10.0,
     ) -> BuildReport:
         """Add documents from paths, mappings or data frames; unchanged documents are skipped.
+
+        ``fields`` names the fields of a document, ``format`` the format, and ``dialect`` what a
+        file does not say of itself; by default all are recognised.
 
         A row whose id already exists updates that document. With ``sync``, documents that are in
         none of the sources are removed in one commit, once all sources have been read to the end; a
@@ -287,6 +292,7 @@ class Index:
             sources,
             fields=fields,
             format=format,
+            dialect=dialect,
             on_error=to_choice(OnError, on_error),
             on_reject=on_reject,
             on_change=on_change,
@@ -419,6 +425,7 @@ class Index:
         test: Source | None = None,
         fields: Fields | None = None,
         format: Format | str = Format.AUTO,
+        dialect: Dialect | None = None,
         runtime: RuntimeOptions | None = None,
         on_progress: OnProgress | None = None,
     ) -> Tuning:
@@ -441,6 +448,7 @@ class Index:
             test=test,
             fields=fields,
             format=format,
+            dialect=dialect,
             runtime=RuntimeOptions() if runtime is None else runtime,
             on_progress=on_progress,
         )

@@ -4,12 +4,13 @@ Names of other rooms, which the command line does not import; nothing here is lo
 """
 
 from layerdex.indexer.docstrings import collect_docstrings
-from layerdex.indexer.readers import Fields, check_sources
+from layerdex.indexer.readers import Dialect, Fields, check_sources
 from layerdex.indexer.readers.sources import read_queries
 from layerdex.indexer.writers.documents import format_of_name
 from layerdex.storage.files import atomic_write
 
 __all__ = [
+    "Dialect",
     "Fields",
     "atomic_write",
     "check_sources",

@@ -26,6 +26,7 @@ from layerdex.search.evaluation.vote_scores import VotingOptions
 from layerdex.search.labels.training_split import LabelledTexts
 
 if TYPE_CHECKING:
+    from layerdex.indexer.readers.dialect import Dialect
     from layerdex.indexer.readers.fields import Fields
 
 LABEL = "label"
@@ -39,7 +40,8 @@ class LabelTask:
     ``by`` is ``label`` or the metadata field whose values count as labels; a test set's are its
     labels. Labels with fewer than ``min_per_label`` documents are left out. ``k`` and ``weights``
     are one value or several; the first of each decides the best layer. ``test`` is a source read
-    with ``fields`` and ``format``. Documents with the text of the held-out one never vote.
+    with ``fields``, ``format`` and ``dialect``. Documents with the text of the held-out one never
+    vote.
 
     A transform is fitted on the documents that may vote: for each fold on those of the other
     folds, and leaving one out, once, on all. No label enters the fit. The shrinkage of whitening is
@@ -58,6 +60,7 @@ class LabelTask:
     test: Source | None = None
     fields: Fields | None = None
     format: Format | str = Format.AUTO
+    dialect: Dialect | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers and words."""
@@ -90,7 +93,9 @@ class LabelTask:
 
         if self.test is None:
             raise OptionError("this task has no test set")
-        texts, labels = read_labelled(self.test, format=self.format, fields=self.fields)
+        texts, labels = read_labelled(
+            self.test, format=self.format, fields=self.fields, dialect=self.dialect
+        )
         if not texts:
             raise NoLabelsError("the test set has no documents")
         return LabelledTexts(texts, labels)
@@ -116,6 +121,7 @@ class RetrievalTask:
     text_field: str = "text"
     id_field: str | None = None
     rules: RetrievalRules | str = RetrievalRules.BEIR
+    dialect: Dialect | None = None
 
     def read(self) -> JudgedQueries:
         """Read the queries that have a judgement."""
@@ -124,7 +130,10 @@ class RetrievalTask:
         rules = to_choice(RetrievalRules, self.rules)
         path = to_path(self.qrels, what="judgements are in a file")
         ids, texts = read_judged_queries(
-            self.queries, text_field=self.text_field, id_field=self.id_field
+            self.queries,
+            text_field=self.text_field,
+            id_field=self.id_field,
+            dialect=self.dialect,
         )
         return judged_queries(ids, texts, read_judgements(path), rules=rules)
 
@@ -153,12 +162,13 @@ class PairTask:
     pairs: Source
     positive_from: float | None = None
     format: Format | str = Format.AUTO
+    dialect: Dialect | None = None
 
     def read(self) -> PairTexts:
         """Read the pairs."""
         from layerdex.indexer.readers.pairs import read_pairs
 
-        pairs = read_pairs(self.pairs, format=self.format)
+        pairs = read_pairs(self.pairs, format=self.format, dialect=self.dialect)
         values, are_labels = np.array(pairs.values), pairs.are_labels
         if self.positive_from is not None:
             if are_labels:

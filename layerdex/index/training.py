@@ -25,6 +25,7 @@ from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.codecs import as_stored
 
 if TYPE_CHECKING:
+    from layerdex.indexer.readers.dialect import Dialect
     from layerdex.indexer.readers.fields import Fields
     from layerdex.indexer.training.plan import Trained
     from layerdex.indexer.training.trainer import Trainer
@@ -62,6 +63,7 @@ def tune(
     test: Source | None,
     fields: Fields | None,
     format: Format | str,
+    dialect: Dialect | None,
     runtime: RuntimeOptions,
     on_progress: OnProgress | None,
 ) -> Tuning:
@@ -76,7 +78,7 @@ def tune(
     layer = store.query(lambda snapshot: _tuned_layer(index, options, snapshot))
     import_peft()  # or fail before any work is done
     settings = index.encoder.settings  # has the folder where the model lies now
-    task = LabelTask(by, min_per_label, test=test, fields=fields, format=format)
+    task = LabelTask(by, min_per_label, test=test, fields=fields, format=format, dialect=dialect)
     test_set = None if test is None else task.read_test()
     layers = tuple(stored for stored in store.layers if stored <= layer)
     vectors = {} if test_set is None else QueryVectors(index, test_set.texts).encode(layers)

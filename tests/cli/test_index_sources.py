@@ -212,7 +212,7 @@ def test_an_unknown_format_names_the_known_ones(cli: Cli, new: Path, tmp_path: P
     message = cli.error("index", new, source)
     assert message == (
         f"{source}: unknown extension '.docx'; say which with --format "
-        "(jsonl, json, csv, tsv, parquet, txt, folder)"
+        "(jsonl, json, csv, tsv, parquet, xlsx, txt, folder)"
     )
 
 

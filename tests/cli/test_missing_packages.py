@@ -48,6 +48,19 @@ def test_without_faiss_index_names_both_extras_and_leaves_nothing(
     assert not (tmp_path / "new").exists()
 
 
+def test_without_calamine_a_spreadsheet_names_the_extra_and_leaves_nothing(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    source = tmp_path / "a.xlsx"
+    source.write_bytes(b"")
+    assert cli.error("index", tmp_path / "new", source, "-q") == (
+        "spreadsheets are read with python-calamine, which is not installed: "
+        "pip install 'layerdex[xlsx]'"
+    )
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.usefixtures("_no_minilm")
 def test_without_a_model_index_says_what_to_do_and_leaves_nothing(
     cli: Cli, tmp_path: Path, source: Path

@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 from decimal import Decimal
+from zipfile import ZIP_DEFLATED, ZIP_STORED
 
 import faiss
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from layerdex.choices import StoredPrecision
 from layerdex.storage.vectors.codecs import codec_of
 from layerdex.storage.vectors.layer_file import serialize_layer
+from tests.indexer.readers.workbook import write_xlsx
 
 N, WIDTH = 5, 8
 
@@ -49,11 +51,30 @@ def documents() -> dict[str, list[bytes]]:
     return {
         "jsonl": [lines, json.dumps(_ROWS[0]).encode()],
         "json": [array, b"[]", json.dumps(_FLAT[:9]).encode()],
-        "csv": [_TABLE.encode(), _TABLE.replace("\n", "\r\n").encode()],
-        "tsv": [_TABLE.replace(",", "\t").encode()],
+        "csv": [
+            _TABLE.encode(),
+            _TABLE.replace("\n", "\r\n").encode(),
+            b"sep=;\r\n" + _TABLE.replace(",", ";").encode("utf-8-sig"),
+        ],
+        "tsv": [
+            _TABLE.replace(",", "\t").encode(),
+            _TABLE.replace(",", "\t").replace('"', "").encode("utf-16"),
+            b'\ttext\tlabel\n0\t"one\tx\n1\ttwo"\ty\n',
+        ],
+        "xlsx": _xlsx(),
         "txt": ["first\nsecond ü🙂\r\n\nlast".encode()],
         "parquet": _parquet(),
     }
+
+
+def _xlsx() -> list[bytes]:
+    written = []
+    rows = [[str(value) for value in row.values()] for row in _FLAT]
+    for compression in (ZIP_STORED, ZIP_DEFLATED):
+        file = io.BytesIO()
+        write_xlsx(file, {"Table": [list(_FLAT[0]), *rows]}, compression=compression)
+        written.append(file.getvalue())
+    return written
 
 
 def _parquet() -> list[bytes]:

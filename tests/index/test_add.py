@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from layerdex import Index
+from layerdex import Dialect, Index
 from layerdex.choices import OnError
 from layerdex.errors import OptionError, RowError, SourceError
 from layerdex.indexer.pipeline.pipeline import BuildReport
@@ -45,6 +45,13 @@ def test_documents_are_kept_whole_and_in_order(index: Index) -> None:
         {"id": d.id, "text": d.text, "label": d.label, **d.metadata} for d in index.documents()
     ]
     assert found == rows
+
+
+def test_a_file_is_read_in_the_dialect_given(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes('id^text\nx^"été"\n'.encode("cp1252"))
+    index.add(path, dialect=Dialect(delimiter="^", encoding="cp1252", quoting="none"))
+    assert _get(index, "x")[0] == '"été"'
 
 
 def test_second_run_changes_and_encodes_nothing(index: Index, encoder: WordEncoder) -> None:

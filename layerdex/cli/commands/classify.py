@@ -13,6 +13,7 @@ from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
     FUSED_VECTORS,
     STORED_TRANSFORM,
+    InputOptions,
     TargetOptions,
     input_options,
     json_option,
@@ -65,8 +66,7 @@ def command(
     context: Context,
     path: Path,
     texts: tuple[str, ...],
-    input_: str | None,
-    text_field: str,
+    source: InputOptions,
     k: int,
     target: TargetOptions,
     weights: Weights,
@@ -86,9 +86,9 @@ def command(
     from layerdex.index.json import prediction_to_json
 
     check_rules(_RULES)
-    if not texts and input_ is None:
+    if not texts and source.input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
-    asked = read_asked_texts(context, texts, input_, text_field=text_field)
+    asked = read_asked_texts(context, texts, source)
     index = context.open_index(path)
     read = [text for _, text in asked]
     if classifier == _HEAD:

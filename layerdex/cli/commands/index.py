@@ -95,8 +95,8 @@ def command(
 ) -> None:
     """Create INDEX or extend it with the documents of each SOURCE.
 
-    A SOURCE is a jsonl, json, csv, tsv, parquet or txt file (one document per line), a folder of
-    text files, or - for standard input. Unchanged documents are skipped; a row whose id already
+    A SOURCE is a jsonl, json, csv, tsv, parquet, xlsx or txt file (one document per line), a folder
+    of text files, or - for standard input. Unchanged documents are skipped; a row whose id already
     exists updates that document. Each window of documents is committed when it is done: after an
     interruption, run the same command again.
 
@@ -120,6 +120,7 @@ def command(
         raise click.UsageError("give at least one SOURCE, or - for standard input")
     if rejects is not None and on_error is not OnError.SKIP:
         raise click.UsageError("--rejects requires --on-error skip")
+    dialect = source.dialect
     check_sources(sources, format=source.format)
     check_outputs(path, rejects)
     check_rejects_path(rejects, sources)
@@ -143,6 +144,7 @@ def command(
                 *sources,
                 fields=source.fields,
                 format=source.format,
+                dialect=dialect,
                 on_error=on_error,
                 on_reject=rejected.add,
                 on_change=changes.add if dry_run else None,

@@ -11,6 +11,7 @@ from layerdex.cli.asked_texts import read_asked_texts
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
     STORED_TRANSFORM,
+    InputOptions,
     SimilarityType,
     TargetOptions,
     input_options,
@@ -59,8 +60,7 @@ def command(
     path: Path,
     queries: tuple[str, ...],
     like: tuple[str, ...],
-    input_: str | None,
-    text_field: str,
+    source: InputOptions,
     k: int,
     target: TargetOptions,
     query_template: str | None,
@@ -84,9 +84,9 @@ def command(
     from layerdex.index.json import search_to_json
 
     view = target.bind(context.open_index(path))
-    if not queries and not like and input_ is None:
+    if not queries and not like and source.input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
-    asked = read_asked_texts(context, queries, input_, text_field=text_field)
+    asked = read_asked_texts(context, queries, source)
     if query_template is not None and not asked:
         raise click.UsageError("--query-template requires a QUERY or --input")
     answers = []

@@ -122,7 +122,7 @@ plan_options = combine(
 @click.option(
     "--test",
     metavar="FILE",
-    help="Measure on this labelled file, read with the options up to --format; documents whose "
+    help="Measure on this labelled file, read with the options up to --sheet; documents whose "
     "text is in it are left out of training.",
 )
 @source_options
@@ -182,6 +182,7 @@ def command(
             test=test,
             fields=source.fields,
             format=source.format,
+            dialect=source.dialect,
             runtime=context.runtime,
             on_progress=on_progress,
         )

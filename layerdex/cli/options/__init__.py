@@ -13,7 +13,6 @@ from layerdex.cli.options.question import (
     STORED_TRANSFORM,
     VOTE_WEIGHTS,
     TargetOptions,
-    input_options,
     k_option,
     min_per_label_option,
     path_argument,
@@ -32,7 +31,7 @@ from layerdex.cli.options.run import (
     stored_encoder_options,
     verbosity_options,
 )
-from layerdex.cli.options.source import SourceOptions, source_options
+from layerdex.cli.options.source import InputOptions, SourceOptions, input_options, source_options
 from layerdex.cli.options.types import EnumChoice, NumbersType, SimilarityType
 
 __all__ = [
@@ -42,6 +41,7 @@ __all__ = [
     "VOTE_WEIGHTS",
     "Decorator",
     "EnumChoice",
+    "InputOptions",
     "NumbersType",
     "SimilarityType",
     "SourceOptions",

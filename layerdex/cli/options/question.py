@@ -107,15 +107,4 @@ min_per_label_option = click.option(
     metavar="N",
     help="Leave out labels with fewer than N documents.",
 )
-input_options = combine(
-    click.option(
-        "--input", "input_", metavar="FILE", help="Read texts from a file (jsonl, txt, ...) or -."
-    ),
-    click.option(
-        "--text-field",
-        default="text",
-        show_default=True,
-        help="Field of the text in --input FILE.",
-    ),
-)
 plot_path = click.Path(path_type=Path, dir_okay=False)

@@ -1,4 +1,4 @@
-"""How a source of documents is read: fields and format, as one object."""
+"""How files of texts are read, as one object: fields, format and dialect."""
 
 from __future__ import annotations
 
@@ -7,23 +7,45 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerdex.choices import Format
+from layerdex.choices import Format, Quoting
 from layerdex.cli.options.grouping import collect, combine
 from layerdex.cli.options.types import EnumChoice
 
 if TYPE_CHECKING:
-    from layerdex.index.files import Fields
+    from layerdex.index.files import Dialect, Fields
 
 
-@dataclass(frozen=True, slots=True)
-class SourceOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatOptions:
+    """What a file does not say of itself."""
+
+    format: Format
+    delimiter: str | None
+    encoding: str | None
+    quoting: Quoting
+    sheet: str | None
+
+    @property
+    def dialect(self) -> Dialect:
+        """How tables and text are written; raises `OptionError` for a value that cannot be one."""
+        from layerdex.index.files import Dialect
+
+        return Dialect(
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+            quoting=self.quoting,
+            sheet=self.sheet,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions(FormatOptions):
     """How a source of documents is read."""
 
     text_field: str
     id_field: str | None
     label_field: str | None
     metadata_fields: tuple[str, ...]
-    format: Format
 
     @property
     def fields(self) -> Fields:
@@ -38,6 +60,53 @@ class SourceOptions:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputOptions(FormatOptions):
+    """A file of texts to ask about, and how it is read."""
+
+    input_: str | None
+    text_field: str
+
+    def read(self) -> list[tuple[str | None, str]]:
+        """Return the ids (None for none) and texts of the file, none without a file."""
+        from layerdex.index.files import read_queries
+
+        if self.input_ is None:
+            return []
+        return read_queries(
+            self.input_, text_field=self.text_field, format=self.format, dialect=self.dialect
+        )
+
+
+_format_options = combine(
+    click.option(
+        "--format",
+        type=EnumChoice(Format),
+        default=Format.AUTO.value,
+        help="Format of the file. [default: by its name; - is jsonl if it begins with {, json "
+        "with [{, csv or tsv if its first line names the text field, else txt]",
+    ),
+    click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="What separates the cells of csv and tsv, such as ';' or tab. [default: for csv the "
+        "comma, semicolon, tab or bar by which the header names the text field; for tsv tab]",
+    ),
+    click.option(
+        "--quoting",
+        type=EnumChoice(Quoting),
+        default=Quoting.AUTO.value,
+        help="Whether quotes enclose cells of csv and tsv, or are part of the text. [default: they "
+        "enclose cells, but of tsv only if the lines do not fit the header otherwise]",
+    ),
+    click.option(
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of text without a byte order mark, such as cp1252. [default: utf-8]",
+    ),
+    click.option("--sheet", metavar="NAME", help="Sheet of xlsx. [default: the first]"),
+)
+
 source_options = combine(
     click.option("--text-field", default="text", show_default=True, help="Field of the text."),
     click.option("--id-field", help="Field of the id. [default: id, if there is one]"),
@@ -48,13 +117,22 @@ source_options = combine(
         multiple=True,
         help="Keep only this other field; repeatable. [default: all; a nested field is an error]",
     ),
-    click.option(
-        "--format",
-        type=EnumChoice(Format),
-        default=Format.AUTO.value,
-        help="Format of the source. [default: by file name; - is jsonl if it begins with {, "
-        "json with [{, else txt]",
-    ),
+    _format_options,
     collect(SourceOptions, "source"),
 )
 """The options of a `SourceOptions`, which the command gets as ``source``."""
+
+input_options = combine(
+    click.option(
+        "--input", "input_", metavar="FILE", help="Read texts from a file (jsonl, txt, ...) or -."
+    ),
+    click.option(
+        "--text-field",
+        default="text",
+        show_default=True,
+        help="Field of the text in --input FILE.",
+    ),
+    _format_options,
+    collect(InputOptions, "source"),
+)
+"""The options of an `InputOptions`, which the command gets as ``source``."""

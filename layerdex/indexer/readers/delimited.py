@@ -5,95 +5,77 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from typing import BinaryIO
 
+from layerdex.choices import Format, Quoting
 from layerdex.errors import SourceError
-from layerdex.indexer.readers.fields import Fields, check_columns
+from layerdex.indexer.readers.columns import is_blank, strip_names
+from layerdex.indexer.readers.dialect import Dialect
+from layerdex.indexer.readers.encoding import ADVICE
+from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.header import find_invalid, read_header
+from layerdex.indexer.readers.quoting import (
+    Reopen,
+    Sample,
+    decide_quoting,
+    is_unclosed,
+    note_quotes,
+)
 from layerdex.indexer.readers.rows import Reading, read_row
+from layerdex.indexer.readers.streams import first_window
+from layerdex.indexer.readers.style import recognise_style
 from layerdex.records import Origin, Rejected
 
-MAX_CELL_CHARACTERS = 1 << 28
-"""Longer than any real text; it stops an unclosed quote from reading the whole file."""
-
-RawRow = tuple[int, list[str] | csv.Error]
-"""The line where a row starts, and its cells or the error of the parser."""
+_QUOTES_AS_TEXT = "--quoting none reads quotes as text"
 
 
-def read_csv(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
-    """Read a comma-separated table with a header; all cells are text."""
-    return _read_table(stream, source, fields, delimiter=",")
-
-
-def read_tsv(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
-    """Read a tab-separated table with a header; quoting is as in a comma-separated one."""
-    return _read_table(stream, source, fields, delimiter="\t")
-
-
-def _read_table(
-    stream: BinaryIO, source: str, fields: Fields, *, delimiter: str
+def read_delimited(
+    stream: io.BufferedReader,
+    source: str,
+    fields: Fields,
+    *,
+    format: Format,
+    dialect: Dialect,
+    reopen: Reopen | None = None,
 ) -> Iterator[Reading]:
-    rows = _split_rows(stream, source, delimiter=delimiter)
-    header = _header(rows, source)
-    check_columns(header, fields=fields, source=source)
+    """Read a table with a header; all cells are text.
+
+    ``format`` is csv or tsv. What ``dialect`` leaves open is recognised in the first window, and
+    the quoting of tsv in the whole source if it can be opened again. Raises
+    `SourceError` for a header that is broken or lacks a field, and for a quote that is never
+    closed.
+    """
+    fields = strip_names(fields)
+    window, is_whole = first_window(stream)
+    style = recognise_style(window, source=source, fields=fields, format=format, dialect=dialect)
+    is_ambiguous = False
+    if style.quoting is Quoting.AUTO:
+        in_window = Sample.of_window(window, is_whole=is_whole)
+        sample = in_window if reopen is None else Sample(reopen, is_whole=True)
+        style, is_ambiguous = decide_quoting(sample, style, source=source, fields=fields)
+    rows = style.split(stream)
+    if is_ambiguous and style.quoting is Quoting.NONE:
+        rows = note_quotes(rows, source)
+    columns = read_header(rows, style, source=source, fields=fields)
     for line, cells in rows:
-        yield _read_cells(cells, header, Origin(source, line), fields)
+        origin = Origin(source, line)
+        if isinstance(cells, csv.Error):
+            yield _reject_broken(cells, origin)
+        elif (invalid := find_invalid(cells)) is not None:
+            yield Rejected(origin, f"invalid UTF-8{columns.describe(invalid)}; {ADVICE}")
+        elif not cells[0] and is_blank(cells):
+            continue
+        elif len(cells) == columns.n or columns.fits(cells):
+            row = columns.strip(cells) if style.is_padded else cells
+            yield read_row(columns.row(row), origin=origin, fields=fields)
+        else:
+            is_quoted = style.quoting is Quoting.CSV or '"' in "".join(cells)
+            advice = "; see --quoting" if is_ambiguous and is_quoted else ""
+            yield Rejected(origin, columns.misfit(cells) + advice)
 
 
-def _split_rows(stream: BinaryIO, source: str, *, delimiter: str) -> Iterator[RawRow]:
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
-    # Invalid bytes become surrogates, so that only their row is rejected.
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells: list[str] | csv.Error = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end" in str(error) or "field limit" in str(error):
-                reason = "a quote in the row that starts here is never closed"
-                raise SourceError(f"{source}:{line}: {reason}") from None
-            cells = error
-        if cells:
-            yield line, cells
-
-
-def _header(rows: Iterator[RawRow], source: str) -> list[str]:
-    line, header = next(rows, (1, []))
-    if not header:
-        raise SourceError(f"{source}: is empty; the first row must name the columns")
-    if isinstance(header, csv.Error):
-        raise SourceError(f"{source}:{line}: broken header: {header}")
-    if _find_invalid(header) is not None:
-        raise SourceError(f"{source}:{line}: invalid UTF-8 in the header")
-    return header
-
-
-def _read_cells(
-    cells: list[str] | csv.Error, header: list[str], origin: Origin, fields: Fields
-) -> Reading:
-    if isinstance(cells, csv.Error):
-        return Rejected(origin, f"broken quoting: {cells}")
-    if (invalid := _find_invalid(cells)) is not None:
-        where = f" in column {header[invalid]!r}" if invalid < len(header) else ""
-        return Rejected(origin, f"invalid UTF-8{where}")
-    if len(cells) != len(header):
-        n_cells = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-        return Rejected(origin, f"{n_cells}, but the header has {len(header)}")
-    # An empty cell is null, but an empty text stays, to be rejected as such.
-    row = {
-        name: cell if cell or name == fields.text else None
-        for name, cell in zip(header, cells, strict=True)
-    }
-    return read_row(row, origin=origin, fields=fields)
-
-
-def _find_invalid(cells: list[str]) -> int | None:
-    for position, cell in enumerate(cells):
-        try:
-            if not cell.isascii():
-                cell.encode()
-        except UnicodeEncodeError:
-            return position
-    return None
+def _reject_broken(error: csv.Error, origin: Origin) -> Rejected:
+    """Return the rejected row; raises `SourceError` where nobody knows the end of the row."""
+    if is_unclosed(error):
+        reason = "a quote in the row that starts here is never closed"
+        raise SourceError(f"{origin}: {reason}; {_QUOTES_AS_TEXT}")
+    return Rejected(origin, f"broken quoting: {error}; {_QUOTES_AS_TEXT}")

@@ -114,8 +114,6 @@ def check_columns(
 def missing_text(fields: Fields, names: Collection[object], *, searched: str = "") -> str:
     """Return a reason: the text field is missing, which fields exist, and which may be the text."""
     message = f"no text field {fields.text!r}{searched}; there is {_listed(names)}"
-    if len(names) == 1 and (separator := _other_separator(str(next(iter(names))))):
-        return f"{message}; csv is read with commas and tsv with tabs, not with {separator!r}"
     likely = _likely_text(fields, names)
     return message if likely is None else f"{message}; try --text-field {quote(likely)}"
 
@@ -128,10 +126,6 @@ def missing_field(option: str, name: str, names: Collection[object], *, searched
     message = f"no {option} field {name!r}{searched}; there is {_listed(names)}"
     close = difflib.get_close_matches(name, _suggestible(names), 1)
     return f"{message}; try --{option}-field {quote(close[0])}" if close else message
-
-
-def _other_separator(header: str) -> str | None:
-    return next((mark for mark in ";|\t," if mark in header), None)
 
 
 def _likely_text(fields: Fields, names: Collection[object]) -> str | None:

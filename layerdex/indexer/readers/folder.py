@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.dialect import UTF_8
+from layerdex.indexer.readers.encoding import recognise_encoding
 from layerdex.indexer.readers.fields import Fields, check_columns
 from layerdex.indexer.readers.rows import Reading, id_of_rejected, read_row
 from layerdex.indexer.readers.streams import CHUNK_BYTES, named_errors, source_name
@@ -18,19 +20,20 @@ from layerdex.storage.directory import SEGMENTS, is_index
 COLUMNS = ("id", "text", "folder")
 
 
-def read_folder(root: Path, fields: Fields) -> Iterator[Reading]:
+def read_folder(root: Path, fields: Fields, *, encoding: str | None = None) -> Iterator[Reading]:
     """Read every regular file below a folder, ordered by path.
 
     Hidden files and indexes are skipped, as the index of the run may be in the folder.
 
     A document's fields are ``id`` (the path relative to the root, with ``/``), ``text`` (the whole
     file, line ends unchanged) and ``folder`` (the path of its folder, absent at the top level).
+    ``encoding`` is that of files without a byte order mark, by default UTF-8.
     """
     if _is_index(root):
         raise SourceError(f"{source_name(root)}: is an index; read what 'layerdex export' writes")
     check_columns(COLUMNS, fields=fields, source=source_name(root))
     for path in _files(root):
-        yield _read_file(path, path.relative_to(root), fields)
+        yield _read_file(path, path.relative_to(root), fields, encoding)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -54,29 +57,32 @@ def _is_index(folder: Path) -> bool:
     return is_index(folder) and (folder / SEGMENTS).is_dir()
 
 
-def _read_file(path: Path, relative: Path, fields: Fields) -> Reading:
+def _read_file(path: Path, relative: Path, fields: Fields, encoding: str | None) -> Reading:
     origin = Origin(source_name(path))
-    text = _content(path)
-    if text is None:
+    try:
+        text = _content(path, encoding)
+    except UnicodeError:
         id_ = id_of_rejected({"id": relative.as_posix()}, fields)
-        return Rejected(origin, "not UTF-8 text", id_)
+        return Rejected(origin, f"not {(encoding or UTF_8).upper()} text", id_)
     row = {"id": relative.as_posix(), "text": text}
     if len(relative.parts) > 1:
         row["folder"] = relative.parent.as_posix()
     return read_row(row, origin=origin, fields=fields)
 
 
-def _content(path: Path) -> str | None:
-    """Return a file's text, or None at the first invalid byte."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _content(path: Path, encoding: str | None) -> str:
+    """Return a file's text, up to the chunk with a NUL; raises `UnicodeError` for other bytes."""
     text = io.StringIO(newline="")
     with named_errors(source_name(path)), path.open("rb") as file:
-        try:
-            while chunk := file.read(CHUNK_BYTES):
-                text.write(decoder.decode(chunk))
-                if b"\0" in chunk:
-                    break
-            text.write(decoder.decode(b"", final=True))
-        except UnicodeDecodeError:
-            return None
-    return text.getvalue().removeprefix("\ufeff")
+        chunk = file.read(CHUNK_BYTES)
+        found, n_mark = recognise_encoding(chunk, source=source_name(path), given=encoding)
+        decoder = codecs.getincrementaldecoder(found)()
+        chunk = chunk[n_mark:]
+        while chunk:
+            part = decoder.decode(chunk)
+            text.write(part)
+            if "\0" in part:
+                break
+            chunk = file.read(CHUNK_BYTES)
+        text.write(decoder.decode(b"", final=True))
+    return text.getvalue()

@@ -10,6 +10,7 @@ from pathlib import Path
 from layerdex.arguments import is_path
 from layerdex.choices import Format
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.spreadsheet import import_calamine
 from layerdex.indexer.readers.streams import is_stdin, named_errors, process_stdin, source_name
 
 SUFFIXES = {
@@ -21,11 +22,16 @@ SUFFIXES = {
     ".tab": Format.TSV,
     ".parquet": Format.PARQUET,
     ".pq": Format.PARQUET,
+    ".xlsx": Format.XLSX,
+    ".xlsm": Format.XLSX,
+    ".xlsb": Format.XLSX,
+    ".xls": Format.XLSX,
+    ".ods": Format.XLSX,
     ".txt": Format.TXT,
     ".text": Format.TXT,
 }
 
-NOT_FROM_STDIN = (Format.PARQUET, Format.FOLDER)
+NOT_FROM_STDIN = (Format.PARQUET, Format.XLSX, Format.FOLDER)
 
 
 def check_sources(
@@ -35,7 +41,7 @@ def check_sources(
 ) -> None:
     """Check that each source exists, is readable and has a known format, without reading it.
 
-    Raises `SourceError` for the first that does not.
+    Raises `SourceError` for the first that does not, or `MissingPackageError` for a spreadsheet.
     """
     n_stdin = 0
     for source in sources:
@@ -94,6 +100,8 @@ def _mode(source: str | Path) -> int:
 
 
 def _check_readable(path: Path, format_: Format) -> None:
+    if format_ is Format.XLSX:
+        import_calamine()
     with named_errors(source_name(path)):
         if format_ is Format.FOLDER:
             os.scandir(path).close()

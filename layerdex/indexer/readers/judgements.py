@@ -10,6 +10,7 @@ from pathlib import Path
 
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
+from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import SUFFIXES
 from layerdex.indexer.readers.sources import read_all
@@ -28,7 +29,11 @@ Line = tuple[Origin, list[str]]
 
 
 def read_judged_queries(
-    source: Source, *, text_field: str = "text", id_field: str | None = None
+    source: Source,
+    *,
+    text_field: str = "text",
+    id_field: str | None = None,
+    dialect: Dialect | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return ids and texts of queries, from any format or a tsv of ids and texts without header.
 
@@ -42,7 +47,7 @@ def read_judged_queries(
     ids, texts = [], []
     other_id = _BEIR_ID if id_field is None else None
     fields = Fields(text=text_field, id=id_field, label=UNSET, metadata=(), other_id=other_id)
-    for row in read_all([source], fields=fields):
+    for row in read_all([source], fields=fields, dialect=dialect):
         if isinstance(row, Rejected):
             raise RowError(str(row))
         if row.id is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
+from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import source_name
@@ -28,7 +29,9 @@ class Pairs:
     are_labels: bool
 
 
-def read_pairs(source: Source, *, format: Format | str = Format.AUTO) -> Pairs:
+def read_pairs(
+    source: Source, *, format: Format | str = Format.AUTO, dialect: Dialect | None = None
+) -> Pairs:
     """Return the pairs of a source: ``sentence1``, ``sentence2``, and a ``score`` or a ``label``.
 
     A label is 0 or 1. Raises `SourceError` for an empty source, `RowError` for a pair without a
@@ -39,7 +42,7 @@ def read_pairs(source: Source, *, format: Format | str = Format.AUTO) -> Pairs:
     values: list[float] = []
     judged_by: str | None = None
     fields = Fields(text=FIRST, label=UNSET)
-    for row in read_all([source], format=format, fields=fields):
+    for row in read_all([source], format=format, fields=fields, dialect=dialect):
         if isinstance(row, Rejected):
             raise RowError(str(row))
         try:

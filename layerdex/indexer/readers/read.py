@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from layerdex.choices import Format
-from layerdex.indexer.readers.delimited import read_csv, read_tsv
+from layerdex.indexer.readers.delimited import read_delimited
+from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.folder import read_folder
 from layerdex.indexer.readers.formats import resolve_format
+from layerdex.indexer.readers.guess import guess_format, note_table
 from layerdex.indexer.readers.json_array import read_json
 from layerdex.indexer.readers.jsonl import read_jsonl
 from layerdex.indexer.readers.parquet import read_parquet
 from layerdex.indexer.readers.plain_text import read_txt
 from layerdex.indexer.readers.rows import Reading
-from layerdex.indexer.readers.streams import OnBytes, open_stream, peek, source_name
+from layerdex.indexer.readers.spreadsheet import read_spreadsheet
+from layerdex.indexer.readers.streams import (
+    OnBytes,
+    encoding_of,
+    is_stdin,
+    open_stream,
+    source_name,
+)
 
 StreamReader = Callable[[BinaryIO, str, Fields], Iterator[Reading]]
 
 STREAM_READERS: dict[Format, StreamReader] = {
     Format.JSONL: read_jsonl,
     Format.JSON: read_json,
-    Format.CSV: read_csv,
-    Format.TSV: read_tsv,
     Format.TXT: read_txt,
 }
 
@@ -34,43 +43,59 @@ def read_source(
     *,
     format: Format = Format.AUTO,
     fields: Fields | None = None,
+    dialect: Dialect | None = None,
     stdin: BinaryIO | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Iterator[Reading]:
     """Read a source row by row, in its order.
 
     ``source`` is a path or ``-`` for ``stdin`` (default: the process's). ``on_bytes`` gets the
-    number of bytes of each read of a file. Memory is bounded by the longest row, a parquet batch or
-    one file of a folder. A bad row is yielded as `Rejected`. Raises `SourceError`: at once if the
-    source is missing or its format unknown, later if reading fails.
+    number of bytes of each read of a file. Memory is bounded by the longest row, a parquet batch,
+    a spreadsheet's sheet or one file of a folder. A bad row is yielded as `Rejected`. Raises
+    `SourceError`: at once if the source is missing or its format unknown, later if reading fails.
     """
-    fields = fields or Fields()
+    fields, dialect = fields or Fields(), dialect or Dialect()
     resolved = resolve_format(source, format)
     if resolved is Format.FOLDER:
-        return read_folder(Path(source), fields)
+        return read_folder(Path(source), fields, encoding=dialect.encoding)
     if resolved is Format.PARQUET:
         return read_parquet(Path(source), fields, on_bytes)
-    return _read_stream(source, resolved, fields, stdin, on_bytes)
+    if resolved is Format.XLSX:
+        return read_spreadsheet(Path(source), fields, sheet=dialect.sheet, on_bytes=on_bytes)
+    is_by_name = format is Format.AUTO
+    return _read_stream(source, resolved, is_by_name, fields, dialect, stdin, on_bytes)
 
 
 def _read_stream(
     source: str | Path,
     format_: Format,
+    is_by_name: bool,
     fields: Fields,
+    dialect: Dialect,
     stdin: BinaryIO | None,
     on_bytes: OnBytes | None,
 ) -> Iterator[Reading]:
-    with open_stream(source, stdin=stdin, on_bytes=on_bytes) as opened:
-        stream: BinaryIO = opened
+    name = source_name(source)
+    with open_stream(source, stdin=stdin, encoding=dialect.encoding, on_bytes=on_bytes) as opened:
+        stream: io.BufferedReader = opened
+        known = encoding_of(opened, dialect.encoding)  # so that it is noted once
         if format_ is Format.AUTO:
-            start, stream = peek(stream, 3)
-            format_ = _guess(start)
-        yield from STREAM_READERS[format_](stream, source_name(source), fields)
+            format_, stream = guess_format(stream, source=name, fields=fields)
+        elif format_ is Format.TXT and is_by_name:
+            note_table(stream, source=name, fields=fields)
+        if format_ in STREAM_READERS:
+            yield from STREAM_READERS[format_](stream, name, fields)
+            return
+        yield from read_delimited(
+            stream,
+            name,
+            fields,
+            format=format_,
+            dialect=dialect,
+            reopen=partial(open_stream, source, encoding=known) if _is_file(source) else None,
+        )
 
 
-def _guess(start: bytes) -> Format:
-    if start.startswith(b"{"):
-        return Format.JSONL
-    # A bracket alone may begin a line of text, such as "[INFO] started".
-    is_array = start.startswith(b"[{") or start == b"[]"
-    return Format.JSON if is_array else Format.TXT
+def _is_file(source: str | Path) -> bool:
+    """Return whether a source can be read twice."""
+    return not is_stdin(source) and Path(source).is_file()

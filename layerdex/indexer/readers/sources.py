@@ -12,6 +12,7 @@ from typing import cast
 from layerdex.arguments import check_type, to_choice
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
+from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import check_sources
 from layerdex.indexer.readers.mappings import Frame, read_frame, read_mappings
@@ -26,6 +27,7 @@ def read_all(
     *,
     format: Format | str = Format.AUTO,
     fields: Fields | None = None,
+    dialect: Dialect | None = None,
     on_bytes: Callable[[int, int], None] | None = None,
 ) -> Iterator[Reading]:
     """Read paths, ``-``, data frames and mappings, in order.
@@ -34,10 +36,11 @@ def read_all(
     the number of bytes read so far and the total. Raises `SourceError`.
     """
     check_type(fields, (Fields, NoneType), what="fields are given as `Fields`")
+    check_type(dialect, (Dialect, NoneType), what="a dialect is given as `Dialect`")
     sources, format_ = list(sources), to_choice(Format, format)
     check_sources([source for source in sources if isinstance(source, str | Path)], format=format_)
     count = None if on_bytes is None else _count(sources, on_bytes)
-    return chain.from_iterable(_read(source, format_, fields, count) for source in sources)
+    return chain.from_iterable(_read(source, format_, fields, dialect, count) for source in sources)
 
 
 def may_block(source: Source) -> bool:
@@ -61,12 +64,13 @@ def read_labelled(
     *,
     format: Format | str = Format.AUTO,
     fields: Fields | None = None,
+    dialect: Dialect | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return the texts and labels of a test set. Raises `RowError` for a missing text or label."""
     texts: list[str] = []
     labels: list[str] = []
     unlabelled: Origin | None = None
-    for document in read_all([source], format=format, fields=fields):
+    for document in read_all([source], format=format, fields=fields, dialect=dialect):
         if isinstance(document, Rejected):
             raise RowError(str(document))
         if not isinstance(document.label, str):
@@ -81,14 +85,20 @@ def read_labelled(
     return texts, labels
 
 
-def read_queries(source: Source, *, text_field: str) -> list[tuple[str | None, str]]:
+def read_queries(
+    source: Source,
+    *,
+    text_field: str,
+    format: Format | str = Format.AUTO,
+    dialect: Dialect | None = None,
+) -> list[tuple[str | None, str]]:
     """Return the ids (None for none) and texts of a file of queries; raises `RowError`.
 
     Other fields of a row are ignored.
     """
     queries = []
     fields = Fields(text=text_field, label=UNSET, metadata=())
-    for row in read_all([source], fields=fields):
+    for row in read_all([source], format=format, fields=fields, dialect=dialect):
         if isinstance(row, Rejected):
             raise RowError(str(row))
         queries.append((row.id, row.text))
@@ -119,10 +129,16 @@ def _file_size(source: Source) -> int | None:
 
 
 def _read(
-    source: Source, format_: Format, fields: Fields | None, on_bytes: OnBytes | None
+    source: Source,
+    format_: Format,
+    fields: Fields | None,
+    dialect: Dialect | None,
+    on_bytes: OnBytes | None,
 ) -> Iterator[Reading]:
     if isinstance(source, str | Path):
-        return read_source(source, format=format_, fields=fields, on_bytes=on_bytes)
+        return read_source(
+            source, format=format_, fields=fields, dialect=dialect, on_bytes=on_bytes
+        )
     if hasattr(source, "iloc") and hasattr(source, "columns"):
         return read_frame(cast(Frame, source), fields=fields)
     if isinstance(source, Mapping) or not isinstance(source, Iterable):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
 import sys
@@ -12,14 +11,27 @@ from pathlib import Path
 from typing import BinaryIO
 
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.dialect import UTF_8
+from layerdex.indexer.readers.encoding import (
+    ADVICE,
+    MARK_BYTES,
+    Recoded,
+    check_utf8,
+    recognise_encoding,
+)
 
 OnBytes = Callable[[int], None]
 """Takes the number of bytes of each read."""
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 16
-WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE[:3])
-"""Byte order marks of UTF-16 and UTF-32 (that of UTF-32 LE begins with that of UTF-16 LE)."""
+_WORKBOOK = "is a zip or Excel file, not text; read a spreadsheet's file with --format xlsx"
+NOT_TEXT = {
+    b"PK\x03\x04": _WORKBOOK,
+    b"\xd0\xcf\x11\xe0": _WORKBOOK,  # Excel before 2007
+    b"\x1f\x8b": "is compressed by gzip; decompress it",
+}
+"""How files begin that are no text, and what to do with them."""
 
 
 class Replay(io.RawIOBase):
@@ -79,45 +91,73 @@ def process_stdin() -> BinaryIO:
 
 @contextmanager
 def open_stream(
-    source: str | Path, *, stdin: BinaryIO | None = None, on_bytes: OnBytes | None = None
-) -> Iterator[BinaryIO]:
-    """Open a source after its byte order mark; standard input stays open at the end.
+    source: str | Path,
+    *,
+    stdin: BinaryIO | None = None,
+    encoding: str | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Iterator[io.BufferedReader]:
+    """Open a source as UTF-8, after its byte order mark; standard input stays open at the end.
 
-    ``stdin`` is read for ``-`` (default: the process's). Raises `SourceError` if the source cannot
-    be opened or read, or has a mark of UTF-16.
+    ``stdin`` is read for ``-`` (default: the process's). ``encoding`` is that of a text without a
+    mark, by default UTF-8 if that is not plainly wrong. Raises `SourceError` if the source cannot
+    be opened or read, or is in another encoding.
     """
     name = source_name(source)
     with named_errors(name):
         if is_stdin(source):
-            yield _after_mark(stdin or process_stdin(), name=name, on_bytes=on_bytes)
+            yield _as_utf8(stdin or process_stdin(), name, encoding, on_bytes)
         else:
             with Path(source).open("rb") as file:
-                yield _after_mark(file, name=name, on_bytes=on_bytes)
+                yield _as_utf8(file, name, encoding, on_bytes)
 
 
-def peek(stream: BinaryIO, n: int) -> tuple[bytes, BinaryIO]:
+def encoding_of(stream: io.BufferedReader, given: str | None) -> str | None:
+    """Return the encoding that `open_stream` turned into UTF-8, ``given`` if it did not."""
+    return stream.raw.encoding if isinstance(stream.raw, Recoded) else given
+
+
+def first_window(stream: io.BufferedReader) -> tuple[bytes, bool]:
+    """Return the next bytes of a stream, which stay in it, and whether the stream ends there.
+
+    Of what `open_stream` opens these are its first 64 KiB, less a byte order mark.
+    """
+    window = stream.peek(CHUNK_BYTES)
+    return window, len(window) < CHUNK_BYTES - MARK_BYTES
+
+
+def peek(stream: io.BufferedReader, n: int) -> tuple[bytes, io.BufferedReader]:
     """Return the first n bytes that are not whitespace (or fewer), and the whole stream."""
     head, start = bytearray(), b""
-    while len(start) < n and (chunk := stream.read(CHUNK_BYTES)):
+    while len(start) < n and (chunk := stream.read1(CHUNK_BYTES)):
         head += chunk
         start += b"".join(chunk.split())[:n]
     return start[:n], replay(bytes(head), stream)
 
 
-def replay(head: bytes, rest: BinaryIO, on_bytes: OnBytes | None = None) -> BinaryIO:
+def replay(head: bytes, rest: BinaryIO, on_bytes: OnBytes | None = None) -> io.BufferedReader:
     """Return a buffered stream of bytes already read and the rest; ``on_bytes`` counts the rest."""
     return io.BufferedReader(Replay(head, rest, on_bytes), CHUNK_BYTES)
 
 
 def invalid_utf8(error: UnicodeDecodeError) -> str:
     """Return a reason with the position of the invalid byte, from 1."""
-    return f"invalid UTF-8 at byte {error.start + 1}"
+    return f"invalid UTF-8 at byte {error.start + 1}; {ADVICE}"
 
 
-def _after_mark(stream: BinaryIO, *, name: str, on_bytes: OnBytes | None) -> BinaryIO:
-    head = stream.read(len(codecs.BOM_UTF8))
+def _as_utf8(
+    stream: BinaryIO, name: str, encoding: str | None, on_bytes: OnBytes | None
+) -> io.BufferedReader:
+    head = stream.read(CHUNK_BYTES)
     if on_bytes is not None:
         on_bytes(len(head))
-    if head.startswith(WIDE_MARKS):
-        raise SourceError(f"{name}: looks like UTF-16; convert it to UTF-8")
-    return replay(head.removeprefix(codecs.BOM_UTF8), stream, on_bytes)
+    for start, reason in NOT_TEXT.items():
+        if head.startswith(start):
+            raise SourceError(f"{name}: {reason}")
+    found, n_mark = recognise_encoding(head, source=name, given=encoding)
+    content = replay(head[n_mark:], stream, on_bytes)
+    if found != UTF_8:
+        return io.BufferedReader(Recoded(content, found, name), CHUNK_BYTES)
+    if encoding != UTF_8:
+        check_utf8(head[n_mark:], source=name, is_whole=len(head) < CHUNK_BYTES)
+    return content

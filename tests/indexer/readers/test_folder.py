@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 
 import pytest
 
 from layerdex.errors import SourceError
-from layerdex.indexer.readers import Fields, read_source
+from layerdex.indexer.readers import Dialect, Fields, read_source
 from layerdex.records import UNSET, Rejected
 from tests.indexer.readers.sources import documents, reasons
 
@@ -51,7 +52,7 @@ def test_other_fields_are_not_there(tmp_path: Path) -> None:
 
 
 def test_bad_files_are_rejected(tmp_path: Path) -> None:
-    write(tmp_path, {"1": b"", "2": b"\n", "3": b"\xff\xfea\0", "4": b"a\0b", "5": b"ab\xc3"})
+    write(tmp_path, {"1": b"", "2": b"\n", "3": b"\xffa", "4": b"a\0b", "5": b"ab\xc3"})
     readings = list(read_source(tmp_path))
     assert reasons(readings) == [
         "text is empty",
@@ -62,6 +63,13 @@ def test_bad_files_are_rejected(tmp_path: Path) -> None:
     ]
     assert isinstance(readings[0], Rejected)
     assert str(readings[0]) == f"{tmp_path / '1'}: text is empty"
+
+
+def test_a_byte_order_mark_or_the_dialect_names_the_encoding(tmp_path: Path) -> None:
+    write(tmp_path, {"1": codecs.BOM_UTF16_BE + "né".encode("utf-16-be"), "2": b"n\xe9"})
+    assert reasons(list(read_source(tmp_path))) == [None, "not UTF-8 text"]
+    readings = documents(list(read_source(tmp_path, dialect=Dialect(encoding="latin-1"))))
+    assert [one.text for one in readings] == ["né", "né"]
 
 
 def test_linked_folders_and_irregular_files_are_skipped(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from layerdex.indexer.readers.formats import resolve_format
         ("a.tab", Format.TSV),
         ("a.parquet", Format.PARQUET),
         ("a.pq", Format.PARQUET),
+        ("a.xlsx", Format.XLSX),
+        ("a.XLS", Format.XLSX),
+        ("a.ods", Format.XLSX),
         ("a.txt", Format.TXT),
         ("a.b.text", Format.TXT),
     ],
@@ -48,17 +51,17 @@ def test_directory_is_a_folder_whatever_its_extension(tmp_path: Path) -> None:
             "compressed files are not supported; decompress it to standard input, and use - with "
             "--format csv",
         ),
-        ("a.xlsx", Format.AUTO, "unknown extension '.xlsx'; say which with --format (jsonl, json,"),
+        ("a.docx", Format.AUTO, "unknown extension '.docx'; say which with --format (jsonl, json,"),
         ("plain", Format.AUTO, "no extension; say which with --format (jsonl, json, csv, tsv,"),
         ("dir", Format.CSV, "is a folder; use --format folder"),
-        ("a.xlsx", Format.FOLDER, "is not a folder"),
+        ("a.docx", Format.FOLDER, "is not a folder"),
     ],
 )
 def test_unknown_and_impossible_formats_are_errors(
     name: str, format_: Format, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "dir").mkdir()
-    (tmp_path / "a.xlsx").write_bytes(b"")
+    (tmp_path / "a.docx").write_bytes(b"")
     (tmp_path / "plain").write_bytes(b"")
     (tmp_path / "a.csv.gz").write_bytes(b"")
     for check in (lambda path: check_sources([path], format=format_), read_as(format_)):
@@ -114,9 +117,10 @@ def test_named_pipe_is_not_opened_by_the_check(
     assert opened == []
 
 
-def test_standard_input_can_be_given_once_and_not_as_parquet() -> None:
+@pytest.mark.parametrize("format_", [Format.PARQUET, Format.XLSX])
+def test_standard_input_can_be_given_once_and_not_as_parquet(format_: Format) -> None:
     check_sources(["-"])
     with pytest.raises(SourceError, match="given more than once"):
         check_sources(["-", Path("-")])
-    with pytest.raises(SourceError, match="<stdin>: parquet cannot be read from standard input"):
-        check_sources(["-"], format=Format.PARQUET)
+    with pytest.raises(SourceError, match=f"<stdin>: {format_} cannot be read from standard input"):
+        check_sources(["-"], format=format_)

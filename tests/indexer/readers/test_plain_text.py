@@ -4,6 +4,7 @@ import codecs
 from pathlib import Path
 
 from layerdex.indexer.readers import Reading, read_source
+from layerdex.indexer.readers.encoding import ADVICE
 from layerdex.records import UNSET
 from tests.indexer.readers.sources import documents, reasons
 
@@ -32,8 +33,8 @@ def test_bad_lines_are_rejected(tmp_path: Path) -> None:
     assert reasons(readings) == [
         "text is empty",
         "text is blank",
-        "invalid UTF-8 at byte 3",
+        f"invalid UTF-8 at byte 3; {ADVICE}",
         "text contains a NUL character",
         None,
     ]
-    assert str(readings[2]) == f"{tmp_path / 'a.txt'}:3: invalid UTF-8 at byte 3"
+    assert str(readings[2]) == f"{tmp_path / 'a.txt'}:3: invalid UTF-8 at byte 3; {ADVICE}"

@@ -13,7 +13,7 @@ import pytest
 
 from layerdex.choices import Format
 from layerdex.errors import SourceError
-from layerdex.indexer.readers import check_sources, read_source
+from layerdex.indexer.readers import Fields, check_sources, read_source
 from tests.indexer.readers.sources import documents
 
 
@@ -61,6 +61,71 @@ def test_guessing_loses_no_lines() -> None:
 def test_a_line_of_text_may_begin_with_a_bracket(line: str) -> None:
     (document,) = documents(list(read_source("-", stdin=io.BytesIO(line.encode()))))
     assert document.text == line
+
+
+@pytest.mark.parametrize(
+    ("data", "format_"),
+    [
+        (b'id,text\n1,"a, b"\n', "csv"),
+        (b'id;text;n\n1;"a, b";x\n', "csv"),
+        (b"\n text , id \na,1\n", "csv"),
+        (b"id\ttext\n1\ta\n", "tsv"),
+        (b"text\na\n", "csv"),
+        (b"sep=;\r\nid;text\r\n1;a\r\n", "csv"),
+        ("id\ttext\r\n1\ta\r\n".encode("utf-16"), "tsv"),
+    ],
+)
+def test_standard_input_with_a_header_is_a_table(
+    data: bytes, format_: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    readings = documents(list(read_source("-", stdin=io.BytesIO(data))))
+    assert [one.text.split(",")[0] for one in readings] == ["a"]
+    assert caplog.messages[0] == (
+        f"<stdin>: read as {format_}, as its first line is a header; --format txt reads lines"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first_line", "format_"),
+    [(b"id,Review", "csv"), (b"label\tsentence", "tsv"), (b"Title;Body;Year", "csv")],
+)
+def test_a_header_without_the_text_is_no_line_of_text(first_line: bytes, format_: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        list(read_source("-", stdin=io.BytesIO(first_line + b"\n")))
+    assert str(caught.value) == (
+        "<stdin>: its first line looks like a table's header without 'text': "
+        f"say --format {format_} and --text-field, or --format txt for lines of text"
+    )
+    stdin = io.BytesIO(first_line + b"\n")
+    (document,) = documents(list(read_source("-", format=Format.TXT, stdin=stdin)))
+    assert document.text == first_line.decode()
+
+
+@pytest.mark.parametrize("line", ["Dear reader, this is a text", "a, b, c", "the text; and more"])
+def test_a_line_of_text_may_have_commas(line: str) -> None:
+    (document,) = documents(list(read_source("-", stdin=io.BytesIO(line.encode()))))
+    assert document.text == line
+
+
+def test_a_table_called_txt_is_read_by_lines_and_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("id\ttext\r\n1\ta\r\n".encode("utf-16"))
+    for format_ in (Format.AUTO, Format.TXT):
+        readings = documents(list(read_source(path, format=format_)))
+        assert [one.text for one in readings] == ["id\ttext", "1\ta"]
+    path.write_bytes(b"text\nor other words\n")
+    assert len(list(read_source(path))) == 2
+    assert caplog.messages == [
+        f"{path}: read line by line, but its first line is a header; --format tsv reads a table"
+    ]
+
+
+def test_the_named_text_field_tells_a_table(caplog: pytest.LogCaptureFixture) -> None:
+    stdin = io.BytesIO(b"id,body\n1,a\n")
+    (document,) = documents(list(read_source("-", fields=Fields(text="body"), stdin=stdin)))
+    assert document.text == "a"
 
 
 def test_an_empty_array_is_no_text() -> None:

@@ -1,0 +1,88 @@
+"""The format of standard input, by its first bytes."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+from layerdex.choices import Format
+from layerdex.errors import SourceError
+from layerdex.indexer.readers.dialect import UTF_8
+from layerdex.indexer.readers.fields import COMMON_TEXT_NAMES, MAX_NAME_LENGTH, Fields
+from layerdex.indexer.readers.streams import first_window, peek
+from layerdex.indexer.readers.style import DELIMITERS, TAB, column_names, has_sep_line
+
+logger = logging.getLogger(__name__)
+
+N_FIRST = 3
+"""The bytes that tell JSON from text: an array of objects may be empty."""
+
+
+def guess_format(
+    stream: io.BufferedReader, *, source: str, fields: Fields
+) -> tuple[Format, io.BufferedReader]:
+    """Return the format of a stream, and the whole stream.
+
+    It is jsonl if it begins with ``{``, json with ``[{`` or ``[]``, csv or tsv if its first line
+    names the text, which is logged, and txt otherwise. Raises `SourceError` if the first line
+    looks like the header of a table that has no column for the text.
+    """
+    start, stream = peek(stream, N_FIRST)
+    if start.startswith(b"{"):
+        return Format.JSONL, stream
+    # A bracket alone may begin a line of text, such as "[INFO] started".
+    if start.startswith(b"[{") or start == b"[]":
+        return Format.JSON, stream
+    text = _first_text(stream)
+    if (table := _find_table(text, fields)) is not None:
+        logger.warning(
+            "%s: read as %s, as its first line is a header; --format txt reads lines",
+            source,
+            table,
+        )
+        return table, stream
+    if (table := _find_other_table(text, fields)) is not None:
+        raise SourceError(
+            f"{source}: its first line looks like a table's header without {fields.text!r}: "
+            f"say --format {table} and --text-field, or --format txt for lines of text"
+        )
+    return Format.TXT, stream
+
+
+def note_table(stream: io.BufferedReader, *, source: str, fields: Fields) -> None:
+    """Log that a file of lines begins with the header of a table, if it does."""
+    text = _first_text(stream)
+    table = _find_table(text, fields)
+    if table is not None and fields.text != text.partition("\n")[0].strip():
+        logger.warning(
+            "%s: read line by line, but its first line is a header; --format %s reads a table",
+            source,
+            table,
+        )
+
+
+def _first_text(stream: io.BufferedReader) -> str:
+    return first_window(stream)[0].decode(UTF_8, "surrogateescape")
+
+
+def _find_table(text: str, fields: Fields) -> Format | None:
+    """Return the format of a table whose first line names the text."""
+    if has_sep_line(text):
+        return Format.CSV
+    named = (mark for mark in DELIMITERS if fields.text in column_names(text, mark))
+    return next(map(_format_with, named), None)
+
+
+def _find_other_table(text: str, fields: Fields) -> Format | None:
+    """Return the format of a table whose first line has a name that is usual in tables."""
+    known = {fields.id_name.lower(), "label", *COMMON_TEXT_NAMES}
+    for delimiter in DELIMITERS:
+        names = column_names(text, delimiter)
+        are_names = len(names) > 1 and all(len(name) <= MAX_NAME_LENGTH for name in names)
+        if are_names and any(name.lower() in known for name in names):
+            return _format_with(delimiter)
+    return None
+
+
+def _format_with(delimiter: str) -> Format:
+    return Format.TSV if delimiter == TAB else Format.CSV

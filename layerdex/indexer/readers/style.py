@@ -1,0 +1,142 @@
+"""How a table is written: what separates its cells, and what its quotes mean."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import BinaryIO
+
+from layerdex.choices import Format, Quoting
+from layerdex.indexer.readers.dialect import UTF_8, Dialect, delimiter_word
+from layerdex.indexer.readers.fields import Fields
+
+logger = logging.getLogger(__name__)
+
+TAB = "\t"
+USUAL_DELIMITERS = {Format.CSV: ",", Format.TSV: TAB}
+DELIMITERS = (",", ";", TAB, "|")
+"""What may separate the cells of csv, likeliest first."""
+
+MAX_CELL_CHARACTERS = 1 << 28
+"""Longer than any real text; it stops an unclosed quote from reading the whole file."""
+
+N_ROWS_TRIED = 20
+"""Rows that tell whether blanks follow the delimiters."""
+
+_SEP_LINE = re.compile(r'"?sep=([^"\0\r\n\ud800-\udfff])"?(\r\n|\r|\n)', re.IGNORECASE)
+"""The first line by which Excel is told the delimiter."""
+
+RawRow = tuple[int, list[str] | csv.Error]
+"""The line where a row starts, and its cells or the error of the parser."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How the cells of a table are separated.
+
+    ``is_padded`` tells that blanks after delimiters belong to no cell. ``n_lead`` is the number of
+    bytes of a line before the header. ``quoting`` is ``auto`` where only the rows decide it.
+    """
+
+    delimiter: str
+    quoting: Quoting
+    is_padded: bool
+    n_lead: int
+
+    def split(self, stream: BinaryIO) -> Iterator[RawRow]:
+        """Yield the rows of a stream of UTF-8, without blank lines.
+
+        Invalid bytes become surrogates, so that only their row is rejected.
+        """
+        csv.field_size_limit(MAX_CELL_CHARACTERS)
+        n_before = stream.read(self.n_lead).count(b"\n")
+        text = io.TextIOWrapper(stream, encoding=UTF_8, errors="surrogateescape", newline="")
+        reader = csv.reader(
+            text,
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_NONE if self.quoting is Quoting.NONE else csv.QUOTE_MINIMAL,
+            skipinitialspace=self.is_padded,
+            strict=True,
+        )
+        while True:
+            line = n_before + reader.line_num + 1
+            try:
+                cells: list[str] | csv.Error = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                cells = error
+            if cells:
+                yield line, cells
+
+
+def recognise_style(
+    window: bytes, *, source: str, fields: Fields, format: Format, dialect: Dialect
+) -> Style:
+    """Return the style of the table that begins with ``window``; log another delimiter than usual.
+
+    ``format`` is csv or tsv. The delimiter of csv is the one by which the header names the text, or
+    has most cells.
+    """
+    text = window.decode(UTF_8, "surrogateescape")
+    sep_line = _SEP_LINE.match(text)
+    if sep_line is not None:
+        text = text[sep_line.end() :]
+    delimiter = dialect.delimiter or (sep_line[1] if sep_line else None)
+    delimiter = delimiter or (TAB if format is Format.TSV else _likeliest(text, fields))
+    if delimiter not in (USUAL_DELIMITERS[format], dialect.delimiter):
+        word = delimiter_word(delimiter)
+        logger.warning("%s: read with the delimiter %s; see --delimiter", source, word)
+    is_padded = _is_padded(first_rows(text, delimiter))
+    if is_padded:
+        logger.warning("%s: blanks after the delimiters are read as part of no cell", source)
+    quoting = Quoting(dialect.quoting)
+    if quoting is Quoting.AUTO and format is Format.CSV:
+        quoting = Quoting.CSV
+    return Style(
+        delimiter=delimiter,
+        quoting=quoting,
+        is_padded=is_padded,
+        n_lead=len(sep_line[0].encode()) if sep_line else 0,
+    )
+
+
+def has_sep_line(text: str) -> bool:
+    """Return whether the first line tells the delimiter."""
+    return _SEP_LINE.match(text) is not None
+
+
+def column_names(text: str, delimiter: str) -> list[str]:
+    """Return the names in the first line that is not blank, without blanks around them."""
+    header = next(iter(first_rows(text, delimiter)), [])
+    return [name.strip() for name in header]
+
+
+def first_rows(text: str, delimiter: str) -> list[list[str]]:
+    """Return the cells of the first lines of a text that are not blank."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        return list(islice(filter(None, rows), N_ROWS_TRIED))
+    except csv.Error:
+        return []
+
+
+def _likeliest(text: str, fields: Fields) -> str:
+    def merit(delimiter: str) -> tuple[bool, int]:
+        names = column_names(text, delimiter)
+        return fields.text in names, len(names)
+
+    return max(DELIMITERS, key=merit)
+
+
+def _is_padded(rows: list[list[str]]) -> bool:
+    """Return whether blanks follow a delimiter of the header, or every one below it."""
+    header = rows[0] if rows else []
+    below = [cell for row in rows[1:] for cell in row[1:] if cell.strip()]
+    is_each = bool(below) and all(cell.startswith(" ") for cell in below)
+    return is_each or any(cell.startswith(" ") for cell in header[1:])

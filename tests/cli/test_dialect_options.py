@@ -1,0 +1,153 @@
+"""``--delimiter``, ``--quoting``, ``--encoding`` and ``--sheet`` of commands that read files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Execute
+from tests.cli.runner import Cli
+from tests.indexer.readers.workbook import write_xlsx
+
+SUM = "2 read = 2 new + 0 updated + 0 unchanged + 0 rejected\n"
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    return tmp_path / "new"
+
+
+def texts(cli: Cli, path: Path) -> list[str]:
+    return [one["text"] for one in cli.jsonl("export", path)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words", "expected"),
+    [
+        ("s.csv", b"id^text\n1^a, b\n2^c\n", ["--delimiter", "^"], ["a, b", "c"]),
+        ("s.csv", b"id\ttext\n1\ta, b\n2\tc\n", ["--delimiter", "\\t"], ["a, b", "c"]),
+        ("s.csv", b"text,n\n\xe9t\xe9,1\nno\xebl,2\n", ["--encoding", "cp1252"], ["été", "noël"]),
+        ("s.csv", b'text,n\n"a,1\nb",2\n', ["--quoting", "none"], ['"a', 'b"']),
+        ("s.tsv", b'text\tn\n"a"\t1\n"b"\t2\n', ["--quoting", "csv"], ["a", "b"]),
+        (
+            "s.txt",
+            "\ufeffid\ttext\r\n1\ta\r\n2\tb\r\n".encode("utf-16-le"),
+            ["--format", "tsv"],
+            ["a", "b"],
+        ),
+    ],
+)
+def test_a_source_is_read_as_the_options_say(
+    cli: Cli,
+    new: Path,
+    tmp_path: Path,
+    name: str,
+    data: bytes,
+    words: list[str],
+    expected: list[str],
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert cli.ok("index", new, tmp_path / name, *words).stdout.startswith(SUM)
+    assert texts(cli, new) == expected
+
+
+def test_a_sheet_can_be_named(cli: Cli, new: Path, tmp_path: Path) -> None:
+    source = tmp_path / "s.xlsx"
+    write_xlsx(source, {"One": [["text"], ["a"]], "Two": [["text", "n"], ["b", 1], ["c", 2]]})
+    assert cli.ok("index", new, source, "--sheet", "Two").stdout.startswith(SUM)
+    assert [one["metadata"] for one in cli.jsonl("export", new)] == [{"n": 1}, {"n": 2}]
+    message = cli.error("index", new, source, "--sheet", "Tow")
+    assert message == f"{source}: no sheet 'Tow'; there is 'One', 'Two'; try --sheet 'Two'"
+
+
+@pytest.mark.parametrize("words", [[], ["--on-error", "skip"]])
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        (b"text;label\n\xe9;x\n\xe8;y\n", "name another encoding with --encoding, such as cp1252"),
+        (b"text,n,n\na,1,2\nb,1,2\n", "'n' is the name of more than one column"),
+        (b"id,body\n1,a\n2,b\n", "try --text-field body"),
+        (b"text,a\0\nb,1\nc,2\n", "rename it, or name the columns to keep with --metadata-field"),
+    ],
+)
+def test_a_fault_of_the_header_or_encoding_is_said_once(
+    cli: Cli, new: Path, tmp_path: Path, words: list[str], data: bytes, advice: str
+) -> None:
+    source = tmp_path / "s.csv"
+    source.write_bytes(data)
+    result = cli("index", new, source, *words)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"Error: {source}")
+    assert advice in line
+    assert not new.exists()
+
+
+def test_advice_can_be_followed_with_every_command_that_reads_texts(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "s.data"
+    source.write_bytes("text^n\nwo ist meine Karte für dich^1\nüber^2\n".encode("cp1252"))
+    table = ["--format", "csv", "--delimiter", "^"]
+    for command in ("search", "classify"):
+        words = [command, path, "--input", source]
+        assert "--format" in cli.error(*words)
+        assert "--encoding" in cli.error(*words, *table)
+        lines = cli.jsonl(*words, *table, "--encoding", "cp1252", "--jsonl")
+        assert {line.get("query", line.get("text")) for line in lines} == {
+            "wo ist meine Karte für dich",
+            "über",
+        }
+
+
+def test_a_test_set_queries_and_pairs_are_read_with_them(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    labelled, queries = tmp_path / "t.csv", tmp_path / "q.csv"
+    labelled.write_text("text^label\nmy bank card^card\nfresh bread^food\n")
+    queries.write_text("id^text\nq1^where is my card\n")
+    (tmp_path / "qrels").write_text("q1 0 card-1 1\n")
+    pairs = tmp_path / "p.csv"
+    pairs.write_text("sentence1^sentence2^score\na card^my card^4\na card^soup^1\nrain^sun^2\n")
+    few = ["--resamples", 0, "--delimiter", "^"]
+    cli.ok("evaluate", path, "--test", labelled, *few)
+    cli.ok("evaluate", path, "--queries", queries, "--qrels", tmp_path / "qrels", *few)
+    cli.ok("evaluate", path, "--pairs", pairs, *few)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        (
+            "--delimiter",
+            ";;",
+            "delimiter must be one character that is not a quote, or tab, got ';;'",
+        ),
+        (
+            "--encoding",
+            "klingon",
+            "'klingon' is not an encoding that Python knows; names are utf-8, ",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_said_before_anything_is_made(
+    cli: Cli, new: Path, source: Path, option: str, value: str, message: str
+) -> None:
+    assert cli.error("index", new, source, option, value).startswith(message)
+    assert not new.exists()
+
+
+def test_what_was_decided_is_one_line_on_stderr(execute: Execute, tmp_path: Path) -> None:
+    source = tmp_path / "s.tsv"
+    source.write_text('id\tbody\n1\t"a\n')
+    code = (
+        "import sys; from layerdex.indexer.readers import Fields, read_source; "
+        "print(len(list(read_source(sys.argv[1], fields=Fields(text='body')))))"
+    )
+    done = execute("-c", code, source)
+    assert done.stdout == "1\n"
+    assert done.stderr == (
+        f"{source}:2: quotes are part of the text, as every line fits the header so; "
+        "--quoting csv lets them enclose cells\n"
+    )
