@@ -9,15 +9,14 @@ from pathlib import Path
 
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
-from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import SUFFIXES
+from layerdex.indexer.readers.query_fields import BEIR_ID, QueryFields
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import is_stdin, open_stream, source_name
-from layerdex.records import UNSET, Origin, Rejected, Source
+from layerdex.records import Origin, Rejected, Source
 
 _TREC_COLUMNS = 4  # query, iteration, document, grade
 _BEIR_COLUMNS = 3  # query, document, grade
-_BEIR_ID = "_id"
 _MARCO_COLUMNS = 2  # id, text
 
 Line = tuple[Origin, list[str]]
@@ -35,13 +34,13 @@ def read_judged_queries(
     if rows is not None:
         source, id_field = rows, "id"
     ids, texts = [], []
-    fields = Fields(text=text_field, id=id_field, label=UNSET, metadata=None)
+    fields = QueryFields(text=text_field, id=id_field)
     for row in read_all([source], fields=fields):
         if isinstance(row, Rejected):
             raise RowError(str(row))
         identifier = row.id
-        if identifier is None and id_field is None and _BEIR_ID in row.metadata:
-            identifier = str(row.metadata[_BEIR_ID])
+        if identifier is None and id_field is None and row.metadata.get(BEIR_ID) is not None:
+            identifier = str(row.metadata[BEIR_ID])
         if identifier is None:
             raise RowError(f"{row.origin}: a query needs an id (name its field with --id-field)")
         ids.append(identifier)
