@@ -32,7 +32,9 @@ def array_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
 def object_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
     """Yield the objects that follow one another, each over any number of lines."""
     text, decoder = JsonText(stream, source), StrictDecoder()
-    while text.peek():
+    while following := text.peek():
+        if following == ",":
+            raise text.error("broken JSON: ',' between objects: put them in [ ]")
         yield _take(text, source, decoder)
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from layerdex.choices import Format
 from layerdex.errors import SourceError
 from layerdex.indexer.readers.annotations import recognise_export
+from layerdex.indexer.readers.common_names import COMMON_NAMES, TEXT
 from layerdex.indexer.readers.fields import MISSING, Fields, find_field
 from layerdex.indexer.readers.json_head import Head, read_head
 from layerdex.indexer.readers.json_rows import (
@@ -82,7 +84,7 @@ def _recognise(head: Head, fields: Fields, expected: Format) -> Shape:
     if head.start.startswith("{"):
         return _shape_of_object(head, fields)
     if expected is Format.JSONL:
-        return _ARRAY if head.start == "[{" else _LINES
+        return _ARRAY if head.start in ("[{", "[]") else _LINES
     if head.start == "[[":
         raise ValueError(f"an array of arrays names no fields: {_BY_ROWS}")
     if not head.start.startswith("["):
@@ -99,14 +101,14 @@ def _shape_of_object(head: Head, fields: Fields) -> Shape:
         return _rows_of_objects(head)
     if _is_split(head):
         return _SPLIT
-    is_column = text is not MISSING or (is_text_cut and head.rest.startswith(("{", "[")))
-    if is_column and _are_columns(head.fields):
+    is_text_column = text is not MISSING or (is_text_cut and head.rest.startswith(("{", "[")))
+    if _holds_rows(head, fields) and not is_text_column:
+        raise ValueError(f"the rows are the values of one object: {_BY_ROWS}, or use jq -c '.[]'")
+    if _are_columns(head.fields) and (is_text_column or len(head.fields) > 1):
         return _COLUMNS
     if (key := _find_list(head, fields)) is not None:
         rows = partial(wrapped_rows, key=key, text_field=fields.text)
         return Shape(rows, f"the rows are read from {key!r}")
-    if _holds_rows(head, fields):
-        raise ValueError(f"the rows are the values of one object: {_BY_ROWS}, or use jq -c '.[]'")
     return _rows_of_objects(head)
 
 
@@ -124,11 +126,16 @@ def _is_split(head: Head) -> bool:
 
 
 def _are_columns(fields: Mapping[object, object]) -> bool:
-    """Return whether all are objects, or several lists of one length; one may be a bad text."""
-    if all(isinstance(one, Mapping) for one in fields.values()):
+    """Return whether all are objects of scalars, or several lists of scalars of one length."""
+    if all(isinstance(one, Mapping) and _are_scalars(one.values()) for one in fields.values()):
         return True
-    lengths = {len(one) if isinstance(one, list) else -1 for one in fields.values()}
-    return len(fields) > 1 and len(lengths) == 1 and -1 not in lengths
+    lists = [one for one in fields.values() if isinstance(one, list) and _are_scalars(one)]
+    # A single list may be a bad text.
+    return len(fields) > 1 and len(lists) == len(fields) and len({*map(len, lists)}) == 1
+
+
+def _are_scalars(values: Iterable[object]) -> bool:
+    return not any(isinstance(one, (Mapping, list)) for one in islice(values, 1))
 
 
 def _find_list(head: Head, fields: Fields) -> str | None:
@@ -144,7 +151,18 @@ def _find_list(head: Head, fields: Fields) -> str | None:
     names = with_text or [*lists]
     if len(names) > 1:
         raise ValueError(several_lists(names))
+    if not names and (path := _find_deeper(head.fields)):
+        taken = "".join(f'["{name}"]' for name in path)
+        raise ValueError(f"the rows are in {'.'.join(path)!r}: take them with jq -c '.{taken}[]'")
     return names[0] if names else None
+
+
+def _find_deeper(fields: Mapping[object, object]) -> tuple[str, str] | None:
+    for name, value in fields.items():
+        for inner, member in value.items() if isinstance(value, Mapping) else ():
+            if holds_objects(member):
+                return str(name), str(inner)
+    return None
 
 
 def _first_element(rest: str) -> Mapping[object, object] | None:
@@ -158,5 +176,7 @@ def _first_element(rest: str) -> Mapping[object, object] | None:
 
 
 def _holds_rows(head: Head, fields: Fields) -> bool:
+    """Return whether the first field is an object with a text, as those of the others will be."""
     first = next(iter(head.fields.values()), None)
-    return isinstance(first, Mapping) and find_field(first, fields.text) is not MISSING
+    names = (fields.text, *COMMON_NAMES[TEXT])
+    return isinstance(first, Mapping) and any(isinstance(first.get(name), str) for name in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from shlex import quote
 
 import numpy as np
 
@@ -133,7 +134,12 @@ def _text(row: Mapping[object, object], fields: Fields) -> str:
     if value is MISSING:
         names = names_of(row)
         raise BadValueError(missing_field(fields, fields.text_option, fields.text, names))
-    return text_value(value, field=fields.text_option)
+    option = fields.text_option
+    if isinstance(value, Mapping) and value:
+        path = quote(f"{fields.text}.{next(iter(value))}")
+        advice = f"name the field inside it, such as --{option}-field {path}"
+        raise BadKindError(f"{option} is not a string (object); {advice}")
+    return text_value(value, field=option)
 
 
 def _id(row: Mapping[object, object], fields: Fields) -> str | None:

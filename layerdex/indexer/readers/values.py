@@ -73,9 +73,10 @@ def clean_string(value: str, *, field: str) -> str:
 def text_value(value: object, *, field: str) -> str:
     """Return a document's text as given; anything else raises `BadValueError`."""
     value = plain(value, field=field)
+    if value is None:
+        raise BadValueError(f"{field} is null")
     if not isinstance(value, str):
-        what = "null" if value is None else f"not a string ({kind(value)})"
-        raise BadValueError(f"{field} is {what}")
+        raise BadKindError(f"{field} is not a string ({kind(value)})")
     _require_content(value, field=field, advice="")
     return clean_string(value, field=field)
 

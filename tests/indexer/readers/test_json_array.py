@@ -60,7 +60,7 @@ def test_numbers_are_not_taken_before_they_end(step: int) -> None:
     text.skip(1)
     text.peek()
     text.take(decoder)
-    assert decoder.problem == "-Infinity is not a JSON value"
+    assert decoder.problem == "-Infinity is not a JSON value: write null"
 
 
 def test_bad_elements_are_rejected_and_the_next_are_read(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_bad_elements_are_rejected_and_the_next_are_read(tmp_path: Path) -> None
     assert reasons(read(tmp_path, data)) == [
         "the row is not an object (int)",
         "broken JSON: key 'text' appears twice",
-        "broken JSON: NaN is not a JSON value",
+        "broken JSON: NaN is not a JSON value: write null",
         "the row is not an object (list)",
         None,
     ]

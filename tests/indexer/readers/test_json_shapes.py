@@ -90,6 +90,10 @@ def test_a_table_of_pandas_has_its_index_as_a_field(tmp_path: Path) -> None:
     assert as_rows(readings) == [{**row, "index": i} for i, row in enumerate(ROWS)]
 
 
+def test_an_empty_array_has_no_rows(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.jsonl", "[]\n") == []
+
+
 def test_one_object_over_several_lines_is_one_document(tmp_path: Path) -> None:
     for text in (json.dumps(ROWS[0]), json.dumps(ROWS[0], indent=4)):
         assert as_rows(read(tmp_path / "a.json", text)) == ROWS[:1]
@@ -111,6 +115,16 @@ def test_lines_of_objects_over_several_lines_are_where_each_starts(tmp_path: Pat
             '{"train": [{"text": "a"}], "test": [{"text": "b"}]}',
             ":1: rows may be in 'train', 'test': take one, as with jq -c '.[\"train\"][]'",
         ),
+        (
+            '{"data": {"items": [{"text": "a"}]}}',
+            ":1: the rows are in 'data.items': take them with jq -c '.[\"data\"][\"items\"][]'",
+        ),
+        ('{\n "text": "a"\n},\n{"text": "b"}', ":3: broken JSON: ',' between objects: put them"),
+        ('{"x": {"body": "a"}, "y": {"body": "b"}}', ":1: the rows are the values of one object"),
+        (
+            '{"text": {"en": "a"}, "n": 1}',
+            "text is not a string (object); name the field inside it, such as --text-field text.en",
+        ),
         ('{\n "text": "a"\n}\n{\n "text" "b"\n}', ":5: broken JSON: Expecting ':' delimiter"),
         ('{"data": [\n{"text": "a"},\n{"text": oops}]}', ":3: broken JSON: Expecting value"),
         ('{"data": [{"text": "a"}]\n"n": 1}', ":2: broken JSON: ',' expected after a field"),
@@ -129,6 +143,21 @@ def test_what_cannot_be_read_is_named(text: str, message: str, tmp_path: Path) -
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"body": {"0": "a"}, "n": {"0": 1}}',
+        '{"body": ["a"], "n": [1]}',
+        '{"data": [{"body": "a", "n": 1}]}',
+    ],
+)
+def test_a_text_of_another_name_is_suggested(text: str, tmp_path: Path) -> None:
+    found = reasons(read(tmp_path / "a.json", text))
+    assert found == ["no text field 'text'; there is 'body', 'n'; try --text-field body"]
+    fields = Fields(text="body")
+    assert documents(read(tmp_path / "a.json", text, fields))[0].metadata == {"n": 1}
 
 
 def test_the_list_whose_objects_have_the_text_holds_the_rows(tmp_path: Path) -> None:
