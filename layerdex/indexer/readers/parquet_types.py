@@ -72,9 +72,10 @@ def _in_known_zone(column: Any) -> Any:
     import pyarrow as pa
 
     type_ = column.type
-    if not pa.types.is_timestamp(type_) or type_.tz is None:
+    if not pa.types.is_timestamp(type_):
         return column
     try:
+        # The name itself may be no UTF-8.
         pa.scalar(0, pa.timestamp("us", type_.tz)).as_py()
     except (ValueError, LookupError, OSError, pa.ArrowException):
         # The moment is stored in UTC; the zone only says how to show it.
