@@ -21,6 +21,7 @@ from tests.cli.words import DeepWordTransformer
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+FORMATS_JSON = ROOT / "docs" / "formats-json.md"
 PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 CONSOLE = "console"
 # Written with capitals where a reader puts in a name of their own.
@@ -94,6 +95,15 @@ def test_the_python_examples_run() -> None:
     assert "index" in namespace
 
 
+def test_the_python_examples_of_json_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"encoder": DeepWordTransformer()}
+    sources = blocks(FORMATS_JSON, "python")
+    assert len(sources) >= 4
+    for i, source in enumerate(sources):
+        exec(compile(source, f"{FORMATS_JSON.name}, Python block {i + 1}", "exec"), namespace)
+
+
 def test_the_console_examples_run(folder: Path) -> None:
     cli = Cli()
     lines = [line for line in console_lines(README) if line.startswith("layerdex ")]
@@ -135,7 +145,7 @@ def test_every_option_named_in_the_text_belongs_to_some_command() -> None:
         assert command is not None
         known |= options_of(command)
     for page in PAGES:
-        named = re.findall(r"(?<!-)`(--[a-z-]+)", page.read_text())
+        named = re.findall(r"(?<!-)`(--[a-z0-9-]+)", page.read_text())
         unknown = set(named) - known - _OTHER_PROGRAMS
         assert not unknown, f"{page.name}: no command has the option {unknown}"
 

@@ -42,6 +42,9 @@ class TaskOptions:
     query_template: str | None
     pairs: str | None
     positive_from: float | None
+    sentence1_field: str
+    sentence2_field: str
+    score_field: str | None
 
     def tasks(self, source: SourceOptions) -> list[Task]:
         """Return the library's task, or one for each field to predict; raises `OptionError`."""
@@ -60,7 +63,18 @@ class TaskOptions:
                 )
             ]
         if self.pairs is not None:
-            return [PairTask(self.pairs, self.positive_from, source.format, source.dialect)]
+            return [
+                PairTask(
+                    self.pairs,
+                    self.positive_from,
+                    source.format,
+                    source.dialect,
+                    sentence1_field=self.sentence1_field,
+                    sentence2_field=self.sentence2_field,
+                    score_field=self.score_field,
+                    label_field=source.label_field,
+                )
+            ]
         weights = [Weights.DISTANCE, Weights.UNIFORM] if self.weights == BOTH else self.weights
         return [
             LabelTask(
@@ -137,6 +151,23 @@ task_options = combine(
         metavar="FILE",
         help="Measure similarity instead: sentence1, sentence2, and a score, or a label 0 or 1 "
         "(jsonl, csv, tsv, ...).",
+    ),
+    click.option(
+        "--sentence1-field",
+        default="sentence1",
+        show_default=True,
+        help="Field of the first text of --pairs.",
+    ),
+    click.option(
+        "--sentence2-field",
+        default="sentence2",
+        show_default=True,
+        help="Field of the second text of --pairs.",
+    ),
+    click.option(
+        "--score-field",
+        help="Field of the score of --pairs; --label-field names that of a label instead. "
+        "[default: score or label, whichever there is]",
     ),
     click.option(
         "--positive-from",

@@ -152,9 +152,9 @@ class PairTask:
     """Similarity agrees with people's judgements of pairs of texts.
 
     ``pairs`` have ``sentence1``, ``sentence2``, and a ``score``, for Spearman's correlation, or a
-    ``label`` of 0 or 1, for average precision and the best threshold. ``positive_from`` turns
-    scores into labels: 1 from there on. Both texts are encoded as documents are. A transform is
-    fitted on the index's documents.
+    ``label`` of 0 or 1, for average precision and the best threshold; the ``_field`` parameters
+    give other names. ``positive_from`` turns scores into labels: 1 from there on. Both texts are
+    encoded as documents are. A transform is fitted on the index's documents.
 
     Evaluating raises `SourceError`, `RowError` or `NoLabelsError`.
     """
@@ -163,12 +163,28 @@ class PairTask:
     positive_from: float | None = None
     format: Format | str = Format.AUTO
     dialect: Dialect | None = None
+    sentence1_field: str = "sentence1"
+    sentence2_field: str = "sentence2"
+    score_field: str | None = None
+    label_field: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that one field at most is named as the judgement."""
+        if self.score_field is not None and self.label_field is not None:
+            raise OptionError("name the field of the score or of the label, not both")
 
     def read(self) -> PairTexts:
         """Read the pairs."""
+        from layerdex.indexer.readers.pair_fields import PairFields
         from layerdex.indexer.readers.pairs import read_pairs
 
-        pairs = read_pairs(self.pairs, format=self.format, dialect=self.dialect)
+        fields = PairFields(
+            text=self.sentence1_field,
+            sentence2=self.sentence2_field,
+            score=self.score_field,
+            pair_label=self.label_field,
+        )
+        pairs = read_pairs(self.pairs, format=self.format, dialect=self.dialect, fields=fields)
         values, are_labels = np.array(pairs.values), pairs.are_labels
         if self.positive_from is not None:
             if are_labels:

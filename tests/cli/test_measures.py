@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +322,103 @@ def test_what_does_not_count_is_said(
     assert cli.usage("evaluate", shared, "--rules", "trec") == "--rules requires --queries"
     limited = cli.ok("evaluate", shared, *words, "--where", "label=card").stderr
     assert "2 of 6 judged documents not searched" in limited
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--queries", "q"], {"--queries", "--qrels"}),
+        (["--qrels", "q"], {"--queries", "--qrels"}),
+        (["--query-template", "{text}!"], {"--query-template", "--queries"}),
+        (["--positive-from", "1"], {"--positive-from", "--pairs"}),
+        (["--sentence1-field", "a"], {"--sentence1-field", "--pairs"}),
+        (["--sentence2-field", "a"], {"--sentence2-field", "--pairs"}),
+        (["--score-field", "a"], {"--score-field", "--pairs"}),
+        (
+            ["--pairs", "p", "--score-field", "a", "--label-field", "b"],
+            {"--score-field", "--label-field"},
+        ),
+        (["--pairs", "p", "--text-field", "a"], {"--text-field", "--pairs"}),
+        (["--compare", "x", "--label-field", "a"], {"--label-field", "--compare"}),
+        (["--pairs", "p", "--queries", "q", "--qrels", "q"], {"--queries", "--pairs"}),
+        (["--pairs", "p", "-k", "3"], {"-k", "--pairs"}),
+        (["--pairs", "p", "--where", "a=b"], {"--where", "--pairs"}),
+        (["--pairs", "p", "--id-field", "i"], {"--id-field", "--pairs"}),
+        (["--queries", "q", "--qrels", "q", "--by", "x"], {"--by", "--queries"}),
+        (["--queries", "q", "--qrels", "q", "--folds", "3"], {"--folds", "--queries"}),
+        (["--queries", "q", "--qrels", "q", "--format", "csv"], {"--format", "--queries"}),
+        (["--compare", "x", "--save-best"], {"--save-best", "--compare"}),
+        (["--compare", "x", "--test", "t"], {"--test", "--compare"}),
+        (["--by", "a", "--by", "b", "--save-best"], {"--save-best", "--by"}),
+        (["--by", "a", "--by", "b", "--report"], {"--report", "--by"}),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    cli: Cli, shared: Path, words: list[str], named: set[str]
+) -> None:
+    assert named <= set(cli.usage("evaluate", shared, *words).split())
+
+
+def test_a_comparison_takes_one_of_each(cli: Cli, shared: Path, other: Path) -> None:
+    for words in (["-k", "1,3"], ["--weights", "both"], ["--by", "lang", "--by", "stars"]):
+        message = cli.usage("evaluate", shared, "--compare", other, *words)
+        assert {"--compare", words[0]} <= set(message.split())
+    ranks = cli.error("evaluate", shared, "--compare", other, "--layers", "1,2", "--fuse", "rrf")
+    assert "rrf fuses rankings" in ranks
+
+
+def test_pairs_under_other_names_are_named_by_options(
+    cli: Cli, shared: Path, pairs: Path, tmp_path: Path
+) -> None:
+    expected = cli.json("evaluate", shared, "--pairs", pairs)
+    named = [
+        {"a": one["sentence1"], "b": {"text": one["sentence2"]}, "grade": one["score"], "tags": []}
+        for one in PAIRS
+    ]
+    file = write_jsonl(tmp_path / "named.jsonl", named)
+    words = ("--sentence1-field", "a", "--sentence2-field", "b.text", "--score-field", "grade")
+    assert cli.json("evaluate", shared, "--pairs", file, *words) == expected
+
+
+def test_labels_of_pairs_are_named_by_an_option(
+    cli: Cli, shared: Path, pairs: Path, tmp_path: Path
+) -> None:
+    expected = cli.json("evaluate", shared, "--pairs", pairs, "--positive-from", "3")
+    named = [{**one, "same": str(one["score"]) in "345"} for one in PAIRS]
+    file = write_jsonl(tmp_path / "named.jsonl", named)
+    assert cli.json("evaluate", shared, "--pairs", file, "--label-field", "same") == expected
+
+
+def test_the_options_that_an_error_of_pairs_names_work(
+    cli: Cli, shared: Path, tmp_path: Path
+) -> None:
+    rows = [
+        f"{i},{one['sentence1']},{one['sentence2']},{one['score']}" for i, one in enumerate(PAIRS)
+    ]
+    file = tmp_path / "sick.csv"
+    file.write_text("\n".join(["pair_ID,sentence_A,sentence_B,relatedness_score", *rows]) + "\n")
+    message = cli.error("evaluate", shared, "--pairs", file)
+    words = shlex.split(message.partition("; try ")[2])
+    assert cli.json("evaluate", shared, "--pairs", file, *words)["n"] == len(PAIRS)
+
+
+def test_fields_that_no_query_needs_are_ignored(
+    cli: Cli, shared: Path, judged: list[Any], tmp_path: Path
+) -> None:
+    expected = cli.json("evaluate", shared, *judged)
+    rows = [{"_id": one["id"], "text": one["text"], "metadata": {"tags": ["x"]}} for one in QUERIES]
+    file = write_jsonl(tmp_path / "nested.jsonl", rows)
+    found = cli.json("evaluate", shared, "--queries", file, *judged[2:])
+    assert found == expected
+
+
+def test_fields_that_no_test_document_needs_are_ignored(
+    cli: Cli, shared: Path, tmp_path: Path
+) -> None:
+    labelled = [one for one in DOCUMENTS if one.get("label")]
+    rows = [{"text": f"{one['text']}!", "label": one["label"]} for one in labelled]
+    plain = write_jsonl(tmp_path / "plain.jsonl", rows)
+    nested = write_jsonl(tmp_path / "nested.jsonl", [{**row, "id": [], "s": [[0]]} for row in rows])
+    words = ("--resamples", "0")
+    expected = cli.json("evaluate", shared, "--test", plain, *words)
+    assert cli.json("evaluate", shared, "--test", nested, *words) == expected

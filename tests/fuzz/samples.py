@@ -27,6 +27,15 @@ _ROWS = [
 ]
 _TABLE = 'id,text,label,year\na,"one, text",x,2020\n7,"two\nlines ""q""",,\n,ü🙂,y,-1\n'
 _FLAT = [{"id": str(i), "text": f"text {i}", "label": None, "year": i} for i in range(40)]
+_EXPORTED = [
+    {
+        "id": 5,
+        "data": {"text": "late"},
+        "annotations": [{"result": [{"from_name": "mood", "value": {"choices": ["bad"]}}]}],
+    },
+    {"id": 1, "text": "late", "label": ["bad"], "Comments": []},
+    {"text": "late", "_task_hash": 1, "accept": ["bad"], "answer": "accept", "meta": {"k": 1}},
+]
 
 
 def layers(precision: StoredPrecision) -> list[bytes]:
@@ -48,9 +57,12 @@ def documents() -> dict[str, list[bytes]]:
     """Return sources of each format by its suffix."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _ROWS).encode()
     array = json.dumps(_ROWS, indent=1).encode()
+    columns = {name: {str(i): row[name] for i, row in enumerate(_FLAT[:9])} for name in _FLAT[0]}
+    split = {"columns": [*_FLAT[0]], "data": [[*row.values()] for row in _FLAT[:9]]}
+    shapes = [{"version": 1, "data": _ROWS}, columns, split, *_EXPORTED]
     return {
         "jsonl": [lines, json.dumps(_ROWS[0]).encode()],
-        "json": [array, b"[]", json.dumps(_FLAT[:9]).encode()],
+        "json": [array, b"[]", *(json.dumps(one).encode() for one in (_FLAT[:9], *shapes))],
         "csv": [
             _TABLE.encode(),
             _TABLE.replace("\n", "\r\n").encode(),
@@ -82,7 +94,7 @@ def _parquet() -> list[bytes]:
         "text": ["a", "b", None],
         "when": [dt.datetime(2020, 1, 2, tzinfo=dt.UTC), None, None],
         "price": [Decimal("1.50"), Decimal("2.25"), None],
-        "deep": [[1], [], None],
+        "label": [["x"], [], None],
         "metadata": [{"k": 1}, {"k": None}, None],
     }
     tables = [(pa.Table.from_pylist(_FLAT), {"compression": "snappy"})]

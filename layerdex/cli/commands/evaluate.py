@@ -12,6 +12,7 @@ from layerdex.choices import Fuse, TransformName
 from layerdex.cli.conflicts import (
     Excludes,
     Requires,
+    Rule,
     Together,
     check_rules,
     check_single,
@@ -40,16 +41,18 @@ if TYPE_CHECKING:
     from layerdex.index.tasks import Task
     from layerdex.search.evaluation.evaluation import Evaluation
 
-_OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "test", "label_field", "report")
-_OF_FIELDS = ("text_field", "id_field", "label_field", "metadata_fields")
-_OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields", "label_field")
-_RULES = (
+_OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "test", "report")
+_OF_PAIRS = ("sentence1_field", "sentence2_field", "score_field", "positive_from")
+_NOT_OF_PAIRS = ("text_field", "id_field", "metadata_fields", "where")
+_OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields")
+_RULES: tuple[Rule, ...] = (
     Together("queries", "qrels"),
     Requires("query_template", "queries"),
     Requires("rules", "queries"),
-    Requires("positive_from", "pairs"),
-    Excludes("queries", ("pairs", *_OF_LABELS, "metadata_fields", "format")),
-    Excludes("pairs", (*_OF_LABELS, *_OF_FIELDS, "where")),
+    *(Requires(option, "pairs") for option in _OF_PAIRS),
+    Excludes("queries", ("pairs", *_OF_LABELS, "label_field", "metadata_fields", "format")),
+    Excludes("pairs", (*_OF_LABELS, *_NOT_OF_PAIRS)),
+    Excludes("score_field", ("label_field",)),
     Excludes("compare_with", _OF_ONE_INDEX),
 )
 
@@ -126,6 +129,8 @@ def command(
         check_picture(plot)
         check_outputs(path, plot)
     check_rules(_RULES)
+    if task.pairs is None:
+        check_rules([Excludes("compare_with", ("label_field",))])
     if save_best and target.transform is not TransformName.NONE:
         raise click.UsageError("--save-best cannot be used with --transform")
     for name in ("plot", "report", "save_best"):

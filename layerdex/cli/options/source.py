@@ -108,7 +108,12 @@ _format_options = combine(
 )
 
 source_options = combine(
-    click.option("--text-field", default="text", show_default=True, help="Field of the text."),
+    click.option(
+        "--text-field",
+        default="text",
+        show_default=True,
+        help="Field of the text, or a path such as data.text.",
+    ),
     click.option("--id-field", help="Field of the id. [default: id, if there is one]"),
     click.option("--label-field", help="Field of the label. [default: label, if there is one]"),
     click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -80,13 +81,13 @@ class Columns:
 
 def strip_names(fields: Fields) -> Fields:
     """Return fields without blanks around their names, as columns are named without them."""
-    return replace(
-        fields,
-        text=fields.text.strip(),
-        id=fields.id if fields.id is None else fields.id.strip(),
-        label=fields.label.strip() if isinstance(fields.label, str) else fields.label,
-        metadata=None if fields.metadata is None else tuple(map(str.strip, fields.metadata)),
-    )
+    names = {field.name: getattr(fields, field.name) for field in dataclasses.fields(fields)}
+    for part, name in names.items():
+        if isinstance(name, str):
+            names[part] = name.strip()
+        elif isinstance(name, tuple):
+            names[part] = tuple(map(str.strip, name))
+    return replace(fields, **names)
 
 
 def is_blank(cells: Sequence[object]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from shlex import quote
@@ -12,24 +12,14 @@ from types import NoneType
 
 from layerdex.arguments import check_type
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.common_names import COMMON_NAMES, DEFAULT_TEXT_NAME, TEXT
 from layerdex.records import UNSET, Unset
 
-DEFAULT_TEXT_NAME = "text"
-COMMON_TEXT_NAMES = (
-    DEFAULT_TEXT_NAME,
-    "body",
-    "content",
-    "sentence",
-    "question",
-    "review",
-    "comment",
-    "message",
-    "description",
-    "document",
-    "passage",
-    "title",
-)
-"""Names of the text in other data sets, likeliest first."""
+SPREAD = "metadata"
+"""The field in which ``export`` writes a document's metadata, as an object."""
+
+MISSING = object()
+"""Stands for a field that a row does not have, as None is a value."""
 
 MAX_NAMES_SHOWN = 12
 MAX_NAMES_COMPARED = 100
@@ -41,16 +31,17 @@ class Fields:
     """The names of a document's fields in a source.
 
     By default (None) ``id`` and ``label`` are the fields of these names, if they exist. A field
-    that is named explicitly must exist. ``label`` is `UNSET` if no field is a label. ``metadata``
-    are the names of the fields to keep, or None for all other scalar fields. ``other_id`` is the
-    id of a row without the field ``id``.
+    that is named explicitly must exist. Either is `UNSET` if no field is to be read as such.
+    ``metadata`` are the names of the fields to keep, or None for all other scalar fields.
+
+    A name with dots that no field has is a path into nested fields: ``data.text`` is the field
+    ``text`` of the object in ``data``, and ``labels.0`` the first in the list ``labels``.
     """
 
     text: str = DEFAULT_TEXT_NAME
-    id: str | None = None
+    id: str | Unset | None = None
     label: str | Unset | None = None
     metadata: tuple[str, ...] | None = None
-    other_id: str | None = None
 
     def __post_init__(self) -> None:
         listed = (
@@ -66,8 +57,10 @@ class Fields:
             check_type(name, str, what="a field's name is a string")
 
     @property
-    def id_name(self) -> str:
-        """The field of the id."""
+    def id_name(self) -> str | None:
+        """The field of the id, None if there is none."""
+        if self.id is UNSET:
+            return None
         return "id" if self.id is None else self.id
 
     @property
@@ -83,59 +76,122 @@ class Fields:
         return (self.text, self.id_name, self.label_name, self.other_id)
 
     @property
+    def other_id(self) -> str | None:
+        """The field of the id in rows without ``id_name``, None if there is none."""
+        return None
+
+    @property
+    def text_option(self) -> str:
+        """The option that names the text, without ``--`` and ``-field``."""
+        return TEXT
+
+    @property
+    def optional_names(self) -> tuple[str, ...]:
+        """Metadata that is kept besides ``metadata``, and may be missing."""
+        return ()
+
+    @property
     def required_names(self) -> list[tuple[str, str]]:
         """The explicitly named fields, each as (option, name)."""
         text = None if self.text == DEFAULT_TEXT_NAME else self.text
+        id_ = None if self.id is UNSET else self.id
         label = None if self.label is UNSET else self.label
-        named = [("text", text), ("id", self.id), ("label", label)]
+        named: list[tuple[str, str | None]] = [(TEXT, text), ("id", id_), ("label", label)]
         named += [("metadata", name) for name in self.metadata or ()]
         return [(option, name) for option, name in named if name is not None]
 
+    @property
+    def stand_ins(self) -> Mapping[str, tuple[str, ...]]:
+        """The fields that may be there instead of the one that an option names."""
+        return {}
+
+    def suggest(self, option: str, name: str, names: Collection[object]) -> str:
+        """Return the options to try instead of a missing field, empty if no name is like it."""
+        likely = self.likely_name(option, name, names)
+        return "" if likely is None else f"--{option}-field {quote(likely)}"
+
+    def likely_name(self, option: str, name: str, names: Collection[object]) -> str | None:
+        """Return the existing name that most likely is the field that ``option`` names."""
+        others = _suggestible(names)
+        if option == self.text_option:
+            others = [other for other in others if other not in (self.id_name, self.label_name)]
+        return _most_like(name, others, common=COMMON_NAMES.get(option, ()))
+
+
+def find_field(row: Mapping[object, object], name: str) -> object:
+    """Return the value of a field, or where a dotted path leads; `MISSING` if there is none."""
+    if name in row:
+        return row[name]
+    if "." not in name:
+        return MISSING
+    value: object = row
+    for part in name.split("."):
+        value = _member(value, part)
+    return value
+
+
+def _member(value: object, part: str) -> object:
+    if isinstance(value, Mapping):
+        return value.get(part, MISSING)
+    if isinstance(value, (list, tuple)) and part.isdecimal():
+        return value[int(part)] if int(part) < len(value) else None
+    return MISSING
+
 
 def check_columns(
-    names: Collection[object], *, fields: Fields, source: str, nested: Collection[str] = ()
+    names: Collection[object],
+    *,
+    fields: Fields,
+    source: str,
+    nested: Collection[str] = (),
+    inner: Collection[str] = (),
 ) -> None:
     """Check a table's header before its rows are read.
 
-    ``nested`` are the names inside a ``metadata`` column of objects. Raises `SourceError` for
-    repeated columns, and if the text or an explicitly named field is missing.
+    ``nested`` are the names inside a ``metadata`` column of objects, ``inner`` the paths into other
+    columns of objects. Raises `SourceError` for repeated columns, and if the text or an explicitly
+    named field is missing.
     """
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
         raise SourceError(f"{source}: {_listed(repeated)} is the name of more than one column")
-    if fields.text not in names:
-        raise SourceError(f"{source}: {missing_text(fields, names)}")
-    for option, name in fields.required_names:
+    required = [(fields.text_option, fields.text), *fields.required_names]
+    for option, name in dict.fromkeys(required):
         existing = [*names, *nested] if option == "metadata" else names
-        if name not in existing:
-            raise SourceError(f"{source}: {missing_field(option, name, existing)}")
+        if not {name, *fields.stand_ins.get(option, ())} & {*existing, *inner}:
+            raise SourceError(f"{source}: {missing_field(fields, option, name, existing)}")
 
 
-def missing_text(fields: Fields, names: Collection[object], *, searched: str = "") -> str:
-    """Return a reason: the text field is missing, which fields exist, and which may be the text."""
-    message = f"no text field {fields.text!r}{searched}; there is {_listed(names)}"
-    likely = _likely_text(fields, names)
-    return message if likely is None else f"{message}; try --text-field {quote(likely)}"
-
-
-def missing_field(option: str, name: str, names: Collection[object], *, searched: str = "") -> str:
-    """Return a reason: a named field is missing, which fields exist, and which is nearest to it.
+def missing_field(
+    fields: Fields, option: str, name: str, names: Collection[object], *, searched: str = ""
+) -> str:
+    """Return a reason: a field is missing, which fields exist, and which may be meant.
 
     ``searched`` tells where it was searched for, if that was not everywhere.
     """
     message = f"no {option} field {name!r}{searched}; there is {_listed(names)}"
-    close = difflib.get_close_matches(name, _suggestible(names), 1)
-    return f"{message}; try --{option}-field {quote(close[0])}" if close else message
+    suggested = fields.suggest(option, name, names)
+    return f"{message}; try {suggested}" if suggested else message
 
 
-def _likely_text(fields: Fields, names: Collection[object]) -> str | None:
-    own = (fields.id_name, fields.label_name)
-    others = [name for name in _suggestible(names) if name not in own]
-    by_lower_case = {name.lower(): name for name in reversed(others)}
-    for wanted in (fields.text.lower(), *COMMON_TEXT_NAMES):
+def names_of(row: Mapping[object, object]) -> list[object]:
+    """Return the fields of a row, those of an object as paths, but not of ``metadata``."""
+    names: list[object] = []
+    for name, value in row.items():
+        if name != SPREAD and isinstance(name, str) and isinstance(value, Mapping) and value:
+            names += [f"{name}.{inner}" for inner in islice(value, MAX_NAMES_COMPARED)]
+        else:
+            names.append(name)
+    return names
+
+
+def _most_like(name: str, others: Sequence[str], *, common: Sequence[str]) -> str | None:
+    by_lower_case = {other.rpartition(".")[2].lower(): other for other in reversed(others)}
+    by_lower_case |= {other.lower(): other for other in reversed(others)}
+    for wanted in (name.lower(), *common):
         if wanted in by_lower_case:
             return by_lower_case[wanted]
-    close = difflib.get_close_matches(fields.text, others, 1)
+    close = difflib.get_close_matches(name, others, 1)
     return close[0] if close else None
 
 

@@ -7,8 +7,9 @@ import logging
 
 from layerdex.choices import Format
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.common_names import COMMON_NAMES, TEXT
 from layerdex.indexer.readers.dialect import UTF_8
-from layerdex.indexer.readers.fields import COMMON_TEXT_NAMES, MAX_NAME_LENGTH, Fields
+from layerdex.indexer.readers.fields import MAX_NAME_LENGTH, Fields
 from layerdex.indexer.readers.streams import first_window, peek
 from layerdex.indexer.readers.style import DELIMITERS, TAB, column_names, has_sep_line
 
@@ -75,7 +76,7 @@ def _find_table(text: str, fields: Fields) -> Format | None:
 
 def _find_other_table(text: str, fields: Fields) -> Format | None:
     """Return the format of a table whose first line has a name that is usual in tables."""
-    known = {fields.id_name.lower(), "label", *COMMON_TEXT_NAMES}
+    known = {(fields.id_name or "id").lower(), "label", *COMMON_NAMES[TEXT]}
     for delimiter in DELIMITERS:
         names = column_names(text, delimiter)
         are_names = len(names) > 1 and all(len(name) <= MAX_NAME_LENGTH for name in names)

@@ -1,4 +1,4 @@
-"""JSON lines to documents."""
+"""JSON lines to rows."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from layerdex.indexer.readers.fields import Fields
-from layerdex.indexer.readers.rows import RawRow, Reading, read_rows
+from layerdex.indexer.readers.rows import RawRow
 from layerdex.indexer.readers.streams import invalid_utf8
 from layerdex.indexer.readers.strict_json import StrictDecoder, describe
 from layerdex.records import Origin, Rejected
 
 
-def read_jsonl(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
-    """Read one object per line; blank lines are skipped, but count as lines."""
-    return read_rows(_rows(stream, source), source=source, fields=fields)
-
-
-def _rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
+def line_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
+    """Yield the value on each line; blank lines are skipped, but count as lines."""
     decoder = StrictDecoder()
     # A byte stream splits at \n alone; str.splitlines would also split at U+2028.
     for number, line in enumerate(stream, start=1):

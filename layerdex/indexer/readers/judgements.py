@@ -11,16 +11,15 @@ from pathlib import Path
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.readers.dialect import Dialect
-from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import SUFFIXES
+from layerdex.indexer.readers.query_fields import QueryFields
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import is_stdin, open_stream, source_name
 from layerdex.indexer.readers.values import kind
-from layerdex.records import UNSET, Origin, Rejected, Source
+from layerdex.records import Origin, Rejected, Source
 
 _TREC_COLUMNS = 4  # query, iteration, document, grade
 _BEIR_COLUMNS = 3  # query, document, grade
-_BEIR_ID = "_id"
 _BEIR_NAMES = ("query-id", "corpus-id", "score")
 _TOO_LARGE = 10**9
 _MARCO_COLUMNS = 2  # id, text
@@ -45,8 +44,7 @@ def read_judged_queries(
     if rows is not None:
         source, id_field = rows, "id"
     ids, texts = [], []
-    other_id = _BEIR_ID if id_field is None else None
-    fields = Fields(text=text_field, id=id_field, label=UNSET, metadata=(), other_id=other_id)
+    fields = QueryFields(text=text_field, id=id_field)
     for row in read_all([source], fields=fields, dialect=dialect):
         if isinstance(row, Rejected):
             raise RowError(str(row))

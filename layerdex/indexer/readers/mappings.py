@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from layerdex.indexer.readers.fields import Fields, check_columns
-from layerdex.indexer.readers.rows import SPREAD, Reading, read_rows
+from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
+from layerdex.indexer.readers.rows import Reading, read_rows
+from layerdex.indexer.readers.values import are_whole
 from layerdex.records import Origin
 
 SOURCE = "<memory>"
@@ -21,6 +22,8 @@ class Frame(Protocol):
     def columns(self) -> Iterable[object]:
         """The names of the columns."""
         ...
+
+    def __getitem__(self, name: Any, /) -> Any: ...
 
     @property
     def iloc(self) -> Any:
@@ -39,28 +42,33 @@ def read_mappings(
 
 
 def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Reading]:
-    """Read a data frame's rows in their order; NaN, NaT and NA become None.
+    """Read a data frame's rows in their order; NaN, NaT and NA are null.
 
-    Raises `SourceError` for repeated columns, and if the text or a named column is missing.
+    In a column of ids or labels with gaps, floats that are all whole are integers. Raises
+    `SourceError` for repeated columns, and if the text or a named column is missing.
     """
     fields = fields or Fields()
     columns = list(frame.columns)
     # The objects of a metadata column may have the named fields, which only its rows show.
     checked = replace(fields, metadata=None) if SPREAD in columns else fields
-    check_columns(columns, fields=checked, source=SOURCE)
-    return read_mappings(_records(frame), fields=fields)
+    inner = [name for _, name in fields.required_names if name.partition(".")[0] in columns]
+    check_columns(columns, fields=checked, source=SOURCE, inner=inner)
+    return read_mappings(_records(frame, names=fields.own_names), fields=fields)
 
 
-def _records(frame: Frame) -> Iterator[dict[str, object]]:
+def _records(frame: Frame, *, names: Collection[object]) -> Iterator[dict[str, object]]:
+    gaps = [name for name in names if name in frame.columns and _has_gaps(frame[name])]
     for start in range(0, len(frame), CHUNK_ROWS):
         for record in frame.iloc[start : start + CHUNK_ROWS].to_dict("records"):
-            yield {name: None if _is_missing(cell) else cell for name, cell in record.items()}
+            for name in gaps:
+                cell = record[name]
+                record[name] = int(cell) if cell == cell else None  # noqa: PLR0124 - NaN
+            yield record
 
 
-def _is_missing(cell: object) -> bool:
-    try:
-        return bool(cell != cell)  # noqa: PLR0124 - NaN and NaT are unequal to themselves
-    except TypeError:  # the truth of pandas.NA
-        return True
-    except (ValueError, ArithmeticError):  # the truth of an array, a signalling NaN
+def _has_gaps(column: Any) -> bool:
+    """Return whether floats are integers with gaps, from which pandas makes floats."""
+    if column.dtype.kind != "f":
         return False
+    present = column[column.notna()].to_numpy()
+    return len(present) < len(column) and are_whole(present)

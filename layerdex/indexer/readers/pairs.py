@@ -6,17 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.readers.dialect import Dialect
-from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.pair_fields import LABEL, SCORE, SENTENCE2, PairFields
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import source_name
 from layerdex.indexer.readers.values import BadValueError, kind, text_value
-from layerdex.records import UNSET, Rejected, Scalar, Source
+from layerdex.records import Rejected, Scalar, Source
 
-FIRST, SECOND, SCORE, LABEL = "sentence1", "sentence2", "score", "label"
+_BOOLEANS = ("true", "false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,50 +31,73 @@ class Pairs:
 
 
 def read_pairs(
-    source: Source, *, format: Format | str = Format.AUTO, dialect: Dialect | None = None
+    source: Source,
+    *,
+    format: Format | str = Format.AUTO,
+    dialect: Dialect | None = None,
+    fields: PairFields | None = None,
 ) -> Pairs:
-    """Return the pairs of a source: ``sentence1``, ``sentence2``, and a ``score`` or a ``label``.
+    """Return the pairs of a source: two texts, and a score or a label of 0 or 1 (true or false).
 
-    A label is 0 or 1. Raises `SourceError` for an empty source, `RowError` for a pair without a
+    Raises `SourceError` for an empty source or missing fields, `RowError` for a pair without a
     text, without exactly one judgement, or with another kind of judgement than the first pair.
     """
+    fields = fields or PairFields()
     first: list[str] = []
     second: list[str] = []
     values: list[float] = []
     judged_by: str | None = None
-    fields = Fields(text=FIRST, label=UNSET)
+    first_error: RowError | None = None
     for row in read_all([source], format=format, fields=fields, dialect=dialect):
         if isinstance(row, Rejected):
             raise RowError(str(row))
+        if first_error is not None:
+            continue
         try:
-            judged_by = judged_by or _judgement(row.metadata)
-            if _judgement(row.metadata) != judged_by:
+            found, value = _judgement(row.metadata, fields)
+            if judged_by not in (None, found):
                 raise BadValueError(f"the pair has no {judged_by}, as those before it")
-            second.append(text_value(row.metadata.get(SECOND), field=SECOND))
-            values.append(_value(row.metadata[judged_by], judged_by))
+            judged_by = found
+            second.append(text_value(row.metadata.get(fields.sentence2), field=SENTENCE2))
+            values.append(_number(value, found, fields.judgements[found]))
         except BadValueError as error:
-            raise RowError(f"{row.origin}: {error}") from error
+            # Read on: if no row has the field, the reader's error lists the existing ones.
+            first_error = RowError(f"{row.origin}: {error}")
         first.append(row.text)
+    if first_error is not None:
+        raise first_error
     if not first:
         name = source_name(source) if isinstance(source, str | Path) else "<memory>"
         raise SourceError(f"{name}: there are no pairs")
     return Pairs(first, second, values, judged_by == LABEL)
 
 
-def _judgement(row: Mapping[str, Scalar | None]) -> str:
-    names = [name for name in (SCORE, LABEL) if row.get(name) is not None]
-    if len(names) != 1:
-        raise BadValueError(f"a pair has a {SCORE} or a {LABEL} (0 or 1), not {len(names)} of them")
-    return names[0]
+def _judgement(row: Mapping[str, Scalar | None], fields: PairFields) -> tuple[str, Scalar]:
+    found = [
+        (option, value)
+        for option, name in fields.judgements.items()
+        if (value := row.get(name)) is not None
+    ]
+    if len(found) != 1:
+        advice = "; name the one to read with --score-field or --label-field" if found else ""
+        raise BadValueError(
+            f"a pair has a {SCORE} or a {LABEL} (0 or 1), not {len(found)} of them{advice}"
+        )
+    return found[0]
 
 
-def _value(value: Scalar | None, name: str) -> float:
+def _number(value: Scalar, option: str, name: str) -> float:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if option == LABEL and word in _BOOLEANS:
+        return float(word == "true")
     try:
-        number = float(value) if value is not None else math.nan
+        number = float(value)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise BadValueError(f"{name} is not a finite number ({kind(value)} {str(value)[:40]!r})")
-    if name == LABEL and number not in (0, 1):
-        raise BadValueError(f"{LABEL} is 0 or 1, not {number:g}; a grade goes in {SCORE!r}")
+        raise BadValueError(f"{option} is not a finite number ({kind(value)} {str(value)[:40]!r})")
+    if option == LABEL and number not in (0, 1):
+        raise BadValueError(
+            f"{LABEL} is 0 or 1, not {number:g}; a grade is read with --score-field {quote(name)}"
+        )
     return number

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerdex.errors import SourceError
-from layerdex.indexer.readers.fields import Fields, check_columns
-from layerdex.indexer.readers.rows import SPREAD, Reading, is_vector_name, read_row
+from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
+from layerdex.indexer.readers.parquet_types import example_of, has_path, read_cells
+from layerdex.indexer.readers.rows import (
+    Reading,
+    is_vector_name,
+    metadata_advice,
+    read_row,
+    refuse_once,
+)
 from layerdex.indexer.readers.streams import CHUNK_BYTES, OnBytes, named_errors, source_name
 from layerdex.indexer.readers.strict_json import StrictDecoder
-from layerdex.indexer.readers.values import Unreadable
+from layerdex.indexer.readers.values import (
+    BadKindError,
+    Unreadable,
+    are_whole,
+    kind,
+    metadata_value,
+)
 from layerdex.records import Origin
 
 REST = "metadata_json"
@@ -31,11 +46,15 @@ def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) ->
     A batch takes about 16 MiB, or the longest row or page if that is more. ``on_bytes`` gets the
     file's size in proportion to the rows, as unused columns are not read.
     """
+    return refuse_once(_read_rows(path, fields, on_bytes))
+
+
+def _read_rows(path: Path, fields: Fields, on_bytes: OnBytes | None) -> Iterator[Reading]:
     source = source_name(path)
     numbers = count(1)
     for batch in _batches(path, source, fields, on_bytes):
         names, rests = batch.schema.names, _json_columns(batch.schema)
-        for cells in zip(*map(_cells, batch.columns), strict=True):
+        for cells in zip(*map(read_cells, batch.columns), strict=True):
             row = dict(zip(names, cells, strict=True))
             for rest in rests:
                 _spread(row, rest)
@@ -51,6 +70,7 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
             # Without pre_buffer a row group is read page by page.
             table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
             _check_schema(table.schema_arrow, fields, source)
+            gaps = [name for name in fields.own_names if name and _has_gaps(table, name)]
             batches = table.iter_batches(
                 batch_size=_batch_rows(table.metadata),
                 columns=_wanted_columns(table.schema_arrow, fields),
@@ -61,11 +81,40 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
                 before, n_read = n_bytes * n_read // n_rows, n_read + batch.num_rows
                 if on_bytes is not None:
                     on_bytes(n_bytes * n_read // n_rows - before)
-                yield batch
+                yield _without_gaps(batch, gaps)
     except (pa.ArrowException, ArithmeticError, ValueError) as error:
         # pyarrow lets Python's errors through for damaged names and counts.
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{source}: broken parquet file: {reason}") from error
+
+
+def _has_gaps(table: Any, name: str) -> bool:
+    """Return whether a column of floats is of integers with gaps, from which pandas makes them."""
+    import pyarrow as pa
+
+    if name not in table.schema_arrow.names:
+        return False
+    if not pa.types.is_floating(table.schema_arrow.field(name).type):
+        return False
+    n_null = 0
+    for batch in table.iter_batches(columns=[name], use_threads=False):
+        cells = batch.column(0).to_numpy(zero_copy_only=False)
+        present = cells[~np.isnan(cells)]
+        n_null += len(cells) - len(present)
+        if not are_whole(present):
+            return False
+    return n_null > 0
+
+
+def _without_gaps(batch: Any, names: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    for name in names:
+        column = batch.column(name)
+        integers = pa.array(column.to_numpy(zero_copy_only=False), from_pandas=True)
+        position = batch.schema.get_field_index(name)
+        batch = batch.set_column(position, name, integers.cast(pa.int64()))
+    return batch
 
 
 def _check_schema(schema: Any, fields: Fields, source: str) -> None:
@@ -77,14 +126,42 @@ def _check_schema(schema: Any, fields: Fields, source: str) -> None:
         nested = [inner.name for inner in type_] if pa.types.is_struct(type_) else []
     if _json_columns(schema):  # only its rows show which fields it has
         fields = replace(fields, metadata=None)
-    check_columns(schema.names, fields=fields, source=source, nested=nested)
+    inner = [name for _, name in fields.required_names if _has_path(schema, name)]
+    check_columns(schema.names, fields=fields, source=source, nested=nested, inner=inner)
+    _check_kinds(schema, fields, source)
+
+
+def _has_path(schema: Any, name: str) -> bool:
+    root, *parts = name.split(".")
+    return schema.names.count(root) == 1 and has_path(schema.field(root).type, parts)
+
+
+def _check_kinds(schema: Any, fields: Fields, source: str) -> None:
+    """Raise `SourceError` for a column that can be neither the text nor metadata, by its type."""
+    roots = {name.partition(".")[0] for name in fields.own_names if name and "." in name}
+    for column in schema:
+        example = example_of(column.type)
+        if column.name == fields.text and not isinstance(example, str | None):
+            raise SourceError(f"{source}: {fields.text_option} is not a string ({kind(example)})")
+        is_unread = column.name in (*fields.own_names, *_json_columns(schema), SPREAD)
+        if fields.metadata is not None:
+            is_unread = is_unread or column.name not in fields.metadata
+        if is_unread or column.name in roots or _is_vector(column):
+            continue
+        try:
+            metadata_value(example, field=f"metadata field {column.name!r}")
+        except BadKindError as error:
+            raise SourceError(f"{source}: {error}{metadata_advice(fields)}") from None
 
 
 def _wanted_columns(schema: Any, fields: Fields) -> list[str] | None:
     if fields.metadata is None:
         vectors = {field.name for field in schema if _is_vector(field)} - {*fields.own_names}
         return [name for name in schema.names if name not in vectors] if vectors else None
-    wanted = {*fields.own_names, *fields.metadata, SPREAD, *_json_columns(schema)}
+    asked = [name for name in fields.own_names if name] + [*fields.metadata, *fields.optional_names]
+    wanted = {*asked, *(name.partition(".")[0] for name in asked), *_json_columns(schema)}
+    if fields.metadata:
+        wanted.add(SPREAD)
     return [name for name in schema.names if name in wanted]
 
 
@@ -123,33 +200,3 @@ def _batch_rows(metadata: Any) -> int:
     n_rows: int = metadata.num_rows
     row_bytes = n_bytes // max(n_rows, 1) + 1
     return max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // row_bytes))
-
-
-def _cells(column: Any) -> list[object]:
-    if _microseconds(column.type) is None:
-        try:
-            return list(column.to_pylist())
-        except (ValueError, OverflowError):  # not UTF-8, or a date after the year 9999
-            pass
-    return [_cell(cell) for cell in column]
-
-
-def _cell(cell: Any) -> object:
-    exact = _microseconds(cell.type)
-    try:
-        value: object = (cell if exact is None else cell.cast(exact)).as_py()
-    except (ValueError, OverflowError) as error:
-        return Unreadable(str(error))
-    return value
-
-
-def _microseconds(type_: Any) -> Any:
-    """Return the type in microseconds for a type in nanoseconds, else None.
-
-    as_py() would drop the last digits of a time, and of a timestamp unless pandas is installed.
-    """
-    import pyarrow as pa
-
-    if pa.types.is_timestamp(type_) and type_.unit == "ns":
-        return pa.timestamp("us", type_.tz)
-    return pa.time64("us") if pa.types.is_time64(type_) and type_.unit == "ns" else None

@@ -15,8 +15,7 @@ from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.folder import read_folder
 from layerdex.indexer.readers.formats import resolve_format
 from layerdex.indexer.readers.guess import guess_format, note_table
-from layerdex.indexer.readers.json_array import read_json
-from layerdex.indexer.readers.jsonl import read_jsonl
+from layerdex.indexer.readers.json_shapes import read_json, read_jsonl
 from layerdex.indexer.readers.parquet import read_parquet
 from layerdex.indexer.readers.plain_text import read_txt
 from layerdex.indexer.readers.rows import Reading

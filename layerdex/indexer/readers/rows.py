@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from shlex import quote
 
 import numpy as np
 
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.annotations import flatten_export
 from layerdex.indexer.readers.fields import (
-    MAX_NAMES_COMPARED,
+    MISSING,
+    SPREAD,
     Fields,
+    find_field,
     missing_field,
-    missing_text,
+    names_of,
 )
+from layerdex.indexer.readers.labels import label_value
+from layerdex.indexer.readers.missing_fields import MissingFields
 from layerdex.indexer.readers.values import (
+    BadKindError,
     BadValueError,
     clean_string,
+    id_value,
     kind,
     metadata_value,
-    name_value,
     text_value,
 )
 from layerdex.records import UNSET, Origin, Rejected, Scalar, SourceDocument, Unset
@@ -27,11 +34,10 @@ from layerdex.records import UNSET, Origin, Rejected, Scalar, SourceDocument, Un
 Reading = SourceDocument | Rejected
 """A reader yields one for each row."""
 
+Nested = Mapping[object, object] | Sequence[object]
+RawField = tuple[object, object]
 RawRow = tuple[Origin, object]
 """The origin of a row, and the decoded row or a `Rejected`."""
-
-SPREAD = "metadata"
-"""The field in which ``export`` writes a document's metadata, as an object."""
 
 VECTOR = "vector_"
 """Prefix of the fields in which ``export`` writes vectors; the layer's number follows."""
@@ -46,9 +52,32 @@ MAX_ROWS_SEARCHED = 1000
 def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
     """Read the rows of a source without a header, in which each row may have other fields.
 
-    Raises `SourceError` if none of the first 1,000 rows has a field that was named explicitly.
+    The rows of an annotation tool's export are recognised by the first. Raises `SourceError` if
+    none of the first 1,000 rows has a field that was named explicitly, or if all of them have a
+    field of a kind that it cannot have.
     """
-    missing = _MissingFields(fields)
+    rows, fields = flatten_export(rows, source=source, fields=fields)
+    yield from refuse_once(_read_checked(rows, source=source, fields=fields))
+
+
+def refuse_once(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """Pass readings on; raise `SourceError` if the first 1,000, or all, have a bad column."""
+    remaining = iter(readings)
+    held: list[Reading] = []
+    for reading in remaining:
+        held.append(reading)
+        if not isinstance(reading, BadColumn):
+            yield from held
+            yield from remaining
+            return
+        if len(held) == MAX_ROWS_SEARCHED:
+            break
+    if held:
+        raise SourceError(str(held[0]))
+
+
+def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
+    missing = MissingFields(fields)
     for origin, row in rows:
         if missing.names and isinstance(row, Mapping):
             missing.update(row)
@@ -59,40 +88,10 @@ def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterato
     missing.check(source)
 
 
-class _MissingFields:
-    """The explicitly named fields that no row has had so far."""
+class BadColumn(Rejected):
+    """A row with a field of a kind that it cannot have; in most sources every row has it."""
 
-    def __init__(self, fields: Fields) -> None:
-        self._fields = fields
-        self.names = fields.required_names
-        self.n_rows = 0
-        self._existing: dict[object, None] = {}
-        self._nested: dict[object, None] = {}
-
-    def update(self, row: Mapping[object, object]) -> None:
-        """Remove the fields that a row has."""
-        self.n_rows += 1
-        inner = row.get(SPREAD)
-        nested = inner if isinstance(inner, Mapping) else {}
-        self.names = [
-            (option, name)
-            for option, name in self.names
-            if name not in row and (option != "metadata" or name not in nested)
-        ]
-        if len(self._existing) < MAX_NAMES_COMPARED:
-            self._existing.update(dict.fromkeys(row))
-            self._nested.update(dict.fromkeys(nested))
-
-    def check(self, source: str, *, searched: str = "") -> None:
-        """Raise `SourceError` for a field that is still missing."""
-        if self.names and self.n_rows:
-            option, name = self.names[0]
-            existing = [*self._existing, *(self._nested if option == "metadata" else ())]
-            if option == "text":
-                reason = missing_text(self._fields, existing, searched=searched)
-            else:
-                reason = missing_field(option, name, existing, searched=searched)
-            raise SourceError(f"{source}: {reason}")
+    __slots__ = ()
 
 
 def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
@@ -107,6 +106,8 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
             metadata=_metadata(row, fields),
             origin=origin,
         )
+    except BadKindError as error:
+        return BadColumn(origin, str(error), id_of_rejected(row, fields))
     except BadValueError as error:
         return Rejected(origin, str(error), id_of_rejected(row, fields))
 
@@ -129,26 +130,35 @@ def id_of_rejected(row: object, fields: Fields) -> str | Unset | None:
 
 
 def _text(row: Mapping[object, object], fields: Fields) -> str:
-    if fields.text not in row:
-        raise BadValueError(missing_text(fields, row.keys()))
-    return text_value(row[fields.text], field="text")
+    value = find_field(row, fields.text)
+    if value is MISSING:
+        names = names_of(row)
+        raise BadValueError(missing_field(fields, fields.text_option, fields.text, names))
+    option = fields.text_option
+    if isinstance(value, Mapping) and value:
+        path = quote(f"{fields.text}.{next(iter(value))}")
+        advice = f"name the field inside it, such as --{option}-field {path}"
+        raise BadKindError(f"{option} is not a string (object); {advice}")
+    return text_value(value, field=option)
 
 
 def _id(row: Mapping[object, object], fields: Fields) -> str | None:
-    if fields.id is not None and fields.id not in row:
-        raise BadValueError(missing_field("id", fields.id, row.keys()))
+    name = fields.id_name
+    value = MISSING if name is None else find_field(row, name)
+    if fields.other_id is not None and (value is MISSING or value is None):
+        value = find_field(row, fields.other_id)
+    if name is None or value is MISSING:
+        if fields.id not in (None, UNSET):
+            raise BadValueError(missing_field(fields, "id", str(name), names_of(row)))
+        return None
     advice = "; leave it out or use null for an id made from the text"
-    value = row.get(fields.id_name)
-    if value is None and fields.other_id is not None:
-        value = row.get(fields.other_id)
-    return name_value(value, field="id", empty_advice=advice)
+    return id_value(value, field="id", empty_advice=advice)
 
 
 def _label(row: Mapping[object, object], fields: Fields) -> str | Unset | None:
-    if fields.label_name not in row:
-        return UNSET
-    advice = "; use null for none"
-    return name_value(row[fields.label_name], field="label", empty_advice=advice)
+    name = fields.label_name
+    value = MISSING if name is None else find_field(row, name)
+    return UNSET if name is None or value is MISSING else label_value(value, name=name)
 
 
 def _metadata(row: Mapping[object, object], fields: Fields) -> dict[str, Scalar | None]:
@@ -157,25 +167,62 @@ def _metadata(row: Mapping[object, object], fields: Fields) -> dict[str, Scalar 
         checked = _metadata_name(name)
         if checked in metadata:
             raise BadValueError(f"metadata field {name!r} is there twice, once in {SPREAD!r}")
-        metadata[checked] = metadata_value(value, field=f"metadata field {name!r}")
+        try:
+            metadata[checked] = metadata_value(value, field="")
+        except BadValueError as error:
+            advice = metadata_advice(fields) if isinstance(error, BadKindError) else ""
+            raise type(error)(f"metadata field {name!r}{error}{advice}") from None
     return metadata
 
 
-def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[tuple[object, object]]:
+def metadata_advice(fields: Fields) -> str:
+    """Return what to do about a metadata field of a bad kind, empty where it was asked for."""
+    is_unasked = fields.metadata is None
+    return "; name the fields to keep with --metadata-field" if is_unasked else ""
+
+
+def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[RawField]:
     """Yield the fields to keep as metadata, those of the ``metadata`` object last."""
-    own, wanted = fields.own_names, fields.metadata
+    own = fields.own_names
     inner = row.get(SPREAD) if SPREAD not in own else None
-    is_spread = isinstance(inner, Mapping)
+    spread = inner if isinstance(inner, Mapping) else {}
+    if fields.metadata is not None:
+        yield from _named(row, spread, fields.metadata)
+        yield from _named(row, {}, fields.optional_names)
+        return
+    roots = {name.partition(".")[0] for name in own if name and "." in name and name not in row}
     for name, value in row.items():
-        is_wanted = name not in own if wanted is None else name in wanted
-        if wanted is None and is_vector_name(name) and isinstance(value, VECTOR_TYPES):
+        if name in own or (isinstance(value, VECTOR_TYPES) and is_vector_name(name)):
             continue
-        if is_wanted and not (is_spread and name == SPREAD):
+        if name in roots and isinstance(value, (Mapping, list, tuple)):
+            yield from _beside(name, value, own)
+        elif not (name == SPREAD and isinstance(inner, Mapping)):
             yield name, value
-    if isinstance(inner, Mapping):
-        for name, value in inner.items():
-            if wanted is None or name in wanted:
-                yield name, value
+    if SPREAD not in roots:
+        yield from spread.items()
+
+
+def _named(
+    row: Mapping[object, object], spread: Mapping[object, object], names: Iterable[str]
+) -> Iterator[RawField]:
+    for name in names:
+        is_spread = name == SPREAD and isinstance(row.get(SPREAD), Mapping)
+        value = MISSING if is_spread else find_field(row, name)
+        if value is not MISSING:
+            yield name, value
+        if name in spread:
+            yield name, spread[name]
+
+
+def _beside(root: object, value: Nested, own: Collection[str | None]) -> Iterator[RawField]:
+    """Yield what is beside a field in its object or list, under the paths that lead there."""
+    for inner, member in value.items() if isinstance(value, Mapping) else enumerate(value):
+        path = f"{root}.{inner}"
+        leads_on = any(name.startswith(f"{path}.") for name in own if name)
+        if leads_on and isinstance(member, (Mapping, list, tuple)):
+            yield from _beside(path, member, own)
+        elif path not in own:
+            yield path, member
 
 
 def is_vector_name(name: object) -> bool:
@@ -187,7 +234,7 @@ def _metadata_name(name: object) -> str:
     if not isinstance(name, str):
         raise BadValueError(f"metadata field {name!r} has a name that is no string ({kind(name)})")
     if not name:
-        raise BadValueError(
+        raise BadKindError(
             "a metadata field has an empty name; name the fields to keep with --metadata-field"
         )
     return clean_string(name, field=f"the name of metadata field {name!a}")

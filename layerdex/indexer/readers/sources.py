@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import NoneType
@@ -66,7 +67,15 @@ def read_labelled(
     fields: Fields | None = None,
     dialect: Dialect | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Return the texts and labels of a test set. Raises `RowError` for a missing text or label."""
+    """Return the texts and labels of a test set; other fields are ignored unless they are named.
+
+    Raises `RowError` for a missing text or label.
+    """
+    fields = fields or Fields()
+    if fields.id is None:
+        fields = replace(fields, id=UNSET)
+    if fields.metadata is None:
+        fields = replace(fields, metadata=())
     texts: list[str] = []
     labels: list[str] = []
     unlabelled: Origin | None = None
@@ -80,8 +89,7 @@ def read_labelled(
         texts.append(document.text)
         labels.append(document.label)
     if unlabelled is not None:
-        name = (fields or Fields()).label_name
-        raise RowError(f"{unlabelled}: a test document needs a label (field {name!r})")
+        raise RowError(f"{unlabelled}: a test document needs a label (field {fields.label_name!r})")
     return texts, labels
 
 

@@ -43,7 +43,7 @@ class StrictDecoder:
         return result
 
     def _constant(self, literal: str) -> None:
-        self._note(f"{literal} is not a JSON value")
+        self._note(f"{literal} is not a JSON value: write null")
 
     def _int(self, digits: str) -> int:
         try:

@@ -6,18 +6,28 @@ import datetime as dt
 import math
 from collections.abc import Mapping, Set
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerdex.records import Scalar
 
 INT64_LIMIT = 2**63
+FIRST_INEXACT = 2**53
+"""From here on a float may have lost the last digits of an integer."""
+
 NESTED = (Mapping, list, tuple, Set, np.ndarray)
 KIND_NAMES = {"NoneType": "null", "dict": "object", "str": "string", "bool": "true/false"}
+_NEVER_MISSING = (str, int, *NESTED)
 
 
 class BadValueError(ValueError):
     """A value that is not allowed; the message becomes the reason for the row's rejection."""
+
+
+class BadKindError(BadValueError):
+    """A value of a kind that its field never allows: most often true of the whole column."""
 
 
 class Unreadable:
@@ -34,12 +44,16 @@ def kind(value: object) -> str:
 
 
 def plain(value: object, *, field: str) -> object:
-    """Turn NumPy scalars into Python's; raise `BadValueError` on an unreadable cell."""
+    """Turn NumPy scalars into Python's, and NaN, NaT and NA into None.
+
+    Raises `BadValueError` for an unreadable cell.
+    """
     if isinstance(value, Unreadable):
         raise BadValueError(f"{field} cannot be read: {value.reason}")
     # .item() of nanoseconds would be an int
-    is_time = isinstance(value, (np.datetime64, np.timedelta64))
-    return value.item() if isinstance(value, np.generic) and not is_time else value
+    if isinstance(value, np.generic) and not isinstance(value, (np.datetime64, np.timedelta64)):
+        value = value.item()
+    return None if _is_missing(value) else value
 
 
 def clean_string(value: str, *, field: str) -> str:
@@ -59,56 +73,99 @@ def clean_string(value: str, *, field: str) -> str:
 def text_value(value: object, *, field: str) -> str:
     """Return a document's text as given; anything else raises `BadValueError`."""
     value = plain(value, field=field)
+    if value is None:
+        raise BadValueError(f"{field} is null")
     if not isinstance(value, str):
-        what = "null" if value is None else f"not a string ({kind(value)})"
-        raise BadValueError(f"{field} is {what}")
+        raise BadKindError(f"{field} is not a string ({kind(value)})")
     _require_content(value, field=field, advice="")
     return clean_string(value, field=field)
 
 
 def name_value(value: object, *, field: str, empty_advice: str) -> str | None:
-    """Return an id or a label as a string, or None for null; whole numbers are converted.
+    """Return a scalar as the text that a table would have for it, or None for null.
 
-    Floats such as 3.0 count as whole numbers, as pandas converts integers in a column with gaps.
-    From 2^53 on a float may have lost digits, and is not allowed.
+    A whole number has its digits, a float what Python writes (``4.0``), a Boolean is ``true`` or
+    ``false``, a time is in ISO 8601. Raises `BadValueError`.
     """
     value = plain(value, field=field)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)
-    if value is None:
-        return None
     if isinstance(value, str):
         _require_content(value, field=field, advice=empty_advice)
         return clean_string(value, field=field)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return _digits(value, field=field)
-    raise BadValueError(f"{field} is neither a string nor a whole number ({kind(value)})")
+    if isinstance(value, Decimal) and value.is_finite():
+        return str(value)
+    scalar = metadata_value(value, field=field)
+    if scalar is None or isinstance(scalar, str):
+        return scalar
+    if isinstance(scalar, bool):
+        return "true" if scalar else "false"
+    return repr(scalar)
+
+
+def id_value(value: object, *, field: str, empty_advice: str) -> str | None:
+    """Return an id as `name_value` does, but a whole number as an integer, also from a float.
+
+    pandas makes floats of the integers in a column with gaps. Raises `BadValueError`, also for a
+    float that may have lost digits.
+    """
+    value = plain(value, field=field)
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) >= FIRST_INEXACT:
+            raise BadValueError(f"{field} is a float beyond 2^53, which may have lost digits")
+        value = int(value)
+    return name_value(value, field=field, empty_advice=empty_advice)
 
 
 def metadata_value(value: object, *, field: str) -> Scalar | None:
-    """Return a metadata value as JSON can hold it; dates become ISO 8601 strings."""
+    """Return a metadata value as JSON can hold it, None for null and missing values.
+
+    Dates become ISO 8601 strings. A number that neither a 64-bit integer nor a float holds exactly
+    becomes the string of its digits, which conditions still compare as a number. Raises
+    `BadValueError`.
+    """
     value = plain(value, field=field)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return clean_string(value, field=field)
     if isinstance(value, int):
-        return _int64(value, field=field)
+        return int(value) if -INT64_LIMIT <= value < INT64_LIMIT else _digits(value, field=field)
     if isinstance(value, (float, Decimal)):
         return _number(value, field=field)
     if isinstance(value, (dt.date, dt.time, np.datetime64)):
-        return _iso(value, field=field)
+        return _numpy_iso(value) if isinstance(value, np.datetime64) else value.isoformat()
+    raise BadKindError(f"{field} is {describe_kind(value)}")
+
+
+def are_whole(cells: NDArray[np.floating[Any]]) -> bool:
+    """Return whether all floats, (n,), are integers that have lost no digits."""
+    finite = cells[np.isfinite(cells)]
+    is_exact = (finite == np.floor(finite)) & (np.abs(finite) < FIRST_INEXACT)
+    return len(finite) == len(cells) and bool(is_exact.all())
+
+
+def describe_kind(value: object) -> str:
+    """Return why a value of this kind can neither be metadata nor an id or a label."""
     if isinstance(value, NESTED):
-        advice = "name the fields to keep with --metadata-field"
-        raise BadValueError(f"{field} is nested ({kind(value)}); {advice}")
-    raise BadValueError(f"{field} is neither text, a number, true/false nor a date ({kind(value)})")
+        return f"nested ({kind(value)})"
+    return f"neither text, a number, true/false nor a date ({kind(value)})"
 
 
 def _require_content(value: str, *, field: str, advice: str) -> None:
+    """Raise `BadValueError` for a string that is empty or blank."""
     if not value:
         raise BadValueError(f"{field} is empty{advice}")
     if value.isspace():
         raise BadValueError(f"{field} is blank{advice}")
+
+
+def _is_missing(value: object) -> bool:
+    if value is None or isinstance(value, _NEVER_MISSING):
+        return value is None
+    if isinstance(value, Decimal):  # a signalling NaN cannot be compared
+        return value.is_nan()
+    if type(value).__name__ == "NAType":  # pandas.NA, whose comparisons have no truth
+        return True
+    return bool(value != value)  # noqa: PLR0124 - NaN and NaT are unequal to themselves
 
 
 def _digits(value: int, *, field: str) -> str:
@@ -118,28 +175,20 @@ def _digits(value: int, *, field: str) -> str:
         raise BadValueError(f"{field} is an integer of too many digits") from None
 
 
-def _int64(value: int, *, field: str) -> int:
-    if not -INT64_LIMIT <= value < INT64_LIMIT:
-        raise BadValueError(f"{field} is an integer beyond 64 bits")
-    return int(value)
+def _number(value: float | Decimal, *, field: str) -> Scalar:
+    is_finite = math.isfinite(value) if isinstance(value, float) else value.is_finite()
+    if not is_finite:
+        raise BadValueError(f"{field} is not a finite number ({float(value)})")
+    return value if isinstance(value, float) else _exact(value)
 
 
-def _number(value: float | Decimal, *, field: str) -> int | float:
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
-        if abs(value) > INT64_LIMIT:  # before int(), which would write 1E+999999999 out
-            raise BadValueError(f"{field} is an integer beyond 64 bits")
-        return _int64(int(value), field=field)
-    # float() of a signalling NaN raises
-    number = math.nan if isinstance(value, Decimal) and value.is_nan() else float(value)
-    if not math.isfinite(number):
-        raise BadValueError(f"{field} is not a finite number ({number})")
-    return number
-
-
-def _iso(value: dt.date | dt.time | np.datetime64, *, field: str) -> str:
-    if value != value:  # noqa: PLR0124 - NaT is unequal to itself
-        raise BadValueError(f"{field} is not a date ({value})")
-    return _numpy_iso(value) if isinstance(value, np.datetime64) else value.isoformat()
+def _exact(value: Decimal) -> Scalar:
+    """Return a decimal as a number where one holds it exactly, else its digits."""
+    if value == value.to_integral_value():
+        # before int(), which would write 1E+999999999 out
+        return int(value) if abs(value) < INT64_LIMIT else str(value)
+    number = float(value)
+    return number if Decimal(repr(number)) == value else str(value)
 
 
 def _numpy_iso(value: np.datetime64) -> str:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from layerdex.choices import StoredPrecision
+from layerdex.indexer.readers.fields import SPREAD
 from layerdex.indexer.readers.parquet import JSON_MARK, REST
-from layerdex.indexer.readers.rows import SPREAD, VECTOR
+from layerdex.indexer.readers.rows import VECTOR
 from layerdex.records import Document, Scalar, Vectors
 from layerdex.storage.catalog.metadata import ValueType
 from layerdex.storage.maintenance.export import Batch

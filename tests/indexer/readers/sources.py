@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from layerdex.errors import SourceError
 from layerdex.indexer.readers import Fields, Reading, read_frame, read_mappings, read_source
 from layerdex.records import Rejected, SourceDocument
 
@@ -69,3 +70,13 @@ def documents(readings: Sequence[Reading]) -> list[SourceDocument]:
 def reasons(readings: Sequence[Reading]) -> list[str | None]:
     """Return each row's reason, None for a document."""
     return [one.reason if isinstance(one, Rejected) else None for one in readings]
+
+
+def verdicts(kind: str, rows: Sequence[Row], folder: Path, fields: Fields) -> list[str | None]:
+    """Return the reasons of `read_as`, or as the only one what is wrong with the whole source."""
+    try:
+        return reasons(read_as(kind, rows, folder, fields))
+    except SourceError as error:
+        place, _, reason = str(error).partition(": ")
+        assert place.startswith((str(folder), "<memory>"))
+        return [reason]

@@ -103,7 +103,7 @@ RAW_ROWS: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "a literal that is no JSON": (
         {"jsonl": b'{"text": "a", "m": NaN}\n', "json": b'{"text": "a", "m": NaN}'},
-        "broken JSON: NaN is not a JSON value",
+        "broken JSON: NaN is not a JSON value: write null",
     ),
     "a number beyond floats": (
         {"jsonl": b'{"text": "a", "m": 1e999}\n', "json": b'{"text": "a", "m": 1e999}'},

@@ -7,7 +7,7 @@ import pytest
 from layerdex.errors import SourceError
 from layerdex.indexer.readers import Fields, read_mappings, read_source
 from layerdex.records import Rejected
-from tests.indexer.readers.sources import READ_AS, TYPED, Row, documents, read_as
+from tests.indexer.readers.sources import JSONLIKE, READ_AS, TYPED, Row, documents, read_as
 
 TABLES = ("csv", "tsv", "parquet", "frame")
 STREAMED = ("jsonl", "json", "mappings")
@@ -166,3 +166,45 @@ def test_text_field_given_for_txt_is_an_error(tmp_path: Path) -> None:
     path.write_text("a\n")
     with pytest.raises(SourceError, match=r"a\.txt: no label field 'topic'; there is 'text'"):
         list(read_source(path, fields=Fields(label="topic")))
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_a_path_leads_into_an_object_unless_a_field_has_its_name(kind: str, tmp_path: Path) -> None:
+    data = {"text": "a", "by": {"name": "x", "age": 3}, "n": 1}
+    fields = Fields(text="data.text", label="data.by.name")
+    rows: list[Row] = [{"sku": 1, "data": data}, {"sku": 2, "data": data}]
+    for document in documents(read_as(kind, rows, tmp_path, fields)):
+        assert (document.text, document.label) == ("a", "x")
+        assert document.metadata == {"sku": document.metadata["sku"], "data.by.age": 3, "data.n": 1}
+    literal: list[Row] = [{"data.text": "b", "data": {"text": "a"}}]
+    (document,) = documents(read_as(kind, literal, tmp_path, Fields("data.text", metadata=())))
+    assert document.text == "b"
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_a_path_leads_into_a_list(kind: str, tmp_path: Path) -> None:
+    rows: list[Row] = [{"text": "a", "tags": ["x", "y"]}, {"text": "b", "tags": ["z"]}]
+    fields = Fields(label="tags.0", metadata=())
+    found = documents(read_as(kind, rows, tmp_path, fields))
+    assert [one.label for one in found] == ["x", "z"]
+    beyond = documents(read_as(kind, rows, tmp_path, Fields(metadata=("tags.1",))))
+    assert [one.metadata for one in beyond] == [{"tags.1": "y"}, {"tags.1": None}]
+
+
+@pytest.mark.parametrize("kind", JSONLIKE)
+def test_a_missing_text_within_an_object_is_suggested_by_its_path(
+    kind: str, tmp_path: Path
+) -> None:
+    rows: list[Row] = [{"n": 1, "doc": {"body": "a"}}, {"text": "b"}]
+    first, _ = read_as(kind, rows, tmp_path, Fields())
+    assert isinstance(first, Rejected)
+    assert first.reason == (
+        "no text field 'text'; there is 'n', 'doc.body'; try --text-field doc.body"
+    )
+
+
+@pytest.mark.parametrize("kind", READ_AS)
+def test_a_path_that_leads_nowhere_is_an_error(kind: str, tmp_path: Path) -> None:
+    row = {"text": "a", "n": "x"}
+    with pytest.raises(SourceError, match=r"no label field 'n\.label'; there is 'text', 'n'"):
+        read_as(kind, [row], tmp_path, Fields(label="n.label"))

@@ -8,7 +8,8 @@ import pytest
 
 from layerdex.errors import SourceError
 from layerdex.indexer.readers import Fields, Reading, read_source
-from layerdex.indexer.readers.json_array import ArrayText, read_json
+from layerdex.indexer.readers.json_shapes import read_json
+from layerdex.indexer.readers.json_text import JsonText
 from layerdex.indexer.readers.strict_json import StrictDecoder
 from tests.indexer.readers.sources import documents, reasons
 
@@ -50,7 +51,7 @@ def test_elements_may_be_cut_anywhere(step: int) -> None:
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
 def test_numbers_are_not_taken_before_they_end(step: int) -> None:
-    text = ArrayText(Trickle(b"1234.5e+07 ,-Infinity", step), "a")
+    text = JsonText(Trickle(b"1234.5e+07 ,-Infinity", step), "a")
     decoder = StrictDecoder()
     assert text.peek() == "1"
     assert text.take(decoder) == 1234.5e7
@@ -59,7 +60,7 @@ def test_numbers_are_not_taken_before_they_end(step: int) -> None:
     text.skip(1)
     text.peek()
     text.take(decoder)
-    assert decoder.problem == "-Infinity is not a JSON value"
+    assert decoder.problem == "-Infinity is not a JSON value: write null"
 
 
 def test_bad_elements_are_rejected_and_the_next_are_read(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_bad_elements_are_rejected_and_the_next_are_read(tmp_path: Path) -> None
     assert reasons(read(tmp_path, data)) == [
         "the row is not an object (int)",
         "broken JSON: key 'text' appears twice",
-        "broken JSON: NaN is not a JSON value",
+        "broken JSON: NaN is not a JSON value: write null",
         "the row is not an object (list)",
         None,
     ]
@@ -76,8 +77,8 @@ def test_bad_elements_are_rejected_and_the_next_are_read(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", ":1: a JSON array is expected; for an object on each line use --format jsonl"),
-        (b'{"text": "a"}', ":1: a JSON array is expected; for an object on each line use"),
+        (b"", ":1: a JSON array of objects is expected, or one object per line"),
+        (b'"text"', ":1: a JSON array of objects is expected, or one object per line"),
         (b'[\n{"text": "a"}\n', ":3: broken JSON: ',' or ']' expected after an element"),
         (b'[\n{"text": "a"}\n{"text": "b"}]', ":3: broken JSON: ',' or ']' expected after"),
         (b'[{"text": "a"},\n]', ":2: broken JSON: Expecting value"),
@@ -86,7 +87,7 @@ def test_bad_elements_are_rejected_and_the_next_are_read(tmp_path: Path) -> None
         (b'[{"text": "a"}]\n[', ":2: broken JSON: text after the array"),
         (b'[{"text": "a"},\n{"text": "\xff"}]', ":2: invalid UTF-8"),
         (b'[{"text": "a"},\n{"text": "\xc3', ":2: invalid UTF-8"),
-        (b"[\n" + b"[" * 100_000, ":2: broken JSON: nested too deeply"),
+        (b'[\n{"a":' + b"[" * 100_000, ":2: broken JSON: nested too deeply"),
     ],
 )
 def test_broken_array_cannot_be_read_on(data: bytes, message: str, tmp_path: Path) -> None:

@@ -85,4 +85,4 @@ def test_a_float_that_may_have_lost_digits_is_no_id() -> None:
     first, second = read_frame(frame)
     assert isinstance(first, SourceDocument)
     assert first.id == "9007199254740991"
-    assert reasons([second]) == ["id is neither a string nor a whole number (float)"]
+    assert reasons([second]) == ["id is a float beyond 2^53, which may have lost digits"]

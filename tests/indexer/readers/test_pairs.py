@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.pair_fields import PairFields
 from layerdex.indexer.readers.pairs import Pairs, read_pairs
 
 SCORED = Pairs(["a b", "c"], ["a", "d, e"], [4.5, 0.0], are_labels=False)
@@ -42,7 +45,8 @@ def test_labels_are_0_or_1_however_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"score": float("nan")}, "is not a finite number"),
+        ({"score": float("nan")}, "a pair has a score or a label (0 or 1), not 0 of them"),
+        ({"score": float("inf")}, "metadata field 'score' is not a finite number (inf)"),
         ({"score": "nan"}, "score is not a finite number (string 'nan')"),
         ({"score": "good"}, "score is not a finite number (string 'good')"),
         ({"score": None}, "a pair has a score or a label (0 or 1), not 0 of them"),
@@ -50,7 +54,7 @@ def test_labels_are_0_or_1_however_they_are_written() -> None:
         ({"score": None, "label": 1}, "the pair has no score, as those before it"),
         ({"sentence2": None}, "sentence2 is null"),
         ({"sentence2": " "}, "sentence2 is blank"),
-        ({"sentence1": ""}, "text is empty"),
+        ({"sentence1": ""}, "sentence1 is empty"),
     ],
 )
 def test_a_bad_pair_is_named(changes: dict[str, object], reason: str) -> None:
@@ -62,7 +66,9 @@ def test_a_bad_pair_is_named(changes: dict[str, object], reason: str) -> None:
 
 
 def test_a_label_that_is_a_grade_is_told_to_be_a_score() -> None:
-    with pytest.raises(SourceError, match=r"label is 0 or 1, not 3\.5; a grade goes in 'score'"):
+    with pytest.raises(
+        SourceError, match=r"label is 0 or 1, not 3\.5; a grade is read with --score-field label"
+    ):
         read_pairs([{"sentence1": "x", "sentence2": "y", "label": 3.5}])
 
 
@@ -71,3 +77,86 @@ def test_no_pairs_are_an_error(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(SourceError, match="there are no pairs"):
         read_pairs(file)
+
+
+SICK = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            SICK,
+            "no sentence1 field 'sentence1'; there is 'pair_ID', 'sentence_A', 'sentence_B', "
+            "'relatedness_score', 'entailment_judgment'; try --sentence1-field sentence_A "
+            "--sentence2-field sentence_B --score-field relatedness_score",
+        ),
+        (
+            "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n",
+            "try --sentence1-field question1 --sentence2-field question2 "
+            "--label-field is_duplicate",
+        ),
+        (
+            "text1\ttext2\tlabel\n",
+            "there is 'text1', 'text2', 'label'; try --sentence1-field text1 "
+            "--sentence2-field text2",
+        ),
+        ("premise\thypothesis\tscore\n", "--sentence1-field premise --sentence2-field hypothesis"),
+        ("s1\ts2\tscore\n", "try --sentence1-field s1 --sentence2-field s2"),
+        ("sentence1\tsent2\tscore\n", "no sentence2 field 'sentence2'; there is "),
+        (
+            "sentence1\tsentence2\tsimilarity_score\n",
+            "no score field 'score'; there is 'sentence1', 'sentence2', 'similarity_score'; "
+            "try --score-field similarity_score",
+        ),
+        ("sentence1\tsentence2\tsome\n", "no score field 'score'; there is 'sentence1', "),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["tsv", "jsonl"])
+def test_missing_fields_are_listed_with_the_options_to_name_them(
+    header: str, message: str, suffix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"p.{suffix}"
+    names = header.split()
+    if suffix == "tsv":
+        file.write_text(header + "\t".join("1" for _ in names) + "\n")
+    else:
+        file.write_text(json.dumps(dict.fromkeys(names, "1")) + "\n")
+    with pytest.raises(SourceError) as caught:
+        read_pairs(file)
+    assert message in str(caught.value)
+    assert "--text-field" not in str(caught.value)
+    assert "--metadata-field" not in str(caught.value)
+
+
+def test_pairs_are_read_under_other_names_and_extra_fields_are_ignored(tmp_path: Path) -> None:
+    fields = PairFields("sentence_A", sentence2="data.b", score="relatedness_score")
+    row = {
+        "id": {"of": "pair"},
+        "sentence_A": "a b",
+        "data": {"b": "a"},
+        "relatedness_score": 4.5,
+        "label": "ENTAILMENT",
+        "scores": [4, 5],
+        "more": {"k": [1]},
+    }
+    file = tmp_path / "p.jsonl"
+    file.write_text(json.dumps(row))
+    expected = Pairs(["a b"], ["a"], [4.5], are_labels=False)
+    assert read_pairs(file, fields=fields) == expected
+    assert read_pairs([row], fields=fields) == expected
+    frame = pd.DataFrame([row])
+    assert read_pairs(frame, fields=fields) == expected
+    frame.to_parquet(tmp_path / "p.parquet")
+    assert read_pairs(tmp_path / "p.parquet", fields=fields) == expected
+
+
+def test_a_label_is_read_under_another_name_instead_of_a_score() -> None:
+    rows = [
+        {"sentence1": "x", "sentence2": "y", "score": 4, "same": same}
+        for same in (True, "false", "True", "0.0", "1.0", 0)
+    ]
+    found = read_pairs(rows, fields=PairFields(pair_label="same"))
+    assert (found.values, found.are_labels) == ([1, 0, 1, 0, 1, 0], True)
+    with pytest.raises(SourceError, match=r"not 2 of them; name the one to read with --score-"):
+        read_pairs([{"sentence1": "x", "sentence2": "y", "score": 4, "label": 1}])

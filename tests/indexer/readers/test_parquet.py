@@ -4,6 +4,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -41,18 +42,84 @@ def test_types_become_json_scalars(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("type_", [pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.time64("ns")])
-def test_cells_that_have_no_value_spoil_their_row_alone(type_: Any, tmp_path: Path) -> None:
+def test_a_cell_that_is_no_text_spoils_its_row_alone(tmp_path: Path) -> None:
     broken = pa.array([b"a", b"\xff", b"c"]).view(pa.string())
-    nanoseconds = pa.array([0, 0, 1]).cast(type_)
-    readings = read(tmp_path, {"text": broken, "m": nanoseconds})
-    first, second, third = reasons(readings)
-    assert first is None
+    first, second, third = reasons(read(tmp_path, {"text": broken, "m": [1, 2, 3]}))
+    assert (first, third) == (None, None)
     assert second is not None
     assert second.startswith("text cannot be read: 'utf-8' codec can't decode byte 0xff")
-    assert third is not None
-    assert third.startswith("metadata field 'm' cannot be read: ")
-    assert "would lose data" in third
+
+
+@pytest.mark.parametrize(
+    ("type_", "expected"),
+    [
+        (pa.timestamp("ns"), "1969-12-31T23:59:59.999999999"),
+        (pa.timestamp("ns", "UTC"), "1969-12-31T23:59:59.999999999+00:00"),
+        (pa.timestamp("ns", "+02:00"), "1970-01-01T01:59:59.999999999+02:00"),
+    ],
+)
+def test_nanoseconds_of_a_moment_are_kept(type_: Any, expected: str, tmp_path: Path) -> None:
+    moments = pa.array([0, -1, None]).cast(type_)
+    first, second, third = documents(read(tmp_path, {"text": ["a", "b", "c"], "m": moments}))
+    assert second.metadata == {"m": expected}
+    assert str(first.metadata["m"]) == pd.Timestamp(0, tz=type_.tz).isoformat()
+    assert third.metadata == {"m": None}
+    assert pd.Timestamp(expected).value == -1
+
+
+def test_nanoseconds_of_a_time_are_kept(tmp_path: Path) -> None:
+    times = pa.array([3_600_000_000_001, 60_000_000_000]).cast(pa.time64("ns"))
+    found = documents(read(tmp_path, {"text": ["a", "b"], "m": times}))
+    assert [one.metadata["m"] for one in found] == ["01:00:00.000000001", "00:01:00"]
+
+
+@pytest.mark.parametrize("zone", ["tzutc()", "Mars/Olympus_Mons", "tzlocal()"])
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_a_moment_in_an_unknown_zone_is_in_utc(zone: str, unit: str, tmp_path: Path) -> None:
+    moment = dt.datetime(2024, 5, 1, 9, 30, tzinfo=dt.UTC)
+    moments = pa.array([moment], pa.timestamp("s", "UTC")).cast(pa.timestamp(unit, zone))
+    (document,) = documents(read(tmp_path, {"text": ["a"], "at": moments}))
+    assert document.metadata == {"at": moment.isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (pa.array([[1]]), "nested (list)"),
+        (pa.array([{"k": 1}]), "nested (object)"),
+        (pa.array([None], pa.list_(pa.string())), "nested (list)"),
+        (pa.array([b"x"]), "neither text, a number, true/false nor a date (bytes)"),
+        (
+            pa.array([1], pa.duration("s")),
+            "neither text, a number, true/false nor a date (timedelta)",
+        ),
+    ],
+)
+def test_a_column_of_a_bad_type_is_refused_once_and_before_the_first_row(
+    column: Any, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a"], "m": column}), path)
+    with pytest.raises(SourceError) as caught:
+        list(read_source(path))
+    advice = "name the fields to keep with --metadata-field"
+    assert str(caught.value) == f"{path}: metadata field 'm' is {reason}; {advice}"
+    (document,) = documents(list(read_source(path, fields=Fields(metadata=()))))
+    assert document.metadata == {}
+
+
+def test_a_text_column_of_another_type_is_refused_once(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"a\.parquet: text is not a string \(int\)"):
+        read(tmp_path, {"text": [1, 2]})
+
+
+def test_fields_of_an_object_are_found_by_their_paths(tmp_path: Path) -> None:
+    data = pa.array([{"text": "a", "by": {"name": "x"}, "n": 3}])
+    fields = Fields(text="data.text", label="data.by.name", metadata=("data.n",))
+    (document,) = documents(read(tmp_path, {"data": data, "m": [1]}, fields))
+    assert (document.text, document.label, document.metadata) == ("a", "x", {"data.n": 3})
+    with pytest.raises(SourceError, match=r"no text field 'data\.txt'"):
+        read(tmp_path, {"data": data}, Fields(text="data.txt"))
 
 
 def test_unwanted_columns_are_not_judged(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A JSON array of objects to documents, element by element.
+"""A JSON text that is read value by value, with line numbers.
 
 ijson is three times as fast, but takes the last of two equal keys, replaces lone surrogates, names
 no line in its errors, cannot reject a single element, and needs gigabytes for deep nesting.
@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
 from typing import BinaryIO
 
 from layerdex.errors import SourceError
-from layerdex.indexer.readers.fields import Fields
-from layerdex.indexer.readers.rows import RawRow, Reading, read_rows
 from layerdex.indexer.readers.streams import CHUNK_BYTES
 from layerdex.indexer.readers.strict_json import StrictDecoder, describe
-from layerdex.records import Origin, Rejected
 
 BLANKS = " \t\r\n"
 LOOKAHEAD = 16
@@ -24,40 +20,7 @@ LOOKAHEAD = 16
 number, ``-Infinity`` or a pair of ``\\uXXXX`` escapes (12 characters, the longest)."""
 
 
-def read_json(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
-    """Read the elements of one array; a row's line is where its element starts.
-
-    Raises `SourceError` for broken JSON or UTF-8, as the next element cannot be found then.
-    """
-    return read_rows(_rows(stream, source), source=source, fields=fields)
-
-
-def _rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
-    text = ArrayText(stream, source)
-    decoder = StrictDecoder()
-    if text.peek() != "[":
-        raise text.error("a JSON array is expected; for an object on each line use --format jsonl")
-    text.skip(1)
-    is_first = True
-    while (following := text.peek()) != "]":
-        if not is_first:
-            if following != ",":
-                raise text.error("broken JSON: ',' or ']' expected after an element")
-            text.skip(1)
-            text.peek()
-        is_first = False
-        origin = Origin(source, text.line)
-        row = text.take(decoder)
-        if decoder.problem:
-            yield origin, Rejected(origin, f"broken JSON: {decoder.problem}")
-        else:
-            yield origin, row
-    text.skip(1)
-    if text.peek():
-        raise text.error("broken JSON: text after the array")
-
-
-class ArrayText:
+class JsonText:
     """The part of a JSON text that is in memory, and the number of the current line."""
 
     def __init__(self, stream: BinaryIO, source: str) -> None:
@@ -85,8 +48,11 @@ class ArrayText:
         self.line += self._text.count("\n", self._start, self._start + n)
         self._start += n
 
-    def take(self, decoder: StrictDecoder) -> object:
-        """Consume and return the next value, reading more until it is complete."""
+    def take(self, decoder: StrictDecoder, *, max_characters: int | None = None) -> object:
+        """Consume and return the next value, reading more until it is complete.
+
+        Raises `SourceError` for broken JSON, and for a value of more than ``max_characters``.
+        """
         while True:
             try:
                 value, end = decoder.raw_decode(self._text, self._start)
@@ -100,7 +66,18 @@ class ArrayText:
                 if self._ended or len(self._text) - end >= LOOKAHEAD:
                     self.skip(end - self._start)
                     return value
+            if max_characters is not None and len(self._text) - self._start > max_characters:
+                raise self.error(
+                    f"a table by columns of more than {max_characters >> 20} MB: write one object "
+                    "per row (pandas: orient='records', lines=True)"
+                )
             self._grow()
+
+    def expect(self, character: str, where: str) -> None:
+        """Consume a character; raises `SourceError` if another one follows."""
+        if self.peek() != character:
+            raise self.error(f"broken JSON: {character!r} expected {where}")
+        self.skip(1)
 
     def error(self, reason: str, *, position: int | None = None) -> SourceError:
         """Return an error with the line of ``position``, by default the next character's."""
