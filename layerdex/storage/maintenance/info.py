@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class IndexInfo:
     encoder: EncoderSettings
     query_template: str | None
     transform: dict[str, Any] | None
-    damaged: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = field(default=(), compare=False)
 
 
 def read_info(store: Store) -> IndexInfo:
