@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex.choices import EngineName
+from layerdex.indexer.engines.openvino.engine import is_installed
 from tests.indexer.conftest import TinyModel
 from tests.indexer.loaded import load
 from tests.indexer.plain import cosines
@@ -131,8 +132,8 @@ def test_other_tokenizers_lower_texts_too(
     assert not np.allclose(kept[0], kept[1])
 
 
+@pytest.mark.skipif(not is_installed(), reason="openvino is not installed")
 def test_openvino_lowers_texts_too(bert: Path) -> None:
-    pytest.importorskip("openvino")
     to_sentence_model(cased(bert), settings={"do_lower_case": True})
 
     encoder = load(bert, engine=EngineName.OPENVINO)

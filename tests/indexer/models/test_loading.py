@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from layerdex.choices import Dtype, EngineName
 from layerdex.errors import LayerdexError, ModelError
+from layerdex.indexer.engines.openvino.engine import is_installed
 from layerdex.indexer.models.loading import n_embeddings_of
 from tests.indexer.loaded import load
 from tests.indexer.plain import cosines, plain_vectors, torch_engine
@@ -298,7 +299,17 @@ def add_tokens(folder: Path, *tokens: str, **special: str) -> None:
     tokenizer.save_pretrained(folder)
 
 
-@pytest.mark.parametrize("engine", list(EngineName))
+@pytest.mark.parametrize(
+    "engine",
+    [
+        EngineName.AUTO,
+        EngineName.TORCH,
+        pytest.param(
+            EngineName.OPENVINO,
+            marks=pytest.mark.skipif(not is_installed(), reason="openvino is not installed"),
+        ),
+    ],
+)
 @pytest.mark.parametrize(
     ("tokens", "special", "named"),
     [
