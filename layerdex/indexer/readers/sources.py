@@ -17,6 +17,7 @@ from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import check_sources
 from layerdex.indexer.readers.mappings import Frame, read_frame, read_mappings
+from layerdex.indexer.readers.query_fields import QueryFields
 from layerdex.indexer.readers.read import read_source
 from layerdex.indexer.readers.rows import Reading
 from layerdex.indexer.readers.streams import OnBytes, is_stdin, named_errors, source_name
@@ -102,10 +103,10 @@ def read_queries(
 ) -> list[tuple[str | None, str]]:
     """Return the ids (None for none) and texts of a file of queries; raises `RowError`.
 
-    Other fields of a row are ignored.
+    The id is in the field ``id``, else in ``_id``. Other fields of a row are ignored.
     """
     queries = []
-    fields = Fields(text=text_field, label=UNSET, metadata=())
+    fields = QueryFields(text=text_field)
     for row in read_all([source], format=format, fields=fields, dialect=dialect):
         if isinstance(row, Rejected):
             raise RowError(str(row))

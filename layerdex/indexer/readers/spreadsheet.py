@@ -6,14 +6,14 @@ import datetime as dt
 import difflib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from layerdex.errors import MissingPackageError, SourceError
 from layerdex.indexer.readers.columns import EMPTY, Columns, strip_names
 from layerdex.indexer.readers.fields import Fields
-from layerdex.indexer.readers.rows import Reading, read_row
+from layerdex.indexer.readers.rows import Reading, read_row, refuse_once
 from layerdex.indexer.readers.streams import OnBytes, named_errors, source_name
 from layerdex.records import Origin, Rejected
 
@@ -40,6 +40,12 @@ def read_spreadsheet(
     if not header:
         raise SourceError(f"{source}: is empty; the first row must name the columns")
     columns = Columns([str(_plain(cell)) for cell in header], source=source, fields=fields)
+    yield from refuse_once(_read_rows(rows, columns, source=source, fields=fields))
+
+
+def _read_rows(
+    rows: Iterable[tuple[int, list[Any]]], columns: Columns, *, source: str, fields: Fields
+) -> Iterator[Reading]:
     for line, cells in rows:
         origin = Origin(source, line)
         if columns.fits(cells):
