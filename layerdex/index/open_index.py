@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from layerdex.arguments import to_list
 from layerdex.errors import OptionError
+from layerdex.forks import ForkLock
 from layerdex.index.encoders import with_template
 from layerdex.index.stored_transforms import StoredTransforms
 from layerdex.layers import LayerSelection, resolve_stored
@@ -30,7 +30,7 @@ class OpenIndex:
         self.transforms: StoredTransforms | None = None  # the newest that were loaded
         self._load_encoder = load_encoder
         self._encoder: Encoder | None = None
-        self._loading = threading.Lock()
+        self._loading = ForkLock()
 
     @property
     def encoder(self) -> Encoder:
