@@ -134,7 +134,7 @@ def on_progress(done, total):
     _, status = os.waitpid(forked[0], 0)
     print("child ended with", os.waitstatus_to_exitcode(status), flush=True)
     try:
-        Index.open(path, model=WordEncoder()).add(["a third"], lock_timeout_s=0)
+        Index.open(path, encoder=WordEncoder()).add(["a third"], lock_timeout_s=0)
     except LockedIndexError:
         print("the parent still holds the lock", flush=True)
 
