@@ -6,7 +6,6 @@ LayerKNeighborsClassifier())])`` encodes each text once, at all layers, for all 
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import fields
@@ -27,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from layerdex.arguments import check_count, to_choice
 from layerdex.choices import Weights
 from layerdex.errors import LayerError, OptionError
+from layerdex.forks import ForkLock
 from layerdex.index.encoders import make_encoder
 from layerdex.index.open_index import read_texts
 from layerdex.indexer.vector_cache import VectorCache
@@ -45,7 +45,7 @@ CACHE_BYTES = 1 << 30
 _N_ENCODERS = 2  # a BERT-base takes 440 MB
 _cache = VectorCache(CACHE_BYTES)
 _encoders: OrderedDict[tuple[EncoderOptions, RuntimeOptions], Encoder] = OrderedDict()
-_lock = threading.Lock()
+_lock = ForkLock()
 
 
 def limit_cache(size_bytes: int) -> None:

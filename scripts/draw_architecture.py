@@ -69,6 +69,7 @@ FILES = {
     "options": "EncoderOptions, RuntimeOptions",
     "records": "documents, vectors, the Encoder protocol",
     "threads": "a pool that ends whole",
+    "forks": "locks and threads after a fork",
 }
 _HEADER, _LINE, _CHIP, _FOOTER = 52, 16, 30, 26
 

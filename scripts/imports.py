@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("index",),
     ("search", "indexer"),
     ("storage",),
-    ("arguments", "choices", "errors", "layers", "options", "records", "threads"),
+    ("arguments", "choices", "errors", "forks", "layers", "options", "records", "threads"),
 )
 FOUNDATIONS = FLOORS[-1]
 

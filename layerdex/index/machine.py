@@ -59,7 +59,7 @@ def _describe_cpu() -> str:
     from layerdex.indexer.engines.devices import cpu_has_bfloat16
 
     dtype = "bfloat16" if cpu_has_bfloat16() else "float32 (no avx512_bf16, no AMX)"
-    return f"{os.cpu_count()} cores, encodes in {dtype}"
+    return f"{len(os.sched_getaffinity(0))} cores, encodes in {dtype}"
 
 
 def _describe_gpu() -> str:

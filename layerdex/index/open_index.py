@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from layerdex.arguments import format_value, to_list
 from layerdex.errors import OptionError
+from layerdex.forks import ForkLock
 from layerdex.index.encoders import with_template
 from layerdex.index.stored_transforms import StoredTransforms
 from layerdex.layers import LayerSelection, resolve_stored
@@ -34,7 +34,7 @@ class OpenIndex:
         self._load_encoder = load_encoder
         self._encoder: Encoder | None = None
         self._templated: tuple[str, Encoder] | None = None  # the last, as a tokenizer takes 50 ms
-        self._loading = threading.Lock()
+        self._loading = ForkLock()
 
     @property
     def encoder(self) -> Encoder:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerdex.choices import Dtype, EngineName, Pooling
@@ -45,7 +48,11 @@ def _load_openvino(
     folder: ModelFolder, *, pooling: Pooling, runtime: RuntimeOptions
 ) -> Engine | None:
     """Load the OpenVINO engine; None where it cannot run and was not asked for by name."""
-    from layerdex.indexer.engines.openvino.engine import OpenVinoEngine, has_bfloat16, is_installed
+    from layerdex.indexer.engines.openvino.cache import graph_folder
+    from layerdex.indexer.engines.openvino.engine import (
+        OpenVinoEngine,
+        is_installed,
+    )
 
     is_required = runtime.engine is EngineName.OPENVINO
     if is_required and runtime.device not in ("auto", "cpu"):
@@ -54,24 +61,48 @@ def _load_openvino(
         if is_required:
             raise MissingPackageError("OpenVINO is not installed: pip install 'layerdex[openvino]'")
         return None
-    if runtime.dtype is Dtype.BFLOAT16 and not has_bfloat16():
+    if (obstacle := _find_obstacle(runtime)) is not None:
+        reason, hint = obstacle
         if is_required:
-            raise OptionError(
-                "OpenVINO does not compute in bfloat16 on this CPU: use --dtype float32, or "
-                "--engine torch, which is slow in bfloat16"
-            )
-        logger.warning("OpenVINO is not used: it does not compute in bfloat16 on this CPU")
+            raise OptionError(f"{reason}: {hint}")
+        logger.warning("OpenVINO is not used: %s", reason)
         return None
+    load = partial(OpenVinoEngine.load, folder, pooling=pooling, dtype=runtime.dtype)
     try:
-        engine = OpenVinoEngine.load(folder, pooling=pooling, dtype=runtime.dtype)
+        engine: Engine | None = load(graph_folder(folder, pooling))
     except OSError as error:
-        if is_required:
-            raise StorageError(f"cannot write the converted model: {error}") from error
-        logger.warning("OpenVINO is not used: its cache cannot be written: %s", error)
-        return None
+        if not is_required:
+            logger.warning("OpenVINO is not used: its cache cannot be written: %s", error)
+            return None
+        engine = _load_uncached(load, error)
     if engine is None and is_required:
         raise OptionError(
             f"OpenVINO's vectors of the model {folder.name!r} in {runtime.dtype} differ from "
             "torch's: use --engine torch"
         )
     return engine
+
+
+def _find_obstacle(runtime: RuntimeOptions) -> tuple[str, str] | None:
+    """Return why OpenVINO cannot run here and what to do, if there is a reason."""
+    from layerdex.indexer.engines.openvino.engine import LOST_THREADS, can_run, has_bfloat16
+
+    if not can_run():
+        return LOST_THREADS, "or use --engine torch"
+    if runtime.dtype is Dtype.BFLOAT16 and not has_bfloat16():
+        return (
+            "OpenVINO does not compute in bfloat16 on this CPU",
+            "use --dtype float32, or --engine torch, which is slow in bfloat16",
+        )
+    return None
+
+
+def _load_uncached(load: Callable[[Path], Engine | None], reason: OSError) -> Engine | None:
+    """Convert the model for this process only, as its cache cannot be written."""
+    from layerdex.indexer.engines.openvino.cache import temporary_graph_folder
+
+    logger.warning("the model is converted for this process only: cannot write %s", reason)
+    try:
+        return load(temporary_graph_folder())
+    except OSError as error:
+        raise StorageError(f"cannot write the converted model: {error}") from error

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
-from layerdex.errors import OptionError
+from layerdex.errors import ModelError, OptionError
+from layerdex.forks import renew_after_fork
 
 _MAX_YIELD_S = 2.0
 
@@ -30,10 +31,28 @@ class FairLock:
         self._changed = threading.Condition()
         self._owner: int | None = None
         self._waiters: list[_Waiter] = []
+        self._was_held_at_fork = False
+        renew_after_fork(self, FairLock._renew)
+
+    def _renew(self) -> None:
+        # The locks within the model's libraries stay as the parent's threads held them.
+        self._was_held_at_fork |= self._owner is not None
+        self._changed = threading.Condition()
+        self._owner = None
+        self._waiters = []
 
     @contextmanager
     def hold(self, *, background: bool = False) -> Iterator[None]:
-        """Hold the lock in the context. Raises `OptionError` if this thread holds it already."""
+        """Hold the lock in the context.
+
+        Raises `OptionError` if this thread holds it already, and `ModelError` in a process that was
+        forked while it was held.
+        """
+        if self._was_held_at_fork:
+            raise ModelError(
+                "the model was in use when this process was forked, so it cannot run here: fork "
+                "while nothing is encoded, or start processes with 'spawn'"
+            )
         thread = threading.get_ident()
         if self._owner == thread:
             raise OptionError("on_progress must not call the encoder that reports to it")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
 
 from layerdex.arguments import check_count
+from layerdex.forks import ForkLock
 from layerdex.records import EncodedVectors, Encoder
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class VectorCache:
         self._size_bytes = size_bytes
         self._used_bytes = 0
         self._entries: OrderedDict[_Key, EncodedVectors] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         self._has_warned = False
 
     @property

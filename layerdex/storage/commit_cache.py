@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Connection
 
+from layerdex.forks import ForkLock
 from layerdex.records import Rows
 from layerdex.storage.catalog.segments import segment_rows
 from layerdex.storage.catalog.settings import Commit, read_commit, read_mark
@@ -31,7 +31,7 @@ class CommitCache:
         self._commit: Commit | None = None
         self._files: dict[tuple[str, int], LayerFile] = {}
         self._rows: dict[str, Rows] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def commit(self, connection: Connection) -> Commit:
         """Return the commit that a transaction sees, from the cache if it is still the newest."""

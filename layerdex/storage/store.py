@@ -11,6 +11,7 @@ writer.lock
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from sqlalchemy import Connection
 
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
+from layerdex.forks import abandon
 from layerdex.records import EncoderSettings
 from layerdex.storage.artifacts import ARTIFACT_KINDS
 from layerdex.storage.catalog.changes import COMMITS, put_setting
@@ -165,7 +167,7 @@ class Store:
                 connection.rollback()
                 is_sound = check_catalog(connection, self._catalog, check)
                 break_seal(self._catalog)
-                stack.callback(end_writing, connection, self._catalog, is_sound=is_sound)
+                stack.callback(self._end_writing, connection, os.getpid(), is_sound=is_sound)
                 writer = Writer(
                     connection,
                     self.path / SEGMENTS,
@@ -176,6 +178,12 @@ class Store:
                 writer.remove_leftovers()
             # Outside `translate_errors`: the caller's errors, as of reading a source, are its own.
             yield writer
+
+    def _end_writing(self, connection: Connection, writer_pid: int, *, is_sound: bool) -> None:
+        if os.getpid() == writer_pid:
+            end_writing(connection, self._catalog, is_sound=is_sound)
+        else:  # a process that the writer's callback has forked: the catalog is not its own
+            abandon(connection)
 
     def _check_same(self, connection: Connection) -> None:
         check_schema(connection)

@@ -43,7 +43,7 @@ from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile, n_posit
 from layerdex.threads import Threads
 
 # Rounding, checksums and flushes take most of a commit and release the GIL.
-_MAX_THREADS = min(4, os.cpu_count() or 1)
+_MAX_THREADS = min(4, len(os.sched_getaffinity(0)))
 # 1,500 texts at the 7 layers of MiniLM; with less, starting threads takes as long as it saves.
 _MIN_BYTES_FOR_THREADS = 1 << 24
 

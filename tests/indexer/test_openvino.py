@@ -216,12 +216,34 @@ def test_a_model_that_cannot_be_converted_runs_on_torch(
     assert isinstance(load(folder, engine=EngineName.AUTO).engine, TorchEngine)
 
 
-def test_where_nothing_can_be_cached_torch_is_used(
-    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
 
+
+@pytest.mark.usefixtures("no_cache")
+def test_where_nothing_can_be_cached_torch_is_used(tiny_model: TinyModel) -> None:
     assert isinstance(load(tiny_model("bert"), engine=EngineName.AUTO).engine, TorchEngine)
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_openvino_that_was_asked_for_converts_aside_where_nothing_can_be_cached(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    encoder = load(tiny_model("bert"))
+
+    assert isinstance(encoder.engine, OpenVinoEngine)
+    expected = plain_vectors(tiny_model("bert"), TEXTS, max_length=N_POSITIONS)
+    assert cosines(encoder.encode(TEXTS, LAYERS).vectors, expected).min() >= BOUND
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_a_conversion_that_finds_no_room_at_all_is_a_storage_error(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
     with pytest.raises(StorageError, match="cannot write the converted model"):
         load(tiny_model("bert"))
 
@@ -295,7 +317,7 @@ def test_bfloat16_is_claimed_only_where_the_cpu_has_it(tiny_model: TinyModel) ->
     cached = CachedGraph(_cached_folder(folder))
     capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-    engine = OpenVinoEngine(cached, Dtype.BFLOAT16)
+    engine = OpenVinoEngine(cached, Dtype.BFLOAT16, load_torch=pytest.fail)
 
     expected = Dtype.BFLOAT16 if "BF16" in capabilities else Dtype.FLOAT32
     assert engine.dtype is expected

@@ -176,5 +176,7 @@ def test_after_an_error_nothing_is_left_at_work(
         with pytest.raises(ModelError, match="out of order"):
             encoder.encode(TEXTS, [1])
 
-    assert all(replica._workers._work_queue.empty() for replica in engine._replicas)
+    for replica in engine._replicas:
+        assert replica._workers is not None
+        assert replica._workers._work_queue.empty()
     np.testing.assert_array_equal(encoder.encode(TEXTS, [1]).vectors, expected)

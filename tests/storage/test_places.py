@@ -240,3 +240,13 @@ def test_size_of_an_index_is_told_beside_a_writer(
     sizes = [file.stat().st_size for file in index._open.store.path.iterdir() if file.is_file()]
     monkeypatch.setattr(os, "scandir", vanishing)
     assert index.info().size_bytes >= min(sizes)
+
+
+@pytest.mark.parametrize("name", [b"n\xff\xfe", b"a%20b", b"q?mode=ro", b"h#x", b"two words"])
+def test_an_index_may_have_any_name(name: bytes, tmp_path: Path, encoder: WordEncoder) -> None:
+    path = tmp_path / os.fsdecode(name)
+    Index.create(path, model=encoder).add([{"id": "a", "text": "a cat"}])
+
+    (result,) = Index.open(path, encoder=encoder).search("a cat", k=1)
+    assert [hit.id for hit in result.hits] == ["a"]
+    assert [os.fsencode(entry.name) for entry in tmp_path.iterdir()] == [name]

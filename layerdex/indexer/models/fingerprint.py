@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -111,9 +112,15 @@ def file_digest(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Return Layerdex's cache folder, which may not exist; deleting it only costs time."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "layerdex"
+    """Return Layerdex's cache folder, which may not exist; deleting it only costs time.
+
+    Raises OSError if there is none, as for a container's user without a home.
+    """
+    for name in (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache"):
+        folder = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises without a home
+        if folder.is_absolute():  # others are invalid (XDG Base Directory Specification)
+            return folder / "layerdex"
+    raise FileNotFoundError(errno.ENOENT, "there is no home directory: set XDG_CACHE_HOME")
 
 
 def _cache_path() -> Path:
@@ -132,9 +139,9 @@ def _read_cache() -> dict[str, list[Any]]:
 
 def _write_cache(cached: dict[str, list[Any]]) -> None:
     # A cache that cannot be written is not an error.
-    path = _cache_path()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
+        path = _cache_path()
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(cached))
         temporary.replace(path)

@@ -21,6 +21,7 @@ from layerdex.errors import (
     StorageError,
 )
 from layerdex.storage.catalog.revisions import apply_migrations
+from layerdex.storage.catalog.sqlite_connection import CatalogConnection
 from layerdex.storage.files import sync_file, sync_folder
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
@@ -79,7 +80,11 @@ def write_engine(path: Path, *, journal: str = "WAL", mode: str = "rw") -> Engin
 def _write_engine(address: str, journal: str) -> Engine:
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(
-            address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+            address,
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            factory=CatalogConnection,
         )
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute(f"PRAGMA journal_mode={journal}")

@@ -17,6 +17,7 @@ from layerdex.errors import DamagedIndexError, IndexNotFoundError, StorageError
 from layerdex.storage.catalog.engine import BUSY_TIMEOUT_S, address_of, new_engine
 from layerdex.storage.catalog.metadata import parse_number
 from layerdex.storage.catalog.seal import has_log
+from layerdex.storage.catalog.sqlite_connection import CatalogConnection
 
 
 def read_engine(path: Path) -> Engine:
@@ -56,7 +57,7 @@ def _read_engine(path: Path) -> Engine:
     return new_engine(connect, begin="BEGIN")
 
 
-class _ImmutableConnection(sqlite3.Connection):
+class _ImmutableConnection(CatalogConnection):
     """A connection that takes no locks; ``opened_state`` is the state of the file when opened."""
 
     opened_state: tuple[int, int, bool]
@@ -86,7 +87,7 @@ def unchanged_if_immutable(connection: Connection, path: Path) -> Iterator[None]
 
 
 def _connect_read_only(
-    address: str, factory: type[sqlite3.Connection] = sqlite3.Connection
+    address: str, factory: type[CatalogConnection] = CatalogConnection
 ) -> sqlite3.Connection:
     connection = sqlite3.connect(
         address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, factory=factory

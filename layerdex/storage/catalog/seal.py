@@ -12,11 +12,11 @@ import contextlib
 import logging
 import os
 import re
-import threading
 import zlib
 from pathlib import Path
 
 from layerdex.errors import DamagedIndexError
+from layerdex.forks import ForkLock
 from layerdex.storage.files import checksum_of, open_own, sync_folder
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ WRONG_SEAL = "wrong checksum"
 _SUFFIX = ".crc32"
 # The descriptor of each catalog that this process has checked, by device and inode.
 _opened: dict[tuple[int, int], int] = {}
-_lock = threading.RLock()
+_lock = ForkLock()
 _LENGTH = 18
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 

@@ -170,6 +170,11 @@ def _check_content(
 def _map(path: Path) -> Any:
     # IO_FLAG_MMAP_IFC maps flat codes; plain IO_FLAG_MMAP would read them into memory.
     faiss = load_faiss()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # FAISS takes UTF-8 only, but a path may be any bytes
+        with open_layer(path) as file:
+            return faiss.read_index(f"/dev/fd/{file.fileno()}", faiss.IO_FLAG_MMAP_IFC)
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,6 +303,57 @@ def test_a_cache_that_cannot_be_written_is_no_error(
 
     assert [file_digest(weights), file_digest(weights)] == [sha256(weights)] * 2
     assert len(n_read) == 2
+
+
+HOMELESS = """
+import os, pwd, sys
+from pathlib import Path
+
+def no_entry(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = no_entry
+from layerdex.indexer.models.fingerprint import cache_folder, file_digest
+
+print(file_digest(Path(sys.argv[1])))
+try:
+    print(cache_folder())
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "cache"),
+    [
+        ({}, "there is no home directory: set XDG_CACHE_HOME"),
+        # The XDG Base Directory Specification has relative folders ignored.
+        ({"XDG_CACHE_HOME": "not/absolute"}, "there is no home directory: set XDG_CACHE_HOME"),
+        ({"XDG_CACHE_HOME": "not/absolute", "HOME": "/nowhere"}, "/nowhere/.cache/layerdex"),
+        ({"HOME": "/proc/nowhere"}, "/proc/nowhere/.cache/layerdex"),
+        ({"XDG_CACHE_HOME": "/proc/nowhere"}, "/proc/nowhere/layerdex"),
+    ],
+)
+def test_a_user_without_a_home_has_no_cache(
+    variables: dict[str, str], cache: str, bert: Path, tmp_path: Path
+) -> None:
+    weights = bert / "model.safetensors"
+    others = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}
+    result = subprocess.run(
+        [sys.executable, "-c", HOMELESS, str(weights)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={
+            **others,
+            "PYTHONPATH": str(Path.cwd()) + ":" + others.get("PYTHONPATH", ""),
+            **variables,
+        },
+    )
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [sha256(weights), cache]
+    assert not (tmp_path / "not").exists()
 
 
 def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -116,6 +118,21 @@ def graph_folder(folder: ModelFolder, pooling: Pooling) -> Path:
     model = model_digest(folder.path, folder.adapter)
     key = json.dumps([_GRAPH_VERSION, versions, model, pooling.value])
     return cache_folder() / "openvino" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def temporary_graph_folder() -> Path:
+    """Return a folder for a graph that cannot be cached, which is removed when Python exits.
+
+    Raises OSError.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="layerdex-"))
+    atexit.register(_remove_own, folder, os.getpid())
+    return folder / "graph"
+
+
+def _remove_own(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # and not a forked process, which may end earlier
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_graph(target: Path) -> CachedGraph | None:

@@ -7,28 +7,34 @@ compiled for one core, as compiling for all takes longer.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from layerdex.choices import Dtype, Pooling
+from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import ModelError
+from layerdex.forks import abandon, renew_after_fork
 from layerdex.indexer.engines.devices import cpu_has_bfloat16
 from layerdex.indexer.engines.openvino.cache import (
     CachedGraph,
     find_graph,
-    graph_folder,
     import_openvino,
 )
-from layerdex.indexer.engines.protocol import Batch, ModelSpec, Pooled
+from layerdex.indexer.engines.protocol import Batch, Engine, ModelSpec, Pooled
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.options import RuntimeOptions
 from layerdex.records import Vectors
+
+logger = logging.getLogger(__name__)
 
 # Tokens per batch, for one core. In float32 (Zen 3) 256 to 512 are equally fast; in bfloat16 (Zen
 # 5) activations are half as large, and 1,024 are a tenth faster than 512.
@@ -52,29 +58,69 @@ def has_bfloat16() -> bool:
     return _supports_bfloat16(import_openvino().Core())
 
 
+LOST_THREADS = "OpenVINO cannot run in a process forked after it has run; fork earlier"
+
+
+class _Threads:
+    """Whether OpenVINO has started threads, and whether a fork has lost them.
+
+    In the child OpenVINO believes them to be idle, and would wait for them even with a new model.
+    """
+
+    def __init__(self) -> None:
+        self.are_started = False
+        self.are_lost = False
+        renew_after_fork(self, _Threads._note_fork)
+
+    def _note_fork(self) -> None:
+        self.are_lost |= self.are_started
+
+
+_threads = _Threads()
+
+
+def can_run() -> bool:
+    """Return whether OpenVINO can run in this process; if not, `LOST_THREADS` says why."""
+    return not _threads.are_lost
+
+
 class OpenVinoEngine:
     """A cached graph of a transformers encoder on OpenVINO; implements `Engine`."""
 
-    def __init__(self, graph: CachedGraph, dtype: Dtype) -> None:
-        """Wrap a graph; ``dtype`` is not AUTO. A CPU without bfloat16 computes in float32."""
+    def __init__(
+        self, graph: CachedGraph, dtype: Dtype, *, load_torch: Callable[[Dtype], Engine]
+    ) -> None:
+        """Wrap a graph; ``dtype`` is not AUTO. A CPU without bfloat16 computes in float32.
+
+        ``load_torch`` loads the model on torch, for a process in which OpenVINO cannot run.
+        """
         self._core = import_openvino().Core()
         self.spec: ModelSpec = graph.spec
         self.dtype = dtype if _supports_bfloat16(self._core) else Dtype.FLOAT32
         self.token_budget = _TOKEN_BUDGETS[self.dtype]
         self._graph = graph
+        self._load_torch = load_torch
+        self._torch: Engine | None = None
         self._model: Any = None
         self._n_cores = len(os.sched_getaffinity(0))
         self._n_requests = self._n_cores * _REQUESTS_PER_CORE
         self._requests: dict[int, list[Any]] = {}  # by depth, least recently used first
+        renew_after_fork(self, OpenVinoEngine._renew)
+
+    def _renew(self) -> None:
+        """Forget what was compiled, whose threads are not in this process; see `abandon`."""
+        abandon(self._core, self._model, self._requests)
+        self._requests = {}
 
     @classmethod
-    def load(cls, folder: ModelFolder, *, pooling: Pooling, dtype: Dtype) -> OpenVinoEngine | None:
-        """Load a model from the cache; on its first use convert it and compare it with torch.
+    def load(
+        cls, folder: ModelFolder, target: Path, *, pooling: Pooling, dtype: Dtype
+    ) -> OpenVinoEngine | None:
+        """Load a model's graph from ``target``; if there is none, convert it into that folder.
 
-        None if OpenVINO cannot convert the model or its vectors differ from torch's. Raises
-        `ModelError`, or OSError if the cache cannot be written.
+        A new graph is compared with torch. None if OpenVINO cannot convert the model or its vectors
+        differ from torch's. Raises `ModelError`, or OSError if the folder cannot be written.
         """
-        target = graph_folder(folder, pooling)
         graph = find_graph(target)
         if graph is None:
             from layerdex.indexer.engines.openvino.graph import convert
@@ -83,7 +129,8 @@ class OpenVinoEngine:
             graph = find_graph(target)
         if graph is None or not graph.is_converted:
             return None
-        engines = (cls(graph, candidate) for candidate in _dtypes_to_try(dtype))
+        load_torch = partial(_load_torch, folder, pooling)
+        engines = (cls(graph, one, load_torch=load_torch) for one in _dtypes_to_try(dtype))
         return next((engine for engine in engines if engine.is_accurate()), None)
 
     def is_accurate(self) -> bool:
@@ -107,7 +154,13 @@ class OpenVinoEngine:
         return lowest
 
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
-        """Yield the batches' vectors in order, with one running and one waiting per core."""
+        """Yield the batches' vectors in order, with one running and one waiting per core.
+
+        In a process that was forked after OpenVINO ran, torch computes them, within the tolerance.
+        """
+        if _threads.are_lost:
+            yield from self._torch_engine().pool(batches, layers)
+            return
         batches = iter(batches)
         first = list(islice(batches, 2))
         with _translate_errors():
@@ -130,6 +183,12 @@ class OpenVinoEngine:
             for _, request in running:  # do not leave them running after an interruption
                 request.wait()
 
+    def _torch_engine(self) -> Engine:
+        if self._torch is None:
+            logger.warning("torch runs the model: %s", LOST_THREADS)
+            self._torch = self._load_torch(self.dtype)
+        return self._torch
+
     def _requests_to(self, depth: int, n_requests: int) -> list[Any]:
         """Return at least ``n_requests`` requests for the graph up to layer ``depth``."""
         requests = self._requests.pop(depth, [])
@@ -142,6 +201,7 @@ class OpenVinoEngine:
         return requests
 
     def _compile(self, depth: int, n_streams: int) -> Any:
+        _threads.are_started = True
         if self._model is None:
             self._model = self._core.read_model(self._graph.path)
         # Blocks above the depth are not in the new model, as no output needs them.
@@ -158,6 +218,13 @@ class OpenVinoEngine:
             # OpenVINO checks whether its cached files fit this CPU and version.
             config["CACHE_DIR"] = str(self._graph.folder / "compiled")
         return self._core.compile_model(graph, "CPU", config)
+
+
+def _load_torch(folder: ModelFolder, pooling: Pooling, dtype: Dtype) -> Engine:
+    from layerdex.indexer.engines.torch.engine import TorchEngine
+
+    runtime = RuntimeOptions(engine=EngineName.TORCH, device="cpu", dtype=dtype)
+    return TorchEngine(folder, pooling=pooling, runtime=runtime)
 
 
 def _supports_bfloat16(core: Any) -> bool:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from layerdex.choices import Pooling
 from layerdex.errors import LayerdexError, ModelError
+from layerdex.forks import renew_after_fork
 from layerdex.indexer.engines.protocol import Batch
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates, Inputs
 from layerdex.indexer.engines.torch.packed_attention import restore_attention
@@ -72,10 +73,18 @@ class Replica:
         # on two cores. Beyond a few workers Python's lock is the limit.
         n_threads = torch.get_num_threads()
         self.n_workers = 1 if device.type == "cuda" else min(n_threads, _MAX_WORKERS)
-        self._workers = start_workers(
-            self.n_workers, n_threads_each=-(-n_threads // self.n_workers), device=device
-        )
+        self._n_threads_each = -(-n_threads // self.n_workers)
+        self._workers: ThreadPoolExecutor | None = self._start_workers()
         self._max_tokens: int | None = None  # set after running out of memory
+        renew_after_fork(self, Replica._renew)
+
+    def _start_workers(self) -> ThreadPoolExecutor:
+        return start_workers(
+            self.n_workers, n_threads_each=self._n_threads_each, device=self._device
+        )
+
+    def _renew(self) -> None:
+        self._workers = None
 
     @property
     def packs(self) -> bool:
@@ -107,7 +116,18 @@ class Replica:
             return None
 
     def submit(self, batch: Batch, layers: tuple[int, ...]) -> Future[list[PendingArray]]:
-        """Start a batch in a worker; `collect` waits for its result."""
+        """Start a batch in a worker; `collect` waits for its result.
+
+        Raises `ModelError` on a GPU in a forked process, where CUDA does not work.
+        """
+        if self._workers is None:
+            if self._device.type == "cuda":
+                raise ModelError(
+                    f"this process was forked after the model was loaded on {self._device}, and "
+                    "CUDA does not work in it: start processes with 'spawn', or fork before "
+                    "the model is loaded"
+                )
+            self._workers = self._start_workers()
         return self._workers.submit(self._pool, batch, layers)
 
     @torch.inference_mode()

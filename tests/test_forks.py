@@ -1,0 +1,180 @@
+"""Processes forked from one that has used an index: they answer, or refuse at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from layerdex.errors import ModelError
+from layerdex.indexer.engines.torch.engine import TorchEngine
+from layerdex.indexer.fair_lock import FairLock
+from tests.indexer import loaded
+from tests.tiny_models import save_tiny_model
+
+HANGS_S = 150
+
+ANSWERS = """
+import os, sys, threading
+import numpy as np
+from layerdex import EncoderOptions, Index, RuntimeOptions
+from tests.encoders import WordEncoder
+from tests.tiny_models import sentence
+
+path, model, engine = sys.argv[1:]
+
+def ask():
+    like = index.search_like("d3", layer="all", k=4)
+    one = index.search(sentence(5, seed=900), layer="all", k=4)
+    many = index.search([sentence(5, seed=seed) for seed in range(100)], k=4)
+    results = (*like, *one, *many)
+    return np.array([[hit.similarity for hit in result.hits] for result in results])
+
+def check(answer):
+    # OpenVINO's children use torch; with fewer threads sums are rounded otherwise.
+    np.testing.assert_allclose(answer, expected, atol=1e-3 if engine == "openvino" else 1e-5)
+
+def fork(work):
+    pid = os.fork()
+    if not pid:
+        work()
+        sys.exit()  # not `os._exit`: what Python frees at its end must not wait either
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, status
+
+def be_child():
+    check(ask())
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(ask())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for answer in answers:
+        check(answer)
+    assert len(answers) == 2
+    fork(be_grandchild)
+
+def be_grandchild():
+    check(ask())
+
+if engine == "words":
+    index = Index.create(path, model=WordEncoder(width=64))
+else:
+    runtime = RuntimeOptions(engine=engine, dtype="float32")
+    index = Index.create(path, model=EncoderOptions(model=model), runtime=runtime)
+index.add({"id": f"d{i}", "text": sentence(7, seed=i)} for i in range(400))
+expected = ask()
+for _ in range(2):
+    fork(be_child)
+    check(ask())
+print("done")
+"""
+
+# Two threads on any machine: with one, OpenMP has nobody to wait for.
+TWO_THREADS = {"OMP_NUM_THREADS": "2"}
+
+
+def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a script; it fails if one of its processes hangs."""
+    environment = {k: v for k, v in os.environ.items() if k != "TOKENIZERS_PARALLELISM"}
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS_S,
+        env={**environment, **TWO_THREADS},
+    )
+
+
+@pytest.mark.parametrize("engine", ["words", "torch", "openvino"])
+def test_children_and_their_children_answer_as_their_parent_does(
+    engine: str, tmp_path: Path
+) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    model = save_tiny_model("bert", tmp_path / "model") if engine != "words" else ""
+    result = run(ANSWERS, tmp_path / "index", model, engine)
+    assert (result.returncode, result.stdout) == (0, "done\n")
+    notes = set(result.stderr.splitlines())
+    assert notes == (ON_TORCH if engine == "openvino" else set())
+
+
+ON_TORCH = {
+    "torch runs the model: OpenVINO cannot run in a process forked after it has run; fork earlier"
+}
+
+WRITES = """
+import os, subprocess, sys, time
+from layerdex import Index
+from layerdex.errors import LayerdexError, LockedIndexError
+from tests.encoders import WordEncoder
+
+path, = sys.argv[1:]
+index = Index.create(path, model=WordEncoder())
+other = Index.create(path + "-other", model=WordEncoder())
+forked = []
+
+def on_progress(done, total):
+    if forked or not done:
+        return
+    forked.append(os.fork())
+    if forked[0] == 0:
+        for use in (lambda: index.search("a cat"), lambda: other.add(["a dog"])):
+            try:
+                use()
+            except LayerdexError as error:
+                print("child:", error, flush=True)
+        raise SystemExit  # through all of the writer's frames
+    _, status = os.waitpid(forked[0], 0)
+    print("child ended with", os.waitstatus_to_exitcode(status), flush=True)
+    try:
+        Index.open(path, encoder=WordEncoder()).add(["a third"], lock_timeout_s=0)
+    except LockedIndexError:
+        print("the parent still holds the lock", flush=True)
+
+index.add([{"id": str(i), "text": f"text {i}"} for i in range(30)], on_progress=on_progress)
+print(len(index), len(index.verify()))
+"""
+
+
+def test_a_writers_child_neither_uses_the_index_nor_releases_the_lock(tmp_path: Path) -> None:
+    result = run(WRITES, tmp_path / "index")
+    refused = (
+        "child: an index was in use when this process was forked, so none can be used here: fork "
+        "while no question and no writer is running, or start processes with 'spawn'"
+    )
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        refused,
+        refused,
+        "child ended with 0",
+        "the parent still holds the lock",
+        "30 0",
+    ]
+
+
+def test_a_model_that_was_at_work_during_the_fork_refuses_in_the_child() -> None:
+    lock = FairLock()
+    with lock.hold():
+        lock._renew()  # what a fork calls in the child
+    with (
+        pytest.raises(ModelError, match=r"in use when this process was forked.*'spawn'"),
+        lock.hold(),
+    ):
+        pass
+
+
+def test_a_model_on_a_gpu_refuses_in_the_child(tmp_path: Path) -> None:
+    engine = loaded.load(save_tiny_model("bert", tmp_path / "model")).engine
+    assert isinstance(engine, TorchEngine)
+    (replica,) = engine._replicas
+    replica._device = torch.device("cuda:0")
+    replica._renew()
+    with pytest.raises(ModelError, match=r"on cuda:0, and CUDA does not work in it.*'spawn'"):
+        replica.submit(None, (0,))  # type: ignore[arg-type]
