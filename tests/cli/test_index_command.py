@@ -101,7 +101,7 @@ def test_unknown_tokens_are_counted_and_listed(
         {"id": "3", "n_tokens": 1, "n_unknown": 1, "unreadable": True},
     ]
     assert "3 texts with unknown tokens, 2 with no others" in cli.data("info", new)
-    assert "does not go with" in cli.usage("info", new, "--unknown", "--truncated")
+    assert "cannot be used with" in cli.usage("info", new, "--unknown", "--truncated")
     cli.ok("classify", new, "👾", "-k", "1")
     assert "knows no part of the text '👾'" in caplog.text
     assert (

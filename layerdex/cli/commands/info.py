@@ -30,7 +30,7 @@ def command(context: Context, path: Path, truncated: bool, unknown: bool) -> Non
 
     index = context.open_index(path, damaged=True)
     if truncated and unknown:
-        raise click.UsageError("--truncated does not go with --unknown")
+        raise click.UsageError("--truncated cannot be used with --unknown")
     if truncated or unknown:
         texts = index.truncated() if truncated else index.unknown()
         rows = [to_json(text) for text in texts]

@@ -45,6 +45,8 @@ def changes_nothing(
     lengths = [min(n_tokens, sample.n_positions) for n_tokens in _LENGTHS]
     texts = [np.resize(sample.ids, n_tokens) for n_tokens in lengths]
     alone = [_run(states, transfers, [text], pad_id=pad_id)[0] for text in texts]
+    if not all(bool(layer.isfinite().all()) for layers in alone for layer in layers):
+        return True  # it is not padding that breaks this model; its vectors are refused later
     for n_padded in _PADDED:
         longest = np.resize(sample.ids, min(n_padded, sample.n_positions))
         padded = _run(states, transfers, [*texts, longest], pad_id=pad_id)
@@ -88,8 +90,8 @@ def read_verdict(folder: ModelFolder) -> bool | None:
 
 def record_verdict(folder: ModelFolder, verdict: bool) -> None:
     """Record the verdict for a model's content; a cache that cannot be written is no error."""
-    path = _verdict_path(folder)
     try:
+        path = _verdict_path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
             json.dump(verdict, file)
