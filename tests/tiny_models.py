@@ -212,6 +212,7 @@ UNPADDED = {
     "convbert": Family(
         "convbert", "ConvBertLayer", lambda: _word_piece(_BERT), {"embedding_size": WIDTH}
     ),
+    "yoso": Family("yoso", "YosoLayer", lambda: _word_piece(_BERT)),
 }
 """Families whose vectors depend on how far a text is padded."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 
 from layerdex import Index
 from layerdex.choices import Dtype, EngineName
-from layerdex.errors import IndexMismatchError, ModelError
+from layerdex.errors import IndexMismatchError, OptionError
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engines.openvino import engine as openvino_engine
 from layerdex.indexer.engines.torch import replica
+from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates
 from layerdex.indexer.models.fingerprint import cache_folder
 from layerdex.indexer.text.batches import plan_batches
@@ -26,22 +27,15 @@ from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, UNPADDED, sentence
 
 LAYERS = range(DEPTH + 1)
 TEXTS = [sentence(n_words, seed=n_words) for n_words in (3, 30, 4, 11, 12, 3, 25)]
-ENGINES = [EngineName.TORCH] + [EngineName.OPENVINO] * openvino_engine.is_installed()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [EngineName.TORCH, EngineName.AUTO])
 @pytest.mark.parametrize("family", UNPADDED)
 def test_a_text_has_the_same_vectors_alone_and_among_others(
     tiny_model: TinyModel, family: str, engine: EngineName
 ) -> None:
     folder = tiny_model(family)
-    if engine is EngineName.OPENVINO:
-        try:
-            encoder = load(folder, engine=engine)
-        except ModelError as error:
-            pytest.skip(f"OpenVINO does not convert it: {error}")
-    else:
-        encoder = load(folder, engine=engine)
+    encoder = load(folder, engine=engine)
 
     together = encoder.encode(TEXTS, LAYERS).vectors
 
@@ -143,3 +137,11 @@ def test_batches_that_are_not_padded_hold_texts_of_one_length() -> None:
     batches = plan_batches(lengths, token_budget=10, pads=False)
 
     assert [lengths[batch].tolist() for batch in batches] == [[3, 3, 3], [4], [5, 5], [5]]
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_a_converted_graph_that_fails_on_some_lengths_is_not_used(tiny_model: TinyModel) -> None:
+    with pytest.raises(OptionError, match="use --engine torch"):
+        load(tiny_model("yoso"), engine=EngineName.OPENVINO)
+
+    assert isinstance(load(tiny_model("yoso"), engine=EngineName.AUTO).engine, TorchEngine)

@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
@@ -143,14 +143,21 @@ class OpenVinoEngine:
         return cosine >= _TOLERANCES[self.dtype]
 
     def measure_agreement(self) -> float:
-        """Return the lowest cosine to the reference vectors, over texts and layers."""
+        """Return the lowest cosine to the reference vectors, over texts and layers.
+
+        -1 for a graph that was converted, but fails on texts of some length.
+        """
         layers = tuple(range(self.spec.depth + 1))
         reference, batches = self._graph.reference()
         lowest = 1.0
-        for indices, pooled in self.pool(batches, layers):
-            for layer, vectors in zip(layers, pooled, strict=True):
-                cosines = np.einsum("ij,ij->i", vectors, reference[layer, indices])
-                lowest = min(lowest, float(np.nan_to_num(cosines, nan=-1.0).min()))
+        try:
+            for indices, pooled in self.pool(batches, layers):
+                for layer, vectors in zip(layers, pooled, strict=True):
+                    cosines = np.einsum("ij,ij->i", vectors, reference[layer, indices])
+                    lowest = min(lowest, float(np.nan_to_num(cosines, nan=-1.0).min()))
+        except ModelError as error:
+            logger.info("the converted graph fails: %s", error)
+            return -1.0
         return lowest
 
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
@@ -181,7 +188,8 @@ class OpenVinoEngine:
                 yield batch_done.indices, _finish(request, layers)
         finally:
             for _, request in running:  # do not leave them running after an interruption
-                request.wait()
+                with suppress(RuntimeError):  # one error is enough
+                    request.wait()
 
     def _torch_engine(self) -> Engine:
         if self._torch is None:
