@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 T = TypeVar("T")
 
 _TOKENIZERS = "TOKENIZERS_PARALLELISM"
-_UNTIL_FORKED = "0"  # off, as "false" is, which a user would write
 
 # A bound method would keep its object alive.
 _renewals: WeakKeyDictionary[Any, Callable[[Any], object]] = WeakKeyDictionary()
@@ -56,15 +55,18 @@ class ForkLock:
         self._lock.release()
 
 
+_forking = threading.local()
+
+
 def _before_fork() -> None:
     """Keep the library tokenizers from printing that it disables its threads in the child."""
-    if _TOKENIZERS not in os.environ:
-        os.environ[_TOKENIZERS] = _UNTIL_FORKED
+    _forking.is_set_here = _TOKENIZERS not in os.environ
+    os.environ.setdefault(_TOKENIZERS, "false")
 
 
 def _after_fork_in_parent() -> None:
-    if os.environ.get(_TOKENIZERS) == _UNTIL_FORKED:
-        del os.environ[_TOKENIZERS]
+    if _forking.is_set_here:
+        os.environ.pop(_TOKENIZERS, None)
 
 
 def _after_fork_in_child() -> None:

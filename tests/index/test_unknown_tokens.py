@@ -11,7 +11,8 @@ import pytest
 
 from layerdex import Index
 from layerdex.choices import Keep
-from layerdex.errors import ModelError, OptionError
+from layerdex.errors import DamagedIndexError, ModelError, OptionError
+from layerdex.index.open_index import query_vectors
 from layerdex.records import Encoded, Unknown
 from layerdex.storage.catalog import revisions
 from layerdex.storage.catalog.seal import seal_path
@@ -103,7 +104,11 @@ def test_unreadable_texts_of_two_indexes_are_compared_by_text(index: Index, tmp_
     (reverse,) = index.at().find_overlap(other, threshold=-1)
 
     assert [(one.id, one.other, one.is_exact) for one in overlap.shared] == [("o", "thumb", True)]
+    # However low the threshold: no unreadable text is near to a readable one.
     assert [one.id for one in reverse.shared] == ["thumb"]
+    other.add([{"id": "q", "text": "a tree"}])
+    (overlap,) = other.at().find_overlap(index, threshold=-1)
+    assert {one.id: one.other in UNREADABLE for one in overlap.shared} == {"o": True, "q": False}
 
 
 def test_a_question_that_cannot_be_read_says_so(
@@ -118,6 +123,26 @@ def test_a_question_that_cannot_be_read_says_so(
         "the tokenizer knows no part of the text '👾': its neighbours mean nothing",
         "the tokenizer knows no part of 2 of 3 texts, such as '👾': their neighbours mean nothing",
     ]
+
+
+def test_a_question_at_several_layers_says_it_once(
+    index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    vectors = query_vectors(index._open, "👾", None)
+
+    vectors.encode([1])
+    vectors.encode([2])
+
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("change", ["unreadable = NOT unreadable", "n_unknown = n_unknown + 1"])
+def test_changed_counts_are_damage(index: Index, change: str) -> None:
+    query(index.path, f"UPDATE document SET {change} WHERE id = 'wave'")
+
+    with pytest.raises(DamagedIndexError):
+        index.get("wave")
+    assert index.verify() != []
 
 
 def test_an_encoder_need_not_count(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from layerdex import Index
 from layerdex.choices import Dtype, EngineName
@@ -23,7 +24,14 @@ from tests.indexer.conftest import TinyModel
 from tests.indexer.loaded import load
 from tests.indexer.plain import cosines, plain_vectors
 from tests.results import first
-from tests.tiny_models import DEPTH, FAMILIES, N_POSITIONS, UNPADDED, sentence
+from tests.tiny_models import (
+    DEPTH,
+    FAMILIES,
+    N_POSITIONS,
+    UNPADDED,
+    save_tiny_model,
+    sentence,
+)
 
 LAYERS = range(DEPTH + 1)
 TEXTS = [sentence(n_words, seed=n_words) for n_words in (3, 30, 4, 11, 12, 3, 25)]
@@ -66,6 +74,31 @@ def test_models_that_mask_padding_are_padded(
 @pytest.mark.parametrize("family", ["mobilebert", "convbert"])  # torch has no FFT in bfloat16
 def test_half_precision_does_not_hide_it(tiny_model: TinyModel, family: str) -> None:
     assert not load(tiny_model(family), dtype=Dtype.BFLOAT16).settings.pads
+
+
+def test_a_small_change_is_found_in_half_precision_too(tmp_path: Path) -> None:
+    folder = save_tiny_model("convbert", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    for name in weights:
+        if "conv_kernel_layer" in name or "conv_out_layer" in name:
+            weights[name] *= 0.1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    in_half = load(folder, dtype=Dtype.BFLOAT16).settings.pads
+
+    assert not in_half
+    assert not load(folder).settings.pads
+
+
+def test_values_that_are_not_finite_say_nothing_about_padding(tmp_path: Path) -> None:
+    folder = save_tiny_model("bert", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    next(iter(weights.values()))[:] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    load(folder)
+
+    assert not (cache_folder() / "padding").exists()
 
 
 def test_a_model_is_checked_once(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:

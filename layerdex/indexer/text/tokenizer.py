@@ -130,11 +130,22 @@ class TextTokenizer:
         A text of which the tokenizer keeps no token, such as one of control characters, counts as
         one unknown token.
         """
-        n_template = len(self._template_ids)
-        n_in_template = self._template_ids.count(self._unknown_id)
-        n_unknown = np.array([row.count(self._unknown_id) - n_in_template for row in ids], np.int32)
-        lengths = np.array([len(row) - n_template for row in ids], np.int32)
-        return with_nothing_known(n_unknown, lengths)
+        own = [self._own_ids(row) for row in ids]
+        n_unknown = np.array([row.count(self._unknown_id) for row in own], np.int32)
+        return with_nothing_known(n_unknown, np.array(list(map(len, own)), np.int32))
+
+    def _own_ids(self, ids: list[int]) -> list[int]:
+        """Return the tokens of a text, without those that the template has in the same places.
+
+        At the border the text may have changed a token of the template, as a byte-level tokenizer
+        puts a blank into the token behind it.
+        """
+        template = self._template_ids
+        n_most = min(len(ids), len(template))
+        start = next((i for i in range(n_most) if ids[i] != template[i]), n_most)
+        tail = range(n_most - start)
+        end = next((i for i in tail if ids[-1 - i] != template[-1 - i]), len(tail))
+        return ids[start : len(ids) - end]
 
     @property
     def n_characters(self) -> int:

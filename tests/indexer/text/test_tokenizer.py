@@ -65,6 +65,19 @@ def test_unknown_tokens_of_the_text_alone_are_counted(
     assert (counted.tolist(), whole.tolist()) == ([n_unknown, 0], [unreadable, False])
 
 
+@pytest.mark.parametrize("text", ["cat", "the cat", "of", "x", "cat, the"])
+@pytest.mark.parametrize("template", ["query: {text}", "{text} of", "a {text} a", "{text}"])
+@pytest.mark.parametrize("style", STYLES)
+def test_words_that_change_a_token_of_the_template_are_read(
+    tiny_model: TinyModel, style: str, template: str, text: str
+) -> None:
+    tokenizer = make(tiny_model(style), max_length=40, template=template)
+
+    counted, whole = tokenizer.count_unknown(tokenizer.tokenize([text]).ids)
+
+    assert (counted.tolist(), whole.tolist()) == ([0], [False])
+
+
 @pytest.mark.parametrize("style", ["roberta", "modernbert"])
 def test_byte_level_tokenizers_know_everything(tiny_model: TinyModel, style: str) -> None:
     tokenizer = make(tiny_model(style), max_length=40)

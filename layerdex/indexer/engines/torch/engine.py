@@ -140,12 +140,19 @@ class TorchEngine:
         verdict = read_verdict(self._folder)
         if verdict is None:
             try:
-                verdict = self._replicas[0].pads(self._sample, pad_id=pad_id)
+                verdict = self._float32_replica().pads(self._sample, pad_id=pad_id)
             except ModelError as error:  # of a long text, which may never come
                 logger.debug("batches are not padded: %s", error)
                 return False
             record_verdict(self._folder, verdict)
         return verdict
+
+    def _float32_replica(self) -> Replica:
+        """Return the model in float32, for a check alone where the engine's own is in another."""
+        if self.dtype is Dtype.FLOAT32:
+            return self._replicas[0]
+        module = load_model(self._folder, device=self._devices[0], dtype=torch.float32)
+        return self._replicate(module, self._devices[0], packs=False)
 
     def _choose_budget(self) -> int:
         device = self._devices[0]
