@@ -101,7 +101,8 @@ def check_utf8(head: bytes, *, source: str, is_whole: bool) -> None:
     """Raise `SourceError` where the first lines show that a text is not UTF-8.
 
     A few broken lines are left to be rejected one by one. Most lines of UTF-8 that are not ASCII
-    are whole; so several broken lines that are the most of these mean another encoding.
+    are whole; so several broken lines that are the most of these mean another encoding, if they are
+    ten, or a twentieth of all.
     """
     if head.isascii():
         return
@@ -110,7 +111,8 @@ def check_utf8(head: bytes, *, source: str, is_whole: bool) -> None:
         del lines[-1:]  # it may be cut within a character
     broken = [number for number, line in enumerate(lines, start=1) if not _is_utf8(line)]
     n_beyond_ascii = sum(not line.isascii() for line in lines)
-    if len(broken) > max(1, n_beyond_ascii / 2):
+    are_several = len(broken) >= min(10, len(lines) / 20)
+    if are_several and len(broken) > max(1, n_beyond_ascii / 2):
         raise SourceError(
             f"{source}:{broken[0]}: invalid UTF-8, as in most lines that are not ASCII; {ADVICE}, "
             "or utf-8 to have such rows rejected one by one"

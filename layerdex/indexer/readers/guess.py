@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 
 from layerdex.choices import Format
 from layerdex.errors import SourceError
@@ -14,6 +15,8 @@ from layerdex.indexer.readers.streams import first_window, peek
 from layerdex.indexer.readers.style import DELIMITERS, TAB, column_names, has_sep_line
 
 logger = logging.getLogger(__name__)
+
+_BARE_NAMES = re.compile(r"[\w.-]+([,;|\t][\w.-]+)+")
 
 N_FIRST = 3
 """The bytes that tell JSON from text: an array of objects may be empty."""
@@ -75,12 +78,17 @@ def _find_table(text: str, fields: Fields) -> Format | None:
 
 
 def _find_other_table(text: str, fields: Fields) -> Format | None:
-    """Return the format of a table whose first line has a name that is usual in tables."""
+    """Return the format of a table whose first line has names that are usual in tables.
+
+    Two are enough, or one among words without blanks: "Dear sir, a comment" is a line of text.
+    """
+    line = text.partition("\n")[0].rstrip("\r")
     known = {(fields.id_name or "id").lower(), "label", *COMMON_NAMES[TEXT]}
     for delimiter in DELIMITERS:
         names = column_names(text, delimiter)
+        n_known = sum(name.lower() in known for name in names)
         are_names = len(names) > 1 and all(len(name) <= MAX_NAME_LENGTH for name in names)
-        if are_names and any(name.lower() in known for name in names):
+        if are_names and n_known >= (1 if _BARE_NAMES.fullmatch(line) else 2):
             return _format_with(delimiter)
     return None
 

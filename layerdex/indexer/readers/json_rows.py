@@ -44,11 +44,15 @@ def wrapped_rows(stream: BinaryIO, source: str, *, key: str, text_field: str) ->
     Raises `SourceError` as `array_rows` does, and for a second array of objects with a text.
     """
     text, decoder = JsonText(stream, source), StrictDecoder()
+    is_read = False
     for name in _names(text, decoder):
         if name == key:
+            if is_read:
+                raise text.error(f"broken JSON: key {key!r} appears twice")
+            is_read = True
             yield from _elements(text, source, decoder)
             continue
-        value = text.take(decoder)
+        value = text.take(decoder, max_characters=MAX_TABLE_CHARACTERS)
         if holds_objects(value) and find_field(value[0], text_field) is not MISSING:
             raise text.error(several_lists([key, name]))
     if text.peek():

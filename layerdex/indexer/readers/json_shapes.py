@@ -82,7 +82,7 @@ def _read(stream: BinaryIO, source: str, fields: Fields, *, expected: Format) ->
 def _recognise(head: Head, fields: Fields, expected: Format) -> Shape:
     """Return the shape of a text; raises `ValueError` with a reason where it has no rows."""
     if head.start.startswith("{"):
-        return _shape_of_object(head, fields)
+        return _shape_of_object(head, fields, expected)
     if expected is Format.JSONL:
         return _ARRAY if head.start in ("[{", "[]") else _LINES
     if head.start == "[[":
@@ -92,7 +92,7 @@ def _recognise(head: Head, fields: Fields, expected: Format) -> Shape:
     return _ARRAY
 
 
-def _shape_of_object(head: Head, fields: Fields) -> Shape:
+def _shape_of_object(head: Head, fields: Fields, expected: Format) -> Shape:
     text = find_field(head.fields, fields.text)
     is_text_cut = head.cut == fields.text
     if isinstance(text, str) or (is_text_cut and head.rest.startswith('"')):
@@ -104,7 +104,9 @@ def _shape_of_object(head: Head, fields: Fields) -> Shape:
     is_text_column = text is not MISSING or (is_text_cut and head.rest.startswith(("{", "[")))
     if _holds_rows(head, fields) and not is_text_column:
         raise ValueError(f"the rows are the values of one object: {_BY_ROWS}, or use jq -c '.[]'")
-    if _are_columns(head.fields) and (is_text_column or len(head.fields) > 1):
+    # A first line of jsonl that is broken is one bad row.
+    may_be_columns = expected is Format.JSON or head.following is not None
+    if may_be_columns and _are_columns(head.fields) and (is_text_column or len(head.fields) > 1):
         return _COLUMNS
     if (key := _find_list(head, fields)) is not None:
         rows = partial(wrapped_rows, key=key, text_field=fields.text)

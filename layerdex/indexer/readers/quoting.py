@@ -27,6 +27,7 @@ from layerdex.indexer.readers.style import RawRow, Style
 
 logger = logging.getLogger(__name__)
 
+_QUOTED_CELL = re.compile(rb'"(?:[^"]|"")*"')
 _HOLDS_ROWS = "a cell encloses whole lines of as many cells as the header"
 
 Reopen = Callable[[], AbstractContextManager[BinaryIO]]
@@ -65,30 +66,37 @@ def decide_quoting(
 ) -> tuple[Style, bool]:
     """Return the style with the quoting that the sample shows, and whether there is another one.
 
-    Quotes are text where each line then fits the header, else they enclose cells where each row
-    then fits, which is logged. The readings differ, or may do so after the sample, where a cell
-    begins with a quote. Raises `SourceError` where such a table fits neither.
+    Quotes enclose cells where all do as csv has it, and some are doubled. Otherwise they are text
+    where each line then fits the header, else they enclose cells where each row then fits. The
+    readings differ, or may do so after the sample, where a cell begins with a quote; then the
+    decision is logged. Raises `SourceError` where such a table fits neither.
     """
     plain, quoted = (replace(style, quoting=quoting) for quoting in (Quoting.NONE, Quoting.CSV))
     if not _has_quotes(sample, style):
         return plain, not sample.is_whole
+    if _doubles_quotes(sample, style) and _find_misfit(sample, quoted, source, fields) is None:
+        _note_quoted(source, "quotes within them are doubled")
+        return quoted, True
     unfit = _find_misfit(sample, plain, source, fields)
     unfit_quoted = None if unfit is None else _find_misfit(sample, quoted, source, fields)
     if unfit is None or (unfit_quoted is not None and unfit_quoted.line is None):
         return plain, True  # where neither header fits, reading the plain one says why
     if unfit_quoted is None or unfit.line is None:
         where = "the header" if unfit.line is None else f"line {unfit.line}"
-        logger.warning(
-            "%s: quotes enclose cells, as %s does not fit otherwise; "
-            "--quoting none reads them as part of the text",
-            source,
-            where,
-        )
+        _note_quoted(source, f"{where} does not fit otherwise")
         return quoted, True
     raise SourceError(
         f"{source}:{unfit.line}: {unfit.reason}; with quotes that enclose cells line "
         f"{unfit_quoted.line} does not fit either ({unfit_quoted.reason}); choose with "
         "--quoting none or --quoting csv"
+    )
+
+
+def _note_quoted(source: str, reason: str) -> None:
+    logger.warning(
+        "%s: quotes enclose cells, as %s; --quoting none reads them as part of the text",
+        source,
+        reason,
     )
 
 
@@ -117,6 +125,22 @@ def _has_quotes(sample: Sample, style: Style) -> bool:
             return False  # as of most files, which is found ten times as fast as line by line
     with sample.reopen() as stream:
         return any(b'"' in line and quote.search(line) for line in stream)
+
+
+def _doubles_quotes(sample: Sample, style: Style) -> bool:
+    """Return whether every quote is one of a quoted cell, and some cell has doubled ones.
+
+    pandas and Excel quote each cell that has a quote, and double it. Text that was written without
+    quoting hardly ever looks so.
+    """
+    delimiter, n_doubled = style.delimiter.encode(), 0
+    with sample.reopen() as stream:
+        for line in stream:
+            for cell in line.rstrip(b"\r\n").split(delimiter) if b'"' in line else ():
+                if b'"' in cell and not _QUOTED_CELL.fullmatch(cell):
+                    return False
+                n_doubled += b'""' in cell[1:-1]
+    return n_doubled > 0
 
 
 def is_unclosed(error: csv.Error) -> bool:

@@ -61,7 +61,7 @@ def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterato
 
 
 def refuse_once(readings: Iterable[Reading]) -> Iterator[Reading]:
-    """Pass readings on; raise `SourceError` if the first 1,000, or all, have a bad column."""
+    """Pass readings on; raise `SourceError` if the first 1,000, or all of several, are bad."""
     remaining = iter(readings)
     held: list[Reading] = []
     for reading in remaining:
@@ -72,8 +72,9 @@ def refuse_once(readings: Iterable[Reading]) -> Iterator[Reading]:
             return
         if len(held) == MAX_ROWS_SEARCHED:
             break
-    if held:
+    if len(held) > 1:
         raise SourceError(str(held[0]))
+    yield from held
 
 
 def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
@@ -146,7 +147,8 @@ def _id(row: Mapping[object, object], fields: Fields) -> str | None:
     name = fields.id_name
     value = MISSING if name is None else find_field(row, name)
     if fields.other_id is not None and (value is MISSING or value is None):
-        value = find_field(row, fields.other_id)
+        other = find_field(row, fields.other_id)
+        value = MISSING if isinstance(other, (Mapping, list)) else other
     if name is None or value is MISSING:
         if fields.id not in (None, UNSET):
             raise BadValueError(missing_field(fields, "id", str(name), names_of(row)))

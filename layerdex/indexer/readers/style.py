@@ -92,7 +92,7 @@ def recognise_style(
     if delimiter not in (USUAL_DELIMITERS[format], dialect.delimiter):
         word = delimiter_word(delimiter)
         logger.warning("%s: read with the delimiter %s; see --delimiter", source, word)
-    is_padded = _is_padded(first_rows(text, delimiter))
+    is_padded = format is Format.CSV and _is_padded(first_rows(text, delimiter))
     if is_padded:
         logger.warning("%s: blanks after the delimiters are read as part of no cell", source)
     quoting = Quoting(dialect.quoting)
@@ -135,8 +135,14 @@ def _likeliest(text: str, fields: Fields) -> str:
 
 
 def _is_padded(rows: list[list[str]]) -> bool:
-    """Return whether blanks follow a delimiter of the header, or every one below it."""
-    header = rows[0] if rows else []
-    below = [cell for row in rows[1:] for cell in row[1:] if cell.strip()]
-    is_each = bool(below) and all(cell.startswith(" ") for cell in below)
-    return is_each or any(cell.startswith(" ") for cell in header[1:])
+    """Return whether blanks follow the delimiters of the header, or all those below it.
+
+    Below it they tell only in several rows and columns, or before quotes: a text may be indented.
+    """
+    header, below = rows[:1], [row[1:] for row in rows[1:]]
+    cells = [cell for row in below for cell in row if cell.strip()]
+    is_each = bool(cells) and all(cell.startswith(" ") for cell in cells)
+    tells = min(len(below), *map(len, below), 2) > 1 if below else False
+    return (is_each and (tells or any(cell.lstrip(" ").startswith('"') for cell in cells))) or any(
+        len(names) > 1 and all(name.startswith(" ") for name in names[1:]) for names in header
+    )

@@ -122,7 +122,7 @@ def test_lines_of_objects_over_several_lines_are_where_each_starts(tmp_path: Pat
         ('{\n "text": "a"\n},\n{"text": "b"}', ":3: broken JSON: ',' between objects: put them"),
         ('{"x": {"body": "a"}, "y": {"body": "b"}}', ":1: the rows are the values of one object"),
         (
-            '{"text": {"en": "a"}, "n": 1}',
+            '{"text": {"en": "a"}, "n": 1}\n{"text": {"en": "b"}, "n": 1}',
             "text is not a string (object); name the field inside it, such as --text-field text.en",
         ),
         ('{\n "text": "a"\n}\n{\n "text" "b"\n}', ":5: broken JSON: Expecting ':' delimiter"),

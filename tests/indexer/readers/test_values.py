@@ -117,4 +117,4 @@ def test_numpy_integers_are_ids() -> None:
 
 def test_a_time_is_no_text() -> None:
     with pytest.raises(SourceError, match=r":1: text is not a string \(datetime64\)"):
-        list(read_mappings([{"text": np.datetime64("2024-01-01", "ns")}]))
+        list(read_mappings([{"text": np.datetime64("2024-01-01", "ns")}] * 2))
