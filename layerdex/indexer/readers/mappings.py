@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
 from layerdex.indexer.readers.rows import Reading, read_rows
-from layerdex.indexer.readers.values import are_whole
+from layerdex.indexer.readers.values import are_whole, plain
 from layerdex.records import Origin
 
 SOURCE = "<memory>"
@@ -44,7 +44,7 @@ def read_mappings(
 def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Reading]:
     """Read a data frame's rows in their order; NaN, NaT and NA are null.
 
-    In a column of ids or labels with gaps, floats that are all whole are integers. Raises
+    Floats that are all whole in a column of ids or labels are integers. Raises
     `SourceError` for repeated columns, and if the text or a named column is missing.
     """
     fields = fields or Fields()
@@ -57,18 +57,15 @@ def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Readin
 
 
 def _records(frame: Frame, *, names: Collection[object]) -> Iterator[dict[str, object]]:
-    gaps = [name for name in names if name in frame.columns and _has_gaps(frame[name])]
+    whole = [name for name in names if name in frame.columns and _is_whole(frame[name])]
     for start in range(0, len(frame), CHUNK_ROWS):
         for record in frame.iloc[start : start + CHUNK_ROWS].to_dict("records"):
-            for name in gaps:
-                cell = record[name]
-                record[name] = int(cell) if cell == cell else None  # noqa: PLR0124 - NaN
+            for name in whole:
+                cell = plain(record[name], field=str(name))
+                record[name] = None if cell is None else int(cast(float, cell))
             yield record
 
 
-def _has_gaps(column: Any) -> bool:
-    """Return whether floats are integers with gaps, from which pandas makes floats."""
-    if column.dtype.kind != "f":
-        return False
-    present = column[column.notna()].to_numpy()
-    return len(present) < len(column) and are_whole(present)
+def _is_whole(column: Any) -> bool:
+    """Return whether floats are all integers, as pandas makes of integers with gaps."""
+    return column.dtype.kind == "f" and are_whole(column[column.notna()].to_numpy())

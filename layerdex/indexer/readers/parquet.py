@@ -9,8 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from layerdex.errors import SourceError
 from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
 from layerdex.indexer.readers.parquet_types import example_of, has_path, read_cells
@@ -70,7 +68,7 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
             # Without pre_buffer a row group is read page by page.
             table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
             _check_schema(table.schema_arrow, fields, source)
-            gaps = [name for name in fields.own_names if name and _has_gaps(table, name)]
+            whole = [name for name in fields.own_names if name and _is_whole(table, name)]
             batches = table.iter_batches(
                 batch_size=_batch_rows(table.metadata),
                 columns=_wanted_columns(table.schema_arrow, fields),
@@ -81,32 +79,26 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
                 before, n_read = n_bytes * n_read // n_rows, n_read + batch.num_rows
                 if on_bytes is not None:
                     on_bytes(n_bytes * n_read // n_rows - before)
-                yield _without_gaps(batch, gaps)
+                yield _to_integers(batch, whole)
     except (pa.ArrowException, ArithmeticError, ValueError) as error:
         # pyarrow lets Python's errors through for damaged names and counts.
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{source}: broken parquet file: {reason}") from error
 
 
-def _has_gaps(table: Any, name: str) -> bool:
-    """Return whether a column of floats is of integers with gaps, from which pandas makes them."""
+def _is_whole(table: Any, name: str) -> bool:
+    """Return whether a column is of floats that are all integers."""
     import pyarrow as pa
 
     if name not in table.schema_arrow.names:
         return False
     if not pa.types.is_floating(table.schema_arrow.field(name).type):
         return False
-    n_null = 0
-    for batch in table.iter_batches(columns=[name], use_threads=False):
-        cells = batch.column(0).to_numpy(zero_copy_only=False)
-        present = cells[~np.isnan(cells)]
-        n_null += len(cells) - len(present)
-        if not are_whole(present):
-            return False
-    return n_null > 0
+    batches = table.iter_batches(columns=[name], use_threads=False)
+    return all(are_whole(batch.column(0).to_numpy(zero_copy_only=False)) for batch in batches)
 
 
-def _without_gaps(batch: Any, names: Sequence[str]) -> Any:
+def _to_integers(batch: Any, names: Sequence[str]) -> Any:
     import pyarrow as pa
 
     for name in names:
