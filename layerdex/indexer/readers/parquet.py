@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.class_names import find_class_names, name_classes
 from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
 from layerdex.indexer.readers.parquet_types import example_of, has_path, read_cells
 from layerdex.indexer.readers.rows import (
@@ -68,6 +69,8 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
             # Without pre_buffer a row group is read page by page.
             table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
             _check_schema(table.schema_arrow, fields, source)
+            label = fields.label_name
+            classes = find_class_names(table.schema_arrow, label, source=source)
             whole = [name for name in fields.own_names if name and _is_whole(table, name)]
             batches = table.iter_batches(
                 batch_size=_batch_rows(table.metadata),
@@ -79,7 +82,7 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
                 before, n_read = n_bytes * n_read // n_rows, n_read + batch.num_rows
                 if on_bytes is not None:
                     on_bytes(n_bytes * n_read // n_rows - before)
-                yield _to_integers(batch, whole)
+                yield _to_integers(name_classes(batch, label, classes), whole)
     except (pa.ArrowException, ArithmeticError, ValueError) as error:
         # pyarrow lets Python's errors through for damaged names and counts.
         reason = str(error).partition("\n")[0]
