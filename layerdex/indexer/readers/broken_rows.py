@@ -48,12 +48,12 @@ class BrokenRow:
         end, advice = line + self.n_lines - 1, self._advice(delimiter, columns)
         if self.is_unclosed:
             return f"a quote in the row that starts here is never closed{advice}"
-        where = ""
+        error = self.error
         if self.n_lines > 1 and self.is_first_line:
-            where = f" (in line {end})"
+            error = f"a quote that opens here ends in line {end} ({error})"
         elif self.n_lines > 1:
-            where = f" (lines {line}-{end} are rejected as one row of {self.n_lines:,} lines)"
-        return f"broken quoting: {self.error}{where}{advice}"
+            error += f" (lines {line}-{end} are rejected as one row of {self.n_lines:,} lines)"
+        return f"broken quoting: {error}{advice}"
 
     def _advice(self, delimiter: str, columns: Columns) -> str:
         if '\\"' in self.first:
