@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
+from layerdex.index.similar_labels import group_similar
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
 
@@ -33,6 +34,7 @@ __all__ = [
     "find_folder",
     "has_single_label",
     "is_index",
+    "similar_labels",
     "vector_bytes",
 ]
 
@@ -103,6 +105,11 @@ def vector_bytes(index: Index, n_documents: int) -> int:
 def has_single_label(index: Index) -> bool:
     """Say whether there are labelled documents, and all have the same label."""
     return index._open.store.query(lambda snapshot: snapshot.has_single_label())
+
+
+def similar_labels(index: Index) -> list[tuple[str, ...]]:
+    """Return the groups of labels of live documents that look alike; see `group_similar`."""
+    return group_similar(index._open.store.query(lambda snapshot: snapshot.count_labels()))
 
 
 def count_targets(view: View) -> int:

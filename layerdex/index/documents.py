@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from layerdex.arguments import check_callbacks, check_count, to_path
+from layerdex.arguments import check_callbacks, check_count, format_value, to_path
 from layerdex.choices import Change, ExportFormat, Format, OnError
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
@@ -142,5 +142,6 @@ def _check_ids(ids: Sequence[object]) -> None:
     for document_id in ids:
         if not isinstance(document_id, str):
             raise OptionError(
-                f"an id is a string, not {document_id!r}; give several as separate arguments: *ids"
+                f"an id is a string, not {format_value(document_id)}; "
+                "give several as separate arguments: *ids"
             )

@@ -254,6 +254,20 @@ def test_info_shows_the_most_frequent_labels(cli: Cli, tmp_path: Path) -> None:
     assert "l6 (7), l5 (6), l4 (5), l3 (4), l2 (3) and 2 more" in cli.data("info", tmp_path / "new")
 
 
+def test_labels_that_look_alike_are_noted_and_quoted(cli: Cli, tmp_path: Path) -> None:
+    labels = ["wet", "wet", "wet", "dry", "dry", "wet ", "4", "4.0"]
+    rows = [{"text": f"word{i}", "label": label} for i, label in enumerate(labels)]
+    source = write_jsonl(tmp_path / "s.jsonl", rows)
+    note = (
+        "Labels that differ only in blanks, Unicode form or a trailing .0 are different labels: "
+        "'wet', 'wet '; '4', '4.0'\n"
+    )
+    assert note in cli.ok("index", tmp_path / "new", source).stderr
+    assert note not in cli.ok("index", tmp_path / "new", source).stderr  # nothing has changed
+    shown = cli.data("info", tmp_path / "new")
+    assert "'wet' (3), dry (2), '4' (1), '4.0' (1), 'wet ' (1)" in shown
+
+
 def test_info_lists_no_truncated_texts_where_there_are_none(cli: Cli, path: Path) -> None:
     assert cli.data("info", path, "--truncated") == ""
     assert cli.json("info", path, "--truncated") == []

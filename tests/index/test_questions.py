@@ -330,5 +330,7 @@ def test_an_iterator_of_texts_is_read_once_and_answered(filled: Index) -> None:
 
 def test_a_list_in_place_of_an_id_is_an_option_error(filled: Index) -> None:
     for ask in (filled.get, filled.delete):
-        with pytest.raises(OptionError, match="an id is a string"):
-            ask(["d1"])  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match="an id is a string") as caught:
+            ask([f"d{i}" for i in range(10_000)])  # type: ignore[arg-type]
+        assert len(str(caught.value)) < 200
+        assert str(caught.value).endswith("give several as separate arguments: *ids")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from layerdex.index.checks import BuildReport
     from layerdex.options import EncoderOptions
 
+_N_GROUPS_SHOWN = 3
+
 
 @click.command("index", short_help="Create or extend an index.")
 @path_argument
@@ -245,6 +247,8 @@ def _print_report(context: Context, report: BuildReport, index: Index, path: Pat
     )
     if context.form is not OutputForm.TABLE:
         return
+    if report.n_new or report.n_updated:
+        _note_similar_labels(context, index)
     if report.n_truncated:
         context.note(
             f"{counted(report.n_truncated, 'text')} longer than "
@@ -256,4 +260,18 @@ def _print_report(context: Context, report: BuildReport, index: Index, path: Pat
         context.note(
             f"{counted(report.n_unknown, 'text')} with tokens that the tokenizer does not "
             f"know{nothing_else}: see 'layerdex info {path} --unknown'"
+        )
+
+
+def _note_similar_labels(context: Context, index: Index) -> None:
+    from layerdex.index.checks import similar_labels
+    from layerdex.index.similar_labels import quote_label
+
+    groups = [", ".join(map(quote_label, group)) for group in similar_labels(index)]
+    if groups:
+        n_more = len(groups) - _N_GROUPS_SHOWN
+        more = f"; and {n_more:,} more" if n_more > 0 else ""
+        context.note(
+            f"Labels that differ only in blanks, Unicode form or a trailing .0 are different "
+            f"labels: {'; '.join(groups[:_N_GROUPS_SHOWN])}{more}"
         )

@@ -53,7 +53,13 @@ def _describe_best(best: Mapping[str, Any] | None) -> str:
 
 
 def _describe_labels(labels: Mapping[str, int]) -> str:
-    shown = [f"{label} ({n:,})" for label, n in list(labels.items())[:_N_LABELS_SHOWN]]
+    from layerdex.index.similar_labels import group_similar, quote_label
+
+    similar = {label for group in group_similar(labels) for label in group}
+    shown = [
+        f"{quote_label(label) if label in similar else label} ({n:,})"
+        for label, n in list(labels.items())[:_N_LABELS_SHOWN]
+    ]
     n_more = len(labels) - len(shown)
     return (", ".join(shown) or "none") + (f" and {n_more:,} more" if n_more else "")
 

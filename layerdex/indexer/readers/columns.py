@@ -31,7 +31,7 @@ class Columns:
         named = {i: name.strip() for i, name in enumerate(header) if name.strip()}
         self._named = list(named.items())
         self._names = list(named.values())
-        self._text_position = next((i for i, name in self._named if name == fields.text), None)
+        self.text_position = next((i for i, name in self._named if name == fields.text), None)
         self._nameless = sorted(set(range(self.n)) - named.keys())
         self.n_least = max(named, default=-1) + 1
         check_columns(list(named.values()), fields=fields, source=source)
@@ -48,7 +48,7 @@ class Columns:
 
     def strip(self, cells: Sequence[str]) -> list[str]:
         """Return the cells without the blanks around them, but a text as it is."""
-        return [cell if i == self._text_position else cell.strip() for i, cell in enumerate(cells)]
+        return [cell if i == self.text_position else cell.strip() for i, cell in enumerate(cells)]
 
     def misfit(self, cells: Sequence[object]) -> str:
         """Return a reason why a row does not fit."""

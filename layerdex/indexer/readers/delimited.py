@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator
 
 from layerdex.choices import Format, Quoting
 from layerdex.errors import SourceError
-from layerdex.indexer.readers.columns import is_blank, strip_names
+from layerdex.indexer.readers.broken_rows import BrokenRow
+from layerdex.indexer.readers.columns import Columns, is_blank, strip_names
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.encoding import ADVICE
 from layerdex.indexer.readers.fields import Fields
@@ -17,15 +17,12 @@ from layerdex.indexer.readers.quoting import (
     Reopen,
     Sample,
     decide_quoting,
-    is_unclosed,
     note_quotes,
 )
 from layerdex.indexer.readers.rows import Reading, read_row
 from layerdex.indexer.readers.streams import first_window
-from layerdex.indexer.readers.style import recognise_style
+from layerdex.indexer.readers.style import Style, recognise_style
 from layerdex.records import Origin, Rejected
-
-_QUOTES_AS_TEXT = "--quoting none reads quotes as text"
 
 
 def read_delimited(
@@ -41,8 +38,8 @@ def read_delimited(
 
     ``format`` is csv or tsv. What ``dialect`` leaves open is recognised in the first window, and
     the quoting of tsv in the whole source if it can be opened again. Raises
-    `SourceError` for a header that is broken or lacks a field, and for a quote that is never
-    closed.
+    `SourceError` for a header that is broken or lacks a field, and for a quote that is not closed
+    within 1,000 lines before the end.
     """
     fields = strip_names(fields)
     window, is_whole = first_window(stream)
@@ -58,8 +55,8 @@ def read_delimited(
     columns = read_header(rows, style, source=source, fields=fields)
     for line, cells in rows:
         origin = Origin(source, line)
-        if isinstance(cells, csv.Error):
-            yield _reject_broken(cells, origin)
+        if isinstance(cells, BrokenRow):
+            yield _reject_broken(cells, origin, style, columns)
         elif (invalid := find_invalid(cells)) is not None:
             yield Rejected(origin, f"invalid UTF-8{columns.describe(invalid)}; {ADVICE}")
         elif not cells[0] and is_blank(cells):
@@ -73,9 +70,9 @@ def read_delimited(
             yield Rejected(origin, columns.misfit(cells) + advice)
 
 
-def _reject_broken(error: csv.Error, origin: Origin) -> Rejected:
+def _reject_broken(row: BrokenRow, origin: Origin, style: Style, columns: Columns) -> Rejected:
     """Return the rejected row; raises `SourceError` where nobody knows the end of the row."""
-    if is_unclosed(error):
-        reason = "a quote in the row that starts here is never closed"
-        raise SourceError(f"{origin}: {reason}; {_QUOTES_AS_TEXT}")
-    return Rejected(origin, f"broken quoting: {error}; {_QUOTES_AS_TEXT}")
+    reason = row.reason(origin.line or 1, style.delimiter, columns)
+    if row.is_unclosed and not row.is_first_line:
+        raise SourceError(f"{origin}: {reason}")
+    return Rejected(origin, reason)

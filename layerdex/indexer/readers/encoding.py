@@ -28,13 +28,17 @@ ADVICE = "name another encoding with --encoding, such as cp1252"
 
 
 class Recoded(io.RawIOBase):
-    """A stream in another encoding, as UTF-8; a byte that it does not have is a `SourceError`."""
+    """A stream in another encoding, as UTF-8; a byte that it does not have is a `SourceError`.
 
-    def __init__(self, stream: BinaryIO, encoding: str, source: str) -> None:
+    ``is_marked`` tells that a byte order mark decided the encoding, which no option changes.
+    """
+
+    def __init__(self, stream: BinaryIO, encoding: str, source: str, *, is_marked: bool) -> None:
         super().__init__()
         self._stream = stream
         self.encoding = encoding
         self._source = source
+        self._advice = "" if is_marked else "; --encoding names another one"
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._data = b""
         self._is_start = True
@@ -69,7 +73,7 @@ class Recoded(io.RawIOBase):
             what = "ends within a character of" if self._is_end else "is not"
             reason = getattr(error, "reason", None) or str(error)
             raise SourceError(
-                f"{self._source}: {what} {self.encoding} ({reason}); {ADVICE}"
+                f"{self._source}: {what} {self.encoding} ({reason}){self._advice}"
             ) from None
 
 

@@ -32,11 +32,12 @@ def read_folder(root: Path, fields: Fields, *, encoding: str | None = None) -> I
     if _is_index(root):
         raise SourceError(f"{source_name(root)}: is an index; read what 'layerdex export' writes")
     check_columns(COLUMNS, fields=fields, source=source_name(root))
-    for path in _files(root):
+    for path in list_files(root):
         yield _read_file(path, path.relative_to(root), fields, encoding)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def list_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that `read_folder` reads, in its order."""
     with named_errors(source_name(folder)), os.scandir(folder) as entries:
         shown = sorted(
             (entry for entry in entries if not entry.name.startswith(".")),
@@ -48,7 +49,7 @@ def _files(folder: Path) -> Iterator[Path]:
             is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
             is_other = is_folder and _is_index(path)
         if is_folder and not is_other:
-            yield from _files(path)
+            yield from list_files(path)
         elif is_file:
             yield path
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from layerdex.arguments import is_path
 from layerdex.choices import Format
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.folder import list_files
 from layerdex.indexer.readers.spreadsheet import import_calamine
 from layerdex.indexer.readers.streams import is_stdin, named_errors, process_stdin, source_name
 
@@ -58,7 +59,8 @@ def check_sources(
 def resolve_format(source: str | Path, requested: Format) -> Format:
     """Return the format of a source; `Format.AUTO` only for standard input.
 
-    Raises `SourceError` if the source is missing, or its format is unknown or impossible.
+    Raises `SourceError` if the source is missing, its format is unknown or impossible, or a folder
+    holds nothing but tables of one format and ``requested`` is `Format.AUTO`.
     """
     if is_stdin(source):
         if requested in NOT_FROM_STDIN:
@@ -70,7 +72,29 @@ def resolve_format(source: str | Path, requested: Format) -> Format:
         raise SourceError(f"{source_name(source)}: is {what}")
     if requested is not Format.AUTO:
         return requested
-    return Format.FOLDER if is_folder else _by_suffix(source)
+    if is_folder:
+        _check_no_shards(Path(source))
+        return Format.FOLDER
+    return _by_suffix(source)
+
+
+def _check_no_shards(folder: Path) -> None:
+    """Raise `SourceError` for the parts of a table, each of which would be one document."""
+    first: Path | None = None
+    for path in list_files(folder):
+        if path.name.startswith("_"):  # such as _SUCCESS, which Spark writes beside the parts
+            continue
+        first = first or path
+        format_ = SUFFIXES.get(path.suffix.lower(), Format.TXT)
+        if format_ is Format.TXT or format_ is not SUFFIXES[first.suffix.lower()]:
+            return
+    if first is not None:
+        depth = len(first.relative_to(folder).parts) - 1
+        pattern = source_name(folder / ("*/" * depth + f"*{first.suffix}"))
+        raise SourceError(
+            f"{source_name(folder)}: holds only {SUFFIXES[first.suffix.lower()]} files: give the "
+            f"files themselves ({pattern}), or --format folder to read each as one document"
+        )
 
 
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}

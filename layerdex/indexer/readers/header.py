@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.broken_rows import BrokenRow
 from layerdex.indexer.readers.columns import Columns
 from layerdex.indexer.readers.dialect import delimiter_word
 from layerdex.indexer.readers.encoding import ADVICE
@@ -18,9 +18,9 @@ def read_header(rows: Iterator[RawRow], style: Style, *, source: str, fields: Fi
     line, header = next(rows, (1, []))
     if not header:
         raise SourceError(f"{source}: is empty; the first row must name the columns")
-    if isinstance(header, csv.Error):
+    if isinstance(header, BrokenRow):
         raise SourceError(
-            f"{source}:{line}: broken header: {header}; --quoting none reads quotes as text"
+            f"{source}:{line}: broken header: {header.error}; --quoting none reads quotes as text"
         )
     if find_invalid(header) is not None:
         raise SourceError(f"{source}:{line}: invalid UTF-8 in the header; {ADVICE}")

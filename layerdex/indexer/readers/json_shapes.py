@@ -49,6 +49,7 @@ _COLUMNS = Shape(column_rows, "holds columns, not rows: read as a table")
 _SPLIT = Shape(split_rows, "holds columns and data, as pandas writes with orient='split'")
 
 _BY_ROWS = "write one object per row (pandas: orient='records', lines=True)"
+_BY_KEYS = "jq -c 'to_entries[]|{id:.key}+.value', which makes the keys ids"
 
 
 def read_json(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
@@ -103,7 +104,7 @@ def _shape_of_object(head: Head, fields: Fields, expected: Format) -> Shape:
         return _SPLIT
     is_text_column = text is not MISSING or (is_text_cut and head.rest.startswith(("{", "[")))
     if _holds_rows(head, fields) and not is_text_column:
-        raise ValueError(f"the rows are the values of one object: {_BY_ROWS}, or use jq -c '.[]'")
+        raise ValueError(f"the rows are the values of one object: {_BY_ROWS}, or use {_BY_KEYS}")
     # A first line of jsonl that is broken is one bad row.
     may_be_columns = expected is Format.JSON or head.following is not None
     if may_be_columns and _are_columns(head.fields) and (is_text_column or len(head.fields) > 1):

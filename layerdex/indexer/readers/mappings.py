@@ -1,36 +1,14 @@
-"""Python objects to documents: mappings and data frames."""
+"""Mappings to documents."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
 
-from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
+from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.rows import Reading, read_rows
-from layerdex.indexer.readers.values import are_whole
 from layerdex.records import Origin
 
 SOURCE = "<memory>"
-CHUNK_ROWS = 1024
-
-
-class Frame(Protocol):
-    """The part of a pandas data frame that is used."""
-
-    @property
-    def columns(self) -> Iterable[object]:
-        """The names of the columns."""
-        ...
-
-    def __getitem__(self, name: Any, /) -> Any: ...
-
-    @property
-    def iloc(self) -> Any:
-        """Rows by position."""
-        ...
-
-    def __len__(self) -> int: ...
 
 
 def read_mappings(
@@ -39,36 +17,3 @@ def read_mappings(
     """Read mappings in their order; ``origin.line`` is the row's number from 1."""
     numbered = ((Origin(SOURCE, number), row) for number, row in enumerate(rows, start=1))
     return read_rows(numbered, source=SOURCE, fields=fields or Fields())
-
-
-def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Reading]:
-    """Read a data frame's rows in their order; NaN, NaT and NA are null.
-
-    In a column of ids or labels with gaps, floats that are all whole are integers. Raises
-    `SourceError` for repeated columns, and if the text or a named column is missing.
-    """
-    fields = fields or Fields()
-    columns = list(frame.columns)
-    # The objects of a metadata column may have the named fields, which only its rows show.
-    checked = replace(fields, metadata=None) if SPREAD in columns else fields
-    inner = [name for _, name in fields.required_names if name.partition(".")[0] in columns]
-    check_columns(columns, fields=checked, source=SOURCE, inner=inner)
-    return read_mappings(_records(frame, names=fields.own_names), fields=fields)
-
-
-def _records(frame: Frame, *, names: Collection[object]) -> Iterator[dict[str, object]]:
-    gaps = [name for name in names if name in frame.columns and _has_gaps(frame[name])]
-    for start in range(0, len(frame), CHUNK_ROWS):
-        for record in frame.iloc[start : start + CHUNK_ROWS].to_dict("records"):
-            for name in gaps:
-                cell = record[name]
-                record[name] = int(cell) if cell == cell else None  # noqa: PLR0124 - NaN
-            yield record
-
-
-def _has_gaps(column: Any) -> bool:
-    """Return whether floats are integers with gaps, from which pandas makes floats."""
-    if column.dtype.kind != "f":
-        return False
-    present = column[column.notna()].to_numpy()
-    return len(present) < len(column) and are_whole(present)

@@ -9,26 +9,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.class_names import find_class_names, name_classes
 from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
-from layerdex.indexer.readers.parquet_types import example_of, has_path, read_cells
+from layerdex.indexer.readers.parquet_types import has_path, read_cells
 from layerdex.indexer.readers.rows import (
     Reading,
     is_vector_name,
-    metadata_advice,
     read_row,
     refuse_once,
 )
 from layerdex.indexer.readers.streams import CHUNK_BYTES, OnBytes, named_errors, source_name
 from layerdex.indexer.readers.strict_json import StrictDecoder
 from layerdex.indexer.readers.values import (
-    BadKindError,
     Unreadable,
     are_whole,
-    kind,
-    metadata_value,
 )
 from layerdex.records import Origin
 
@@ -70,7 +65,9 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
             # Without pre_buffer a row group is read page by page.
             table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
             _check_schema(table.schema_arrow, fields, source)
-            gaps = [name for name in fields.own_names if name and _has_gaps(table, name)]
+            label = fields.label_name
+            classes = find_class_names(table.schema_arrow, label, source=source)
+            whole = [name for name in fields.own_names if name and _is_whole(table, name)]
             batches = table.iter_batches(
                 batch_size=_batch_rows(table.metadata),
                 columns=_wanted_columns(table.schema_arrow, fields),
@@ -81,32 +78,26 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
                 before, n_read = n_bytes * n_read // n_rows, n_read + batch.num_rows
                 if on_bytes is not None:
                     on_bytes(n_bytes * n_read // n_rows - before)
-                yield _without_gaps(batch, gaps)
+                yield _to_integers(name_classes(batch, label, classes), whole)
     except (pa.ArrowException, ArithmeticError, ValueError) as error:
         # pyarrow lets Python's errors through for damaged names and counts.
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{source}: broken parquet file: {reason}") from error
 
 
-def _has_gaps(table: Any, name: str) -> bool:
-    """Return whether a column of floats is of integers with gaps, from which pandas makes them."""
+def _is_whole(table: Any, name: str) -> bool:
+    """Return whether a column is of floats that are all integers."""
     import pyarrow as pa
 
     if name not in table.schema_arrow.names:
         return False
     if not pa.types.is_floating(table.schema_arrow.field(name).type):
         return False
-    n_null = 0
-    for batch in table.iter_batches(columns=[name], use_threads=False):
-        cells = batch.column(0).to_numpy(zero_copy_only=False)
-        present = cells[~np.isnan(cells)]
-        n_null += len(cells) - len(present)
-        if not are_whole(present):
-            return False
-    return n_null > 0
+    batches = table.iter_batches(columns=[name], use_threads=False)
+    return all(are_whole(batch.column(0).to_numpy(zero_copy_only=False)) for batch in batches)
 
 
-def _without_gaps(batch: Any, names: Sequence[str]) -> Any:
+def _to_integers(batch: Any, names: Sequence[str]) -> Any:
     import pyarrow as pa
 
     for name in names:
@@ -128,30 +119,11 @@ def _check_schema(schema: Any, fields: Fields, source: str) -> None:
         fields = replace(fields, metadata=None)
     inner = [name for _, name in fields.required_names if _has_path(schema, name)]
     check_columns(schema.names, fields=fields, source=source, nested=nested, inner=inner)
-    _check_kinds(schema, fields, source)
 
 
 def _has_path(schema: Any, name: str) -> bool:
     root, *parts = name.split(".")
     return schema.names.count(root) == 1 and has_path(schema.field(root).type, parts)
-
-
-def _check_kinds(schema: Any, fields: Fields, source: str) -> None:
-    """Raise `SourceError` for a column that can be neither the text nor metadata, by its type."""
-    roots = {name.partition(".")[0] for name in fields.own_names if name and "." in name}
-    for column in schema:
-        example = example_of(column.type)
-        if column.name == fields.text and not isinstance(example, str | None):
-            raise SourceError(f"{source}: {fields.text_option} is not a string ({kind(example)})")
-        is_unread = column.name in (*fields.own_names, *_json_columns(schema), SPREAD)
-        if fields.metadata is not None:
-            is_unread = is_unread or column.name not in fields.metadata
-        if is_unread or column.name in roots or _is_vector(column):
-            continue
-        try:
-            metadata_value(example, field=f"metadata field {column.name!r}")
-        except BadKindError as error:
-            raise SourceError(f"{source}: {error}{metadata_advice(fields)}") from None
 
 
 def _wanted_columns(schema: Any, fields: Fields) -> list[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from layerdex.indexer.readers.values import Unreadable
@@ -24,27 +24,6 @@ def read_cells(column: Any) -> list[object]:
         return list(column.to_pylist())
     except (ValueError, OverflowError):  # not UTF-8, or a date after the year 9999
         return [_cell(cell) for cell in column]
-
-
-def example_of(type_: Any) -> object:
-    """Return a value of the kind that the cells of a type have, None where no kind is sure."""
-    import pyarrow as pa
-
-    types = pa.types
-    examples: list[tuple[Callable[[Any], bool], object]] = [
-        (lambda one: types.is_nested(one) and not types.is_struct(one), []),
-        (types.is_struct, {}),
-        (types.is_duration, dt.timedelta()),
-        (lambda one: types.is_binary(one) or types.is_large_binary(one), b""),
-        (lambda one: types.is_binary_view(one) or types.is_fixed_size_binary(one), b""),
-        (types.is_boolean, False),
-        (types.is_integer, 0),
-        (types.is_floating, 0.5),
-        (types.is_temporal, dt.date(2000, 1, 1)),
-    ]
-    if types.is_dictionary(type_):
-        return example_of(type_.value_type)
-    return next((example for is_of, example in examples if is_of(type_)), None)
 
 
 def has_path(type_: Any, parts: Sequence[str]) -> bool:

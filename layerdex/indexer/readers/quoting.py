@@ -6,7 +6,6 @@ with it. A text that begins with a quote looks alike in both, so the number of c
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 import re
@@ -18,6 +17,7 @@ from typing import BinaryIO
 
 from layerdex.choices import Quoting
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.broken_rows import BrokenRow
 from layerdex.indexer.readers.columns import is_blank
 from layerdex.indexer.readers.dialect import UTF_8
 from layerdex.indexer.readers.fields import Fields
@@ -103,7 +103,7 @@ def _note_quoted(source: str, reason: str) -> None:
 def note_quotes(rows: Iterator[RawRow], source: str) -> Iterator[RawRow]:
     """Log at the first cell that begins with a quote that it is read as text."""
     for line, cells in rows:
-        if not isinstance(cells, csv.Error) and any(cell.startswith('"') for cell in cells):
+        if not isinstance(cells, BrokenRow) and any(cell.startswith('"') for cell in cells):
             logger.warning(
                 "%s:%d: quotes are part of the text, as every line fits the header so; "
                 "--quoting csv lets them enclose cells",
@@ -143,11 +143,6 @@ def _doubles_quotes(sample: Sample, style: Style) -> bool:
     return n_doubled > 0
 
 
-def is_unclosed(error: csv.Error) -> bool:
-    """Return whether a quote was not closed before the end, or within the longest cell."""
-    return "unexpected end" in str(error) or "field limit" in str(error)
-
-
 def _find_misfit(sample: Sample, style: Style, source: str, fields: Fields) -> _Misfit | None:
     is_quoted = style.quoting is Quoting.CSV
     with sample.reopen() as stream:
@@ -157,9 +152,9 @@ def _find_misfit(sample: Sample, style: Style, source: str, fields: Fields) -> _
         except SourceError as error:
             return _Misfit(None, str(error))
         for line, cells in rows:
-            if isinstance(cells, csv.Error):
-                if sample.is_whole or not is_unclosed(cells):
-                    return _Misfit(line, f"broken quoting: {cells}")
+            if isinstance(cells, BrokenRow):
+                if sample.is_whole or not cells.is_unclosed:
+                    return _Misfit(line, f"broken quoting: {cells.error}")
                 # The row may go on after the sample.
                 rest = sample.lines_after(line)
                 is_row = _holds_rows(rest, style.delimiter, columns.n)

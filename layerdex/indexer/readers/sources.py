@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import NoneType
-from typing import cast
 
 from layerdex.arguments import check_type, to_choice
 from layerdex.choices import Format
@@ -16,7 +15,8 @@ from layerdex.errors import RowError, SourceError
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import check_sources
-from layerdex.indexer.readers.mappings import Frame, read_frame, read_mappings
+from layerdex.indexer.readers.frames import is_frame, is_polars_frame, read_frame, read_polars
+from layerdex.indexer.readers.mappings import read_mappings
 from layerdex.indexer.readers.query_fields import QueryFields
 from layerdex.indexer.readers.read import read_source
 from layerdex.indexer.readers.rows import Reading
@@ -37,7 +37,7 @@ def read_all(
     All paths are checked before the first row is read. If all sources are files, ``on_bytes`` gets
     the number of bytes read so far and the total. Raises `SourceError`.
     """
-    check_type(fields, (Fields, NoneType), what="fields are given as `Fields`")
+    _check_fields(fields)
     check_type(dialect, (Dialect, NoneType), what="a dialect is given as `Dialect`")
     sources, format_ = list(sources), to_choice(Format, format)
     check_sources([source for source in sources if isinstance(source, str | Path)], format=format_)
@@ -72,6 +72,7 @@ def read_labelled(
 
     Raises `RowError` for a missing text or label.
     """
+    _check_fields(fields)
     fields = fields or Fields()
     if fields.id is None:
         fields = replace(fields, id=UNSET)
@@ -114,6 +115,10 @@ def read_queries(
     return queries
 
 
+def _check_fields(fields: object) -> None:
+    check_type(fields, (Fields, NoneType), what="fields are given as `Fields`")
+
+
 def _count(sources: Iterable[Source], on_bytes: Callable[[int, int], None]) -> OnBytes | None:
     sizes = [_file_size(source) for source in sources]
     if None in sizes:
@@ -148,8 +153,10 @@ def _read(
         return read_source(
             source, format=format_, fields=fields, dialect=dialect, on_bytes=on_bytes
         )
-    if hasattr(source, "iloc") and hasattr(source, "columns"):
-        return read_frame(cast(Frame, source), fields=fields)
+    if is_frame(source):
+        return read_frame(source, fields=fields)
+    if is_polars_frame(source):
+        return read_polars(source, fields=fields)
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise SourceError("a source is a path, a data frame or an iterable of mappings")
     return read_mappings(source, fields=fields)

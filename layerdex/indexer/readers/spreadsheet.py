@@ -13,14 +13,18 @@ from typing import Any
 from layerdex.errors import MissingPackageError, SourceError
 from layerdex.indexer.readers.columns import EMPTY, Columns, strip_names
 from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.formulas import CURE, Position, note_unsaved
 from layerdex.indexer.readers.rows import Reading, read_row, refuse_once
 from layerdex.indexer.readers.streams import OnBytes, named_errors, source_name
+from layerdex.indexer.readers.values import Unreadable
 from layerdex.records import Origin, Rejected
 
 logger = logging.getLogger(__name__)
 
 EXACT_INTEGER = 2**53
 """From here on a float may have lost digits."""
+
+_UNSAVED = Unreadable(f"it is a formula without a saved value: {CURE}")
 
 
 def read_spreadsheet(
@@ -29,9 +33,10 @@ def read_spreadsheet(
     """Read a sheet, by default the first; ``origin.line`` is the number of its row from 1.
 
     Cells keep their types; whole numbers are integers, and a formula is its stored value. A cell
-    with an error, such as #N/A, is null. A sheet lies whole in memory. ``on_bytes`` gets the file's
-    size in proportion to the rows. Raises `SourceError` for a file that is no workbook, a sheet
-    that it lacks and a header without a field; `MissingPackageError` without python-calamine.
+    with an error, such as #N/A, is null, and so is a formula without a value, which is logged. A
+    sheet lies whole in memory. ``on_bytes`` gets the file's size in proportion to the rows. Raises
+    `SourceError` for a file that is no workbook, a sheet that it lacks and a header without a
+    field; `MissingPackageError` without python-calamine.
     """
     source = source_name(path)
     fields = strip_names(fields)
@@ -48,11 +53,14 @@ def _read_rows(
 ) -> Iterator[Reading]:
     for line, cells in rows:
         origin = Origin(source, line)
-        if columns.fits(cells):
-            row = columns.row([_plain(cell) for cell in cells])
-            yield read_row(row, origin=origin, fields=fields)
-        else:
-            yield Rejected(origin, columns.misfit(cells))
+        values = [_plain(cell) for cell in cells]
+        if not columns.fits(values):
+            yield Rejected(origin, columns.misfit(values))
+            continue
+        row = columns.row(values)
+        if columns.text_position is not None and cells[columns.text_position] is _UNSAVED:
+            row = {**row, fields.text: _UNSAVED}
+        yield read_row(row, origin=origin, fields=fields)
 
 
 def _rows(
@@ -64,13 +72,18 @@ def _rows(
         with named_errors(source), path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             workbook = calamine.CalamineWorkbook.from_filelike(file)
-            sheet = workbook.get_sheet_by_name(_choose_sheet(workbook, calamine, source, name))
+            chosen = _choose_sheet(workbook, calamine, source, name)
+            sheet = workbook.get_sheet_by_name(chosen)
+            unsaved = _by_line(note_unsaved(path, chosen))
             n_rows = sheet.end[0] + 1 if sheet.end else 1
             n_counted = 0
             for line, cells in enumerate(sheet.iter_rows(), start=1):
                 if on_bytes is not None:
                     n_before, n_counted = n_counted, size * line // n_rows
                     on_bytes(n_counted - n_before)
+                for column in unsaved.get(line, ()):
+                    if column < len(cells):
+                        cells[column] = _UNSAVED
                 if not all(cell in EMPTY for cell in cells):
                     yield line, cells
     except calamine.PasswordError:
@@ -78,6 +91,13 @@ def _rows(
     except calamine.CalamineError as error:
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{source}: is no readable spreadsheet: {reason}") from error
+
+
+def _by_line(positions: Iterable[Position]) -> dict[int, list[int]]:
+    columns: dict[int, list[int]] = {}
+    for line, column in positions:
+        columns.setdefault(line, []).append(column)
+    return columns
 
 
 def import_calamine() -> Any:
@@ -117,6 +137,8 @@ def _choose_sheet(workbook: Any, calamine: Any, source: str, name: str | None) -
 
 def _plain(cell: object) -> object:
     """Return a cell's value; a spreadsheet stores the number 3 as 3.0."""
+    if cell is _UNSAVED:
+        return ""
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < EXACT_INTEGER:
         return int(cell)
     return str(cell) if isinstance(cell, dt.timedelta) else cell

@@ -29,6 +29,8 @@ _WORKBOOK = "is a zip or Excel file, not text; read a spreadsheet's file with --
 NOT_TEXT = {
     b"PK\x03\x04": _WORKBOOK,
     b"\xd0\xcf\x11\xe0": _WORKBOOK,  # Excel before 2007
+    # After the mark comes the first field of a header, a number (Thrift's compact protocol).
+    b"PAR1\x15": "is a parquet file, not text; give its path, with --format parquet",
     b"\x1f\x8b": "is compressed by gzip; decompress it",
 }
 """How files begin that are no text, and what to do with them."""
@@ -157,7 +159,8 @@ def _as_utf8(
     found, n_mark = recognise_encoding(head, source=name, given=encoding)
     content = replay(head[n_mark:], stream, on_bytes)
     if found != UTF_8:
-        return io.BufferedReader(Recoded(content, found, name), CHUNK_BYTES)
+        recoded = Recoded(content, found, name, is_marked=n_mark > 0)
+        return io.BufferedReader(recoded, CHUNK_BYTES)
     if encoding != UTF_8:
         check_utf8(head[n_mark:], source=name, is_whole=len(head) < CHUNK_BYTES)
     return content

@@ -6,14 +6,18 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from layerdex.choices import Format, Quoting
+from layerdex.indexer.readers.broken_rows import BrokenRow, RereadLines
 from layerdex.indexer.readers.dialect import UTF_8, Dialect, delimiter_word
 from layerdex.indexer.readers.fields import Fields
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +35,8 @@ N_ROWS_TRIED = 20
 _SEP_LINE = re.compile(r'"?sep=([^"\0\r\n\ud800-\udfff])"?(\r\n|\r|\n)', re.IGNORECASE)
 """The first line by which Excel is told the delimiter."""
 
-RawRow = tuple[int, list[str] | csv.Error]
-"""The line where a row starts, and its cells or the error of the parser."""
+RawRow = tuple[int, list[str] | BrokenRow]
+"""The line where a row starts, and its cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +55,36 @@ class Style:
     def split(self, stream: BinaryIO) -> Iterator[RawRow]:
         """Yield the rows of a stream of UTF-8, without blank lines.
 
-        Invalid bytes become surrogates, so that only their row is rejected.
+        Invalid bytes become surrogates, so that only their row is rejected. After a broken row, the
+        lines below its first are read again.
         """
         csv.field_size_limit(MAX_CELL_CHARACTERS)
         n_before = stream.read(self.n_lead).count(b"\n")
         text = io.TextIOWrapper(stream, encoding=UTF_8, errors="surrogateescape", newline="")
-        reader = csv.reader(
-            text,
+        lines = RereadLines(text)
+        reader = self._parse(lines)
+        while True:
+            line = n_before + reader.line_num + 1
+            lines.start_row()
+            try:
+                cells: list[str] | BrokenRow = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                cells = lines.break_row(error, n_lines=n_before + reader.line_num + 1 - line)
+                n_before = line if cells.is_first_line else n_before + reader.line_num
+                reader = self._parse(lines)
+            if cells:
+                yield line, cells
+
+    def _parse(self, lines: Iterable[str]) -> CsvReader:
+        return csv.reader(
+            lines,
             delimiter=self.delimiter,
             quoting=csv.QUOTE_NONE if self.quoting is Quoting.NONE else csv.QUOTE_MINIMAL,
             skipinitialspace=self.is_padded,
             strict=True,
         )
-        while True:
-            line = n_before + reader.line_num + 1
-            try:
-                cells: list[str] | csv.Error = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                cells = error
-            if cells:
-                yield line, cells
 
 
 def recognise_style(

@@ -137,10 +137,10 @@ def metadata_value(value: object, *, field: str) -> Scalar | None:
 
 
 def are_whole(cells: NDArray[np.floating[Any]]) -> bool:
-    """Return whether all floats, (n,), are integers that have lost no digits."""
-    finite = cells[np.isfinite(cells)]
-    is_exact = (finite == np.floor(finite)) & (np.abs(finite) < FIRST_INEXACT)
-    return len(finite) == len(cells) and bool(is_exact.all())
+    """Return whether all floats, (n,), but NaN are integers that have lost no digits."""
+    present = cells[~np.isnan(cells)].astype(np.float64, copy=False)
+    is_exact = (present == np.floor(present)) & (np.abs(present) < FIRST_INEXACT)
+    return bool(is_exact.all())
 
 
 def describe_kind(value: object) -> str:

@@ -131,6 +131,10 @@ RAW_ROWS: dict[str, tuple[dict[str, bytes], str]] = {
         {"csv": b'"a"b,1\n'},
         "broken quoting: ",
     ),
+    "a quote that is never closed": (
+        {"csv": b'"a,1\n'},
+        "a quote in the row that starts here is never closed",
+    ),
 }
 
 
@@ -190,7 +194,6 @@ def _has_bad_name(row: Row) -> bool:
         ("json", b'{"text": "a\xff"}'),
         ("json", b'{"text": "a'),
         ("json", b'{"text": "a"} {"text": "b"}'),
-        ("csv", b'"a,1\n'),
     ],
 )
 def test_row_whose_end_nobody_knows_ends_the_source_with_a_clear_error(

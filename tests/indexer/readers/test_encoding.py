@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from layerdex.errors import SourceError
@@ -29,6 +32,7 @@ MARKS = {
     "utf-32-le": codecs.BOM_UTF32_LE,
     "utf-32-be": codecs.BOM_UTF32_BE,
 }
+ANOTHER = "; --encoding names another one"
 
 
 def read(path: Path, data: bytes, encoding: str | None = None) -> list[Reading]:
@@ -131,21 +135,28 @@ def test_long_text_in_another_encoding_is_whole(encoding: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("data", "encoding", "what"),
+    ("data", "encoding", "what", "advice"),
     [
-        (b"ok\n\x81\n", "cp1252", "is not cp1252 ("),
-        ("text".encode("utf-16-le")[:-1], "utf-16-le", "ends within a character of utf-16-le ("),
-        (b"\xff\xfe\x00\xd8a\x00", None, "is not utf-16-le ("),
+        (b"ok\n\x81\n", "cp1252", "is not cp1252 (", ANOTHER),
+        (
+            "text".encode("utf-16-le")[:-1],
+            "utf-16-le",
+            "ends within a character of utf-16-le (",
+            ANOTHER,
+        ),
+        ("text".encode("utf-16-le")[:-1], None, "ends within a character of utf-16-le (", ANOTHER),
+        (b"\xff\xfe\x00\xd8a\x00", None, "is not utf-16-le (", ""),
+        (b"\xff\xfe\x00\xd8a\x00", "cp1252", "is not utf-16-le (", ""),
     ],
 )
 def test_bytes_that_the_encoding_lacks_are_an_error(
-    data: bytes, encoding: str | None, what: str, tmp_path: Path
+    data: bytes, encoding: str | None, what: str, advice: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.txt"
     with pytest.raises(SourceError) as caught:
         read(path, data, encoding)
     assert str(caught.value).startswith(f"{path}: {what}")
-    assert str(caught.value).endswith(ADVICE)
+    assert str(caught.value).endswith(f"){advice}")
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"])
@@ -158,3 +169,23 @@ def test_a_workbook_is_no_text(start: bytes, tmp_path: Path) -> None:
 def test_a_compressed_file_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"a\.csv: is compressed by gzip; decompress it"):
         read(tmp_path / "a.csv", gzip.compress(b"text\na\n"))
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "jsonl"])
+@pytest.mark.parametrize("encoding", [None, "cp1252"])
+def test_a_parquet_file_is_no_text(kind: str, encoding: str | None, tmp_path: Path) -> None:
+    source = io.BytesIO()
+    pq.write_table(pa.table({"text": ["größe", "b"]}), source)
+    message = "is a parquet file, not text; give its path, with --format parquet"
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path / f"a.{kind}", source.getvalue(), encoding)
+    assert str(caught.value) == f"{tmp_path / 'a'}.{kind}: {message}"
+    source.seek(0)
+    with pytest.raises(SourceError) as caught:
+        list(read_source("-", stdin=source))
+    assert str(caught.value) == f"<stdin>: {message}"
+
+
+def test_a_text_may_begin_with_the_mark_of_parquet(tmp_path: Path) -> None:
+    (line,) = documents(read(tmp_path / "a.txt", b"PAR1 is a kind of lamp\n"))
+    assert line.text == "PAR1 is a kind of lamp"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from layerdex.choices import Format
 from layerdex.errors import SourceError
-from layerdex.indexer.readers import Dialect, Fields, read_source
+from layerdex.indexer.readers import Dialect, Fields, check_sources, read_source
 from layerdex.records import UNSET, Rejected
 from tests.indexer.readers.sources import documents, reasons
 
@@ -94,3 +95,41 @@ def test_characters_across_chunks_are_whole(tmp_path: Path) -> None:
     write(tmp_path, {"a": text.encode()})
     (document,) = documents(list(read_source(tmp_path)))
     assert document.text == text
+
+
+@pytest.mark.parametrize(
+    ("names", "format_", "pattern"),
+    [
+        (["part-0.jsonl", "part-1.jsonl"], "jsonl", "*.jsonl"),
+        (["a.jsonl", "b.ndjson", "_SUCCESS", ".part.crc"], "jsonl", "*.jsonl"),
+        (["only.CSV"], "csv", "*.CSV"),
+        (["lang=de/0.parquet", "lang=fr/0.parquet"], "parquet", "*/*.parquet"),
+        (["a.tsv"], "tsv", "*.tsv"),
+        (["a.json", "b.json"], "json", "*.json"),
+        (["a.xlsx", "b.xls"], "xlsx", "*.xlsx"),
+    ],
+)
+def test_a_folder_of_tables_of_one_format_is_an_error(
+    names: list[str], format_: str, pattern: str, tmp_path: Path
+) -> None:
+    write(tmp_path, dict.fromkeys(names, b'{"text": "a"}\n'))
+    with pytest.raises(SourceError) as caught:
+        check_sources([tmp_path])
+    assert str(caught.value) == (
+        f"{tmp_path}: holds only {format_} files: give the files themselves "
+        f"({tmp_path}/{pattern}), or --format folder to read each as one document"
+    )
+    assert all(path.is_file() for path in tmp_path.glob(pattern))
+    with pytest.raises(SourceError):
+        read_source(tmp_path)
+    texts = documents(list(read_source(tmp_path, format=Format.FOLDER)))
+    assert {one.text for one in texts} == {'{"text": "a"}\n'}
+
+
+@pytest.mark.parametrize(
+    "names", [["a.csv", "b.md"], ["a.csv", "b.json"], ["a.txt", "b.txt"], ["a", "b.csv"], []]
+)
+def test_a_folder_of_other_files_is_read(names: list[str], tmp_path: Path) -> None:
+    write(tmp_path, dict.fromkeys(names, b"a"))
+    check_sources([tmp_path])
+    assert len(documents(list(read_source(tmp_path)))) == len(names)

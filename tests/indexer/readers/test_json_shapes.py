@@ -110,7 +110,12 @@ def test_lines_of_objects_over_several_lines_are_where_each_starts(tmp_path: Pat
     ("text", "message"),
     [
         ('[["text", "n"], ["a", 1]]', ":1: an array of arrays names no fields: write one object"),
-        ('{"0": {"text": "a"}, "1": {"text": "b"}}', ":1: the rows are the values of one object"),
+        (
+            '{"0": {"text": "a"}, "1": {"text": "b"}}',
+            ":1: the rows are the values of one object: write one object per row (pandas: "
+            "orient='records', lines=True), or use jq -c 'to_entries[]|{id:.key}+.value', which "
+            "makes the keys ids",
+        ),
         (
             '{"train": [{"text": "a"}], "test": [{"text": "b"}]}',
             ":1: rows may be in 'train', 'test': take one, as with jq -c '.[\"train\"][]'",

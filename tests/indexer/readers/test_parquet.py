@@ -85,31 +85,34 @@ def test_a_moment_in_an_unknown_zone_is_in_utc(zone: str, unit: str, tmp_path: P
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
-        (pa.array([[1]]), "nested (list)"),
-        (pa.array([{"k": 1}]), "nested (object)"),
-        (pa.array([None], pa.list_(pa.string())), "nested (list)"),
-        (pa.array([b"x"]), "neither text, a number, true/false nor a date (bytes)"),
+        (pa.array([[1], [2]]), "nested (list)"),
+        (pa.array([{"k": 1}] * 2), "nested (object)"),
+        (pa.array([b"x", b"y"]), "neither text, a number, true/false nor a date (bytes)"),
         (
-            pa.array([1], pa.duration("s")),
+            pa.array([1, 2], pa.duration("s")),
             "neither text, a number, true/false nor a date (timedelta)",
         ),
     ],
 )
-def test_a_column_of_a_bad_type_is_refused_once_and_before_the_first_row(
-    column: Any, reason: str, tmp_path: Path
-) -> None:
+def test_a_column_of_a_bad_type_is_refused_once(column: Any, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"text": ["a"], "m": column}), path)
+    pq.write_table(pa.table({"text": ["a", "b"], "m": column}), path)
     with pytest.raises(SourceError) as caught:
         list(read_source(path))
     advice = "name the fields to keep with --metadata-field"
-    assert str(caught.value) == f"{path}: metadata field 'm' is {reason}; {advice}"
-    (document,) = documents(list(read_source(path, fields=Fields(metadata=()))))
-    assert document.metadata == {}
+    assert str(caught.value) == f"{path}:1: metadata field 'm' is {reason}; {advice}"
+    found = documents(list(read_source(path, fields=Fields(metadata=()))))
+    assert [document.metadata for document in found] == [{}, {}]
+
+
+def test_a_column_of_lists_without_a_value_is_null(tmp_path: Path) -> None:
+    column = pa.array([None, None], pa.list_(pa.string()))
+    found = documents(read(tmp_path, {"text": ["a", "b"], "tags": column}))
+    assert [document.metadata for document in found] == [{"tags": None}] * 2
 
 
 def test_a_text_column_of_another_type_is_refused_once(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"a\.parquet: text is not a string \(int\)"):
+    with pytest.raises(SourceError, match=r"a\.parquet:1: text is not a string \(int\)"):
         read(tmp_path, {"text": [1, 2]})
 
 

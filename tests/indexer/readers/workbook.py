@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 from xml.sax.saxutils import escape, quoteattr
 from zipfile import ZIP_DEFLATED, ZipFile
 
-Cell = str | int | float | bool | date | datetime | timedelta | None
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula, and the attributes of its cell and its value as XML."""
+
+    text: str
+    value: str = "<v></v>"
+    attributes: str = ""
+
+
+Cell = str | int | float | bool | date | datetime | timedelta | Formula | None
 
 _XML = '<?xml version="1.0"?>'
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -88,6 +99,8 @@ def _sheet(rows: Sequence[Sequence[Cell]]) -> str:
 def _cell(value: Cell) -> str:
     if value is None:
         return "<c/>"
+    if isinstance(value, Formula):
+        return f"<c {value.attributes}><f>{escape(value.text)}</f>{value.value}</c>"
     if isinstance(value, str) and not value.startswith("#"):
         text = f'<t xml:space="preserve">{escape(value)}</t>'
         return f'<c t="inlineStr"><is>{text}</is></c>'

@@ -1,0 +1,112 @@
+"""Rows with broken quoting: what is rejected, and where a table is read on.
+
+A quote that is not closed takes in the lines below it, up to the next quote. So only the first line
+of such a row is rejected, and the lines that it took in are read again.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from layerdex.indexer.readers.columns import Columns
+
+MAX_LINES = 1000
+MAX_CHARACTERS = 1 << 20
+"""A broken row of more lines or characters is rejected whole."""
+
+N_READINGS = 4
+"""All lines that are read again are at most so many times the text, so that time stays linear."""
+
+_QUOTES_AS_TEXT = "; --quoting none reads quotes as text"
+_DOUBLED = '; quotes inside a cell are doubled in csv ("")'
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRow:
+    """A row that the parser could not read: its error, first line and number of lines.
+
+    ``is_unclosed`` tells that a quote was not closed before the end, or within the longest cell.
+    ``is_first_line`` tells that the lines after the first are read again.
+    """
+
+    error: str
+    first: str
+    n_lines: int
+    is_first_line: bool
+
+    @property
+    def is_unclosed(self) -> bool:
+        """Whether nobody found the end of the row."""
+        return "unexpected end" in self.error or "field limit" in self.error
+
+    def reason(self, line: int, delimiter: str, columns: Columns) -> str:
+        """Return why the row that starts at a line is rejected, and what to do."""
+        end, advice = line + self.n_lines - 1, self._advice(delimiter, columns)
+        if self.is_unclosed:
+            return f"a quote in the row that starts here is never closed{advice}"
+        error = self.error
+        if self.n_lines > 1 and self.is_first_line:
+            error = f"a quote that opens here ends in line {end} ({error})"
+        elif self.n_lines > 1:
+            error += f" (lines {line}-{end} are rejected as one row of {self.n_lines:,} lines)"
+        return f"broken quoting: {error}{advice}"
+
+    def _advice(self, delimiter: str, columns: Columns) -> str:
+        if '\\"' in self.first:
+            return _DOUBLED
+        if len(self.first) > MAX_CHARACTERS:
+            return ""
+        plain = csv.reader([self.first], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        if columns.fits(next(plain, [])):
+            return _QUOTES_AS_TEXT
+        return "" if self.is_unclosed else _DOUBLED
+
+
+class RereadLines:
+    """The lines of a table, of which those that a broken row took in can be read again."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self._first = ""
+        self._row: deque[str] = deque(maxlen=MAX_LINES)
+        self._again: deque[str] = deque()
+        self._n_allowed = MAX_CHARACTERS
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the lines that are read again, and then new ones."""
+        return map(self._record, chain(self._take_again(), self._lines))
+
+    def start_row(self) -> None:
+        """Forget the lines of the last row."""
+        self._row.clear()
+
+    def break_row(self, error: csv.Error, *, n_lines: int) -> BrokenRow:
+        """Return the broken row of the last lines; a new iteration yields those after its first.
+
+        Where there are too many of them, it goes on after the row.
+        """
+        n_characters = sum(map(len, self._row))
+        n_most = min(MAX_CHARACTERS, self._n_allowed)
+        is_first_line = n_lines <= MAX_LINES and n_characters <= n_most
+        if is_first_line:
+            self._n_allowed -= n_characters
+            self._again.extendleft(list(self._row)[:0:-1])
+        return BrokenRow(str(error), self._first, n_lines, is_first_line)
+
+    def _take_again(self) -> Iterator[str]:
+        while self._again:
+            line = self._again.popleft()
+            self._n_allowed -= N_READINGS * len(line)  # only new text allows more
+            yield line
+
+    def _record(self, line: str) -> str:
+        cut = line[: MAX_CHARACTERS + 1]  # a longer one is never read again
+        if not self._row:
+            self._first = cut
+        self._row.append(cut)
+        self._n_allowed += N_READINGS * len(cut)
+        return line
