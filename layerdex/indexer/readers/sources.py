@@ -37,7 +37,7 @@ def read_all(
     All paths are checked before the first row is read. If all sources are files, ``on_bytes`` gets
     the number of bytes read so far and the total. Raises `SourceError`.
     """
-    check_type(fields, (Fields, NoneType), what="fields are given as `Fields`")
+    _check_fields(fields)
     check_type(dialect, (Dialect, NoneType), what="a dialect is given as `Dialect`")
     sources, format_ = list(sources), to_choice(Format, format)
     check_sources([source for source in sources if isinstance(source, str | Path)], format=format_)
@@ -72,6 +72,7 @@ def read_labelled(
 
     Raises `RowError` for a missing text or label.
     """
+    _check_fields(fields)
     fields = fields or Fields()
     if fields.id is None:
         fields = replace(fields, id=UNSET)
@@ -112,6 +113,10 @@ def read_queries(
             raise RowError(str(row))
         queries.append((row.id, row.text))
     return queries
+
+
+def _check_fields(fields: object) -> None:
+    check_type(fields, (Fields, NoneType), what="fields are given as `Fields`")
 
 
 def _count(sources: Iterable[Source], on_bytes: Callable[[int, int], None]) -> OnBytes | None:
