@@ -174,7 +174,8 @@ def read_texts(texts: str | Iterable[str]) -> list[str]:
 
 def as_list(queries: str | Iterable[str]) -> list[str]:
     """Return one text or id, or several, as a list."""
-    return [queries] if isinstance(queries, str) else to_list(queries, what="give texts or ids")
+    what = "give texts or ids, such as the column df['text']"
+    return [queries] if isinstance(queries, str) else to_list(queries, what=what)
 
 
 def opened(index: object) -> OpenIndex:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from layerdex.arguments import check_type, format_value, to_list
+from layerdex.arguments import check_type, to_list
 from layerdex.choices import Operator
-from layerdex.errors import FilterError, OptionError
+from layerdex.errors import FilterError
 from layerdex.records import Condition
 
 Expressions = str | Iterable[str] | None
@@ -34,8 +34,6 @@ def parse_where(where: Expressions) -> tuple[Condition, ...]:
     """
     if where is None:
         return ()
-    if isinstance(where, Mapping):
-        raise OptionError(f"{_WHAT}, not {format_value(where)}")
     expressions = [where] if isinstance(where, str) else to_list(where, what=_WHAT)
     return tuple(_parse(expression) for expression in expressions)
 
