@@ -115,6 +115,8 @@ def describe_tokenizer(tokenizer: Any, model: nn.Module | None = None) -> Tokeni
         mask_token=tokenizer.mask_token,
         mask_id=tokenizer.mask_token_id,
         unknown_id=tokenizer.unk_token_id,
+        max_length=None if (limit := tokenizer.model_max_length) >= NO_LIMIT else limit,
+        keeps_end=tokenizer.truncation_side == "left",
     )
 
 
@@ -126,13 +128,8 @@ def _pad_id(tokenizer: Any, model: nn.Module | None) -> int:
     return next((i for i in candidates if isinstance(i, int) and 0 <= i < n_tokens), 0)
 
 
-def count_positions(model: nn.Module, tokenizer: Any) -> int:
-    """Return the maximum number of tokens of a text, special tokens included."""
-    return min(n_positions_of(model), int(tokenizer.model_max_length))
-
-
-def n_positions_of(model: nn.Module) -> int:
-    """Return the number of positions that a model has for a text's tokens."""
+def count_positions(model: nn.Module) -> int:
+    """Return the most tokens of a text that a model has positions for, special ones included."""
     stated = _to_limit(getattr(model.config, "max_position_embeddings", None))
     learned = _learned_positions(model)
     if learned is None:

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from layerdex.choices import Dtype, EngineName
-from layerdex.errors import LayerdexError, ModelError
+from layerdex.errors import LayerdexError, ModelError, OptionError
 from layerdex.indexer.engines.openvino.engine import is_installed
 from layerdex.indexer.models.loading import n_embeddings_of
 from tests.indexer.loaded import load
@@ -25,6 +25,7 @@ from tests.tiny_models import (
     sentence,
 )
 
+ENGINES = [EngineName.TORCH, *([EngineName.OPENVINO] if is_installed() else [])]
 Damage = Callable[[Path], object]
 
 TEXTS = ["the battery died after one week", "a green stone"]
@@ -411,6 +412,33 @@ def test_a_tokenizer_may_state_less_than_the_model(limit: float, bert: Path) -> 
     change_json(bert / "tokenizer_config.json", model_max_length=limit)
 
     assert load(bert).settings.max_length == 12
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_tokenizers_limit_is_a_default_that_an_option_exceeds(
+    engine: EngineName, bert: Path
+) -> None:
+    change_json(bert / "tokenizer_config.json", model_max_length=12)
+
+    for _ in range(2):  # OpenVINO's second time is from its cache
+        assert load(bert, engine=engine).settings.max_length == 12
+        longer = load(bert, engine=engine, max_length=N_POSITIONS)
+        found = longer.encode([sentence(99, seed=1)], [-1])
+        assert found.n_tokens.tolist() == [N_POSITIONS]
+    with pytest.raises(OptionError, match=f"{N_POSITIONS + 1} is not between 1 and {N_POSITIONS}"):
+        load(bert, engine=engine, max_length=N_POSITIONS + 1)
+
+
+def test_a_tokenizer_that_keeps_the_end_of_texts_is_noted(bert: Path) -> None:
+    assert load(bert).notes() == []
+    change_json(bert / "tokenizer_config.json", truncation_side="left")
+
+    encoder = load(bert, max_length=5)
+
+    (note,) = encoder.notes()
+    assert "its tokenizer keeps the end of long texts; Layerdex keeps the beginning" in note
+    found = encoder.encode(["the cat sat on a mat", "the cat sat"], [-1]).vectors[0]
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def assert_default_may_be_exceeded(folder: Path) -> None:
