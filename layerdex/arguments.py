@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import SupportsFloat, SupportsIndex, TypeVar
@@ -42,12 +42,24 @@ def is_path(value: object) -> bool:
 
 
 def to_list(values: Iterable[Item], *, what: str) -> list[Item]:
-    """Return an iterable's items; ``what`` begins the error message for anything else."""
+    """Return an iterable's items; ``what`` begins the error message for anything else.
+
+    Mappings, data frames and arrays of more than one dimension are refused, as their items are the
+    names of their columns, or rows.
+    """
+    shape = getattr(values, "shape", None)
+    if isinstance(values, Mapping) or (isinstance(shape, tuple) and len(shape) != 1):
+        raise OptionError(f"{what}, not {_describe_table(values, shape)}")
     try:
         items = iter(values)
     except TypeError as error:
         raise OptionError(f"{what}, not {format_value(values)}") from error
     return list(items)
+
+
+def _describe_table(values: object, shape: tuple[object, ...] | None) -> str:
+    kind = type(values).__name__
+    return kind if shape is None else f"{kind} of {len(shape)} dimensions"
 
 
 def check_type(value: object, kind: type | tuple[type, ...], *, what: str) -> None:

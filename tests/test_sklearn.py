@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -68,6 +69,17 @@ def test_vectors_are_those_of_the_layer(encoders: list[WordTransformer]) -> None
         expected = WordTransformer().encode([*TEXTS, TEXTS[0]], [resolved]).vectors[0]
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == np.float32
+
+
+def test_a_column_of_a_data_frame_is_texts_and_the_frame_is_an_error(
+    encoders: list[WordTransformer],
+) -> None:
+    frame = pd.DataFrame({"text": TEXTS})
+    found = LayerEmbedder().fit_transform(frame["text"])
+    np.testing.assert_array_equal(found, LayerEmbedder().transform(TEXTS))
+    with pytest.raises(OptionError, match=r"df\['text'\], not DataFrame of 2 dimensions"):
+        LayerEmbedder().fit_transform(frame[["text"]])
+    assert len(encoders) == 1
 
 
 def test_other_settings_are_other_vectors(encoders: list[WordTransformer]) -> None:

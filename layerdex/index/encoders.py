@@ -9,6 +9,7 @@ import logging
 
 from layerdex.arguments import check_type, format_value
 from layerdex.errors import OptionError
+from layerdex.indexer.text.templates import MASK, PLAIN, TEXT, other_fields
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, TemplatedEncoder
 
@@ -25,14 +26,26 @@ def check_encoder(encoder: object) -> None:
         )
 
 
-def make_encoder(options: EncoderOptions, runtime: RuntimeOptions) -> Encoder:
-    """Load the encoder of a new index.
+def make_encoder(
+    options: EncoderOptions, runtime: RuntimeOptions, *, query_template: str | None = None
+) -> Encoder:
+    """Load the encoder of a new index, and log what the index does not follow of the model's files.
 
     Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
     """
     from layerdex.indexer.encoder import TransformerEncoder
 
     encoder = TransformerEncoder(options, runtime=runtime)
+    for note in encoder.notes(query_template=query_template):
+        logger.warning("%s", note)
+    for template in dict.fromkeys((encoder.settings.template, query_template or PLAIN)):
+        if fields := other_fields(template):
+            logger.warning(
+                "the template has %s, which stays as it is: only %s and %s are replaced",
+                ", ".join(fields),
+                TEXT,
+                MASK,
+            )
     if not encoder.settings.pads:
         logger.warning(
             "padding changes the vectors of the model %r: only texts of equal length are encoded "

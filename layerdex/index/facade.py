@@ -85,9 +85,11 @@ class Index:
         path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
         check_type(runtime, (RuntimeOptions, NoneType), what="runtime is `RuntimeOptions`")
+        check_type(query_template, (str, NoneType), what="a template is a string")
         if isinstance(model, str | EncoderOptions):
             options = EncoderOptions(model) if isinstance(model, str) else model
-            encoder = make_encoder(options, RuntimeOptions() if runtime is None else runtime)
+            runtime = RuntimeOptions() if runtime is None else runtime
+            encoder = make_encoder(options, runtime, query_template=query_template)
         elif runtime is not None:
             raise OptionError("runtime is for a model that Layerdex loads, not for your encoder")
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,10 @@ class OpenIndex:
         self._encoder: Encoder | None = None
         self._templated: tuple[str, Encoder] | None = None  # the last, as a tokenizer takes 50 ms
         self._loading = ForkLock()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied deeply, alone or within an `Index`."""
+        raise TypeError("an Index is not pickled: open it by its path in each process")
 
     @property
     def encoder(self) -> Encoder:
@@ -174,7 +178,8 @@ def read_texts(texts: str | Iterable[str]) -> list[str]:
 
 def as_list(queries: str | Iterable[str]) -> list[str]:
     """Return one text or id, or several, as a list."""
-    return [queries] if isinstance(queries, str) else to_list(queries, what="give texts or ids")
+    what = "give texts or ids, such as the column df['text']"
+    return [queries] if isinstance(queries, str) else to_list(queries, what=what)
 
 
 def opened(index: object) -> OpenIndex:

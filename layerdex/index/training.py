@@ -103,7 +103,11 @@ def tune(
         on_progress=on_progress,
     )
     _write_folder(target, trainer)
-    tuned = make_encoder(replace(settings.options(), adapter=str(target)), runtime)
+    tuned = make_encoder(
+        replace(settings.options(), adapter=str(target)),
+        runtime,
+        query_template=store.query_template,
+    )
     return Tuning(
         adapter=target,
         layer=layer,

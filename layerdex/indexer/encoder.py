@@ -51,29 +51,18 @@ class TransformerEncoder:
         token_budget: int | None = None,
         window: int = DEFAULT_WINDOW,
     ) -> None:
-        """Load a model, and log what is not followed of its files.
+        """Load a model.
 
         ``token_budget`` is the engine's own by default. Raises `ModelError`, `OptionError`,
         `StorageError` or `MissingPackageError`.
         """
-        self._load(options, runtime, token_budget, window)
-        for note in self.notes:
-            logger.warning("%s", note)
-
-    def _load(
-        self,
-        options: EncoderOptions,
-        runtime: RuntimeOptions,
-        token_budget: int | None,
-        window: int,
-    ) -> None:
         model = MINILM if options.model is None else options.model
         folder = find_model(model, revision=options.revision, adapter=options.adapter)
         pooling = resolve_pooling(options, folder)
         self.engine = load_engine(folder, pooling=pooling, runtime=runtime)
         spec = self.engine.spec
-        resolved = resolve_options(options, folder, n_positions=spec.n_positions)
-        self.notes = notes(options, folder)
+        resolved = resolve_options(options, folder, spec)
+        self._wanted = options
         self._folder = folder
         self._lock = FairLock()
         self._token_budget = token_budget or self.engine.token_budget
@@ -106,8 +95,9 @@ class TransformerEncoder:
             options = replace(options, model=model, revision=None)
         if adapter is not None:
             options = replace(options, adapter=adapter)
-        encoder = cls.__new__(cls)  # the notes were logged when the index was made
-        encoder._load(options, runtime, settings.token_budget, settings.window)
+        encoder = cls(
+            options, runtime=runtime, token_budget=settings.token_budget, window=settings.window
+        )
         check_loaded(encoder.settings, settings, encoder._folder)
         encoder._settings = replace(encoder.settings, pads=settings.pads)
         encoder._adapt_budget()
@@ -117,6 +107,13 @@ class TransformerEncoder:
     def settings(self) -> EncoderSettings:
         """The settings that an index created with this encoder stores."""
         return self._settings
+
+    def notes(self, *, query_template: str | None = None) -> list[str]:
+        """Return what an index made with this encoder does not follow of its model's files.
+
+        ``query_template`` is the index's own, None for the template of the documents.
+        """
+        return notes(self._wanted, self._folder, self.engine.spec, query_template=query_template)
 
     def with_template(self, template: str) -> TransformerEncoder:
         """Return an encoder with another template that shares this encoder's model.

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from layerdex.arguments import check_type, format_value, to_list
+from layerdex.arguments import check_type, to_list
 from layerdex.choices import Operator
-from layerdex.errors import FilterError, OptionError
+from layerdex.errors import FilterError
 from layerdex.records import Condition
 
 Expressions = str | Iterable[str] | None
+
+MAX_CONDITIONS = 500
+"""SQLite joins fewer than 1,000, those that come with every question included."""
+
+MAX_VALUES = 50_000
+"""Each can be bound three times, and usual builds of SQLite bind 250,000."""
 
 _WHAT = "a condition is a string such as 'label=ham'"
 
@@ -34,10 +40,19 @@ def parse_where(where: Expressions) -> tuple[Condition, ...]:
     """
     if where is None:
         return ()
-    if isinstance(where, Mapping):
-        raise OptionError(f"{_WHAT}, not {format_value(where)}")
     expressions = [where] if isinstance(where, str) else to_list(where, what=_WHAT)
-    return tuple(_parse(expression) for expression in expressions)
+    if len(expressions) > MAX_CONDITIONS:
+        raise FilterError(
+            f"{len(expressions):,} conditions are given, and at most {MAX_CONDITIONS} can be "
+            "joined: 'FIELD in A,B' is one for many values"
+        )
+    conditions = tuple(_parse(expression) for expression in expressions)
+    n_values = sum(len(condition.values) for condition in conditions)
+    if n_values > MAX_VALUES:
+        raise FilterError(
+            f"the conditions have {n_values:,} values, and at most {MAX_VALUES:,} can be compared"
+        )
+    return conditions
 
 
 def _parse(expression: str) -> Condition:

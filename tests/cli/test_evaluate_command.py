@@ -255,6 +255,18 @@ def test_a_plot_that_cannot_be_written_prints_nothing_else(
     assert message == f"cannot draw {picture}: there is no folder {picture.parent}"
 
 
+def test_the_best_layer_is_saved_before_the_plot_that_fails(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    words = ("evaluate", path, "--layers", "1", "--save-best", "--plot", tmp_path / "c.png")
+    assert cli(*words).exit_code == 1
+    assert cli.json("info", path)["best_layer"]["layer"] == 1
+
+
 @pytest.mark.parametrize("before", [None, b"an older picture"])
 def test_a_plot_that_cannot_be_finished_leaves_what_was_there(
     cli: Cli, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None

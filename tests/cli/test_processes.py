@@ -105,6 +105,19 @@ def test_output_is_utf_8_whatever_the_locale(
     assert text in result.stdout
 
 
+def test_pictures_are_drawn_whatever_backend_a_notebook_has_set(
+    path: Path, tmp_path: Path, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = "no_such_backend"  # as matplotlib-inline is where it is not installed
+    monkeypatch.setenv("MPLBACKEND", backend)
+    draw = ("evaluate", path, "--resamples", "0", "--plot", tmp_path / "curve.png", "-q")
+    code = f"import os\n{WITH_WORDS.replace('main()', 'main(standalone_mode=False)')}"
+    shown = execute("-c", f"{code}\nprint(os.environ['MPLBACKEND'])", *draw)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.splitlines()[-1] == backend
+    assert (tmp_path / "curve.png").stat().st_size > 5_000
+
+
 def seen_on_a_terminal(*words: object, stdin: Path | None = None) -> str:
     """Run Python with a terminal as its stderr; return what it showed there."""
     ours, theirs = pty.openpty()

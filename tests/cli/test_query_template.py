@@ -51,6 +51,35 @@ def test_a_search_puts_the_queries_template_around_its_text(cli: Cli, made: Path
     assert list(zip([one.id for one in found], near, strict=True)) == expected("so {text}")
 
 
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        (("--template", "{title} {text}"), ["{title}"]),
+        (("--query-template", "{task}: {q.kind} {text} {task}"), ["{task}, {q.kind}"]),
+        (("--template", "{a} {text}", "--query-template", "{b} {text}"), ["{a}", "{b}"]),
+        (("--template", '{"a b": "{text}"} {}'), []),
+    ],
+)
+def test_a_field_that_is_not_replaced_is_said_when_the_index_is_made(
+    cli: Cli,
+    source: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    fields: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "index"
+    cli.ok("index", path, source, *options)
+    assert caplog.messages == [
+        f"the template has {one}, which stays as it is: only {{text}} and {{mask}} are replaced"
+        for one in fields
+    ]
+    caplog.clear()
+    cli.ok("index", path, source, *options)
+    cli.ok("search", path, TEXT)
+    assert caplog.messages == []
+
+
 def test_a_template_that_is_asked_again_is_made_once(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

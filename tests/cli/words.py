@@ -69,6 +69,9 @@ class WordTransformer(CountingWordEncoder):
             options, runtime=runtime, token_budget=settings.token_budget, window=settings.window
         )
 
+    def notes(self, *, query_template: str | None = None) -> list[str]:  # noqa: ARG002
+        return []
+
     def with_template(self, template: str) -> Self:
         other = type(self)(EncoderOptions(model=self.settings.model, template=template))
         other.encoded = self.encoded

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from layerdex import EncoderOptions, Index, LabelTask, RuntimeOptions
@@ -22,8 +24,8 @@ LABEL_TASK = {field.name for field in fields(LabelTask)}
 
 # A method, its arguments, its options, and what the error says.
 CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
-    ("search", [5], {}, "give texts or ids, not 5"),
-    ("search", [None], {}, "give texts or ids, not None"),
+    ("search", [5], {}, "give texts or ids, .* not 5"),
+    ("search", [None], {}, "give texts or ids, .* not None"),
     ("search", [[None]], {}, "a text asked about is null"),
     ("search", ["x"], {"k": [1]}, "k must be a whole number"),
     ("search", ["x"], {"layer": np.array(1)}, "layers are whole numbers"),
@@ -37,12 +39,22 @@ CALLS: list[tuple[str, list[object], dict[str, object], str]] = [
     ("search", [[1]], {"layer": 1}, "a text asked about is not a string"),
     ("search", [["x"]], {"layer": 5.5}, "a layer must be a whole number, got 5.5"),
     ("search", [["x"]], {"layer": [1, "a"]}, "a layer must be a whole number, got 'a'"),
-    ("search", [["x"]], {"layer": MANY}, "a layer must be a whole number, got array"),
-    ("search", [["x"]], {"layer": {}}, "no layer selected"),
-    ("search_like", [5], {}, "give texts or ids, not 5"),
+    ("search", [["x"]], {"layer": MANY}, "layers are whole numbers, not ndarray of 2 dimensions"),
+    ("search", [["x"]], {"layer": {}}, "layers are whole numbers, not dict"),
+    ("search_like", [5], {}, "give texts or ids, .* not 5"),
     ("search_like", [[5]], {}, "an id is a string"),
     ("search_like", ["d1"], {"layer": "x"}, "cannot read layers 'x'"),
     ("classify", [None], {}, "give texts or ids"),
+    *(
+        (method, [table], {}, rf"df\['text'\], not {kind}")
+        for method in ("search", "search_like", "classify")
+        for table, kind in (
+            ({"text": "words"}, "dict"),
+            (pd.DataFrame({"text": ["words"]}), "DataFrame of 2 dimensions"),
+            (pa.table({"text": ["words"]}), "Table of 2 dimensions"),
+            (np.array([["words"]]), "ndarray of 2 dimensions"),
+        )
+    ),
     ("classify", [["x"]], {"min_confidence": NAN}, "min_confidence must be between 0 and 1"),
     ("classify", [["x"]], {"min_confidence": "x"}, "min_confidence must be between 0 and 1"),
     ("classify", [["x"]], {"min_confidence": 2}, "min_confidence must be between 0 and 1"),
@@ -92,7 +104,7 @@ SETTINGS: list[tuple[dict[str, object], str]] = [
     ({"model": WordEncoder(), "layers": 5.5}, "a layer must be a whole number, got 5.5"),
     ({"model": WordEncoder(), "layers": "x"}, "cannot read layers 'x'"),
     ({"model": WordEncoder(), "layers": [1, "a"]}, "a layer must be a whole number, got 'a'"),
-    ({"model": WordEncoder(), "layers": {}}, "no layer selected"),
+    ({"model": WordEncoder(), "layers": {}}, "layers are whole numbers, not dict"),
 ]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -105,3 +107,13 @@ def test_no_transaction_is_open_while_texts_are_encoded(tmp_path: Path) -> None:
     [hits] = index.search("word1")
     assert log_sizes == [0]  # the writer could empty SQLite's log
     assert {hit.id for hit in hits} == {"a", "b"}  # the newest commit answers
+
+
+@pytest.mark.parametrize("give_up", [pickle.dumps, copy.deepcopy])
+def test_an_index_and_its_views_are_opened_again_and_not_pickled(
+    index: Index, give_up: Callable[[object], object]
+) -> None:
+    for held in (index, index.at(layer=1), {"index": index}):
+        with pytest.raises(TypeError, match=r"^an Index is not pickled: open it by"):
+            give_up(held)
+    assert len(copy.copy(index)) == len(index)

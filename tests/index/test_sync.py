@@ -88,7 +88,7 @@ def test_a_rejected_row_keeps_its_document_as_it_is(index: Index) -> None:
     rows: list[Row] = [
         {"id": "d0", "text": " "},
         {"id": "d1", "text": "a new text", "bad": [1]},
-        {"id": "d2", "text": "a new text", "label": ["x", "y"]},
+        {"id": "d2", "text": "a new text", "label": ["two", "labels"]},
         {**corpus(4)[3], "text": "changed"},
     ]
     report = index.add(rows, sync=True, on_error="skip")

@@ -259,6 +259,10 @@ def _cut(folder: Path) -> None:
     weights(folder).write_bytes(weights(folder).read_bytes()[:-40])
 
 
+def _not_fetched(folder: Path) -> None:
+    weights(folder).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -267,6 +271,7 @@ def _cut(folder: Path) -> None:
         (_of_another_kind, "'LOHA' adapter"),
         (_with_a_weight_too_few, "does not fit this model"),
         (_cut, "cannot load the model"),
+        (_not_fetched, "adapter_model.safetensors is a pointer of Git LFS"),
     ],
 )
 def test_a_wrong_adapter_is_refused(

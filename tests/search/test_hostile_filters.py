@@ -20,7 +20,7 @@ from layerdex import Index
 from layerdex.choices import Operator
 from layerdex.errors import DocumentNotFoundError, FilterError
 from layerdex.records import Condition, Scalar
-from layerdex.search.filters import parse_where
+from layerdex.search.filters import MAX_CONDITIONS, MAX_VALUES, parse_where
 from tests.encoders import WordEncoder
 from tests.search.test_selection import Row, matches, meant
 from tests.storage.stored import query
@@ -229,3 +229,26 @@ def test_field_that_cannot_be_is_one_clear_error(index: Index, name: str) -> Non
         snapshot.document_table((Condition(name, Operator.EQUAL, ("1",)),))
     assert str(caught.value).isprintable()  # no line ends, and nothing that a terminal obeys
     assert len(str(caught.value)) < 5_000
+
+
+@pytest.mark.parametrize(
+    "condition", ["id!=z{}", "label!=z{}", "size<{}", "size!={}", "size in {},7"]
+)
+def test_as_many_conditions_as_are_allowed_can_be_asked(tmp_path: Path, condition: str) -> None:
+    index = Index.create(tmp_path / "index", model=WordEncoder())
+    index.add([{"id": "a", "text": "word", "label": "l", "size": 7}])
+    where = [condition.format(2**60 + i) for i in range(MAX_CONDITIONS)]
+    for found in (index.search("word", where=where), index.at(where=where).search_like("a")):
+        assert len(found) == 1
+    assert [one.id for one in index.documents(where=where)] == ["a"]
+    with pytest.raises(FilterError, match=r"^501 conditions are given, and at most 500 can be"):
+        index.search("word", where=[*where, "id=a"])
+
+
+def test_as_many_values_as_are_allowed_can_be_compared(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", model=WordEncoder())
+    index.add([{"id": "a", "text": "word", "size": 7}])
+    values = ",".join(map(str, range(MAX_VALUES - 1)))
+    assert [one.id for one in index.documents(where=[f"size in {values}", "id=a"])] == ["a"]
+    with pytest.raises(FilterError, match=r"have 50,001 values, and at most 50,000 can be"):
+        index.documents(where=[f"size in {values}", "id=a", "id!=b"])

@@ -144,10 +144,15 @@ def command(
         other = context.open_second_index(compare_with)
         _compare(context, (index, other), target, tasks[0], n_resamples, plot)
     else:
-        evaluation = _evaluate(context, index, target, tasks, n_resamples, plot, report)
+        evaluation = _evaluate(context, index, target, tasks, n_resamples, report)
         if save_best:
             index.save_best(evaluation, lock_timeout_s=lock_timeout_s)
             context.note(f"Layer {evaluation.best_layer} is now the default of {path}")
+        if plot is not None:
+            from layerdex.cli.render.layer_curves import plot_evaluation
+
+            plot_evaluation(evaluation, plot)
+            context.note(f"Curve written to {plot}")
 
 
 def _evaluate(
@@ -156,10 +161,9 @@ def _evaluate(
     target: TargetOptions,
     tasks: Sequence[Task],
     n_resamples: int,
-    plot: Path | None,
     report: bool,
 ) -> Evaluation:
-    """Print the evaluations, draw the first, and return it."""
+    """Print the evaluations, and return the first."""
     from layerdex.index.json import evaluations_to_json
 
     with context.progress("Evaluating") as on_progress:
@@ -177,11 +181,6 @@ def _evaluate(
     context.print(
         table=table, document=lambda: evaluations_to_json(evaluations, with_report=report)
     )
-    if plot is not None:
-        from layerdex.cli.render.layer_curves import plot_evaluation
-
-        plot_evaluation(evaluations[0], plot)
-        context.note(f"Curve written to {plot}")
     return evaluations[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,13 @@ def color(i: int) -> str:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, its size in inches; it needs no display."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib.figure import Figure
-
+    # A notebook's backend, which its shells inherit, need not exist here; files need none at all.
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        from matplotlib.figure import Figure
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -6,7 +6,6 @@ of Large Language Models*, ICLR 2022.
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from layerdex.arguments import to_path
 from layerdex.errors import MissingPackageError, ModelError
 from layerdex.indexer.models.fingerprint import ADAPTER_FILES, model_digest
+from layerdex.indexer.models.safety import check_fetched, read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,11 +46,12 @@ def find_adapter(path: str, *, base: Path) -> Path:
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             raise ModelError(f"{str(folder)!r} is not an adapter: it has no file {name}")
-    kind = _read(folder / _CONFIG).get("peft_type")
+        check_fetched(folder / name)
+    kind = read_json(folder / _CONFIG, dict).get("peft_type")
     if kind != "LORA":
         raise ModelError(f"{str(folder)!r} is a {kind!r} adapter; only LORA is supported")
     training = folder / TRAINING_FILE
-    if training.is_file() and _read(training).get("base_digest") != model_digest(base):
+    if training.is_file() and read_json(training, dict).get("base_digest") != model_digest(base):
         raise ModelError(
             f"the adapter {str(folder)!r} was trained on another model than {str(base)!r}"
         )
@@ -80,13 +81,3 @@ def merge_adapter(module: nn.Module, folder: Path) -> nn.Module:
         raise ModelError(f"the adapter {str(folder)!r} does not fit this model: {differing[0]}")
     merged: nn.Module = adapted.merge_and_unload(safe_merge=True)
     return merged.eval().requires_grad_(False)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} does not hold a JSON object")
-    return content

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from layerdex.choices import LongText, Pooling
 from layerdex.errors import OptionError
+from layerdex.indexer.engines.protocol import ModelSpec
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.models.transformer_settings import NO_LIMIT
 from layerdex.indexer.text.templates import MASK, PLAIN, TEXT
 from layerdex.options import EncoderOptions
 
@@ -15,12 +17,12 @@ _DEFAULT_MAX_LENGTH = 512
 
 
 def resolve_options(
-    options: EncoderOptions, folder: ModelFolder, *, n_positions: int
+    options: EncoderOptions, folder: ModelFolder, spec: ModelSpec
 ) -> EncoderOptions:
     """Return ``options`` with every None replaced (but revision and adapter, which may be none).
 
-    ``n_positions`` is the number of tokens that the model has positions for. Raises `OptionError`
-    for a maximum length beyond it, and as `resolve_pooling` does.
+    Raises `OptionError` for a maximum length beyond the model's positions, and as `resolve_pooling`
+    does.
     """
     return replace(
         options,
@@ -29,7 +31,7 @@ def resolve_options(
         adapter=None if folder.adapter is None else str(folder.adapter),
         pooling=resolve_pooling(options, folder),
         template=_resolve_template(options, folder),
-        max_length=_resolve_max_length(options.max_length, folder, n_positions),
+        max_length=_resolve_max_length(options.max_length, folder, spec),
         long=options.long or LongText.TRUNCATE,
     )
 
@@ -58,18 +60,39 @@ def resolve_pooling(options: EncoderOptions, folder: ModelFolder) -> Pooling:
     return folder.pooling
 
 
-def notes(options: EncoderOptions, folder: ModelFolder) -> list[str]:
-    """Return what the model's own files ask for and a new index does not follow, in sentences."""
+def notes(
+    options: EncoderOptions, folder: ModelFolder, spec: ModelSpec, *, query_template: str | None
+) -> list[str]:
+    """Return what the model's own files ask for and a new index does not follow, in sentences.
+
+    ``query_template`` is what the index puts around queries, None for the documents' template.
+    """
     found = list(folder.notes)
+    if spec.tokenizer.keeps_end:
+        found.append("its tokenizer keeps the end of long texts; Layerdex keeps the beginning")
     if not folder.pools_prompt:
         found.append("it was made to pool a text without its prompt; here a prompt is pooled too")
-    if options.template is None and folder.prompts.others:
-        prompts = ", ".join(f"{name} {text!r}" for name, text in folder.prompts.others.items())
+    prompts = folder.prompts
+    if options.template is None and prompts.default:
         found.append(
-            f"it was made for prompts that are not used by themselves ({prompts}): give them with "
-            f"--template and --query-template, each followed by {PLAIN}"
+            f"its default prompt {prompts.default_name!r} is put before every document: "
+            f"{prompts.default!r}"
+        )
+    given = {"--template": options.template, "--query-template": query_template}
+    unused = {name: text for name, text in prompts.others.items() if given[_option(name)] is None}
+    if unused:
+        texts = ", ".join(f"{name} {text!r}" for name, text in unused.items())
+        ways = [way for way in given if way in map(_option, unused)]
+        found.append(
+            f"it was made for prompts that are not used by themselves ({texts}): give them with "
+            f"{' and '.join(ways)}, {'each ' if len(ways) > 1 else ''}followed by {PLAIN}"
         )
     return [f"the model {folder.name!r}: {note}" for note in found]
+
+
+def _option(prompt: str) -> str:
+    """Return the option for a prompt of this name, such as ``s2p_query`` or ``passage``."""
+    return "--query-template" if "query" in prompt.lower() else "--template"
 
 
 def _resolve_template(options: EncoderOptions, folder: ModelFolder) -> str:
@@ -84,9 +107,12 @@ def _resolve_template(options: EncoderOptions, folder: ModelFolder) -> str:
     return prompt + PLAIN
 
 
-def _resolve_max_length(wanted: int | None, folder: ModelFolder, n_positions: int) -> int:
+def _resolve_max_length(wanted: int | None, folder: ModelFolder, spec: ModelSpec) -> int:
+    n_positions = spec.n_positions
     if wanted is None:
-        return min(folder.max_length or _DEFAULT_MAX_LENGTH, n_positions)
+        # As in sentence-transformers, its file comes before the tokenizer's.
+        own = folder.max_length or min(_DEFAULT_MAX_LENGTH, spec.tokenizer.max_length or NO_LIMIT)
+        return min(own, n_positions)
     if not 1 <= wanted <= n_positions:
         raise OptionError(f"maximum length {wanted} is not between 1 and {n_positions} tokens")
     return wanted

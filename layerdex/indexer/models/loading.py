@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from tokenizers import normalizers
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -54,7 +57,7 @@ def load_model(folder: ModelFolder, *, device: torch.device, dtype: torch.dtype)
 
 def load_tokenizer(folder: ModelFolder) -> Any:
     """Load the tokenizer, which must be a fast one. Raises `ModelError`."""
-    with quiet(), _translate_errors(folder):
+    with quiet(), _translate_errors(folder, part="its tokenizer: "):
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **_LOCAL)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(f"{folder.name!r} has no fast tokenizer (tokenizer.json)")
@@ -115,6 +118,8 @@ def describe_tokenizer(tokenizer: Any, model: nn.Module | None = None) -> Tokeni
         mask_token=tokenizer.mask_token,
         mask_id=tokenizer.mask_token_id,
         unknown_id=tokenizer.unk_token_id,
+        max_length=None if (limit := tokenizer.model_max_length) >= NO_LIMIT else limit,
+        keeps_end=tokenizer.truncation_side == "left",
     )
 
 
@@ -126,13 +131,8 @@ def _pad_id(tokenizer: Any, model: nn.Module | None) -> int:
     return next((i for i in candidates if isinstance(i, int) and 0 <= i < n_tokens), 0)
 
 
-def count_positions(model: nn.Module, tokenizer: Any) -> int:
-    """Return the maximum number of tokens of a text, special tokens included."""
-    return min(n_positions_of(model), int(tokenizer.model_max_length))
-
-
-def n_positions_of(model: nn.Module) -> int:
-    """Return the number of positions that a model has for a text's tokens."""
+def count_positions(model: nn.Module) -> int:
+    """Return the most tokens of a text that a model has positions for, special ones included."""
     stated = _to_limit(getattr(model.config, "max_position_embeddings", None))
     learned = _learned_positions(model)
     if learned is None:
@@ -179,11 +179,27 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _translate_errors(folder: ModelFolder) -> Iterator[None]:
+def _translate_errors(folder: ModelFolder, *, part: str = "") -> Iterator[None]:
     try:
         yield
     except LayerdexError:
         raise
     except Exception as error:  # transformers lets the errors of its libraries through
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"cannot load the model {folder.name!r}: {reason[:300]}") from error
+        damaged = _find_damaged(folder.path)
+        where = part if damaged is None else f"{damaged}: "
+        raise ModelError(f"cannot load the model {folder.name!r}: {where}{reason[:300]}") from error
+
+
+def _find_damaged(folder: Path) -> Path | None:
+    """Return a file that cannot be parsed, which the errors of the libraries do not name."""
+    for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")):
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_bytes())
+            else:
+                with safe_open(file, framework="pt"):
+                    pass
+        except Exception:  # whatever the parsers raise
+            return file
+    return None

@@ -115,9 +115,9 @@ def _fetch(name: str, revision: str | None) -> Path:
     except Exception as error:  # the hub's client lets errors of its HTTP library through
         at = f" at revision {revision}" if revision else ""
         raise ModelError(
-            f"cannot download the model {name!r}{at} from the Hugging Face hub "
-            f"({type(error).__name__}): check the name and the network, or download it elsewhere "
-            "and pass its folder to --model, or use --model minilm"
+            f"there is no folder {name!r}, and the model{at} cannot be downloaded from the Hugging "
+            f"Face hub ({type(error).__name__}): check the name and the network, or download it "
+            "elsewhere and pass its folder to --model, or use --model minilm"
         ) from error
     return Path(folder)
 
@@ -145,7 +145,7 @@ def _read_folder(name: str, revision: str | None, root: Path) -> ModelFolder:
 
 def _check_files(name: str, path: Path) -> None:
     if not (path / "config.json").is_file():
-        raise ModelError(f"{name!r} is not a model: {path} has no config.json")
+        raise ModelError(f"{name!r} is not a model: {path} has no config.json{_hint(path)}")
     check_safe(name, path)
     if not any(path.glob("*.safetensors")):
         pickles = [file.name for pattern in _PICKLES for file in path.glob(pattern)]
@@ -153,3 +153,9 @@ def _check_files(name: str, path: Path) -> None:
         raise ModelError(
             f"{name!r} has no safetensors weights{only}: convert them to safetensors first"
         )
+
+
+def _hint(path: Path) -> str:
+    """Return which folders to take instead of a model's root in the hub's cache."""
+    found = ", ".join(str(file.parent) for file in sorted(path.glob("snapshots/*/config.json")))
+    return f"; it is in the hub's cache, whose snapshots are models: {found}" if found else ""

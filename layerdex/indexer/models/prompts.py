@@ -19,13 +19,14 @@ _ALWAYS_THERE = ("query", "document")
 class Prompts:
     """A model's prompts, each the text before another text.
 
-    ``default`` is the one before every text, empty if there is none; ``others`` are by their name,
-    none of them empty. ``notes`` say what else the file asks for.
+    ``default`` is the one before every text, called ``default_name``, and empty if there is none;
+    ``others`` are by their name, none of them empty. ``notes`` say what else the file asks for.
     """
 
     default: str = ""
     others: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    default_name: str = ""
 
 
 def read_prompts(root: Path) -> Prompts:
@@ -45,7 +46,7 @@ def read_prompts(root: Path) -> Prompts:
     if name is not None and name not in (*prompts, *_ALWAYS_THERE):
         raise ModelError(f"{file}: the default prompt {name!r} is none of {', '.join(prompts)}")
     others = {key: text for key, text in prompts.items() if text and key != name}
-    return Prompts(prompts.get(name) or "", others, tuple(_notes(config)))
+    return Prompts(prompts.get(name) or "", others, tuple(_notes(config)), name or "")
 
 
 def _notes(config: dict[str, Any]) -> list[str]:

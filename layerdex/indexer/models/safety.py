@@ -17,6 +17,7 @@ from layerdex.errors import ModelError
 Content = TypeVar("Content", dict[str, Any], list[Any])
 
 _READ = ("*.json", "*.txt", "*.model", "*.safetensors")
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _SAFE = (".safetensors", ".safetensors.index.json")
 # Each block takes a millisecond before a weight is read, and each label some bytes.
 _LIMITS = (
@@ -31,6 +32,8 @@ def check_safe(name: str, path: Path) -> None:
         for file in path.glob(pattern):
             if file.exists() and not file.is_file():  # a named pipe would block
                 raise ModelError(f"{name!r} cannot be loaded: {file} is not a file")
+            if file.exists():
+                check_fetched(file)
     if (path / "adapter_config.json").exists():
         raise ModelError(f"{name!r} is an adapter of another model: merge them first")
     config = read_json(path / "config.json", dict)
@@ -39,6 +42,23 @@ def check_safe(name: str, path: Path) -> None:
     for file in path.glob("*.safetensors.index.json"):
         _check_shards(file)
     _check_tokenizer(name, path)
+
+
+def check_fetched(file: Path) -> None:
+    """Raise `ModelError` for a pointer of Git LFS, as a clone without it has for each large file.
+
+    See https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md.
+    """
+    try:
+        with file.open("rb") as opened:
+            is_pointer = opened.read(len(_POINTER)) == _POINTER
+    except OSError as error:
+        raise ModelError(f"cannot read {file}: {error.strerror}") from error
+    if is_pointer:
+        raise ModelError(
+            f"{file} is a pointer of Git LFS, not the file itself: run 'git lfs pull' in its "
+            "repository"
+        )
 
 
 def _check_setting(name: str, key: str, value: object) -> None:
@@ -90,12 +110,13 @@ def read_json(path: Path, kind: type[Content]) -> Content:
 
     Raises `ModelError`.
     """
-    if path.exists() and not path.is_file():  # a named pipe would block
+    if not path.exists():
+        return kind()
+    if not path.is_file():  # a named pipe would block
         raise ModelError(f"cannot read {path}: it is not a file")
+    check_fetched(path)
     try:
         content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return kind()
     except (OSError, RecursionError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     if not isinstance(content, kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from layerdex.errors import OptionError
@@ -9,6 +10,13 @@ from layerdex.errors import OptionError
 TEXT = "{text}"
 MASK = "{mask}"
 PLAIN = TEXT
+
+_FIELD = re.compile(r"\{[\w.-]+\}")
+
+
+def other_fields(template: str) -> list[str]:
+    """Return what looks like a field in a template but is not replaced, such as ``{title}``."""
+    return [each for each in dict.fromkeys(_FIELD.findall(template)) if each not in (TEXT, MASK)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,13 +59,19 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSpec:
-    """A tokenizer in the JSON form of the library tokenizers, and its special tokens."""
+    """A tokenizer in the JSON form of the library tokenizers, and its special tokens.
+
+    ``max_length`` is the number of tokens that its own settings cut a text to, None for any, and
+    ``keeps_end`` whether they keep a text's end; `TextTokenizer` follows neither by itself.
+    """
 
     definition: str
     pad_id: int
     mask_token: str | None
     mask_id: int | None
     unknown_id: int | None = None
+    max_length: int | None = None
+    keeps_end: bool = False
 
 
 class TextTokenizer:

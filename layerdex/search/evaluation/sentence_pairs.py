@@ -24,6 +24,8 @@ from layerdex.search.knn.vector_space import VectorSpace
 SCORED_PAIR_METRICS = ("spearman",)
 LABELLED_PAIR_METRICS = ("average_precision", "f1", "threshold")
 
+_DECIMALS = 6
+
 Values = NDArray[np.float64]
 
 
@@ -58,6 +60,7 @@ def evaluate_pairs(
 ) -> Evaluation:
     """Compare the similarities of n pairs with their judgements, at each space.
 
+    Similarities are rounded to 6 decimals, so that those of equal texts are equal.
     ``vectors`` are those of either side by layer, (n, width). Scores give Spearman's rank
     correlation (SciPy's). Labels give average precision (scikit-learn's), and the similarity
     threshold with the best F1, with that F1. The threshold is chosen on the same pairs, which
@@ -84,7 +87,9 @@ def _cosines(left: Vectors, right: Vectors) -> Values:
     lengths = np.linalg.norm(wide, axis=1) * np.linalg.norm(other, axis=1)
     if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise OptionError("the vector of a text is zero or not finite")
-    return np.asarray(np.clip(np.einsum("ij,ij->i", wide, other) / lengths, -1, 1))
+    similarities = np.einsum("ij,ij->i", wide, other) / lengths
+    # Those of equal texts differ by 1e-16, and would be ranked by it.
+    return np.asarray(np.clip(np.round(similarities, _DECIMALS), -1, 1))
 
 
 def _measure_scores(

@@ -132,6 +132,20 @@ def test_other_tokenizers_lower_texts_too(
     assert not np.allclose(kept[0], kept[1])
 
 
+@pytest.mark.parametrize(
+    "settings", [None, {}, {"max_seq_length": None}, {"max_seq_length": 30}, {"max_seq_length": 8}]
+)
+def test_the_file_of_settings_comes_before_the_tokenizers_limit(
+    settings: dict[str, Any] | None, bert: Path
+) -> None:
+    change_json(bert / "tokenizer_config.json", model_max_length=12)
+    to_sentence_model(bert, settings=settings)
+
+    found = load(bert).encode(TEXTS, [-1]).vectors[0]
+
+    assert cosines(found, expected_vectors(bert)).min() > 0.9999
+
+
 @pytest.mark.skipif(not is_installed(), reason="openvino is not installed")
 def test_openvino_lowers_texts_too(bert: Path) -> None:
     to_sentence_model(cased(bert), settings={"do_lower_case": True})
@@ -160,4 +174,4 @@ def test_modules_after_pooling_are_left_out(bert: Path, tmp_path: Path) -> None:
 
     assert cosines(found, expected_vectors(folder, n_modules=2)).min() > 0.9999
     assert expected_vectors(folder).shape[1] == 16
-    assert any("modules Dense, LayerNorm are not applied" in note for note in encoder.notes)
+    assert any("modules Dense, LayerNorm are not applied" in note for note in encoder.notes())

@@ -329,7 +329,7 @@ except OSError as error:
         ({}, "there is no home directory: set XDG_CACHE_HOME"),
         # The XDG Base Directory Specification has relative folders ignored.
         ({"XDG_CACHE_HOME": "not/absolute"}, "there is no home directory: set XDG_CACHE_HOME"),
-        ({"XDG_CACHE_HOME": "not/absolute", "HOME": "/nowhere"}, "/nowhere/.cache/layerdex"),
+        ({"XDG_CACHE_HOME": "not/absolute", "HOME": "/proc/no"}, "/proc/no/.cache/layerdex"),
         ({"HOME": "/proc/nowhere"}, "/proc/nowhere/.cache/layerdex"),
         ({"XDG_CACHE_HOME": "/proc/nowhere"}, "/proc/nowhere/layerdex"),
     ],

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from layerdex.choices import Dtype, EngineName
-from layerdex.errors import LayerdexError, ModelError
+from layerdex.errors import LayerdexError, ModelError, OptionError
 from layerdex.indexer.engines.openvino.engine import is_installed
 from layerdex.indexer.models.loading import n_embeddings_of
 from tests.indexer.loaded import load
@@ -25,6 +25,7 @@ from tests.tiny_models import (
     sentence,
 )
 
+ENGINES = [EngineName.TORCH, *([EngineName.OPENVINO] if is_installed() else [])]
 Damage = Callable[[Path], object]
 
 TEXTS = ["the battery died after one week", "a green stone"]
@@ -86,16 +87,14 @@ def cut(n_bytes: int) -> Damage:
         pytest.param(cut(50), id="cut in the header"),
         pytest.param(cut(30_000), id="cut in the weights"),
         pytest.param(lambda path: path.write_bytes(b"<!DOCTYPE html>" * 99), id="a web page"),
-        pytest.param(
-            lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid x\n"),
-            id="a git-lfs pointer",
-        ),
     ],
 )
-def test_damaged_weights_are_a_model_error(damage: Damage, bert: Path) -> None:
+def test_damaged_weights_are_a_model_error_that_names_their_file(
+    damage: Damage, bert: Path
+) -> None:
     damage(bert / "model.safetensors")
 
-    assert_refused(bert, "cannot load the model")
+    assert_refused(bert, "cannot load the model .*: .*/model.safetensors: ")
 
 
 @pytest.mark.parametrize(
@@ -150,11 +149,13 @@ def test_a_model_without_its_tokenizer_is_refused(family: str, tmp_path: Path) -
     assert_refused(folder, "tokenizer")
 
 
-@pytest.mark.parametrize("content", ["{", "{}", ""])
-def test_a_broken_tokenizer_is_a_model_error(content: str, bert: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "where"), [("{", ".*/tokenizer.json"), ("", ".*/tokenizer.json"), ("{}", "its tok")]
+)
+def test_a_broken_tokenizer_is_a_model_error(content: str, where: str, bert: Path) -> None:
     (bert / "tokenizer.json").write_text(content)
 
-    assert_refused(bert, "cannot load the model")
+    assert_refused(bert, f"cannot load the model .*: {where}")
 
 
 def test_weights_that_are_not_numbers_are_never_stored(bert: Path) -> None:
@@ -411,6 +412,33 @@ def test_a_tokenizer_may_state_less_than_the_model(limit: float, bert: Path) -> 
     change_json(bert / "tokenizer_config.json", model_max_length=limit)
 
     assert load(bert).settings.max_length == 12
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_tokenizers_limit_is_a_default_that_an_option_exceeds(
+    engine: EngineName, bert: Path
+) -> None:
+    change_json(bert / "tokenizer_config.json", model_max_length=12)
+
+    for _ in range(2):  # OpenVINO's second time is from its cache
+        assert load(bert, engine=engine).settings.max_length == 12
+        longer = load(bert, engine=engine, max_length=N_POSITIONS)
+        found = longer.encode([sentence(99, seed=1)], [-1])
+        assert found.n_tokens.tolist() == [N_POSITIONS]
+    with pytest.raises(OptionError, match=f"{N_POSITIONS + 1} is not between 1 and {N_POSITIONS}"):
+        load(bert, engine=engine, max_length=N_POSITIONS + 1)
+
+
+def test_a_tokenizer_that_keeps_the_end_of_texts_is_noted(bert: Path) -> None:
+    assert load(bert).notes() == []
+    change_json(bert / "tokenizer_config.json", truncation_side="left")
+
+    encoder = load(bert, max_length=5)
+
+    (note,) = encoder.notes()
+    assert "its tokenizer keeps the end of long texts; Layerdex keeps the beginning" in note
+    found = encoder.encode(["the cat sat on a mat", "the cat sat"], [-1]).vectors[0]
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def assert_default_may_be_exceeded(folder: Path) -> None:

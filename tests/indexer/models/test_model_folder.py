@@ -110,7 +110,7 @@ def test_a_hub_model_that_is_not_cached_says_what_to_do_offline(
 
     message = refusal("nobody/no-such-model")
 
-    assert "'nobody/no-such-model'" in message
+    assert message.startswith("there is no folder 'nobody/no-such-model', and the model cannot be")
     for way_out in ("network", "folder to --model", "--model minilm"):
         assert way_out in message
 
@@ -134,7 +134,7 @@ def test_any_failure_of_the_hub_is_one_clear_line(
 
     message = refusal("nobody/model", revision="v2")
 
-    assert "'nobody/model' at revision v2" in message
+    assert "no folder 'nobody/model', and the model at revision v2 cannot be" in message
     assert type(error).__name__ in message
 
 
@@ -233,3 +233,45 @@ def test_files_that_are_not_json_are_a_model_error(file: str, bert: Path) -> Non
     (bert / file).write_text("[{")
 
     assert file in refusal(str(bert))
+
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+        "modules.json",
+        "1_Pooling/config.json",
+        "sentence_bert_config.json",
+    ],
+)
+def test_a_pointer_in_place_of_a_file_says_how_to_fetch_it(file: str, bert: Path) -> None:
+    add_sentence_transformers_files(bert, flags(mean_tokens=True))
+    (bert / file).write_text(POINTER)
+
+    message = refusal(str(bert))
+
+    assert message.startswith(f"{bert / file} is a pointer of Git LFS")
+    assert "git lfs pull" in message
+
+
+def test_the_root_of_a_model_in_the_hubs_cache_names_its_snapshots(
+    bert: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "models--org--name"
+    (root / "refs").mkdir(parents=True)
+    (root / "snapshots").mkdir()
+    snapshot = bert.rename(root / "snapshots" / COMMIT)
+
+    assert refusal(str(root)).endswith(f"whose snapshots are models: {snapshot}")
+    assert find_model(str(snapshot)).path == snapshot.resolve()

@@ -149,7 +149,7 @@ def test_pooling_without_the_prompt_is_refused_where_there_is_a_prompt(bert: Pat
             load(bert, template=template)
     # What the message offers.
     chosen = load(bert, template="title: {text}", pooling=Pooling.MEAN)
-    assert any("a prompt is pooled too" in note for note in chosen.notes)
+    assert any("a prompt is pooled too" in note for note in chosen.notes())
 
 
 def test_a_default_prompt_is_a_prompt(bert: Path) -> None:

@@ -36,7 +36,9 @@ def read(folder: Path, config: Any) -> Prompts:
 def test_the_default_prompt_and_the_others_are_read(
     config: Any, default: str, others: dict[str, str], tmp_path: Path
 ) -> None:
-    assert read(tmp_path, config) == Prompts(default, others)
+    found = read(tmp_path, config)
+
+    assert found == Prompts(default, others, default_name=config.get("default_prompt_name") or "")
 
 
 def test_a_folder_without_the_file_has_no_prompts(tmp_path: Path) -> None:
@@ -87,12 +89,36 @@ def test_a_default_prompt_is_the_template_that_an_option_replaces(bert: Path) ->
 def test_prompts_that_are_not_used_are_named_with_the_options_for_them(bert: Path) -> None:
     to_sentence_model(bert, config={"prompts": E5})
 
-    (note,) = load(bert).notes
+    (note,) = load(bert).notes()
 
     assert repr(str(bert)) in note
-    for part in ("query 'query: '", "passage 'passage: '", "--template", "--query-template"):
+    for part in ("query 'query: '", "passage 'passage: '", "--template and --query-template"):
         assert part in note
-    assert load(bert, template="passage: {text}").notes == []
+
+
+@pytest.mark.parametrize("name", ["query", "search_query", "Retrieval-query"])
+def test_a_prompt_of_queries_is_named_until_there_is_a_query_template(
+    name: str, bert: Path
+) -> None:
+    to_sentence_model(bert, config={"prompts": {name: "query: ", "passage": "passage: "}})
+
+    (of_queries,) = load(bert, template="passage: {text}").notes()
+    (of_documents,) = load(bert).notes(query_template="query: {text}")
+
+    assert f"({name} 'query: '): give them with --query-template, followed by" in of_queries
+    assert "(passage 'passage: '): give them with --template, followed by" in of_documents
+    chosen = load(bert, template="passage: {text}")
+    assert chosen.notes(query_template="query: {text}") == []
+
+
+def test_a_default_prompt_is_named_where_it_is_the_template(bert: Path) -> None:
+    to_sentence_model(bert, config={"prompts": E5, "default_prompt_name": "query"})
+
+    default, passage = load(bert).notes()
+
+    assert "its default prompt 'query' is put before every document: 'query: '" in default
+    assert "(passage 'passage: '): give them with --template, followed by" in passage
+    assert load(bert, template="passage: {text}").notes() == []
 
 
 @pytest.mark.parametrize("prompt", ["about {text}: ", "{mask}: "])

@@ -39,7 +39,7 @@ LABELS = (SCORES > 5).astype(np.float64)
 def cosines(layer: int) -> NDArray[np.float64]:
     one, other = (x.astype(np.float64) for x in LAYERS[layer])
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.asarray(np.clip((one * other).sum(axis=1) / lengths, -1, 1))
+    return np.asarray(np.round((one * other).sum(axis=1) / lengths, 6))
 
 
 def evaluate(judged: PairJudgements, n_resamples: int = 0) -> Evaluation:
@@ -82,7 +82,7 @@ def test_labels_give_scikit_learns_average_precision_and_the_best_cut() -> None:
             average_precision_score(LABELS, similarities)
         )
         assert values["f1"] == pytest.approx(best_cut(similarities, LABELS))
-        accepted = similarities >= values["threshold"] - 1e-12
+        accepted = similarities >= values["threshold"]
         assert f1_score(LABELS, accepted) == pytest.approx(values["f1"])
         resamples = found.resampled[layer]
         for i, at in enumerate(drawn(15)):
@@ -91,6 +91,27 @@ def test_labels_give_scikit_learns_average_precision_and_the_best_cut() -> None:
             assert average == pytest.approx(average_precision_score(labels, some))
             assert f1 == pytest.approx(best_cut(some, labels))
             assert f1_score(labels, some >= threshold) == pytest.approx(f1)
+
+
+def test_equal_texts_are_tied_whatever_the_last_digits_of_their_similarities() -> None:
+    vectors = LAYERS[0][0][:12]
+    labels = np.tile([1.0, 0.0], 6)
+    one = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
+    raw = (vectors.astype(np.float64) ** 2).sum(axis=1) / (one * one)
+    assert len(np.unique(raw)) > 1
+    judged = PairJudgements(labels, are_labels=True)
+    sides = ({0: vectors}, {0: vectors})
+    found = evaluate_pairs(sides, judged, spaces=layer_spaces([0]), n_resamples=9).at(0)
+    assert found.values == {
+        "average_precision": average_precision_score(labels, np.ones(12)),
+        "f1": pytest.approx(f1_score(labels, np.ones(12))),
+        "threshold": 1.0,
+    }
+    assert found.values["average_precision"] == 0.5
+    assert found.intervals["threshold"].low == found.intervals["threshold"].high == 1
+    scores = PairJudgements(labels, are_labels=False)
+    with pytest.raises(NoLabelsError, match="the same similarity"):
+        evaluate_pairs(sides, scores, spaces=layer_spaces([0]), n_resamples=0)
 
 
 def test_a_resample_without_a_positive_pair_counts_as_none_found() -> None:

@@ -31,7 +31,7 @@ from layerdex.storage.files import checksum, sync_file
 logger = logging.getLogger(__name__)
 
 # Increase it when the conversion changes, so that older graphs are not used.
-_GRAPH_VERSION = 2
+_GRAPH_VERSION = 3
 _GRAPH, _WEIGHTS, _SPEC, _PROBE = "graph.xml", "graph.bin", "spec.json", "probe.npz"
 # The fields of a batch, by the names of their arrays in the probe file.
 _BATCH_ARRAYS = {"places": "indices", "ids": "ids", "mask": "mask"}

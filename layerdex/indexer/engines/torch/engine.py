@@ -61,7 +61,7 @@ class TorchEngine:
         module = self._load(self._devices[0])
         tokenizer = load_tokenizer(folder)
         check_vocabulary(module, tokenizer, name=folder.name)
-        n_positions = count_positions(module, tokenizer)
+        n_positions = count_positions(module)
         self._sample = Sample(
             ids=np.array(tokenizer(_PROBE)["input_ids"][:n_positions], dtype=np.int64),
             special_ids=np.array(tokenizer.all_special_ids, dtype=np.int64),

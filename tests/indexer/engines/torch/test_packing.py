@@ -36,7 +36,7 @@ from tests.indexer.packed import (
     vectors_of,
 )
 from tests.indexer.plain import calls_of, cosines, torch_engine
-from tests.tiny_models import FAMILIES, change_json, sentence
+from tests.tiny_models import FAMILIES, save_tiny_model, sentence
 
 
 @pytest.mark.parametrize("pool_by", [Pooling.MEAN, Pooling.CLS, Pooling.MAX, Pooling.MASK])
@@ -277,11 +277,11 @@ def test_where_the_first_device_cannot_pack_no_other_tries(
     assert not tried
 
 
-def test_a_model_is_tried_on_no_more_tokens_than_its_tokenizer_allows(bert: Path) -> None:
-    change_json(bert / "tokenizer_config.json", model_max_length=12)
+def test_a_model_is_tried_on_no_more_tokens_than_it_has_positions(tmp_path: Path) -> None:
+    folder = save_tiny_model("bert", tmp_path, max_position_embeddings=12)
 
     with calls_of("BertLayer") as calls:
-        engine = load_engine(bert, packs=True)
+        engine = load_engine(folder, packs=True)
 
     assert engine.packs
     packed = max(n_tokens for _, n_tokens, _ in calls)
