@@ -51,7 +51,7 @@ def fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = No
 
 
 def earlier_fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = None) -> str:
-    """Return the fingerprint that version 0.1.0 gave, which did not read ``do_lower_case``."""
+    """Return the fingerprint of an index that was made before ``do_lower_case`` was read."""
     parts = _model_parts(folder, adapter)
     parts.pop(_LOWERCASE, None)
     return _fingerprint(parts, options)
