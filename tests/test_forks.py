@@ -181,18 +181,20 @@ def test_a_model_on_a_gpu_refuses_in_the_child(tmp_path: Path) -> None:
         replica.submit(None, (0,))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [None, "0", "false", "true"])
-def test_a_fork_leaves_the_parents_environment_as_it_was(
-    monkeypatch: pytest.MonkeyPatch, value: str | None
-) -> None:
-    name = "TOKENIZERS_PARALLELISM"
-    monkeypatch.delenv(name, raising=False)
-    if value is not None:
-        monkeypatch.setenv(name, value)
+ENVIRONMENT = """
+import os, sys
+import layerdex.forks
 
-    child = os.fork()
-    if not child:
-        os._exit(0)
-    os.waitpid(child, 0)
+name, *values = "TOKENIZERS_PARALLELISM", *sys.argv[1:]
+for value in values:
+    os.environ[name] = value
+if not os.fork():
+    os._exit(0)
+os.wait()
+print(os.environ.get(name))
+"""
 
-    assert os.environ.get(name) == value
+
+@pytest.mark.parametrize("values", [[], ["0"], ["false"], ["true"]])
+def test_a_fork_leaves_the_parents_environment_as_it_was(values: list[str]) -> None:
+    assert run(ENVIRONMENT, *values).stdout.split() == (values or ["None"])
