@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerdex.choices import ExportFormat, StoredPrecision
-from layerdex.errors import OptionError, SourceError
+from layerdex.errors import OptionError
 from layerdex.indexer.readers import Fields, read_source
 from layerdex.indexer.writers.documents import resolve_export_format, write_export
 from layerdex.records import Document, Scalar
@@ -114,8 +114,7 @@ def test_what_only_looks_like_vectors_is_judged_as_before(tmp_path: Path) -> Non
             ("a.parquet", _table(**columns)),
         ]:
             if metadata is None:
-                with pytest.raises(SourceError, match="is nested"):
-                    _read(tmp_path, name, content)
+                assert "is nested" in str(reasons(_read(tmp_path, name, content)))
             else:
                 assert documents(_read(tmp_path, name, content))[0].metadata == metadata
 
@@ -126,8 +125,7 @@ def test_vectors_that_are_asked_for_as_metadata_are_nested(tmp_path: Path) -> No
         ("a.jsonl", b'{"text": "t", "vector_1": [1.0]}'),
         ("a.parquet", _table(text=["t"], vector_1=[[1.0]])),
     ]:
-        with pytest.raises(SourceError, match="is nested"):
-            _read(tmp_path, name, content, fields)
+        assert "is nested" in str(reasons(_read(tmp_path, name, content, fields)))
 
 
 @pytest.mark.parametrize("cell", ["{", "[1]", '{"a": 1, "a": 2}', '{"a": NaN}', "[" * 9_999])
