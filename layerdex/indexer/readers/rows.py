@@ -190,13 +190,15 @@ def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[RawFie
         yield from _named(row, spread, fields.metadata)
         yield from _named(row, {}, fields.optional_names)
         return
-    roots = {name.partition(".")[0] for name in own if name and "." in name and name not in row}
+    paths = [name for name in own if name and "." in name and name not in row]
+    roots = {path.partition(".")[0] for path in paths}
+    read = {path.partition(".")[0] for path in paths if find_field(row, path) is not MISSING}
     for name, value in row.items():
         if name in own or (isinstance(value, VECTOR_TYPES) and is_vector_name(name)):
             continue
         if name in roots and isinstance(value, (Mapping, list, tuple)):
             yield from _beside(name, value, own)
-        elif not (name == SPREAD and isinstance(inner, Mapping)):
+        elif name not in read and not (name == SPREAD and isinstance(inner, Mapping)):
             yield name, value
     if SPREAD not in roots:
         yield from spread.items()
