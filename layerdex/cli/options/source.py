@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import click
@@ -126,6 +126,9 @@ source_options = combine(
     collect(SourceOptions, "source"),
 )
 """The options of a `SourceOptions`, which the command gets as ``source``."""
+
+FORMAT_OPTIONS = tuple(field.name for field in fields(FormatOptions))
+"""The parameters of a `FormatOptions`."""
 
 input_options = combine(
     click.option(
