@@ -28,7 +28,7 @@ class Columns:
     def __init__(self, header: Sequence[str], *, source: str, fields: Fields) -> None:
         self.n = len(header)
         self._source = source
-        self._text = fields.text
+        self._kept_empty = fields.kept_empty
         named = {i: name.strip() for i, name in enumerate(header) if name.strip()}
         self._named = list(named.items())
         self._names = list(named.values())
@@ -61,7 +61,7 @@ class Columns:
     def row(self, cells: Sequence[object]) -> Mapping[object, object]:
         """Return the cells of a row that fits by the names of their columns.
 
-        An empty cell is null, but an empty text stays, to be rejected as such.
+        An empty cell is null, but an empty text of a document stays, to be rejected as such.
         """
         if self._decision is not None:  # once, as a header may be read more than once
             logger.warning("%s: %s", self._source, self._decision)
@@ -69,8 +69,8 @@ class Columns:
         if len(cells) != len(self._names):
             self._note_nameless(cells)
             cells = [cells[i] for i, _ in self._named]
-        text, pairs = self._text, zip(self._names, cells, strict=True)
-        return {name: cell if cell != "" or name == text else None for name, cell in pairs}
+        kept, pairs = self._kept_empty, zip(self._names, cells, strict=True)
+        return {name: cell if cell != "" or name == kept else None for name, cell in pairs}
 
     def _note_nameless(self, cells: Sequence[object]) -> None:
         """Log once that columns without a name have values."""

@@ -97,6 +97,11 @@ class Fields:
         return TEXT
 
     @property
+    def kept_empty(self) -> str | None:
+        """The column of a table whose empty cells are no nulls, so that the reason says so."""
+        return self.text
+
+    @property
     def optional_names(self) -> tuple[str, ...]:
         """Metadata that is kept besides ``metadata``, and may be missing."""
         return ()

@@ -40,6 +40,10 @@ class PairFields(Fields):
         return given or {SCORE: SCORE, LABEL: LABEL}
 
     @property
+    def kept_empty(self) -> None:
+        """None: an empty cell is a missing text on either side."""
+
+    @property
     def optional_names(self) -> tuple[str, ...]:
         """The other text and the judgements."""
         return (self.sentence2, *self.judgements.values())

@@ -23,6 +23,7 @@ from layerdex.indexer.readers.missing_fields import MissingFields
 from layerdex.indexer.readers.values import (
     BadKindError,
     BadValueError,
+    NullError,
     clean_string,
     id_value,
     kind,
@@ -94,6 +95,12 @@ class BadColumn(Rejected):
     __slots__ = ()
 
 
+class Textless(Rejected):
+    """A row whose text is null."""
+
+    __slots__ = ()
+
+
 def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
     """Return the document of a row, or a `Rejected`; the rules are the same for every format."""
     try:
@@ -108,6 +115,8 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
         )
     except BadKindError as error:
         return BadColumn(origin, str(error), id_of_rejected(row, fields))
+    except NullError as error:
+        return Textless(origin, str(error), id_of_rejected(row, fields))
     except BadValueError as error:
         return Rejected(origin, str(error), id_of_rejected(row, fields))
 
