@@ -123,6 +123,7 @@ class Truncated:
     id: str
     n_characters: int
     n_tokens_kept: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ class Unknown:
     n_tokens: int
     n_unknown: int
     unreadable: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

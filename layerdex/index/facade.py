@@ -350,18 +350,14 @@ class Index:
 
     def truncated(self) -> list[Truncated]:
         """Return the documents whose text was cut, in input order."""
-        return self._open.store.query(
-            lambda snapshot: [Truncated(*columns) for columns in snapshot.truncated()]
-        )
+        return self._open.store.query(documents.read_truncated)
 
     def unknown(self) -> list[Unknown]:
         """Return the documents with tokens that the tokenizer does not know, in input order.
 
         Those encoded by a version that did not count unknown tokens are left out.
         """
-        return self._open.store.query(
-            lambda snapshot: [Unknown(*columns) for columns in snapshot.unknown()]
-        )
+        return self._open.store.query(documents.read_unknown)
 
     def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
         """Make the best layer of an evaluation the default of later questions.

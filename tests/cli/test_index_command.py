@@ -96,9 +96,9 @@ def test_unknown_tokens_are_counted_and_listed(
         f"see 'layerdex info {new} --unknown'"
     ]
     assert cli.jsonl("info", new, "--unknown") == [
-        {"id": "0", "n_tokens": 1, "n_unknown": 1, "unreadable": True},
-        {"id": "1", "n_tokens": 3, "n_unknown": 1, "unreadable": False},
-        {"id": "3", "n_tokens": 1, "n_unknown": 1, "unreadable": True},
+        {"id": "0", "n_tokens": 1, "n_unknown": 1, "unreadable": True, "text": "😀"},
+        {"id": "1", "n_tokens": 3, "n_unknown": 1, "unreadable": False, "text": "my 😀 card"},
+        {"id": "3", "n_tokens": 1, "n_unknown": 1, "unreadable": True, "text": "👍"},
     ]
     assert "3 texts with unknown tokens, 2 with no others" in cli.data("info", new)
     assert "cannot be used with" in cli.usage("info", new, "--unknown", "--truncated")
@@ -115,7 +115,7 @@ def test_cut_texts_are_counted_and_listed(cli: Cli, new: Path, tmp_path: Path) -
     result = cli.ok("index", new, write_jsonl(tmp_path / "s.jsonl", rows))
     assert "longer than 12 tokens" in result.stderr
     assert f"'layerdex info {new} --truncated'" in result.stderr
-    cut = [{"id": "long", "n_characters": 65, "n_tokens_kept": 12}]
+    cut = [{"id": "long", "n_characters": 65, "n_tokens_kept": 12, "text": "word " * 13}]
     assert cli.jsonl("info", new, "--truncated") == cut
     assert cli.json("info", new, "--truncated") == cut
     assert cli.json("info", new)["n_truncated"] == 1
