@@ -126,6 +126,7 @@ def command(
     layerdex evaluate my-index --test test.jsonl --report
     layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5
     layerdex evaluate my-index --queries queries.jsonl --qrels qrels.tsv
+    layerdex evaluate my-index --pairs pairs.csv --score-field similarity
     layerdex evaluate my-index --compare index-of-another-model
     """
     if plot is not None:

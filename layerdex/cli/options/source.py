@@ -97,14 +97,16 @@ _format_options = combine(
         type=EnumChoice(Quoting),
         default=Quoting.AUTO.value,
         help="Whether quotes enclose cells of csv and tsv, or are part of the text. [default: they "
-        "enclose cells, but of tsv only if the lines do not fit the header otherwise]",
+        "enclose cells; in tsv, where the number of cells shows it]",
     ),
     click.option(
         "--encoding",
         metavar="NAME",
         help="Encoding of text without a byte order mark, such as cp1252. [default: utf-8]",
     ),
-    click.option("--sheet", metavar="NAME", help="Sheet of xlsx. [default: the first]"),
+    click.option(
+        "--sheet", metavar="NAME", help="Sheet of xlsx. [default: the first that is not hidden]"
+    ),
 )
 
 source_options = combine(
