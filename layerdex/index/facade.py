@@ -17,7 +17,7 @@ from layerdex.index.open_index import OpenIndex
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.tasks import LABEL, Task
 from layerdex.index.view import View
-from layerdex.layers import LayerSelection, format_layers, resolve_layers
+from layerdex.layers import LayerSelection, name_layers, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import (
     Document,
@@ -140,8 +140,8 @@ class Index:
         return cls(OpenIndex(store, load))
 
     def __repr__(self) -> str:
-        layers = format_layers(self.layers)
-        return f"<Index {str(self.path)!r}, layers {layers} of {self.settings.model}>"
+        layers = name_layers(self.layers)
+        return f"<Index {str(self.path)!r}, {layers} of {self.settings.model}>"
 
     def __len__(self) -> int:
         return self._open.store.query(lambda snapshot: snapshot.n_documents)

@@ -66,7 +66,7 @@ def notes(options: EncoderOptions, folder: ModelFolder) -> list[str]:
     if options.template is None and folder.prompts.others:
         prompts = ", ".join(f"{name} {text!r}" for name, text in folder.prompts.others.items())
         found.append(
-            f"it was made for prompts that are not used by themselves ({prompts}): give them with "
+            f"it has prompts, none of which is used by default ({prompts}): give them with "
             f"--template and --query-template, each followed by {PLAIN}"
         )
     return [f"the model {folder.name!r}: {note}" for note in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from shlex import quote
 
 import numpy as np
@@ -79,13 +80,19 @@ def refuse_once(readings: Iterable[Reading]) -> Iterator[Reading]:
 
 def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
     missing = MissingFields(fields)
-    for origin, row in rows:
+    line = None
+    for n, (origin, row) in enumerate(rows, start=1):
         if missing.names and isinstance(row, Mapping):
             missing.update(row)
             if missing.n_rows == MAX_ROWS_SEARCHED:
                 searched = f" in the first {MAX_ROWS_SEARCHED:,} rows"
                 missing.check(source, searched=searched)
-        yield row if isinstance(row, Rejected) else read_row(row, origin=origin, fields=fields)
+        reading = row if isinstance(row, Rejected) else read_row(row, origin=origin, fields=fields)
+        if isinstance(reading, Rejected) and origin.line == line is not None:
+            # Of several rows in a line, its number tells nothing.
+            reading = replace(reading, reason=f"row {n}: {reading.reason}")
+        line = origin.line
+        yield reading
     missing.check(source)
 
 

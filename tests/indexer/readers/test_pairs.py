@@ -130,6 +130,8 @@ SICK = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment\
         ),
         ("premise\thypothesis\tscore\n", "--sentence1-field premise --sentence2-field hypothesis"),
         ("s1\ts2\tscore\n", "try --sentence1-field s1 --sentence2-field s2"),
+        ("query\ttarget\n", "try --sentence1-field query --sentence2-field target"),
+        ("text\tscore\n", "no sentence1 field 'sentence1'; there is 'text', 'score'"),
         ("sentence1\tsent2\tscore\n", "no sentence2 field 'sentence2'; there is "),
         (
             "sentence1\tsentence2\tsimilarity_score\n",
@@ -154,6 +156,17 @@ def test_missing_fields_are_listed_with_the_options_to_name_them(
     assert message in str(caught.value)
     assert "--text-field" not in str(caught.value)
     assert "--metadata-field" not in str(caught.value)
+
+
+def test_no_column_is_suggested_twice(tmp_path: Path) -> None:
+    file = tmp_path / "p.tsv"
+    for header in ("sentence\tscore", "query\ttarget", "sentence1\tsentence"):
+        file.write_text(header + "\n1\t1\n")
+        with pytest.raises(SourceError) as caught:
+            read_pairs(file)
+        words = str(caught.value).partition("try ")[2].split()
+        suggested = words[1::2]
+        assert len({*suggested}) == len(suggested), header
 
 
 def test_pairs_are_read_under_other_names_and_extra_fields_are_ignored(tmp_path: Path) -> None:
