@@ -13,6 +13,7 @@ from tests.tiny_models import change_json, save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("original_encoder")
 
+PROMPTS = "it has prompts, none of which is used by default (query 'q: '): give them with"
 RUNTIME = ("--engine", "torch", "--device", "cpu", "--dtype", "float32")
 
 
@@ -45,7 +46,7 @@ def test_notes_are_given_when_an_index_is_made_and_not_again(
     cli.ok("index", index, texts, "--model", model, *RUNTIME)
 
     assert len(said) == 4
-    for part in ("module Dense is", "compared by 'dot'", "to 8 dimensions", "query 'q: '"):
+    for part in ("module Dense is", "compared by 'dot'", "to 8 dimensions", PROMPTS):
         assert sum(part in one for one in said) == 1
     assert not caplog.records
 

@@ -65,8 +65,9 @@ def notes(options: EncoderOptions, folder: ModelFolder) -> list[str]:
         found.append("it was made to pool a text without its prompt; here a prompt is pooled too")
     if options.template is None and folder.prompts.others:
         prompts = ", ".join(f"{name} {text!r}" for name, text in folder.prompts.others.items())
+        which = "other prompts" if folder.prompts.default else "prompts"
         found.append(
-            f"it has prompts, none of which is used by default ({prompts}): give them with "
+            f"it has {which}, none of which is used by default ({prompts}): give them with "
             f"--template and --query-template, each followed by {PLAIN}"
         )
     return [f"the model {folder.name!r}: {note}" for note in found]
