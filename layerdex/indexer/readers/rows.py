@@ -87,12 +87,13 @@ def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Ite
             if missing.n_rows == MAX_ROWS_SEARCHED:
                 searched = f" in the first {MAX_ROWS_SEARCHED:,} rows"
                 missing.check(source, searched=searched)
-        reading = row if isinstance(row, Rejected) else read_row(row, origin=origin, fields=fields)
-        if isinstance(reading, Rejected) and origin.line == line is not None:
-            # Of several rows in a line, its number tells nothing.
-            reading = replace(reading, reason=f"row {n}: {reading.reason}")
+        # The line alone does not tell which of its rows this is.
+        place = replace(origin, row=n) if origin.line == line is not None else origin
         line = origin.line
-        yield reading
+        if isinstance(row, Rejected):
+            yield replace(row, origin=place)
+        else:
+            yield read_row(row, origin=place, fields=fields)
     missing.check(source)
 
 

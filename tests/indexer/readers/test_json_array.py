@@ -42,8 +42,8 @@ def test_a_bad_element_is_named_where_several_share_a_line(tmp_path: Path) -> No
     data = b'[{"text": ""}, {"text": "a"}, {"text": null},\n{"text": ""}, {"text": NaN}]'
     assert [str(one).partition("a.json")[2] for one in read(tmp_path, data)][0::2] == [
         ":1: text is empty",
-        ":1: row 3: text is null",
-        ":2: row 5: broken JSON: NaN is not a JSON value: write null",
+        ":1, row 3: text is null",
+        ":2, row 5: broken JSON: NaN is not a JSON value: write null",
     ]
 
 
@@ -73,7 +73,7 @@ def test_numbers_are_not_taken_before_they_end(step: int) -> None:
 
 
 def test_bad_elements_are_rejected_and_the_next_are_read(tmp_path: Path) -> None:
-    data = b'[1,\n{"text": "a", "text": "b"},\n{"text": NaN},\n[],\n{"text": "c"}]'
+    data = b'[1, {"text": "a", "text": "b"}, {"text": NaN}, [], {"text": "c"}]'
     assert reasons(read(tmp_path, data)) == [
         "the row is not an object (int)",
         "broken JSON: key 'text' appears twice",
