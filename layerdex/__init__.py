@@ -36,6 +36,10 @@ _OUTSIDE_THE_FACADE = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # Imported on first use: `layerdex --help` must not pay for SQLAlchemy and NumPy.
     if name not in __all__:

@@ -7,7 +7,7 @@ Layer 0 is the embedding output and 1..depth are the encoder blocks, as in Huggi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import SupportsIndex
 
 from layerdex.arguments import format_value, to_list
@@ -106,6 +106,11 @@ def format_layers(layers: Iterable[int]) -> str:
         else:
             runs.append([layer])
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def name_layers(layers: Sequence[int]) -> str:
+    """Write ascending layers in the short form with their noun, such as ``layers 0,4-6``."""
+    return f"layer{'' if len(layers) == 1 else 's'} {format_layers(layers)}"
 
 
 def _parse(selection: str, *, depth: int) -> list[int]:

@@ -60,13 +60,19 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a row came from: ``source`` is a path or ``<stdin>``, ``line`` counts from 1."""
+    """Where a row came from: ``source`` is a path or ``<stdin>``, ``line`` counts from 1.
+
+    ``row`` counts from 1 too, and is given where a line holds several rows.
+    """
 
     source: str
     line: int | None = None
+    row: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return self.source if self.line is None else f"{self.source}:{self.line}"
+        line = "" if self.line is None else f":{self.line}"
+        row = "" if self.row is None else f", row {self.row}"
+        return f"{self.source}{line}{row}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ class Truncated:
     id: str
     n_characters: int
     n_tokens_kept: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,7 @@ class Unknown:
     n_tokens: int
     n_unknown: int
     unreadable: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

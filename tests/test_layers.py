@@ -13,6 +13,7 @@ from layerdex.errors import LayerError, OptionError
 from layerdex.layers import (
     LayerSelection,
     format_layers,
+    name_layers,
     resolve_layer,
     resolve_layers,
     resolve_stored,
@@ -118,3 +119,8 @@ def test_an_array_is_layers_and_other_things_are_refused() -> None:
     for wrong in (np.array([0.5]), 1.0, True, None):
         with pytest.raises(OptionError):
             resolve_layers(wrong, depth=6)  # type: ignore[arg-type]
+
+
+def test_layers_are_named_in_the_singular_and_the_plural() -> None:
+    assert name_layers([6]) == "layer 6"
+    assert name_layers([0, 4, 5, 6]) == "layers 0,4-6"

@@ -97,7 +97,8 @@ def test_the_python_examples_run() -> None:
 
 def test_the_python_examples_of_json_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"encoder": DeepWordTransformer()}
+    monkeypatch.setattr(ENCODER, DeepWordTransformer)
+    namespace: dict[str, object] = {}
     sources = blocks(FORMATS_JSON, "python")
     assert len(sources) >= 4
     for i, source in enumerate(sources):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from layerdex.cli.conflicts import Requires
 from layerdex.cli.context import Context
-from layerdex.cli.options.source import InputOptions
+from layerdex.cli.options import FORMAT_OPTIONS, InputOptions
+
+INPUT_RULES = tuple(Requires(option, "input_") for option in ("text_field", *FORMAT_OPTIONS))
+"""How a file is read matters only where there is one."""
 
 AskedText = tuple[str | None, str]
 """The id of a text, None for none, and the text."""

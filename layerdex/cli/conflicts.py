@@ -27,10 +27,13 @@ class Excludes:
 
 @dataclass(frozen=True, slots=True)
 class Requires:
-    """``option`` can only be used with ``needed``; ``reason`` follows in the message."""
+    """``option`` can only be used with ``needed``, or with one of several.
+
+    ``reason`` follows in the message.
+    """
 
     option: str
-    needed: str
+    needed: str | tuple[str, ...]
     reason: str = ""
 
 
@@ -75,9 +78,10 @@ def _find_broken(rule: Rule) -> str | None:
                     if is_given(other):
                         return f"{_spell(other)} cannot be used with {shown}"
         case Requires(option, needed, reason):
-            if is_given(option) and not is_given(needed):
+            any_of = (needed,) if isinstance(needed, str) else needed
+            if is_given(option) and not any(map(is_given, any_of)):
                 because = f": {reason}" if reason else ""
-                return f"{_spell(option)} requires {_spell(needed)}{because}"
+                return f"{_spell(option)} requires {_spell_any(any_of)}{because}"
         case Together(first, second):
             if is_given(first) != is_given(second):
                 return f"{_spell(first)} and {_spell(second)} must be used together"
@@ -86,6 +90,11 @@ def _find_broken(rule: Rule) -> str | None:
 
 def _value(name: str) -> object:
     return click.get_current_context().params.get(name)
+
+
+def _spell_any(names: Sequence[str]) -> str:
+    *others, last = map(_spell, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _spell(name: str) -> str:

@@ -129,7 +129,8 @@ task_options = combine(
     click.option(
         "--queries",
         metavar="FILE",
-        help="Measure retrieval instead: queries with an id and a text (jsonl, tsv, ...).",
+        help="Measure retrieval instead: queries with an id and a text (jsonl, tsv, ...), whose "
+        "fields --id-field and --text-field name.",
     ),
     click.option(
         "--qrels",

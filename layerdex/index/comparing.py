@@ -149,6 +149,7 @@ def _compare_pairs(
                 pairs.judgements,
                 spaces=spaces,
                 n_resamples=n_resamples,
+                n_left_out=pairs.n_left_out,
                 on_progress=on_progress,
             )
         )

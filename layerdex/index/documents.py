@@ -14,7 +14,15 @@ from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.stored_transforms import warn_if_stale
 from layerdex.layers import LayerSelection
-from layerdex.records import Condition, Document, OnProgress, Rejected, Source
+from layerdex.records import (
+    Condition,
+    Document,
+    OnProgress,
+    Rejected,
+    Source,
+    Truncated,
+    Unknown,
+)
 from layerdex.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -145,3 +153,17 @@ def _check_ids(ids: Sequence[object]) -> None:
                 f"an id is a string, not {format_value(document_id)}; "
                 "give several as separate arguments: *ids"
             )
+
+
+def read_truncated(snapshot: Snapshot) -> list[Truncated]:
+    """Return the documents whose text was cut; see `Index.truncated`."""
+    found = snapshot.truncated()
+    stored = snapshot.documents(columns[0] for columns in found)
+    return [Truncated(*columns[1:], stored[columns[0]].text) for columns in found]
+
+
+def read_unknown(snapshot: Snapshot) -> list[Unknown]:
+    """Return the documents with unknown tokens; see `Index.unknown`."""
+    found = snapshot.unknown()
+    stored = snapshot.documents(columns[0] for columns in found)
+    return [Unknown(*columns[1:], stored[columns[0]].text) for columns in found]

@@ -240,6 +240,7 @@ def _evaluate_pairs(
             pairs.judgements,
             spaces=spaces,
             n_resamples=n_resamples,
+            n_left_out=pairs.n_left_out,
             on_progress=on_progress,
         )
 

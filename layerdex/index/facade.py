@@ -17,7 +17,7 @@ from layerdex.index.open_index import OpenIndex
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.tasks import LABEL, Task
 from layerdex.index.view import View
-from layerdex.layers import LayerSelection, format_layers, resolve_layers
+from layerdex.layers import LayerSelection, name_layers, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import (
     Document,
@@ -142,8 +142,8 @@ class Index:
         return cls(OpenIndex(store, load))
 
     def __repr__(self) -> str:
-        layers = format_layers(self.layers)
-        return f"<Index {str(self.path)!r}, layers {layers} of {self.settings.model}>"
+        layers = name_layers(self.layers)
+        return f"<Index {str(self.path)!r}, {layers} of {self.settings.model}>"
 
     def __len__(self) -> int:
         return self._open.store.query(lambda snapshot: snapshot.n_documents)
@@ -352,18 +352,14 @@ class Index:
 
     def truncated(self) -> list[Truncated]:
         """Return the documents whose text was cut, in input order."""
-        return self._open.store.query(
-            lambda snapshot: [Truncated(*columns) for columns in snapshot.truncated()]
-        )
+        return self._open.store.query(documents.read_truncated)
 
     def unknown(self) -> list[Unknown]:
         """Return the documents with tokens that the tokenizer does not know, in input order.
 
         Those encoded by a version that did not count unknown tokens are left out.
         """
-        return self._open.store.query(
-            lambda snapshot: [Unknown(*columns) for columns in snapshot.unknown()]
-        )
+        return self._open.store.query(documents.read_unknown)
 
     def save_best(self, evaluation: Evaluation, *, lock_timeout_s: float = 10.0) -> None:
         """Make the best layer of an evaluation the default of later questions.

@@ -140,11 +140,12 @@ class RetrievalTask:
 
 @dataclass(frozen=True, slots=True)
 class PairTexts:
-    """Judged pairs, n texts on either side."""
+    """Judged pairs, n texts on either side; ``n_left_out`` others lack a text or a judgement."""
 
     first: Sequence[str]
     second: Sequence[str]
     judgements: PairJudgements
+    n_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,8 @@ class PairTask:
     ``pairs`` have ``sentence1``, ``sentence2``, and a ``score``, for Spearman's correlation, or a
     ``label`` of 0 or 1, for average precision and the best threshold; the ``_field`` parameters
     give other names. ``positive_from`` turns scores into labels: 1 from there on. Both texts are
-    encoded as documents are. A transform is fitted on the index's documents.
+    encoded as documents are. A pair whose text or judgement is null is left out. A
+    transform is fitted on the index's documents.
 
     Evaluating raises `SourceError`, `RowError` or `NoLabelsError`.
     """
@@ -194,7 +196,8 @@ class PairTask:
                 value = format_value(self.positive_from)
                 raise OptionError(f"positive_from must be a finite number, got {value}")
             values, are_labels = (values >= self.positive_from).astype(np.float64), True
-        return PairTexts(pairs.first, pairs.second, PairJudgements(values, are_labels))
+        judgements = PairJudgements(values, are_labels)
+        return PairTexts(pairs.first, pairs.second, judgements, pairs.n_left_out)
 
 
 Task = LabelTask | RetrievalTask | PairTask

@@ -20,7 +20,7 @@ from layerdex.indexer.fair_lock import FairLock
 from layerdex.indexer.models.compatibility import check_loaded
 from layerdex.indexer.models.defaults import notes, resolve_options, resolve_pooling
 from layerdex.indexer.models.fingerprint import fingerprint
-from layerdex.indexer.models.model_folder import MINILM, find_model
+from layerdex.indexer.models.model_folder import MINILM, find_model, is_missing_folder
 from layerdex.indexer.progress import ReportFraction, report_texts, report_within
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.chunks import average_chunks
@@ -93,6 +93,11 @@ class TransformerEncoder:
         options = settings.options()
         if model is not None:
             options = replace(options, model=model, revision=None)
+        elif is_missing_folder(settings.model):
+            raise ModelError(
+                f"the index was made with the model in {settings.model!r}, which is not there: if "
+                "it has moved, name its folder with --model"
+            )
         if adapter is not None:
             options = replace(options, adapter=adapter)
         encoder = cls(

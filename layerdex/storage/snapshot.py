@@ -231,12 +231,12 @@ class Snapshot:
         """Return the metadata field in which documents have the most of these values, or None."""
         return find_field(self.connection, values)
 
-    def truncated(self) -> list[tuple[str, int, int]]:
-        """Return id, number of characters and number of encoded tokens of each truncated text."""
+    def truncated(self) -> list[tuple[int, str, int, int]]:
+        """Return row, id, number of characters and of encoded tokens of each truncated text."""
         return read_truncated(self.connection)
 
-    def unknown(self) -> list[tuple[str, int, int, bool]]:
-        """Return what `records.Unknown` has of each text with unknown tokens."""
+    def unknown(self) -> list[tuple[int, str, int, int, bool]]:
+        """Return row, id, tokens, unknown ones and unreadability of each text with unknown ones."""
         return read_unknown(self.connection)
 
     def count_labels(self) -> dict[str, int]:

@@ -101,6 +101,30 @@ def test_advice_can_be_followed_with_every_command_that_reads_texts(
         }
 
 
+HOW = [
+    ("--format", "csv"),
+    ("--delimiter", ";"),
+    ("--encoding", "cp1252"),
+    ("--quoting", "none"),
+    ("--sheet", "S"),
+    ("--text-field", "t"),
+]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_how_a_file_is_read_requires_a_file(cli: Cli, path: Path, how: tuple[str, str]) -> None:
+    for command in ("search", "classify"):
+        assert cli.usage(command, path, "my card", *how) == f"{how[0]} requires --input"
+    needed = f"{how[0]} requires --test, --queries or --pairs"
+    assert cli.usage("evaluate", path, *how) == needed
+
+
+@pytest.mark.parametrize("option", ["--id-field", "--label-field", "--metadata-field"])
+def test_a_field_requires_a_file(cli: Cli, path: Path, option: str) -> None:
+    needed = f"{option} requires --test, --queries or --pairs"
+    assert cli.usage("evaluate", path, option, "a") == needed
+
+
 def test_a_test_set_queries_and_pairs_are_read_with_them(
     cli: Cli, path: Path, tmp_path: Path
 ) -> None:

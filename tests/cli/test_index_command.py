@@ -92,15 +92,15 @@ def test_unknown_tokens_are_counted_and_listed(
     rows = [{"id": str(i), "text": text, "label": "a"} for i, text in enumerate(texts)]
     result = cli.ok("index", new, write_jsonl(tmp_path / "s.jsonl", rows))
     assert result.stderr.splitlines()[1:] == [
-        "3 texts with tokens that the tokenizer does not know, 2 with no others: "
+        "3 texts with unknown tokens; 2 of them have nothing else: "
         f"see 'layerdex info {new} --unknown'"
     ]
     assert cli.jsonl("info", new, "--unknown") == [
-        {"id": "0", "n_tokens": 1, "n_unknown": 1, "unreadable": True},
-        {"id": "1", "n_tokens": 3, "n_unknown": 1, "unreadable": False},
-        {"id": "3", "n_tokens": 1, "n_unknown": 1, "unreadable": True},
+        {"id": "0", "n_tokens": 1, "n_unknown": 1, "unreadable": True, "text": "😀"},
+        {"id": "1", "n_tokens": 3, "n_unknown": 1, "unreadable": False, "text": "my 😀 card"},
+        {"id": "3", "n_tokens": 1, "n_unknown": 1, "unreadable": True, "text": "👍"},
     ]
-    assert "3 texts with unknown tokens, 2 with no others" in cli.data("info", new)
+    assert "3 texts with unknown tokens; 2 of them have nothing else" in cli.data("info", new)
     assert "cannot be used with" in cli.usage("info", new, "--unknown", "--truncated")
     cli.ok("classify", new, "👾", "-k", "1")
     assert "knows no part of the text '👾'" in caplog.text
@@ -110,12 +110,36 @@ def test_unknown_tokens_are_counted_and_listed(
     )
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["😀", "my 😀 card"], "2 texts with unknown tokens; 1 of them has nothing else"),
+        (["my 😀 card"], "1 text with unknown tokens"),
+        (["😀"], "1 text with nothing but unknown tokens"),
+        (["😀", "👍"], "2 texts with nothing but unknown tokens"),
+    ],
+)
+def test_unknown_tokens_are_told_in_the_singular_and_the_plural(
+    texts: list[str], message: str, cli: Cli, new: Path, tmp_path: Path
+) -> None:
+    source = write_jsonl(tmp_path / "s.jsonl", [{"text": text} for text in texts])
+    assert f"{message}: see" in cli.ok("index", new, source).stderr
+    if message.endswith("1 of them has nothing else"):
+        assert "text only: the tokenizer knows no token of it" in cli.data("dedup", new)
+
+
+def test_a_tab_is_shown_as_one(cli: Cli, new: Path, tmp_path: Path) -> None:
+    source = tmp_path / "s.tsv"
+    source.write_text('text\tn\n"a"b\t1\n')
+    assert r"'\t' expected after" in cli("index", new, source, "--quoting", "csv").stderr
+
+
 def test_cut_texts_are_counted_and_listed(cli: Cli, new: Path, tmp_path: Path) -> None:
     rows = [{"id": "long", "text": "word " * 13}, {"id": "short", "text": "word " * 12}]
     result = cli.ok("index", new, write_jsonl(tmp_path / "s.jsonl", rows))
     assert "longer than 12 tokens" in result.stderr
     assert f"'layerdex info {new} --truncated'" in result.stderr
-    cut = [{"id": "long", "n_characters": 65, "n_tokens_kept": 12}]
+    cut = [{"id": "long", "n_characters": 65, "n_tokens_kept": 12, "text": "word " * 13}]
     assert cli.jsonl("info", new, "--truncated") == cut
     assert cli.json("info", new, "--truncated") == cut
     assert cli.json("info", new)["n_truncated"] == 1

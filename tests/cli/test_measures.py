@@ -115,6 +115,17 @@ def pair_similarities(layer: int) -> list[float]:
     return [float(similarities([a], [b], layer)[0, 0]) for a, b in both]
 
 
+def test_pairs_without_a_text_or_a_judgement_are_left_out(
+    cli: Cli, shared: Path, pairs: Path, tmp_path: Path
+) -> None:
+    gaps = [{**PAIRS[0], "sentence2": None}, {**PAIRS[1], "score": None}]
+    gapped = write_jsonl(tmp_path / "gaps.jsonl", [*PAIRS, *gaps])
+    found = cli.json("evaluate", shared, "--pairs", gapped)
+    assert found == {**cli.json("evaluate", shared, "--pairs", pairs), "n_left_out": 2}
+    note = "2 pairs without a text or a judgement left out"
+    assert note in cli.ok("evaluate", shared, "--pairs", gapped).stderr.splitlines()
+
+
 def test_scores_can_be_cut_into_labels(cli: Cli, shared: Path, pairs: Path) -> None:
     found = cli.json("evaluate", shared, "--pairs", pairs, "--positive-from", "3")
     labels = np.array(SCORES) >= 3

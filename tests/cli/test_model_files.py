@@ -13,6 +13,7 @@ from tests.tiny_models import change_json, save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("original_encoder")
 
+PROMPTS = "it has prompts that are not used by default (query 'q: '): give them with"
 RUNTIME = ("--engine", "torch", "--device", "cpu", "--dtype", "float32")
 
 
@@ -45,9 +46,22 @@ def test_notes_are_given_when_an_index_is_made_and_not_again(
     cli.ok("index", index, texts, "--model", model, *RUNTIME)
 
     assert len(said) == 4
-    for part in ("module Dense is", "compared by 'dot'", "to 8 dimensions", "query 'q: '"):
+    for part in ("module Dense is", "compared by 'dot'", "to 8 dimensions", PROMPTS):
         assert sum(part in one for one in said) == 1
     assert not caplog.records
+
+
+def test_a_model_that_has_moved_is_named_with_the_option_for_it(
+    cli: Cli, model: Path, texts: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    cli.ok("index", index, texts, "--model", model, *RUNTIME)
+    moved = model.rename(tmp_path / "moved")
+    assert cli.error("search", index, "a stone", *RUNTIME) == (
+        f"the index was made with the model in {str(model)!r}, which is not there: if it has "
+        "moved, name its folder with --model"
+    )
+    cli.ok("search", index, "a stone", "--model", moved, *RUNTIME)
 
 
 def test_a_model_without_anything_to_note_is_silent(

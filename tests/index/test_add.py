@@ -316,8 +316,8 @@ def test_truncated_documents_are_counted_and_listed(index: Index) -> None:
     )
     assert (report.n_truncated, index.info().n_truncated) == (2, 2)
     assert index.truncated() == [
-        Truncated("b", len(long), 12),
-        Truncated("c", len(long) + 5, 12),
+        Truncated("b", len(long), 12, long),
+        Truncated("c", len(long) + 5, 12, long + " more"),
     ]
     index.add([{"id": "b", "text": "short now"}])
     index.delete("c")

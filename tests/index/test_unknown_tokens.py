@@ -42,12 +42,13 @@ def index(tmp_path: Path) -> Index:
 
 
 def test_unknown_tokens_are_counted_and_listed(index: Index) -> None:
+    texts = {row["id"]: row["text"] for row in DOCUMENTS}
     assert index.unknown() == [
-        Unknown("smile", 1, 1, True),
-        Unknown("thumb", 1, 1, True),
-        Unknown("river", 3, 1, False),
-        Unknown("smile again", 1, 1, True),
-        Unknown("wave", 2, 2, True),
+        Unknown("smile", 1, 1, True, texts["smile"]),
+        Unknown("thumb", 1, 1, True, texts["thumb"]),
+        Unknown("river", 3, 1, False, texts["river"]),
+        Unknown("smile again", 1, 1, True, texts["smile again"]),
+        Unknown("wave", 2, 2, True, texts["wave"]),
     ]
     index.delete("thumb")
     index.add([{"id": "wave", "text": "a great river"}])

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from layerdex.choices import Weights
-from layerdex.cli.asked_texts import read_asked_texts
-from layerdex.cli.conflicts import Excludes, check_rules
+from layerdex.cli.asked_texts import INPUT_RULES, read_asked_texts
+from layerdex.cli.conflicts import Excludes, Rule, check_rules
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
     FUSED_VECTORS,
@@ -29,7 +29,7 @@ from layerdex.cli.render.predictions import print_predictions
 
 _HEAD = "head"
 _OF_NEIGHBORS = ("k", "layer", "fuse", "transform", "weights", "where")
-_RULES = (Excludes("classifier", _OF_NEIGHBORS, value=_HEAD),)
+_RULES: tuple[Rule, ...] = (Excludes("classifier", _OF_NEIGHBORS, value=_HEAD), *INPUT_RULES)
 
 
 @click.command("classify", short_help="Label texts by their nearest neighbours.")

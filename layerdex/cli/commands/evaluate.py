@@ -22,6 +22,7 @@ from layerdex.cli.context import Context, pass_context
 from layerdex.cli.evaluation_tasks import TaskOptions, task_options
 from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
+    FORMAT_OPTIONS,
     SourceOptions,
     TargetOptions,
     json_option,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "test", "report")
 _OF_PAIRS = ("sentence1_field", "sentence2_field", "score_field", "positive_from")
 _NOT_OF_PAIRS = ("text_field", "id_field", "metadata_fields", "where")
+_OF_FILES = ("text_field", "id_field", "label_field", "metadata_fields", *FORMAT_OPTIONS)
 _OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields")
 _RULES: tuple[Rule, ...] = (
     Together("queries", "qrels"),
@@ -55,6 +57,7 @@ _RULES: tuple[Rule, ...] = (
     Excludes("score_field", ("label_field",)),
     Excludes("compare_with", _OF_ONE_INDEX),
 )
+_FILE_RULES = tuple(Requires(option, ("test", "queries", "pairs")) for option in _OF_FILES)
 
 
 @click.command("evaluate", short_help="Measure every layer and name the best.")
@@ -123,6 +126,7 @@ def command(
     layerdex evaluate my-index --test test.jsonl --report
     layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5
     layerdex evaluate my-index --queries queries.jsonl --qrels qrels.tsv
+    layerdex evaluate my-index --pairs pairs.csv --score-field similarity
     layerdex evaluate my-index --compare index-of-another-model
     """
     if plot is not None:
@@ -131,6 +135,7 @@ def command(
     check_rules(_RULES)
     if task.pairs is None:
         check_rules([Excludes("compare_with", ("label_field",))])
+    check_rules(_FILE_RULES)
     if save_best and target.transform is not TransformName.NONE:
         raise click.UsageError("--save-best cannot be used with --transform")
     for name in ("plot", "report", "save_best"):

@@ -10,7 +10,7 @@ import click
 
 from layerdex.choices import OnError, StoredPrecision
 from layerdex.cli.context import Context, OutputForm, pass_context
-from layerdex.cli.files import check_outputs, force_option
+from layerdex.cli.files import check_outputs
 from layerdex.cli.options import (
     EnumChoice,
     SourceOptions,
@@ -24,7 +24,7 @@ from layerdex.cli.options import (
 )
 from layerdex.cli.rejects import check_rejects_path, open_rejects
 from layerdex.cli.render.changes import Changes, describe_dry_run, print_report
-from layerdex.cli.render.text import counted
+from layerdex.cli.render.text import counted, describe_unknown
 from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
 
 if TYPE_CHECKING:
@@ -62,7 +62,12 @@ _N_GROUPS_SHOWN = 3
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the place of each skipped row, and the reason, to this file (jsonl).",
 )
-@force_option
+@click.option(
+    "--force",
+    is_flag=True,
+    expose_value=False,
+    help="Overwrite the --rejects file; without it, one that is not empty is an error.",
+)
 @click.option("--sync", is_flag=True, help="Remove documents that are in no SOURCE.")
 @click.option(
     "--dry-run",
@@ -235,10 +240,10 @@ def _print_dry_run(context: Context, report: BuildReport, changes: Changes) -> N
 
 def _print_report(context: Context, report: BuildReport, index: Index, path: Path) -> None:
     from layerdex.index.json import report_to_json
-    from layerdex.layers import format_layers
+    from layerdex.layers import name_layers
 
     n_documents, settings = len(index), index.settings
-    layers = format_layers(index.layers)
+    layers = name_layers(index.layers)
     context.print(
         table=lambda: print_report(
             report, n_documents=n_documents, layers=layers, settings=settings
@@ -256,11 +261,8 @@ def _print_report(context: Context, report: BuildReport, index: Index, path: Pat
             f"see 'layerdex info {path} --truncated'"
         )
     if report.n_unknown:
-        nothing_else = f", {report.n_unreadable:,} with no others" if report.n_unreadable else ""
-        context.note(
-            f"{counted(report.n_unknown, 'text')} with tokens that the tokenizer does not "
-            f"know{nothing_else}: see 'layerdex info {path} --unknown'"
-        )
+        unknown = describe_unknown(report.n_unknown, report.n_unreadable)
+        context.note(f"{unknown}: see 'layerdex info {path} --unknown'")
 
 
 def _note_similar_labels(context: Context, index: Index) -> None:

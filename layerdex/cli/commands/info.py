@@ -14,12 +14,12 @@ from layerdex.cli.render.info import print_info
 @click.command("info", short_help="Show what an index holds.")
 @path_argument
 @click.option(
-    "--truncated", is_flag=True, help="List the texts that were cut instead, as JSON lines."
+    "--truncated", is_flag=True, help="Instead, list the texts that were cut, as JSON lines."
 )
 @click.option(
     "--unknown",
     is_flag=True,
-    help="List the texts with tokens that the tokenizer does not know, as JSON lines.",
+    help="Instead, list the texts with tokens that the tokenizer does not know, as JSON lines.",
 )
 @json_option
 @verbosity_options

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from layerdex.choices import Fuse
-from layerdex.cli.asked_texts import read_asked_texts
+from layerdex.cli.asked_texts import INPUT_RULES, read_asked_texts
+from layerdex.cli.conflicts import check_rules
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
     STORED_TRANSFORM,
@@ -83,6 +84,7 @@ def command(
     """
     from layerdex.index.json import search_to_json
 
+    check_rules(INPUT_RULES)
     view = target.bind(context.open_index(path))
     if not queries and not like and source.input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")

@@ -31,11 +31,18 @@ from layerdex.cli.options.run import (
     stored_encoder_options,
     verbosity_options,
 )
-from layerdex.cli.options.source import InputOptions, SourceOptions, input_options, source_options
+from layerdex.cli.options.source import (
+    FORMAT_OPTIONS,
+    InputOptions,
+    SourceOptions,
+    input_options,
+    source_options,
+)
 from layerdex.cli.options.types import EnumChoice, NumbersType, SimilarityType
 
 __all__ = [
     "BOTH",
+    "FORMAT_OPTIONS",
     "FUSED_VECTORS",
     "STORED_TRANSFORM",
     "VOTE_WEIGHTS",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import click
@@ -97,14 +97,16 @@ _format_options = combine(
         type=EnumChoice(Quoting),
         default=Quoting.AUTO.value,
         help="Whether quotes enclose cells of csv and tsv, or are part of the text. [default: they "
-        "enclose cells, but of tsv only if the lines do not fit the header otherwise]",
+        "enclose cells; in tsv, where the number of cells shows it]",
     ),
     click.option(
         "--encoding",
         metavar="NAME",
         help="Encoding of text without a byte order mark, such as cp1252. [default: utf-8]",
     ),
-    click.option("--sheet", metavar="NAME", help="Sheet of xlsx. [default: the first]"),
+    click.option(
+        "--sheet", metavar="NAME", help="Sheet of xlsx. [default: the first that is not hidden]"
+    ),
 )
 
 source_options = combine(
@@ -126,6 +128,9 @@ source_options = combine(
     collect(SourceOptions, "source"),
 )
 """The options of a `SourceOptions`, which the command gets as ``source``."""
+
+FORMAT_OPTIONS = tuple(field.name for field in fields(FormatOptions))
+"""The parameters of a `FormatOptions`."""
 
 input_options = combine(
     click.option(

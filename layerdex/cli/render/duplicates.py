@@ -35,7 +35,8 @@ def print_duplicates(result: Deduplication, texts: Mapping[str, str]) -> None:
         click.echo(f"{documents} with another label than the kept one")
     if result.n_unreadable:
         documents = counted(result.n_unreadable, "document")
-        click.echo(f"{documents} compared by text only: the tokenizer knows no token of them")
+        them = "it" if result.n_unreadable == 1 else "them"
+        click.echo(f"{documents} compared by text only: the tokenizer knows no token of {them}")
     shown, n_clusters = largest_clusters(result), len(result.clusters)
     if not shown:
         return

@@ -27,6 +27,7 @@ _NOUNS = {
     "queries": ("query", "queries"),
     "pairs": ("pair", "pairs"),
 }
+_MISSING = {"queries": "a judgement", "pairs": "a text or a judgement"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,10 @@ def count_labels(evaluation: Evaluation) -> int:
 
 
 def note_left_out(evaluation: Evaluation, note: Note) -> None:
-    """Say which queries and hits do not count, and which judgements cannot be met."""
+    """Say which queries, pairs and hits do not count, and which judgements cannot be met."""
     if n := evaluation.n_left_out:
-        note(f"{counted(n, 'query', 'queries')} without a judgement left out")
+        subject = evaluation.subject
+        note(f"{counted(n, *_NOUNS[subject])} without {_MISSING[subject]} left out")
     if (retrieval := evaluation.retrieval) is None:
         return
     if n := retrieval.n_without_relevant:

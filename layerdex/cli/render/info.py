@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerdex.cli.render.metrics import METRIC_NAMES
 from layerdex.cli.render.tables import make_list, print_table
-from layerdex.cli.render.text import counted, one_line
+from layerdex.cli.render.text import counted, describe_unknown, one_line
 from layerdex.layers import format_layers
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "best layer": _DAMAGED if "best_layer" in info.damaged else _describe_best(info.best_layer),
         "labels": _describe_labels(info.labels),
         "truncated": counted(info.n_truncated, "text"),
-        "unknown": _describe_unknown(info.n_unknown, info.n_unreadable),
+        "unknown": describe_unknown(info.n_unknown, info.n_unreadable),
         "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
         "adapter": encoder.adapter,
         "pooling": encoder.pooling.value,
@@ -62,11 +62,6 @@ def _describe_labels(labels: Mapping[str, int]) -> str:
     ]
     n_more = len(labels) - len(shown)
     return (", ".join(shown) or "none") + (f" and {n_more:,} more" if n_more else "")
-
-
-def _describe_unknown(n_unknown: int, n_unreadable: int) -> str:
-    nothing_else = f", {n_unreadable:,} with no others" if n_unreadable else ""
-    return f"{counted(n_unknown, 'text')} with unknown tokens{nothing_else}"
 
 
 def _describe_transform(transform: Mapping[str, Any] | None) -> str | None:

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def escape(text: str, keep: str = "") -> str:
-    """Replace characters that control a terminal or end a line, except those in ``keep``."""
+    """Replace characters that control a terminal or end a line, except those in ``keep``.
+
+    A tab is shown as ``\\t``, since messages on tables are about it.
+    """
+    text = text if "\t" in keep else text.replace("\t", r"\t")
     return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
 
 
@@ -24,6 +28,15 @@ def one_line(text: str, limit: int = 300) -> str:
 def counted(n: int, noun: str, plural: str | None = None) -> str:
     """Write a count with its noun, such as ``1 segment`` or ``2,000 segments``."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def describe_unknown(n_unknown: int, n_unreadable: int) -> str:
+    """Write how many texts have unknown tokens, and how many of these nothing else."""
+    if n_unknown == n_unreadable > 0:
+        return f"{counted(n_unknown, 'text')} with nothing but unknown tokens"
+    have = "has" if n_unreadable == 1 else "have"
+    nothing_else = f"; {n_unreadable:,} of them {have} nothing else" if n_unreadable else ""
+    return f"{counted(n_unknown, 'text')} with unknown tokens{nothing_else}"
 
 
 def describe_target(target: SearchTarget) -> str:

@@ -84,7 +84,7 @@ def notes(
         texts = ", ".join(f"{name} {text!r}" for name, text in unused.items())
         ways = [way for way in given if way in map(_option, unused)]
         found.append(
-            f"it was made for prompts that are not used by themselves ({texts}): give them with "
+            f"it has prompts that are not used by default ({texts}): give them with "
             f"{' and '.join(ways)}, {'each ' if len(ways) > 1 else ''}followed by {PLAIN}"
         )
     return [f"the model {folder.name!r}: {note}" for note in found]

@@ -76,6 +76,11 @@ def find_model(
     return replace(model, adapter=find_adapter(adapter, base=model.path))
 
 
+def is_missing_folder(model: str) -> bool:
+    """Return whether a stored model, the absolute path of a folder, is no longer there."""
+    return Path(model).is_absolute() and not Path(model).is_dir()
+
+
 def to_folder(model: str) -> Path:
     """Return a model's name as the path of a folder, which may not exist."""
     folder = to_path(model, what="a model is minilm, a folder or a hub id")

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from layerdex.indexer.readers.fields import Fields
-from layerdex.indexer.readers.labels import CHOICES, shown
+from layerdex.indexer.readers.fields import CHOICES, MISSING, Fields, find_field
+from layerdex.indexer.readers.labels import shown
 from layerdex.indexer.readers.values import Unreadable
-from layerdex.records import Origin, Unset
+from layerdex.records import UNSET, Origin, Unset
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,10 @@ AnyRow = Mapping[object, object]
 FlatRow = dict[object, object]
 
 _ACCEPT, _LABEL, _LABELS = "accept", "label", "labels"
-_ANSWERS = (_ACCEPT, "reject", "ignore")
+_NOT_ACCEPTED = ("reject", "ignore")
 _DATA = "data."
 _RESULTS = ("annotations", "completions")
+_SHORT = {"annotation_id", "lead_time"}
 _ANSWER_KEYS = (CHOICES, "rating", "number")
 _OF_LABEL_STUDIO = (*_RESULTS, "data", "meta", "predictions", "drafts", "comment_authors")
 _OF_PRODIGY = (_ACCEPT, _LABEL, "options", "tokens", "spans", "relations", "config", "meta")
@@ -69,17 +70,23 @@ def recognise_export(row: object, fields: Fields) -> Export | None:
         return None
     if isinstance(row.get("data"), Mapping) and _has_list(row, *_RESULTS, "predictions"):
         return _label_studio(fields)
-    if "_task_hash" in row or "_input_hash" in row or row.get("answer") in _ANSWERS:
+    if "_task_hash" in row or "_input_hash" in row:
         return _prodigy(row, fields)
     if _is_of_doccano(row):
         return _doccano(row, fields)
-    decision = None
-    if "annotation_id" in row and "lead_time" in row:
-        named = "" if fields.label else "; name the field of the label with --label-field"
-        decision = f"read as a short export of Label Studio{named}"
-    elif _has_only_labels(row, fields):
+    decision = recognise_short(row, fields)
+    if decision is None and _has_only_labels(row, fields):
         fields, decision = replace(fields, label=_LABELS), f"the label is read from {_LABELS!r}"
     return None if decision is None else Export(decision, fields, _copy)
+
+
+def recognise_short(names: Collection[object], fields: Fields) -> str | None:
+    """Return what to say of Label Studio's JSON-MIN or CSV, None for the names of any other."""
+    if not {*names} >= _SHORT:
+        return None
+    is_named = fields.label is not None or _LABEL in names
+    advice = "" if is_named else "; name the field of the label with --label-field"
+    return f"read as a short export of Label Studio{advice}"
 
 
 def _has_list(row: AnyRow, *names: str) -> bool:
@@ -91,7 +98,15 @@ def _copy(row: AnyRow, _fields: Fields) -> FlatRow:
 
 
 def _has_only_labels(row: AnyRow, fields: Fields) -> bool:
-    return fields.label is None and _LABEL not in row and _has_list(row, _LABELS)
+    """Return whether the label is in ``labels``; not where the fields to keep are named."""
+    is_open = fields.label is None and fields.metadata is None
+    return is_open and _LABEL not in row and _has_list(row, _LABELS)
+
+
+def _where_label(row: AnyRow, name: str | None) -> str:
+    """Return where the label is, for a decision; empty where none is read."""
+    is_read = name is not None and find_field(row, name) is not MISSING
+    return f" the label is in {name!r};" if is_read else ""
 
 
 def _is_of_doccano(row: AnyRow) -> bool:
@@ -103,8 +118,8 @@ def _doccano(row: AnyRow, fields: Fields) -> Export:
     if _has_only_labels(row, fields):
         fields = replace(fields, label=_LABELS)
     decision = (
-        f"read as an export of doccano: the label is in {fields.label_name!r}; comments, "
-        "entities and relations are left out"
+        f"read as an export of doccano:{_where_label(row, fields.label_name)} comments, entities "
+        "and relations are left out"
     )
     return Export(decision, fields, _flatten_doccano)
 
@@ -114,35 +129,34 @@ def _flatten_doccano(row: AnyRow, fields: Fields) -> FlatRow:
 
 
 def _prodigy(row: AnyRow, fields: Fields) -> Export:
-    flatten = _flatten_prodigy
-    if fields.label is None and (_ACCEPT in row or _LABEL in row):
-        fields = replace(fields, label=_ACCEPT if _ACCEPT in row else _LABEL)
-        flatten = _flatten_accepted
+    name = _accepted_name(row) if fields.label is None else fields.label_name
     decision = (
-        f"read as an export of Prodigy: the label is in {fields.label_name!r}; options and spans "
-        "are left out"
+        f"read as an export of Prodigy:{_where_label(row, name)} options and spans are left out"
     )
-    return Export(decision, fields, flatten)
+    return Export(decision, fields, _flatten_prodigy)
 
 
 def _flatten_prodigy(row: AnyRow, fields: Fields) -> FlatRow:
-    return _without(row, _OF_PRODIGY, fields) | _inside("meta", row)
-
-
-def _flatten_accepted(row: AnyRow, fields: Fields) -> FlatRow:
-    """Return a row whose label is null unless the annotator accepted it."""
-    flat = _flatten_prodigy(row, fields)
-    if row.get("answer", _ACCEPT) != _ACCEPT:
-        flat[fields.label_name] = None
+    """Return the row; if no field is named, its label is what the annotator accepted, or null."""
+    flat = _without(row, _OF_PRODIGY, fields) | _inside("meta", row)
+    name = _accepted_name(row)
+    if fields.label is None and name in row:
+        is_accepted = row.get("answer") not in _NOT_ACCEPTED
+        flat[_LABEL] = _single(name, row[name]) if is_accepted else None
     return flat
+
+
+def _accepted_name(row: AnyRow) -> str:
+    return _ACCEPT if isinstance(row.get(_ACCEPT), list) else _LABEL
 
 
 def _label_studio(fields: Fields) -> Export:
     """Return the export with the fields by the names that they have once ``data`` is flat."""
     label = fields.label
     decision = (
-        "read as an export of Label Studio: the text is in 'data', the label in 'annotations'"
-        + (f" ({label})" if label else "")
+        "read as an export of Label Studio: the text is in 'data'"
+        + ("" if label is UNSET else ", the label in 'annotations'")
+        + (f" ({label})" if isinstance(label, str) else "")
         + "; spans are left out"
     )
     flat = replace(
@@ -181,11 +195,16 @@ def _only_answer(answers: Mapping[object, list[object]], default: object) -> obj
         names = " and ".join(map(repr, answers))
         return Unreadable(f"there are answers to {names}: name one with --label-field")
     for name, values in answers.items():
-        if len(values) > 1:
-            several = f"{name!r} has {len(values)} answers ({shown(values)})"
-            return Unreadable(f"{several}: --label-field {name}.0 reads the first")
-        return values
+        return _single(name, values)
     return default
+
+
+def _single(name: object, value: object) -> object:
+    """Return a field's answer, or why it is none: there are several."""
+    if not isinstance(value, list) or len(value) < 2:
+        return value
+    several = f"{name!r} has {len(value)} answers ({shown(value)})"
+    return Unreadable(f"{several}: --label-field {name}.0 reads the first")
 
 
 def _answers(row: AnyRow) -> dict[object, list[object]]:
@@ -214,9 +233,14 @@ def _objects(value: object) -> list[AnyRow]:
 
 
 def _without(row: AnyRow, names: Collection[str], fields: Fields) -> FlatRow:
+    """Return the row without a tool's own lists and objects, unless a field is read from them."""
     named = [name for name in fields.own_names if name] + [*(fields.metadata or ())]
     asked = {*named, *(name.partition(".")[0] for name in named)}
-    return {name: value for name, value in row.items() if name not in names or name in asked}
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in names or name in asked or not isinstance(value, (Mapping, list))
+    }
 
 
 def _inside(name: str, row: AnyRow) -> FlatRow:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from layerdex.errors import SourceError
-from layerdex.indexer.readers.fields import Fields, check_columns
+from layerdex.indexer.readers.annotations import recognise_short
+from layerdex.indexer.readers.fields import OF_ONE, Fields, check_columns
 from layerdex.indexer.readers.values import BadValueError, clean_string
 
 logger = logging.getLogger(__name__)
@@ -27,15 +28,17 @@ class Columns:
     def __init__(self, header: Sequence[str], *, source: str, fields: Fields) -> None:
         self.n = len(header)
         self._source = source
-        self._text = fields.text
+        self._kept_empty = fields.kept_empty
         named = {i: name.strip() for i, name in enumerate(header) if name.strip()}
         self._named = list(named.items())
         self._names = list(named.values())
         self.text_position = next((i for i, name in self._named if name == fields.text), None)
         self._nameless = sorted(set(range(self.n)) - named.keys())
         self.n_least = max(named, default=-1) + 1
-        check_columns(list(named.values()), fields=fields, source=source)
-        _check_names(list(named.values()), fields=fields, source=source)
+        label_paths = _label_paths(self._names, fields)
+        check_columns(self._names, fields=fields, source=source, inner=label_paths)
+        self._decision = recognise_short(self._names, fields)
+        _check_names(self._names, fields=fields, source=source)
 
     def fits(self, cells: Sequence[object]) -> bool:
         """Return whether a row has a cell for each named column, and no value beyond the header."""
@@ -58,13 +61,16 @@ class Columns:
     def row(self, cells: Sequence[object]) -> Mapping[object, object]:
         """Return the cells of a row that fits by the names of their columns.
 
-        An empty cell is null, but an empty text stays, to be rejected as such.
+        An empty cell is null, but an empty text of a document stays, to be rejected as such.
         """
+        if self._decision is not None:  # once, as a header may be read more than once
+            logger.warning("%s: %s", self._source, self._decision)
+            self._decision = None
         if len(cells) != len(self._names):
             self._note_nameless(cells)
             cells = [cells[i] for i, _ in self._named]
-        text, pairs = self._text, zip(self._names, cells, strict=True)
-        return {name: cell if cell != "" or name == text else None for name, cell in pairs}
+        kept, pairs = self._kept_empty, zip(self._names, cells, strict=True)
+        return {name: cell if cell != "" or name == kept else None for name, cell in pairs}
 
     def _note_nameless(self, cells: Sequence[object]) -> None:
         """Log once that columns without a name have values."""
@@ -93,6 +99,12 @@ def strip_names(fields: Fields) -> Fields:
 def is_blank(cells: Sequence[object]) -> bool:
     """Return whether a row is a spreadsheet's blank line: several cells without a value."""
     return len(cells) > 1 and all(cell in EMPTY for cell in cells)
+
+
+def _label_paths(names: Collection[str], fields: Fields) -> list[str]:
+    """Return the path of the label if it leads into a cell, where Label Studio may write a list."""
+    root, *steps = (fields.label_name or "").split(".")
+    return [".".join([root, *steps])] if root in names and {*steps} <= {*OF_ONE} else []
 
 
 def _check_names(names: Sequence[str], *, fields: Fields, source: str) -> None:

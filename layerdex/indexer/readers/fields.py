@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,15 @@ SPREAD = "metadata"
 MISSING = object()
 """Stands for a field that a row does not have, as None is a value."""
 
+CHOICES = "choices"
+"""Label Studio's key for the labels of a text."""
+
+OF_ONE = (CHOICES, "0")
+"""Steps of a path that lead from a single value to itself, as tools write one label bare."""
+
+_EMBEDDED = ('{"choices"', "[{")
+"""How Label Studio's CSV begins a cell with several labels, and one with spans."""
+
 MAX_NAMES_SHOWN = 12
 MAX_NAMES_COMPARED = 100
 MAX_NAME_LENGTH = 40
@@ -35,7 +45,8 @@ class Fields:
     ``metadata`` are the names of the fields to keep, or None for all other scalar fields.
 
     A name with dots that no field has is a path into nested fields: ``data.text`` is the field
-    ``text`` of the object in ``data``, and ``labels.0`` the first in the list ``labels``.
+    ``text`` of the object in ``data``, and ``labels.0`` the first in the list ``labels``, or what
+    is there without a list.
     """
 
     text: str = DEFAULT_TEXT_NAME
@@ -84,6 +95,11 @@ class Fields:
     def text_option(self) -> str:
         """The option that names the text, without ``--`` and ``-field``."""
         return TEXT
+
+    @property
+    def kept_empty(self) -> str | None:
+        """The column of a table whose empty cells are no nulls, so that the reason says so."""
+        return self.text
 
     @property
     def optional_names(self) -> tuple[str, ...]:
@@ -135,7 +151,21 @@ def _member(value: object, part: str) -> object:
         return value.get(part, MISSING)
     if isinstance(value, (list, tuple)) and part.isdecimal():
         return value[int(part)] if int(part) < len(value) else None
+    if part in OF_ONE and isinstance(value, (str, int, float, NoneType)):
+        decoded = decode_choices(value)
+        return value if decoded is value else _member(decoded, part)
     return MISSING
+
+
+def decode_choices(cell: object) -> object:
+    """Return what a cell of Label Studio's CSV holds, and any other value as it is."""
+    if not isinstance(cell, str) or not cell.startswith(_EMBEDDED):
+        return cell
+    try:
+        value: object = json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+    return value
 
 
 def check_columns(

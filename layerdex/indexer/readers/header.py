@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from layerdex.errors import SourceError
 from layerdex.indexer.readers.broken_rows import BrokenRow
@@ -11,6 +12,9 @@ from layerdex.indexer.readers.dialect import delimiter_word
 from layerdex.indexer.readers.encoding import ADVICE
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.style import DELIMITERS, RawRow, Style
+
+N_ROWS_BELOW = 9
+"""Titles and remarks above a header are a few rows."""
 
 
 def read_header(rows: Iterator[RawRow], style: Style, *, source: str, fields: Fields) -> Columns:
@@ -31,7 +35,22 @@ def read_header(rows: Iterator[RawRow], style: Style, *, source: str, fields: Fi
             f"{source}: no text field {fields.text!r}; there is {name!r}, read with the delimiter "
             f"{delimiter_word(style.delimiter)}; try --delimiter {delimiter_word(other)}"
         )
-    return Columns(header, source=source, fields=fields)
+    try:
+        return Columns(header, source=source, fields=fields)
+    except SourceError as error:
+        below = None if fields.text in map(str.strip, header) else find_header(rows, fields)
+        if below is None:
+            raise
+        advice = f"line {below} names it: remove what is above that line"
+        raise SourceError(f"{error}; {advice}") from None
+
+
+def find_header(rows: Iterable[RawRow], fields: Fields) -> int | None:
+    """Return the line of the first rows below a title that names the text, None if none does."""
+    for line, cells in islice(rows, N_ROWS_BELOW):
+        if not isinstance(cells, BrokenRow) and fields.text in map(str.strip, cells):
+            return line
+    return None
 
 
 def find_invalid(cells: Sequence[str]) -> int | None:

@@ -44,7 +44,7 @@ class Shape(NamedTuple):
 
 _ARRAY = Shape(array_rows, "holds one array, read as json")
 _LINES = Shape(line_rows, "has one object per line, read as jsonl")
-_OBJECTS = Shape(object_rows, "has objects over several lines, each is read as one row")
+_OBJECTS = Shape(object_rows, "has objects that are not one per line, each is read as one row")
 _COLUMNS = Shape(column_rows, "holds columns, not rows: read as a table")
 _SPLIT = Shape(split_rows, "holds columns and data, as pandas writes with orient='split'")
 

@@ -74,7 +74,7 @@ def _unnamed_rows(source: Source, text_field: str) -> list[dict[str, str]] | Non
     rows = []
     for origin, cells in chain([first], lines):
         if len(cells) != _MARCO_COLUMNS:
-            raise RowError(f"{origin}: {len(cells)} columns, not an id and a text")
+            raise RowError(f"{origin}: {_columns(cells)}, not an id and a text")
         rows.append({"id": cells[0], text_field: cells[1]})
     return rows
 
@@ -92,9 +92,10 @@ def read_judgements(source: str | Path) -> dict[str, dict[str, int]]:
     lines: dict[tuple[str, str], int | None] = {}
     for n_before, (origin, cells) in enumerate(_split(source)):
         if len(cells) not in (_BEIR_COLUMNS, _TREC_COLUMNS):
+            advice = "; separate them with tabs, not commas" if "," in cells[0] else ""
             raise RowError(
-                f"{origin}: {len(cells)} columns: a judgement is 'query iteration document grade' "
-                "(TREC), or 'query document grade' (BEIR)"
+                f"{origin}: {_columns(cells)}: a judgement is 'query iteration document grade' "
+                f"(TREC), or 'query document grade' (BEIR){advice}"
             )
         query, document, cell = cells[0], cells[-2], cells[-1].strip()
         grade = _whole(cell)
@@ -112,6 +113,10 @@ def read_judgements(source: str | Path) -> dict[str, dict[str, int]]:
     if not judgements:
         raise SourceError(f"{_name(source)}: there are no judgements")
     return judgements
+
+
+def _columns(cells: list[str]) -> str:
+    return "1 column" if len(cells) == 1 else f"{len(cells)} columns"
 
 
 def _whole(cell: str) -> int | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 
+from layerdex.indexer.readers.fields import CHOICES, decode_choices
 from layerdex.indexer.readers.values import (
     BadKindError,
     BadValueError,
@@ -16,13 +16,7 @@ from layerdex.indexer.readers.values import (
     plain,
 )
 
-CHOICES = "choices"
-"""Label Studio's key for the labels of a text."""
-
 _ADVICE = "; use null for none"
-_EMBEDDED = ('{"choices"', "[{")
-"""How Label Studio's CSV begins a cell with several labels, and one with spans."""
-
 _MAX_SHOWN = 3
 _MAX_CHARACTERS = 60
 
@@ -33,16 +27,12 @@ def label_value(value: object, *, name: str, field: str = "label") -> str | None
     ``name`` is the field in the source. A list of one label is that label. Raises `BadValueError`
     for several labels, spans and objects, as a document has one label.
     """
-    path: str | None = name
-    if isinstance(value, str):
-        if not value.startswith(_EMBEDDED):
-            return name_value(value, field=field, empty_advice=_ADVICE)
-        value, path = _decode(value), None
-    value = plain(value, field=field)
+    path = name
+    value = plain(decode_choices(value), field=field)
     if isinstance(value, Mapping):
         if CHOICES not in value:
             raise BadKindError(f"{field} is nested ({kind(value)}); {_inside(value, name)}")
-        value, path = value[CHOICES], path and f"{path}.{CHOICES}"
+        value, path = value[CHOICES], f"{path}.{CHOICES}"
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
@@ -50,18 +40,17 @@ def label_value(value: object, *, name: str, field: str = "label") -> str | None
     return name_value(value, field=field, empty_advice=_ADVICE)
 
 
-def _single(values: Sequence[object], *, field: str, path: str | None) -> object:
-    """Return the only label of a list, None of an empty one; ``path`` leads to it, if one does."""
+def _single(values: Sequence[object], *, field: str, path: str) -> object:
+    """Return the only label of a list, None of an empty one; ``path`` leads to the list."""
     if any(isinstance(one, (Mapping, list, tuple)) for one in values):
         raise BadKindError(
             f"{field} holds spans, such as {shown(values[:1])}, but a document has one label: "
             f"remove them to read the texts alone"
         )
     if len(values) > 1:
-        cure = "" if path is None else f": --label-field {path}.0 reads the first"
         raise BadValueError(
             f"{field} is a list of {len(values)} ({shown(values)}), but a document has one "
-            f"label{cure}"
+            f"label: --label-field {path}.0 reads the first"
         )
     return values[0] if values else None
 
@@ -76,11 +65,3 @@ def shown(values: Sequence[object]) -> str:
     text = ", ".join(map(repr, islice(values, _MAX_SHOWN)))
     text += ", …" if len(values) > _MAX_SHOWN else ""
     return text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + "…"
-
-
-def _decode(cell: str) -> object:
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from shlex import quote
 
 from layerdex.indexer.readers.fields import Fields
 from layerdex.records import UNSET, Unset
@@ -40,6 +41,10 @@ class PairFields(Fields):
         return given or {SCORE: SCORE, LABEL: LABEL}
 
     @property
+    def kept_empty(self) -> None:
+        """None: an empty cell is a missing text on either side."""
+
+    @property
     def optional_names(self) -> tuple[str, ...]:
         """The other text and the judgements."""
         return (self.sentence2, *self.judgements.values())
@@ -60,11 +65,13 @@ class PairFields(Fields):
         wanted = {option: name, **dict(self.required_names[:2])}
         if not {*self.judgements.values()} & {*names}:
             wanted |= self.judgements
-        found = {
-            part: suggested
-            for part, name in wanted.items()
-            if name not in names and (suggested := Fields.suggest(self, part, name, names))
-        }
+        found: dict[str, str] = {}
+        free = [name for name in names if name not in wanted.values()]
+        for part, missing in wanted.items():
+            likely = None if missing in names else self.likely_name(part, missing, free)
+            if likely is not None:
+                found[part] = f"--{part}-field {quote(likely)}"
+                free.remove(likely)
         if SCORE in found:  # a pair has one judgement
             found.pop(LABEL, None)
         return " ".join(found.values())

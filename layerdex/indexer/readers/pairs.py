@@ -12,9 +12,10 @@ from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.pair_fields import LABEL, SCORE, SENTENCE2, PairFields
+from layerdex.indexer.readers.rows import Textless
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import source_name
-from layerdex.indexer.readers.values import BadValueError, kind, text_value
+from layerdex.indexer.readers.values import BadValueError, NullError, kind, text_value
 from layerdex.records import Rejected, Scalar, Source
 
 _BOOLEANS = ("true", "false")
@@ -22,12 +23,16 @@ _BOOLEANS = ("true", "false")
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """n pairs of texts, and their scores, or labels 0 and 1 if ``are_labels``."""
+    """n pairs of texts, and their scores, or labels 0 and 1 if ``are_labels``.
+
+    ``n_left_out`` other pairs have no text on one side, or no judgement.
+    """
 
     first: list[str]
     second: list[str]
     values: list[float]
     are_labels: bool
+    n_left_out: int = 0
 
 
 def read_pairs(
@@ -39,37 +44,48 @@ def read_pairs(
 ) -> Pairs:
     """Return the pairs of a source: two texts, and a score or a label of 0 or 1 (true or false).
 
-    Raises `SourceError` for an empty source or missing fields, `RowError` for a pair without a
-    text, without exactly one judgement, or with another kind of judgement than the first pair.
+    A pair whose text or judgement is null is left out. Raises `SourceError` for a source without
+    pairs or fields, `RowError` for a pair with two judgements, with another kind of judgement than
+    the first pair, or with a text or a judgement that cannot be one.
     """
     fields = fields or PairFields()
     first: list[str] = []
     second: list[str] = []
     values: list[float] = []
     judged_by: str | None = None
+    n_left_out = 0
     first_error: RowError | None = None
     for row in read_all([source], format=format, fields=fields, dialect=dialect):
+        if isinstance(row, Textless):
+            n_left_out += 1
+            continue
         if isinstance(row, Rejected):
             raise RowError(str(row))
         if first_error is not None:
             continue
         try:
             found, value = _judgement(row.metadata, fields)
+            text = text_value(row.metadata.get(fields.sentence2), field=SENTENCE2)
             if judged_by not in (None, found):
                 raise BadValueError(f"the pair has no {judged_by}, as those before it")
-            judged_by = found
-            second.append(text_value(row.metadata.get(fields.sentence2), field=SENTENCE2))
             values.append(_number(value, found, fields.judgements[found]))
+        except NullError:
+            n_left_out += 1
+            continue
         except BadValueError as error:
             # Read on: if no row has the field, the reader's error lists the existing ones.
             first_error = RowError(f"{row.origin}: {error}")
+            continue
+        judged_by = found
         first.append(row.text)
+        second.append(text)
     if first_error is not None:
         raise first_error
     if not first:
         name = source_name(source) if isinstance(source, str | Path) else "<memory>"
-        raise SourceError(f"{name}: there are no pairs")
-    return Pairs(first, second, values, judged_by == LABEL)
+        why = f" ({n_left_out:,} without a text or a judgement)" if n_left_out else ""
+        raise SourceError(f"{name}: there are no pairs{why}")
+    return Pairs(first, second, values, judged_by == LABEL, n_left_out)
 
 
 def _judgement(row: Mapping[str, Scalar | None], fields: PairFields) -> tuple[str, Scalar]:
@@ -78,10 +94,11 @@ def _judgement(row: Mapping[str, Scalar | None], fields: PairFields) -> tuple[st
         for option, name in fields.judgements.items()
         if (value := row.get(name)) is not None
     ]
-    if len(found) != 1:
-        advice = "; name the one to read with --score-field or --label-field" if found else ""
+    if not found:
+        raise NullError("the judgement is null")
+    if len(found) > 1:
         raise BadValueError(
-            f"a pair has a {SCORE} or a {LABEL} (0 or 1), not {len(found)} of them{advice}"
+            f"there is a {SCORE} and a {LABEL}; name one with --score-field or --label-field"
         )
     return found[0]
 

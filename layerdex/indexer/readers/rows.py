@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from shlex import quote
 
 import numpy as np
@@ -23,6 +24,7 @@ from layerdex.indexer.readers.missing_fields import MissingFields
 from layerdex.indexer.readers.values import (
     BadKindError,
     BadValueError,
+    NullError,
     clean_string,
     id_value,
     kind,
@@ -79,18 +81,31 @@ def refuse_once(readings: Iterable[Reading]) -> Iterator[Reading]:
 
 def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
     missing = MissingFields(fields)
-    for origin, row in rows:
+    line = None
+    for n, (origin, row) in enumerate(rows, start=1):
         if missing.names and isinstance(row, Mapping):
             missing.update(row)
             if missing.n_rows == MAX_ROWS_SEARCHED:
                 searched = f" in the first {MAX_ROWS_SEARCHED:,} rows"
                 missing.check(source, searched=searched)
-        yield row if isinstance(row, Rejected) else read_row(row, origin=origin, fields=fields)
+        # The line alone does not tell which of its rows this is.
+        place = replace(origin, row=n) if origin.line == line is not None else origin
+        line = origin.line
+        if isinstance(row, Rejected):
+            yield replace(row, origin=place)
+        else:
+            yield read_row(row, origin=place, fields=fields)
     missing.check(source)
 
 
 class BadColumn(Rejected):
     """A row with a field of a kind that it cannot have; in most sources every row has it."""
+
+    __slots__ = ()
+
+
+class Textless(Rejected):
+    """A row whose text is null."""
 
     __slots__ = ()
 
@@ -109,6 +124,8 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
         )
     except BadKindError as error:
         return BadColumn(origin, str(error), id_of_rejected(row, fields))
+    except NullError as error:
+        return Textless(origin, str(error), id_of_rejected(row, fields))
     except BadValueError as error:
         return Rejected(origin, str(error), id_of_rejected(row, fields))
 
@@ -192,13 +209,15 @@ def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[RawFie
         yield from _named(row, spread, fields.metadata)
         yield from _named(row, {}, fields.optional_names)
         return
-    roots = {name.partition(".")[0] for name in own if name and "." in name and name not in row}
+    paths = [name for name in own if name and "." in name and name not in row]
+    roots = {path.partition(".")[0] for path in paths}
+    read = {path.partition(".")[0] for path in paths if find_field(row, path) is not MISSING}
     for name, value in row.items():
         if name in own or (isinstance(value, VECTOR_TYPES) and is_vector_name(name)):
             continue
         if name in roots and isinstance(value, (Mapping, list, tuple)):
             yield from _beside(name, value, own)
-        elif not (name == SPREAD and isinstance(inner, Mapping)):
+        elif name not in read and not (name == SPREAD and isinstance(inner, Mapping)):
             yield name, value
     if SPREAD not in roots:
         yield from spread.items()

@@ -30,6 +30,10 @@ class BadKindError(BadValueError):
     """A value of a kind that its field never allows: most often true of the whole column."""
 
 
+class NullError(BadValueError):
+    """A value that is missing where there must be one."""
+
+
 class Unreadable:
     """A cell that its file format could not decode."""
 
@@ -74,7 +78,7 @@ def text_value(value: object, *, field: str) -> str:
     """Return a document's text as given; anything else raises `BadValueError`."""
     value = plain(value, field=field)
     if value is None:
-        raise BadValueError(f"{field} is null")
+        raise NullError(f"{field} is null")
     if not isinstance(value, str):
         raise BadKindError(f"{field} is not a string ({kind(value)})")
     _require_content(value, field=field, advice="")

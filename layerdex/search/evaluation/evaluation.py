@@ -115,9 +115,9 @@ class Evaluation:
     ``scores`` has one entry for each target, and for labels for each k and weighting as well, in
     the order asked for. The first of ``metrics`` decides ``best_layer``, at the first k and
     weighting: a single layer, never a fusion; a tie goes to the shallower. ``frugal`` is None
-    without resamples. ``n_left_out`` queries have no judgement. ``classification`` is None unless
-    the subject is labels, ``retrieval`` unless it is queries. ``resampled`` is of the first k and
-    weighting.
+    without resamples. ``n_left_out`` queries have no judgement, or pairs no text or
+    judgement. ``classification`` is None unless the subject is labels, ``retrieval`` unless it is
+    queries. ``resampled`` is of the first k and weighting.
     """
 
     subject: Subject

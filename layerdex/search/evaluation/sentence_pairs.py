@@ -56,6 +56,7 @@ def evaluate_pairs(
     *,
     spaces: Sequence[VectorSpace],
     n_resamples: int,
+    n_left_out: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Compare the similarities of n pairs with their judgements, at each space.
@@ -65,6 +66,7 @@ def evaluate_pairs(
     correlation (SciPy's). Labels give average precision (scikit-learn's), and the similarity
     threshold with the best F1, with that F1. The threshold is chosen on the same pairs, which
     flatters it a little, and again on each resample. The intervals come from resampling pairs.
+    ``n_left_out`` is passed on.
     """
     check_count("n_resamples", n_resamples, least=0)
     metrics = LABELLED_PAIR_METRICS if judged.are_labels else SCORED_PAIR_METRICS
@@ -79,7 +81,14 @@ def evaluate_pairs(
         scores.append(LayerScores(space.target, by_name, intervals_of(metrics, of_space)))
         if on_progress is not None:
             on_progress(len(scores), len(spaces))
-    return make_evaluation(Subject.PAIRS, scores, resampled, metrics=metrics, n=len(judged.values))
+    return make_evaluation(
+        Subject.PAIRS,
+        scores,
+        resampled,
+        metrics=metrics,
+        n=len(judged.values),
+        n_left_out=n_left_out,
+    )
 
 
 def _cosines(left: Vectors, right: Vectors) -> Values:

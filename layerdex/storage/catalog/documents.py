@@ -77,19 +77,19 @@ def find_field(connection: Connection, values: Sequence[str]) -> str | None:
     return max(sorted(counts), key=counts.__getitem__, default=None)
 
 
-def read_truncated(connection: Connection) -> list[tuple[str, int, int]]:
-    """Return id, number of characters and number of encoded tokens of each truncated live text."""
+def read_truncated(connection: Connection) -> list[tuple[int, str, int, int]]:
+    """Return row, id, number of characters and of encoded tokens of each truncated live text."""
     query = select(*VERSION_COLUMNS).where(TRUNCATED, LIVE).order_by(DOCUMENT.c.ordinal)
     versions = fetch_versions(connection, query, check_live)
     if not all(version.truncated for version in versions):  # SQLite's index says so, not the row
         raise damage_error("the list of truncated texts")
-    return [(version.id, version.n_characters, version.n_tokens) for version in versions]
+    return [(v.row, v.id, v.n_characters, v.n_tokens) for v in versions]
 
 
-def read_unknown(connection: Connection) -> list[tuple[str, int, int, bool]]:
-    """Return id, tokens, unknown tokens and unreadability of each live text with unknown tokens."""
+def read_unknown(connection: Connection) -> list[tuple[int, str, int, int, bool]]:
+    """Return row, id, tokens, unknown ones and unreadability of live texts with unknown tokens."""
     query = select(*VERSION_COLUMNS).where(UNKNOWN, LIVE).order_by(DOCUMENT.c.ordinal)
     versions = fetch_versions(connection, query, check_live)
     if not all(version.n_unknown for version in versions):  # SQLite's index says so, not the row
         raise damage_error("the list of texts with unknown tokens")
-    return [(v.id, v.n_tokens, v.n_unknown, v.unreadable) for v in versions]
+    return [(v.row, v.id, v.n_tokens, v.n_unknown, v.unreadable) for v in versions]

@@ -14,6 +14,7 @@ from layerdex.errors import SourceError
 from layerdex.indexer.readers import Fields, Reading, read_mappings, read_source
 from layerdex.records import UNSET
 from tests.indexer.readers.sources import documents, reasons
+from tests.indexer.readers.workbook import write_xlsx
 
 
 def read(rows: Sequence[dict[str, Any]], fields: Fields | None = None) -> list[Reading]:
@@ -143,7 +144,12 @@ def test_the_short_form_says_how_to_name_the_label(caplog: pytest.LogCaptureFixt
         ("Bad", "Bad", None),
         ("", None, None),
         ('{"choices":["Bad"]}', "Bad", None),
-        ('{"choices":["Bad","Odd"]}', None, "label is a list of 2 ('Bad', 'Odd')"),
+        (
+            '{"choices":["Bad","Odd"]}',
+            None,
+            "label is a list of 2 ('Bad', 'Odd'), but a document has one label: --label-field "
+            "mood.choices.0 reads the first",
+        ),
         ('[{"start":0,"end":4,"labels":["PER"]}]', None, "label holds spans, such as {'start': 0"),
         ("{curly}", "{curly}", None),
         ("[{bracket", "[{bracket", None),
@@ -163,6 +169,54 @@ def test_labels_in_the_cells_of_a_csv(
         assert found is not None
         assert found.startswith(reason)
     assert documents([second])[0].label == "Good"
+
+
+SHORT_CELLS = {"a": "Bad", "b": '{"choices": ["Odd", "Bad"]}', "c": "", "d": '{"choices": []}'}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_the_first_of_several_labels_is_read_from_cells(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    rows = [["text", "mood"], *map(list, SHORT_CELLS.items())]
+    if suffix == "xlsx":
+        write_xlsx(path, {"Sheet1": rows})
+    else:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    found = documents(list(read_source(path, fields=Fields(label="mood.choices.0"))))
+    assert [one.label for one in found] == ["Bad", "Odd", None, None]
+    assert [one.metadata for one in found] == [{}] * 4
+
+
+def test_a_step_that_no_cell_has_is_a_missing_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,mood\nLate,Bad\n")
+    with pytest.raises(SourceError, match=r"no label field 'mood\.tone'; there is 'text', 'mood'"):
+        list(read_source(path, fields=Fields(label="mood.tone")))
+
+
+@pytest.mark.parametrize("path", ["mood.0", "mood.choices.0"])
+def test_a_single_label_is_the_first(path: str) -> None:
+    rows: list[dict[str, Any]] = [{"text": "a", "mood": mood} for mood in ("Bad", 3, None)]
+    found = documents(read(rows, Fields(label=path)))
+    assert [one.label for one in found] == ["Bad", "3", None]
+    assert [one.metadata for one in found] == [{}] * 3
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_the_short_form_is_recognised_by_its_columns(
+    delimiter: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / ("a.csv" if delimiter == "," else "a.tsv")
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(
+            [[*SHORT, "mood"], [*SHORT.values(), "Bad"]]
+        )
+    for fields in (Fields(), Fields(label="mood")):
+        documents(list(read_source(path, fields=fields)))
+    decision = f"{path}: read as a short export of Label Studio"
+    advice = "; name the field of the label with --label-field"
+    assert caplog.messages == [decision + advice, decision]
 
 
 DOCCANO = {"id": 11, "text": "Late", "label": ["staff"], "Comments": [], "site": "a"}
@@ -208,6 +262,13 @@ def test_a_list_under_labels_is_read_where_there_is_no_label(
     assert caplog.messages == ["<memory>: the label is read from 'labels'"]
 
 
+def test_labels_are_not_read_where_the_fields_to_keep_are_named() -> None:
+    rows = [{"text": "Late", "labels": ["staff", "speed"], "site": "a"}]
+    for row in (rows[0], {**rows[0], "Comments": []}):
+        (document,) = documents(read([row], Fields(metadata=("site",))))
+        assert (document.label, document.metadata) == (UNSET, {"site": "a"})
+
+
 PRODIGY = {
     "text": "Late",
     "meta": {"source": "mail"},
@@ -237,8 +298,8 @@ def test_prodigy_has_what_was_accepted(caplog: pytest.LogCaptureFixture) -> None
     }
     assert (second.label, third.label) == (None, None)
     assert reasons(readings[3:]) == [
-        "label is a list of 2 ('neg', 'pos'), but a document has one label: --label-field "
-        "accept.0 reads the first"
+        "label cannot be read: 'accept' has 2 answers ('neg', 'pos'): --label-field accept.0 "
+        "reads the first"
     ]
     assert "read as an export of Prodigy: the label is in 'accept'" in caplog.text
     (document,) = documents(read(rows[3:], Fields(label="accept.0", metadata=())))
@@ -280,3 +341,63 @@ def test_rows_of_people_are_no_export(caplog: pytest.LogCaptureFixture) -> None:
     assert first.metadata == {"comments": "none", "entities": 3, "data": "x", "answer": "42"}
     assert second.label == "x"
     assert caplog.messages == []
+
+
+def test_answers_of_people_leave_their_labels() -> None:
+    rows = [{"text": "a", "label": "x", "answer": answer} for answer in ("reject", "accept")]
+    found = documents(read(rows))
+    assert [(one.label, one.metadata["answer"]) for one in found] == [
+        ("x", "reject"),
+        ("x", "accept"),
+    ]
+
+
+@pytest.mark.parametrize("answer", ["yes", None, "accept"])
+def test_only_a_refusal_takes_the_label_away(answer: object) -> None:
+    rows = [{"text": "a", "_task_hash": 1, "label": "x", "answer": answer}]
+    assert [one.label for one in documents(read(rows))] == ["x"]
+
+
+def test_scalars_with_the_names_of_a_tool_are_kept() -> None:
+    rows = [
+        {**DOCCANO, "meta": "m1", "entities": 3},
+        {"text": "a", "_task_hash": 1, "meta": "m1", "options": 2},
+        {**task("Late"), "meta": "m1"},
+    ]
+    for row in rows:
+        (document,) = documents(read([row]))
+        assert document.metadata["meta"] == "m1"
+    (document,) = documents(read(rows[:1]))
+    assert document.metadata == {"meta": "m1", "entities": 3, "site": "a"}
+
+
+def test_each_row_of_prodigy_has_its_own_field_of_the_label() -> None:
+    single = {"text": "a", "_task_hash": 1, "label": "SPORT", "answer": "accept"}
+    rows = [single, PRODIGY, {**PRODIGY, "accept": ["neg", "pos"]}, {**PRODIGY, "answer": "reject"}]
+    readings = read(rows)
+    assert [one.label for one in documents([*readings[:2], readings[3]])] == ["SPORT", "neg", None]
+    assert [one.label for one in documents(read(rows[1::-1]))] == ["neg", "SPORT"]
+    [reason] = reasons(readings[2:3])
+    assert reason is not None
+    assert "--label-field accept.0 reads the first" in reason
+
+
+EXPORTS: list[dict[str, Any]] = [
+    DOCCANO,
+    PRODIGY,
+    task("Late", [choice("mood", "staff")]),
+    {**SHORT, "mood": "Bad"},
+]
+
+
+@pytest.mark.parametrize("row", EXPORTS)
+def test_where_no_label_is_read_none_is_mentioned(
+    row: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([row]))
+    (document,) = documents(list(read_source(path, fields=Fields(label=UNSET, metadata=()))))
+    assert document.label is UNSET
+    [message] = caplog.messages
+    assert "export of" in message
+    assert "label" not in message.removeprefix(str(path))

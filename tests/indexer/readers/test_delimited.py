@@ -256,3 +256,20 @@ def test_a_bad_name_is_no_fault_of_a_column_that_is_not_kept(tmp_path: Path) -> 
     path.write_bytes(b"text,a\0b,n\nx,y,1\n")
     (document,) = documents(list(read_source(path, fields=Fields(metadata=("n",)))))
     assert document.metadata == {"n": "1"}
+
+
+@pytest.mark.parametrize(
+    ("above", "advice"),
+    [
+        ("Complaints of May,\n", "; line 2 names it: remove what is above that line"),
+        ("Complaints,\n\nby hand,\n", "; line 4 names it: remove what is above that line"),
+        ("a,b\n" * 10, ""),
+    ],
+)
+def test_a_header_below_a_title_is_pointed_to(above: str, advice: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{above}text,n\nLate,1\n")
+    with pytest.raises(SourceError) as caught:
+        list(read_source(path))
+    assert str(caught.value).startswith(f"{path}: no text field 'text'; there is ")
+    assert str(caught.value).partition("; line")[2] == advice.partition("; line")[2]

@@ -38,6 +38,15 @@ def test_line_is_where_the_element_starts(tmp_path: Path) -> None:
     assert reasons(readings) == [None, "text is blank", None]
 
 
+def test_a_bad_element_is_named_where_several_share_a_line(tmp_path: Path) -> None:
+    data = b'[{"text": ""}, {"text": "a"}, {"text": null},\n{"text": ""}, {"text": NaN}]'
+    assert [str(one).partition("a.json")[2] for one in read(tmp_path, data)][0::2] == [
+        ":1: text is empty",
+        ":1, row 3: text is null",
+        ":2, row 5: broken JSON: NaN is not a JSON value: write null",
+    ]
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 64])
 def test_elements_may_be_cut_anywhere(step: int) -> None:
     row = {"text": 'a"\\\u2028 \U0001f600 ]}', "n": -12.5e3, "t": True, "z": None}

@@ -33,8 +33,8 @@ SHAPES: dict[str, tuple[str, str]] = {
     "lines": (LINES, "one object per line, read as jsonl"),
     "array": (json.dumps(ROWS), "holds one array, read as json"),
     "pretty array": (json.dumps(ROWS, indent=2), "holds one array, read as json"),
-    "jq's objects": (PRETTY, "objects over several lines"),
-    "objects on one line": ("".join(map(json.dumps, ROWS)), "objects over several lines"),
+    "jq's objects": (PRETTY, "objects that are not one per line"),
+    "objects on one line": ("".join(map(json.dumps, ROWS)), "objects that are not one per line"),
     "wrapped": (json.dumps({"version": "1.1", "n": [3], "data": ROWS}), "read from 'data'"),
     "wrapped, pretty": (
         json.dumps({"rows": ROWS, "about": {"a": [1]}}, indent=1),

@@ -61,6 +61,11 @@ def test_a_repeated_judgement_is_harmless(tmp_path: Path) -> None:
         ("", "there are no judgements"),
         ("query-id\tcorpus-id\tscore\n", "there are no judgements"),
         ("q1\ta\t1\nq1\tb\n", ":2: 2 columns: a judgement is"),
+        (
+            "query-id,corpus-id,score\nq1,a,1\n",
+            ":1: 1 column: a judgement is 'query iteration document grade' (TREC), or 'query "
+            "document grade' (BEIR); separate them with tabs, not commas",
+        ),
         ("q1\ta\t1\nq1\tb\t0.5\n", ":2: the grade '0.5' is not a whole number"),
         ("q1\ta\t1\nq1\tb\tnan\n", ":2: the grade 'nan' is not a whole number"),
         ("q1\ta\tinf\nq1\tb\t1\n", ":1: the grade 'inf' is not a whole number"),
@@ -143,7 +148,7 @@ def test_the_fields_of_queries_can_be_named(tmp_path: Path) -> None:
         ("q.jsonl", "", "there are no queries"),
         ("q.jsonl", '{"text": "x"}\n', ":1: a query needs an id"),
         ("q.jsonl", '{"id": "q", "text": ""}\n', ":1: text is empty"),
-        ("q.tsv", "q1\tx\nq2\n", ":2: 1 columns, not an id and a text"),
+        ("q.tsv", "q1\tx\nq2\n", ":2: 1 column, not an id and a text"),
     ],
 )
 def test_bad_queries_are_errors(tmp_path: Path, name: str, text: str, reason: str) -> None:

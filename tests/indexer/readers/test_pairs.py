@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -45,14 +46,14 @@ def test_labels_are_0_or_1_however_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"score": float("nan")}, "a pair has a score or a label (0 or 1), not 0 of them"),
         ({"score": float("inf")}, "metadata field 'score' is not a finite number (inf)"),
         ({"score": "nan"}, "score is not a finite number (string 'nan')"),
         ({"score": "good"}, "score is not a finite number (string 'good')"),
-        ({"score": None}, "a pair has a score or a label (0 or 1), not 0 of them"),
-        ({"label": 1}, "a pair has a score or a label (0 or 1), not 2 of them"),
+        (
+            {"label": 1},
+            "there is a score and a label; name one with --score-field or --label-field",
+        ),
         ({"score": None, "label": 1}, "the pair has no score, as those before it"),
-        ({"sentence2": None}, "sentence2 is null"),
         ({"sentence2": " "}, "sentence2 is blank"),
         ({"sentence1": ""}, "sentence1 is empty"),
     ],
@@ -63,6 +64,32 @@ def test_a_bad_pair_is_named(changes: dict[str, object], reason: str) -> None:
         read_pairs([row, {**row, **changes}])
     assert ":2: " in str(caught.value)
     assert reason in str(caught.value)
+
+
+GAPS = [("sentence1", None), ("sentence2", None), ("score", None), ("score", float("nan"))]
+
+
+@pytest.mark.parametrize(("name", "gap"), GAPS)
+def test_a_pair_without_a_text_or_a_judgement_is_left_out(name: str, gap: object) -> None:
+    row: dict[str, Any] = {"sentence1": "x", "sentence2": "y", "score": 1.0}
+    for rows in ([row, {**row, name: gap}, row], [{**row, name: gap}, row, row]):
+        found = read_pairs(rows)
+        assert found == Pairs(["x", "x"], ["y", "y"], [1, 1], are_labels=False, n_left_out=1)
+
+
+def test_empty_cells_are_missing_texts_and_judgements(tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text("sentence1,sentence2,label\na,b,1\n,b,0\na,,0\na,b,\nc,d,0\n")
+    expected = Pairs(["a", "c"], ["b", "d"], [1, 0], are_labels=True, n_left_out=3)
+    assert read_pairs(file) == expected
+
+
+def test_nothing_but_gaps_is_an_error() -> None:
+    rows = [{"sentence1": "x", "sentence2": None, "score": 1}] * 2
+    with pytest.raises(SourceError) as caught:
+        read_pairs(rows)
+    reason = "there are no pairs (2 without a text or a judgement)"
+    assert str(caught.value) == f"<memory>: {reason}"
 
 
 def test_a_label_that_is_a_grade_is_told_to_be_a_score() -> None:
@@ -103,6 +130,8 @@ SICK = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment\
         ),
         ("premise\thypothesis\tscore\n", "--sentence1-field premise --sentence2-field hypothesis"),
         ("s1\ts2\tscore\n", "try --sentence1-field s1 --sentence2-field s2"),
+        ("query\ttarget\n", "try --sentence1-field query --sentence2-field target"),
+        ("text\tscore\n", "no sentence1 field 'sentence1'; there is 'text', 'score'"),
         ("sentence1\tsent2\tscore\n", "no sentence2 field 'sentence2'; there is "),
         (
             "sentence1\tsentence2\tsimilarity_score\n",
@@ -127,6 +156,17 @@ def test_missing_fields_are_listed_with_the_options_to_name_them(
     assert message in str(caught.value)
     assert "--text-field" not in str(caught.value)
     assert "--metadata-field" not in str(caught.value)
+
+
+def test_no_column_is_suggested_twice(tmp_path: Path) -> None:
+    file = tmp_path / "p.tsv"
+    for header in ("sentence\tscore", "query\ttarget", "sentence1\tsentence"):
+        file.write_text(header + "\n1\t1\n")
+        with pytest.raises(SourceError) as caught:
+            read_pairs(file)
+        words = str(caught.value).partition("try ")[2].split()
+        suggested = words[1::2]
+        assert len({*suggested}) == len(suggested), header
 
 
 def test_pairs_are_read_under_other_names_and_extra_fields_are_ignored(tmp_path: Path) -> None:
@@ -158,5 +198,5 @@ def test_a_label_is_read_under_another_name_instead_of_a_score() -> None:
     ]
     found = read_pairs(rows, fields=PairFields(pair_label="same"))
     assert (found.values, found.are_labels) == ([1, 0, 1, 0, 1, 0], True)
-    with pytest.raises(SourceError, match=r"not 2 of them; name the one to read with --score-"):
+    with pytest.raises(SourceError, match=r"a score and a label; name one with --score-"):
         read_pairs([{"sentence1": "x", "sentence2": "y", "score": 4, "label": 1}])
