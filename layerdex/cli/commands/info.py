@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from layerdex.cli.conflicts import Excludes, check_rules
 from layerdex.cli.context import Context, pass_context, print_json_lines
 from layerdex.cli.options import json_option, path_argument, verbosity_options
 from layerdex.cli.render.info import print_info
@@ -28,9 +29,8 @@ def command(context: Context, path: Path, truncated: bool, unknown: bool) -> Non
     """Show what INDEX holds and how it was made."""
     from layerdex.index.json import to_json
 
+    check_rules([Excludes("truncated", ("unknown",))])
     index = context.open_index(path, damaged=True)
-    if truncated and unknown:
-        raise click.UsageError("--truncated cannot be used with --unknown")
     if truncated or unknown:
         texts = index.truncated() if truncated else index.unknown()
         rows = [to_json(text) for text in texts]
