@@ -104,7 +104,8 @@ class RereadLines:
             yield line
 
     def _record(self, line: str) -> str:
-        cut = line[: MAX_CHARACTERS + 1]  # a longer one is never read again
+        # A longer one is never read again.
+        cut = line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS + 1]
         if not self._row:
             self._first = cut
         self._row.append(cut)

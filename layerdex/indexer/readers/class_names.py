@@ -60,5 +60,7 @@ def _stored_names(schema: Any, label: str | None) -> tuple[str, ...]:
         names = stored["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return ()
-    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return tuple(names) if is_list else ()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    are_labels = all(map(str.strip, names)) and len({*names}) == len(names)
+    return tuple(names) if are_labels else ()

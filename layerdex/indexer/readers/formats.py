@@ -78,11 +78,15 @@ def resolve_format(source: str | Path, requested: Format) -> Format:
     return _by_suffix(source)
 
 
+# Spark writes _SUCCESS beside the parts; the others lie in the folders of data sets.
+_BESIDE_PARTS = ("_", ".", "README", "LICENSE", "dataset_info")
+
+
 def _check_no_shards(folder: Path) -> None:
     """Raise `SourceError` for the parts of a table, each of which would be one document."""
     first: Path | None = None
     for path in list_files(folder):
-        if path.name.startswith("_"):  # such as _SUCCESS, which Spark writes beside the parts
+        if path.name.startswith(_BESIDE_PARTS):
             continue
         first = first or path
         format_ = SUFFIXES.get(path.suffix.lower(), Format.TXT)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeGuard, cast
 from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
 from layerdex.indexer.readers.mappings import SOURCE, read_mappings
 from layerdex.indexer.readers.rows import Reading
-from layerdex.indexer.readers.values import are_whole, plain
+from layerdex.indexer.readers.values import BadKindError, are_whole, metadata_value, plain
 
 CHUNK_ROWS = 1024
 
@@ -71,12 +71,12 @@ def is_polars_frame(source: object) -> TypeGuard[PolarsFrame]:
 def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Reading]:
     """Read a data frame's rows in their order; NaN, NaT and NA are null.
 
-    Levels of the index that have a name are columns, as in parquet. Floats that are all whole in a
-    column of ids or labels are integers. Raises `SourceError` for repeated columns, and if the text
-    or a named column is missing.
+    Levels of the index that have a name of their own are columns, as in parquet. Floats that are
+    all whole in a column of ids or labels are integers. Raises `SourceError` for repeated columns,
+    and if the text or a named column is missing.
     """
     fields, columns = fields or Fields(), list(frame.columns)
-    if levels := [name for name in frame.index.names if name is not None and name not in columns]:
+    if levels := _levels(frame, fields):
         frame = frame.reset_index(level=levels)
         columns = list(frame.columns)
     _check(columns, fields)
@@ -92,6 +92,34 @@ def read_polars(frame: PolarsFrame, *, fields: Fields | None = None) -> Iterator
     floats = [name for name in own if types[name].is_float()]
     whole = [name for name in floats if are_whole(frame[name].to_numpy())]
     return read_mappings(_with_integers(frame.iter_rows(named=True), whole), fields=fields)
+
+
+def _levels(frame: Frame, fields: Fields) -> list[str]:
+    """Return the levels of the index to read as columns: those of a kind that a document can have.
+
+    Any that the fields name is read, so that an error says what is wrong with it.
+    """
+    names = list(frame.index.names)
+    own = [
+        name
+        for name in names
+        if isinstance(name, str) and names.count(name) == 1 and name not in frame.columns
+    ]
+    asked = {*fields.own_names, *(fields.metadata or ())}
+    return [
+        name
+        for name in own
+        if name in asked or _is_metadata(frame.index.get_level_values(name)[:1].tolist())
+    ]
+
+
+def _is_metadata(values: Iterable[object]) -> bool:
+    try:
+        for value in values:
+            metadata_value(value, field="")
+    except BadKindError:
+        return False
+    return True
 
 
 def _check(columns: Collection[object], fields: Fields) -> None:

@@ -12,11 +12,12 @@ from layerdex.indexer.readers.common_names import COMMON_NAMES, TEXT
 from layerdex.indexer.readers.dialect import UTF_8
 from layerdex.indexer.readers.fields import MAX_NAME_LENGTH, Fields
 from layerdex.indexer.readers.streams import first_window, peek
-from layerdex.indexer.readers.style import DELIMITERS, TAB, column_names, has_sep_line
+from layerdex.indexer.readers.style import DELIMITERS, TAB, column_names, first_rows, has_sep_line
 
 logger = logging.getLogger(__name__)
 
-_BARE_NAMES = re.compile(r"[\w.-]+([,;|\t][\w.-]+)+")
+_BARE_NAME = re.compile(r"[\w.-]+")
+_N_ROWS_ALIKE = 3
 
 N_FIRST = 3
 """The bytes that tell JSON from text: an array of objects may be empty."""
@@ -80,15 +81,18 @@ def _find_table(text: str, fields: Fields) -> Format | None:
 def _find_other_table(text: str, fields: Fields) -> Format | None:
     """Return the format of a table whose first line has names that are usual in tables.
 
-    Two are enough, or one among words without blanks: "Dear sir, a comment" is a line of text.
+    Two are enough, or one if none has a blank, or if the lines below have as many cells: "Dear sir,
+    a comment" is a line of text.
     """
-    line = text.partition("\n")[0].rstrip("\r")
     known = {(fields.id_name or "id").lower(), "label", *COMMON_NAMES[TEXT]}
     for delimiter in DELIMITERS:
-        names = column_names(text, delimiter)
+        rows = first_rows(text, delimiter)[:_N_ROWS_ALIKE]
+        names = [name.strip() for name in rows[0]] if rows else []
         n_known = sum(name.lower() in known for name in names)
         are_names = len(names) > 1 and all(len(name) <= MAX_NAME_LENGTH for name in names)
-        if are_names and n_known >= (1 if _BARE_NAMES.fullmatch(line) else 2):
+        are_bare = all(_BARE_NAME.fullmatch(name) for name in rows[0]) if rows else False
+        are_alike = len(rows) == _N_ROWS_ALIKE and len({*map(len, rows)}) == 1
+        if are_names and n_known >= (1 if are_bare or are_alike else 2):
             return _format_with(delimiter)
     return None
 

@@ -14,10 +14,10 @@ from layerdex.indexer.readers.class_names import find_class_names, name_classes
 from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
 from layerdex.indexer.readers.parquet_types import has_path, read_cells
 from layerdex.indexer.readers.rows import (
+    BadColumn,
     Reading,
     is_vector_name,
     read_row,
-    refuse_once,
 )
 from layerdex.indexer.readers.streams import CHUNK_BYTES, OnBytes, named_errors, source_name
 from layerdex.indexer.readers.strict_json import StrictDecoder
@@ -41,10 +41,6 @@ def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) ->
     A batch takes about 16 MiB, or the longest row or page if that is more. ``on_bytes`` gets the
     file's size in proportion to the rows, as unused columns are not read.
     """
-    return refuse_once(_read_rows(path, fields, on_bytes))
-
-
-def _read_rows(path: Path, fields: Fields, on_bytes: OnBytes | None) -> Iterator[Reading]:
     source = source_name(path)
     numbers = count(1)
     for batch in _batches(path, source, fields, on_bytes):
@@ -53,7 +49,10 @@ def _read_rows(path: Path, fields: Fields, on_bytes: OnBytes | None) -> Iterator
             row = dict(zip(names, cells, strict=True))
             for rest in rests:
                 _spread(row, rest)
-            yield read_row(row, origin=Origin(source, next(numbers)), fields=fields)
+            reading = read_row(row, origin=Origin(source, next(numbers)), fields=fields)
+            if isinstance(reading, BadColumn) and not rests:
+                raise SourceError(str(reading))  # the type of a column is that of all its rows
+            yield reading
 
 
 def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) -> Iterator[Any]:
@@ -65,7 +64,7 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
             # Without pre_buffer a row group is read page by page.
             table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
             _check_schema(table.schema_arrow, fields, source)
-            label = fields.label_name
+            label = None if fields.label_name in fields.own_names[:2] else fields.label_name
             classes = find_class_names(table.schema_arrow, label, source=source)
             whole = [name for name in fields.own_names if name and _is_whole(table, name)]
             batches = table.iter_batches(

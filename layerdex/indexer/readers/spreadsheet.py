@@ -77,13 +77,15 @@ def _rows(
             unsaved = _by_line(note_unsaved(path, chosen))
             n_rows = sheet.end[0] + 1 if sheet.end else 1
             n_counted = 0
+            # The cells of a row begin at the sheet's first column with a value.
+            first_column = sheet.start[1] if sheet.start else 0
             for line, cells in enumerate(sheet.iter_rows(), start=1):
                 if on_bytes is not None:
                     n_before, n_counted = n_counted, size * line // n_rows
                     on_bytes(n_counted - n_before)
                 for column in unsaved.get(line, ()):
-                    if column < len(cells):
-                        cells[column] = _UNSAVED
+                    if 0 <= column - first_column < len(cells):
+                        cells[column - first_column] = _UNSAVED
                 if not all(cell in EMPTY for cell in cells):
                     yield line, cells
     except calamine.PasswordError:

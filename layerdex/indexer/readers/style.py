@@ -104,7 +104,7 @@ def recognise_style(
     if delimiter not in (USUAL_DELIMITERS[format], dialect.delimiter):
         word = delimiter_word(delimiter)
         logger.warning("%s: read with the delimiter %s; see --delimiter", source, word)
-    is_padded = format is Format.CSV and _is_padded(first_rows(text, delimiter))
+    is_padded = format is Format.CSV and _is_padded(text, delimiter)
     if is_padded:
         logger.warning("%s: blanks after the delimiters are read as part of no cell", source)
     quoting = Quoting(dialect.quoting)
@@ -146,15 +146,22 @@ def _likeliest(text: str, fields: Fields) -> str:
     return max(DELIMITERS, key=merit)
 
 
-def _is_padded(rows: list[list[str]]) -> bool:
+def _is_padded(text: str, delimiter: str) -> bool:
     """Return whether blanks follow the delimiters of the header, or all those below it.
 
     Below it they tell only in several rows and columns, or before quotes: a text may be indented.
     """
-    header, below = rows[:1], [row[1:] for row in rows[1:]]
-    cells = [cell for row in below for cell in row if cell.strip()]
-    is_each = bool(cells) and all(cell.startswith(" ") for cell in cells)
-    tells = min(len(below), *map(len, below), 2) > 1 if below else False
-    return (is_each and (tells or any(cell.lstrip(" ").startswith('"') for cell in cells))) or any(
-        len(names) > 1 and all(name.startswith(" ") for name in names[1:]) for names in header
-    )
+    header, *below = first_rows(text, delimiter) or [[]]
+    if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):
+        return True
+    cells = [
+        (row, column, cell)
+        for row, names in enumerate(below)
+        for column, cell in enumerate(names)
+        if column and cell.strip()
+    ]
+    # A blank within quotes is part of the cell.
+    if not all(cell[0] == " " and f"{delimiter}{cell}" in text for _, _, cell in cells):
+        return False
+    n_rows, n_columns = (len({cell[i] for cell in cells}) for i in range(2))
+    return (n_rows > 1 and n_columns > 1) or any(cell.lstrip()[0] == '"' for *_, cell in cells)

@@ -24,7 +24,7 @@ from layerdex.search.knn.vector_space import VectorSpace
 SCORED_PAIR_METRICS = ("spearman",)
 LABELLED_PAIR_METRICS = ("average_precision", "f1", "threshold")
 
-_DECIMALS = 6
+_DECIMALS = 12
 
 Values = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def evaluate_pairs(
 ) -> Evaluation:
     """Compare the similarities of n pairs with their judgements, at each space.
 
-    Similarities are rounded to 6 decimals, so that those of equal texts are equal.
+    Similarities are rounded to 12 decimals, so that those of equal texts are equal.
     ``vectors`` are those of either side by layer, (n, width). Scores give Spearman's rank
     correlation (SciPy's). Labels give average precision (scikit-learn's), and the similarity
     threshold with the best F1, with that F1. The threshold is chosen on the same pairs, which

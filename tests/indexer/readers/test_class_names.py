@@ -43,6 +43,12 @@ def test_labels_are_the_names_of_their_classes(
     ]
 
 
+def test_classes_that_are_ids_stay_numbers(path: Path) -> None:
+    write(path, {"text": ["a", "b"], "label": [1, 0]}, {"label": NAMED})
+    found = documents(list(read_source(path, fields=Fields(id="label", label="label"))))
+    assert [one.id for one in found] == ["1", "0"]
+
+
 def test_classes_of_other_columns_stay_numbers(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -58,6 +64,8 @@ def test_classes_of_other_columns_stay_numbers(
         {"label": {"dtype": "int64", "_type": "Value"}},
         {"label": {"names": "ab", "_type": "ClassLabel"}},
         {"label": {"names": [1, 2]}},
+        {"label": {"names": ["", "wet"]}},
+        {"label": {"names": ["wet", "wet"]}},
         {"label": None},
         {},
         [],

@@ -8,6 +8,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 
 from layerdex.indexer.readers import Dialect, read_source
+from layerdex.records import SourceDocument
 from tests.indexer.readers.sources import documents, reasons
 from tests.indexer.readers.workbook import Cell, Formula, write_xlsx
 
@@ -39,6 +40,20 @@ def test_formulas_without_a_value_are_noted_and_null(
     ]
     note = f"{path}: 3 formulas without a saved value, read as empty (first in C3): {CURE}"
     assert note in caplog.messages
+
+
+def test_the_positions_count_from_the_first_column_of_the_sheet(path: Path) -> None:
+    rows: list[list[Cell]] = [
+        [None, "text", "label", "n"],
+        [None, "a", Formula("A1"), "keep"],
+        [None, Formula("A1"), "x", "too"],
+    ]
+    write_xlsx(path, {"Table": rows})
+    readings = list(read_source(path))
+    first = readings[0]
+    assert isinstance(first, SourceDocument)
+    assert (first.text, first.label, first.metadata) == ("a", None, {"n": "keep"})
+    assert "a formula without a saved value" in str(reasons(readings[1:])[0])
 
 
 def test_a_text_that_is_such_a_formula_is_rejected_as_one(

@@ -12,7 +12,7 @@ import pytest
 
 from layerdex.choices import Format
 from layerdex.errors import SourceError
-from layerdex.indexer.readers import Fields, Reading, read_source
+from layerdex.indexer.readers import Fields, Reading, read_frame, read_source
 from layerdex.indexer.readers.sources import read_queries
 from layerdex.records import Rejected
 from tests.indexer.readers.sources import documents
@@ -62,10 +62,20 @@ def test_prose_on_standard_input_is_no_header(line: str) -> None:
     assert texts(list(read_source("-", stdin=io.BytesIO(data)))) == [line, "second line"]
 
 
-@pytest.mark.parametrize("line", ["id,body", "label;review", "id, the label, message"])
-def test_names_on_standard_input_are_a_header(line: str) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        "id,body\n1,a\n",
+        "label;review\n1;a\n",
+        "id, the body, message\n1,a,b\n",
+        "id,my words\n1,a\n2,b\n",
+        "id\tfull words\n1\ta\n2\tb\n",
+        '"id","comment_body"\n"1","a"\n',
+    ],
+)
+def test_names_on_standard_input_are_a_header(data: str) -> None:
     with pytest.raises(SourceError, match="looks like a table's header"):
-        list(read_source("-", stdin=io.BytesIO(f"{line}\n1,a\n".encode())))
+        list(read_source("-", stdin=io.BytesIO(data.encode())))
 
 
 @pytest.mark.parametrize(
@@ -75,6 +85,9 @@ def test_names_on_standard_input_are_a_header(line: str) -> None:
         ("a.csv", "id,text,label\n1, one row,a\n", [" one row"]),
         ("a.csv", "id,text, label\n1, x,a\n2, y,b\n", [" x", " y"]),
         ("a.tsv", "text\tlabel\n tok0\t a\n tok1\t b\n", [" tok0", " tok1"]),
+        ("a.csv", "id,text,to\n1, @bob hi,\n2, @amy yo,\n", [" @bob hi", " @amy yo"]),
+        ("a.csv", 'text,label\nhi," ""x"""\nho," y"\n', ["hi", "ho"]),
+        ("a.csv", '"id","text","label"\n"1"," a"," b"\n"2"," c"," d"\n', [" a", " c"]),
         ("a.csv", 'id,text\n1, "Warm, dry"\n2, "Torn"\n', ["Warm, dry", "Torn"]),
         ("a.csv", "id,text,label\n1, x, a\n2, y, b\n", ["x", "y"]),
     ],
@@ -121,3 +134,26 @@ def test_the_id_of_a_mongodb_export_is_no_id_of_a_query(tmp_path: Path) -> None:
     path.write_text(json.dumps({"_id": {"$oid": "65f"}, "text": "who"}) + "\n")
 
     assert read_queries(path, text_field="text") == [(None, "who")]
+
+
+def test_indexes_of_frames_that_no_document_can_have_are_left_alone() -> None:
+    frame = pd.DataFrame({"text": ["a", "b"]})
+    for index in (
+        pd.Index([7, 8], name=0),
+        pd.period_range("2024-01", periods=2, freq="M", name="month"),
+        pd.interval_range(0, 2, name="between"),
+        pd.to_timedelta([1, 2], unit="s").rename("after"),
+        pd.MultiIndex.from_arrays([[1, 2], [3, 4]], names=["k", "k"]),
+    ):
+        found = documents(list(read_frame(frame.set_axis(index))))
+        assert [(one.text, one.metadata) for one in found] == [("a", {}), ("b", {})]
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "_SUCCESS", "dataset_infos.json"])
+def test_a_folder_of_parts_may_have_files_beside_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    for part in range(2):
+        (tmp_path / f"part-{part}.csv").write_text("text\na\n")
+
+    with pytest.raises(SourceError, match="holds only csv files"):
+        list(read_source(tmp_path))

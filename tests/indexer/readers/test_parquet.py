@@ -105,6 +105,12 @@ def test_a_column_of_a_bad_type_is_refused_once(column: Any, reason: str, tmp_pa
     assert [document.metadata for document in found] == [{}, {}]
 
 
+def test_a_column_of_a_bad_type_may_begin_with_null(tmp_path: Path) -> None:
+    column = pa.array([None, ["x"], ["y"]])
+    with pytest.raises(SourceError, match=r":2: metadata field 'm' is nested \(list\)"):
+        read(tmp_path, {"text": ["a", "b", "c"], "m": column})
+
+
 def test_a_column_of_lists_without_a_value_is_null(tmp_path: Path) -> None:
     column = pa.array([None, None], pa.list_(pa.string()))
     found = documents(read(tmp_path, {"text": ["a", "b"], "tags": column}))
