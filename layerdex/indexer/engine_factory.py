@@ -72,7 +72,7 @@ def _load_openvino(
         engine: Engine | None = load(graph_folder(folder, pooling))
     except OSError as error:
         if not is_required:
-            logger.warning("OpenVINO is not used: its cache cannot be written: %s", error)
+            logger.warning("OpenVINO is not used: its cache cannot be written: %s", error.strerror or error)
             return None
         engine = _load_uncached(load, error)
     if engine is None and is_required:
@@ -105,4 +105,4 @@ def _load_uncached(load: Callable[[Path], Engine | None], reason: OSError) -> En
     try:
         return load(temporary_graph_folder())
     except OSError as error:
-        raise StorageError(f"cannot write the converted model: {error}") from error
+        raise StorageError(f"cannot write the converted model: {error.strerror or error}") from error

@@ -56,7 +56,7 @@ def test_a_model_folder_may_move_but_not_change(bert: Path, tmp_path: Path) -> N
     index = Index.create(tmp_path / "index", model=str(bert), runtime=loaded.TORCH)
     index.add([{"id": "a", "text": "the cat sat"}])
     moved = bert.rename(tmp_path / "moved")
-    with pytest.raises(ModelError, match="no model folder"):
+    with pytest.raises(ModelError, match="if it has moved, name its folder with --model"):
         first(Index.open(index.path, runtime=loaded.TORCH).search("the cat"))
     again = Index.open(index.path, model=str(moved), runtime=loaded.TORCH)
     [hit] = first(again.search("the cat sat"))
