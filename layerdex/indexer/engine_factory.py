@@ -72,7 +72,9 @@ def _load_openvino(
         engine: Engine | None = load(graph_folder(folder, pooling))
     except OSError as error:
         if not is_required:
-            logger.warning("OpenVINO is not used: its cache cannot be written: %s", error.strerror or error)
+            logger.warning(
+                "OpenVINO is not used: its cache cannot be written: %s", error.strerror or error
+            )
             return None
         engine = _load_uncached(load, error)
     if engine is None and is_required:
@@ -101,8 +103,11 @@ def _load_uncached(load: Callable[[Path], Engine | None], reason: OSError) -> En
     """Convert the model for this process only, as its cache cannot be written."""
     from layerdex.indexer.engines.openvino.cache import temporary_graph_folder
 
-    logger.warning("the model is converted for this process only: cannot write %s", reason)
+    why = reason.strerror or reason
+    logger.warning("the model is converted for this process only: no cache can be written: %s", why)
     try:
         return load(temporary_graph_folder())
     except OSError as error:
-        raise StorageError(f"cannot write the converted model: {error.strerror or error}") from error
+        raise StorageError(
+            f"cannot write the converted model: {error.strerror or error}"
+        ) from error
