@@ -152,7 +152,7 @@ def _is_padded(text: str, delimiter: str) -> bool:
     Below it they tell only in several rows and columns, or before quotes: a text may be indented.
     """
     header, *below = first_rows(text, delimiter) or [[]]
-    if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):
+    if len(header) > 1 and all(_begins_with_blank(name, text, delimiter) for name in header[1:]):
         return True
     cells = [
         (row, column, cell)
@@ -160,8 +160,12 @@ def _is_padded(text: str, delimiter: str) -> bool:
         for column, cell in enumerate(names)
         if column and cell.strip()
     ]
-    # A blank within quotes is part of the cell.
-    if not all(cell[0] == " " and f"{delimiter}{cell}" in text for _, _, cell in cells):
+    if not all(_begins_with_blank(cell, text, delimiter) for _, _, cell in cells):
         return False
     n_rows, n_columns = (len({cell[i] for cell in cells}) for i in range(2))
     return (n_rows > 1 and n_columns > 1) or any(cell.lstrip()[0] == '"' for *_, cell in cells)
+
+
+def _begins_with_blank(cell: str, text: str, delimiter: str) -> bool:
+    """Return whether a cell has a blank before it; one within its quotes is part of it."""
+    return cell.startswith(" ") and f"{delimiter}{cell}" in text
