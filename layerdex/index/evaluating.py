@@ -86,7 +86,7 @@ def check_judged(
     ids = sorted(judged)
     if where and not judged.isdisjoint(snapshot.document_table().ids):
         cause = "the conditions leave them out"
-    elif (field := snapshot.find_field(ids)) is not None:
+    elif (field := snapshot.find_field_of(ids)) is not None:
         cause = (
             f"the documents have such values in the metadata field {format_value(field)}; "
             f"index them again with --id-field {quote(field)}"

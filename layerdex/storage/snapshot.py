@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, select
 from layerdex.errors import DocumentNotFoundError
 from layerdex.records import Document, Rows
 from layerdex.storage.catalog.documents import (
-    find_field,
+    find_field_of,
     read_documents,
     read_metadata_types,
     read_truncated,
@@ -227,9 +227,9 @@ class Snapshot:
         """Return the types that the values of each metadata field have in live documents."""
         return read_metadata_types(self.connection)
 
-    def find_field(self, values: Sequence[str]) -> str | None:
+    def find_field_of(self, values: Sequence[str]) -> str | None:
         """Return the metadata field in which documents have the most of these values, or None."""
-        return find_field(self.connection, values)
+        return find_field_of(self.connection, values)
 
     def truncated(self) -> list[tuple[int, str, int, int]]:
         """Return row, id, number of characters and of encoded tokens of each truncated text."""

@@ -295,6 +295,21 @@ def test_a_damaged_graph_is_converted_again(
     assert CachedGraph(own_copy).is_converted
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [('"pads": true', '"pads": false'), ('"unknown_id": 1', '"unknown_id": 2')]
+)
+def test_another_value_in_what_is_known_of_a_model_is_damage(
+    before: str, after: str, own_copy: Path
+) -> None:
+    file = own_copy / "spec.json"
+    content = file.read_text()
+    assert before in content
+    file.write_text(content.replace(before, after))
+
+    with pytest.raises(ValueError, match="does not have its digest"):
+        CachedGraph(own_copy)
+
+
 def test_a_full_disk_while_converting_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

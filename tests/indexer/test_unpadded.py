@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from layerdex.indexer.engines.torch import replica
 from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates
 from layerdex.indexer.models.fingerprint import cache_folder
+from layerdex.indexer.models.sealed_json import dump_sealed
 from layerdex.indexer.text.batches import plan_batches
 from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
@@ -109,14 +111,25 @@ def test_a_model_is_checked_once(tiny_model: TinyModel, monkeypatch: pytest.Monk
     assert [load(tiny_model(family)).settings.pads for family in ("bert", "fnet")] == verdicts
 
 
-@pytest.mark.parametrize("content", ["", "{}", "1", "nonsense"])
-def test_a_damaged_verdict_is_not_used(tiny_model: TinyModel, content: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: "",
+        lambda _: "{}",
+        lambda _: "1",
+        lambda _: "nonsense",
+        lambda content: content.replace("false", "true"),
+        lambda _: dump_sealed({"model": "another", "pads": True}),
+    ],
+)
+def test_a_changed_verdict_is_not_used(tiny_model: TinyModel, change: Callable[[str], str]) -> None:
     load(tiny_model("fnet"))
     (verdict,) = (cache_folder() / "padding").iterdir()
-    verdict.write_text(content)
+    before = verdict.read_text()
+    verdict.write_text(change(before))
 
     assert not load(tiny_model("fnet")).settings.pads
-    assert verdict.read_text() == "false"
+    assert verdict.read_text() == before
 
 
 def test_a_model_that_fails_on_padded_texts_is_not_padded(

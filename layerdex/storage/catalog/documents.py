@@ -66,7 +66,7 @@ def read_metadata_types(connection: Connection) -> dict[str, set[ValueType]]:
     return types
 
 
-def find_field(connection: Connection, values: Sequence[str]) -> str | None:
+def find_field_of(connection: Connection, values: Sequence[str]) -> str | None:
     """Return the metadata field in which live documents have the most of these values, or None."""
     counts: Counter[str] = Counter()
     for chunk in chunks(values, MAX_PARAMETERS):

@@ -25,13 +25,14 @@ from layerdex.choices import Pooling
 from layerdex.indexer.engines.protocol import Batch, ModelSpec
 from layerdex.indexer.models.fingerprint import cache_folder, model_digest
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.models.sealed_json import dump_sealed, load_sealed
 from layerdex.indexer.text.tokenizer import TokenizerSpec
 from layerdex.storage.files import checksum, sync_file
 
 logger = logging.getLogger(__name__)
 
 # Increase it when the conversion changes, so that older graphs are not used.
-_GRAPH_VERSION = 3
+_GRAPH_VERSION = 4
 _GRAPH, _WEIGHTS, _SPEC, _PROBE = "graph.xml", "graph.bin", "spec.json", "probe.npz"
 # The fields of a batch, by the names of their arrays in the probe file.
 _BATCH_ARRAYS = {"places": "indices", "ids": "ids", "mask": "mask"}
@@ -60,7 +61,7 @@ class CachedGraph:
 
         Raises OSError, ValueError, KeyError or TypeError if it is damaged.
         """
-        content = json.loads((folder / _SPEC).read_bytes())
+        content = load_sealed((folder / _SPEC).read_bytes())
         self.folder = folder
         self.is_converted: bool = content["is_converted"]
         spec = content["spec"]
@@ -196,7 +197,7 @@ def write_graph(
         with (folder / name).open("rb") as file:
             crc32[name] = checksum(file)
     content = {"spec": asdict(spec), "is_converted": graph is not None, "crc32": crc32}
-    (folder / _SPEC).write_text(json.dumps(content), encoding="utf-8")
+    (folder / _SPEC).write_text(dump_sealed(content), encoding="utf-8")
 
 
 def _remove_unfinished(folder: Path) -> None:

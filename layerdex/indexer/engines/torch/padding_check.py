@@ -24,6 +24,7 @@ from layerdex.indexer.engines.torch.packing import Ids, Sample
 from layerdex.indexer.engines.torch.transfers import Transfers
 from layerdex.indexer.models.fingerprint import cache_folder, model_digest
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.models.sealed_json import dump_sealed, load_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +83,11 @@ def _are_near(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
 def read_verdict(folder: ModelFolder) -> bool | None:
     """Return what was recorded for a model's content, or None."""
     try:
-        verdict = json.loads(_verdict_path(folder).read_bytes())
-    except (OSError, ValueError):
+        content = load_sealed(_verdict_path(folder).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
-    return verdict if isinstance(verdict, bool) else None
+    # Named by its model, as a file may be put in the place of another's.
+    return bool(content["pads"]) if content.get("model") == _verdict_name(folder) else None
 
 
 def record_verdict(folder: ModelFolder, verdict: bool) -> None:
@@ -94,13 +96,17 @@ def record_verdict(folder: ModelFolder, verdict: bool) -> None:
         path = _verdict_path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(verdict, file)
+            file.write(dump_sealed({"model": _verdict_name(folder), "pads": verdict}))
         Path(file.name).replace(path)
     except OSError as error:
         logger.debug("the verdict on padding is not kept: %s", error)
 
 
 def _verdict_path(folder: ModelFolder) -> Path:
+    return cache_folder() / "padding" / _verdict_name(folder)
+
+
+def _verdict_name(folder: ModelFolder) -> str:
     versions = [version(name) for name in ("torch", "transformers")]
     key = json.dumps([_CHECK_VERSION, versions, model_digest(folder.path, folder.adapter)])
-    return cache_folder() / "padding" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
