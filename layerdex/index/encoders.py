@@ -46,12 +46,6 @@ def make_encoder(
                 TEXT,
                 MASK,
             )
-    if not encoder.settings.pads:
-        logger.warning(
-            "padding changes the vectors of the model %r: only texts of equal length are encoded "
-            "together, which is slower",
-            encoder.settings.model,
-        )
     return encoder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Literal
@@ -28,8 +27,6 @@ from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
 from layerdex.layers import resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoded, EncodedVectors, EncoderSettings
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_WINDOW = 4_096
 _MAX_BUDGET_RATIO = 16
@@ -114,7 +111,7 @@ class TransformerEncoder:
         return self._settings
 
     def notes(self, *, query_template: str | None = None) -> list[str]:
-        """Return what an index made with this encoder does not follow of its model's files.
+        """Return what the user of a new index should know of its model.
 
         ``query_template`` is the index's own, None for the template of the documents.
         """

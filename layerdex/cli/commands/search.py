@@ -116,8 +116,8 @@ def command(
             if any(result.hits for result in answer.results):
                 print_answer(answer.results)
                 continue
-            nobody = "no other document" if i < len(like) else "no document"
-            reason = describe_nothing(nobody, target.where, min_similarity)
+            subject = "no other document" if i < len(like) else "no document"
+            reason = describe_nothing(subject, target.where, min_similarity)
             context.note(f"Nothing found for {answer.results[0].query!r}: {reason}")
 
     context.print(table=table, document=rows, lines=rows)

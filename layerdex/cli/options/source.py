@@ -97,7 +97,7 @@ _format_options = combine(
         type=EnumChoice(Quoting),
         default=Quoting.AUTO.value,
         help="Whether quotes enclose cells of csv and tsv, or are part of the text. [default: they "
-        "enclose cells; in tsv, where the number of cells shows it]",
+        "enclose cells; in tsv only where the table shows it]",
     ),
     click.option(
         "--encoding",

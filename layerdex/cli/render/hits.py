@@ -36,12 +36,12 @@ class Answer:
         ]
 
 
-def describe_nothing(nobody: str, where: Sequence[str], min_similarity: float | str | None) -> str:
-    """Return why there is no hit; ``nobody`` is such as ``no document``."""
+def describe_nothing(subject: str, where: Sequence[str], min_similarity: float | str | None) -> str:
+    """Return why there is no hit; ``subject`` is such as ``no document``."""
     if min_similarity is None:
-        return f"{nobody} meets --where" if where else f"the index has {nobody}"
+        return f"{subject} meets --where" if where else f"the index has {subject}"
     meeting = " that meets --where" if where else ""
-    return f"{nobody}{meeting} reaches --min-similarity {min_similarity}"
+    return f"{subject}{meeting} reaches --min-similarity {min_similarity}"
 
 
 def print_answer(results: Sequence[SearchResult]) -> None:

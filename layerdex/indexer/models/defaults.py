@@ -63,13 +63,18 @@ def resolve_pooling(options: EncoderOptions, folder: ModelFolder) -> Pooling:
 def notes(
     options: EncoderOptions, folder: ModelFolder, spec: ModelSpec, *, query_template: str | None
 ) -> list[str]:
-    """Return what the model's own files ask for and a new index does not follow, in sentences.
+    """Return what a user should know of a model: what its files ask for and is not followed.
 
     ``query_template`` is what the index puts around queries, None for the documents' template.
     """
     found = list(folder.notes)
     if spec.tokenizer.keeps_end:
         found.append("its tokenizer keeps the end of long texts; Layerdex keeps the beginning")
+    if not spec.pads:
+        found.append(
+            "padding changes its vectors: only texts of equal length are encoded together, which "
+            "is slower"
+        )
     if not folder.pools_prompt:
         found.append("it was made to pool a text without its prompt; here a prompt is pooled too")
     prompts = folder.prompts

@@ -62,7 +62,7 @@ def read_delimited(
         elif not cells[0] and is_blank(cells):
             continue
         elif len(cells) == columns.n or columns.fits(cells):
-            row = columns.strip(cells) if style.is_padded else cells
+            row = columns.strip(cells) if style.skips_blanks else cells
             yield read_row(columns.row(row), origin=origin, fields=fields)
         else:
             is_quoted = style.quoting is Quoting.CSV or '"' in "".join(cells)

@@ -118,7 +118,7 @@ def note_quotes(rows: Iterator[RawRow], source: str) -> Iterator[RawRow]:
 
 def _has_quotes(sample: Sample, style: Style) -> bool:
     """Return whether a cell begins with a quote."""
-    delimiter, blanks = re.escape(style.delimiter).encode(), b" *" if style.is_padded else b""
+    delimiter, blanks = re.escape(style.delimiter).encode(), b" *" if style.skips_blanks else b""
     quote = re.compile(rb'(?:^|\r|%b)%b"' % (delimiter, blanks))
     with sample.reopen() as stream:
         if not any(b'"' in chunk for chunk in iter(lambda: stream.read(CHUNK_BYTES), b"")):

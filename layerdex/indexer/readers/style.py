@@ -43,13 +43,13 @@ RawRow = tuple[int, list[str] | BrokenRow]
 class Style:
     """How the cells of a table are separated.
 
-    ``is_padded`` tells that blanks after delimiters belong to no cell. ``n_lead`` is the number of
-    bytes of a line before the header. ``quoting`` is ``auto`` where only the rows decide it.
+    ``skips_blanks`` tells that blanks after delimiters belong to no cell. ``n_lead`` is the number
+    of bytes of a line before the header. ``quoting`` is ``auto`` where only the rows decide it.
     """
 
     delimiter: str
     quoting: Quoting
-    is_padded: bool
+    skips_blanks: bool
     n_lead: int
 
     def split(self, stream: BinaryIO) -> Iterator[RawRow]:
@@ -82,7 +82,7 @@ class Style:
             lines,
             delimiter=self.delimiter,
             quoting=csv.QUOTE_NONE if self.quoting is Quoting.NONE else csv.QUOTE_MINIMAL,
-            skipinitialspace=self.is_padded,
+            skipinitialspace=self.skips_blanks,
             strict=True,
         )
 
@@ -104,8 +104,8 @@ def recognise_style(
     if delimiter not in (USUAL_DELIMITERS[format], dialect.delimiter):
         word = delimiter_word(delimiter)
         logger.warning("%s: read with the delimiter %s; see --delimiter", source, word)
-    is_padded = format is Format.CSV and _is_padded(text, delimiter)
-    if is_padded:
+    skips_blanks = format is Format.CSV and _has_blanks_after_delimiters(text, delimiter)
+    if skips_blanks:
         logger.warning("%s: blanks after the delimiters are read as part of no cell", source)
     quoting = Quoting(dialect.quoting)
     if quoting is Quoting.AUTO and format is Format.CSV:
@@ -113,7 +113,7 @@ def recognise_style(
     return Style(
         delimiter=delimiter,
         quoting=quoting,
-        is_padded=is_padded,
+        skips_blanks=skips_blanks,
         n_lead=len(sep_line[0].encode()) if sep_line else 0,
     )
 
@@ -146,7 +146,7 @@ def _likeliest(text: str, fields: Fields) -> str:
     return max(DELIMITERS, key=merit)
 
 
-def _is_padded(text: str, delimiter: str) -> bool:
+def _has_blanks_after_delimiters(text: str, delimiter: str) -> bool:
     """Return whether blanks follow the delimiters of the header, or all those below it.
 
     Below it they tell only in several rows and columns, or before quotes: a text may be indented.
