@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from layerdex.indexer.engines.devices import cpu_has_bfloat16
-from layerdex.indexer.engines.openvino.cache import import_openvino
+from layerdex.indexer.engines.openvino.library import import_openvino
 
 SIZES = (256, 512, 1024, 2048, 4096, 8192)
 WIDTH, INNER = 384, 1536

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from layerdex.indexer.engines.devices import cpu_has_bfloat16
-from layerdex.indexer.engines.openvino.cache import import_openvino
+from layerdex.indexer.engines.openvino.library import import_openvino
 
 Encode = Callable[[Sequence[str]], object]
 

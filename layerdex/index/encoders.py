@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from layerdex.arguments import check_type, format_value
-from layerdex.errors import OptionError
+from layerdex.errors import LayerdexError, OptionError
 from layerdex.indexer.text.templates import MASK, PLAIN, TEXT, other_fields
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, TemplatedEncoder
@@ -71,6 +71,38 @@ def load_encoder(
     from layerdex.indexer.encoder import TransformerEncoder
 
     return TransformerEncoder.for_index(settings, runtime=runtime, model=model, adapter=adapter)
+
+
+def note_changed_adapter(
+    settings: EncoderSettings, *, model: str | None, adapter: str | None
+) -> None:
+    """Log that the adapter of an index, or the model in its folder, is not what it was.
+
+    Questions without texts need neither, so that this is no error. Not for a model of the hub,
+    which may have to be fetched, or in a folder that is not there.
+    """
+    adapter = settings.adapter if adapter is None else adapter
+    if adapter is None:
+        return
+    from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
+    from layerdex.indexer.models.model_folder import MINILM, find_model, to_folder
+
+    name = settings.model if model is None else model
+    if name != MINILM and not to_folder(name).is_dir():
+        return
+    try:
+        contents = find_model(name, adapter=adapter).contents
+    except LayerdexError as error:
+        logger.warning("texts cannot be encoded for this index: %s", error)
+        return
+    options = settings.options()
+    known = fingerprint(contents, options), earlier_fingerprint(contents, options)
+    if settings.fingerprint not in known:
+        logger.warning(
+            "the adapter %r, or its model, is another one than this index was made with: texts "
+            "cannot be encoded for this index; name the folder of the adapter with --adapter",
+            adapter,
+        )
 
 
 def with_template(encoder: Encoder, template: str) -> Encoder:

@@ -12,7 +12,13 @@ from layerdex.arguments import check_callbacks, check_type, to_choice, to_list, 
 from layerdex.choices import Change, ExportFormat, Format, Keep, OnError, StoredPrecision, Weights
 from layerdex.errors import OptionError
 from layerdex.index import best_layer, documents, heads, stored_transforms, training
-from layerdex.index.encoders import check_encoder, load_encoder, make_encoder, with_template
+from layerdex.index.encoders import (
+    check_encoder,
+    load_encoder,
+    make_encoder,
+    note_changed_adapter,
+    with_template,
+)
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.tasks import LABEL, Task
@@ -131,6 +137,8 @@ class Index:
         store = Store(to_path(path, what=_WHAT))
         if not damaged:
             store.check_whole()
+        if encoder is None:
+            note_changed_adapter(store.settings, model=model, adapter=adapter)
         load = partial(
             load_encoder,
             store.settings,

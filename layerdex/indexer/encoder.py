@@ -67,7 +67,7 @@ class TransformerEncoder:
             **asdict(resolved),
             depth=spec.depth,
             width=spec.width,
-            fingerprint=fingerprint(folder.path, resolved, folder.adapter),
+            fingerprint=fingerprint(folder.contents, resolved),
             token_budget=self._token_budget,
             window=window,
             pads=spec.pads,
@@ -127,7 +127,7 @@ class TransformerEncoder:
         other._settings = replace(
             self._settings,
             template=template,
-            fingerprint=fingerprint(self._folder.path, options, self._folder.adapter),
+            fingerprint=fingerprint(self._folder.contents, options),
         )
         other._tokenizer = other._make_tokenizer()
         return other

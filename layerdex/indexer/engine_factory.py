@@ -73,7 +73,7 @@ def _load_openvino(
     except OSError as error:
         if not is_required:
             logger.warning(
-                "OpenVINO is not used: its cache cannot be written: %s", error.strerror or error
+                "OpenVINO is not used: its cache cannot be used: %s", error.strerror or error
             )
             return None
         engine = _load_uncached(load, error)
@@ -87,7 +87,8 @@ def _load_openvino(
 
 def _find_obstacle(runtime: RuntimeOptions) -> tuple[str, str] | None:
     """Return why OpenVINO cannot run here and what to do, if there is a reason."""
-    from layerdex.indexer.engines.openvino.engine import LOST_THREADS, can_run, has_bfloat16
+    from layerdex.indexer.engines.openvino.engine import has_bfloat16
+    from layerdex.indexer.engines.openvino.requests import LOST_THREADS, can_run
 
     if not can_run():
         return LOST_THREADS, "or use --engine torch"
@@ -104,7 +105,7 @@ def _load_uncached(load: Callable[[Path], Engine | None], reason: OSError) -> En
     from layerdex.indexer.engines.openvino.cache import temporary_graph_folder
 
     why = reason.strerror or reason
-    logger.warning("the model is converted for this process only: no cache can be written: %s", why)
+    logger.warning("the model is converted for this process only: no cache can be used: %s", why)
     try:
         return load(temporary_graph_folder())
     except OSError as error:

@@ -23,7 +23,7 @@ from layerdex.choices import Dtype, EngineName, Loss
 from layerdex.errors import IndexMismatchError, MissingPackageError, ModelError, OptionError
 from layerdex.index.training import Tuning
 from layerdex.indexer.models.adapters import find_adapter, import_peft
-from layerdex.indexer.models.fingerprint import model_digest
+from layerdex.indexer.models.fingerprint import model_digest, read_contents
 from layerdex.indexer.training.plan import Plan
 from tests.results import first
 from tests.tiny_models import WORDS, save_tiny_model
@@ -213,7 +213,9 @@ def test_another_adapter_is_another_encoder(scene: Scene, tmp_path: Path) -> Non
     save_file(changed, weights(adapter))
     with pytest.raises(IndexMismatchError):
         first(Index.open(path, runtime=RuntimeOptions(engine=EngineName.TORCH)).search("water"))
-    assert model_digest(scene.model, adapter) != model_digest(scene.model, scene.tuning.adapter)
+    contents = read_contents(scene.model)
+    made = contents.with_adapter(scene.tuning.adapter)
+    assert model_digest(contents.with_adapter(adapter)) != model_digest(made)
     with pytest.raises(IndexMismatchError):
         first(
             Index.open(
@@ -222,6 +224,29 @@ def test_another_adapter_is_another_encoder(scene: Scene, tmp_path: Path) -> Non
                 runtime=RuntimeOptions(engine=EngineName.TORCH),
             ).search("water")
         )
+
+
+def test_another_adapter_in_its_folder_is_noticed_when_the_index_is_opened(
+    scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, adapter = tmp_path / "tuned", tmp_path / "adapter"
+    shutil.copytree(scene.tuning.adapter, adapter)
+    indexed(scene, path, adapter=adapter)
+    Index.open(path)
+    assert "adapter" not in caplog.text
+
+    changed = {name: one * 1.01 for name, one in load_file(weights(adapter)).items()}
+    save_file(changed, weights(adapter))
+    assert len(Index.open(path).search_like("3", k=1)) == 1
+    assert f"the adapter {str(adapter)!r}, or its model, is another one" in caplog.text
+
+    caplog.clear()
+    Index.open(path, adapter=str(scene.tuning.adapter))
+    assert "adapter" not in caplog.text
+
+    shutil.rmtree(adapter)
+    Index.open(path)
+    assert f"texts cannot be encoded for this index: {str(adapter)!r}" in caplog.text
 
 
 def test_the_same_seed_gives_the_same_adapter(scene: Scene, tmp_path: Path) -> None:
@@ -304,4 +329,5 @@ def test_without_peft_the_extra_is_named(
         tune(scene.index, tmp_path / "new")
     with pytest.raises(MissingPackageError, match=r"pip install 'layerdex\[tune\]'"):
         indexed(scene, tmp_path / "tuned")
-    assert find_adapter(str(scene.tuning.adapter), base=scene.model) == scene.tuning.adapter
+    made = scene.tuning.adapter
+    assert find_adapter(str(made), base=read_contents(scene.model)) == made

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,14 +20,12 @@ import torch
 from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import MissingPackageError, OptionError, StorageError
 from layerdex.indexer import engine_factory
+from layerdex.indexer.cache.manifest import Manifest
 from layerdex.indexer.engines.openvino import engine as openvino_engine
-from layerdex.indexer.engines.openvino.cache import (
-    CachedGraph,
-    graph_folder,
-    import_openvino,
-    new_graph_folder,
-)
+from layerdex.indexer.engines.openvino.cache import graph_folder, new_graph_folder
+from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
 from layerdex.indexer.engines.openvino.engine import OpenVinoEngine
+from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.protocol import Batch
 from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.models.model_folder import ModelFolder, find_model
@@ -124,7 +122,7 @@ def test_a_selection_is_cut_after_its_deepest_layer(
 
     assert cosines(some, every[list(layers)]).min() >= BOUND
     assert isinstance(encoder.engine, OpenVinoEngine)
-    (request, *_) = encoder.engine._requests[max(layers)]
+    (request, *_) = encoder.engine._requests.to(max(layers), 1)
     names = " ".join(
         op.get_friendly_name() for op in request.get_compiled_model().get_runtime_model().get_ops()
     )
@@ -190,16 +188,19 @@ def test_an_architecture_that_openvino_gets_wrong_runs_on_torch(
     assert isinstance(engine, TorchEngine)
 
 
-def test_the_check_against_torch_sees_other_weights(tiny_model: TinyModel, tmp_path: Path) -> None:
+def test_the_check_against_torch_sees_other_weights(
+    tiny_model: TinyModel, own_copy: Path, tmp_path: Path
+) -> None:
     first = load(tiny_model("bert")).engine
     second = load(save_tiny_model("bert", tmp_path, seed=7)).engine
     assert isinstance(first, OpenVinoEngine)
     assert isinstance(second, OpenVinoEngine)
     assert first.measure_agreement() > 0.99999
 
-    first._graph = CachedGraph(second._graph.folder)
-    first._graph.folder = _cached_folder(tiny_model("bert"))  # the probe of the first
-    first._model, first._requests = second._core.read_model(second._graph.path), {}
+    for file in ("graph.xml", "graph.bin"):
+        shutil.copy(second._requests.graph.folder / file, own_copy / file)
+    Manifest.create(own_copy)
+    first._requests.use(CachedGraph(own_copy))  # with the probe of the first
 
     assert first.measure_agreement() < 0.9
 
@@ -254,7 +255,7 @@ def _cached_folder(model: Path) -> Path:
 
 DAMAGED = [
     (name, damage)
-    for name in ("spec.json", "graph.xml", "graph.bin", "probe.npz")
+    for name in ("manifest.json", "spec.json", "graph.xml", "graph.bin", "probe.npz")
     for damage in ("missing", "empty", "cut", "changed")
 ]
 
@@ -306,8 +307,125 @@ def test_another_value_in_what_is_known_of_a_model_is_damage(
     assert before in content
     file.write_text(content.replace(before, after))
 
-    with pytest.raises(ValueError, match="does not have its digest"):
+    with pytest.raises(ValueError, match="wrong checksum"):
         CachedGraph(own_copy)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+
+def zero_a_page(path: Path) -> None:
+    content = path.read_bytes()
+    start = len(content) // 2 // 4_096 * 4_096
+    page, rest = content[start:][:4_096], content[start:][4_096:]
+    path.chmod(0o600)
+    path.write_bytes(content[:start] + bytes(len(page)) + rest)
+
+
+def empty(path: Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(b"")
+
+
+def move_another_there(path: Path) -> None:
+    (path.parent / "0.blob").write_bytes(path.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [flip, zero_a_page, empty, move_another_there, Path.unlink])
+def test_a_damaged_compilation_is_made_again(
+    damage: Callable[[Path], object], tiny_model: TinyModel, own_copy: Path
+) -> None:
+    folder = tiny_model("bert")
+    expected = load(folder).encode(TEXTS, LAYERS).vectors
+    compiled = list(own_copy.glob("compiled-*/*.blob"))
+    assert compiled
+    for file in compiled:
+        damage(file)
+
+    assert load(folder).encode(TEXTS, LAYERS).vectors.tobytes() == expected.tobytes()
+
+    graphs = CachedGraph(own_copy)
+    assert any(graphs._manifest.holds(file.parent.name) for file in compiled)
+
+
+@pytest.mark.parametrize("damage", [flip, empty, Path.unlink])
+def test_a_damaged_record_of_the_agreement_is_measured_again(
+    damage: Callable[[Path], object], tiny_model: TinyModel, own_copy: Path
+) -> None:
+    recorded = {file: file.read_bytes() for file in own_copy.glob("agreement-*")}
+    for file in recorded:
+        damage(file)
+
+    engine = load(tiny_model("bert")).engine
+
+    assert isinstance(engine, OpenVinoEngine)
+    assert engine._requests.graph.agreement(engine._kind) is not None
+    assert any(file.is_file() and file.read_bytes() == recorded[file] for file in recorded)
+
+
+@pytest.fixture
+def of_another_model(tiny_model: TinyModel, own_copy: Path, tmp_path: Path) -> Path:
+    """A cached graph with another model's weights and with checksums that are right."""
+    other = load(save_tiny_model("bert", tmp_path / "other", seed=7)).engine
+    assert isinstance(other, OpenVinoEngine)
+    for file in ("graph.xml", "graph.bin"):
+        shutil.copy(other._requests.graph.folder / file, own_copy / file)
+    for compiled in own_copy.glob("compiled-*"):
+        shutil.rmtree(compiled)
+    Manifest.create(own_copy)
+    return own_copy
+
+
+def test_vectors_of_another_model_are_noticed_before_the_first_answer(
+    tiny_model: TinyModel, of_another_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = plain_vectors(tiny_model("bert"), TEXTS, max_length=N_POSITIONS)
+    encoder = load(tiny_model("bert"))
+    assert isinstance(encoder.engine, OpenVinoEngine)
+    assert encoder.engine.measure_agreement() < 0.9
+    encoder.engine._requests.clear()
+
+    assert cosines(encoder.encode(TEXTS, LAYERS).vectors, expected).min() >= BOUND
+
+    assert "vectors of a probe text are wrong" in caplog.text
+    assert encoder.engine.measure_agreement() >= BOUND
+    caplog.clear()
+    again = load(tiny_model("bert"))
+    assert cosines(again.encode(TEXTS[:1], LAYERS).vectors, expected[:, :1]).min() >= BOUND
+    assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("of_another_model")
+def test_torch_answers_where_no_new_graph_is_right(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = plain_vectors(tiny_model("bert"), TEXTS, max_length=N_POSITIONS)
+    encoder = load(tiny_model("bert"))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(graph, "convert", fail)
+
+    assert cosines(encoder.encode(TEXTS, LAYERS).vectors, expected).min() >= BOUND
+    assert "torch runs the model: OpenVINO's vectors are wrong" in caplog.text
+
+
+def test_a_cache_that_others_may_write_to_is_not_used(
+    tiny_model: TinyModel, own_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = sorted(own_copy.rglob("*"))
+    own_copy.parent.chmod(0o777)
+
+    engine = load(tiny_model("bert"), engine=EngineName.AUTO).engine
+
+    assert isinstance(engine, TorchEngine)
+    assert f"others may write to {own_copy.parent}" in caplog.text
+    assert sorted(own_copy.rglob("*")) == before
 
 
 def test_a_full_disk_while_converting_leaves_nothing_behind(
@@ -332,7 +450,7 @@ def test_bfloat16_is_claimed_only_where_the_cpu_has_it(tiny_model: TinyModel) ->
     cached = CachedGraph(_cached_folder(folder))
     capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-    engine = OpenVinoEngine(cached, Dtype.BFLOAT16, load_torch=pytest.fail)
+    engine = OpenVinoEngine(cached, Dtype.BFLOAT16, find_model(str(folder)), pooling=Pooling.MEAN)
 
     expected = Dtype.BFLOAT16 if "BF16" in capabilities else Dtype.FLOAT32
     assert engine.dtype is expected
@@ -359,7 +477,7 @@ def test_a_question_compiles_one_request_and_has_the_bytes_that_many_give(
     encoder, among = load(tiny_model("bert")), load(tiny_model("bert"))
     assert isinstance(encoder.engine, OpenVinoEngine)
     assert isinstance(among.engine, OpenVinoEngine)
-    encoder.engine._n_cores = among.engine._n_cores = 3
+    encoder.engine._requests._n_cores = among.engine._requests._n_cores = 3
     encoder.engine._n_requests = among.engine._n_requests = 3
     among.encode(TEXTS, LAYERS)
 
@@ -367,11 +485,11 @@ def test_a_question_compiles_one_request_and_has_the_bytes_that_many_give(
         found, expected = (one.encode([text], LAYERS).vectors for one in (encoder, among))
         assert found.tobytes() == expected.tobytes()
 
-    assert len(encoder.engine._requests[DEPTH]) == 1
-    assert len(among.engine._requests[DEPTH]) == 3
+    assert encoder.engine._requests.count(DEPTH) == 1
+    assert among.engine._requests.count(DEPTH) == 3
     expected = among.encode(TEXTS, LAYERS).vectors
     assert encoder.encode(TEXTS, LAYERS).vectors.tobytes() == expected.tobytes()
-    assert len(encoder.engine._requests[DEPTH]) == 3
+    assert encoder.engine._requests.count(DEPTH) == 3
 
 
 def test_an_interruption_leaves_the_engine_usable(tiny_model: TinyModel) -> None:

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from layerdex import Index
 from layerdex.choices import Dtype, EngineName
 from layerdex.errors import IndexMismatchError, OptionError
+from layerdex.indexer.cache.location import cache_folder
+from layerdex.indexer.cache.sealed_json import dump_sealed
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engines.torch import replica
 from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates
-from layerdex.indexer.models.fingerprint import cache_folder
-from layerdex.indexer.models.sealed_json import dump_sealed
 from layerdex.indexer.text.batches import plan_batches
 from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
@@ -119,7 +119,7 @@ def test_a_model_is_checked_once(tiny_model: TinyModel, monkeypatch: pytest.Monk
         lambda _: "1",
         lambda _: "nonsense",
         lambda content: content.replace("false", "true"),
-        lambda _: dump_sealed({"model": "another", "pads": True}),
+        lambda _: dump_sealed({"model": "another", "pads": True}).decode(),
     ],
 )
 def test_a_changed_verdict_is_not_used(tiny_model: TinyModel, change: Callable[[str], str]) -> None:

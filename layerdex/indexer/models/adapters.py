@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerdex.arguments import to_path
 from layerdex.errors import MissingPackageError, ModelError
-from layerdex.indexer.models.fingerprint import ADAPTER_FILES, model_digest
+from layerdex.indexer.models.fingerprint import ADAPTER_FILES, ModelContents, base_digest
 from layerdex.indexer.models.safety import check_fetched, read_json
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def import_peft() -> Any:
     return peft
 
 
-def find_adapter(path: str, *, base: Path) -> Path:
+def find_adapter(path: str, *, base: ModelContents) -> Path:
     """Return the resolved folder of a LoRA adapter.
 
     Only safetensors weights are read. Raises `ModelError` for a folder without an adapter, and for
-    an adapter that `tune` made for another model than the one in ``base``.
+    an adapter that `tune` made for another model than ``base``.
     """
     folder = to_path(path, what="an adapter is a folder's path").expanduser().resolve()
     for name in ADAPTER_FILES:
@@ -51,9 +51,10 @@ def find_adapter(path: str, *, base: Path) -> Path:
     if kind != "LORA":
         raise ModelError(f"{str(folder)!r} is a {kind!r} adapter; only LORA is supported")
     training = folder / TRAINING_FILE
-    if training.is_file() and read_json(training, dict).get("base_digest") != model_digest(base):
+    trained_on = read_json(training, dict).get("base_digest")
+    if training.is_file() and trained_on != base_digest(base):
         raise ModelError(
-            f"the adapter {str(folder)!r} was trained on another model than {str(base)!r}"
+            f"the adapter {str(folder)!r} was trained on another model than {str(base.folder)!r}"
         )
     return folder
 

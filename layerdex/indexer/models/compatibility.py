@@ -68,10 +68,11 @@ def same_model(stored: EncoderSettings, model: str) -> str:
     adapter = stored.adapter
     if adapter is not None and not Path(adapter).is_dir():
         return stored.model  # unknown here; loading the encoder compares fingerprints
-    path, options = find_model(model).path, stored.options()
-    merged = None if adapter is None else Path(adapter)
+    contents, options = find_model(model).contents, stored.options()
+    if adapter is not None:
+        contents = contents.with_adapter(Path(adapter))
     # Of an earlier one too: `check_case` then says what has changed.
-    possible = (find(path, options, merged) for find in (fingerprint, earlier_fingerprint))
+    possible = (find(contents, options) for find in (fingerprint, earlier_fingerprint))
     return stored.model if stored.fingerprint in possible else str(folder.resolve())
 
 
@@ -91,7 +92,7 @@ def same_adapter(stored: EncoderSettings, adapter: str, *, model: str | None) ->
         revision=stored.revision if model is None else None,
         adapter=adapter,
     )
-    actual = fingerprint(base.path, stored.options(), base.adapter)
+    actual = fingerprint(base.contents, stored.options())
     return stored.adapter if actual == stored.fingerprint else str(folder)
 
 
@@ -106,7 +107,7 @@ def check_case(folder: ModelFolder, stored: EncoderSettings) -> None:
     """Raise `IndexMismatchError` for an index made before a model's ``do_lower_case`` was read."""
     if not folder.lowercases:
         return
-    if earlier_fingerprint(folder.path, stored.options(), folder.adapter) == stored.fingerprint:
+    if earlier_fingerprint(folder.contents, stored.options()) == stored.fingerprint:
         raise IndexMismatchError(
             f"the do_lower_case of the model {stored.model!r} is read now, and this index was made "
             "before, of texts in their own case: make a new index; or, to go on with this one, set "

@@ -1,17 +1,16 @@
-"""Digests of weight files, with a cache, and of everything that decides a vector."""
+"""The fingerprint: a digest of everything that decides a vector."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
-import os
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from layerdex.errors import ModelError
+from layerdex.indexer.models.file_digests import FileDigest, digest_file
+from layerdex.indexer.models.safety import read_json
 from layerdex.indexer.models.transformer_settings import read_transformer_settings
 from layerdex.options import EncoderOptions
 
@@ -32,29 +31,71 @@ _TOKENIZER_FILES = (
 # As the library peft names them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _LOWERCASE = "lowercase"
-_N_CACHED = 4  # size, time of change, inode, digest
+_ADAPTER = "adapter"
 # They name files, whose contents are digested instead.
 _FILES = ("model", "revision", "adapter")
 # They describe the file's author, not what the model computes.
 _IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
-def fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class ModelContents:
+    """What the files of a model decide a vector by; they were read once, together.
+
+    ``parts`` is plain data: the configuration, and the digests of weights, tokenizer and adapter.
+    """
+
+    folder: Path
+    parts: dict[str, Any]
+    files: tuple[FileDigest, ...]
+
+    def with_adapter(self, adapter: Path) -> ModelContents:
+        """Return the contents together with an adapter's. Raises `ModelError`."""
+        files = tuple(digest_file(adapter / name) for name in ADAPTER_FILES)
+        parts = {**self.parts, _ADAPTER: _by_name(files)}
+        return ModelContents(self.folder, parts, (*self.files, *files))
+
+    def check_unchanged(self) -> None:
+        """Raise `ModelError` if a file is not what it was, for a caller who has loaded them."""
+        for file in self.files:
+            file.check_unchanged()
+
+
+def read_contents(folder: Path) -> ModelContents:
+    """Read what decides a vector in a model's folder. Raises `ModelError`."""
+    weights = [digest_file(file) for file in sorted(folder.glob("*.safetensors"))]
+    tokenizer = [
+        digest_file(file)
+        for pattern in _TOKENIZER_FILES
+        for file in folder.glob(pattern)
+        if file.is_file()
+    ]
+    config = read_json(folder / "config.json", dict)
+    parts: dict[str, Any] = {
+        "config": {k: v for k, v in config.items() if k not in _IRRELEVANT_CONFIG},
+        "weights": _by_name(weights),
+        "tokenizer": _by_name(tokenizer),
+    }
+    # What is absent where it is not set keeps older digests valid.
+    if read_transformer_settings(folder).lowercases:
+        parts[_LOWERCASE] = True
+    files = (digest_file(folder / "config.json"), *weights, *tokenizer)
+    return ModelContents(folder, parts, files)
+
+
+def fingerprint(contents: ModelContents, options: EncoderOptions) -> str:
     """Return a digest of everything that decides a vector, 32 hex digits.
 
-    It covers the files of the model in ``folder`` and of ``adapter`` (weights, configuration,
-    tokenizer), the normalisation, and all ``options`` but the names of these files, so that a
-    folder may move. The options must be resolved: ValueError for one that is None. dtype and
-    device are left out: they change vectors only within the tolerance.
+    It covers the contents of the model, the normalisation, and all ``options`` but the names of
+    its files, so that a folder may move. The options must be resolved: ValueError for one that is
+    None. dtype and device are left out: they change vectors only within the tolerance.
     """
-    return _fingerprint(_model_parts(folder, adapter), options)
+    return _fingerprint(contents.parts, options)
 
 
-def earlier_fingerprint(folder: Path, options: EncoderOptions, adapter: Path | None = None) -> str:
+def earlier_fingerprint(contents: ModelContents, options: EncoderOptions) -> str:
     """Return the fingerprint of an index that was made before ``do_lower_case`` was read."""
-    parts = _model_parts(folder, adapter)
-    parts.pop(_LOWERCASE, None)
-    return _fingerprint(parts, options)
+    return _fingerprint({k: v for k, v in contents.parts.items() if k != _LOWERCASE}, options)
 
 
 def _fingerprint(parts: dict[str, Any], options: EncoderOptions) -> str:
@@ -64,84 +105,20 @@ def _fingerprint(parts: dict[str, Any], options: EncoderOptions) -> str:
     return _digest({**parts, **settings, "normalization": "l2"})
 
 
-def model_digest(folder: Path, adapter: Path | None = None) -> str:
-    """Return a digest of the files of a model and an adapter alone, 32 hex digits."""
-    return _digest(_model_parts(folder, adapter))
+def model_digest(contents: ModelContents) -> str:
+    """Return a digest of the contents alone, 32 hex digits."""
+    return _digest(contents.parts)
 
 
-def _model_parts(folder: Path, adapter: Path | None) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_bytes())
-    parts: dict[str, Any] = {
-        "config": {k: v for k, v in config.items() if k not in _IRRELEVANT_CONFIG},
-        "weights": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
-        "tokenizer": {
-            file.name: file_digest(file)
-            for pattern in _TOKENIZER_FILES
-            for file in folder.glob(pattern)
-            if file.is_file()
-        },
-    }
-    # What is absent where it is not set keeps older digests valid.
-    if read_transformer_settings(folder).lowercases:
-        parts[_LOWERCASE] = True
-    if adapter is not None:
-        parts["adapter"] = {name: file_digest(adapter / name) for name in ADAPTER_FILES}
-    return parts
+def base_digest(contents: ModelContents) -> str:
+    """Return the digest of a model without its adapter, by which an adapter names its model."""
+    return _digest({k: v for k, v in contents.parts.items() if k != _ADAPTER})
+
+
+def _by_name(files: Sequence[FileDigest]) -> dict[str, str]:
+    return {file.path.name: file.sha256 for file in files}
 
 
 def _digest(parts: dict[str, Any]) -> str:
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
-
-
-def file_digest(path: Path) -> str:
-    """Return a file's SHA-256, cached by path, size, modification time and inode."""
-    try:
-        status = path.stat()
-        key = str(path.resolve())
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
-        cached = _read_cache()
-        if (entry := cached.get(key)) and entry[:-1] == stamp:
-            return str(entry[-1])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    _write_cache({**cached, key: [*stamp, digest]})
-    return digest
-
-
-def cache_folder() -> Path:
-    """Return Layerdex's cache folder, which may not exist; deleting it only costs time.
-
-    Raises OSError if there is none, as for a container's user without a home.
-    """
-    for name in (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache"):
-        folder = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises without a home
-        if folder.is_absolute():  # others are invalid (XDG Base Directory Specification)
-            return folder / "layerdex"
-    raise FileNotFoundError(errno.ENOENT, "there is no home directory: set XDG_CACHE_HOME")
-
-
-def _cache_path() -> Path:
-    return cache_folder() / "digests.json"
-
-
-def _read_cache() -> dict[str, list[Any]]:
-    try:
-        cached = json.loads(_cache_path().read_bytes())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(cached, dict):
-        return {}
-    return {k: v for k, v in cached.items() if isinstance(v, list) and len(v) == _N_CACHED}
-
-
-def _write_cache(cached: dict[str, list[Any]]) -> None:
-    # A cache that cannot be written is not an error.
-    with contextlib.suppress(OSError):
-        path = _cache_path()
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(cached))
-        temporary.replace(path)

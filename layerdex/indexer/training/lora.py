@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from layerdex.errors import ModelError
 from layerdex.indexer.engines.torch.hidden_states import find_blocks
 from layerdex.indexer.models.adapters import TRAINING_FILE, WEIGHTS, import_peft
-from layerdex.indexer.models.fingerprint import model_digest
+from layerdex.indexer.models.fingerprint import base_digest
 from layerdex.indexer.models.model_folder import ModelFolder
 from layerdex.records import EncoderSettings
 
@@ -81,7 +81,7 @@ class Adapter:
         # Not save_file, which makes files that only their owner may read.
         (target / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))
         training: dict[str, Any] = {
-            "base_digest": model_digest(base.path),
+            "base_digest": base_digest(base.contents),
             "base": base.name,
             "pooling": settings.pooling.value,
             "template": settings.template,

@@ -17,7 +17,7 @@ from layerdex.indexer.models.compatibility import (
     check_options,
     same_model,
 )
-from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
+from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint, read_contents
 from layerdex.options import EncoderOptions
 from layerdex.records import EncoderSettings
 from tests.encoders import WordEncoder
@@ -71,7 +71,7 @@ def test_another_adapter_is_refused_and_the_same_may_move(bert: Path, tmp_path: 
         make_adapter(tmp_path / name, weights)
         for name, weights in (("made", b"1"), ("moved", b"1"), ("other", b"2"))
     )
-    found = fingerprint(bert, RECORDED.options(), made)
+    found = fingerprint(read_contents(bert).with_adapter(made), RECORDED.options())
     recorded = replace(RECORDED, model=str(bert), adapter=str(made), fingerprint=found)
     check(recorded, adapter=str(made))
     check(recorded, adapter=str(moved))
@@ -106,7 +106,8 @@ def lowering(bert: Path) -> Path:
 def made_before(folder: Path) -> EncoderSettings:
     """The settings of an index that was made when ``do_lower_case`` was not read."""
     settings = load(folder).settings
-    return replace(settings, fingerprint=earlier_fingerprint(folder, settings.options()))
+    earlier = earlier_fingerprint(read_contents(folder), settings.options())
+    return replace(settings, fingerprint=earlier)
 
 
 def test_an_index_of_texts_in_their_own_case_is_never_mixed_with_lowered_ones(

@@ -1,24 +1,19 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from layerdex.choices import LongText, Pooling
-from layerdex.errors import ModelError
 from layerdex.indexer.models.fingerprint import (
     earlier_fingerprint,
-    file_digest,
     fingerprint,
-    model_digest,
+    read_contents,
 )
+from layerdex.indexer.models.fingerprint import model_digest as digest_contents
 from layerdex.indexer.models.model_folder import find_model
 from layerdex.options import EncoderOptions
 from tests.tiny_models import change_json
@@ -35,35 +30,17 @@ def of(
     long: LongText = LongText.TRUNCATE,
 ) -> str:
     options = EncoderOptions(pooling=pooling, template=template, max_length=max_length, long=long)
-    return fingerprint(folder, options)
+    return fingerprint(read_contents(folder), options)
 
 
-def cache_file() -> Path:
-    return Path(os.environ["XDG_CACHE_HOME"]) / "layerdex" / "digests.json"
+def model_digest(folder: Path) -> str:
+    return digest_contents(read_contents(folder))
 
 
 def flip_last_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture
-def n_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were really read to be digested."""
-    real = hashlib.file_digest
-    names: list[str] = []
-
-    def digest(file: Any, algorithm: str) -> Any:
-        names.append(Path(file.name).name)
-        return real(file, algorithm)
-
-    monkeypatch.setattr(hashlib, "file_digest", digest)
-    return names
 
 
 CHANGES: dict[str, Change] = {
@@ -187,7 +164,7 @@ def test_changes_where_texts_are_lowered_for_a_tokenizer_that_keeps_case(bert: P
     options = EncoderOptions(
         pooling=Pooling.MEAN, template="{text}", max_length=32, long=LongText.TRUNCATE
     )
-    assert earlier_fingerprint(bert, options) == before[0]
+    assert earlier_fingerprint(read_contents(bert), options) == before[0]
 
 
 def test_stays_where_the_case_of_texts_does_not_change(bert: Path) -> None:
@@ -207,155 +184,3 @@ def test_a_copy_elsewhere_has_the_same(bert: Path, tmp_path: Path) -> None:
     before = of(bert)
 
     assert of(bert.rename(tmp_path / "moved")) == before
-
-
-def test_a_digest_is_the_files_sha256_and_is_read_once(bert: Path, n_read: list[str]) -> None:
-    weights = bert / "model.safetensors"
-
-    assert file_digest(weights) == sha256(weights)
-    assert file_digest(weights) == sha256(weights)
-    assert n_read == ["model.safetensors"]
-
-
-def test_a_cached_digest_is_found_through_a_link(
-    bert: Path, tmp_path: Path, n_read: list[str]
-) -> None:
-    # As the hub's cache has it: a snapshot folder of links to blobs.
-    weights = bert / "model.safetensors"
-    file_digest(weights)
-    (tmp_path / "link").symlink_to(weights)
-
-    assert file_digest(tmp_path / "link") == sha256(weights)
-    assert n_read == ["model.safetensors"]
-
-
-def test_a_change_of_the_same_size_is_seen(bert: Path) -> None:
-    weights = bert / "model.safetensors"
-    before = file_digest(weights)
-    status = weights.stat()
-
-    flip_last_byte(weights)
-    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-
-    assert weights.stat().st_size == status.st_size
-    assert file_digest(weights) == sha256(weights) != before
-
-
-def test_a_replaced_file_of_the_same_size_and_time_is_seen(bert: Path, tmp_path: Path) -> None:
-    weights = bert / "model.safetensors"
-    before = file_digest(weights)
-    status = weights.stat()
-    other = tmp_path / "other"
-    other.write_bytes(weights.read_bytes())
-    flip_last_byte(other)
-    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    other.replace(weights)
-
-    assert weights.stat().st_mtime_ns == status.st_mtime_ns
-    assert file_digest(weights) == sha256(weights) != before
-
-
-def test_digests_of_several_files_are_kept_side_by_side(bert: Path, n_read: list[str]) -> None:
-    files = [bert / "model.safetensors", bert / "config.json", bert / "tokenizer.json"]
-
-    for _ in range(2):
-        assert [file_digest(one) for one in files] == [sha256(one) for one in files]
-    assert len(n_read) == 3
-
-
-def entries(path: Path) -> dict[str, str]:
-    status = path.stat()
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
-    key = str(path.resolve())
-    return {
-        "empty": "",
-        "cut short": '{"a": [1, 2',
-        "not text": "\udcff",
-        "a list": "[1]",
-        "null": "null",
-        "an entry of null": json.dumps({key: None}),
-        "an entry of a number": json.dumps({key: 3}),
-        "an entry of an object": json.dumps({key: {"size": 1}}),
-        "an entry without a digest": json.dumps({key: stamp}),
-        "another file's broken entry": json.dumps({"/elsewhere": None}),
-    }
-
-
-@pytest.mark.parametrize("kind", list(entries(Path(__file__))))
-def test_a_broken_cache_is_ignored_and_rewritten(kind: str, bert: Path, n_read: list[str]) -> None:
-    weights = bert / "model.safetensors"
-    cache_file().parent.mkdir(parents=True)
-    cache_file().write_bytes(entries(weights)[kind].encode(errors="surrogateescape"))
-
-    assert file_digest(weights) == sha256(weights)
-    assert file_digest(weights) == sha256(weights)
-    assert len(n_read) == 1
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(
-    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_read: list[str]
-) -> None:
-    # A file where the folder should be: what root, too, cannot write to.
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    weights = bert / "model.safetensors"
-
-    assert [file_digest(weights), file_digest(weights)] == [sha256(weights)] * 2
-    assert len(n_read) == 2
-
-
-HOMELESS = """
-import os, pwd, sys
-from pathlib import Path
-
-def no_entry(uid):
-    raise KeyError(f"getpwuid(): uid not found: {uid}")
-
-pwd.getpwuid = no_entry
-from layerdex.indexer.models.fingerprint import cache_folder, file_digest
-
-print(file_digest(Path(sys.argv[1])))
-try:
-    print(cache_folder())
-except OSError as error:
-    print(error.strerror)
-"""
-
-
-@pytest.mark.parametrize(
-    ("variables", "cache"),
-    [
-        ({}, "there is no home directory: set XDG_CACHE_HOME"),
-        # The XDG Base Directory Specification has relative folders ignored.
-        ({"XDG_CACHE_HOME": "not/absolute"}, "there is no home directory: set XDG_CACHE_HOME"),
-        ({"XDG_CACHE_HOME": "not/absolute", "HOME": "/proc/no"}, "/proc/no/.cache/layerdex"),
-        ({"HOME": "/proc/nowhere"}, "/proc/nowhere/.cache/layerdex"),
-        ({"XDG_CACHE_HOME": "/proc/nowhere"}, "/proc/nowhere/layerdex"),
-    ],
-)
-def test_a_user_without_a_home_has_no_cache(
-    variables: dict[str, str], cache: str, bert: Path, tmp_path: Path
-) -> None:
-    weights = bert / "model.safetensors"
-    others = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}
-    result = subprocess.run(
-        [sys.executable, "-c", HOMELESS, str(weights)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={
-            **others,
-            "PYTHONPATH": str(Path.cwd()) + ":" + others.get("PYTHONPATH", ""),
-            **variables,
-        },
-    )
-    assert result.stderr == ""
-    assert result.stdout.splitlines() == [sha256(weights), cache]
-    assert not (tmp_path / "not").exists()
-
-
-def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"cannot read .*nothing: No such file"):
-        file_digest(tmp_path / "nothing")

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerdex.choices import Dtype, Pooling
-from layerdex.indexer.engines.openvino.cache import import_openvino, new_graph_folder, write_graph
+from layerdex.indexer.engines.openvino.cache import new_graph_folder
+from layerdex.indexer.engines.openvino.cached_graph import write_graph
+from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.protocol import Batch, make_batch
 from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.engines.torch.pooling import pool
@@ -100,10 +102,11 @@ def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
     tokenizer.no_padding()
     tokenizer.enable_truncation(min(spec.n_positions, _LONGEST_PROBE))
     texts = ["layers", _WORDS, _WORDS * 9, "of 2 pages", _WORDS * 2, _WORDS * 99, "signs"]
+    texts.append("a short text, which is compared again in every process")
     ids: list[list[int]] = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     positions = np.arange(len(ids)) % min(map(len, ids)) if pooling is Pooling.MASK else None
     tokens = Tokens(ids, np.zeros(len(ids), dtype=np.bool_), positions)
-    groups: Sequence[Sequence[int]] = ([0, 1, 3], [2, 4, 6], [5])
+    groups: Sequence[Sequence[int]] = ([0, 1, 3], [2, 4, 6], [5], [7])
     return [make_batch(tokens, np.array(group), pad_id=spec.tokenizer.pad_id) for group in groups]
 
 

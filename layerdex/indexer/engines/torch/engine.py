@@ -60,6 +60,7 @@ class TorchEngine:
         self._pooling = pooling
         module = self._load(self._devices[0])
         tokenizer = load_tokenizer(folder)
+        folder.contents.check_unchanged()
         check_vocabulary(module, tokenizer, name=folder.name)
         n_positions = count_positions(module)
         self._sample = Sample(
@@ -121,6 +122,7 @@ class TorchEngine:
             return self._replicas[:1]
         for device in self._devices[len(self._replicas) :]:
             module = self._load(device)
+            self._folder.contents.check_unchanged()
             self._replicas.append(self._replicate(module, device, packs=self.packs))
         if not all(replica.packs for replica in self._replicas):
             for replica in self._replicas:

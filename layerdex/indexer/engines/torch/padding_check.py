@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +18,13 @@ import numpy as np
 from torch import Tensor
 
 from layerdex.errors import ModelError
+from layerdex.indexer.cache.location import cache_folder, make_cache_folder, write_whole
+from layerdex.indexer.cache.sealed_json import dump_sealed, load_sealed
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates
 from layerdex.indexer.engines.torch.packing import Ids, Sample
 from layerdex.indexer.engines.torch.transfers import Transfers
-from layerdex.indexer.models.fingerprint import cache_folder, model_digest
+from layerdex.indexer.models.fingerprint import model_digest
 from layerdex.indexer.models.model_folder import ModelFolder
-from layerdex.indexer.models.sealed_json import dump_sealed, load_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -94,19 +94,17 @@ def record_verdict(folder: ModelFolder, verdict: bool) -> None:
     """Record the verdict for a model's content; a cache that cannot be written is no error."""
     try:
         path = _verdict_path(folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            file.write(dump_sealed({"model": _verdict_name(folder), "pads": verdict}))
-        Path(file.name).replace(path)
+        make_cache_folder(path.parent)
+        write_whole(path, dump_sealed({"model": _verdict_name(folder), "pads": verdict}))
     except OSError as error:
         logger.debug("the verdict on padding is not kept: %s", error)
 
 
 def _verdict_path(folder: ModelFolder) -> Path:
-    return cache_folder() / "padding" / _verdict_name(folder)
+    return cache_folder("padding") / _verdict_name(folder)
 
 
 def _verdict_name(folder: ModelFolder) -> str:
     versions = [version(name) for name in ("torch", "transformers")]
-    key = json.dumps([_CHECK_VERSION, versions, model_digest(folder.path, folder.adapter)])
+    key = json.dumps([_CHECK_VERSION, versions, model_digest(folder.contents)])
     return hashlib.sha256(key.encode()).hexdigest()[:32]

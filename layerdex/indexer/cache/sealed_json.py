@@ -13,9 +13,9 @@ from typing import Any
 _DIGEST = "sha256"
 
 
-def dump_sealed(content: Mapping[str, Any]) -> str:
+def dump_sealed(content: Mapping[str, Any]) -> bytes:
     """Return an object as JSON with its digest."""
-    return json.dumps({**content, _DIGEST: _digest(content)})
+    return json.dumps({**content, _DIGEST: _digest(content)}).encode()
 
 
 def load_sealed(data: bytes) -> dict[str, Any]:
