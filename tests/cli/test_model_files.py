@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from layerdex import Index
+from layerdex.indexer.models import file_digests
 from tests.cli.runner import Cli
 from tests.sentence_models import to_sentence_model
 from tests.tiny_models import change_json, save_tiny_model
@@ -103,3 +108,55 @@ def test_a_pooling_that_is_not_supported_is_one_error(
 
     assert "with --pooling" in said
     assert not (tmp_path / "index").exists()
+
+
+AUTO = ("--device", "cpu", "--dtype", "float32")
+
+
+@pytest.mark.parametrize("runtime", [AUTO, RUNTIME], ids=["auto", "torch"])
+def test_another_model_with_equal_times_neither_answers_nor_adds(
+    runtime: tuple[str, ...],
+    cli: Cli,
+    model: Path,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(file_digests, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(file_digests, "_RACY_NS", 0)
+    index = tmp_path / "index"
+    cli.ok("index", index, texts, "--model", model, *runtime)
+    before = cli.json("search", index, "a stone", *runtime)
+    other = save_tiny_model("bert", tmp_path / "other", seed=4) / "model.safetensors"
+    weights = model / "model.safetensors"
+    shutil.copystat(weights, other)
+    assert other.stat().st_size == weights.stat().st_size
+    own = weights.read_bytes()
+
+    subprocess.run(["cp", "-p", other, weights], check=True)
+    more = tmp_path / "more.txt"
+    more.write_text("another text\n")
+    for words in (("search", index, "a stone"), ("index", index, more)):
+        assert "made with another version of the model" in cli.error(*words, *runtime)
+
+    weights.write_bytes(own)
+    assert cli.json("search", index, "a stone", *runtime) == before
+    assert len(Index.open(index)) == 3
+
+
+def test_no_damage_of_the_cache_changes_an_answer_or_is_an_error(
+    cli: Cli, model: Path, texts: Path, tmp_path: Path
+) -> None:
+    index, cache = tmp_path / "index", Path(os.environ["XDG_CACHE_HOME"])
+    cli.ok("index", index, texts, "--model", model, *AUTO)
+    expected = cli.json("search", index, "a stone", *AUTO)
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    assert len(files) >= 7
+
+    for path in files:
+        content = bytearray(path.read_bytes()) if path.exists() else bytearray(1)
+        content[-2:] = b"\0\0"
+        path.unlink(missing_ok=True)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        assert cli.json("search", index, "a stone", *AUTO) == expected
