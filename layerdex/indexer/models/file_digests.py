@@ -70,13 +70,15 @@ def digest_file(path: Path) -> FileDigest:
         return _digest(path, stamp)
     remembered = _read_cache()
     key = str(path.resolve())
-    entry = [boot_id(), os.statvfs(path).f_fsid, *stamp]
+    entry = [boot_id(), _file_system(path), *stamp]
     if (known := remembered.get(key)) and known[:-1] == entry:
         return FileDigest(path, str(known[-1]), stamp, is_remembered=True)
     digest = _digest(path, stamp)
     age_ns = time.time_ns() - max(stamp[1:3])
     if age_ns > _RACY_NS:
-        _write_cache({**remembered, key: [*entry, digest.sha256]})
+        # Those of an earlier start of the system can never be believed again.
+        still_good = {name: one for name, one in remembered.items() if one[0] == entry[0]}
+        _write_cache({**still_good, key: [*entry, digest.sha256]})
     return digest
 
 
@@ -102,6 +104,13 @@ def _stamp(path: Path) -> Stamp:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     times = status.st_mtime_ns, status.st_ctime_ns
     return status.st_size, *times, status.st_ino, status.st_dev
+
+
+def _file_system(path: Path) -> int:
+    try:
+        return os.statvfs(path).f_fsid
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _cache_path() -> Path:
