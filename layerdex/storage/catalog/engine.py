@@ -21,7 +21,7 @@ from layerdex.errors import (
     StorageError,
 )
 from layerdex.storage.catalog.revisions import apply_migrations
-from layerdex.storage.catalog.sqlite_connection import CatalogConnection
+from layerdex.storage.catalog.sqlite_connection import CatalogConnection, overwriting
 from layerdex.storage.files import sync_file, sync_folder
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
@@ -63,7 +63,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 def switch_to_wal(path: Path) -> None:
     """Switch a catalog to write-ahead logging, so that readers and a writer do not block."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(overwriting(sqlite3.connect(path, isolation_level=None))) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
@@ -91,7 +91,7 @@ def _write_engine(address: str, journal: str) -> Engine:
         # NORMAL can lose the last commits when the power goes.
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        return connection
+        return overwriting(connection)
 
     # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once.
     return new_engine(connect, begin="BEGIN IMMEDIATE")

@@ -22,6 +22,7 @@ from layerdex.storage.artifacts import (
 from layerdex.storage.catalog.checks import catalog_faults
 from layerdex.storage.catalog.engine import switch_to_wal, translate_errors, write_engine
 from layerdex.storage.catalog.seal import renew_seal
+from layerdex.storage.catalog.sqlite_connection import overwriting
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
 from layerdex.storage.snapshot import Snapshot
@@ -102,7 +103,7 @@ def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
     """Copy the catalog as the snapshot's transaction sees it, unless it is damaged."""
     target.unlink(missing_ok=True)
     source: Any = snapshot.connection.connection.driver_connection
-    with closing(sqlite3.connect(target)) as copy:
+    with closing(overwriting(sqlite3.connect(target))) as copy:
         source.backup(copy)
     _check_catalog(target)
     switch_to_wal(target)
