@@ -48,15 +48,20 @@ def _owner(lock: Path) -> int | None:
     """Return the id of the process that holds a lock, or None if the kernel does not say."""
     try:
         locks = Path("/proc/locks").read_text(encoding="ascii")
-        inode = str(lock.stat().st_ino)
+        status = lock.stat()
     except OSError:
         return None
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    owners: dict[str, int] = {}
     for line in locks.splitlines():
         # "1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234567 0 EOF"; a waiter has "->" after the number.
         _, *rest = line.split()
-        if rest[0] == "FLOCK" and rest[4].rsplit(":", 1)[-1] == inode and rest[3].isdigit():
-            return int(rest[3])
-    return None
+        if rest[0] == "FLOCK" and rest[3].isdigit():
+            its_device, inode = rest[4].rsplit(":", 1)
+            if inode == str(status.st_ino):
+                owners[its_device] = int(rest[3])
+    # btrfs and overlays name another device here than `stat` does.
+    return owners.get(device, next(iter(owners.values())) if len(owners) == 1 else None)
 
 
 def is_index(path: Path) -> bool:
