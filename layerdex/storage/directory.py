@@ -16,6 +16,8 @@ from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexErro
 CATALOG = "catalog.sqlite3"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
+# MAX_PATHNAME in SQLite's os_unix.c, less the name of its journal.
+_MAX_PATH_BYTES = 512 - len("-journal")
 
 
 @contextmanager
@@ -71,6 +73,7 @@ def is_index(path: Path) -> bool:
 
 def check_creatable(path: Path) -> None:
     """Raise `IndexExistsError` or `StorageError` unless an index can be created at ``path``."""
+    check_length(path / f"{CATALOG}.new")
     if not path.exists():
         return
     if not path.is_dir():
@@ -82,6 +85,16 @@ def check_creatable(path: Path) -> None:
         raise IndexExistsError(
             f"{path} is not an index and not empty (it holds {foreign[0]!r}): "
             "choose another directory"
+        )
+
+
+def check_length(catalog: Path) -> None:
+    """Raise `StorageError` if SQLite cannot open a catalog as its path is too long."""
+    n_bytes = len(os.fsencode(os.path.realpath(catalog)))
+    if n_bytes > _MAX_PATH_BYTES:
+        raise StorageError(
+            f"the path {catalog} has {n_bytes} bytes, and SQLite opens none of more than "
+            f"{_MAX_PATH_BYTES}: choose a shorter one"
         )
 
 

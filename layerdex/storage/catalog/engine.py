@@ -22,6 +22,7 @@ from layerdex.errors import (
 )
 from layerdex.storage.catalog.revisions import apply_migrations
 from layerdex.storage.catalog.sqlite_connection import CatalogConnection, overwriting
+from layerdex.storage.directory import check_length
 from layerdex.storage.files import sync_file, sync_folder
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
@@ -98,7 +99,8 @@ def _write_engine(address: str, journal: str) -> Engine:
 
 
 def address_of(path: Path, mode: str) -> str:
-    """Return the URI by which SQLite opens a catalog."""
+    """Return the URI by which SQLite opens a catalog; raises `StorageError` for a long path."""
+    check_length(path)
     return f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
 
 
