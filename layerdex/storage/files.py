@@ -130,6 +130,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
             written.unlink(missing_ok=True)
 
 
+def has_inode_left(folder: Path) -> bool:
+    """Return whether a file can be created as far as the file system's table of inodes goes."""
+    try:
+        state = os.statvfs(folder)
+    except OSError:
+        return True
+    return state.f_favail > 0 or state.f_files == 0  # such as btrfs, which has no table
+
+
 def name_start(path: Path) -> str:
     """Return a path's last name, cut so that the name of a file beside it can begin with it."""
     return os.fsdecode(os.fsencode(path.name)[:_MAX_START_BYTES])

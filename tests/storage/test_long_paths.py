@@ -48,7 +48,7 @@ def test_a_short_name_in_a_deep_working_directory_is_refused_too(
         os.chdir("y" * 200)
     with pytest.raises(StorageError, match=r"has \d+ bytes"):
         Index.create("index", model=WordEncoder())
-    assert os.listdir() == []
+    assert list(Path().iterdir()) == []
 
 
 def test_an_index_that_moved_to_a_longer_path_says_why_it_is_not_opened(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from layerdex.errors import (
 from layerdex.storage.catalog.revisions import apply_migrations
 from layerdex.storage.catalog.sqlite_connection import CatalogConnection, overwriting
 from layerdex.storage.directory import check_length
-from layerdex.storage.files import sync_file, sync_folder
+from layerdex.storage.files import has_inode_left, sync_file, sync_folder
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
 BUSY_TIMEOUT_S = 30.0
@@ -134,6 +134,8 @@ def translate_errors(path: Path) -> Iterator[None]:
             ) from error
         # SQLite cannot grow its shared-memory file on a full disk, and calls that an I/O error.
         hint = " (is the disk full?)" if "I/O" in reason else ""
+        if "unable to open" in reason and not has_inode_left(path.parent):
+            hint = " (the file system has no free inode: its table is full)"
         raise StorageError(f"cannot use the catalog {path}: {reason}{hint}") from error
     except BrokenPipeError:
         raise  # of a callback: an index has no pipes
