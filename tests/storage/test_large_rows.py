@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from layerdex import Index, LabelTask
+from layerdex.choices import StoredPrecision
+from layerdex.storage.vectors.codecs import codec_of
+from layerdex.storage.vectors.layer_file import LayerFile
 from tests.encoders import WordEncoder
 from tests.results import first
 from tests.storage.corpora import ids_of, reopen, rows
@@ -52,3 +57,28 @@ def test_rows_near_a_boundary_are_only_numbers(tmp_path: Path, row: int) -> None
         large, small = reopen(large), reopen(small)
     assert large.backup(tmp_path / "copy") == 22
     assert ids_of(Index.open(tmp_path / "copy")) == ids_of(small)
+
+
+def test_a_layer_file_of_more_than_four_gibibytes_is_searched_to_its_end(tmp_path: Path) -> None:
+    codec, width = codec_of(StoredPrecision.FLOAT32), 1024
+    n = (1 << 32) // (4 * width) + 100
+    vector = np.zeros((1, width), dtype=np.float32)
+    vector[0, 5] = 1
+    path, header = tmp_path / "layer-00.faiss", codec.header(n, width)
+    with path.open("wb") as file:  # zeros that take no room on the disk
+        file.write(header)
+        file.seek((n - 2) * 4 * width, 1)
+        file.write(vector.tobytes())
+        file.truncate(len(header) + n * 4 * width)
+    crc32 = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 24):
+            crc32 = zlib.crc32(chunk, crc32)
+    size = path.stat().st_size
+    assert size > 1 << 32
+    layer = LayerFile(path, n=n, width=width, codec=codec, size_bytes=size, crc32=crc32)
+    np.testing.assert_array_equal(layer.decode(np.array([n - 2])), vector)
+    last = np.arange(n) == n - 2
+    for allowed in (None, last):
+        products, positions = layer.scan(vector, 1, allowed=allowed)
+        assert (products.tolist(), positions.tolist()) == ([1.0], [n - 2])
