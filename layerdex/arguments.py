@@ -32,6 +32,21 @@ def to_path(value: str | os.PathLike[str], *, what: str) -> Path:
     return Path(value)
 
 
+def check_unicode(path: Path, *, what: str) -> Path:
+    """Return a path that is UTF-8: libraries in Rust and C++ open no other.
+
+    Raises `OptionError`, which ``what`` begins.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OptionError(
+            f"{what} {os.fsencode(path)!r} is not UTF-8, which the libraries that read it need: "
+            "rename it"
+        ) from error
+    return path
+
+
 def is_path(value: object) -> bool:
     """Return whether the operating system could have a file with that name."""
     try:

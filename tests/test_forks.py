@@ -198,3 +198,93 @@ print(os.environ.get(name))
 @pytest.mark.parametrize("values", [[], ["0"], ["false"], ["true"]])
 def test_a_fork_leaves_the_parents_environment_as_it_was(values: list[str]) -> None:
     assert run(ENVIRONMENT, *values).stdout.split() == (values or ["None"])
+
+
+POOLS = """
+import multiprocessing, sys, warnings
+from layerdex import EncoderOptions, Index, LabelTask, RuntimeOptions
+from tests.encoders import WordEncoder
+from tests.tiny_models import sentence
+
+path, model, engine = sys.argv[1:]
+
+def work(n):
+    new = [{"id": f"n{n}-{i}", "text": sentence(6, seed=1_000 + 10 * n + i), "label": "a"}
+           for i in range(4)]
+    index.add(new, lock_timeout_s=60)
+    index.delete(f"n{n}-0", lock_timeout_s=60)
+    (label,) = index.classify([sentence(7, seed=n)], k=1)
+    index.evaluate(LabelTask(k=3))
+    index.deduplicate()
+    index.compact(lock_timeout_s=60)
+    (result,) = index.search([sentence(7, seed=n)], k=1)
+    return label.label, result.hits[0].id, index.verify()
+
+def ask(context):
+    with context.Pool(2) as pool:
+        return pool.map_async(work, range(4), chunksize=1).get(timeout=120)
+
+if engine == "words":
+    index = Index.create(path, model=WordEncoder(width=64))
+else:
+    runtime = RuntimeOptions(engine=engine, dtype="float32")
+    index = Index.create(path, model=EncoderOptions(model=model), runtime=runtime)
+index.add({"id": f"d{i}", "text": sentence(7, seed=i), "label": "ab"[i % 2]} for i in range(60))
+index.evaluate(LabelTask(k=3))
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads about
+answers = ask(multiprocessing.get_context("fork"))
+assert answers == [("ab"[n % 2], f"d{n}", []) for n in range(4)], answers
+print(len(index), len(index.verify()))
+"""
+
+
+@pytest.mark.parametrize("engine", ["words", "torch", "openvino"])
+def test_a_pool_of_forked_processes_writes_and_asks(engine: str, tmp_path: Path) -> None:
+    if engine == "openvino" and not is_installed():
+        pytest.skip("OpenVINO is not installed")
+    model = save_tiny_model("bert", tmp_path / "model") if engine != "words" else ""
+    result = run(POOLS, tmp_path / "index", model, engine)
+    assert (result.returncode, result.stdout) == (0, "72 0\n"), result.stderr
+
+
+IN_A_QUESTION = """
+import os, sys, threading, time
+from layerdex import Index
+from layerdex.errors import LayerdexError
+from tests.encoders import WordEncoder
+
+path, = sys.argv[1:]
+index = Index.create(path, model=WordEncoder())
+index.add([{"id": "a", "text": "a cat"}])
+asking, done = threading.Event(), threading.Event()
+
+def ask():
+    with index._open.store.read():
+        asking.set()
+        done.wait()
+
+thread = threading.Thread(target=ask)
+thread.start()
+asking.wait()
+child = os.fork()
+if not child:
+    start = time.monotonic()
+    for write in (lambda: index.add([{"id": "b", "text": "a dog"}]), lambda: index.delete("a")):
+        try:
+            write()
+        except LayerdexError as error:
+            print("child:", str(error).split(":")[0], time.monotonic() - start < 5, flush=True)
+    time.sleep(600)
+time.sleep(1)
+index.add([{"id": "c", "text": "a cow"}], lock_timeout_s=0)
+done.set()
+thread.join()
+os.kill(child, 9)
+print(len(index), len(index.verify()))
+"""
+
+
+def test_a_child_forked_during_a_question_refuses_and_leaves_the_lock(tmp_path: Path) -> None:
+    result = run(IN_A_QUESTION, tmp_path / "index")
+    refused = "child: an index was in use when this process was forked, so none can be used here"
+    assert result.stdout.splitlines() == [f"{refused} True", f"{refused} True", "2 0"]

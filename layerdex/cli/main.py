@@ -76,9 +76,12 @@ class CommandGroup(click.Group):
 
 
 def _write_utf8() -> None:
-    """Write UTF-8 whatever the locale, as texts have characters that its encoding may not have."""
+    """Write UTF-8 whatever the locale, as texts have characters that its encoding may not have.
+
+    Names of files are written as they are, which need not be UTF-8.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors=sys.stdout.errors)
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 @contextmanager

@@ -33,6 +33,7 @@ __all__ = [
     "find_damage",
     "find_folder",
     "has_single_label",
+    "has_torn_seal",
     "is_index",
     "similar_labels",
     "vector_bytes",
@@ -94,6 +95,14 @@ def find_damage(index: Index) -> str | None:
     except DamagedIndexError as error:
         return str(error)
     return None
+
+
+def has_torn_seal(index: Index) -> bool:
+    """Say whether the file with the catalog's checksum is not one."""
+    from layerdex.storage.catalog.seal import is_torn
+    from layerdex.storage.directory import CATALOG
+
+    return is_torn(index.path / CATALOG)
 
 
 def vector_bytes(index: Index, n_documents: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerdex.arguments import check_callbacks, to_path
+from layerdex.arguments import check_callbacks, check_unicode, to_path
 from layerdex.choices import Format
 from layerdex.errors import OptionError, StorageError
 from layerdex.index.encoders import make_encoder
@@ -21,6 +21,7 @@ from layerdex.options import RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
 from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.labels.training_split import TrainingSplit, make_training_split
+from layerdex.storage.files import name_start
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.codecs import as_stored
 
@@ -148,7 +149,7 @@ def _check_target(adapter: str | Path) -> Path:
         raise OptionError(f"{target} exists already: give the adapter a new folder")
     if not target.parent.is_dir():
         raise OptionError(f"there is no folder {target.parent} for the adapter")
-    return target
+    return check_unicode(target, what="the path of the adapter,")
 
 
 def _make_trainer(
@@ -165,7 +166,7 @@ def _write_folder(target: Path, trainer: Trainer) -> None:
     """Write the adapter's folder whole or not at all."""
     temporary: Path | None = None
     try:
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name_start(target)}-"))
         trainer.write(temporary)
         temporary.chmod(0o755)  # mkdtemp makes it readable by its owner alone
         temporary.rename(target)

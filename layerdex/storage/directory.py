@@ -16,6 +16,8 @@ from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexErro
 CATALOG = "catalog.sqlite3"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
+# MAX_PATHNAME in SQLite's os_unix.c, less the name of its journal.
+_MAX_PATH_BYTES = 512 - len("-journal")
 
 
 @contextmanager
@@ -48,15 +50,20 @@ def _owner(lock: Path) -> int | None:
     """Return the id of the process that holds a lock, or None if the kernel does not say."""
     try:
         locks = Path("/proc/locks").read_text(encoding="ascii")
-        inode = str(lock.stat().st_ino)
+        status = lock.stat()
     except OSError:
         return None
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    owners: dict[str, int] = {}
     for line in locks.splitlines():
         # "1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234567 0 EOF"; a waiter has "->" after the number.
         _, *rest = line.split()
-        if rest[0] == "FLOCK" and rest[4].rsplit(":", 1)[-1] == inode and rest[3].isdigit():
-            return int(rest[3])
-    return None
+        if rest[0] == "FLOCK" and rest[3].isdigit():
+            its_device, inode = rest[4].rsplit(":", 1)
+            if inode == str(status.st_ino):
+                owners[its_device] = int(rest[3])
+    # btrfs and overlays name another device here than `stat` does.
+    return owners.get(device, next(iter(owners.values())) if len(owners) == 1 else None)
 
 
 def is_index(path: Path) -> bool:
@@ -66,6 +73,7 @@ def is_index(path: Path) -> bool:
 
 def check_creatable(path: Path) -> None:
     """Raise `IndexExistsError` or `StorageError` unless an index can be created at ``path``."""
+    check_length(path / f"{CATALOG}.new")
     if not path.exists():
         return
     if not path.is_dir():
@@ -77,6 +85,16 @@ def check_creatable(path: Path) -> None:
         raise IndexExistsError(
             f"{path} is not an index and not empty (it holds {foreign[0]!r}): "
             "choose another directory"
+        )
+
+
+def check_length(catalog: Path) -> None:
+    """Raise `StorageError` if SQLite cannot open a catalog as its path is too long."""
+    n_bytes = len(os.fsencode(os.path.realpath(catalog)))
+    if n_bytes > _MAX_PATH_BYTES:
+        raise StorageError(
+            f"the path {catalog} has {n_bytes} bytes, and SQLite opens none of more than "
+            f"{_MAX_PATH_BYTES}: choose a shorter one"
         )
 
 

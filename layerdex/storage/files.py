@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from layerdex.errors import StorageError
 
 _CHUNK_BYTES = 1 << 22
+# File systems allow 255, and 143 where names are encrypted (eCryptfs).
+_MAX_START_BYTES = 100
 
 
 def write_file(path: Path, data: NDArray[np.uint8]) -> int:
@@ -113,7 +115,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     # Before resolving: the target of /dev/stdout has no name that can be opened.
     is_direct = path.exists() and not path.is_file()
     target = path if is_direct else path.resolve()
-    written = path if is_direct else target.with_name(f".{target.name}.{os.getpid()}.new")
+    unfinished = f".{name_start(target)}.{os.getpid()}.new"
+    written = path if is_direct else target.with_name(unfinished)
     try:
         yield written
         if not is_direct:
@@ -125,6 +128,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         if not is_direct:
             written.unlink(missing_ok=True)
+
+
+def has_inode_left(folder: Path) -> bool:
+    """Return whether a file can be created as far as the file system's table of inodes goes."""
+    try:
+        state = os.statvfs(folder)
+    except OSError:
+        return True
+    return state.f_favail > 0 or state.f_files == 0  # such as btrfs, which has no table
+
+
+def name_start(path: Path) -> str:
+    """Return a path's last name, cut so that the name of a file beside it can begin with it."""
+    return os.fsdecode(os.fsencode(path.name)[:_MAX_START_BYTES])
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -6,6 +6,7 @@ folder is flushed; only then does one transaction add the segment and its docume
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from layerdex.errors import DocumentNotFoundError, ModelError
 from layerdex.records import EncodedVectors, Rows
 from layerdex.storage.artifacts import remove_unreferenced_artifacts
 from layerdex.storage.catalog.changes import (
+    COMMITS,
     NEXT_ROW,
     FieldUpdate,
     NewVersion,
@@ -33,7 +35,7 @@ from layerdex.storage.catalog.changes import (
 )
 from layerdex.storage.catalog.engine import translate_errors
 from layerdex.storage.catalog.row_digests import damage_error
-from layerdex.storage.catalog.rows import Version, find_live, find_vanished
+from layerdex.storage.catalog.rows import Version, find_live, find_vanished, read_setting
 from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT
 from layerdex.storage.catalog.segments import SEGMENT_NAME, read_segments
 from layerdex.storage.files import remove_tree, sync_folder, write_file
@@ -46,6 +48,8 @@ from layerdex.threads import Threads
 _MAX_THREADS = min(4, len(os.sched_getaffinity(0)))
 # 1,500 texts at the 7 layers of MiniLM; with less, starting threads takes as long as it saves.
 _MIN_BYTES_FOR_THREADS = 1 << 24
+# SQLite keeps a signed 32-bit number for its users in each database.
+_USER_VERSIONS = 1 << 31
 
 
 class Writer:
@@ -200,11 +204,23 @@ class Writer:
         with translate_errors(self._folder.parent), self._connection.begin():
             yield self._connection
 
-    def vacuum(self) -> None:
-        """Return the catalog's free pages to the file system."""
+    def vacuum(self, *, max_pages: float = math.inf) -> None:
+        """Rewrite the catalog, unless it is larger or nothing was committed since the last time.
+
+        This returns free pages to the file system. It also drops the copies of deleted values that
+        SQLite leaves in the unused bytes of a page when it moves rows to another one; what
+        ``secure_delete`` overwrites are the rows themselves.
+        """
+        with self.transaction() as connection:
+            n_commits = int(read_setting(connection, COMMITS))
         with translate_errors(self._folder.parent):
             driver: Any = self._connection.connection.driver_connection
-            driver.execute("VACUUM")
+            (n_pages,) = driver.execute("PRAGMA page_count").fetchone()
+            (vacuumed_at,) = driver.execute("PRAGMA user_version").fetchone()
+            at = n_commits % _USER_VERSIONS
+            if vacuumed_at != at and n_pages <= max_pages:
+                driver.execute("VACUUM")
+                driver.execute(f"PRAGMA user_version={at}")
             self._connection.rollback()
 
     @contextmanager

@@ -226,3 +226,21 @@ def test_backup_copies_the_index(cli: Cli, path: Path, tmp_path: Path) -> None:
     assert (result.stdout, result.stderr) == ("", f"20 documents copied to {target}\n")
     assert cli.ok("export", target).stdout == cli.ok("export", path).stdout
     assert str(target) in cli.error("backup", path, target)
+
+
+@pytest.mark.parametrize("damage", [empty, cut])
+def test_a_torn_seal_is_told_by_verify_and_renewed_by_repair(
+    cli: Cli, path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    seal = path / "catalog.sqlite3.crc32"
+    whole = seal.read_bytes()
+    damage(seal)
+    assert cli.ok("verify", path).stderr == "No problems found\n"  # no data is damaged
+    assert f"{seal} is not a checksum" in caplog.text
+    assert cli.ok("repair", path, "--dry-run").stderr == "0 problems found\n"
+    assert seal.read_bytes() != whole
+    assert "checksum was renewed" in cli.ok("repair", path).stderr
+    assert seal.read_bytes() == whole
+    caplog.clear()
+    cli.ok("verify", path)
+    assert caplog.text == ""

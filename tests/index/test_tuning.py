@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import warnings
@@ -312,6 +313,8 @@ def test_a_wrong_adapter_is_refused(
 def test_an_adapter_of_a_layer_beyond_is_refused(scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="layer 0 has no encoder blocks"):
         tune(scene.index, tmp_path / "new", layer=0)
+    with pytest.raises(OptionError, match="is not UTF-8"):
+        tune(scene.index, tmp_path / os.fsdecode(b"ad\xe4pter"))
     with pytest.raises(OptionError, match="exists already"):
         tune(scene.index, scene.tuning.adapter)
     with pytest.raises(OptionError, match="there is no folder"):

@@ -158,3 +158,30 @@ def test_faiss_reads_no_vector_larger_than_the_memory(index: Index) -> None:
     index.add(rows(2))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert faiss.get_deserialization_vector_byte_limit() <= memory
+
+
+@pytest.mark.parametrize("precision", StoredPrecision)
+def test_files_of_a_machine_with_the_other_byte_order_are_refused_and_rebuilt(
+    tmp_path: Path, precision: StoredPrecision
+) -> None:
+    path = tmp_path / "index"
+    index = Index.create(path, model=WordEncoder(), precision=precision)
+    index.add(rows(8))
+    file = forge_file(path, _swapped(min(path.rglob("*.faiss")).read_bytes()))
+    reader = Index.open(path, encoder=WordEncoder())
+    with pytest.raises(DamagedIndexError, match="written on a machine of the other byte order"):
+        reader.search("text", k=1, layer="all")
+    problems = reader.verify()
+    assert [problem.path for problem in problems] == [file]
+    assert reader.repair(problems) == 1
+    assert reader.verify() == []
+
+
+def _swapped(data: bytes) -> bytes:
+    """Write the numbers of a layer file's first fields the other way round."""
+    # fourcc, width (int), count, two unused numbers (int64); the rest does not matter here.
+    sizes, at, swapped = (4, 4, 8, 8, 8), 0, b""
+    for size in sizes:
+        swapped += data[at : at + size][::-1]
+        at += size
+    return swapped + data[at:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 
 from layerdex import Index, LabelTask
 from layerdex.errors import LockedIndexError
+from layerdex.storage import directory
 from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
 from tests.results import first
@@ -60,6 +63,56 @@ def test_second_writer_gives_up_after_its_time_and_changes_nothing(index: Index)
         assert ids_of(reopen(index)) == ["d0", "d1", "d2"]
         assert first(index.search("text number1 of 1", k=1))[0].id == "d1"
     assert index.add(rows(1, start=3)).n_new == 1
+
+
+def test_of_locks_with_one_inode_that_on_its_device_names_the_owner(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = index.path / "writer.lock"
+    status = lock.stat()
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    line = "{}: FLOCK  ADVISORY  WRITE {} {}:{} 0 EOF\n".format
+    elsewhere, here = (line(1, 11, "77:77", status.st_ino), line(2, 22, device, status.st_ino))
+    for locks, expected in (
+        (elsewhere + here, 22),
+        (elsewhere, 11),
+        (line(1, 11, device, 1), None),
+    ):
+        monkeypatch.setattr(Path, "read_text", lambda *_, locks=locks, **__: locks)
+        assert directory._owner(lock) == expected
+
+
+_FORKING_WRITER = """
+import os, sys, time
+from layerdex import Index
+from tests.encoders import WordEncoder
+
+def on_progress(done, total):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(600)
+
+index = Index.open(sys.argv[1], encoder=WordEncoder())
+index.add([{"id": "one", "text": "one text"}], on_progress=on_progress)
+"""
+
+
+def test_a_child_of_a_killed_writer_does_not_keep_the_lock(index: Index) -> None:
+    command = [sys.executable, "-c", _FORKING_WRITER, str(index.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        child = int(writer.stdout.readline())
+        with pytest.raises(LockedIndexError):
+            index.add(rows(1), lock_timeout_s=0)
+        writer.kill()
+        writer.wait()
+        try:
+            os.kill(child, 0)  # it is alive
+            assert index.add(rows(1), lock_timeout_s=0).n_new == 1
+        finally:
+            os.kill(child, signal.SIGKILL)
+    assert index.verify() == []
 
 
 def test_second_writer_waits_for_the_first(index: Index) -> None:

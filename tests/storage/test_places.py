@@ -102,6 +102,30 @@ def test_read_only_copy_whose_log_cannot_be_read_is_no_older_state(
         Index.open(path)
 
 
+@pytest.mark.parametrize("seal", ["whole", "torn", "none"])
+def test_read_only_index_is_read_whatever_its_seal(
+    index: Index, public_folder: Path, seal: str
+) -> None:
+    index.add(rows(5))
+    path = public_folder / "copy"
+    shutil.copytree(index.path, path)
+    if seal != "whole":
+        (path / "catalog.sqlite3.crc32").unlink()
+    if seal == "torn":
+        (path / "catalog.sqlite3.crc32").write_bytes(b"1234")
+    make_read_only(path)
+    before = {entry.name for entry in path.iterdir()}
+    with unprivileged():
+        reader = Index.open(path, encoder=WordEncoder())
+        assert ids_of(reader) == [f"d{i}" for i in range(5)]
+        assert reader.verify() == []
+        with pytest.raises(StorageError, match="Permission denied"):
+            reader.delete("d1")
+        with pytest.raises(StorageError, match="Permission denied"):
+            reader.repair([])
+    assert {entry.name for entry in path.iterdir()} == before
+
+
 def test_writing_in_a_read_only_place_is_refused(index: Index, public_folder: Path) -> None:
     index.add(rows(3))
     path = public_folder / "index"

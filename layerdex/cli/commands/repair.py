@@ -29,18 +29,21 @@ def command(context: Context, path: Path, dry_run: bool, lock_timeout_s: float) 
     A damaged catalog cannot be rebuilt: restore it from a backup. A damaged head or transform is
     reported, and the exit code is 1: run the command that made it again.
     """
+    from layerdex.index.checks import has_torn_seal
+
     index = context.open_index(path, damaged=True)
     with context.progress("Verifying") as on_progress:
         problems = index.verify(on_progress=on_progress)
     for problem in problems:
         context.note(str(problem))
-    if dry_run or not problems:
+    is_torn = has_torn_seal(index)
+    if dry_run or not (problems or is_torn):
         context.note(f"{counted(len(problems), 'problem')} found")
         return
     with context.progress("Repairing") as on_progress:
         n_files = index.repair(problems, lock_timeout_s=lock_timeout_s, on_progress=on_progress)
     context.note(f"{counted(n_files, 'layer file')} rebuilt")
-    if any(problem.segment is None and problem.artifact is None for problem in problems):
+    if is_torn or any(p.segment is None and p.artifact is None for p in problems):
         context.note("The catalog's checksum was renewed: all of its rows are correct")
     if any(problem.artifact is not None for problem in problems):
         click.get_current_context().exit(1)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def command(context: Context, path: Path) -> None:
     """Check every checksum, every text and the catalog of INDEX; exit with 1 on damage.
 
-    'layerdex repair' rebuilds damaged layer files.
+    'layerdex repair' rebuilds damaged layer files. It also renews a torn checksum of the catalog,
+    which is said but is no damage.
     """
     index = context.open_index(path, damaged=True)
     with context.progress("Verifying") as on_progress:

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerdex.arguments import to_path
+from layerdex.arguments import check_unicode, to_path
 from layerdex.errors import MissingPackageError, ModelError
 from layerdex.indexer.models.fingerprint import ADAPTER_FILES, ModelContents, base_digest
 from layerdex.indexer.models.safety import check_fetched, read_json
@@ -43,6 +43,7 @@ def find_adapter(path: str, *, base: ModelContents) -> Path:
     an adapter that `tune` made for another model than ``base``.
     """
     folder = to_path(path, what="an adapter is a folder's path").expanduser().resolve()
+    check_unicode(folder, what="the path of the adapter,")
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             raise ModelError(f"{str(folder)!r} is not an adapter: it has no file {name}")

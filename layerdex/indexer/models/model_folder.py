@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from layerdex.arguments import to_path
+from layerdex.arguments import check_unicode, to_path
 from layerdex.choices import Pooling
 from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.models.fingerprint import ModelContents, read_contents
@@ -134,6 +134,7 @@ def _fetch(name: str, revision: str | None) -> Path:
 
 
 def _read_folder(name: str, revision: str | None, root: Path) -> ModelFolder:
+    check_unicode(root, what="the path of the model,")
     modules = read_modules(name, root)
     path = modules.transformer
     _check_files(name, path)

@@ -21,8 +21,9 @@ from layerdex.errors import (
     StorageError,
 )
 from layerdex.storage.catalog.revisions import apply_migrations
-from layerdex.storage.catalog.sqlite_connection import CatalogConnection
-from layerdex.storage.files import sync_file, sync_folder
+from layerdex.storage.catalog.sqlite_connection import CatalogConnection, overwriting
+from layerdex.storage.directory import check_length
+from layerdex.storage.files import has_inode_left, sync_file, sync_folder
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
 BUSY_TIMEOUT_S = 30.0
@@ -63,7 +64,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 def switch_to_wal(path: Path) -> None:
     """Switch a catalog to write-ahead logging, so that readers and a writer do not block."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(overwriting(sqlite3.connect(path, isolation_level=None))) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
@@ -91,14 +92,15 @@ def _write_engine(address: str, journal: str) -> Engine:
         # NORMAL can lose the last commits when the power goes.
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        return connection
+        return overwriting(connection)
 
     # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once.
     return new_engine(connect, begin="BEGIN IMMEDIATE")
 
 
 def address_of(path: Path, mode: str) -> str:
-    """Return the URI by which SQLite opens a catalog."""
+    """Return the URI by which SQLite opens a catalog; raises `StorageError` for a long path."""
+    check_length(path)
     return f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
 
 
@@ -132,6 +134,8 @@ def translate_errors(path: Path) -> Iterator[None]:
             ) from error
         # SQLite cannot grow its shared-memory file on a full disk, and calls that an I/O error.
         hint = " (is the disk full?)" if "I/O" in reason else ""
+        if "unable to open" in reason and not has_inode_left(path.parent):
+            hint = " (the file system has no free inode: its table is full)"
         raise StorageError(f"cannot use the catalog {path}: {reason}{hint}") from error
     except BrokenPipeError:
         raise  # of a callback: an index has no pipes

@@ -18,6 +18,7 @@ from layerdex.storage.catalog.engine import BUSY_TIMEOUT_S, address_of, new_engi
 from layerdex.storage.catalog.metadata import parse_number
 from layerdex.storage.catalog.seal import has_log
 from layerdex.storage.catalog.sqlite_connection import CatalogConnection
+from layerdex.storage.files import has_inode_left
 
 
 def read_engine(path: Path) -> Engine:
@@ -118,9 +119,12 @@ def _file_state(path: Path) -> tuple[int, int, bool]:
 def _cannot_share(error: sqlite3.OperationalError, folder: Path) -> bool:
     """Return whether SQLite failed because it cannot create its shared-memory file.
 
-    A catalog in WAL mode needs one, which a read-only place or a full disk prevents.
+    A catalog in WAL mode needs one, which a read-only place prevents, a full disk, or a file system
+    that has no inode left.
     """
-    return error.sqlite_errorname == "SQLITE_IOERR_SHMSIZE" or is_read_only(folder)
+    if error.sqlite_errorname == "SQLITE_IOERR_SHMSIZE" or is_read_only(folder):
+        return True
+    return error.sqlite_errorname == "SQLITE_CANTOPEN" and not has_inode_left(folder)
 
 
 def is_read_only(folder: Path) -> bool:

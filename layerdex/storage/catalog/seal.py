@@ -52,6 +52,15 @@ def check_seal(catalog: Path) -> bool:
     return False
 
 
+def is_torn(catalog: Path) -> bool:
+    """Return whether there is a file for the seal, but it is not one: cut, empty or changed.
+
+    It counts as none for everyone who only wants to know whether the catalog is sealed.
+    """
+    content = _content(catalog)
+    return content is not None and _checksum_in(content) is None
+
+
 def break_seal(catalog: Path) -> None:
     """Remove the seal, before the first change."""
     _unfinished(catalog).unlink(missing_ok=True)
@@ -113,11 +122,19 @@ def _unfinished(catalog: Path) -> Path:
 
 
 def _read(catalog: Path) -> int | None:
+    content = _content(catalog)
+    return None if content is None else _checksum_in(content)
+
+
+def _content(catalog: Path) -> bytes | None:
     try:
         with open_own(seal_path(catalog)) as file:
-            content = file.read(_LENGTH + 1)  # a forged seal may be of any size
+            return file.read(_LENGTH + 1)  # a forged seal may be of any size
     except FileNotFoundError:
         return None
+
+
+def _checksum_in(content: bytes) -> int | None:
     match = _CONTENT.fullmatch(content)
     if match is None or zlib.crc32(match[1]) != int(match[2], 16):
         return None

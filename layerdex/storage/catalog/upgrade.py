@@ -17,6 +17,7 @@ from layerdex.storage.catalog.engine import (
 from layerdex.storage.catalog.read_only import is_read_only, read_engine
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
+from layerdex.storage.catalog.sqlite_connection import overwriting
 from layerdex.storage.directory import CATALOG, locked
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def _older_schema(catalog: Path) -> str | None:
 def _migrate(catalog: Path) -> None:
     is_sealed = check_seal(catalog)  # the schema's number itself may be damaged
     break_seal(catalog)  # before locking, which changes the journal mode in the file
-    with closing(sqlite3.connect(catalog, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as old:
+    connection = sqlite3.connect(catalog, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    with closing(overwriting(connection)) as old:
         try:
             _lock_out(old, catalog)
             temporary = new_catalog(catalog)
@@ -92,7 +94,7 @@ def _lock_out(old: sqlite3.Connection, catalog: Path) -> None:
 
 def _make_copy(old: sqlite3.Connection, temporary: Path) -> None:
     """Copy the old catalog, migrate the copy and check it."""
-    with closing(sqlite3.connect(temporary)) as copy:
+    with closing(overwriting(sqlite3.connect(temporary))) as copy:
         old.backup(copy)
     engine = write_engine(temporary, journal="DELETE")
     try:

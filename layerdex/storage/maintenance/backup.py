@@ -22,8 +22,9 @@ from layerdex.storage.artifacts import (
 from layerdex.storage.catalog.checks import catalog_faults
 from layerdex.storage.catalog.engine import switch_to_wal, translate_errors, write_engine
 from layerdex.storage.catalog.seal import renew_seal
-from layerdex.storage.directory import CATALOG, SEGMENTS
-from layerdex.storage.files import make_folder, sync_file, sync_folder, write_file
+from layerdex.storage.catalog.sqlite_connection import overwriting
+from layerdex.storage.directory import CATALOG, SEGMENTS, check_length
+from layerdex.storage.files import make_folder, name_start, sync_file, sync_folder, write_file
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.layer_file import check_size, open_layer
@@ -44,9 +45,12 @@ def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None
             )
         if target.resolve().is_relative_to(store.path.resolve()):
             raise OptionError(f"{target} is inside the index: choose another directory")
+        prefix = f".{name_start(target)}."
+        for folder in (target, target.with_name(f"{prefix}12345678")):  # as `mkdtemp` ends it
+            check_length(folder / CATALOG)
         parent = target.absolute().parent
         make_folder(parent)
-        unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}."))
+        unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
         try:
             n = store.query(lambda snapshot: _copy(store, snapshot, unfinished, on_progress))
             unfinished.chmod(store.path.stat().st_mode & 0o777)
@@ -102,7 +106,7 @@ def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
     """Copy the catalog as the snapshot's transaction sees it, unless it is damaged."""
     target.unlink(missing_ok=True)
     source: Any = snapshot.connection.connection.driver_connection
-    with closing(sqlite3.connect(target)) as copy:
+    with closing(overwriting(sqlite3.connect(target))) as copy:
         source.backup(copy)
     _check_catalog(target)
     switch_to_wal(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from layerdex.storage.catalog.documents import is_text_of
 from layerdex.storage.catalog.engine import translate_errors
 from layerdex.storage.catalog.row_digests import segment_digest
 from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
-from layerdex.storage.catalog.seal import WRONG_SEAL, check_seal
+from layerdex.storage.catalog.seal import WRONG_SEAL, check_seal, is_torn, seal_path
 from layerdex.storage.catalog.segments import read_segments, within
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import remove_tree, sync_folder, write_file
@@ -27,6 +28,8 @@ from layerdex.storage.vectors.codecs import Codes
 from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
 from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile
 from layerdex.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,10 @@ class Problem:
 
 
 def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Problem]:
-    """Check the catalog, row by row and as a whole, and every layer file's checksum."""
+    """Check the catalog, row by row and as a whole, and every layer file's checksum.
+
+    A torn seal protects nothing and damages nothing: it is logged, and is not a problem.
+    """
     problems = _verify_seal(store) + _verify_catalog(store)
     records: dict[str, Any] = {}
     with store.read() as snapshot:
@@ -186,6 +192,12 @@ def _verify_seal(store: Store) -> list[Problem]:
     path = store.path / CATALOG
     try:
         with translate_errors(path):
+            if is_torn(path):
+                logger.warning(
+                    "%s is not a checksum, so it does not protect the catalog: 'layerdex repair' "
+                    "renews it",
+                    seal_path(path),
+                )
             check_seal(path)
     except DamagedIndexError as error:
         return [Problem(path, error.reason or str(error))]

@@ -19,6 +19,7 @@ from layerdex.storage.vectors.faiss_library import load_faiss
 Positions = NDArray[np.int64]
 
 _OTHER_INDEX = "not the index that the catalog describes"
+_OTHER_ORDER = "written on a machine of the other byte order"
 
 
 def layer_filename(layer: int) -> str:
@@ -162,8 +163,10 @@ def _check_content(
         # A forged file can have the right checksum. With exactly this header nothing is left for
         # FAISS to read from it: no other type of index, no count, no path of another file.
         file.seek(0)
-        if file.read(len(header)) != header:
-            raise _damage_error(path, _OTHER_INDEX)
+        if (start := file.read(len(header))) != header:
+            # FAISS writes all numbers in the machine's order, also the one that is its mark.
+            is_swapped = start[:4] == header[:4][::-1]
+            raise _damage_error(path, _OTHER_ORDER if is_swapped else _OTHER_INDEX)
     return status.st_ino
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +276,11 @@ def test_the_root_of_a_model_in_the_hubs_cache_names_its_snapshots(
 
     assert refusal(str(root)).endswith(f"whose snapshots are models: {snapshot}")
     assert find_model(str(snapshot)).path == snapshot.resolve()
+
+
+def test_a_folder_whose_name_no_library_opens_is_refused_before_it_is_read(
+    bert: Path, tmp_path: Path
+) -> None:
+    folder = bert.rename(tmp_path / os.fsdecode(b"mod\xe8le"))
+    with pytest.raises(OptionError, match=r"mod\\xe8le' is not UTF-8.*rename it"):
+        find_model(str(folder))

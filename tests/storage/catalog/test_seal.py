@@ -173,3 +173,27 @@ def test_forks_do_not_share_their_place_in_the_catalog(index: Index, catalog: Pa
 def _check_often(catalog: Path) -> None:
     for _ in range(20):
         check_seal(catalog)
+
+
+@pytest.mark.parametrize("content", [b"", b"0000", b"00000000 00000000\n", b"\xff" * 18])
+def test_verify_says_that_a_seal_is_torn_and_the_next_writer_renews_it(
+    index: Index, catalog: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert index.verify() == []
+    assert caplog.text == ""
+    seal_path(catalog).write_bytes(content)
+    assert index.verify() == []
+    assert f"{seal_path(catalog)} is not a checksum" in caplog.text
+    assert index.repair([]) == 0
+    caplog.clear()
+    assert index.verify() == []
+    assert caplog.text == ""
+    assert check_seal(catalog)
+
+
+def test_a_missing_seal_is_not_torn(
+    index: Index, catalog: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seal_path(catalog).unlink()
+    assert index.verify() == []
+    assert caplog.text == ""
