@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,7 @@ from layerdex.errors import ResourceError
 class Need(NamedTuple):
     """What a library needs beyond what the process has already, at its peak."""
 
-    library: str
+    module: str
     fixed_mb: float
     per_cpu_mb: float
     threads_per_cpu: int
@@ -28,10 +29,11 @@ class Need(NamedTuple):
 
 # Address space as measured (VmPeak, 1 and 2 CPUs, MiniLM): libraries start threads by the number of
 # CPUs, each with a stack and a heap. An engine needs FAISS, too, which is loaded after it.
-NUMPY = Need("NumPy", 80, 41, 1)
-FAISS = Need("FAISS", 350, 10, 2)
-OPENVINO = Need("OpenVINO", 770, 82, 4)
+NUMPY = Need("numpy", 80, 41, 1)
+FAISS = Need("faiss", 350, 10, 2)
+OPENVINO = Need("openvino", 770, 82, 4)
 TORCH = Need("torch", 1_270, 82, 4)
+PYARROW = Need("pyarrow", 260, 8, 1)
 
 _MB = 1_000_000
 _WRITABLE = 0.75
@@ -39,13 +41,15 @@ _WRITABLE = 0.75
 
 
 def check_limits(need: Need, *, weights_bytes: int = 0) -> None:
-    """Raise `ResourceError` if this process may not use what a library needs.
+    """Raise `ResourceError` if this process may not use what a library needs to be loaded.
 
     ``weights_bytes`` is the size of the model that it will load: twice that while it is loaded.
     """
+    if need.module in sys.modules:
+        return
     n_cpus = len(os.sched_getaffinity(0))
     needed_mb = need.fixed_mb + n_cpus * need.per_cpu_mb + 2 * weights_bytes / _MB
-    what = need.library
+    what = need.module
     most_mapped, _ = resource.getrlimit(resource.RLIMIT_AS)
     most_data, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if most_mapped != resource.RLIM_INFINITY:

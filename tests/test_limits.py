@@ -12,7 +12,16 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import ResourceError
-from layerdex.limits import FAISS, NUMPY, OPENVINO, TORCH, check_limits, to_resource_error
+from layerdex.limits import (
+    FAISS,
+    NUMPY,
+    OPENVINO,
+    PYARROW,
+    TORCH,
+    Need,
+    check_limits,
+    to_resource_error,
+)
 from tests.cli.conftest import environment
 from tests.cli.test_processes import TIMEOUT_S, WITH_WORDS
 from tests.cli.words import WordTransformer
@@ -84,8 +93,18 @@ def test_a_model_in_little_memory_says_what_is_missing(
     source.write_text("a text\n")
     command = ("index", tmp_path / "new", source, "--engine", engine)
     message = error_of(run_limited("RLIMIT_AS", bound_mb * MB, *command))
-    assert message.startswith(f"{'OpenVINO' if engine == 'openvino' else 'torch'} needs about ")
+    assert message.startswith(f"{engine} needs about ")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("bound_mb", [250, 300, 350])
+def test_parquet_in_little_memory_says_what_is_missing(
+    tmp_path: Path, index: Path, bound_mb: int
+) -> None:
+    command = ("export", index, "-o", tmp_path / "all.parquet")
+    message = error_of(run_limited("RLIMIT_AS", bound_mb * MB, *command))
+    assert message.startswith("pyarrow needs about ")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may start any number of threads")
@@ -95,25 +114,26 @@ def test_no_further_thread_is_one_line(index: Path, n_threads: int) -> None:
     assert "threads, and this process may not start so many" in error_of(ended)
 
 
-@pytest.mark.parametrize("need", [NUMPY, FAISS, OPENVINO, TORCH], ids=lambda need: need.library)
+@pytest.mark.parametrize("need", [NUMPY, FAISS, OPENVINO, TORCH, PYARROW], ids=str)
 def test_threads_are_tried_before_a_library_is_loaded(
-    monkeypatch: pytest.MonkeyPatch, need: object
+    monkeypatch: pytest.MonkeyPatch, need: Need
 ) -> None:
     import threading
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    assert isinstance(need, type(FAISS))
+    monkeypatch.delitem(sys.modules, need.module, raising=False)
     check_limits(need)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(ResourceError, match=rf"^{need.library} needs \d+ threads"):
+    with pytest.raises(ResourceError, match=rf"^{need.module} needs \d+ threads"):
         check_limits(need)
 
 
-def test_the_threads_that_were_tried_have_ended() -> None:
+def test_the_threads_that_were_tried_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
     before = threading.active_count()
     check_limits(OPENVINO)
     assert threading.active_count() == before

@@ -26,14 +26,20 @@ def open_streams() -> None:
     gets no character to obey. Messages that cannot be written are lost, and do not end a command.
     """
     _occupy_closed()
+    if sys.stdout is sys.__stdout__:  # not what the caller of `run` has put in its place
+        _open_stdout()
+    if sys.stderr is sys.__stderr__:
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        sys.stderr = _open(_Messages, _STDERR, _Terminal if is_terminal else io.TextIOWrapper)
+
+
+def _open_stdout() -> None:
     if sys.stdout is None:
         sys.stdout = _open(_Output, _STDOUT, io.TextIOWrapper)
     elif sys.stdout.isatty():
         sys.stdout = _open(io.FileIO, _STDOUT, _Terminal)
     elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    sys.stderr = _open(_Messages, _STDERR, _Terminal if is_terminal else io.TextIOWrapper)
 
 
 def open_progress() -> TextIO:

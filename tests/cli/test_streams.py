@@ -189,3 +189,26 @@ assert index.verify() == []
     ended = run_without((0, 1, 2), tmp_path / "new", source, code=code)
     assert ended.returncode == 0
     assert Index.open(tmp_path / "new").verify() == []
+
+
+def test_what_a_library_prints_in_python_without_streams_is_in_no_layer_file(
+    tmp_path: Path,
+) -> None:
+    code = """
+import contextlib, os, sys
+from pathlib import Path
+import numpy as np
+from layerdex.storage.files import write_file
+fsync = os.fsync
+def print_and_flush(descriptor):
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            os.write(number, b"noise")
+    fsync(descriptor)
+os.fsync = print_and_flush
+for number in (2, 1, 0):
+    os.close(number)
+    write_file(Path(sys.argv[1] + str(number)), np.arange(9, dtype=np.uint8))
+"""
+    assert run_without((), tmp_path / "file", code=code).returncode == 0
+    assert [(tmp_path / f"file{i}").read_bytes() for i in range(3)] == [bytes(range(9))] * 3

@@ -10,6 +10,7 @@ from layerdex.arguments import format_value
 from layerdex.choices import ExportFormat, StoredPrecision
 from layerdex.errors import OptionError
 from layerdex.indexer.readers.rows import VECTOR
+from layerdex.limits import PYARROW, check_limits
 from layerdex.records import OnProgress
 from layerdex.storage.maintenance.export import Batch
 from layerdex.terminals import json_line
@@ -70,6 +71,7 @@ def write_export(
     """
     reported = _report_progress(batches, on_progress)
     if format is ExportFormat.PARQUET:
+        check_limits(PYARROW)
         from layerdex.indexer.writers.parquet import write_parquet
 
         return write_parquet(file, reported, layers=layers, width=width, precision=precision)

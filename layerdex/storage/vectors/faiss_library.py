@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import cache
 from typing import Any
 
@@ -17,8 +16,7 @@ def load_faiss() -> Any:
     Raises `MissingPackageError`, which names both builds, if neither is installed, and
     `ResourceError`.
     """
-    if "faiss" not in sys.modules:
-        check_limits(FAISS)
+    check_limits(FAISS)
     try:
         import faiss
     except ModuleNotFoundError as error:
