@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from layerdex.cli.streams import open_streams
+
 
 def run() -> None:
     """Run the command line; an interrupt may come while it is still being imported."""
+    open_streams()
     try:
         from layerdex.cli.main import main
     except KeyboardInterrupt:

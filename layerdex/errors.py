@@ -15,6 +15,7 @@ LayerdexError
 ├── DamagedIndexError      catalog and segment files disagree; names ``repair``
 ├── LockedIndexError       another process is writing
 ├── StorageError           the operating system refused to read or write
+├── ResourceError          this process may not use the memory or threads that it needs
 ├── DocumentNotFoundError  no live document has that id
 └── NoLabelsError          the question needs labelled documents and there are too few
 """
@@ -87,6 +88,10 @@ class LockedIndexError(LayerdexError):
 
 class StorageError(LayerdexError):
     """The operating system refused to read or write."""
+
+
+class ResourceError(LayerdexError):
+    """The process may not use the memory or the threads that it needs."""
 
 
 class DocumentNotFoundError(LayerdexError):

@@ -66,8 +66,10 @@ FILES = {
     "choices": "enums",
     "errors": "the tree of exceptions",
     "layers": "what layer numbers mean",
+    "limits": "memory and threads at hand",
     "options": "EncoderOptions, RuntimeOptions",
     "records": "documents, vectors, the Encoder protocol",
+    "terminals": "what a terminal obeys",
     "threads": "a pool that ends whole",
     "forks": "locks and threads after a fork",
 }

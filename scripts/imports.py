@@ -25,7 +25,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("index",),
     ("search", "indexer"),
     ("storage",),
-    ("arguments", "choices", "errors", "forks", "layers", "options", "records", "threads"),
+    (
+        "arguments",
+        "choices",
+        "errors",
+        "forks",
+        "layers",
+        "limits",
+        "options",
+        "records",
+        "terminals",
+        "threads",
+    ),
 )
 FOUNDATIONS = FLOORS[-1]
 

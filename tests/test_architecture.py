@@ -23,7 +23,7 @@ from scripts.imports import (
     room_of,
 )
 
-LIGHT = ("arguments", "choices", "errors", "layers", "options")
+LIGHT = ("arguments", "choices", "errors", "layers", "limits", "options", "terminals")
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,13 @@ class OutputForm(StrEnum):
     JSONL = "jsonl"
 
 
+class _Log(logging.Formatter):
+    """One line per message, safe to print."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
+        return escape(super().formatMessage(record))
+
+
 class Context:
     """The state of one run; options of `layerdex.cli.options` fill it, commands read it."""
 
@@ -39,6 +46,8 @@ class Context:
         self.runtime = RuntimeOptions()
         self.model_folder: str | None = None
         self.adapter_folder: str | None = None
+        if logging.lastResort is not None:  # prints warnings where no log was asked for
+            logging.lastResort.setFormatter(_Log())
 
     def set_form(self, form: OutputForm) -> None:
         """Choose the output form; raises `click.UsageError` for a second one."""
@@ -52,7 +61,9 @@ class Context:
 
     def show_log(self) -> None:
         """Print the library's log to stderr."""
-        logging.basicConfig(format="%(name)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Log("%(name)s: %(message)s"))
+        logging.basicConfig(handlers=[handler])
         logging.getLogger("layerdex").setLevel(logging.INFO)
 
     def note(self, message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from layerdex.cli.conflicts import is_given
 from layerdex.errors import OptionError
+from layerdex.terminals import json_line
 
 force_option = click.option(
     "--force",
@@ -55,6 +55,6 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> int:
     n_values = 0
     with atomic_write(path) as written, written.open("w", encoding="utf-8") as file:
         for value in values:
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            file.write(json_line(value, file))
             n_values += 1
     return n_values

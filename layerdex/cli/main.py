@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import signal
 import sys
@@ -66,22 +65,15 @@ class CommandGroup(click.Group):
             raise
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        _write_utf8()
         with _exits():  # help pages are printed here
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
+        from layerdex.limits import NUMPY, check_limits
+
         with _exits(), _ended_by_sigterm():
+            check_limits(NUMPY)  # which ends the process if it gets too little
             return super().invoke(ctx)
-
-
-def _write_utf8() -> None:
-    """Write UTF-8 whatever the locale, as texts have characters that its encoding may not have.
-
-    Names of files are written as they are, which need not be UTF-8.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 @contextmanager
@@ -90,9 +82,11 @@ def _exits() -> Iterator[None]:
     try:
         yield
     except LayerdexError as error:
-        message = escape(str(error))
-        click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
+        _print_error(error)
         raise click.exceptions.Exit(error.exit_code) from error
+    except click.ClickException as error:  # click prints it, with what the user has typed
+        vars(error).update(message=escape(error.message, keep="\n\t"))
+        raise
     except BrokenPipeError as error:
         # A reader such as `head` has closed the pipe: nothing may be flushed to it any more.
         _drop_output()
@@ -100,7 +94,7 @@ def _exits() -> Iterator[None]:
     except OSError as error:
         # An error without a file name comes from writing to standard output.
         what = f"use {error.filename}" if error.filename else "write the output"
-        click.echo(f"Error: cannot {what}: {error.strerror or error}", err=True)
+        click.echo(escape(f"Error: cannot {what}: {error.strerror or error}"), err=True)
         _drop_output()
         raise click.exceptions.Exit(1) from error
     except KeyboardInterrupt as interrupt:
@@ -108,6 +102,20 @@ def _exits() -> Iterator[None]:
         what = "Terminated" if is_terminated else "Interrupted"
         click.echo("; ".join((what, *map(str, interrupt.args))), err=True)
         raise click.exceptions.Exit(_TERMINATED if is_terminated else _INTERRUPTED) from interrupt
+    except (click.Abort, click.exceptions.Exit):
+        raise
+    except Exception as error:
+        from layerdex.limits import to_resource_error
+
+        if (missing := to_resource_error(error)) is None:
+            raise
+        _print_error(missing)
+        raise click.exceptions.Exit(missing.exit_code) from error
+
+
+def _print_error(error: LayerdexError) -> None:
+    message = escape(str(error))
+    click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
 
 
 class _Terminated(KeyboardInterrupt):

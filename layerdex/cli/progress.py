@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from layerdex.cli.render.text import counted
+from layerdex.cli.streams import open_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -79,4 +80,10 @@ def _bar(*figures: ProgressColumn) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    # Rich would print on stderr what a command prints meanwhile on a stdout that is a file.
+    return Progress(
+        *columns,
+        console=Console(file=open_progress()),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from layerdex.cli.render.text import counted
 from layerdex.errors import OptionError, StorageError
+from layerdex.terminals import json_line
 
 if TYPE_CHECKING:
     from layerdex.records import Rejected
@@ -33,8 +33,9 @@ class Rejects:
         if self._n_rows <= _N_SHOWN:
             self._note(f"Skipped {row}")
         if self._file is not None:
-            self._file.write(json.dumps(to_json(row), ensure_ascii=False) + "\n")
-            self._file.flush()
+            with _named_errors(Path(self._file.name)):
+                self._file.write(json_line(to_json(row), self._file))
+                self._file.flush()
 
     def summarize(self) -> None:
         """Print how many rows were not printed."""
@@ -61,9 +62,18 @@ def open_rejects(path: Path | None, *, note: Callable[[str], None]) -> Iterator[
     if path is None:
         yield Rejects(None, note=note)
         return
-    try:
+    with _named_errors(path):
         file = path.open("w", encoding="utf-8")
+    try:
+        yield Rejects(file, note=note)
+    finally:
+        with _named_errors(path):  # closing tries once more to write what could not be written
+            file.close()
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    with file:
-        yield Rejects(file, note=note)

@@ -12,6 +12,7 @@ from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import MissingPackageError, OptionError, StorageError
 from layerdex.indexer.engines.devices import choose_devices, may_have_gpu
 from layerdex.indexer.engines.protocol import Engine
+from layerdex.limits import OPENVINO, TORCH, check_limits
 from layerdex.options import RuntimeOptions
 
 if TYPE_CHECKING:
@@ -25,15 +26,20 @@ def load_engine(folder: ModelFolder, *, pooling: Pooling, runtime: RuntimeOption
 
     `EngineName.AUTO` is OpenVINO on a CPU if it is installed, agrees with torch, supports the dtype
     and its cache of converted models is writable; torch otherwise. Raises `ModelError`,
-    `OptionError`, `StorageError` or `MissingPackageError`.
+    `OptionError`, `StorageError`, `MissingPackageError` or `ResourceError`.
     """
     if runtime.engine is EngineName.OPENVINO or _may_use_openvino(runtime):
         engine = _load_openvino(folder, pooling=pooling, runtime=runtime)
         if engine is not None:
             return engine
+    check_limits(TORCH, weights_bytes=_weights_bytes(folder))
     from layerdex.indexer.engines.torch.engine import TorchEngine
 
     return TorchEngine(folder, pooling=pooling, runtime=runtime)
+
+
+def _weights_bytes(folder: ModelFolder) -> int:
+    return sum(file.stat().st_size for file in folder.path.glob("*.safetensors"))
 
 
 def _may_use_openvino(runtime: RuntimeOptions) -> bool:
@@ -67,6 +73,7 @@ def _load_openvino(
             raise OptionError(f"{reason}: {hint}")
         logger.warning("OpenVINO is not used: %s", reason)
         return None
+    check_limits(OPENVINO, weights_bytes=_weights_bytes(folder))
     load = partial(OpenVinoEngine.load, folder, pooling=pooling, dtype=runtime.dtype)
     try:
         engine: Engine | None = load(graph_folder(folder, pooling))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -20,6 +21,7 @@ from layerdex.errors import StorageError
 _CHUNK_BYTES = 1 << 22
 # File systems allow 255, and 143 where names are encrypted (eCryptfs).
 _MAX_START_BYTES = 100
+_STDERR = 2
 
 
 def write_file(path: Path, data: NDArray[np.uint8]) -> int:
@@ -30,7 +32,9 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> int:
     (faiss-cpu 1.15.1). Raises OSError.
     """
     view = np.ascontiguousarray(data).data.cast("B")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    descriptor = _above_standard(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    )
     try:
         start = 0
         while start < len(view):
@@ -43,6 +47,20 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> int:
     finally:
         os.close(descriptor)
     return zlib.crc32(view)
+
+
+def _above_standard(descriptor: int) -> int:
+    """Return a file's descriptor, moved away from those of the standard streams.
+
+    It has the number of one in a process whose streams are closed, and what a library prints there
+    would be written into the file.
+    """
+    if descriptor > _STDERR:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
+    finally:
+        os.close(descriptor)
 
 
 def open_own(path: Path) -> BinaryIO:

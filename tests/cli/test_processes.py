@@ -31,8 +31,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ign
 import layerdex.indexer.encoder
 from tests.cli.words import WordTransformer
 layerdex.indexer.encoder.TransformerEncoder = WordTransformer
-from layerdex.cli.main import main
-main()
+from layerdex.__main__ import run
+run()
 """
 
 # Stops where it has found no index and is about to make one, until a line comes in.
@@ -111,31 +111,42 @@ def test_pictures_are_drawn_whatever_backend_a_notebook_has_set(
     backend = "no_such_backend"  # as matplotlib-inline is where it is not installed
     monkeypatch.setenv("MPLBACKEND", backend)
     draw = ("evaluate", path, "--resamples", "0", "--plot", tmp_path / "curve.png", "-q")
-    code = f"import os\n{WITH_WORDS.replace('main()', 'main(standalone_mode=False)')}"
-    shown = execute("-c", f"{code}\nprint(os.environ['MPLBACKEND'])", *draw)
+    code = (
+        f"import atexit, os\natexit.register(lambda: print(os.environ['MPLBACKEND'])){WITH_WORDS}"
+    )
+    shown = execute("-c", code, *draw)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.splitlines()[-1] == backend
     assert (tmp_path / "curve.png").stat().st_size > 5_000
 
 
-def seen_on_a_terminal(*words: object, stdin: Path | None = None) -> str:
-    """Run Python with a terminal as its stderr; return what it showed there."""
+def seen_on_a_terminal(
+    *words: object, stdin: Path | None = None, stdout: Path | None = None, exit_code: int = 0
+) -> str:
+    """Run Python with a terminal as its stderr; return what it showed there.
+
+    The terminal is its stdout, too, unless a file is given.
+    """
     ours, theirs = pty.openpty()
-    with (stdin or Path(os.devnull)).open("rb") as given:
+    with (
+        (stdin or Path(os.devnull)).open("rb") as given,
+        open(stdout or os.dup(theirs), "wb") as output,  # noqa: PTH123
+    ):
         process = subprocess.Popen(
             [sys.executable, *map(str, words)],
             stdin=given,
-            stdout=subprocess.DEVNULL,
+            stdout=output,
             stderr=theirs,
             env={**environment(), "COLUMNS": "80", "TERM": "xterm"},
         )
         os.close(theirs)
+        output.close()
         shown = b""
         with contextlib.suppress(OSError):  # Linux's end of a terminal
             while data := os.read(ours, 1 << 16):
                 shown += data
         os.close(ours)
-        assert process.wait(TIMEOUT_S) == 0
+        assert process.wait(TIMEOUT_S) == exit_code
     return shown.decode()
 
 

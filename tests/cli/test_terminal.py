@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from rich.cells import cell_len
 from layerdex import Index
 from layerdex.options import EncoderOptions
 from tests.cli.runner import Cli
+from tests.cli.test_processes import WITH_WORDS, seen_on_a_terminal
 from tests.cli.words import WordTransformer
 
 Wide = tuple[str, Path]
@@ -117,6 +120,115 @@ def test_a_folder_with_hostile_file_names_is_named_safely(cli: Cli, tmp_path: Pa
     message = cli.error("index", tmp_path / "new", folder, "-q")
     assert message.endswith(": not UTF-8 text")
     assert raw(message) == set()
+
+
+RAW = "a\x9b2J\x7f\u202e\u200b\u2028\U000e0041"
+
+
+@pytest.fixture(scope="module")
+def unsafe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of one document, whose id, text and label a terminal would obey."""
+    rows = [{"id": f"{RAW}1", "text": f"battery {RAW}", "label": RAW, "می\u200cخواهم": RAW}]
+    return make_index(tmp_path_factory.mktemp("unsafe"), rows)
+
+
+def data_of(shown: str) -> str:
+    """Return what a terminal showed without its progress bars and colours."""
+    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown.replace("\r\n", "\n")).split("\r")[-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "INDEX", "--like", f"{RAW}1", "--json"],
+        ["get", "INDEX", f"{RAW}1"],
+        ["export", "INDEX"],
+        ["export", "INDEX", "-q", "-o", "/dev/stderr"],
+    ],
+)
+def test_json_on_a_terminal_is_escaped_and_equal(unsafe: Path, words: list[str]) -> None:
+    given = [str(unsafe) if word == "INDEX" else word for word in words]
+    if words[0] == "search":
+        given[3] = f"{RAW}1"
+    shown = data_of(seen_on_a_terminal("-m", "layerdex", *given))
+    assert raw(shown) <= {"\u200c"}
+    if words[0] == "search":
+        assert json.loads(shown) == []
+        return
+    row = json.loads(shown)
+    assert (row["id"], row["text"], row["label"]) == (f"{RAW}1", f"battery {RAW}", RAW)
+    assert row["metadata"] == {"می\u200cخواهم": RAW}
+
+
+def test_json_in_a_file_is_untouched_beside_a_terminal(unsafe: Path, tmp_path: Path) -> None:
+    for words in (["get", unsafe, f"{RAW}1"], ["export", unsafe]):
+        seen_on_a_terminal("-m", "layerdex", *words, stdout=tmp_path / "out")
+        assert RAW in json.loads((tmp_path / "out").read_text(encoding="utf-8"))["text"]
+        assert f'"battery {RAW}"' in (tmp_path / "out").read_text(encoding="utf-8")
+
+
+def test_rejects_on_a_terminal_are_escaped(tmp_path: Path) -> None:
+    source = tmp_path / f"{RAW}.jsonl"
+    source.write_text('{"id": "a", "text": "one"}\n{"id": "b"}\n')
+    skip = ("--on-error", "skip", "--rejects", "/dev/stderr", "-v")
+    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "new", source, *skip)
+    [line] = re.findall(r"\{.*\}", shown)
+    assert raw(line) == set()
+    assert json.loads(line)["source"] == str(source)
+
+
+def test_a_dry_run_lists_its_changes_in_the_file_that_is_stdout(
+    tmp_path: Path, unsafe: Path
+) -> None:
+    """The progress bar on the terminal does not take what is printed meanwhile."""
+    source = tmp_path / "s.jsonl"
+    source.write_text('{"id": "fresh", "text": "one"}\n')
+    command = ("index", unsafe, source, "--dry-run")
+    seen_on_a_terminal("-c", WITH_WORDS, *command, stdout=tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "new fresh\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [f"--{RAW}\x1b[2J"],
+        [f"{RAW}\x1b[2J"],
+        ["search", "INDEX", "x", f"--{RAW}\x1b[2J"],
+        ["search", "INDEX", "x", "--k", f"{RAW}\x1b[2J"],
+        ["search", "INDEX", "x", "-k", f"{RAW}\x1b[2J"],
+        ["info", "INDEX", f"{RAW}\x1b[2J"],
+        ["dedup", "INDEX", "--threshold", "0.5", "--keep", f"{RAW}\x1b[2J"],
+        ["index", "new", f"{RAW}\x1b[2J", "--format", f"{RAW}\x1b[2J"],
+    ],
+)
+def test_usage_errors_repeat_nothing_that_a_terminal_obeys(
+    cli: Cli, unsafe: Path, words: list[str]
+) -> None:
+    result = cli(*[unsafe if word == "INDEX" else word for word in words])
+    assert result.exit_code == 2
+    assert raw(result.stderr) == set()
+
+
+def test_the_log_is_one_line_per_message_and_safe(tmp_path: Path, unsafe: Path) -> None:
+    code = f"""
+import logging
+from layerdex.cli.context import Context
+context = Context()
+logging.getLogger("layerdex.x").warning("a %s", "b{RAW}\\n\\x1b[2J")
+context.show_log()
+logging.getLogger("layerdex.x").info("c %s", "d{RAW}\\n\\x1b[2J")
+"""
+    shown = seen_on_a_terminal("-c", code)
+    assert raw(shown.replace("\r\n", "\n")) == set()
+    assert [line[:2] for line in shown.splitlines()] == ["a ", "la"]
+
+
+def test_scripts_and_emoji_that_need_joiners_have_them_in_tables(cli: Cli, tmp_path: Path) -> None:
+    text = "می\u200cخواهم 👩\u200d👧"
+    index = make_index(tmp_path, [{"id": "pay\u200dpal", "text": text}])
+    shown = cli.data("search", index, text)
+    assert text in shown
+    assert "pay\ufffdpal" in shown
 
 
 def test_markup_and_emoji_names_of_texts_are_shown_as_they_are(cli: Cli, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from layerdex.cli.options import runtime_options, verbosity_options
 from layerdex.cli.render.duplicates import largest_clusters, print_duplicates
 from layerdex.cli.render.evaluation import print_evaluation
 from layerdex.cli.render.hits import Answer, print_answer
+from layerdex.cli.render.text import escape
 from layerdex.options import EncoderOptions
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _evaluate(index: Index, folder: Path, context: Context) -> None:
         )
     print_evaluation(evaluation, note=context.note)
     plot_evaluation(evaluation, picture)
-    click.echo(f"The curve is in {picture}")
+    click.echo(f"The curve is in {escape(str(picture))}")
     options = ("--min-per-label", _MIN_PER_LABEL, "--plot", _PICTURE)
     _show("evaluate", folder / _INDEX, *options)
 
@@ -143,4 +144,4 @@ def _dedup(index: Index, path: Path, context: Context) -> None:
 
 
 def _show(*words: object) -> None:
-    click.secho("$ layerdex " + shlex.join(map(str, words)), fg="cyan")
+    click.secho(f"$ layerdex {escape(shlex.join(map(str, words)))}", fg="cyan")

@@ -73,8 +73,6 @@ def command(
     check_outputs(path, output)
     if output is None and format_ is ExportFormat.PARQUET:
         raise OptionError("parquet cannot be written to standard output: give a file with -o")
-    if output is None and sys.stdout is None:
-        raise OptionError("standard output is closed: give a file with -o")
     index = context.open_index(path, damaged=True)
     context.note_damage(index)
     layers = (layer or default_layer(index)) if vectors else None

@@ -10,6 +10,7 @@ import click
 
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import path_argument, verbosity_options
+from layerdex.cli.render.text import escape
 
 if TYPE_CHECKING:
     from layerdex.index.checks import Problem
@@ -29,7 +30,7 @@ def command(context: Context, path: Path) -> None:
     with context.progress("Verifying") as on_progress:
         problems = index.verify(on_progress=on_progress)
     for problem in problems:
-        click.echo(str(problem))
+        click.echo(escape(str(problem)))
     if problems:
         context.note(f"{len(problems)} wrong: {_advise(path, problems)}")
         click.get_current_context().exit(1)

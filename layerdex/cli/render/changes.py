@@ -39,7 +39,7 @@ def print_report(
         + (f"; {report.n_removed:,} removed" if report.n_removed else "")
     )
     documents = counted(n_documents, "document")
-    click.echo(f"{documents} in the index, {layers} of {settings.model}")
+    click.echo(f"{documents} in the index, {layers} of {escape(settings.model)}")
 
 
 def describe_dry_run(report: BuildReport) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from layerdex.choices import TransformName
+from layerdex.terminals import is_joiner
 
 if TYPE_CHECKING:
     from layerdex.search.targets import SearchTarget
@@ -13,10 +14,17 @@ if TYPE_CHECKING:
 def escape(text: str, keep: str = "") -> str:
     """Replace characters that control a terminal or end a line, except those in ``keep``.
 
+    Joiners that join stay, as Arabic, Indic scripts and emoji are spelt with them.
+
     A tab is shown as ``\\t``, since messages on tables are about it.
     """
     text = text if "\t" in keep else text.replace("\t", r"\t")
-    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep or is_joiner(text, i) else "\ufffd"
+        for i, c in enumerate(text)
+    )
 
 
 def one_line(text: str, limit: int = 300) -> str:

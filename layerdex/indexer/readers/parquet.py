@@ -25,6 +25,7 @@ from layerdex.indexer.readers.values import (
     Unreadable,
     are_whole,
 )
+from layerdex.limits import PYARROW, check_limits
 from layerdex.records import Origin
 
 REST = "metadata_json"
@@ -56,6 +57,7 @@ def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) ->
 
 
 def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) -> Iterator[Any]:
+    check_limits(PYARROW)
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -11,8 +10,10 @@ from layerdex.arguments import format_value
 from layerdex.choices import ExportFormat, StoredPrecision
 from layerdex.errors import OptionError
 from layerdex.indexer.readers.rows import VECTOR
+from layerdex.limits import PYARROW, check_limits
 from layerdex.records import OnProgress
 from layerdex.storage.maintenance.export import Batch
+from layerdex.terminals import json_line
 
 _SUFFIXES = {
     ".jsonl": ExportFormat.JSONL,
@@ -70,6 +71,7 @@ def write_export(
     """
     reported = _report_progress(batches, on_progress)
     if format is ExportFormat.PARQUET:
+        check_limits(PYARROW)
         from layerdex.indexer.writers.parquet import write_parquet
 
         return write_parquet(file, reported, layers=layers, width=width, precision=precision)
@@ -93,6 +95,6 @@ def _write_jsonl(file: BinaryIO, batches: Iterator[Batch]) -> int:
             row = document.as_row()
             for layer, vectors in batch.vectors.items():
                 row[f"{VECTOR}{layer}"] = vectors[i].tolist()
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            file.write(json_line(row, file).encode())
         n_documents += len(batch.documents)
     return n_documents

@@ -7,16 +7,19 @@ from functools import cache
 from typing import Any
 
 from layerdex.errors import MissingPackageError
+from layerdex.limits import FAISS, check_limits
 
 
 def load_faiss() -> Any:
     """Import FAISS, and limit the arrays that it deserializes to the size of the memory.
 
-    Raises `MissingPackageError`, which names both builds, if neither is installed.
+    Raises `MissingPackageError`, which names both builds, if neither is installed, and
+    `ResourceError`.
     """
+    check_limits(FAISS)
     try:
         import faiss
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingPackageError(
             "FAISS is not installed: pip install 'layerdex[cpu]' or, for NVIDIA GPUs, "
             "'layerdex[gpu]' (never both: they overwrite each other)"
