@@ -36,6 +36,7 @@ _COMMANDS = (
     "export",
     "info",
     "backup",
+    "restore",
     "compact",
     "verify",
     "repair",
