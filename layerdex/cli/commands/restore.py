@@ -30,8 +30,9 @@ def command(context: Context, backup: Path, target: Path, lock_timeout_s: float)
 
     Use it instead of copying single files: SQLite's log beside the catalog of another state would
     change it. BACKUP is an index that 'layerdex backup' made, or any other; it stays. The copy is
-    made beside INDEX, so there must be room for both. A process that is killed leaves either index
-    whole, and maybe a folder .INDEX.* beside it, which can be removed.
+    made beside INDEX, so there must be room for both. If the process is killed, INDEX is either of
+    the two, whole; a folder .INDEX.* beside it can then be removed. Only where the file system
+    cannot exchange two names can INDEX be missing: rename .INDEX.*.old back to it.
 
     \b
     layerdex restore backups/my-index-monday my-index --force
