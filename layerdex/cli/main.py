@@ -35,6 +35,7 @@ _COMMANDS = (
     "export",
     "info",
     "backup",
+    "restore",
     "compact",
     "verify",
     "repair",

@@ -492,6 +492,27 @@ class Index:
         path = to_path(target, what="a backup is written to a path")
         return back_up(self._open.store, path, on_progress=on_progress)
 
+    def restore(
+        self,
+        target: str | Path,
+        *,
+        lock_timeout_s: float = 10.0,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Put a checked copy of this index, a backup, in the place of the index at ``target``.
+
+        That one is removed once the copy is in its place, and nobody can write to it meanwhile. It
+        need not exist. Returns the number of documents. Raises `IndexExistsError` where something
+        else exists, and `DamagedIndexError` instead of copying damage.
+        """
+        from layerdex.storage.maintenance.restore import restore
+
+        check_callbacks(on_progress=on_progress)
+        path = to_path(target, what="a backup is restored to a path")
+        return restore(
+            self._open.store, path, lock_timeout_s=lock_timeout_s, on_progress=on_progress
+        )
+
     def verify(self, *, on_progress: OnProgress | None = None) -> list[Problem]:
         """Check every checksum, every text and the catalog; return the problems found."""
         from layerdex.storage.maintenance.verify import verify

@@ -44,7 +44,7 @@ def save_head(index: OpenIndex, probe: Probe, *, lock_timeout_s: float) -> None:
     }
     tensors = {"weights": head.weights, "biases": head.biases}
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
-        save_artifact(index.store, writer, HEAD, tensors, record)
+        save_artifact(writer, HEAD, tensors, record)
 
 
 def load_head(index: OpenIndex) -> Head:

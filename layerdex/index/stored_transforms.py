@@ -105,7 +105,7 @@ def warn_if_stale(store: Store) -> None:
 def remove_transforms(store: Store, *, lock_timeout_s: float) -> None:
     """Remove the stored transforms; without any, nothing happens."""
     with store.write(lock_timeout_s=lock_timeout_s) as writer:
-        remove_artifact(store, writer, TRANSFORM)
+        remove_artifact(writer, TRANSFORM)
 
 
 def load_transforms(
@@ -158,4 +158,4 @@ def _save(store: Store, writer: Writer, fit: TransformFit, next_row: int) -> Non
         "n_fitted": fit.n_fitted,
         "next_row": next_row,
     }
-    save_artifact(store, writer, TRANSFORM, tensors, record)
+    save_artifact(writer, TRANSFORM, tensors, record)

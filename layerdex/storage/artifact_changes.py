@@ -13,12 +13,11 @@ from layerdex.errors import DamagedIndexError
 from layerdex.storage.artifacts import ArtifactKind, Tensors
 from layerdex.storage.catalog.engine import translate_errors
 from layerdex.storage.files import make_folder, remove_tree, sync_folder, write_file
-from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 
 
 def save_artifact(
-    store: Store, writer: Writer, kind: ArtifactKind, tensors: Tensors, record: Mapping[str, Any]
+    writer: Writer, kind: ArtifactKind, tensors: Tensors, record: Mapping[str, Any]
 ) -> None:
     """Save an artifact in place of the previous one of its kind.
 
@@ -31,8 +30,8 @@ def save_artifact(
     # safetensors writes an array's memory as it is, whatever its order.
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     data = np.frombuffer(save(contiguous), dtype=np.uint8)
-    folder, name = store.path / kind.folder, f"{uuid.uuid4().hex}.safetensors"
-    with translate_errors(folder):
+    folder, name = writer.place.folder / kind.folder, f"{uuid.uuid4().hex}.safetensors"
+    with translate_errors(folder), writer.place.unmoved():
         _check_folder(folder)
         make_folder(folder)
         crc32 = write_file(folder / name, data)
@@ -43,10 +42,10 @@ def save_artifact(
                 remove_tree(entry)
 
 
-def remove_artifact(store: Store, writer: Writer, kind: ArtifactKind) -> None:
+def remove_artifact(writer: Writer, kind: ArtifactKind) -> None:
     """Remove an artifact from the catalog, then its folder. Raises as `save_artifact` does."""
-    folder = store.path / kind.folder
-    with translate_errors(folder):
+    folder = writer.place.folder / kind.folder
+    with translate_errors(folder), writer.place.unmoved():
         _check_folder(folder)
         writer.set(kind.name, None)
         remove_tree(folder)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from layerdex.arguments import check_between
 from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexError, StorageError
+from layerdex.storage.place import Place
 
 CATALOG = "catalog.sqlite3"
 SEGMENTS = "segments"
@@ -21,8 +22,8 @@ _MAX_PATH_BYTES = 512 - len("-journal")
 
 
 @contextmanager
-def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold the writer lock of an index.
+def locked(path: Path, *, timeout_s: float) -> Iterator[Place]:
+    """Hold the writer lock of an index, and yield the place where that is.
 
     Raises `LockedIndexError` if another holds it for ``timeout_s``, and `DamagedIndexError` if a
     file of the index is a link (see `check_own`).
@@ -31,6 +32,22 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
     # FileLock takes -1 s for no timeout.
     timeout_s = check_between("lock_timeout_s", timeout_s, 0, math.inf)
     lock = FileLock(path / LOCK, timeout=timeout_s)
+    while True:
+        _acquire(lock, path, timeout_s)
+        place = Place(path)
+        try:
+            if (descriptor := lock._context.lock_file_fd) is not None:
+                place.hold(LOCK, descriptor)
+            # Another directory may be here since the lock was opened.
+            if place.is_same():
+                yield place
+                return
+        finally:
+            place.close()
+            lock.release()
+
+
+def _acquire(lock: BaseFileLock, path: Path, timeout_s: float) -> None:
     try:
         lock.acquire()
     except Timeout as error:
@@ -40,10 +57,6 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
         raise LockedIndexError(
             f"{who} writing to {path}{which} (waited {timeout_s:g} s); try again later"
         ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _owner(lock: Path) -> int | None:

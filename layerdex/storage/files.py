@@ -71,6 +71,11 @@ def open_own(path: Path) -> BinaryIO:
     """
     if path.parent.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path.parent))
+    return open_regular(path)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, as `open_own` does, in whatever folder it is."""
     # O_NONBLOCK matters for named pipes only.
     file = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115
     mode = os.fstat(file.fileno()).st_mode

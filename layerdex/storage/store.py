@@ -15,17 +15,21 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
-from layerdex.forks import abandon
 from layerdex.records import EncoderSettings
 from layerdex.storage.artifacts import ARTIFACT_KINDS
 from layerdex.storage.catalog.changes import COMMITS, put_setting
-from layerdex.storage.catalog.checks import CatalogCheck, check_catalog, end_writing
+from layerdex.storage.catalog.checks import (
+    CatalogCheck,
+    begin_writing,
+    check_catalog,
+    end_writing,
+)
 from layerdex.storage.catalog.engine import (
     create_catalog,
     translate_errors,
@@ -52,6 +56,7 @@ from layerdex.storage.directory import (
     locked,
 )
 from layerdex.storage.files import make_folder, remove_tree
+from layerdex.storage.place import Place
 from layerdex.storage.queries import query_newest
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.codecs import codec_of
@@ -159,31 +164,50 @@ class Store:
         """
         with ExitStack() as stack:
             with translate_errors(self.path):
-                stack.enter_context(locked(self.path, timeout_s=lock_timeout_s))
-                check_segments_folder(self.path / SEGMENTS)
-                make_folder(self.path / SEGMENTS)
-                connection = stack.enter_context(write_engine(self._catalog).connect())
-                self._check_same(connection)
-                connection.rollback()
-                is_sound = check_catalog(connection, self._catalog, check)
-                break_seal(self._catalog)
-                stack.callback(self._end_writing, connection, os.getpid(), is_sound=is_sound)
-                writer = Writer(
-                    connection,
-                    self.path / SEGMENTS,
-                    layers=self.layers,
-                    width=self.settings.width,
-                    codec=self.codec,
-                )
-                writer.remove_leftovers()
+                place = stack.enter_context(locked(self.path, timeout_s=lock_timeout_s))
+                with place.unmoved():
+                    writer = self._begin_writing(stack, place, check)
             # Outside `translate_errors`: the caller's errors, as of reading a source, are its own.
             yield writer
 
-    def _end_writing(self, connection: Connection, writer_pid: int, *, is_sound: bool) -> None:
-        if os.getpid() == writer_pid:
-            end_writing(connection, self._catalog, is_sound=is_sound)
-        else:  # a process that the writer's callback has forked: the catalog is not its own
-            abandon(connection)
+    def _begin_writing(self, stack: ExitStack, place: Place, check: CatalogCheck) -> Writer:
+        check_segments_folder(place.folder / SEGMENTS)
+        make_folder(place.folder / SEGMENTS)
+        place.hold_catalog(CATALOG)
+        connection = stack.enter_context(self._connect_writer(place))
+        self._check_same(connection)
+        connection.rollback()
+        is_sound = check_catalog(connection, self._catalog, check)
+        place.check()  # SQLite has opened what is at the path
+        stack.callback(self._end_writing, connection, place, os.getpid(), is_sound=is_sound)
+        writer = Writer(
+            connection,
+            place,
+            salt=begin_writing(connection, place),
+            layers=self.layers,
+            width=self.settings.width,
+            codec=self.codec,
+        )
+        writer.remove_leftovers()
+        return writer
+
+    @contextmanager
+    def _connect_writer(self, place: Place) -> Iterator[Connection]:
+        """Open the catalog for writing, and leave it open if it is another's at the end."""
+        writer_pid = os.getpid()
+        with write_engine(self._catalog).connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            try:
+                yield connection
+            finally:
+                if not _is_own(place, writer_pid):
+                    driver.abandon()
+
+    def _end_writing(
+        self, connection: Connection, place: Place, writer_pid: int, *, is_sound: bool
+    ) -> None:
+        if _is_own(place, writer_pid):
+            end_writing(connection, place, is_sound=is_sound)
 
     def _check_same(self, connection: Connection) -> None:
         check_schema(connection)
@@ -191,16 +215,19 @@ class Store:
 
     def discard_if_unused(self) -> None:
         """Remove the files that `create` made, if nothing was ever committed; other files stay."""
-        with translate_errors(self.path), locked(self.path, timeout_s=0):
+        with translate_errors(self.path), locked(self.path, timeout_s=0) as place:
             with self.read() as snapshot:
                 if snapshot.setting(COMMITS) != 0:
                     return
             check_segments_folder(self.path / SEGMENTS)
-            remove_tree(self.path / SEGMENTS)  # nothing was committed: it has leftovers at most
-            break_seal(self._catalog)
-            for suffix in ("-wal", "-shm", ""):  # if killed in between, it is still an index
-                self._catalog.with_name(CATALOG + suffix).unlink(missing_ok=True)
-            (self.path / LOCK).unlink(missing_ok=True)
+            catalog = place.folder / CATALOG
+            with place.unmoved():
+                # Nothing was committed: it has leftovers at most.
+                remove_tree(place.folder / SEGMENTS)
+                break_seal(catalog)
+                for suffix in ("-wal", "-shm", ""):  # if killed in between, it is still an index
+                    catalog.with_name(CATALOG + suffix).unlink(missing_ok=True)
+            (place.folder / LOCK).unlink(missing_ok=True)
 
     def file_path(self, segment: Segment, layer: int) -> Path:
         """Return the path of a segment's layer file."""
@@ -246,3 +273,8 @@ class Store:
 
         self.check_catalog()
         self.query(question)
+
+
+def _is_own(place: Place, writer_pid: int) -> bool:
+    """Return whether this is no process that a writer's callback forked, nor another's place."""
+    return os.getpid() == writer_pid and place.is_same()

@@ -34,11 +34,14 @@ from layerdex.storage.catalog.changes import (
     update_fields,
 )
 from layerdex.storage.catalog.engine import translate_errors
+from layerdex.storage.catalog.log import write_salt_to_log
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished, read_setting
 from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT
 from layerdex.storage.catalog.segments import SEGMENT_NAME, read_segments
+from layerdex.storage.directory import SEGMENTS
 from layerdex.storage.files import remove_tree, sync_folder, write_file
+from layerdex.storage.place import Place
 from layerdex.storage.vectors.codecs import Codec, Codes
 from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
 from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile, n_positions
@@ -49,7 +52,7 @@ _MAX_THREADS = min(4, len(os.sched_getaffinity(0)))
 # 1,500 texts at the 7 layers of MiniLM; with less, starting threads takes as long as it saves.
 _MIN_BYTES_FOR_THREADS = 1 << 24
 # SQLite keeps a signed 32-bit number for its users in each database.
-_USER_VERSIONS = 1 << 31
+_APPLICATION_IDS = 1 << 31
 
 
 class Writer:
@@ -58,14 +61,17 @@ class Writer:
     def __init__(
         self,
         connection: Connection,
-        folder: Path,
+        place: Place,
         *,
+        salt: int,
         layers: tuple[int, ...],
         width: int,
         codec: Codec,
     ) -> None:
         self._connection = connection
-        self._folder = folder
+        self.place = place
+        self._folder = place.folder / SEGMENTS
+        self._salt = salt
         self._layers = layers
         self._width = width
         self._codec = codec
@@ -78,7 +84,7 @@ class Writer:
         """
         with self.transaction() as connection:
             committed = set(connection.scalars(select(SEGMENT.c.name)))
-        with translate_errors(self._folder):
+        with self.changing_files():
             folders = [
                 entry
                 for entry in self._folder.iterdir()
@@ -190,7 +196,7 @@ class Writer:
             crc32 = write_file(temporary / layer_filename(layer), data)
             return SegmentFile(data.nbytes, crc32)
 
-        with translate_errors(self._folder):
+        with self.changing_files():
             temporary.mkdir()
             files = dict(zip(self._layers, map_layers(write, self._layers, layers), strict=True))
             sync_folder(temporary)
@@ -199,9 +205,15 @@ class Writer:
         return name, files
 
     @contextmanager
+    def changing_files(self) -> Iterator[Path]:
+        """Yield the folder of segments; raise `StorageError` if it is not at its path any more."""
+        with translate_errors(self.place.path / SEGMENTS), self.place.unmoved():
+            yield self._folder
+
+    @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Run a transaction, which is committed at the end, or rolled back after an error."""
-        with translate_errors(self._folder.parent), self._connection.begin():
+        with translate_errors(self.place.path), self._connection.begin():
             yield self._connection
 
     def vacuum(self, *, max_pages: float = math.inf) -> None:
@@ -213,22 +225,26 @@ class Writer:
         """
         with self.transaction() as connection:
             n_commits = int(read_setting(connection, COMMITS))
-        with translate_errors(self._folder.parent):
+        with translate_errors(self.place.path), self.place.unmoved():
+            write_salt_to_log(self._connection, self._salt)
+            self._connection.commit()
             driver: Any = self._connection.connection.driver_connection
             (n_pages,) = driver.execute("PRAGMA page_count").fetchone()
-            (vacuumed_at,) = driver.execute("PRAGMA user_version").fetchone()
-            at = n_commits % _USER_VERSIONS
+            (vacuumed_at,) = driver.execute("PRAGMA application_id").fetchone()
+            at = n_commits % _APPLICATION_IDS
             if vacuumed_at != at and n_pages <= max_pages:
                 driver.execute("VACUUM")
-                driver.execute(f"PRAGMA user_version={at}")
+                driver.execute(f"PRAGMA application_id={at}")
             self._connection.rollback()
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
         """Run a transaction that counts as a commit, so that readers notice it."""
-        with self.transaction() as connection:
+        with self.place.unmoved(), self.transaction() as connection:
+            write_salt_to_log(connection, self._salt)
             mark_commit(connection)
             yield connection
+            self.place.check()  # before SQLite commits; what it opened is still in the old place
 
 
 @contextmanager

@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "[OPTIONS] INDEX",
     "info": "[OPTIONS] INDEX",
     "backup": "[OPTIONS] INDEX TARGET",
+    "restore": "[OPTIONS] BACKUP INDEX",
     "compact": "[OPTIONS] INDEX",
     "verify": "[OPTIONS] INDEX",
     "repair": "[OPTIONS] INDEX",
@@ -131,7 +132,7 @@ def test_an_unknown_command_is_wrong_usage(cli: Cli) -> None:
     assert cli.usage("frobnicate") == "No such command 'frobnicate'."
 
 
-@pytest.mark.parametrize("command", [name for name, rest in COMMANDS.items() if " INDEX" in rest])
+@pytest.mark.parametrize("command", [name for name, rest in COMMANDS.items() if "] INDEX" in rest])
 def test_a_command_without_its_index_is_wrong_usage(cli: Cli, command: str) -> None:
     assert cli.usage(command) == "Missing argument 'INDEX'."
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from layerdex import Index
 from tests.cli.corpus import DOCUMENTS, EXPORTED
 from tests.cli.runner import Cli
 from tests.storage.stored import lasting
@@ -244,3 +247,36 @@ def test_a_torn_seal_is_told_by_verify_and_renewed_by_repair(
     caplog.clear()
     cli.ok("verify", path)
     assert caplog.text == ""
+
+
+def test_restore_replaces_an_index_only_with_force(cli: Cli, path: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    cli.ok("backup", path, backup)
+    before = cli.ok("export", path).stdout
+    cli.ok("delete", path, json.loads(before.splitlines()[0])["id"])
+    changed = cli.ok("export", path).stdout
+    assert cli.error("restore", backup, path) == (
+        f"{path} holds an index: restore to another directory, or replace it with --force"
+    )
+    assert cli.ok("export", path).stdout == changed != before
+    result = cli.ok("restore", backup, path, "--force", "--lock-timeout", "3")
+    assert (result.stdout, result.stderr) == ("", f"20 documents restored to {path}\n")
+    assert cli.ok("export", path).stdout == before
+    cli.ok("restore", backup, tmp_path / "elsewhere")
+    assert cli.ok("export", tmp_path / "elsewhere").stdout == before
+    assert "holds no index" in cli.error("restore", tmp_path / "nothing", path, "--force")
+
+
+def test_log_beside_a_catalog_that_was_copied_back_is_refused(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(path, tmp_path / "copy")
+    with Index.open(path)._open.store.write() as writer:
+        writer.delete([json.loads(cli.ok("export", path).stdout.splitlines()[0])["id"]])
+        shutil.copytree(path, tmp_path / "killed")
+    shutil.copyfile(tmp_path / "copy" / "catalog.sqlite3", tmp_path / "killed" / "catalog.sqlite3")
+    for command in ("search", "info", "verify", "export"):
+        words = ("word",) if command == "search" else ()
+        message = cli.error(command, tmp_path / "killed", *words)
+        assert "catalog.sqlite3-wal holds changes to another state" in message
+        assert "layerdex restore" in message

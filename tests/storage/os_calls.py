@@ -15,7 +15,7 @@ from tests.storage.sqlite_calls import Listener
 def listen(listener: Listener) -> None:
     """Report to ``listener`` all that Python does in this process from now on. Not undone."""
     reporting = _Reporting(listener)
-    for name in ("open", "write", "fsync", "mkdir", "rename", "unlink", "rmdir"):
+    for name in ("open", "write", "pwrite", "fsync", "mkdir", "rename", "unlink", "rmdir"):
         setattr(os, name, getattr(reporting, name))
     os.replace, os.remove = os.rename, os.unlink
     write_bytes = Path.write_bytes
@@ -37,7 +37,8 @@ class _Reporting:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._open, self._write, self._fsync = os.open, os.write, os.fsync
+        self._open, self._fsync = os.open, os.fsync
+        self._write, self._pwrite = os.write, os.pwrite
         self._mkdir, self._rename = os.mkdir, os.replace
         self._unlink, self._rmdir = os.unlink, os.rmdir
 
@@ -53,6 +54,11 @@ class _Reporting:
         offset = os.lseek(descriptor, 0, os.SEEK_CUR) if path.is_file() else 0
         n = self._write(descriptor, data)
         self._listener.write(path, offset, bytes(data[:n]))
+        return n
+
+    def pwrite(self, descriptor: int, data: Any, offset: int) -> int:
+        n = self._pwrite(descriptor, data, offset)
+        self._listener.write(_opened(descriptor), offset, bytes(data[:n]))
         return n
 
     def fsync(self, descriptor: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from layerdex import Index
+from layerdex.forks import abandon
 from layerdex.indexer.pipeline.build import build
 from layerdex.indexer.readers.sources import read_all
 from layerdex.storage.store import Store
@@ -63,15 +65,20 @@ class Recorder:
         self._note("unlink", path)
 
     def rename(self, path: Path, target: Path) -> None:
-        self._note("rename", path, target=str(target.absolute().relative_to(self.root)))
+        self._note("rename", path, target=str(_real(target).relative_to(self.root)))
 
     def report(self) -> None:
         self.events.append(Event(REPORT))
 
     def _note(self, step: str, path: Path, **details: Any) -> None:
-        path = path.absolute()
+        path = _real(path)
         if path.is_relative_to(self.root):
             self.events.append(Event(step, str(path.relative_to(self.root)), **details))
+
+
+def _real(path: Path) -> Path:
+    """Return an absolute path to what may be named by the descriptor of its folder."""
+    return path.parent.resolve() / path.name
 
 
 def record_life(root: Path, out: Path) -> None:
@@ -95,6 +102,21 @@ def record_life(root: Path, out: Path) -> None:
             case _:
                 build(index._open.store, read_all([rows]), lambda: encoder)
     out.write_bytes(pickle.dumps(recorder.events))
+
+
+def record_life_beside_reader(root: Path, out: Path) -> None:
+    """Do as `record_life` while a reader keeps the log from being removed, though not emptied."""
+    create = Index.create
+
+    def create_and_read(path: Path, **options: Any) -> Index:
+        index = create(path, **options)
+        reader = sqlite3.connect(f"file:{path}/catalog.sqlite3?mode=ro", uri=True)
+        reader.execute("SELECT * FROM setting").fetchall()
+        abandon(reader)
+        return index
+
+    Index.create = create_and_read  # type: ignore[assignment,method-assign]
+    record_life(root, out)
 
 
 def record_migration(root: Path, out: Path) -> None:

@@ -136,6 +136,7 @@ def watched(step: Callable[[str], None]) -> Iterator[None]:
     """Call ``step`` before each change of the disk, for a while."""
     functions = [
         (os, "write"),
+        (os, "pwrite"),
         (os, "fsync"),
         (Path, "rename"),
         (Path, "replace"),

@@ -41,7 +41,7 @@ RECORDS: dict[str, dict[str, Any]] = {
 def _save(store: Store, kind: ArtifactKind, value: float) -> Path:
     with store.write() as writer:
         tensors = {"matrix": np.full((2, 3), value).T}  # in another order than C's
-        save_artifact(store, writer, kind, tensors, RECORDS[kind.name])
+        save_artifact(writer, kind, tensors, RECORDS[kind.name])
     [file] = (store.path / kind.folder).iterdir()
     return file
 
@@ -97,7 +97,7 @@ def test_question_starts_again_when_its_artifact_is_removed(
 
     def remove() -> None:
         with other.write() as writer:
-            remove_artifact(other, writer, kind)
+            remove_artifact(writer, kind)
 
     assert _interrupt(index._open.store.query, kind, remove) == ((None, 0), 2)
 

@@ -15,6 +15,7 @@ state is opened, verified and written to by the package; in the suite, every twe
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from layerdex import Index
 from layerdex.errors import IndexNotFoundError
 from layerdex.indexer.pipeline.build import build
 from layerdex.indexer.readers.sources import read_all
+from layerdex.storage.catalog.journal import check_journal
+from layerdex.storage.catalog.log import check_log
 from layerdex.storage.catalog.seal import check_seal
 from tests.encoders import WordEncoder
 from tests.storage import sqlite_calls
@@ -35,6 +38,7 @@ from tests.storage.recorder import (
     State,
     committed_states,
     record_life,
+    record_life_beside_reader,
     record_migration,
 )
 from tests.storage.replayed import LossError, effort, record, replay
@@ -88,6 +92,8 @@ def test_power_loss_during_a_migration_leaves_the_old_catalog_or_the_new(
     disk = Disk(root)
 
     def judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
+        check_log(path / "catalog.sqlite3")
+        check_journal(path / "catalog.sqlite3")
         check_seal(path / "catalog.sqlite3")
         assert schema_of(path) == NEXT or (schema_of(path) == OLD and n_reports == 0)
         assert read_versions(path) == before
@@ -125,6 +131,22 @@ def test_flush_that_is_left_out_would_be_noticed(
         replay(Disk(), left, folder, _judge, seeds=range(3), n_apart=20, start=made)
 
 
+def test_emptied_log_that_comes_back_after_a_power_loss_is_not_foreign(folder: Path) -> None:
+    (folder / "beside").mkdir()
+    events = record(record_life_beside_reader, folder / "beside")
+    replay(Disk(), events, folder, _judge, seeds=range(1), n_apart=20)
+    flushes = [
+        at
+        for at, (event, following) in enumerate(pairwise(events))
+        if (event.step, event.path) == ("flush", "index/catalog.sqlite3-wal")
+        and (following.step, following.offset) == ("write", 60)
+    ]
+    assert len(flushes) > 3
+    left = [event for at, event in enumerate(events) if at not in flushes]
+    with pytest.raises(LossError):
+        replay(Disk(), left, folder, _judge, seeds=range(1), n_apart=20)
+
+
 def _expected(n_reports: int) -> list[State]:
     """Return the possible states: the reported one, and the next, which may be committed."""
     return _STATES[max(0, n_reports - 1) : n_reports + 1]
@@ -133,6 +155,8 @@ def _expected(n_reports: int) -> list[State]:
 def _judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
     """Check an index; a thorough check uses the package and includes the next writer."""
     if not is_thorough:
+        check_log(path / "catalog.sqlite3")
+        check_journal(path / "catalog.sqlite3")
         check_seal(path / "catalog.sqlite3")
         assert _live(path) in _expected(n_reports)
         assert query(path, "PRAGMA integrity_check") == [("ok",)]

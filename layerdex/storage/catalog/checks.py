@@ -13,10 +13,13 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog.engine import empty_log, translate_errors
+from layerdex.storage.catalog.log import draw_salt, has_log, read_salt, write_salt
 from layerdex.storage.catalog.rows import MAX_PARAMETERS, chunks, read_setting, read_versions
 from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SETTING
-from layerdex.storage.catalog.seal import check_seal, has_log, renew_seal
+from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.catalog.segments import n_versions_within, read_segments
+from layerdex.storage.directory import CATALOG
+from layerdex.storage.place import Place
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +75,32 @@ def check_catalog(connection: Connection, catalog: Path, check: CatalogCheck) ->
     return True
 
 
-def end_writing(connection: Connection, catalog: Path, *, is_sound: bool) -> None:
+def begin_writing(connection: Connection, place: Place) -> int:
+    """Break the seal, give the catalog a new salt, and return it; before the first change.
+
+    If readers keep the log of a killed writer from being emptied, its salt stays.
+    """
+    catalog = place.folder / CATALOG
+    break_seal(catalog)
+    if has_log(catalog):
+        empty_log(connection)
+    # A transaction, so that no other writer changes the log meanwhile: if someone has removed the
+    # file that is locked, there may be one.
+    with connection.begin():
+        if has_log(catalog):
+            return read_salt(catalog)
+        salt = draw_salt()
+        write_salt(catalog, salt)
+    return salt
+
+
+def end_writing(connection: Connection, place: Place, *, is_sound: bool) -> None:
     """End a writer's work: empty the log, and seal the catalog.
 
     A catalog that was not known to be sound is sealed only if its structure is, as a seal hides
     damage for good.
     """
+    catalog = place.path / CATALOG
     with translate_errors(catalog):
         connection.rollback()
         # After Ctrl-C SQLite may have a transaction that SQLAlchemy does not know of.
@@ -86,11 +109,13 @@ def end_writing(connection: Connection, catalog: Path, *, is_sound: bool) -> Non
         faults: list[str] = []
         if not is_sound and not has_log(catalog):
             faults = structure_faults(connection)
+        if not place.is_same():  # closing removes the log by its path
+            return
         connection.close()
         if faults:
             logger.warning("%s is damaged (%s): run 'layerdex verify'", catalog, faults[0])
         else:
-            renew_seal(catalog)
+            renew_seal(place.folder / CATALOG)
 
 
 def _setting_faults(connection: Connection) -> list[str]:

@@ -20,6 +20,8 @@ from layerdex.errors import (
     OptionError,
     StorageError,
 )
+from layerdex.storage.catalog.journal import check_journal
+from layerdex.storage.catalog.log import check_log, draw_salt
 from layerdex.storage.catalog.revisions import apply_migrations
 from layerdex.storage.catalog.sqlite_connection import CatalogConnection, overwriting
 from layerdex.storage.directory import check_length
@@ -63,8 +65,12 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def switch_to_wal(path: Path) -> None:
-    """Switch a catalog to write-ahead logging, so that readers and a writer do not block."""
+    """Switch a new catalog to write-ahead logging, so that readers and a writer do not block.
+
+    It gets a salt of its own, so that no log of the catalog from which it was copied matches it.
+    """
     with closing(overwriting(sqlite3.connect(path, isolation_level=None))) as connection:
+        connection.execute(f"PRAGMA user_version={draw_salt()}")
         connection.execute("PRAGMA journal_mode=WAL")
 
 
@@ -73,15 +79,17 @@ def write_engine(path: Path, *, journal: str = "WAL", mode: str = "rw") -> Engin
 
     With ``mode`` ``rw`` the file must exist; ``rwc`` creates it.
     """
-    return _write_engine(address_of(path, mode), journal)
+    return _write_engine(path.absolute(), journal, mode)
 
 
 # SQLAlchemy caches compiled statements per engine, so the engine outlives a `Writer`.
 @lru_cache(maxsize=8)
-def _write_engine(address: str, journal: str) -> Engine:
+def _write_engine(path: Path, journal: str, mode: str) -> Engine:
     def connect() -> sqlite3.Connection:
+        check_log(path)
+        check_journal(path)
         connection = sqlite3.connect(
-            address,
+            address_of(path, mode),
             uri=True,
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,

@@ -15,8 +15,9 @@ from sqlalchemy.exc import DatabaseError
 
 from layerdex.errors import DamagedIndexError, IndexNotFoundError, StorageError
 from layerdex.storage.catalog.engine import BUSY_TIMEOUT_S, address_of, new_engine
+from layerdex.storage.catalog.journal import check_journal
+from layerdex.storage.catalog.log import check_log, has_log
 from layerdex.storage.catalog.metadata import parse_number
-from layerdex.storage.catalog.seal import has_log
 from layerdex.storage.catalog.sqlite_connection import CatalogConnection
 from layerdex.storage.files import has_inode_left
 
@@ -37,6 +38,8 @@ def _read_engine(path: Path) -> Engine:
     address = address_of(path, "ro")
 
     def connect() -> sqlite3.Connection:
+        check_log(path)
+        check_journal(path)
         connection: sqlite3.Connection
         try:
             connection = _connect_read_only(address)

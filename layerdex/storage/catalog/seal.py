@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import zlib
 from pathlib import Path
 
 from layerdex.errors import DamagedIndexError
-from layerdex.forks import ForkLock
+from layerdex.storage.catalog.log import has_log
+from layerdex.storage.descriptors import opened
 from layerdex.storage.files import checksum_of, open_own, sync_folder
 
 logger = logging.getLogger(__name__)
@@ -24,9 +24,6 @@ logger = logging.getLogger(__name__)
 WRONG_SEAL = "wrong checksum"
 
 _SUFFIX = ".crc32"
-# The descriptor of each catalog that this process has checked, by device and inode.
-_opened: dict[tuple[int, int], int] = {}
-_lock = ForkLock()
 _LENGTH = 18
 _CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 
@@ -83,38 +80,18 @@ def renew_seal(catalog: Path) -> None:
         temporary.write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
         temporary.replace(seal_path(catalog))
     except OSError as error:
-        logger.warning("%s stays without its checksum until the next writer: %s", catalog, error)
+        logger.warning(
+            "%s stays without its checksum until the next writer: %s",
+            catalog.resolve(),  # the path may be one through a descriptor
+            error,
+        )
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def has_log(catalog: Path) -> bool:
-    """Return whether SQLite's log has commits that are not in the catalog file yet."""
-    try:
-        return catalog.with_name(catalog.name + "-wal").stat().st_size > 0
-    except FileNotFoundError:
-        return False
-
-
 def _checksum(catalog: Path) -> int:
-    """Return the CRC-32 of the catalog, and leave it open.
-
-    Closing any descriptor of a file releases all locks that this process has on it, those of
-    SQLite's readers included (https://www.sqlite.org/howtocorrupt.html, 2.2). Another process
-    could then change the catalog under them.
-    """
-    with _lock:
-        while (key := _identity(catalog.stat())) not in _opened:
-            for old, descriptor in list(_opened.items()):
-                if os.fstat(descriptor).st_nlink == 0:  # the catalog was removed
-                    os.close(_opened.pop(old))
-            descriptor = os.open(catalog, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            _opened.setdefault(_identity(os.fstat(descriptor)), descriptor)
-        return checksum_of(_opened[key])
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+    with opened(catalog) as descriptor:
+        return checksum_of(descriptor)
 
 
 def _unfinished(catalog: Path) -> Path:

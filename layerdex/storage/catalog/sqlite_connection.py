@@ -11,7 +11,7 @@ import sqlite3
 from typing import Any
 
 from layerdex.errors import StorageError
-from layerdex.forks import renew_after_fork
+from layerdex.forks import abandon, renew_after_fork
 
 
 class _Usage:
@@ -42,9 +42,17 @@ class CatalogConnection(sqlite3.Connection):
         _usage.open.add(id(self))
         super().__init__(*args, **kwargs)
 
+    _is_abandoned = False
+
+    def abandon(self) -> None:
+        """Never close the database, as SQLite would then remove its log by the path."""
+        self._is_abandoned = True
+        abandon(self)
+
     def close(self) -> None:
-        """Close the database."""
-        super().close()
+        """Close the database, unless it is abandoned."""
+        if not self._is_abandoned:
+            super().close()
         _usage.open.discard(id(self))
 
     def __del__(self) -> None:

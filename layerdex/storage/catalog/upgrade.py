@@ -19,6 +19,8 @@ from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.catalog.sqlite_connection import overwriting
 from layerdex.storage.directory import CATALOG, locked
+from layerdex.storage.files import sync_folder
+from layerdex.storage.place import Place
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +43,12 @@ def migrate_if_older(path: Path, *, lock_timeout_s: float = 10.0) -> None:
             f"this index has schema {older}: to migrate it to {revisions.SCHEMA_VERSION}, "
             f"{path} must be writable"
         )
-    with locked(path, timeout_s=lock_timeout_s):
+    with locked(path, timeout_s=lock_timeout_s) as place:
         if _older_schema(catalog) is None:
             return  # another process was faster
-        _migrate(catalog)
+        place.hold_catalog(CATALOG)
+        with place.unmoved():
+            _migrate(catalog, place)
     logger.info("migrated %s from schema %s to %s", catalog, older, revisions.SCHEMA_VERSION)
 
 
@@ -55,21 +59,26 @@ def _older_schema(catalog: Path) -> str | None:
     return version if version in revisions.OLDER_SCHEMAS else None
 
 
-def _migrate(catalog: Path) -> None:
-    is_sealed = check_seal(catalog)  # the schema's number itself may be damaged
+def _migrate(path: Path, place: Place) -> None:
+    is_sealed = check_seal(path)  # the schema's number itself may be damaged
+    catalog = place.folder / CATALOG
     break_seal(catalog)  # before locking, which changes the journal mode in the file
-    connection = sqlite3.connect(catalog, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
     with closing(overwriting(connection)) as old:
+        place.check()  # SQLite has opened what is at the path
         try:
-            _lock_out(old, catalog)
+            _lock_out(old, path)
+            sync_folder(place.folder)  # a power loss must not bring its log back, or its journal
             temporary = new_catalog(catalog)
-            _make_copy(old, temporary)
+            _make_copy(old, temporary, path)
+            place.check()
         except BaseException:
             new_catalog(catalog)
             if is_sealed:
                 renew_seal(catalog)
             raise
         put_in_place(temporary, catalog)
+        place.hold_catalog(CATALOG)
         renew_seal(catalog)
 
 
@@ -92,7 +101,7 @@ def _lock_out(old: sqlite3.Connection, catalog: Path) -> None:
         )
 
 
-def _make_copy(old: sqlite3.Connection, temporary: Path) -> None:
+def _make_copy(old: sqlite3.Connection, temporary: Path, path: Path) -> None:
     """Copy the old catalog, migrate the copy and check it."""
     with closing(overwriting(sqlite3.connect(temporary))) as copy:
         old.backup(copy)
@@ -105,10 +114,10 @@ def _make_copy(old: sqlite3.Connection, temporary: Path) -> None:
         raise damage_error("a row") from error
     finally:
         engine.dispose()
-    _compare(old, temporary)
+    _compare(old, temporary, path)
 
 
-def _compare(old: sqlite3.Connection, new_path: Path) -> None:
+def _compare(old: sqlite3.Connection, new_path: Path, path: Path) -> None:
     """Raise `DamagedIndexError` if the migrated copy is damaged or has lost rows."""
     with closing(sqlite3.connect(new_path)) as new:
         reports = [reason for (reason,) in new.execute("PRAGMA integrity_check")]
@@ -116,8 +125,7 @@ def _compare(old: sqlite3.Connection, new_path: Path) -> None:
             reports = ["it has rows without an owner"]
         if reports != ["ok"]:
             raise DamagedIndexError(
-                f"the catalog {new_path.with_suffix('')} is damaged ({reports[0]}): "
-                "restore it from a backup"
+                f"the catalog {path} is damaged ({reports[0]}): restore it from a backup"
             )
         for (table,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
             count = f'SELECT count(*) FROM "{table}"'

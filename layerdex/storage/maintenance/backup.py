@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +46,32 @@ def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None
             )
         if target.resolve().is_relative_to(store.path.resolve()):
             raise OptionError(f"{target} is inside the index: choose another directory")
-        prefix = f".{name_start(target)}."
-        for folder in (target, target.with_name(f"{prefix}12345678")):  # as `mkdtemp` ends it
-            check_length(folder / CATALOG)
-        parent = target.absolute().parent
-        make_folder(parent)
-        unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-        try:
-            n = store.query(lambda snapshot: _copy(store, snapshot, unfinished, on_progress))
-            unfinished.chmod(store.path.stat().st_mode & 0o777)
-            unfinished.rename(target)
-            sync_folder(parent)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with unfinished_copy(store, target, on_progress) as (folder, n):
+            folder.rename(target)
+            sync_folder(folder.parent)
     return n
+
+
+@contextmanager
+def unfinished_copy(
+    store: Store, target: Path, on_progress: OnProgress | None
+) -> Iterator[tuple[Path, int]]:
+    """Yield a copy of the newest commit beside ``target``, and how many documents it has.
+
+    Whatever has the name of the copy at the end is removed. Raises OSError or `DamagedIndexError`.
+    """
+    prefix = f".{name_start(target)}."
+    for folder in (target, target.with_name(f"{prefix}12345678")):  # as `mkdtemp` ends it
+        check_length(folder / CATALOG)
+    parent = target.absolute().parent
+    make_folder(parent)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    try:
+        n = store.query(lambda snapshot: _copy(store, snapshot, folder, on_progress))
+        folder.chmod(store.path.stat().st_mode & 0o777)
+        yield folder, n
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgress | None) -> int:

@@ -13,11 +13,9 @@ from sqlalchemy import Connection, delete, select
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import OnProgress, Rows
 from layerdex.storage.catalog.changes import insert_segment
-from layerdex.storage.catalog.engine import translate_errors
 from layerdex.storage.catalog.rows import read_dead, row_array
 from layerdex.storage.catalog.schema import DEAD, DOCUMENT, LIVE, SEGMENT
 from layerdex.storage.catalog.segments import read_segments, segment_rows
-from layerdex.storage.directory import SEGMENTS
 from layerdex.storage.files import remove_tree
 from layerdex.storage.maintenance.merge_policy import choose_merges, split_at_target
 from layerdex.storage.snapshot import Snapshot
@@ -110,6 +108,7 @@ def merge_small(store: Store, writer: Writer) -> int:
         if n_dropped:
             writer.vacuum(max_pages=_SMALL_CATALOG_PAGES)
     except (DamagedIndexError, StorageError) as error:
+        writer.place.check()
         logger.warning(_UNMERGED, error)
         with contextlib.suppress(StorageError, DamagedIndexError):
             writer.remove_leftovers()
@@ -172,9 +171,9 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> int:
         connection.execute(delete(DOCUMENT).where(within, DEAD))
         if new is not None:
             insert_segment(connection, *new, rows.tolist())
-    with translate_errors(store.path):
+    with writer.changing_files() as folder:
         for segment in group:
-            remove_tree(store.path / SEGMENTS / segment.name)
+            remove_tree(folder / segment.name)
     return n_positions(group) - len(rows)
 
 

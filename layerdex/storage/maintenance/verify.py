@@ -21,7 +21,7 @@ from layerdex.storage.catalog.row_digests import segment_digest
 from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SEGMENT_FILE
 from layerdex.storage.catalog.seal import WRONG_SEAL, check_seal, is_torn, seal_path
 from layerdex.storage.catalog.segments import read_segments, within
-from layerdex.storage.directory import CATALOG, SEGMENTS
+from layerdex.storage.directory import CATALOG
 from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.codecs import Codes
@@ -148,9 +148,9 @@ def restore_layers(
     A new file is renamed over the old one, which readers may still have mapped. Its checksum is
     recorded, as it differs from the old one if another engine encoded the texts.
     """
-    folder = store.path / SEGMENTS / segment.name
     restored: dict[int, SegmentFile] = {}
-    with translate_errors(folder):
+    with writer.changing_files() as segments:
+        folder = segments / segment.name
         if folder.is_symlink():
             remove_tree(folder)
         folder.mkdir(exist_ok=True)

@@ -1,0 +1,167 @@
+"""SQLite's write-ahead log, and the salt that binds it to the catalog for which it was written.
+
+SQLite applies whatever log it finds beside a catalog. One that a killed writer left would change a
+catalog that was put there since, so that deleted documents come back. Therefore each writer writes
+a random number, the salt, into the header of the catalog (as ``user_version``) before its first
+change, and each commit writes the first page, which has that header, to the log. A log with
+another salt than the catalog is foreign, and nobody opens the two together.
+
+Format of the log: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from layerdex.errors import DamagedIndexError
+from layerdex.storage.descriptors import opened
+from layerdex.storage.files import open_regular, sync_file
+
+# Of the salt, in the catalog and in its first page.
+_OFFSET = 60
+_SALT = struct.Struct(">i")
+# Magic number (with the byte order of checksums), version, page size, number, two random numbers
+# that each frame repeats, and the header's checksum.
+_HEADER = struct.Struct(">8I")
+# Page number, the catalog's size if the frame ends a commit, the random numbers, and the checksum
+# of all frames up to here.
+_FRAME = struct.Struct(">6I")
+_PAGE_SIZES = {1 << bits for bits in range(9, 17)}
+_BYTE_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
+
+
+def log_path(catalog: Path) -> Path:
+    """Return the path of a catalog's log."""
+    return catalog.with_name(catalog.name + "-wal")
+
+
+def has_log(catalog: Path) -> bool:
+    """Return whether SQLite's log has commits that are not in the catalog file yet."""
+    try:
+        return log_path(catalog).stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def check_log(catalog: Path) -> None:
+    """Raise `DamagedIndexError` if the log beside a catalog was not written for it."""
+    log = log_path(catalog)
+    while has_log(catalog):
+        try:
+            with open_regular(log) as file:
+                header = os.pread(file.fileno(), _HEADER.size, 0)
+                if not _is_foreign(file.fileno(), header, read_salt(catalog)):
+                    return
+            with open_regular(log) as file:
+                is_same = os.pread(file.fileno(), _HEADER.size, 0) == header
+        except FileNotFoundError as error:
+            if error.filename != str(log):
+                raise
+            continue
+        # Otherwise a writer ended and another began meanwhile: no header comes twice.
+        if is_same:
+            raise DamagedIndexError(
+                f"{log} holds changes to another state of {catalog}, as if one of the two was "
+                "copied here without the other: run 'layerdex restore' with a backup, or "
+                f"remove {log.name} if {catalog.name} is a whole copy"
+            )
+
+
+def draw_salt() -> int:
+    """Return a salt: positive, as a catalog of an older version has 0."""
+    return secrets.randbelow((1 << 31) - 1) + 1
+
+
+def read_salt(catalog: Path) -> int:
+    """Return the salt in the catalog file."""
+    with opened(catalog) as descriptor:
+        return _unpack(os.pread(descriptor, _SALT.size, _OFFSET))
+
+
+def write_salt(catalog: Path, salt: int) -> None:
+    """Write and flush a catalog's salt.
+
+    The log must be empty and stay so meanwhile. SQLite itself would write the salt to the log, and
+    readers could keep that from reaching the catalog.
+    """
+    if (log := log_path(catalog)).exists():
+        sync_file(log)  # a power loss must not bring back what the log had
+    with opened(catalog, os.O_RDWR) as descriptor:
+        os.pwrite(descriptor, _SALT.pack(salt), _OFFSET)
+        os.fsync(descriptor)
+
+
+def write_salt_to_log(connection: Connection, salt: int) -> None:
+    """Write the first page, with the salt, in a transaction.
+
+    The salt is given because SQLite may have that page from before `write_salt`.
+    """
+    connection.exec_driver_sql(f"PRAGMA user_version={salt}")
+
+
+def _is_foreign(log: int, header: bytes, salt: int) -> bool:
+    """Compare the first page in the log; a torn one counts as none, as it does to SQLite."""
+    for page, data, is_whole in _telling_frames(log, header):
+        # A commit without the first page was not made by a version that writes salts.
+        found = _unpack(data[_OFFSET:]) if page == 1 else 0
+        if page == 1 and found == salt:
+            return False
+        if is_whole():
+            return found != salt
+    return False
+
+
+def _telling_frames(log: int, header: bytes) -> Iterator[tuple[int, bytes, Callable[[], bool]]]:
+    """Yield the frames of the first page, and those that end a commit.
+
+    Each is a page number, the page, and a function that compares its checksum.
+    """
+    if len(header) < _HEADER.size:
+        return
+    magic, _, page_size, _, *random, first, second = _HEADER.unpack(header)
+    order, before = _BYTE_ORDERS.get(magic), (first, second)
+    if order is None or page_size not in _PAGE_SIZES:
+        return
+    if _checksum(header[:24], order, (0, 0)) != before:
+        return
+    for at in count(_HEADER.size, _FRAME.size + page_size):
+        frame = os.pread(log, _FRAME.size, at)
+        if len(frame) < _FRAME.size:
+            return
+        page, commit_size, *repeated, first, second = _FRAME.unpack(frame)
+        if repeated != random:
+            return
+        if page == 1 or commit_size:
+            data = os.pread(log, page_size, at + _FRAME.size)
+            content = frame[:8] + data
+            yield page, data, partial(_has_checksum, content, order, before, (first, second))
+        before = (first, second)
+
+
+def _has_checksum(
+    content: bytes, order: str, before: tuple[int, int], expected: tuple[int, int]
+) -> bool:
+    return len(content) % 8 == 0 and _checksum(content, order, before) == expected
+
+
+def _checksum(data: bytes, order: str, start: tuple[int, int]) -> tuple[int, int]:
+    """Continue SQLite's checksum, two numbers of 32 bits."""
+    first, second = start
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
+
+
+def _unpack(data: bytes) -> int:
+    """Return the salt at the start of ``data``; 0 if that ends before it."""
+    return int(_SALT.unpack_from(data)[0]) if len(data) >= _SALT.size else 0
