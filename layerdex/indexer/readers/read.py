@@ -51,9 +51,10 @@ def read_source(
     """Read a source row by row, in its order.
 
     ``source`` is a path or ``-`` for ``stdin`` (default: the process's). ``on_bytes`` gets the
-    number of bytes of each read of a file. Memory is bounded by the longest row, a parquet batch,
-    a spreadsheet's sheet or one file of a folder. A bad row is yielded as `Rejected`. Raises
-    `SourceError`: at once if the source is missing or its format unknown, later if reading fails.
+    number of bytes of each read of a file. Memory is bounded by the largest row or file of a folder
+    that the dialect allows, a parquet batch or a spreadsheet's sheet. A bad row is yielded as
+    `Rejected`, and so is a file that changed meanwhile. Raises `SourceError`: at once if the source
+    is missing or its format unknown, later if reading fails.
     """
     fields, dialect = fields or Fields(), dialect or Dialect()
     resolved = resolve_format(source, format)

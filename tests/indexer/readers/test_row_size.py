@@ -224,6 +224,17 @@ def test_a_workbook_that_unpacks_to_far_more_than_it_takes_is_refused(tmp_path: 
     assert reasons(readings) == [None, None]
 
 
+def test_an_encoding_with_long_runs_has_a_bound() -> None:
+    words = "für dich\n" * 100_000
+    dialect = Dialect(encoding="utf-7")
+    stdin = io.BytesIO(words.encode("utf-7"))
+    readings = list(read_source("-", format=Format.TXT, dialect=dialect, stdin=stdin))
+    assert {one.text for one in readings if isinstance(one, SourceDocument)} == {"für dich"}
+    endless = io.BufferedReader(Endless(b"a\n+", b"A"))
+    with pytest.raises(SourceError, match="a run of utf-7 without an end"):
+        list(read_source("-", format=Format.TXT, dialect=dialect, stdin=endless))
+
+
 @pytest.mark.parametrize("format_", [Format.PARQUET, Format.XLSX])
 def test_a_device_is_no_table(format_: Format) -> None:
     with pytest.raises(SourceError, match=f"/dev/zero: {format_} is read from regular files only"):
