@@ -86,6 +86,7 @@ class RereadLines:
     def __init__(self, lines: Iterable[str], max_row_bytes: int) -> None:
         self._lines = iter(lines)
         self._max_row_bytes = max_row_bytes
+        self._n_short = max_row_bytes // MOST_UTF8_BYTES  # characters that need no measuring
         self._n_bytes = 0
         self._first = ""
         self._row: deque[str] = deque(maxlen=MAX_LINES)
@@ -99,7 +100,6 @@ class RereadLines:
     def start_row(self) -> None:
         """Forget the lines of the last row."""
         self._row.clear()
-        self._n_bytes = 0
 
     @property
     def is_blank(self) -> bool:
@@ -127,14 +127,16 @@ class RereadLines:
             yield line
 
     def _record(self, line: str) -> str:
+        n_characters = len(line)
         # A longer one is never read again.
-        cut = line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS + 1]
-        if not self._row:
-            self._first = cut
+        cut = line if n_characters <= MAX_CHARACTERS else line[: MAX_CHARACTERS + 1]
+        if self._row:
+            self._n_bytes += n_characters
+        else:
+            self._first, self._n_bytes = cut, n_characters
         self._row.append(cut)
-        self._n_allowed += N_READINGS * len(cut)
-        self._n_bytes += len(line)
-        if self._n_bytes * MOST_UTF8_BYTES > self._max_row_bytes:
+        self._n_allowed += N_READINGS * n_characters
+        if self._n_bytes > self._n_short:
             self._measure(line)
         return line
 

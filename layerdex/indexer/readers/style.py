@@ -71,20 +71,20 @@ class Style:
             line = n_before + reader.line_num + 1
             lines.start_row()
             try:
-                cells: list[str] | BrokenRow = next(reader)
+                cells = next(reader)
             except StopIteration:
                 return
             except (csv.Error, LongRowError) as error:
                 # The parser has not counted the line with which a row is too long.
                 last = n_before + reader.line_num + isinstance(error, LongRowError)
-                cells = lines.break_row(error, n_lines=last + 1 - line)
-                n_before = line if cells.is_first_line else last
+                broken = lines.break_row(error, n_lines=last + 1 - line)
+                yield line, broken
+                n_before = line if broken.is_first_line else last
                 reader = self._parse(lines)
-            if not cells:
                 continue
-            if isinstance(cells, list) and not cells[0].strip() and lines.is_blank:
-                continue
-            yield line, cells
+            # "!" is the first character beyond the blanks, and comparing is faster than stripping.
+            if cells and (cells[0] >= "!" or not lines.is_blank):
+                yield line, cells
 
     def _parse(self, lines: Iterable[str]) -> CsvReader:
         return csv.reader(
