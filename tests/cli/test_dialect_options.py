@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from layerdex.cli.options.types import SizeType
 from tests.cli.conftest import Execute
 from tests.cli.runner import Cli
 from tests.indexer.readers.workbook import write_xlsx
@@ -108,6 +111,7 @@ HOW = [
     ("--quoting", "none"),
     ("--sheet", "S"),
     ("--text-field", "t"),
+    ("--max-row-size", "1MB"),
 ]
 
 
@@ -175,3 +179,61 @@ def test_what_was_decided_is_one_line_on_stderr(execute: Execute, tmp_path: Path
         f"{source}:2: quotes are part of the text, as every line fits the header so; "
         "--quoting csv lets them enclose cells\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "n_bytes"),
+    [
+        ("5", 5),
+        ("5b", 5),
+        ("2kB", 2_000),
+        ("2K", 2_000),
+        ("2KiB", 2_048),
+        ("1.5 MB", 1_500_000),
+        ("1m", 1_000_000),
+        ("1MiB", 1 << 20),
+        ("2GB", 2_000_000_000),
+        ("1gib", 1 << 30),
+    ],
+)
+def test_a_size_is_bytes_or_a_unit(size: str, n_bytes: int) -> None:
+    assert SizeType().convert(size, None, None) == n_bytes
+
+
+@pytest.mark.parametrize("size", ["", "0", "0.1", "-1", "1XB", "MB", "1e6", "1MBs", "nan", "1 0"])
+def test_a_size_that_is_none_is_refused(cli: Cli, new: Path, tmp_path: Path, size: str) -> None:
+    (tmp_path / "s.txt").write_text("a\n")
+    message = cli.usage("index", new, tmp_path / "s.txt", "--max-row-size", size)
+    assert message == (
+        f"Invalid value for '--max-row-size': {size!r} is not a size such as 500kB, 256MB or 1GiB"
+    )
+
+
+def test_a_row_that_is_too_large_is_skipped(cli: Cli, new: Path, tmp_path: Path) -> None:
+    source = tmp_path / "s.txt"
+    source.write_text(f"a\n{'b ' * 1_500}\n\nc\n")
+    words = ["index", new, source, "--max-row-size", "2kB"]
+    reason = "longer than 2 kB; --max-row-size allows more"
+    assert cli.error(*words) == f"{source}:2: {reason}"
+    result = cli.ok(*words, "--on-error", "skip")
+    assert result.stdout.startswith("3 read = 2 new + 0 updated + 0 unchanged + 1 rejected\n")
+    assert f"Skipped {source}:2: {reason}\n" in result.stderr
+    assert texts(cli, new) == ["a", "c"]
+    assert cli.ok("index", new, source).stdout.startswith("3 read = 1 new")
+    assert cli.error("search", new, "--input", source, "--max-row-size", "2kB").endswith(reason)
+
+
+def test_standard_input_without_an_end_is_an_error(path: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "layerdex", "index", str(path), "-", "--max-row-size", "1MB"]
+    for format_ in ("auto", "txt", "jsonl"):
+        with Path("/dev/zero").open("rb") as zeros:
+            done = subprocess.run(
+                [*command, "--format", format_],
+                stdin=zeros,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr == ("Error: <stdin>:1: longer than 1 MB; --max-row-size allows more\n")

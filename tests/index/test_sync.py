@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from layerdex import Index
+from layerdex import Dialect, Index
 from layerdex.choices import Change
 from layerdex.errors import DamagedIndexError, RowError, SourceError
 from tests.encoders import WordEncoder
@@ -129,6 +133,93 @@ def test_a_file_that_is_no_text_any_more_keeps_its_document(index: Index, tmp_pa
     (folder / "sub" / "c.txt").unlink()
     assert index.add(folder, sync=True, on_error="skip").n_removed == 1
     assert _ids(index) == ["a.txt", "b.txt"]
+
+
+def _fill(folder: Path) -> None:
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a", "b", "sub/c"):
+        (folder / name).write_text(f"the text of {name}", encoding="utf-8")
+
+
+def test_a_link_whose_target_is_gone_keeps_its_document(index: Index, tmp_path: Path) -> None:
+    _fill(folder := tmp_path / "folder")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_text("linked text", encoding="utf-8")
+    index.add(folder)
+    (tmp_path / "elsewhere").unlink()
+    (folder / "a").unlink()
+    report = index.add(folder, sync=True, on_error="skip")
+    assert (report.n_rejected, report.n_removed) == (1, 1)
+    assert _ids(index) == ["b", "link", "sub/c"]
+
+
+def test_a_folder_that_cannot_be_read_removes_nothing(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _fill(folder := Path("folder"))
+    index.add(folder)
+    (folder / "a").unlink()
+
+    def scan(path: Path) -> Any:
+        if path == folder / "sub":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(RowError, match="nothing was removed"):
+        index.add(folder, sync=True, on_error="skip")
+    assert _ids(index) == ["a", "b", "sub/c"]
+
+
+@pytest.mark.parametrize("name", ["s.jsonl", "s.csv", "s.parquet", "s.txt"])
+def test_a_source_that_cannot_be_read_removes_nothing(
+    index: Index, tmp_path: Path, name: str
+) -> None:
+    index.add(corpus(4))
+    path = tmp_path / name
+    for target in ("nowhere", name, None):
+        path.mkdir() if target is None else path.symlink_to(target)
+        with pytest.raises((SourceError, RowError)):
+            index.add(corpus(2), path, sync=True, on_error="skip", format=name[2:])
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert _ids(index) == ["d0", "d1", "d2", "d3"]
+
+
+def test_a_file_that_shrinks_while_it_is_read_removes_nothing(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    rows = [{"id": f"d{n}", "text": f"word{n} " * 100} for n in range(400)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    index.add(path)
+    window: list[object] = []
+
+    def shrink(*count: object) -> None:
+        if not window:
+            window.append(count)
+            os.truncate(path, 100_000)
+
+    with pytest.raises(RowError, match="nothing was removed"):
+        index.add(path, sync=True, on_error="skip", on_bytes=shrink)
+    assert len(index) == 400
+
+
+def test_a_row_that_is_too_long_removes_nothing(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "s.txt"
+    path.write_text("first\nsecond text that is longer\nthird\n")
+    index.add(path)
+    path.write_text("first\nsecond text that is longer\n")
+    with pytest.raises(RowError, match="nothing was removed"):
+        index.add(path, sync=True, on_error="skip", dialect=Dialect(max_row_bytes=20))
+    assert len(index) == 3
+    assert index.add(path, sync=True).n_removed == 1
+
+
+def test_a_source_that_is_given_twice_removes_nothing(index: Index, tmp_path: Path) -> None:
+    _fill(folder := tmp_path / "folder")
+    index.add(folder)
+    report = index.add(folder, folder, sync=True, on_error="skip")
+    assert (report.n_unchanged, report.n_rejected, report.n_removed) == (3, 3, 0)
 
 
 def test_derived_ids_follow_their_texts(index: Index) -> None:

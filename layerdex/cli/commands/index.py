@@ -109,7 +109,7 @@ def command(
 
     With --sync, documents that are in none of the sources are removed once all sources have been
     read to the end. A skipped row keeps its document. If its id cannot be read, or if the sources
-    hold no document, nothing is removed.
+    hold no document, nothing is removed. A file of a folder that cannot be read is a bad row too.
 
     The first run stores the options from --layers to --precision in INDEX.
 

@@ -9,7 +9,7 @@ import click
 
 from layerdex.choices import Format, Quoting
 from layerdex.cli.options.grouping import collect, combine
-from layerdex.cli.options.types import EnumChoice
+from layerdex.cli.options.types import EnumChoice, SizeType
 
 if TYPE_CHECKING:
     from layerdex.index.files import Dialect, Fields
@@ -24,6 +24,7 @@ class FormatOptions:
     encoding: str | None
     quoting: Quoting
     sheet: str | None
+    max_row_size: int
 
     @property
     def dialect(self) -> Dialect:
@@ -35,6 +36,7 @@ class FormatOptions:
             encoding=self.encoding,
             quoting=self.quoting,
             sheet=self.sheet,
+            max_row_bytes=self.max_row_size,
         )
 
 
@@ -106,6 +108,13 @@ _format_options = combine(
     ),
     click.option(
         "--sheet", metavar="NAME", help="Sheet of xlsx. [default: the first that is not hidden]"
+    ),
+    click.option(
+        "--max-row-size",
+        type=SizeType(),
+        default="256MB",
+        show_default=True,
+        help="Reject a larger row, or file of a folder; in bytes, kB, MB, GB, KiB, MiB or GiB.",
     ),
 )
 

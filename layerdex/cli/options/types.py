@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any
 
 import click
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    **dict.fromkeys(("k", "kb"), 10**3),
+    **dict.fromkeys(("m", "mb"), 10**6),
+    **dict.fromkeys(("g", "gb"), 10**9),
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+}
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([a-zA-Z]*)", re.ASCII)
 
 
 class EnumChoice(click.Choice[str]):
@@ -29,6 +42,19 @@ class NumbersType(click.ParamType[list[int]]):
             return [int(part) for part in str(value).split(",")]
         except ValueError:
             self.fail(f"{value!r} is not a number, nor numbers separated by commas", param, ctx)
+
+
+class SizeType(click.ParamType[int]):
+    """A number of bytes, or of a unit such as 256MB (millions of bytes) or 1GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number, unit = found.groups() if (found := _SIZE.fullmatch(str(value))) else ("0", "")
+        size = int(float(number) * _UNITS.get(unit.lower(), 0))
+        if size < 1:
+            self.fail(f"{value!r} is not a size such as 500kB, 256MB or 1GiB", param, ctx)
+        return size
 
 
 class SimilarityType(click.ParamType[float | str]):

@@ -62,7 +62,7 @@ def build(
         pipeline = Pipeline(writer, ids, prefetcher, callbacks, reads_ahead=reads_ahead)
         n_windows = 0
         try:
-            for window in _windows(documents, store.settings.window):
+            for window in _windows(documents, store.settings.window, on_error):
                 pipeline.commit_ready()  # also between windows
                 if not window:
                     continue
@@ -108,7 +108,7 @@ def preview(
 
     with RunIds() as ids:
         sources = Sync(ids)
-        for window in filter(None, _windows(documents, store.settings.window)):
+        for window in filter(None, _windows(documents, store.settings.window, on_error)):
             changes = classify_window(window, ids, find)
             callbacks.refuse_bad_rows(changes)
             callbacks.begin(changes, progress.n_bytes_read)
@@ -127,15 +127,19 @@ def _find_vanished(store: Store, ids: RunIds) -> Generator[list[Version], None, 
 
 
 def _windows(
-    documents: Iterable[SourceDocument | Rejected], size: int
+    documents: Iterable[SourceDocument | Rejected], size: int, on_error: OnError
 ) -> Iterator[list[SourceDocument | Rejected]]:
-    """Yield windows, and an empty list after each document that does not complete one."""
+    """Yield windows, and an empty list after each document that does not complete one.
+
+    A row that ends the run ends its window, as the next one may never come.
+    """
     window: list[SourceDocument | Rejected] = []
     n_characters = 0
     for document in documents:
         window.append(document)
         n_characters += len(document.text) if isinstance(document, SourceDocument) else 0
-        if len(window) == size or n_characters >= _WINDOW_CHARACTERS:
+        is_last = isinstance(document, Rejected) and on_error is OnError.ABORT
+        if is_last or len(window) == size or n_characters >= _WINDOW_CHARACTERS:
             yield window
             window, n_characters = [], 0
         else:

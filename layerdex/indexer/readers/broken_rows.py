@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from layerdex.indexer.readers.columns import Columns
+from layerdex.indexer.readers.row_size import MOST_UTF8_BYTES, describe_long
 
 MAX_LINES = 1000
 MAX_CHARACTERS = 1 << 20
@@ -30,13 +31,15 @@ class BrokenRow:
     """A row that the parser could not read: its error, first line and number of lines.
 
     ``is_unclosed`` tells that a quote was not closed before the end, or within the longest cell.
-    ``is_first_line`` tells that the lines after the first are read again.
+    ``is_first_line`` tells that the lines after the first are read again. ``is_long`` tells that
+    the row was left because of its size.
     """
 
     error: str
     first: str
     n_lines: int
     is_first_line: bool
+    is_long: bool
 
     @property
     def is_unclosed(self) -> bool:
@@ -45,14 +48,18 @@ class BrokenRow:
 
     def reason(self, line: int, delimiter: str, columns: Columns) -> str:
         """Return why the row that starts at a line is rejected, and what to do."""
-        end, advice = line + self.n_lines - 1, self._advice(delimiter, columns)
+        end = line + self.n_lines - 1
+        rejected = f" (lines {line}-{end} are rejected as one row of {self.n_lines:,} lines)"
+        if self.is_long:
+            return self.error + rejected * (self.n_lines > 1 and not self.is_first_line)
+        advice = self._advice(delimiter, columns)
         if self.is_unclosed:
             return f"a quote in the row that starts here is never closed{advice}"
         error = self.error
         if self.n_lines > 1 and self.is_first_line:
             error = f"a quote that opens here ends in line {end} ({error})"
         elif self.n_lines > 1:
-            error += f" (lines {line}-{end} are rejected as one row of {self.n_lines:,} lines)"
+            error += rejected
         return f"broken quoting: {error}{advice}"
 
     def _advice(self, delimiter: str, columns: Columns) -> str:
@@ -66,11 +73,21 @@ class BrokenRow:
         return "" if self.is_unclosed else _DOUBLED
 
 
-class RereadLines:
-    """The lines of a table, of which those that a broken row took in can be read again."""
+class LongRowError(ValueError):
+    """A row of more bytes than are allowed, whose last line was not given to the parser."""
 
-    def __init__(self, lines: Iterable[str]) -> None:
+
+class RereadLines:
+    """The lines of a table, of which those that a broken row took in can be read again.
+
+    Raises `LongRowError` instead of the line with which a row has more than ``max_row_bytes``.
+    """
+
+    def __init__(self, lines: Iterable[str], max_row_bytes: int) -> None:
         self._lines = iter(lines)
+        self._max_row_bytes = max_row_bytes
+        self._n_short = max_row_bytes // MOST_UTF8_BYTES  # characters that need no measuring
+        self._n_bytes = 0
         self._first = ""
         self._row: deque[str] = deque(maxlen=MAX_LINES)
         self._again: deque[str] = deque()
@@ -84,7 +101,12 @@ class RereadLines:
         """Forget the lines of the last row."""
         self._row.clear()
 
-    def break_row(self, error: csv.Error, *, n_lines: int) -> BrokenRow:
+    @property
+    def is_blank(self) -> bool:
+        """Whether the row is a blank line."""
+        return self._first.isspace()
+
+    def break_row(self, error: csv.Error | LongRowError, *, n_lines: int) -> BrokenRow:
         """Return the broken row of the last lines; a new iteration yields those after its first.
 
         Where there are too many of them, it goes on after the row.
@@ -95,7 +117,8 @@ class RereadLines:
         if is_first_line:
             self._n_allowed -= n_characters
             self._again.extendleft(list(self._row)[:0:-1])
-        return BrokenRow(str(error), self._first, n_lines, is_first_line)
+        is_long = isinstance(error, LongRowError)
+        return BrokenRow(str(error), self._first, n_lines, is_first_line, is_long)
 
     def _take_again(self) -> Iterator[str]:
         while self._again:
@@ -104,10 +127,24 @@ class RereadLines:
             yield line
 
     def _record(self, line: str) -> str:
+        n_characters = len(line)
         # A longer one is never read again.
-        cut = line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS + 1]
-        if not self._row:
-            self._first = cut
+        cut = line if n_characters <= MAX_CHARACTERS else line[: MAX_CHARACTERS + 1]
+        if self._row:
+            self._n_bytes += n_characters
+        else:
+            self._first, self._n_bytes = cut, n_characters
         self._row.append(cut)
-        self._n_allowed += N_READINGS * len(cut)
+        self._n_allowed += N_READINGS * n_characters
+        if self._n_bytes > self._n_short:
+            self._measure(line)
         return line
+
+    def _measure(self, line: str) -> None:
+        """Raise `LongRowError` for a row that may be too long."""
+        if not line.isascii():
+            # Bytes that are not UTF-8 are surrogates in a text.
+            self._n_bytes += len(line.encode(errors="surrogateescape")) - len(line)
+        n_end = len(line) - len(line.rstrip("\r\n"))
+        if self._n_bytes - n_end > self._max_row_bytes:
+            raise LongRowError(describe_long(self._max_row_bytes))

@@ -6,9 +6,10 @@ import codecs
 from dataclasses import dataclass
 from types import NoneType
 
-from layerdex.arguments import check_type, format_value, to_choice
+from layerdex.arguments import check_count, check_type, format_value, to_choice
 from layerdex.choices import Quoting
 from layerdex.errors import OptionError
+from layerdex.indexer.readers.row_size import MAX_ROW_BYTES
 
 TAB_NAMES = ("tab", "\\t")
 """What a shell's user can type for a tab."""
@@ -23,13 +24,15 @@ class Dialect:
     ``delimiter`` is the one character between the cells of csv and tsv, or ``tab``. ``encoding`` is
     a codec of Python's for text without a byte order mark. ``quoting`` says whether quotes
     enclose cells of csv and tsv (``csv``) or are part of the text (``none``). ``sheet`` is the name
-    of a spreadsheet's sheet. Raises `OptionError` for a value that cannot be one.
+    of a spreadsheet's sheet. A row of more than ``max_row_bytes`` is rejected. Raises `OptionError`
+    for a value that cannot be one.
     """
 
     delimiter: str | None = None
     encoding: str | None = None
     quoting: Quoting | str = Quoting.AUTO
     sheet: str | None = None
+    max_row_bytes: int = MAX_ROW_BYTES
 
     def __post_init__(self) -> None:
         for name in ("delimiter", "encoding", "sheet"):
@@ -37,6 +40,8 @@ class Dialect:
         object.__setattr__(self, "quoting", to_choice(Quoting, self.quoting))
         if self.delimiter is not None:
             object.__setattr__(self, "delimiter", _one_character(self.delimiter))
+        n_bytes = check_count("max_row_bytes", self.max_row_bytes)
+        object.__setattr__(self, "max_row_bytes", n_bytes)
         if self.encoding is not None:
             object.__setattr__(self, "encoding", _codec_name(self.encoding))
 

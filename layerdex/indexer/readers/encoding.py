@@ -24,6 +24,9 @@ MARKS = (
 MARK_BYTES = 4
 """The longest mark."""
 
+MAX_PENDING_BYTES = 1 << 20
+"""What a decoder may hold back, as that of utf-7 does up to the end of a run of base64."""
+
 ADVICE = "name another encoding with --encoding, such as cp1252"
 
 
@@ -68,6 +71,8 @@ class Recoded(io.RawIOBase):
             if self._is_start and text:
                 self._is_start = False
                 text = text.removeprefix("\ufeff")
+            if len(self._decoder.getstate()[0]) > MAX_PENDING_BYTES:
+                raise SourceError(f"{self._source}: a run of {self.encoding} without an end")
             return text.encode()
         except UnicodeError as error:
             what = "ends within a character of" if self._is_end else "is not"

@@ -4,86 +4,105 @@ from __future__ import annotations
 
 import codecs
 import io
-import os
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from layerdex.errors import SourceError
-from layerdex.indexer.readers.dialect import UTF_8
+from layerdex.indexer.readers.changes import CHANGED, FileState
+from layerdex.indexer.readers.dialect import UTF_8, Dialect
 from layerdex.indexer.readers.encoding import recognise_encoding
 from layerdex.indexer.readers.fields import Fields, check_columns
-from layerdex.indexer.readers.rows import Reading, id_of_rejected, read_row
-from layerdex.indexer.readers.streams import CHUNK_BYTES, named_errors, source_name
-from layerdex.records import Origin, Rejected
-from layerdex.storage.directory import SEGMENTS, is_index
+from layerdex.indexer.readers.listing import Entry, Listing, holds_index
+from layerdex.indexer.readers.row_size import describe_long
+from layerdex.indexer.readers.rows import Reading, read_row
+from layerdex.indexer.readers.streams import CHUNK_BYTES, describe_error, named_errors, source_name
+from layerdex.indexer.readers.values import BadValueError, clean_string
+from layerdex.records import UNSET, Origin, Rejected, Unset
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("id", "text", "folder")
 
 
-def read_folder(root: Path, fields: Fields, *, encoding: str | None = None) -> Iterator[Reading]:
+def read_folder(root: Path, fields: Fields, dialect: Dialect | None = None) -> Iterator[Reading]:
     """Read every regular file below a folder, ordered by path.
 
-    Hidden files and indexes are skipped, as the index of the run may be in the folder.
+    Hidden files, indexes (the run's own may be in the folder), links to folders and what is no file
+    are left out; how many is logged at the end. A file or folder that cannot be read is `Rejected`,
+    with the id that its document has or, for a folder, with none that is known.
 
     A document's fields are ``id`` (the path relative to the root, with ``/``), ``text`` (the whole
     file, line ends unchanged) and ``folder`` (the path of its folder, absent at the top level).
-    ``encoding`` is that of files without a byte order mark, by default UTF-8.
+    The dialect's encoding is that of files without a byte order mark, by default UTF-8.
     """
-    if _is_index(root):
-        raise SourceError(f"{source_name(root)}: is an index; read what 'layerdex export' writes")
-    check_columns(COLUMNS, fields=fields, source=source_name(root))
-    for path in list_files(root):
-        yield _read_file(path, path.relative_to(root), fields, encoding)
+    dialect, source = dialect or Dialect(), source_name(root)
+    listing = Listing(root)
+    with named_errors(source):
+        if holds_index(root):
+            raise SourceError(f"{source}: is an index; read what 'layerdex export' writes")
+        check_columns(COLUMNS, fields=fields, source=source)
+        for entry in listing:
+            yield _read_entry(entry, entry.path.relative_to(root), fields, dialect)
+    if listing.left_out:
+        counts = ", ".join(f"{kind} ({n:,})" for kind, n in listing.left_out.items())
+        logger.warning("%s: left out: %s", source, counts)
 
 
-def list_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder that `read_folder` reads, in its order."""
-    with named_errors(source_name(folder)), os.scandir(folder) as entries:
-        shown = sorted(
-            (entry for entry in entries if not entry.name.startswith(".")),
-            key=lambda entry: entry.name,
-        )
-    for entry in shown:
-        path = Path(entry.path)
-        with named_errors(source_name(path)):
-            is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
-            is_other = is_folder and _is_index(path)
-        if is_folder and not is_other:
-            yield from list_files(path)
-        elif is_file:
-            yield path
-
-
-def _is_index(folder: Path) -> bool:
-    return is_index(folder) and (folder / SEGMENTS).is_dir()
-
-
-def _read_file(path: Path, relative: Path, fields: Fields, encoding: str | None) -> Reading:
-    origin = Origin(source_name(path))
-    try:
-        text = _content(path, encoding)
-    except UnicodeError:
-        id_ = id_of_rejected({"id": relative.as_posix()}, fields)
-        return Rejected(origin, f"not {(encoding or UTF_8).upper()} text", id_)
+def _read_entry(entry: Entry, relative: Path, fields: Fields, dialect: Dialect) -> Reading:
+    origin, fault, text = Origin(source_name(entry.path)), entry.fault, ""
+    if fault is None:
+        try:
+            text = _content(entry.path, dialect)
+        except OSError as error:
+            fault = f"cannot be read: {describe_error(error)}"
+        except UnicodeError:
+            fault = f"not {(dialect.encoding or UTF_8).upper()} text"
+        except _RefusedError as error:
+            fault = str(error)
+    if fault is not None:
+        id_ = _id_of(relative, fields) if entry.is_file else UNSET
+        return Rejected(origin, fault, id_)
     row = {"id": relative.as_posix(), "text": text}
     if len(relative.parts) > 1:
         row["folder"] = relative.parent.as_posix()
     return read_row(row, origin=origin, fields=fields)
 
 
-def _content(path: Path, encoding: str | None) -> str:
+def _id_of(relative: Path, fields: Fields) -> str | Unset:
+    """Return the id of a file that was not read; it is unknown where it depends on the text."""
+    if fields.id_name != "id":
+        return UNSET
+    try:
+        return clean_string(relative.as_posix(), field="id")
+    except BadValueError:
+        return UNSET
+
+
+class _RefusedError(Exception):
+    """A file that can be read, but is not taken."""
+
+
+def _content(path: Path, dialect: Dialect) -> str:
     """Return a file's text, up to the chunk with a NUL; raises `UnicodeError` for other bytes."""
-    text = io.StringIO(newline="")
-    with named_errors(source_name(path)), path.open("rb") as file:
+    text, n_bytes = io.StringIO(newline=""), 0
+    with path.open("rb") as file:
+        before = FileState.of(file.fileno())
         chunk = file.read(CHUNK_BYTES)
-        found, n_mark = recognise_encoding(chunk, source=source_name(path), given=encoding)
-        decoder = codecs.getincrementaldecoder(found)()
+        source = source_name(path)
+        encoding, n_mark = recognise_encoding(chunk, source=source, given=dialect.encoding)
+        decoder = codecs.getincrementaldecoder(encoding)()
         chunk = chunk[n_mark:]
         while chunk:
+            n_bytes += len(chunk)
+            if max(n_bytes, before.n_bytes - n_mark) > dialect.max_row_bytes:
+                raise _RefusedError(describe_long(dialect.max_row_bytes))
             part = decoder.decode(chunk)
             text.write(part)
             if "\0" in part:
                 break
             chunk = file.read(CHUNK_BYTES)
         text.write(decoder.decode(b"", final=True))
+        if before.is_changed(FileState.of(file.fileno())):
+            raise _RefusedError(CHANGED)
     return text.getvalue()

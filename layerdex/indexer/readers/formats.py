@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from layerdex.arguments import is_path
 from layerdex.choices import Format
 from layerdex.errors import SourceError
-from layerdex.indexer.readers.folder import list_files
+from layerdex.indexer.readers.listing import Listing
 from layerdex.indexer.readers.spreadsheet import import_calamine
 from layerdex.indexer.readers.streams import is_stdin, named_errors, process_stdin, source_name
 
@@ -66,16 +66,19 @@ def resolve_format(source: str | Path, requested: Format) -> Format:
         if requested in NOT_FROM_STDIN:
             raise SourceError(f"<stdin>: {requested} cannot be read from standard input")
         return requested
-    is_folder = stat.S_ISDIR(_mode(source))
+    mode = _mode(source)
+    is_folder = stat.S_ISDIR(mode)
     if is_folder != (requested is Format.FOLDER) and requested is not Format.AUTO:
         what = "a folder; use --format folder" if is_folder else "not a folder"
         raise SourceError(f"{source_name(source)}: is {what}")
-    if requested is not Format.AUTO:
-        return requested
-    if is_folder:
+    if is_folder and requested is Format.AUTO:
         _check_no_shards(Path(source))
+    if is_folder:
         return Format.FOLDER
-    return _by_suffix(source)
+    format_ = _by_suffix(source) if requested is Format.AUTO else requested
+    if format_ in NOT_FROM_STDIN and not stat.S_ISREG(mode):
+        raise SourceError(f"{source_name(source)}: {format_} is read from regular files only")
+    return format_
 
 
 # Spark writes _SUCCESS beside the parts; the others lie in the folders of data sets.
@@ -85,7 +88,7 @@ _BESIDE_PARTS = ("_", ".", "README", "LICENSE", "dataset_info")
 def _check_no_shards(folder: Path) -> None:
     """Raise `SourceError` for the parts of a table, each of which would be one document."""
     first: Path | None = None
-    for path in list_files(folder):
+    for path in _files(folder):
         if path.name.startswith(_BESIDE_PARTS):
             continue
         first = first or path
@@ -99,6 +102,11 @@ def _check_no_shards(folder: Path) -> None:
             f"{source_name(folder)}: holds only {SUFFIXES[first.suffix.lower()]} files: give the "
             f"files themselves ({pattern}), or --format folder to read each as one document"
         )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    with named_errors(source_name(folder)):
+        yield from (entry.path for entry in Listing(folder) if entry.fault is None)
 
 
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}

@@ -16,6 +16,7 @@ from typing import IO
 from xml.parsers import expat
 from zipfile import BadZipFile, ZipFile
 
+from layerdex.errors import SourceError
 from layerdex.indexer.readers.streams import CHUNK_BYTES, source_name
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ Position = tuple[int, int]
 """The number of a row from 1, and of a column from 0."""
 
 CURE = "open and save the file in Excel or LibreOffice"
+
+MOST_PACKED = 100
+"""How many times larger than its packed form a large part of a workbook may be."""
 
 _NOT_READABLE = (
     OSError,
@@ -61,6 +65,25 @@ def note_unsaved(path: Path, sheet: str) -> set[Position]:
             CURE,
         )
     return unsaved
+
+
+def check_unpacked(path: Path, max_bytes: int) -> None:
+    """Raise `SourceError` for a workbook with a part that unpacks to far more than it takes.
+
+    XML is packed to a tenth or a twentieth; a part of more than ``max_bytes`` that is packed to
+    less than a hundredth is there to fill the memory.
+    """
+    try:
+        with ZipFile(path) as archive:
+            parts = archive.infolist()
+    except _NOT_READABLE:
+        return
+    for part in parts:
+        if part.file_size > max(max_bytes, MOST_PACKED * part.compress_size):
+            raise SourceError(
+                f"{source_name(path)}: {part.filename} unpacks to {part.file_size / 1e6:,.0f} MB, "
+                f"more than {MOST_PACKED} times its size; --max-row-size allows more"
+            )
 
 
 def _find_unsaved(archive: ZipFile, sheet: str) -> set[Position]:

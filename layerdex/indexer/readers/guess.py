@@ -30,9 +30,15 @@ def guess_format(
 
     It is jsonl if it begins with ``{``, json with ``[{`` or ``[]``, csv or tsv if its first line
     names the text, which is logged, and txt otherwise. Raises `SourceError` if the first line
-    looks like the header of a table that has no column for the text.
+    looks like the header of a table that has no column for the text, or if it begins with blanks
+    and nothing else.
     """
-    start, stream = peek(stream, N_FIRST)
+    try:
+        start, stream = peek(stream, N_FIRST)
+    except ValueError:
+        raise SourceError(
+            f"{source}: begins with more than 1 MiB of blanks: say what follows with --format"
+        ) from None
     if start.startswith(b"{"):
         return Format.JSONL, stream
     # A bracket alone may begin a line of text, such as "[INFO] started".

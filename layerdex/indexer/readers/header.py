@@ -23,9 +23,8 @@ def read_header(rows: Iterator[RawRow], style: Style, *, source: str, fields: Fi
     if not header:
         raise SourceError(f"{source}: is empty; the first row must name the columns")
     if isinstance(header, BrokenRow):
-        raise SourceError(
-            f"{source}:{line}: broken header: {header.error}; --quoting none reads quotes as text"
-        )
+        advice = "" if header.is_long else "; --quoting none reads quotes as text"
+        raise SourceError(f"{source}:{line}: broken header: {header.error}{advice}")
     if find_invalid(header) is not None:
         raise SourceError(f"{source}:{line}: invalid UTF-8 in the header; {ADVICE}")
     name = header[0].strip()

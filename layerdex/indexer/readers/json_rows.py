@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO, TypeGuard
 
 from layerdex.indexer.readers.fields import MISSING, find_field
-from layerdex.indexer.readers.json_text import JsonText
+from layerdex.indexer.readers.json_text import JsonText, LongValueError
+from layerdex.indexer.readers.row_size import describe_long, is_long_row
 from layerdex.indexer.readers.rows import RawRow
 from layerdex.indexer.readers.strict_json import StrictDecoder
 from layerdex.records import Origin, Rejected
@@ -18,27 +19,29 @@ Table = Mapping[str, object]
 """A decoded object that holds a table by its columns."""
 
 
-def array_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
+def array_rows(stream: BinaryIO, source: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the elements of the array that a text is; an origin's line is where one starts.
 
     Raises `SourceError` for broken JSON or UTF-8, as the next element cannot be found then.
     """
     text = JsonText(stream, source)
-    yield from _elements(text, source, StrictDecoder())
+    yield from _elements(text, source, StrictDecoder(), max_row_bytes)
     if text.peek():
         raise text.error("broken JSON: text after the array")
 
 
-def object_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
+def object_rows(stream: BinaryIO, source: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the objects that follow one another, each over any number of lines."""
     text, decoder = JsonText(stream, source), StrictDecoder()
     while following := text.peek():
         if following == ",":
             raise text.error("broken JSON: ',' between objects: put them in [ ]")
-        yield _take(text, source, decoder)
+        yield from _take(text, source, decoder, max_row_bytes)
 
 
-def wrapped_rows(stream: BinaryIO, source: str, *, key: str, text_field: str) -> Iterator[RawRow]:
+def wrapped_rows(
+    stream: BinaryIO, source: str, max_row_bytes: int, *, key: str, text_field: str
+) -> Iterator[RawRow]:
     """Yield the elements of the array in an object's field ``key``.
 
     Raises `SourceError` as `array_rows` does, and for a second array of objects with a text.
@@ -50,16 +53,16 @@ def wrapped_rows(stream: BinaryIO, source: str, *, key: str, text_field: str) ->
             if is_read:
                 raise text.error(f"broken JSON: key {key!r} appears twice")
             is_read = True
-            yield from _elements(text, source, decoder)
+            yield from _elements(text, source, decoder, max_row_bytes)
             continue
-        value = text.take(decoder, max_characters=MAX_TABLE_CHARACTERS)
+        value = _take_whole(text, decoder, "a field beside the rows")
         if holds_objects(value) and find_field(value[0], text_field) is not MISSING:
             raise text.error(several_lists([key, name]))
     if text.peek():
         raise text.error("broken JSON: text after the object")
 
 
-def column_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
+def column_rows(stream: BinaryIO, source: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the rows of an object of columns, each an object by row or a list.
 
     An origin's line is the row's number. Raises `SourceError` for columns of other kinds, and above
@@ -75,10 +78,10 @@ def column_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
         rows = _rows_of(columns)
     else:
         raise text.error("the columns are neither all objects nor lists of one length")
-    yield from _numbered(rows, source)
+    yield from _numbered(rows, source, max_row_bytes)
 
 
-def split_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
+def split_rows(stream: BinaryIO, source: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the rows of a table as pandas writes it with orient='split'; see `column_rows`."""
     text = JsonText(stream, source)
     table = _take_table(text)
@@ -87,7 +90,8 @@ def split_rows(stream: BinaryIO, source: str) -> Iterator[RawRow]:
         raise text.error("a table has lists in 'columns' and 'data'")
     if any(not isinstance(cells, list) or len(cells) != len(names) for cells in data):
         raise text.error(f"a row in 'data' has not the {len(names)} cells of 'columns'")
-    yield from _numbered((dict(zip(names, cells, strict=True)) for cells in data), source)
+    rows = (dict(zip(names, cells, strict=True)) for cells in data)
+    yield from _numbered(rows, source, max_row_bytes)
 
 
 def holds_objects(value: object) -> TypeGuard[list[Mapping[object, object]]]:
@@ -110,14 +114,16 @@ def _names(text: JsonText, decoder: StrictDecoder) -> Iterator[str]:
             text.expect(",", "after a field")
             text.peek()
         is_first = False
-        name = text.take(decoder)
+        name = _take_whole(text, decoder, "the name of a field")
         text.expect(":", "after a field's name")
         text.peek()
         yield str(name)
     text.skip(1)
 
 
-def _elements(text: JsonText, source: str, decoder: StrictDecoder) -> Iterator[RawRow]:
+def _elements(
+    text: JsonText, source: str, decoder: StrictDecoder, max_row_bytes: int
+) -> Iterator[RawRow]:
     text.expect("[", "at the start of an array")
     is_first = True
     while (following := text.peek()) != "]":
@@ -127,22 +133,39 @@ def _elements(text: JsonText, source: str, decoder: StrictDecoder) -> Iterator[R
             text.skip(1)
             text.peek()
         is_first = False
-        yield _take(text, source, decoder)
+        yield from _take(text, source, decoder, max_row_bytes)
     text.skip(1)
 
 
-def _take(text: JsonText, source: str, decoder: StrictDecoder) -> RawRow:
+def _take(
+    text: JsonText, source: str, decoder: StrictDecoder, max_row_bytes: int
+) -> Iterator[RawRow]:
+    """Yield one row; one that is too long is told before its end is looked for."""
     origin = Origin(source, text.line)
-    row = text.take(decoder)
-    if decoder.problem:
-        return origin, Rejected(origin, f"broken JSON: {decoder.problem}")
-    return origin, row
+    try:
+        row = text.take(decoder, max_bytes=max_row_bytes)
+    except LongValueError:
+        yield origin, Rejected(origin, describe_long(max_row_bytes))
+        text.skip_value()
+        return
+    problem = decoder.problem
+    yield origin, Rejected(origin, f"broken JSON: {problem}") if problem else row
+
+
+def _take_whole(text: JsonText, decoder: StrictDecoder, what: str) -> object:
+    try:
+        return text.take(decoder, max_bytes=MAX_TABLE_CHARACTERS)
+    except LongValueError:
+        raise text.error(
+            f"{what} of more than {MAX_TABLE_CHARACTERS >> 20} MB: write one object per row "
+            "(pandas: orient='records', lines=True)"
+        ) from None
 
 
 def _take_table(text: JsonText) -> Table:
     text.peek()
     decoder = StrictDecoder()
-    table = text.take(decoder, max_characters=MAX_TABLE_CHARACTERS)
+    table = _take_whole(text, decoder, "a table by columns")
     if decoder.problem:
         raise text.error(f"broken JSON: {decoder.problem}")
     if text.peek():
@@ -158,6 +181,10 @@ def _rows_of(columns: Table) -> Iterator[dict[str, object]]:
         yield {name: column.get(row) for name, column in objects.items()}
 
 
-def _numbered(rows: Iterator[dict[str, object]], source: str) -> Iterator[RawRow]:
+def _numbered(
+    rows: Iterator[dict[str, object]], source: str, max_row_bytes: int
+) -> Iterator[RawRow]:
     for number, row in enumerate(rows, start=1):
-        yield Origin(source, number), row
+        origin = Origin(source, number)
+        is_long = is_long_row(row.values(), max_row_bytes)
+        yield origin, Rejected(origin, describe_long(max_row_bytes)) if is_long else row

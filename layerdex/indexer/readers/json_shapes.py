@@ -28,11 +28,13 @@ from layerdex.indexer.readers.json_rows import (
     wrapped_rows,
 )
 from layerdex.indexer.readers.jsonl import line_rows
+from layerdex.indexer.readers.row_size import MAX_ROW_BYTES
 from layerdex.indexer.readers.rows import RawRow, Reading, read_rows
 
 logger = logging.getLogger(__name__)
 
-RowReader = Callable[[BinaryIO, str], Iterator[RawRow]]
+RowReader = Callable[[BinaryIO, str, int], Iterator[RawRow]]
+"""Takes a stream, the name of its source, and the bytes of the largest row."""
 
 
 class Shape(NamedTuple):
@@ -52,24 +54,30 @@ _BY_ROWS = "write one object per row (pandas: orient='records', lines=True)"
 _BY_KEYS = "jq -c 'to_entries[]|{id:.key}+.value', which makes the keys ids"
 
 
-def read_json(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
+def read_json(
+    stream: BinaryIO, source: str, fields: Fields, max_row_bytes: int = MAX_ROW_BYTES
+) -> Iterator[Reading]:
     """Read a text that should be one array of objects; other shapes are recognised.
 
     Raises `SourceError` for a shape that has no rows, and for broken JSON or UTF-8 where the next
     row cannot be found.
     """
-    return _read(stream, source, fields, expected=Format.JSON)
+    return _read(stream, source, fields, max_row_bytes, expected=Format.JSON)
 
 
-def read_jsonl(stream: BinaryIO, source: str, fields: Fields) -> Iterator[Reading]:
+def read_jsonl(
+    stream: BinaryIO, source: str, fields: Fields, max_row_bytes: int = MAX_ROW_BYTES
+) -> Iterator[Reading]:
     """Read a text that should be one object per line; other shapes are recognised.
 
     Raises `SourceError` as `read_json` does.
     """
-    return _read(stream, source, fields, expected=Format.JSONL)
+    return _read(stream, source, fields, max_row_bytes, expected=Format.JSONL)
 
 
-def _read(stream: BinaryIO, source: str, fields: Fields, *, expected: Format) -> Iterator[Reading]:
+def _read(
+    stream: BinaryIO, source: str, fields: Fields, max_row_bytes: int, *, expected: Format
+) -> Iterator[Reading]:
     head, stream = read_head(stream)
     try:
         shape = _recognise(head, fields, expected)
@@ -77,7 +85,8 @@ def _read(stream: BinaryIO, source: str, fields: Fields, *, expected: Format) ->
         raise SourceError(f"{source}:1: {error}") from None
     if shape is not (_ARRAY if expected is Format.JSON else _LINES):
         logger.warning("%s: %s", source, shape.decision)
-    return read_rows(shape.rows(stream, source), source=source, fields=fields)
+    rows = shape.rows(stream, source, max_row_bytes)
+    return read_rows(rows, source=source, fields=fields)
 
 
 def _recognise(head: Head, fields: Fields, expected: Format) -> Shape:

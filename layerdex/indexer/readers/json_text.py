@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from typing import BinaryIO
 
 from layerdex.errors import SourceError
+from layerdex.indexer.readers.row_size import MAX_ROW_BYTES, is_long_text
 from layerdex.indexer.readers.streams import CHUNK_BYTES
 from layerdex.indexer.readers.strict_json import StrictDecoder, describe
 
@@ -18,6 +20,14 @@ BLANKS = " \t\r\n"
 LOOKAHEAD = 16
 """Characters that must follow a value or an error before it counts, as a chunk may end inside a
 number, ``-Infinity`` or a pair of ``\\uXXXX`` escapes (12 characters, the longest)."""
+
+
+_IN_STRING = re.compile(r'["\\]')
+_BEYOND_STRINGS = re.compile(r'["\[\]{},]')
+
+
+class LongValueError(ValueError):
+    """A value of more bytes than are allowed, of which nothing is consumed."""
 
 
 class JsonText:
@@ -48,10 +58,10 @@ class JsonText:
         self.line += self._text.count("\n", self._start, self._start + n)
         self._start += n
 
-    def take(self, decoder: StrictDecoder, *, max_characters: int | None = None) -> object:
+    def take(self, decoder: StrictDecoder, *, max_bytes: int = MAX_ROW_BYTES) -> object:
         """Consume and return the next value, reading more until it is complete.
 
-        Raises `SourceError` for broken JSON, and for a value of more than ``max_characters``.
+        Raises `SourceError` for broken JSON, and `LongValueError` for a longer value.
         """
         while True:
             try:
@@ -64,14 +74,45 @@ class JsonText:
                 raise self.error("broken JSON: nested too deeply") from None
             else:
                 if self._ended or len(self._text) - end >= LOOKAHEAD:
+                    if is_long_text(self._text, max_bytes, start=self._start, end=end):
+                        raise LongValueError
                     self.skip(end - self._start)
                     return value
-            if max_characters is not None and len(self._text) - self._start > max_characters:
-                raise self.error(
-                    f"a table by columns of more than {max_characters >> 20} MB: write one object "
-                    "per row (pandas: orient='records', lines=True)"
-                )
-            self._grow()
+            n_left = max_bytes + LOOKAHEAD - len(self._text) + self._start
+            if n_left <= 0:
+                raise LongValueError
+            self._grow(n_left)
+
+    def skip_value(self) -> None:
+        """Consume the next value without holding it; only its quotes and brackets are looked at.
+
+        Raises `SourceError` where the text ends within it.
+        """
+        depth, is_string, position = 0, False, self._start
+        while True:
+            text, mark = self._text, (_IN_STRING if is_string else _BEYOND_STRINGS)
+            found = mark.search(text, position)
+            is_escape = found is not None and found[0] == "\\"
+            if found is None or (is_escape and found.end() == len(text)):
+                self.skip((len(text) if found is None else found.start()) - self._start)
+                if self._ended:
+                    raise self.error("broken JSON: the text ends within a value")
+                self._grow()
+                position = self._start
+                continue
+            position = found.end() + is_escape
+            if found[0] == '"':
+                is_string = not is_string
+            elif found[0] in "[{":
+                depth += 1
+            elif found[0] in "]},":
+                if depth == 0:
+                    self.skip(found.start() - self._start)
+                    return
+                depth -= found[0] != ","
+            if depth == 0 and not is_string and found[0] in '"]}':
+                self.skip(position - self._start)
+                return
 
     def expect(self, character: str, where: str) -> None:
         """Consume a character; raises `SourceError` if another one follows."""
@@ -89,10 +130,11 @@ class JsonText:
         is_near_end = len(self._text) - error.pos < LOOKAHEAD
         return not self._ended and (is_near_end or error.msg.startswith("Unterminated string"))
 
-    def _grow(self) -> None:
+    def _grow(self, n_most: int = CHUNK_BYTES) -> None:
+        """Read on: as many bytes as are held, within ``n_most``, but at least a chunk."""
         rest = self._text[self._start :]
         # Doubling keeps the repeated parsing of a long element linear in its length.
-        data = self._stream.read(max(CHUNK_BYTES, len(rest)))
+        data = self._stream.read(max(CHUNK_BYTES, min(len(rest), n_most)))
         self._ended = not data
         try:
             self._text, self._start = rest + self._decoder.decode(data, final=not data), 0

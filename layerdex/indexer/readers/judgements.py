@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from itertools import chain
@@ -13,6 +12,12 @@ from layerdex.errors import RowError, SourceError
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.formats import SUFFIXES
 from layerdex.indexer.readers.query_fields import QueryFields
+from layerdex.indexer.readers.row_size import (
+    MAX_ROW_BYTES,
+    bound_lines,
+    describe_long,
+    is_long_line,
+)
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import is_stdin, open_stream, source_name
 from layerdex.indexer.readers.values import kind
@@ -40,7 +45,8 @@ def read_judged_queries(
     not read, whatever they hold. Raises `SourceError` for an empty source, `RowError` for a query
     without an id or a text.
     """
-    rows = _unnamed_rows(source, text_field)
+    max_row_bytes = MAX_ROW_BYTES if dialect is None else dialect.max_row_bytes
+    rows = _unnamed_rows(source, text_field, max_row_bytes)
     if rows is not None:
         source, id_field = rows, "id"
     ids, texts = [], []
@@ -61,13 +67,15 @@ def _name(source: Source) -> str:
     return source_name(source) if isinstance(source, str | Path) else "<memory>"
 
 
-def _unnamed_rows(source: Source, text_field: str) -> list[dict[str, str]] | None:
+def _unnamed_rows(
+    source: Source, text_field: str, max_row_bytes: int
+) -> list[dict[str, str]] | None:
     """Return the rows of a tab-separated file without a header, None for any other source."""
     if not isinstance(source, str | Path) or is_stdin(source):
         return None
     if SUFFIXES.get(Path(source).suffix.lower()) is not Format.TSV:
         return None
-    lines = _split(source)
+    lines = _split(source, max_row_bytes)
     first = next(lines, None)
     if first is None or len(first[1]) != _MARCO_COLUMNS or text_field in first[1]:
         return None
@@ -134,17 +142,19 @@ def _is_name(cell: str) -> bool:
     return cell.isidentifier() and cell.lower() not in ("nan", "inf", "infinity")
 
 
-def _split(source: str | Path) -> Iterator[Line]:
+def _split(source: str | Path, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Line]:
     """Yield the cells of each line that is not blank, separated by tabs, else by whitespace.
 
     Those of an object are the values of BEIR's names.
     """
     name = source_name(source)
     with open_stream(source) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
         try:
-            for number, line in enumerate(text, start=1):
+            for number, row in enumerate(bound_lines(stream, max_row_bytes), start=1):
                 origin = Origin(name, number)
+                if is_long_line(row, max_row_bytes):
+                    raise RowError(f"{origin}: {describe_long(max_row_bytes)}")
+                line = row.decode()
                 if line.startswith("{"):
                     yield origin, _split_object(line, origin)
                 elif line.strip():

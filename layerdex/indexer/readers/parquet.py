@@ -13,6 +13,7 @@ from layerdex.errors import SourceError
 from layerdex.indexer.readers.class_names import find_class_names, name_classes
 from layerdex.indexer.readers.fields import SPREAD, Fields, check_columns
 from layerdex.indexer.readers.parquet_types import has_path, read_cells
+from layerdex.indexer.readers.row_size import MAX_ROW_BYTES, describe_long, is_long_row
 from layerdex.indexer.readers.rows import (
     BadColumn,
     Reading,
@@ -26,7 +27,7 @@ from layerdex.indexer.readers.values import (
     are_whole,
 )
 from layerdex.limits import PYARROW, check_limits
-from layerdex.records import Origin
+from layerdex.records import Origin, Rejected
 
 REST = "metadata_json"
 JSON_MARK = {b"layerdex": b"metadata as JSON"}
@@ -36,7 +37,13 @@ BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 4096
 
 
-def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) -> Iterator[Reading]:
+def read_parquet(
+    path: Path,
+    fields: Fields,
+    on_bytes: OnBytes | None = None,
+    *,
+    max_row_bytes: int = MAX_ROW_BYTES,
+) -> Iterator[Reading]:
     """Read a table batch by batch; ``origin.line`` is the row's number from 1.
 
     A batch takes about 16 MiB, or the longest row or page if that is more. ``on_bytes`` gets the
@@ -46,7 +53,11 @@ def read_parquet(path: Path, fields: Fields, on_bytes: OnBytes | None = None) ->
     numbers = count(1)
     for batch in _batches(path, source, fields, on_bytes):
         names, rests = batch.schema.names, _json_columns(batch.schema)
+        may_be_long = batch.nbytes > max_row_bytes
         for cells in zip(*map(read_cells, batch.columns), strict=True):
+            if may_be_long and is_long_row(cells, max_row_bytes):
+                yield Rejected(Origin(source, next(numbers)), describe_long(max_row_bytes))
+                continue
             row = dict(zip(names, cells, strict=True))
             for rest in rests:
                 _spread(row, rest)

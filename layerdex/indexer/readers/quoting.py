@@ -22,12 +22,13 @@ from layerdex.indexer.readers.columns import is_blank
 from layerdex.indexer.readers.dialect import UTF_8
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.header import read_header
+from layerdex.indexer.readers.row_size import bound_lines, is_long_line
 from layerdex.indexer.readers.streams import CHUNK_BYTES
 from layerdex.indexer.readers.style import RawRow, Style
 
 logger = logging.getLogger(__name__)
 
-_QUOTED_CELL = re.compile(rb'"(?:[^"]|"")*"')
+_QUOTED_CELL = re.compile(rb'"[^"]*(?:""[^"]*)*"')
 _HOLDS_ROWS = "a cell encloses whole lines of as many cells as the header"
 
 Reopen = Callable[[], AbstractContextManager[BinaryIO]]
@@ -124,7 +125,8 @@ def _has_quotes(sample: Sample, style: Style) -> bool:
         if not any(b'"' in chunk for chunk in iter(lambda: stream.read(CHUNK_BYTES), b"")):
             return False  # as of most files, which is found ten times as fast as line by line
     with sample.reopen() as stream:
-        return any(b'"' in line and quote.search(line) for line in stream)
+        lines = bound_lines(stream, style.max_row_bytes)
+        return any(b'"' in line and quote.search(line) for line in lines)
 
 
 def _doubles_quotes(sample: Sample, style: Style) -> bool:
@@ -135,7 +137,9 @@ def _doubles_quotes(sample: Sample, style: Style) -> bool:
     """
     delimiter, n_doubled = style.delimiter.encode(), 0
     with sample.reopen() as stream:
-        for line in stream:
+        for line in bound_lines(stream, style.max_row_bytes):
+            if is_long_line(line, style.max_row_bytes):
+                continue  # it is rejected in any case
             for cell in line.rstrip(b"\r\n").split(delimiter) if b'"' in line else ():
                 if b'"' in cell and not _QUOTED_CELL.fullmatch(cell):
                     return False
@@ -153,6 +157,8 @@ def _find_misfit(sample: Sample, style: Style, source: str, fields: Fields) -> _
             return _Misfit(None, str(error))
         for line, cells in rows:
             if isinstance(cells, BrokenRow):
+                if cells.is_long and cells.n_lines == 1:
+                    continue  # it is rejected in any case
                 if sample.is_whole or not cells.is_unclosed:
                     return _Misfit(line, f"broken quoting: {cells.error}")
                 # The row may go on after the sample.

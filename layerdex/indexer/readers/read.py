@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from layerdex.choices import Format
+from layerdex.indexer.readers.changes import watch
 from layerdex.indexer.readers.delimited import read_delimited
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
@@ -28,7 +29,8 @@ from layerdex.indexer.readers.streams import (
     source_name,
 )
 
-StreamReader = Callable[[BinaryIO, str, Fields], Iterator[Reading]]
+StreamReader = Callable[[BinaryIO, str, Fields, int], Iterator[Reading]]
+"""Takes a stream, the name of its source, the fields, and the bytes of the largest row."""
 
 STREAM_READERS: dict[Format, StreamReader] = {
     Format.JSONL: read_jsonl,
@@ -49,20 +51,29 @@ def read_source(
     """Read a source row by row, in its order.
 
     ``source`` is a path or ``-`` for ``stdin`` (default: the process's). ``on_bytes`` gets the
-    number of bytes of each read of a file. Memory is bounded by the longest row, a parquet batch,
-    a spreadsheet's sheet or one file of a folder. A bad row is yielded as `Rejected`. Raises
-    `SourceError`: at once if the source is missing or its format unknown, later if reading fails.
+    number of bytes of each read of a file. Memory is bounded by the largest row or file of a folder
+    that the dialect allows, a parquet batch or a spreadsheet's sheet. A bad row is yielded as
+    `Rejected`, and so is a file that changed meanwhile. Raises `SourceError`: at once if the source
+    is missing or its format unknown, later if reading fails.
     """
     fields, dialect = fields or Fields(), dialect or Dialect()
     resolved = resolve_format(source, format)
     if resolved is Format.FOLDER:
-        return read_folder(Path(source), fields, encoding=dialect.encoding)
+        return read_folder(Path(source), fields, dialect)
     if resolved is Format.PARQUET:
-        return read_parquet(Path(source), fields, on_bytes)
-    if resolved is Format.XLSX:
-        return read_spreadsheet(Path(source), fields, sheet=dialect.sheet, on_bytes=on_bytes)
-    is_by_name = format is Format.AUTO
-    return _read_stream(source, resolved, is_by_name, fields, dialect, stdin, on_bytes)
+        readings = read_parquet(Path(source), fields, on_bytes, max_row_bytes=dialect.max_row_bytes)
+    elif resolved is Format.XLSX:
+        readings = read_spreadsheet(
+            Path(source),
+            fields,
+            sheet=dialect.sheet,
+            on_bytes=on_bytes,
+            max_row_bytes=dialect.max_row_bytes,
+        )
+    else:
+        is_by_name = format is Format.AUTO
+        readings = _read_stream(source, resolved, is_by_name, fields, dialect, stdin, on_bytes)
+    return watch(Path(source), readings) if _is_file(source) else readings
 
 
 def _read_stream(
@@ -83,7 +94,7 @@ def _read_stream(
         elif format_ is Format.TXT and is_by_name:
             note_table(stream, source=name, fields=fields)
         if format_ in STREAM_READERS:
-            yield from STREAM_READERS[format_](stream, name, fields)
+            yield from STREAM_READERS[format_](stream, name, fields, dialect.max_row_bytes)
             return
         yield from read_delimited(
             stream,

@@ -13,7 +13,8 @@ from typing import Any
 from layerdex.errors import MissingPackageError, SourceError
 from layerdex.indexer.readers.columns import EMPTY, Columns, strip_names
 from layerdex.indexer.readers.fields import Fields
-from layerdex.indexer.readers.formulas import CURE, Position, note_unsaved
+from layerdex.indexer.readers.formulas import CURE, Position, check_unpacked, note_unsaved
+from layerdex.indexer.readers.row_size import MAX_ROW_BYTES, describe_long, is_long_row
 from layerdex.indexer.readers.rows import Reading, read_row, refuse_once
 from layerdex.indexer.readers.streams import OnBytes, named_errors, source_name
 from layerdex.indexer.readers.values import Unreadable
@@ -28,7 +29,12 @@ _UNSAVED = Unreadable(f"it is a formula without a saved value: {CURE}")
 
 
 def read_spreadsheet(
-    path: Path, fields: Fields, *, sheet: str | None = None, on_bytes: OnBytes | None = None
+    path: Path,
+    fields: Fields,
+    *,
+    sheet: str | None = None,
+    on_bytes: OnBytes | None = None,
+    max_row_bytes: int = MAX_ROW_BYTES,
 ) -> Iterator[Reading]:
     """Read a sheet, by default the first; ``origin.line`` is the number of its row from 1.
 
@@ -40,19 +46,29 @@ def read_spreadsheet(
     """
     source = source_name(path)
     fields = strip_names(fields)
+    check_unpacked(path, max_row_bytes)
     rows = _rows(path, source, sheet, on_bytes)
     _, header = next(rows, (1, []))
     if not header:
         raise SourceError(f"{source}: is empty; the first row must name the columns")
     columns = Columns([str(_plain(cell)) for cell in header], source=source, fields=fields)
-    yield from refuse_once(_read_rows(rows, columns, source=source, fields=fields))
+    readings = _read_rows(rows, columns, max_row_bytes, source=source, fields=fields)
+    yield from refuse_once(readings)
 
 
 def _read_rows(
-    rows: Iterable[tuple[int, list[Any]]], columns: Columns, *, source: str, fields: Fields
+    rows: Iterable[tuple[int, list[Any]]],
+    columns: Columns,
+    max_row_bytes: int,
+    *,
+    source: str,
+    fields: Fields,
 ) -> Iterator[Reading]:
     for line, cells in rows:
         origin = Origin(source, line)
+        if is_long_row(cells, max_row_bytes):
+            yield Rejected(origin, describe_long(max_row_bytes))
+            continue
         values = [_plain(cell) for cell in cells]
         if not columns.fits(values):
             yield Rejected(origin, columns.misfit(values))

@@ -25,6 +25,7 @@ OnBytes = Callable[[int], None]
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 16
+MAX_BLANK_BYTES = 1 << 20
 _WORKBOOK = "is a zip or Excel file, not text; read a spreadsheet's file with --format xlsx"
 NOT_TEXT = {
     b"PK\x03\x04": _WORKBOOK,
@@ -80,8 +81,13 @@ def named_errors(source: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0]
-        raise SourceError(f"cannot read {source}: {reason[:1].lower()}{reason[1:]}") from error
+        raise SourceError(f"cannot read {source}: {describe_error(error)}") from error
+
+
+def describe_error(error: OSError) -> str:
+    """Return the system's reason, to stand within a sentence."""
+    reason = error.strerror or str(error).partition("\n")[0]
+    return f"{reason[:1].lower()}{reason[1:]}"
 
 
 def process_stdin() -> BinaryIO:
@@ -129,9 +135,14 @@ def first_window(stream: io.BufferedReader) -> tuple[bytes, bool]:
 
 
 def peek(stream: io.BufferedReader, n: int) -> tuple[bytes, io.BufferedReader]:
-    """Return the first n bytes that are not whitespace (or fewer), and the whole stream."""
+    """Return the first n bytes that are not whitespace (or fewer), and the whole stream.
+
+    Raises `ValueError` where they are not among the first `MAX_BLANK_BYTES`.
+    """
     head, start = bytearray(), b""
     while len(start) < n and (chunk := stream.read1(CHUNK_BYTES)):
+        if len(head) >= MAX_BLANK_BYTES:
+            raise ValueError("there is little but blanks")
         head += chunk
         start += b"".join(chunk.split())[:n]
     return start[:n], replay(bytes(head), stream)

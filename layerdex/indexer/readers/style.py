@@ -12,9 +12,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerdex.choices import Format, Quoting
-from layerdex.indexer.readers.broken_rows import BrokenRow, RereadLines
+from layerdex.indexer.readers.broken_rows import BrokenRow, LongRowError, RereadLines
 from layerdex.indexer.readers.dialect import UTF_8, Dialect, delimiter_word
 from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.row_size import bound_lines
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
@@ -26,8 +27,8 @@ USUAL_DELIMITERS = {Format.CSV: ",", Format.TSV: TAB}
 DELIMITERS = (",", ";", TAB, "|")
 """What may separate the cells of csv, likeliest first."""
 
-MAX_CELL_CHARACTERS = 1 << 28
-"""Longer than any real text; it stops an unclosed quote from reading the whole file."""
+MAX_CELL_CHARACTERS = (1 << 31) - 1
+"""The most that the parser can be told on every system."""
 
 N_ROWS_TRIED = 20
 """Rows that tell whether blanks follow the delimiters."""
@@ -44,13 +45,15 @@ class Style:
     """How the cells of a table are separated.
 
     ``skips_blanks`` tells that blanks after delimiters belong to no cell. ``n_lead`` is the number
-    of bytes of a line before the header. ``quoting`` is ``auto`` where only the rows decide it.
+    of bytes of a line before the header. ``quoting`` is ``auto`` where only the rows decide it. A
+    row of more than ``max_row_bytes`` is a broken one.
     """
 
     delimiter: str
     quoting: Quoting
     skips_blanks: bool
     n_lead: int
+    max_row_bytes: int
 
     def split(self, stream: BinaryIO) -> Iterator[RawRow]:
         """Yield the rows of a stream of UTF-8, without blank lines.
@@ -59,22 +62,28 @@ class Style:
         lines below its first are read again.
         """
         csv.field_size_limit(MAX_CELL_CHARACTERS)
+        stream = bound_lines(stream, self.max_row_bytes, line_ends=(b"\n", b"\r"))
         n_before = stream.read(self.n_lead).count(b"\n")
         text = io.TextIOWrapper(stream, encoding=UTF_8, errors="surrogateescape", newline="")
-        lines = RereadLines(text)
+        lines = RereadLines(text, self.max_row_bytes)
         reader = self._parse(lines)
         while True:
             line = n_before + reader.line_num + 1
             lines.start_row()
             try:
-                cells: list[str] | BrokenRow = next(reader)
+                cells = next(reader)
             except StopIteration:
                 return
-            except csv.Error as error:
-                cells = lines.break_row(error, n_lines=n_before + reader.line_num + 1 - line)
-                n_before = line if cells.is_first_line else n_before + reader.line_num
+            except (csv.Error, LongRowError) as error:
+                # The parser has not counted the line with which a row is too long.
+                last = n_before + reader.line_num + isinstance(error, LongRowError)
+                broken = lines.break_row(error, n_lines=last + 1 - line)
+                yield line, broken
+                n_before = line if broken.is_first_line else last
                 reader = self._parse(lines)
-            if cells:
+                continue
+            # "!" is the first character beyond the blanks, and comparing is faster than stripping.
+            if cells and (cells[0] >= "!" or not lines.is_blank):
                 yield line, cells
 
     def _parse(self, lines: Iterable[str]) -> CsvReader:
@@ -115,6 +124,7 @@ def recognise_style(
         quoting=quoting,
         skips_blanks=skips_blanks,
         n_lead=len(sep_line[0].encode()) if sep_line else 0,
+        max_row_bytes=dialect.max_row_bytes,
     )
 
 
@@ -130,10 +140,10 @@ def column_names(text: str, delimiter: str) -> list[str]:
 
 
 def first_rows(text: str, delimiter: str) -> list[list[str]]:
-    """Return the cells of the first lines of a text that are not blank."""
+    """Return the cells of the first rows of a text that have a value."""
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        return list(islice(filter(None, rows), N_ROWS_TRIED))
+        return list(islice((row for row in rows if any(map(str.strip, row))), N_ROWS_TRIED))
     except csv.Error:
         return []
 

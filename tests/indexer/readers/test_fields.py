@@ -148,7 +148,7 @@ def test_field_is_looked_for_in_the_first_1000_rows(n_without: int, is_read: boo
 
 @pytest.mark.parametrize("kind", READ_AS)
 def test_origin_counts_rows_or_lines_from_one(kind: str, tmp_path: Path) -> None:
-    readings = read_as(kind, [{"text": "a"}, {"text": " "}, {"text": "c"}], tmp_path, Fields())
+    readings = read_as(kind, [{"text": "a"}, {"text": "\0"}, {"text": "c"}], tmp_path, Fields())
     lines = [reading.origin.line for reading in readings]
     # a table's header is its line 1; the JSON array is written on one line
     assert lines == {"csv": [2, 3, 4], "tsv": [2, 3, 4], "json": [1, 1, 1]}.get(kind, [1, 2, 3])

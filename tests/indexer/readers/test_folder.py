@@ -73,16 +73,6 @@ def test_a_byte_order_mark_or_the_dialect_names_the_encoding(tmp_path: Path) -> 
     assert [one.text for one in readings] == ["né", "né"]
 
 
-def test_linked_folders_and_irregular_files_are_skipped(tmp_path: Path) -> None:
-    write(tmp_path, {"real/a": b"a", "elsewhere": b"e"})
-    (tmp_path / "real/loop").symlink_to(tmp_path / "real")
-    (tmp_path / "real/link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "real/broken").symlink_to(tmp_path / "nowhere")
-    os.mkfifo(tmp_path / "real/pipe")
-    readings = documents(list(read_source(tmp_path / "real")))
-    assert [(one.id, one.text) for one in readings] == [("a", "a"), ("link", "e")]
-
-
 def test_file_name_that_is_no_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"a")
     (reading,) = read_source(tmp_path)

@@ -31,10 +31,8 @@ def test_final_newline_makes_no_row(tmp_path: Path) -> None:
 def test_bad_lines_are_rejected(tmp_path: Path) -> None:
     readings = read(tmp_path, b"\n \r\nab\xff\n\0\nok")
     assert reasons(readings) == [
-        "text is empty",
-        "text is blank",
         f"invalid UTF-8 at byte 3; {ADVICE}",
         "text contains a NUL character",
         None,
     ]
-    assert str(readings[2]) == f"{tmp_path / 'a.txt'}:3: invalid UTF-8 at byte 3; {ADVICE}"
+    assert str(readings[0]) == f"{tmp_path / 'a.txt'}:3: invalid UTF-8 at byte 3; {ADVICE}"
