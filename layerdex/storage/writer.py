@@ -226,13 +226,13 @@ class Writer:
         with self.transaction() as connection:
             n_commits = int(read_setting(connection, COMMITS))
         with translate_errors(self.place.path), self.place.unmoved():
-            write_salt_to_log(self._connection, self._salt)
-            self._connection.commit()
             driver: Any = self._connection.connection.driver_connection
             (n_pages,) = driver.execute("PRAGMA page_count").fetchone()
             (vacuumed_at,) = driver.execute("PRAGMA application_id").fetchone()
             at = n_commits % _APPLICATION_IDS
             if vacuumed_at != at and n_pages <= max_pages:
+                write_salt_to_log(self._connection, self._salt)
+                self._connection.commit()
                 driver.execute("VACUUM")
                 driver.execute(f"PRAGMA application_id={at}")
             self._connection.rollback()
