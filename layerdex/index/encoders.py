@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from layerdex.arguments import check_type, format_value
+from layerdex.arguments import check_type, format_value, to_path
 from layerdex.errors import LayerdexError, OptionError
 from layerdex.indexer.text.templates import MASK, PLAIN, TEXT, other_fields
 from layerdex.options import EncoderOptions, RuntimeOptions
@@ -82,7 +82,7 @@ def note_changed_adapter(
     which may have to be fetched, or in a folder that is not there.
     """
     adapter = settings.adapter if adapter is None else adapter
-    if adapter is None:
+    if adapter is None or not to_path(adapter, what="an adapter is a folder's path").is_dir():
         return
     from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
     from layerdex.indexer.models.model_folder import MINILM, find_model, to_folder

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from layerdex.choices import Dtype, EngineName, Pooling
-from layerdex.errors import MissingPackageError, OptionError, StorageError
+from layerdex.errors import MissingPackageError, ModelError, OptionError, StorageError
 from layerdex.indexer import engine_factory
 from layerdex.indexer.cache.manifest import Manifest
 from layerdex.indexer.engines.openvino import engine as openvino_engine
@@ -26,6 +26,7 @@ from layerdex.indexer.engines.openvino.cache import graph_folder, new_graph_fold
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
 from layerdex.indexer.engines.openvino.engine import OpenVinoEngine
 from layerdex.indexer.engines.openvino.library import import_openvino
+from layerdex.indexer.engines.openvino.requests import Requests
 from layerdex.indexer.engines.protocol import Batch
 from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.models.model_folder import ModelFolder, find_model
@@ -413,6 +414,94 @@ def test_torch_answers_where_no_new_graph_is_right(
 
     assert cosines(encoder.encode(TEXTS, LAYERS).vectors, expected).min() >= BOUND
     assert "torch runs the model: OpenVINO's vectors are wrong" in caplog.text
+
+
+def test_a_compilation_of_another_process_is_used_and_not_called_damaged(
+    tiny_model: TinyModel, own_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = load(tiny_model("bert")), load(tiny_model("bert"))
+    expected = second.encode(TEXTS, [1]).vectors
+    compiled = {path: path.stat().st_mtime_ns for path in own_copy.glob("compiled-*/*")}
+
+    assert first.encode(TEXTS, [1]).vectors.tobytes() == expected.tobytes()
+
+    assert {path: path.stat().st_mtime_ns for path in own_copy.glob("compiled-*/*")} == compiled
+    assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("own_copy")
+def test_a_full_disk_leaves_a_graph_compiled_for_this_process_alone(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = load(tiny_model("bert")).encode(TEXTS, [2]).vectors
+    encoder = load(tiny_model("bert"))
+    assert isinstance(encoder.engine, OpenVinoEngine)
+    encoder.engine._requests.graph.forget_compilations()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", fail)
+    assert encoder.encode(TEXTS, [2]).vectors.tobytes() == expected.tobytes()
+    assert caplog.text == ""
+
+
+def test_what_fails_for_another_reason_than_the_graph_costs_no_graph(
+    tiny_model: TinyModel, own_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(tiny_model("bert"))
+    before = {path: path.read_bytes() for path in own_copy.rglob("*") if path.is_file()}
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    monkeypatch.setattr(Requests, "_compile", fail)
+    with pytest.raises(ModelError, match="bad_alloc"):
+        encoder.encode(TEXTS, LAYERS)
+
+    assert {path: path.read_bytes() for path in own_copy.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_nobody_else_may_write_to_what_is_cached_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    load(save_tiny_model("bert", tmp_path / "model")).encode(TEXTS, LAYERS)
+
+    cached = list((tmp_path / "cache" / "layerdex").rglob("*"))
+    assert {path.suffix for path in cached} >= {".bin", ".blob", ".json", ".npz", ".xml"}
+    assert [path for path in cached if path.stat().st_mode & 0o022] == []
+
+
+@pytest.mark.parametrize("name", [".", "manifest.json", "spec.json", "graph.bin", "probe.npz"])
+def test_a_graph_that_others_may_write_to_is_not_used(
+    name: str, tiny_model: TinyModel, own_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (own_copy / name).chmod(0o777)
+
+    assert isinstance(load(tiny_model("bert"), engine=EngineName.AUTO).engine, TorchEngine)
+    assert f"others may write to {own_copy / name}" in caplog.text
+
+
+def test_a_compilation_that_others_may_write_to_is_made_again(
+    tiny_model: TinyModel, own_copy: Path
+) -> None:
+    load(tiny_model("bert")).encode(TEXTS, LAYERS)
+    for path in own_copy.glob("compiled-*"):
+        path.chmod(0o777)
+
+    load(tiny_model("bert")).encode(TEXTS, LAYERS)
+
+    modes = {path.stat().st_mode & 0o777 for path in own_copy.glob("compiled-*")}
+    assert 0o755 in modes
 
 
 def test_a_cache_that_others_may_write_to_is_not_used(

@@ -20,7 +20,7 @@ def cache_folder(name: str = "") -> Path:
     """
     folder = _own_folder()
     for each in (folder, folder / name):
-        _check_own(each)
+        check_own(each)
     return folder / name
 
 
@@ -29,6 +29,16 @@ def make_cache_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_cache_folder(folder.parent)
         folder.mkdir(mode=0o755, exist_ok=True)
+
+
+def close_to_others(folder: Path) -> None:
+    """Let all read what a library has written here, and only its owner change it.
+
+    Raises OSError.
+    """
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -55,13 +65,14 @@ def _own_folder() -> Path:
     raise FileNotFoundError(errno.ENOENT, "there is no home directory: set XDG_CACHE_HOME")
 
 
-def _check_own(folder: Path) -> None:
+def check_own(path: Path) -> None:
+    """Raise PermissionError for a file or folder, if it is there, that others may write to."""
     try:
-        status = folder.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return
     # Root may write anywhere, so a cache that root has prepared is as safe as the program.
     if status.st_uid not in (os.geteuid(), _ROOT) or status.st_mode & _OTHERS_MAY_WRITE:
         raise PermissionError(
-            errno.EPERM, f"others may write to {folder} (make it yours: chmod go-w, chown)"
+            errno.EPERM, f"others may write to {path} (make it yours: chmod go-w, chown)"
         )

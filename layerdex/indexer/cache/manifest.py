@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from layerdex.indexer.cache.location import write_whole
+from layerdex.indexer.cache.location import check_own, close_to_others, write_whole
 from layerdex.indexer.cache.sealed_json import dump_sealed, load_sealed
 from layerdex.storage.files import checksum
 
@@ -26,14 +26,18 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         """Read the manifest of ``folder``.
 
-        Raises OSError, or ValueError, KeyError or TypeError if it is damaged.
+        Raises OSError, also if others may write to the folder, or ValueError, KeyError or TypeError
+        if the manifest is damaged.
         """
+        check_own(folder)
+        check_own(folder / _NAME)
         self.folder = folder
         self._checksums = _read(folder)
 
     @classmethod
     def create(cls, folder: Path) -> Manifest:
-        """List all files that ``folder`` has now. Raises OSError."""
+        """List all files that ``folder`` has now, and close it to others. Raises OSError."""
+        close_to_others(folder)
         _write(folder, {name: _checksum(folder / name) for name in _list_files(folder)})
         return cls(folder)
 
@@ -43,6 +47,7 @@ class Manifest:
         Raises ValueError if it differs or is not listed, or OSError.
         """
         path = self.folder / name
+        check_own(path)
         if self._checksums.get(name) != _checksum(path):
             raise ValueError(f"{path} has the wrong checksum")
         return path
@@ -51,15 +56,18 @@ class Manifest:
         """Return whether a folder in this one has files, all of them listed and as listed."""
         names = [f"{folder}/{name}" for name in _list_files(self.folder / folder)]
         try:
+            check_own(self.folder / folder)
             return bool(names) and all(self.check(name).is_file() for name in names)
         except (OSError, ValueError):
             return False
 
-    def add(self, source: Path, name: str) -> None:
-        """Move a file or a folder of files here in place of an older one, and list it.
+    def lists(self, folder: str) -> bool:
+        """Return whether files in a folder of this one are listed, as they are or not."""
+        return any(name.startswith(f"{folder}/") for name in self._checksums)
 
-        Raises OSError.
-        """
+    def add(self, source: Path, name: str) -> None:
+        """Move a folder of files here in place of an older one, and list it. Raises OSError."""
+        close_to_others(source)
         with self._locked():
             self._discard(name)
             source.rename(self.folder / name)

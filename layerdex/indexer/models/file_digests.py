@@ -28,8 +28,9 @@ from layerdex.indexer.models.file_systems import boot_id, keeps_inodes
 
 # Of smaller files the digest is computed each time: a millisecond with SHA-256 in hardware.
 _LEAST_BYTES = 1 << 20
-# Some file systems record times in steps of two seconds.
-_RACY_NS = 3_000_000_000
+# A page that is changed through a mapping gets a new time only once its last change is on the
+# disk, which takes Linux half a minute; some file systems record times in steps of seconds.
+_RACY_NS = 60_000_000_000
 _FILES = "files"
 
 Stamp = tuple[int, ...]
@@ -73,8 +74,8 @@ def digest_file(path: Path) -> FileDigest:
     entry = [boot_id(), _file_system(path), *stamp]
     if (known := remembered.get(key)) and known[:-1] == entry:
         return FileDigest(path, str(known[-1]), stamp, is_remembered=True)
-    digest = _digest(path, stamp)
     age_ns = time.time_ns() - max(stamp[1:3])
+    digest = _digest(path, stamp)
     if age_ns > _RACY_NS:
         # Those of an earlier start of the system can never be believed again.
         still_good = {name: one for name, one in remembered.items() if one[0] == entry[0]}

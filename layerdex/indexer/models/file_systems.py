@@ -8,10 +8,9 @@ from pathlib import Path
 
 # Their inodes last and their times of change are set by the kernel alone. Not among them, for one:
 # vfat and many FUSE file systems make inodes up; squashfs and other images bring the times that
-# their maker chose; overlayfs shows whatever is below it.
-_KEEP_INODES = frozenset(
-    ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "tmpfs", "xfs", "zfs")
-)
+# their maker chose; overlayfs shows whatever is below it; tmpfs does not note each change of a
+# mapped page.
+_KEEP_INODES = frozenset(("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "xfs", "zfs"))
 _LOOP_DEVICE = "7:"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 

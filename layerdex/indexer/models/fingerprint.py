@@ -32,6 +32,7 @@ _TOKENIZER_FILES = (
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _LOWERCASE = "lowercase"
 _ADAPTER = "adapter"
+_SHARDS = "shards"
 # They name files, whose contents are digested instead.
 _FILES = ("model", "revision", "adapter")
 # They describe the file's author, not what the model computes.
@@ -63,6 +64,7 @@ class ModelContents:
 
 def read_contents(folder: Path) -> ModelContents:
     """Read what decides a vector in a model's folder. Raises `ModelError`."""
+    files = [digest_file(folder / "config.json")]
     weights = [digest_file(file) for file in sorted(folder.glob("*.safetensors"))]
     tokenizer = [
         digest_file(file)
@@ -77,10 +79,28 @@ def read_contents(folder: Path) -> ModelContents:
         "tokenizer": _by_name(tokenizer),
     }
     # What is absent where it is not set keeps older digests valid.
+    if unused := _shards_besides(folder, weights):
+        parts[_SHARDS] = unused
     if read_transformer_settings(folder).lowercases:
         parts[_LOWERCASE] = True
-    files = (digest_file(folder / "config.json"), *weights, *tokenizer)
-    return ModelContents(folder, parts, files)
+    return ModelContents(folder, parts, (*files, *weights, *tokenizer))
+
+
+def _shards_besides(folder: Path, weights: Sequence[FileDigest]) -> dict[str, Any]:
+    """Return the tensors' files by name of each index of shards that leaves a weight file out.
+
+    Without such a file the content of the shards says which tensors they have.
+    """
+    names = {file.path.name for file in weights}
+    maps = {
+        file.name: read_json(file, dict).get("weight_map")
+        for file in sorted(folder.glob("*.safetensors.index.json"))
+    }
+    return {
+        name: tensors
+        for name, tensors in maps.items()
+        if isinstance(tensors, dict) and not names <= set(tensors.values())
+    }
 
 
 def fingerprint(contents: ModelContents, options: EncoderOptions) -> str:

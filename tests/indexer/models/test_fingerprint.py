@@ -180,6 +180,26 @@ def test_stays_where_the_case_of_texts_does_not_change(bert: Path) -> None:
     assert of(bert) == kept != lowered
 
 
+def test_says_which_of_several_weight_files_a_model_is_read_from(bert: Path) -> None:
+    weights = bert / "model.safetensors"
+    names = ["model-1.safetensors", "model-2.safetensors", "model-2-other.safetensors"]
+    for name in names:
+        (bert / name).write_bytes(weights.read_bytes())
+    weights.unlink()
+    index = bert / "model.safetensors.index.json"
+    plain = of(bert), model_digest(bert)
+
+    found = {plain}
+    for used in (names[:2], names[::2], names):
+        tensors = {f"tensor.{i}": name for i, name in enumerate(used)}
+        index.write_text(json.dumps({"weight_map": tensors}))
+        found.add((of(bert), model_digest(bert)))
+
+    # All files are read in the last case, as without an index.
+    assert len(found) == 3
+    assert (of(bert), model_digest(bert)) == plain
+
+
 def test_a_copy_elsewhere_has_the_same(bert: Path, tmp_path: Path) -> None:
     before = of(bert)
 

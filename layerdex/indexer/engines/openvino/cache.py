@@ -54,24 +54,39 @@ def _remove_own(folder: Path, owner: int) -> None:
 
 
 def find_graph(target: Path) -> CachedGraph | None:
-    """Open a cached graph; None if it is missing, or damaged, in which case it is removed."""
+    """Open a cached graph; None if it is missing, or damaged, in which case it is removed.
+
+    Raises OSError if it cannot be read, which says nothing of its content.
+    """
     if not target.exists():
         return None
     try:
         return CachedGraph(target)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         logger.warning("the cached graph in %s is damaged: converting again", target)
-        discard_graph(target)
+        _discard_graph(target)
         return None
 
 
-def discard_graph(target: Path) -> None:
+def _discard_graph(target: Path) -> None:
     """Remove a cached graph at once, as others may open it. Raises OSError."""
     with (
         tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as aside,
         contextlib.suppress(FileNotFoundError),  # another process was faster
     ):
         target.rename(Path(aside) / "damaged")
+
+
+@contextlib.contextmanager
+def replaced_graph(target: Path) -> Iterator[Path]:
+    """Yield a name for a new graph, which takes the place of the one in ``target`` at the end.
+
+    Raises OSError.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as folder:
+        yield Path(folder) / "graph"
+        _discard_graph(target)
+        (Path(folder) / "graph").rename(target)
 
 
 @contextlib.contextmanager
@@ -83,7 +98,6 @@ def new_graph_folder(target: Path) -> Iterator[Path]:
     make_cache_folder(target.parent)
     _remove_unfinished(target.parent)
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=UNFINISHED))
-    folder.chmod(0o755)
     try:
         yield folder
         Manifest.create(folder)

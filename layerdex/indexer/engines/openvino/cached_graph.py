@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -75,25 +74,27 @@ class CachedGraph:
         """Yield a folder for what OpenVINO caches of one compilation; it is kept for the next.
 
         OpenVINO believes what it finds there. So the folder is empty, or has what an earlier
-        compilation left, byte for byte. None where the cache is read-only and has nothing.
+        compilation left, byte for byte. None where the cache cannot be written and has nothing.
         """
-        name = _compiled_name(key)
-        if self._manifest.holds(name):
-            yield self.folder / name
+        name, aside = _compiled_name(key), None
+        try:
+            self._manifest = Manifest(self.folder)  # another process may have compiled meanwhile
+            is_held = self._manifest.holds(name)
+            if not is_held:
+                aside = tempfile.TemporaryDirectory(
+                    dir=self.folder.parent, prefix=UNFINISHED, ignore_cleanup_errors=True
+                )
+        except (OSError, ValueError, KeyError, TypeError):
+            is_held = False
+        if is_held or aside is None:
+            yield self.folder / name if is_held else None
             return
-        if (self.folder / name).exists():
+        if self._manifest.lists(name):
             logger.warning("the compiled graph in %s is damaged: compiling again", self.folder)
-        if not os.access(self.folder, os.W_OK):
-            yield None
-            return
-        with tempfile.TemporaryDirectory(
-            dir=self.folder.parent, prefix=UNFINISHED, ignore_cleanup_errors=True
-        ) as aside:
-            compiled = Path(aside) / "compiled"
+        with aside:
+            compiled = Path(aside.name) / "compiled"
             yield compiled
             with contextlib.suppress(OSError):
-                for file in compiled.iterdir():
-                    file.chmod(0o644)
                 self._manifest.add(compiled, name)
 
     def forget_compilations(self) -> None:

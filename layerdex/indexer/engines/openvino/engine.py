@@ -18,7 +18,7 @@ from typing import Any
 from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import ModelError
 from layerdex.indexer.engines.devices import cpu_has_bfloat16
-from layerdex.indexer.engines.openvino.cache import discard_graph, find_graph
+from layerdex.indexer.engines.openvino.cache import find_graph, replaced_graph
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
 from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.openvino.requests import (
@@ -141,27 +141,30 @@ class OpenVinoEngine:
         return self._torch
 
     def _sound_requests_to(self, depth: int, n_requests: int) -> list[Any] | None:
-        """Return requests as `_requests_to`, whose graph gives torch's vectors of a probe text.
+        """Return requests as `Requests.to` does, whose graph gives torch's vectors of a probe text.
 
-        What is newly compiled is tried first. What fails is made again: the compiled graph, then
-        the graph itself. None if that does not help.
+        What is newly compiled is tried first. If it is wrong it is made again: what was compiled,
+        then the graph. None if that does not help. Raises `ModelError` where OpenVINO fails.
         """
         if not can_run() or self._torch is not None:
             return None
         if self._requests.count(depth) >= n_requests:
             return self._requests.to(depth, n_requests)
         for remedy in (None, self._compile_again, self._convert_again):
-            try:
-                if remedy is not None:
+            if remedy is not None:
+                logger.warning(
+                    "OpenVINO's vectors of a probe text are wrong for the model %r: making its "
+                    "graph again",
+                    self._folder.name,
+                )
+                try:
                     remedy()
-                requests = self._requests.to(depth, n_requests)
-                if self._is_sound(requests[0], depth):
-                    return requests
-                reason = "its vectors of a probe text are wrong"
-            except (ModelError, OSError) as error:
-                reason = str(error)
-            logger.warning("the graph of %r in the cache fails: %s", self._folder.name, reason)
-            self._requests.clear()
+                except (ModelError, OSError) as error:
+                    logger.warning("its graph cannot be made again: %s", error)
+                    break
+            requests = self._requests.to(depth, n_requests)
+            if self._is_sound(requests[0], depth):
+                return requests
         return None
 
     def _compile_again(self) -> None:
@@ -169,10 +172,12 @@ class OpenVinoEngine:
         self._requests.graph.forget_compilations()
 
     def _convert_again(self) -> None:
-        discard_graph(self._requests.graph.folder)
-        graph = _convert(self._folder, self._pooling, self._requests.graph.folder)
+        target = self._requests.graph.folder
+        with replaced_graph(target) as aside:
+            _convert(self._folder, self._pooling, aside)
+        graph = find_graph(target)
         if graph is None or not graph.is_converted:
-            raise ModelError("it cannot be converted again")
+            raise ModelError("it cannot be converted")
         self._requests.use(graph)
 
     def _is_sound(self, request: Any, depth: int) -> bool:
