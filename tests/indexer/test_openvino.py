@@ -200,7 +200,7 @@ def test_the_check_against_torch_sees_other_weights(
 
     for file in ("graph.xml", "graph.bin"):
         shutil.copy(second._requests.graph.folder / file, own_copy / file)
-    Manifest.create(own_copy)
+    Manifest.create(own_copy, name=own_copy.name)
     first._requests.use(CachedGraph(own_copy))  # with the probe of the first
 
     assert first.measure_agreement() < 0.9
@@ -377,7 +377,7 @@ def of_another_model(tiny_model: TinyModel, own_copy: Path, tmp_path: Path) -> P
         shutil.copy(other._requests.graph.folder / file, own_copy / file)
     for compiled in own_copy.glob("compiled-*"):
         shutil.rmtree(compiled)
-    Manifest.create(own_copy)
+    Manifest.create(own_copy, name=own_copy.name)
     return own_copy
 
 
@@ -398,6 +398,28 @@ def test_vectors_of_another_model_are_noticed_before_the_first_answer(
     again = load(tiny_model("bert"))
     assert cosines(again.encode(TEXTS[:1], LAYERS).vectors, expected[:, :1]).min() >= BOUND
     assert caplog.text == ""
+
+
+def test_the_whole_graph_of_another_model_is_not_used(
+    tiny_model: TinyModel, own_copy: Path, tmp_path: Path
+) -> None:
+    expected = load(tiny_model("bert")).encode(TEXTS, LAYERS).vectors
+    other = load(save_tiny_model("bert", tmp_path / "other", seed=7)).engine
+    assert isinstance(other, OpenVinoEngine)
+    shutil.rmtree(own_copy)
+    shutil.copytree(other._requests.graph.folder, own_copy)
+
+    assert load(tiny_model("bert")).encode(TEXTS, LAYERS).vectors.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "spec.json", "probe.npz"])
+def test_a_pipe_in_the_cache_is_not_waited_for(
+    name: str, tiny_model: TinyModel, own_copy: Path
+) -> None:
+    (own_copy / name).unlink()
+    os.mkfifo(own_copy / name)
+
+    assert isinstance(load(tiny_model("bert"), engine=EngineName.AUTO).engine, TorchEngine)
 
 
 @pytest.mark.usefixtures("of_another_model")

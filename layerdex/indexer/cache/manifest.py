@@ -11,10 +11,10 @@ from pathlib import Path
 
 from layerdex.indexer.cache.location import check_own, close_to_others, write_whole
 from layerdex.indexer.cache.sealed_json import dump_sealed, load_sealed
-from layerdex.storage.files import checksum
+from layerdex.storage.files import checksum, open_regular
 
 _NAME = "manifest.json"
-_FILES = "crc32"
+_FOLDER, _FILES = "folder", "crc32"
 
 
 class Manifest:
@@ -27,19 +27,22 @@ class Manifest:
         """Read the manifest of ``folder``.
 
         Raises OSError, also if others may write to the folder, or ValueError, KeyError or TypeError
-        if the manifest is damaged.
+        if the manifest is damaged or that of a folder with another name.
         """
         check_own(folder)
         check_own(folder / _NAME)
         self.folder = folder
         self._checksums = _read(folder)
 
-    @classmethod
-    def create(cls, folder: Path) -> Manifest:
-        """List all files that ``folder`` has now, and close it to others. Raises OSError."""
+    @staticmethod
+    def create(folder: Path, *, name: str) -> None:
+        """List all files that ``folder`` has now, and close it to others. Raises OSError.
+
+        ``name`` is the name that the folder will have, which stands for what its content is of.
+        """
         close_to_others(folder)
-        _write(folder, {name: _checksum(folder / name) for name in _list_files(folder)})
-        return cls(folder)
+        checksums = {file: _checksum(folder / file) for file in _list_files(folder)}
+        _write(folder, checksums, name=name)
 
     def check(self, name: str) -> Path:
         """Return the path of a listed file, after comparing it with its checksum.
@@ -90,7 +93,7 @@ class Manifest:
         files = [f"{name}/{file}" for file in _list_files(path)] if path.is_dir() else [name]
         for file in files:
             self._checksums[file] = _checksum(self.folder / file)
-        _write(self.folder, self._checksums)
+        _write(self.folder, self._checksums, name=self.folder.name)
 
     def _discard(self, name: str) -> None:
         """Remove what is listed first from the list, so that no reader takes it for damaged."""
@@ -98,7 +101,7 @@ class Manifest:
         if gone:
             for file in gone:
                 del self._checksums[file]
-            _write(self.folder, self._checksums)
+            _write(self.folder, self._checksums, name=self.folder.name)
         path = self.folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -119,12 +122,15 @@ class Manifest:
 
 
 def _read(folder: Path) -> dict[str, int]:
-    checksums = load_sealed((folder / _NAME).read_bytes())[_FILES]
-    return {str(name): int(value) for name, value in checksums.items()}
+    with open_regular(folder / _NAME) as file:
+        content = load_sealed(file.read())
+    if content[_FOLDER] != folder.name:
+        raise ValueError(f"{folder} has the manifest of {content[_FOLDER]!r}")
+    return {str(name): int(value) for name, value in content[_FILES].items()}
 
 
-def _write(folder: Path, checksums: dict[str, int]) -> None:
-    write_whole(folder / _NAME, dump_sealed({_FILES: checksums}))
+def _write(folder: Path, checksums: dict[str, int], *, name: str) -> None:
+    write_whole(folder / _NAME, dump_sealed({_FOLDER: name, _FILES: checksums}))
 
 
 def _list_files(folder: Path) -> Iterable[str]:
@@ -134,5 +140,5 @@ def _list_files(folder: Path) -> Iterable[str]:
 
 
 def _checksum(path: Path) -> int:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return checksum(file)

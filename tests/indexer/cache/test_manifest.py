@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "compiled").mkdir(parents=True)
     (folder / "graph").write_bytes(b"graph")
     (folder / "compiled" / "blob").write_bytes(b"blob")
-    Manifest.create(folder)
+    Manifest.create(folder, name="folder")
     return folder
 
 
@@ -99,3 +100,19 @@ def test_writers_at_once_lose_nothing(folder: Path) -> None:
     assert [manifest.check(f"file-{i}").read_bytes() for i in range(8)] == [
         bytes([i]) for i in range(8)
     ]
+
+
+def test_the_manifest_of_another_folder_is_refused(folder: Path) -> None:
+    other = folder.rename(folder.with_name("other"))
+
+    with pytest.raises(ValueError, match="other has the manifest of 'folder'"):
+        Manifest(other)
+
+
+@pytest.mark.parametrize("name", ["graph", "manifest.json"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+
+    with pytest.raises(OSError, match="Invalid argument"):
+        Manifest(folder).check("graph")

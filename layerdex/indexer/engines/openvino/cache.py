@@ -84,9 +84,9 @@ def replaced_graph(target: Path) -> Iterator[Path]:
     Raises OSError.
     """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as folder:
-        yield Path(folder) / "graph"
+        yield Path(folder) / target.name
         _discard_graph(target)
-        (Path(folder) / "graph").rename(target)
+        (Path(folder) / target.name).rename(target)
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def new_graph_folder(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=UNFINISHED))
     try:
         yield folder
-        Manifest.create(folder)
+        Manifest.create(folder, name=target.name)
         for file in folder.iterdir():
             sync_file(file)
         try:
