@@ -273,3 +273,17 @@ def test_what_vanished_can_come_back(index: Index) -> None:
     index.add(corpus(2), sync=True)
     assert index.add(corpus(5), sync=True).n_new == 3
     assert _ids(index) == ["d0", "d1", "d2", "d3", "d4"]
+
+
+def test_rows_before_a_write_to_their_file_are_committed(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    rows = [{"id": f"r{i}", "text": f"t {i}"} for i in range(11)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def touch(*_: object) -> None:
+        os.utime(path, ns=(1, 1))
+
+    with pytest.raises(RowError, match=r"log.jsonl: it was written to while it was read"):
+        index.add(path, on_change=touch)
+
+    assert len(index) == 11

@@ -18,6 +18,7 @@ from layerdex.indexer.pipeline.run_ids import RunIds
 from layerdex.indexer.pipeline.sync import OnChange, Sync, collect_rows
 from layerdex.indexer.pipeline.window import classify_window
 from layerdex.indexer.progress import RunProgress
+from layerdex.indexer.readers.changes import CHANGED
 from layerdex.records import Encoder, Rejected, SourceDocument
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished
 from layerdex.storage.maintenance.compaction import merge_small
@@ -131,11 +132,15 @@ def _windows(
 ) -> Iterator[list[SourceDocument | Rejected]]:
     """Yield windows, and an empty list after each document that does not complete one.
 
-    A row that ends the run ends its window, as the next one may never come.
+    A row that ends the run ends its window, as the next one may never come. One that says that its
+    file has changed is a window of its own: the rows before it are sound.
     """
     window: list[SourceDocument | Rejected] = []
     n_characters = 0
     for document in documents:
+        if window and isinstance(document, Rejected) and document.reason == CHANGED:
+            yield window
+            window, n_characters = [], 0
         window.append(document)
         n_characters += len(document.text) if isinstance(document, SourceDocument) else 0
         is_last = isinstance(document, Rejected) and on_error is OnError.ABORT

@@ -43,7 +43,7 @@ class Replay(io.RawIOBase):
     def __init__(self, head: bytes, rest: BinaryIO, on_bytes: OnBytes | None = None) -> None:
         super().__init__()
         self._head = head
-        self._rest = rest
+        self._read = getattr(rest, "read1", rest.read)
         self._on_bytes = on_bytes
 
     def readable(self) -> bool:
@@ -56,7 +56,8 @@ class Replay(io.RawIOBase):
         if data := self._head[: len(buffer)]:
             self._head = self._head[len(data) :]
         else:
-            data = self._rest.read(len(buffer))
+            # Not more than a pipe has now: rows that are complete must not wait for others.
+            data = self._read(len(buffer))
             if self._on_bytes is not None:
                 self._on_bytes(len(data))
         buffer[: len(data)] = data

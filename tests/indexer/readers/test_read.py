@@ -26,6 +26,9 @@ class Failing(io.BytesIO):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return data
 
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return self.read(size)
+
 
 @pytest.mark.parametrize(
     ("format_", "data"),

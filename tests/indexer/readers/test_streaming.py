@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from layerdex.choices import Format
 from layerdex.indexer.readers import read_source
 from layerdex.indexer.readers.sources import read_all
 from layerdex.records import SourceDocument
@@ -48,6 +52,31 @@ def test_text_of_ten_megabytes_is_read_with_little_memory(kind: str, tmp_path: P
 
     assert peak_bytes(read) < 100 * MIB
     assert lengths == [10_000_000]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
+def test_complete_rows_of_a_pipe_do_not_wait_for_more(kind: str, tmp_path: Path) -> None:
+    n_rows = 3_000  # more than the 64 KiB that tell format and encoding
+    WRITERS[kind]([{"text": f"text {i} {'x' * 40}"} for i in range(n_rows)], tmp_path / "a")
+    reading, writing = os.pipe()
+    found: Queue[object] = Queue()
+
+    def read() -> None:
+        with os.fdopen(reading, "rb") as stdin:
+            for one in read_source("-", format=Format(kind), stdin=stdin):
+                found.put(one)
+        found.put(None)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write((tmp_path / "a").read_bytes())
+        pipe.flush()
+        # All but the last, which a csv ends only where the next row begins.
+        documents = [found.get(timeout=30) for _ in range(n_rows - 1)]
+        assert all(isinstance(one, SourceDocument) for one in documents)
+    reader.join()
+    assert found.get(timeout=30) is not None
 
 
 @pytest.mark.parametrize("kind", [*FILES, "txt"])
