@@ -19,6 +19,7 @@ from layerdex.indexer.cache.manifest import Manifest
 from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.protocol import Batch, ModelSpec
 from layerdex.indexer.text.tokenizer import TokenizerSpec
+from layerdex.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +48,20 @@ class CachedGraph:
         self.is_converted: bool = content["is_converted"]
         spec = content["spec"]
         self.spec = ModelSpec(**{**spec, "tokenizer": TokenizerSpec(**spec["tokenizer"])})
-        # A flipped byte in the weights would change vectors without any other sign.
-        for name in (_PROBE, _GRAPH, _WEIGHTS) if self.is_converted else (_PROBE,):
-            self._manifest.check(name)
+        self._manifest.check(_PROBE)
+        if self.is_converted:
+            self._check_graph()
+
+    def _check_graph(self) -> None:
+        """Compare the graph with its checksums: one flipped byte of the weights changes vectors.
+
+        Meanwhile OpenVINO is imported, which takes longer and is needed next.
+        """
+        with Threads(1, "layerdex-checksum") as threads:
+            weights = threads.submit(self._manifest.check, _WEIGHTS)
+            import_openvino()
+            self._manifest.check(_GRAPH)
+            weights.result()
 
     @property
     def path(self) -> Path:
