@@ -114,8 +114,8 @@ def check_creatable(path: Path) -> None:
 
     Raises `IndexExistsError`, `StorageError`, or `OptionError` for a path inside an index.
     """
-    check_outside(path)
     check_length(path / f"{CATALOG}.new")
+    check_outside(path)
     if not path.exists():
         return
     if not path.is_dir():
@@ -153,8 +153,14 @@ def check_outside(path: Path) -> None:
 
 
 def resolve(path: Path) -> Path:
-    """Return the directory that a path leads to: the user's own links are followed, once."""
-    return Path(os.path.realpath(path))  # `Path.resolve` raises RuntimeError for circles
+    """Return the directory that a path leads to: the user's own links are followed, once.
+
+    Raises `StorageError` for a relative path in a working directory that was removed.
+    """
+    try:
+        return Path(os.path.realpath(path))  # `Path.resolve` raises RuntimeError for circles
+    except OSError as error:
+        raise StorageError(f"cannot use {path}: the working directory was removed") from error
 
 
 def check_length(catalog: Path) -> None:

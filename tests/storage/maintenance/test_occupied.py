@@ -177,5 +177,22 @@ def test_circle_of_links_is_a_clear_error(backup: Path, tmp_path: Path) -> None:
             put(tmp_path / "circle")
 
 
+def test_working_directory_that_was_removed_is_a_clear_error(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index.open(backup)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for use in (
+        index.restore,
+        index.backup,
+        Index.open,
+        lambda path: Index.create(path, model=WordEncoder()),
+    ):
+        with pytest.raises(StorageError, match="the working directory was removed"):
+            use("index")
+
+
 def test_mount_points_are_those_of_the_system() -> None:
     assert b"/proc" in restore._mount_points()
