@@ -14,6 +14,7 @@ from layerdex.cli.options import (
     VOTE_WEIGHTS,
     EnumChoice,
     NumbersType,
+    PathType,
     SourceOptions,
     collect,
     combine,
@@ -134,7 +135,7 @@ task_options = combine(
     ),
     click.option(
         "--qrels",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathType(dir_okay=False),
         metavar="FILE",
         help="Which documents are relevant to --queries: TREC's qrels, or BEIR's tsv or jsonl.",
     ),

@@ -85,8 +85,8 @@ class Index:
         ``model`` is ``minilm``, a local folder, a hub id, `EncoderOptions`, or an encoder of your
         own. ``layers`` are the layers to keep. ``precision`` is how vectors are stored.
         ``query_template`` is put around queries in place of the documents' template. ``runtime``
-        says where the encoder runs. Raises `IndexExistsError`, `ModelError`, `OptionError` or
-        `MissingPackageError`.
+        says where the encoder runs. Raises `IndexExistsError`, `ModelError`, `OptionError`, also
+        for a directory inside another index, or `MissingPackageError`.
         """
         path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
@@ -158,7 +158,7 @@ class Index:
 
     @property
     def path(self) -> Path:
-        """The directory, absolute."""
+        """The directory, absolute; where the index was opened by a link, what that led to."""
         return self._open.store.path
 
     @property
@@ -483,8 +483,10 @@ class Index:
     def backup(self, target: str | Path, *, on_progress: OnProgress | None = None) -> int:
         """Copy the newest commit to a new directory, and return how many documents it has.
 
-        A writer may be at work meanwhile. Raises `IndexExistsError` where something exists already,
-        and `DamagedIndexError` instead of copying damage.
+        A writer may be at work meanwhile. The copy gets the access of the index: its group and
+        mode, as far as this user may. Raises `IndexExistsError` where something exists already,
+        `OptionError` for a directory inside an index, and `DamagedIndexError` instead of copying
+        damage.
         """
         from layerdex.storage.maintenance.backup import back_up
 
@@ -501,9 +503,11 @@ class Index:
     ) -> int:
         """Put a checked copy of this index, a backup, in the place of the index at ``target``.
 
-        That one is removed once the copy is in its place, and nobody can write to it meanwhile. It
-        need not exist. Returns the number of documents. Raises `IndexExistsError` where something
-        else exists, and `DamagedIndexError` instead of copying damage.
+        That one is removed once the copy, with its group and mode, is in its place, and nobody can
+        write to it meanwhile. It need not exist. Returns the number of documents. Raises
+        `IndexExistsError` where something else exists, in its directory or instead of it,
+        `OptionError` for a mount point or a directory inside another index, and
+        `DamagedIndexError` instead of copying damage.
         """
         from layerdex.storage.maintenance.restore import restore
 

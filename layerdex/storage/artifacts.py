@@ -22,6 +22,7 @@ from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import read_setting
 from layerdex.storage.catalog.schema import DOCUMENT, LIVE
 from layerdex.storage.catalog.validation import is_head, is_transform
+from layerdex.storage.directory import HEADS, TRANSFORMS
 from layerdex.storage.files import open_own, remove_tree
 from layerdex.storage.snapshot import Snapshot
 
@@ -51,8 +52,8 @@ class ArtifactKind:
         return " ".join(("layerdex", self.words[0], *index, *self.words[1:]))
 
 
-HEAD = ArtifactKind("head", "heads", ("probe", "--save"), is_head)
-TRANSFORM = ArtifactKind("transform", "transforms", ("transform",), is_transform)
+HEAD = ArtifactKind("head", HEADS, ("probe", "--save"), is_head)
+TRANSFORM = ArtifactKind("transform", TRANSFORMS, ("transform",), is_transform)
 ARTIFACT_KINDS = (HEAD, TRANSFORM)
 
 

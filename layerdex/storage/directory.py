@@ -1,9 +1,10 @@
-"""The index directory: its names, its writer lock, and where a new one can be created."""
+"""The index directory: its names, its writer lock, and where one can be created or replaced."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,36 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from layerdex.arguments import check_between
-from layerdex.errors import DamagedIndexError, IndexExistsError, LockedIndexError, StorageError
+from layerdex.errors import (
+    DamagedIndexError,
+    IndexExistsError,
+    LockedIndexError,
+    OptionError,
+    StorageError,
+)
 from layerdex.storage.place import Place
 
 CATALOG = "catalog.sqlite3"
 SEGMENTS = "segments"
+HEADS = "heads"
+TRANSFORMS = "transforms"
 LOCK = "writer.lock"
+JOURNALS = ("", "-journal", "-wal", "-shm")
+"""What the names of SQLite's files add to a catalog's name."""
+
+_UNFINISHED = {LOCK, *(f"{CATALOG}.new{journal}" for journal in JOURNALS)}
+_FILES = {
+    *_UNFINISHED,
+    *(f"{CATALOG}{journal}" for journal in JOURNALS),
+    f"{CATALOG}.crc32",
+    f"{CATALOG}.crc32.new",
+}
+# What an index has, and what a killed writer leaves in it, as paths within its directory.
+_OWN = re.compile(
+    rf"{'|'.join(map(re.escape, sorted(_FILES)))}"
+    rf"|{SEGMENTS}(/[0-9a-f]{{16}}(\.new)?(/layer-[0-9]+\.(faiss|new))?)?"
+    rf"|({HEADS}|{TRANSFORMS})(/[0-9a-f]{{32}}\.safetensors)?"
+)
 # MAX_PATHNAME in SQLite's os_unix.c, less the name of its journal.
 _MAX_PATH_BYTES = 512 - len("-journal")
 
@@ -85,8 +110,12 @@ def is_index(path: Path) -> bool:
 
 
 def check_creatable(path: Path) -> None:
-    """Raise `IndexExistsError` or `StorageError` unless an index can be created at ``path``."""
+    """Raise an error unless an index can be created at ``path``.
+
+    Raises `IndexExistsError`, `StorageError`, or `OptionError` for a path inside an index.
+    """
     check_length(path / f"{CATALOG}.new")
+    check_outside(path)
     if not path.exists():
         return
     if not path.is_dir():
@@ -99,6 +128,39 @@ def check_creatable(path: Path) -> None:
             f"{path} is not an index and not empty (it holds {foreign[0]!r}): "
             "choose another directory"
         )
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise an error unless what is at ``path``, if anything, can be removed for another index.
+
+    Raises `IndexExistsError` for anything but an index, also within its directory, `OptionError`
+    for a path inside another index, and OSError.
+    """
+    if not is_index(path):
+        check_creatable(path)
+        return
+    check_outside(path)
+    if (foreign := next(_find_foreign(path), None)) is not None:
+        raise IndexExistsError(f"{path} also holds {foreign!r}: move it away first")
+
+
+def check_outside(path: Path) -> None:
+    """Raise `OptionError` for a path inside an index, which is copied and replaced as a whole."""
+    for parent in resolve(path).parents:
+        # Other programs may also call a file so.
+        if is_index(parent) and (parent / SEGMENTS).is_dir():
+            raise OptionError(f"{path} is inside the index {parent}: choose another directory")
+
+
+def resolve(path: Path) -> Path:
+    """Return the directory that a path leads to: the user's own links are followed, once.
+
+    Raises `StorageError` for a relative path in a working directory that was removed.
+    """
+    try:
+        return Path(os.path.realpath(path))  # `Path.resolve` raises RuntimeError for circles
+    except OSError as error:
+        raise StorageError(f"cannot use {path}: the working directory was removed") from error
 
 
 def check_length(catalog: Path) -> None:
@@ -132,8 +194,19 @@ def check_segments_folder(folder: Path) -> None:
         raise DamagedIndexError(f"{folder} is not a folder: Layerdex does not open it")
 
 
+def _find_foreign(folder: Path, within: str = "") -> Iterator[str]:
+    """Yield the paths within an index directory that are not its own."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = within + entry.name
+            if _OWN.fullmatch(name) is None:
+                yield name
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _find_foreign(Path(entry.path), f"{name}/")
+
+
 def _is_unfinished(entry: Path) -> bool:
     """Return whether an interrupted creation left this entry."""
     if entry.name == SEGMENTS:
         return entry.is_dir() and not any(entry.iterdir())
-    return entry.name == LOCK or entry.name.startswith(CATALOG + ".new")
+    return entry.name in _UNFINISHED

@@ -32,14 +32,13 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> int:
     (faiss-cpu 1.15.1). Raises OSError.
     """
     view = np.ascontiguousarray(data).data.cast("B")
-    descriptor = _above_standard(
-        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    )
+    descriptor = _above_standard(_create(path))
     try:
-        start = 0
-        while start < len(view):
-            start += os.write(descriptor, view[start : start + _CHUNK_BYTES])
-        os.fsync(descriptor)
+        with errors_named(path):
+            start = 0
+            while start < len(view):
+                start += os.write(descriptor, view[start : start + _CHUNK_BYTES])
+            os.fsync(descriptor)
     except BaseException:
         with suppress(OSError):
             path.unlink()
@@ -47,6 +46,44 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> int:
     finally:
         os.close(descriptor)
     return zlib.crc32(view)
+
+
+def create_file(path: Path) -> None:
+    """Create an empty file for SQLite, which would make one that only its owner may write.
+
+    SQLite gives its log and its shared memory the same mode. Raises OSError.
+    """
+    os.close(_create(path))
+
+
+def _create(path: Path) -> int:
+    """Create a file with the mode that the umask gives, and return its descriptor."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+
+
+def copy_access(path: Path, like: Path, *, at_least: int = 0) -> None:
+    """Give a file or folder the owner, group and mode of another, as far as this user may.
+
+    ``at_least`` are bits of the mode that it gets in any case. Raises OSError.
+    """
+    status = like.stat()
+    for owner in (status.st_uid, -1):  # only root may give a file away
+        with suppress(PermissionError):
+            os.chown(path, owner, status.st_gid)
+            break
+    with suppress(PermissionError):
+        path.chmod(stat.S_IMODE(status.st_mode) | at_least)
+
+
+@contextmanager
+def errors_named(path: Path) -> Iterator[None]:
+    """Name the file in errors of calls that know only its descriptor."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _above_standard(descriptor: int) -> int:
@@ -170,6 +207,7 @@ def name_start(path: Path) -> str:
 def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        with errors_named(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

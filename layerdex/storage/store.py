@@ -54,6 +54,7 @@ from layerdex.storage.directory import (
     check_own,
     check_segments_folder,
     locked,
+    resolve,
 )
 from layerdex.storage.files import make_folder, remove_tree
 from layerdex.storage.place import Place
@@ -76,7 +77,7 @@ class Store:
 
         Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
         """
-        path = path.absolute()  # the working directory may change
+        path = resolve(path)  # the working directory may change
         self.path = path
         self._catalog = path / CATALOG
         with translate_errors(self._catalog):
@@ -107,7 +108,7 @@ class Store:
         """Create an empty index in a directory that does not exist or is empty.
 
         Raises `IndexExistsError` if there is something, or if another process has just created
-        an index there.
+        an index there, and `OptionError` for a directory inside an index.
         """
 
         def fill(connection: Connection) -> None:
@@ -120,6 +121,7 @@ class Store:
                 put_setting(connection, kind.name, None)
 
         load_faiss()  # if it is missing, say so before anything is created
+        path = resolve(path)
         with translate_errors(path):
             check_creatable(path)
             make_folder(path)

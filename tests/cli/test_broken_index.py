@@ -44,8 +44,14 @@ def test_a_missing_folder_holds_no_index(
     cli: Cli, tmp_path: Path, command: str, rest: tuple[str, ...]
 ) -> None:
     message = cli.error(command, tmp_path / "nowhere", *rest)
-    assert message == f"{tmp_path}/nowhere holds no index (no catalog.sqlite3 in it)"
+    assert message == f"{tmp_path}/nowhere holds no index: there is no such directory"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_holds_no_index(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "cards.jsonl").touch()
+    message = cli.error("search", tmp_path / "cards.jsonl", "a card")
+    assert message == f"{tmp_path}/cards.jsonl holds no index: it is not a directory"
 
 
 @every_question

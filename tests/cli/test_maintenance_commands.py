@@ -281,3 +281,60 @@ def test_log_beside_a_catalog_that_was_copied_back_is_refused(
         message = cli.error(command, tmp_path / "killed", *words)
         assert "catalog.sqlite3-wal holds changes to another state" in message
         assert "layerdex restore" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("info", ""), "INDEX"),
+        (("index", "", "source.jsonl"), "INDEX"),
+        (("restore", "", "INDEX", "--force"), "BACKUP"),
+        (("restore", "INDEX", "", "--force"), "INDEX"),
+        (("backup", "", "copy"), "INDEX"),
+        (("backup", "INDEX", ""), "TARGET"),
+        (("export", "INDEX", "-o", ""), "-o"),
+        (("demo", ""), "[FOLDER]"),
+        (("tune", "INDEX", ""), "ADAPTER"),
+    ],
+)
+def test_variable_that_is_not_set_is_not_the_working_directory(
+    cli: Cli, path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], name: str
+) -> None:
+    monkeypatch.chdir(path)  # where "." is an index
+    message = cli.usage(*(str(path) if word == "INDEX" else word for word in words))
+    assert message.startswith(f"Invalid value for '{name}")
+    assert message.endswith("it is empty: is a shell variable not set?")
+
+
+def test_restore_keeps_what_is_no_part_of_the_index(cli: Cli, path: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    cli.ok("backup", path, backup)
+    (path / "cron.log").write_text("mine")
+    message = f"{path} also holds 'cron.log': move it away first"
+    assert cli.error("restore", backup, path, "--force") == message
+    assert (path / "cron.log").read_text() == "mine"
+    message = f"{path}/nested is inside the index {path}: choose another directory"
+    assert cli.error("restore", backup, path / "nested") == message
+    assert cli.error("backup", path, path / "nested") == message
+    source = tmp_path / "more.jsonl"
+    source.write_text('{"text": "one more"}\n')
+    assert cli.error("index", path / "nested", source) == message
+    assert not (path / "nested").exists()
+
+
+def test_index_that_a_link_names_is_used(cli: Cli, path: Path) -> None:
+    link = path.with_name("current")
+    link.symlink_to(path.name)
+    assert cli.ok("export", link).stdout == cli.ok("export", path).stdout
+    assert cli.ok("verify", link).stderr == "No problems found\n"
+
+
+def test_new_index_that_was_not_filled_is_removed_also_behind_a_link(
+    cli: Cli, tmp_path: Path
+) -> None:
+    link, source = tmp_path / "current", tmp_path / "bad.jsonl"
+    link.symlink_to("new")
+    source.write_text("no json\n")
+    cli.error("index", link, source)
+    assert link.is_symlink()
+    assert not (tmp_path / "new").exists()

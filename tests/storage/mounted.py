@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
-from layerdex.errors import LayerdexError, LockedIndexError, StorageError
+from layerdex.errors import LayerdexError, LockedIndexError, OptionError, StorageError
 from tests.encoders import WordEncoder
 from tests.storage.corpora import ids_of, rows
 
@@ -123,5 +124,53 @@ def read_only(folder: Path, path: Path) -> None:
     assert ids_of(index) == ids(8)[1:]
 
 
+def restored(folder: Path) -> None:
+    """Refuse to put an index in the place of a mount, also of a folder of the same disk."""
+    index = Index.create(folder / "backup", model=WordEncoder())
+    index.add(rows(3))
+    for name in ("own", "same disk", "empty"):
+        (folder / name).mkdir()
+        Index.create(folder / name, model=WordEncoder())
+    index.backup(folder / "elsewhere")
+    mount("-t", "tmpfs", "none", folder / "own")
+    mount("--bind", folder / "elsewhere", folder / "same disk")
+    mount("-t", "tmpfs", "none", folder / "empty")
+    Index.create(folder / "own", model=WordEncoder())
+    before = sorted(folder.iterdir())
+    for name in ("own", "same disk", "empty"):
+        with pytest.raises(OptionError, match="mount point, which cannot be exchanged"):
+            index.restore(folder / name)
+    assert sorted(folder.iterdir()) == before
+    assert list((folder / "empty").iterdir()) == []
+    assert index.restore(folder / "empty" / "index") == 3  # a folder inside it
+    assert ids_of(Index.open(folder / "empty" / "index")) == ids(3)
+
+
+def full(folder: Path) -> None:
+    """Copy to a disk that is full at each size in turn, until the copy fits."""
+    index = Index.create(folder / "index", model=WordEncoder())
+    index.add(rows(20))
+    (folder / "small").mkdir()
+    mount("-t", "tmpfs", "-o", "size=1m", "none", folder / "small")
+    target, ballast = folder / "small" / "copy", folder / "small" / "ballast"
+    n_failures = 0
+    for n_free in range(0, 1 << 20, 1 << 14):
+        ballast.write_bytes(bytes((1 << 20) - n_free))
+        for copy in (index.backup, index.restore):
+            try:
+                copy(target)
+            except StorageError as error:
+                n_failures += 1
+                message = str(error)
+                starts = (f"cannot write {target}: ", f"cannot write in {target.parent}: ")
+                assert message.startswith(starts), message
+                assert "full" in message or "No space left" in message, message
+                assert list(target.parent.iterdir()) == [ballast]
+            else:
+                assert ids_of(Index.open(target)) == ids(20)
+                shutil.rmtree(target)
+    assert n_failures > 6
+
+
 if __name__ == "__main__":
-    {f.__name__: f for f in (inodes, bind, overlay)}[sys.argv[1]](Path(sys.argv[2]))
+    {f.__name__: f for f in (inodes, bind, overlay, restored, full)}[sys.argv[1]](Path(sys.argv[2]))

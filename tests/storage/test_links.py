@@ -163,3 +163,68 @@ def test_devices_are_no_layer_files(path: Path) -> None:
         pytest.skip(os.strerror(error.errno or errno.EPERM))
     index = Index.open(path, encoder=WordEncoder(), damaged=True)
     assert [problem.reason for problem in index.verify()] == ["not a file"]
+
+
+@pytest.fixture
+def link(path: Path) -> Path:
+    """A link to the directory, by which a user names the index."""
+    (path.parent / "links").symlink_to(".")
+    (path.parent / "named").symlink_to("links/index")
+    return path.parent / "named"
+
+
+def test_link_that_the_user_names_is_followed(link: Path, path: Path) -> None:
+    assert use(link) == {}
+    index = Index.open(link, encoder=WordEncoder())
+    assert index.path == path
+    index.add([{"id": "new", "text": "a text of its own"}])
+    assert [document.id for document in Index.open(path).get("new")] == ["new"]
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("name", OWN_FILES)
+def test_forged_links_stay_refused_behind_a_link_of_the_user(
+    link: Path, path: Path, outside: Path, name: str
+) -> None:
+    test_link_in_place_of_a_file_is_neither_read_nor_written(path, outside, name)
+    found = use(link)
+    assert_clear(found)
+    assert all(f"{name} is a symbolic link" in message for message in found.values())
+    assert outside.read_bytes() == CANARY
+
+
+@pytest.mark.parametrize("forge", [_linked_file, _linked_segment, _linked_segments])
+def test_layer_file_is_not_reached_through_a_second_link(
+    link: Path, path: Path, tmp_path: Path, forge: Callable[[Path, Path], None]
+) -> None:
+    forge(path, tmp_path / "elsewhere")
+    assert_clear(use(link))
+
+
+def test_index_stays_the_one_to_which_a_link_led(link: Path, path: Path, sound: Path) -> None:
+    index = Index.open(link, encoder=WordEncoder())
+    n_documents = len(index)
+    Index.create(path.with_name("other"), model=WordEncoder())
+    link.unlink()
+    link.symlink_to("other")
+    assert len(index) == n_documents
+    assert len(Index.open(link)) == 0
+
+
+def test_what_is_put_to_a_link_is_put_where_that_leads(link: Path, path: Path) -> None:
+    for name in ("created", "saved", "back"):
+        path.with_name(name).symlink_to(f"places/{name}")
+    Index.create(path.with_name("created"), model=WordEncoder())
+    index = Index.open(link)
+    n_documents = index.backup(path.with_name("saved"))
+    assert Index.open(path.with_name("saved")).restore(path.with_name("back")) == n_documents
+    assert Index.open(path.with_name("created")).restore(link) == 0
+    assert len(Index.open(path)) == 0
+    for name in ("created", "saved", "back"):
+        assert path.with_name(name).is_symlink()
+        assert Index.open(path.with_name(name)).path == path.parent / "places" / name
+    assert {entry.name for entry in (path.parent / "places").iterdir()} == {
+        "created",
+        "saved",
+        "back",
+    }

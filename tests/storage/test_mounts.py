@@ -25,7 +25,7 @@ def _can_mount(folder: Path, kind: str) -> bool:
     return tried.returncode == 0
 
 
-@pytest.mark.parametrize("kind", ["inodes", "bind", "overlay"])
+@pytest.mark.parametrize("kind", ["inodes", "bind", "overlay", "restored", "full"])
 def test_an_index_in_a_mount(tmp_path: Path, kind: str) -> None:
     if not _can_mount(tmp_path, kind):
         pytest.skip(f"this system does not allow this mount: {kind}")

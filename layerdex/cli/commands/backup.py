@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from layerdex.cli.context import Context, pass_context
-from layerdex.cli.options import path_argument, verbosity_options
+from layerdex.cli.options import PathType, path_argument, verbosity_options
 from layerdex.cli.render.text import counted
 
 
 @click.command("backup", short_help="Copy an index, also while it is written to.")
 @path_argument
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=PathType())
 @verbosity_options
 @pass_context
 def command(context: Context, path: Path, target: Path) -> None:

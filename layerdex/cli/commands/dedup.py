@@ -15,6 +15,7 @@ from layerdex.cli.options import (
     FUSED_VECTORS,
     STORED_TRANSFORM,
     EnumChoice,
+    PathType,
     TargetOptions,
     json_option,
     path_argument,
@@ -66,13 +67,13 @@ _RULES = (
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     help="Write the kept documents to this file, in input order: parquet for .parquet and .pq, "
     "jsonl for .jsonl, .ndjson and no extension.",
 )
 @click.option(
     "--clusters",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     help="Write the duplicates of each kept document to this file (jsonl).",
 )
 @click.option(
@@ -88,7 +89,7 @@ _RULES = (
 @force_option
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="INDEX2",
     help="Find documents that INDEX2 has too, instead of duplicates within INDEX.",
 )

@@ -11,7 +11,7 @@ import click
 
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.files import check_outputs, force_option, write_json_lines
-from layerdex.cli.options import runtime_options, verbosity_options
+from layerdex.cli.options import PathType, runtime_options, verbosity_options
 from layerdex.cli.render.duplicates import largest_clusters, print_duplicates
 from layerdex.cli.render.evaluation import print_evaluation
 from layerdex.cli.render.hits import Answer, print_answer
@@ -36,7 +36,7 @@ _N_HITS = 3
 
 
 @click.command("demo", short_help="Show a tour on real text.")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("layerdex-demo"))
+@click.argument("folder", type=PathType(), default=Path("layerdex-demo"))
 @force_option
 @runtime_options
 @verbosity_options

@@ -23,6 +23,7 @@ from layerdex.cli.evaluation_tasks import TaskOptions, task_options
 from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     FORMAT_OPTIONS,
+    PathType,
     SourceOptions,
     TargetOptions,
     json_option,
@@ -73,7 +74,7 @@ _FILE_RULES = tuple(Requires(option, ("test", "queries", "pairs")) for option in
 @click.option(
     "--compare",
     "compare_with",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="INDEX2",
     help="Compare with another index of the same documents (matched by id).",
 )

@@ -11,7 +11,13 @@ from layerdex.choices import ExportFormat
 from layerdex.cli.conflicts import Requires, check_rules
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.files import check_outputs, force_option
-from layerdex.cli.options import EnumChoice, path_argument, verbosity_options, where_option
+from layerdex.cli.options import (
+    EnumChoice,
+    PathType,
+    path_argument,
+    verbosity_options,
+    where_option,
+)
 from layerdex.cli.render.text import counted
 from layerdex.errors import OptionError
 
@@ -25,7 +31,7 @@ _STDOUT = (Path("-"), Path("/dev/stdout"))
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     help="File to write, - for standard output. [default: -]",
 )
 @force_option

@@ -13,6 +13,7 @@ from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.files import check_outputs
 from layerdex.cli.options import (
     EnumChoice,
+    PathType,
     SourceOptions,
     encoder_options,
     json_option,
@@ -59,7 +60,7 @@ _N_GROUPS_SHOWN = 3
 )
 @click.option(
     "--rejects",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     help="Write the place of each skipped row, and the reason, to this file (jsonl).",
 )
 @click.option(
@@ -164,7 +165,7 @@ def command(
             )
     except BaseException as error:
         if is_new and not isinstance(error, LockedIndexError):
-            _discard_if_unused(index, path, had_folder=had_folder)
+            _discard_if_unused(index, had_folder=had_folder)
         if isinstance(error, KeyboardInterrupt) and path.exists():
             error.args = ("what was committed is in the index.",)
         raise
@@ -178,7 +179,7 @@ def command(
     _print_report(context, report, index, path)
     if is_refused:
         if is_new:
-            _discard_if_unused(index, path, had_folder=had_folder)
+            _discard_if_unused(index, had_folder=had_folder)
         outcome = "was not created" if is_new else "is unchanged"
         raise RowError(f"every row that was read was rejected: {path} {outcome}")
 
@@ -219,14 +220,14 @@ def _open_or_create(
     return index, False
 
 
-def _discard_if_unused(index: Index, path: Path, *, had_folder: bool) -> None:
+def _discard_if_unused(index: Index, *, had_folder: bool) -> None:
     """Remove a new, empty index, so that a second run can use other options."""
     from layerdex.index.checks import discard_if_unused
 
     with contextlib.suppress(LayerdexError, OSError):
         discard_if_unused(index)
         if not had_folder:
-            path.rmdir()
+            index.path.rmdir()
 
 
 def _print_dry_run(context: Context, report: BuildReport, changes: Changes) -> None:

@@ -8,14 +8,14 @@ import click
 
 from layerdex.cli.conflicts import is_given
 from layerdex.cli.context import Context, pass_context
-from layerdex.cli.options import lock_timeout_option, verbosity_options
+from layerdex.cli.options import PathType, lock_timeout_option, verbosity_options
 from layerdex.cli.render.text import counted
 from layerdex.errors import IndexExistsError
 
 
 @click.command("restore", short_help="Put a backup in the place of an index.")
-@click.argument("backup", type=click.Path(path_type=Path))
-@click.argument("target", metavar="INDEX", type=click.Path(path_type=Path))
+@click.argument("backup", type=PathType())
+@click.argument("target", metavar="INDEX", type=PathType())
 @click.option(
     "--force",
     is_flag=True,
@@ -28,11 +28,12 @@ from layerdex.errors import IndexExistsError
 def command(context: Context, backup: Path, target: Path, lock_timeout_s: float) -> None:
     """Copy BACKUP, checked, and put the copy in the place of INDEX in one step.
 
-    Use it instead of copying single files: SQLite's log beside the catalog of another state would
-    change it. BACKUP is an index that 'layerdex backup' made, or any other; it stays. The copy is
-    made beside INDEX, so there must be room for both. If the process is killed, INDEX is either of
-    the two, whole; a folder .INDEX.* beside it can then be removed. Only where the file system
-    cannot exchange two names can INDEX be missing: rename .INDEX.*.old back to it.
+    Use it instead of cp or rsync: single files copied by hand can damage the index. INDEX must hold
+    nothing else, so move other files in it away first. BACKUP is an index that 'layerdex backup'
+    made, or any other; it stays. The copy is made beside INDEX, so there must be room for both, and
+    gets the group and mode of the old one. If the process is killed, INDEX is either of the two,
+    whole; a folder .INDEX.* beside it can then be removed. Only where the file system cannot
+    exchange two names can INDEX be missing: rename .INDEX.*.old back to it.
 
     \b
     layerdex restore backups/my-index-monday my-index --force

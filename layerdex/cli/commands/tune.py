@@ -14,6 +14,7 @@ from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     Decorator,
     EnumChoice,
+    PathType,
     SourceOptions,
     collect,
     combine,
@@ -97,7 +98,7 @@ plan_options = combine(
 
 @click.command("tune", short_help="Adapt the encoder to labels, with few parameters.")
 @path_argument
-@click.argument("adapter", metavar="ADAPTER", type=click.Path(path_type=Path))
+@click.argument("adapter", metavar="ADAPTER", type=PathType())
 @click.option(
     "--layer",
     type=int,

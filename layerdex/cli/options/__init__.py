@@ -38,7 +38,7 @@ from layerdex.cli.options.source import (
     input_options,
     source_options,
 )
-from layerdex.cli.options.types import EnumChoice, NumbersType, SimilarityType
+from layerdex.cli.options.types import EnumChoice, NumbersType, PathType, SimilarityType
 
 __all__ = [
     "BOTH",
@@ -50,6 +50,7 @@ __all__ = [
     "EnumChoice",
     "InputOptions",
     "NumbersType",
+    "PathType",
     "SimilarityType",
     "SourceOptions",
     "TargetOptions",

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from layerdex.choices import Fuse, TransformName, Weights
 from layerdex.cli.options.grouping import Decorator, collect, combine
-from layerdex.cli.options.types import EnumChoice
+from layerdex.cli.options.types import EnumChoice, PathType
 
 if TYPE_CHECKING:
     from layerdex.index import Index, View
 
 BOTH = "both"
 
-path_argument = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path))
+path_argument = click.argument("path", metavar="INDEX", type=PathType())
 k_option = click.option("-k", type=int, default=10, show_default=True, help="Number of neighbours.")
 where_option = click.option(
     "--where",
@@ -107,4 +106,4 @@ min_per_label_option = click.option(
     metavar="N",
     help="Leave out labels with fewer than N documents.",
 )
-plot_path = click.Path(path_type=Path, dir_okay=False)
+plot_path = PathType(dir_okay=False)

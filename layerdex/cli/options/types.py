@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +29,18 @@ class EnumChoice(click.Choice[str]):
         # click would take an enum's names, which are not the words that users write.
         word = choice.value if isinstance(choice, StrEnum) else choice
         return super().normalize_choice(word, ctx)
+
+
+class PathType(click.Path):
+    """A path. An empty one would be the working directory, and is a variable that is not set."""
+
+    def __init__(self, *, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty: is a shell variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class NumbersType(click.ParamType[list[int]]):

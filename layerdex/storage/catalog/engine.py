@@ -24,8 +24,8 @@ from layerdex.storage.catalog.journal import check_journal
 from layerdex.storage.catalog.log import check_log, draw_salt
 from layerdex.storage.catalog.revisions import apply_migrations
 from layerdex.storage.catalog.sqlite_connection import CatalogConnection, overwriting
-from layerdex.storage.directory import check_length
-from layerdex.storage.files import has_inode_left, sync_file, sync_folder
+from layerdex.storage.directory import JOURNALS, check_length
+from layerdex.storage.files import create_file, has_inode_left, sync_file, sync_folder
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
 BUSY_TIMEOUT_S = 30.0
@@ -37,8 +37,9 @@ def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
     It is built under a temporary name, flushed, and renamed.
     """
     temporary = new_catalog(path)
+    create_file(temporary)
     # A checkpoint of WAL fails silently on a full disk; with a rollback journal commit says so.
-    engine = write_engine(temporary, journal="DELETE", mode="rwc")
+    engine = write_engine(temporary, journal="DELETE")
     with engine.connect() as connection:
         apply_migrations(connection)
         fill(connection)
@@ -49,9 +50,10 @@ def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
 
 def new_catalog(path: Path) -> Path:
     """Return the temporary name for a new catalog, after removing what an earlier try left."""
-    for leftover in path.parent.glob(path.name + ".new*"):
-        leftover.unlink()
-    return path.with_name(path.name + ".new")
+    temporary = path.with_name(path.name + ".new")
+    for journal in JOURNALS:
+        temporary.with_name(temporary.name + journal).unlink(missing_ok=True)
+    return temporary
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -74,22 +76,19 @@ def switch_to_wal(path: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
-def write_engine(path: Path, *, journal: str = "WAL", mode: str = "rw") -> Engine:
-    """Open the catalog for the one writer: WAL, every commit flushed, BEGIN IMMEDIATE.
-
-    With ``mode`` ``rw`` the file must exist; ``rwc`` creates it.
-    """
-    return _write_engine(path.absolute(), journal, mode)
+def write_engine(path: Path, *, journal: str = "WAL") -> Engine:
+    """Open an existing catalog for the one writer: WAL, commits flushed, BEGIN IMMEDIATE."""
+    return _write_engine(path.absolute(), journal)
 
 
 # SQLAlchemy caches compiled statements per engine, so the engine outlives a `Writer`.
 @lru_cache(maxsize=8)
-def _write_engine(path: Path, journal: str, mode: str) -> Engine:
+def _write_engine(path: Path, journal: str) -> Engine:
     def connect() -> sqlite3.Connection:
         check_log(path)
         check_journal(path)
         connection = sqlite3.connect(
-            address_of(path, mode),
+            address_of(path, "rw"),
             uri=True,
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,

@@ -28,8 +28,15 @@ def read_engine(path: Path) -> Engine:
     Raises `IndexNotFoundError` if there is no catalog.
     """
     if not path.is_file():
-        raise IndexNotFoundError(f"{path.parent} holds no index (no {path.name} in it)")
+        raise IndexNotFoundError(f"{path.parent} holds no index{_why_none(path)}")
     return _read_engine(path.absolute())
+
+
+def _why_none(path: Path) -> str:
+    if path.parent.is_dir():
+        return f" (no {path.name} in it)"
+    what = "it is not a directory" if path.parent.exists() else "there is no such directory"
+    return f": {what}"
 
 
 # Cached as `write_engine` is.

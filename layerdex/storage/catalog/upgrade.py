@@ -19,7 +19,7 @@ from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.catalog.sqlite_connection import overwriting
 from layerdex.storage.directory import CATALOG, locked
-from layerdex.storage.files import sync_folder
+from layerdex.storage.files import copy_access, create_file, sync_folder
 from layerdex.storage.place import Place
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,8 @@ def _lock_out(old: sqlite3.Connection, catalog: Path) -> None:
 
 def _make_copy(old: sqlite3.Connection, temporary: Path, path: Path) -> None:
     """Copy the old catalog, migrate the copy and check it."""
+    create_file(temporary)
+    copy_access(temporary, path)
     with closing(overwriting(sqlite3.connect(temporary))) as copy:
         old.backup(copy)
     engine = write_engine(temporary, journal="DELETE")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -11,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy.exc import DatabaseError
 
-from layerdex.errors import DamagedIndexError, IndexExistsError, OptionError
+from layerdex.errors import DamagedIndexError, IndexExistsError, StorageError
 from layerdex.records import OnProgress
 from layerdex.storage.artifacts import (
     ARTIFACT_KINDS,
@@ -24,12 +27,37 @@ from layerdex.storage.catalog.checks import catalog_faults
 from layerdex.storage.catalog.engine import switch_to_wal, translate_errors, write_engine
 from layerdex.storage.catalog.seal import renew_seal
 from layerdex.storage.catalog.sqlite_connection import overwriting
-from layerdex.storage.directory import CATALOG, SEGMENTS, check_length
-from layerdex.storage.files import make_folder, name_start, sync_file, sync_folder, write_file
+from layerdex.storage.directory import CATALOG, SEGMENTS, check_length, check_outside, resolve
+from layerdex.storage.files import (
+    copy_access,
+    create_file,
+    errors_named,
+    make_folder,
+    name_start,
+    sync_file,
+    sync_folder,
+    write_file,
+)
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.layer_file import check_size, open_layer
 from layerdex.storage.vectors.layer_vectors import Segment
+
+logger = logging.getLogger(__name__)
+
+# Errors of SQLite that come from writing, so from the copy: the index is only read. Its shared
+# memory is there already, while that of the copy is made when the copy is opened.
+_WRITE_ERRORS = (
+    "SQLITE_FULL",
+    "SQLITE_CANTOPEN",
+    "SQLITE_READONLY",
+    "SQLITE_IOERR_WRITE",
+    "SQLITE_IOERR_FSYNC",
+    "SQLITE_IOERR_DIR_FSYNC",
+    "SQLITE_IOERR_TRUNCATE",
+    "SQLITE_IOERR_DELETE",
+    "SQLITE_IOERR_SHM",
+)
 
 
 def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None) -> int:
@@ -37,16 +65,16 @@ def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None
 
     Every layer file is checked against its checksum, so that no damage is backed up. Returns the
     number of documents. Raises `IndexExistsError` if ``target`` exists, `OptionError` for a target
-    within the index, `DamagedIndexError` or `StorageError`.
+    within an index, `DamagedIndexError` or `StorageError`.
     """
+    target = resolve(target)
     with translate_errors(target):
         if target.exists():
             raise IndexExistsError(
                 f"{target} already exists: choose a new directory for the backup"
             )
-        if target.resolve().is_relative_to(store.path.resolve()):
-            raise OptionError(f"{target} is inside the index: choose another directory")
-        with unfinished_copy(store, target, on_progress) as (folder, n):
+        check_outside(target)
+        with unfinished_copy(store, target, store.path, on_progress) as (folder, n):
             folder.rename(target)
             sync_folder(folder.parent)
     return n
@@ -54,24 +82,69 @@ def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None
 
 @contextmanager
 def unfinished_copy(
-    store: Store, target: Path, on_progress: OnProgress | None
+    store: Store, target: Path, like: Path, on_progress: OnProgress | None
 ) -> Iterator[tuple[Path, int]]:
     """Yield a copy of the newest commit beside ``target``, and how many documents it has.
 
-    Whatever has the name of the copy at the end is removed. Raises OSError or `DamagedIndexError`.
+    It gets group and mode of the index ``like``. Whatever has the name of the copy at the end is
+    removed. Raises OSError, `StorageError` or `DamagedIndexError`.
     """
     prefix = f".{name_start(target)}."
     for folder in (target, target.with_name(f"{prefix}12345678")):  # as `mkdtemp` ends it
         check_length(folder / CATALOG)
-    parent = target.absolute().parent
-    make_folder(parent)
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    make_folder(target.parent)
     try:
-        n = store.query(lambda snapshot: _copy(store, snapshot, folder, on_progress))
-        folder.chmod(store.path.stat().st_mode & 0o777)
-        yield folder, n
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+    except OSError as error:
+        raise StorageError(f"cannot write in {target.parent}: {error.strerror}") from error
+
+    def copy(snapshot: Snapshot) -> int:
+        # Within the question: its errors are said to be of the index that is read.
+        with _errors_of_target(target, folder):
+            return _copy(store, snapshot, folder, on_progress)
+
+    try:
+        n = store.query(copy)
+        with _errors_of_target(target, folder):
+            _copy_access(folder, like)
+            yield folder, n
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if os.path.lexists(folder):
+            logger.warning("%s is not needed any more and cannot be removed: remove it", folder)
+
+
+@contextmanager
+def _errors_of_target(target: Path, folder: Path) -> Iterator[None]:
+    """Name the target in errors of writing to its unfinished copy, whose name says nothing.
+
+    Others stay as they are, such as that of a segment that a compaction has removed.
+    """
+    try:
+        yield
+    except OSError as error:
+        used = error.filename
+        if not isinstance(used, str | Path) or not Path(used).is_relative_to(folder):
+            raise
+        raise StorageError(f"cannot write {target}: {error.strerror}") from error
+    except (DatabaseError, sqlite3.Error) as error:
+        original = error.orig if isinstance(error, DatabaseError) else error
+        if not getattr(original, "sqlite_errorname", "").startswith(_WRITE_ERRORS):
+            raise
+        hint = "" if "full" in str(original) else " (is the disk full?)"
+        raise StorageError(f"cannot write {target}: {original}{hint}") from error
+
+
+def _copy_access(folder: Path, index: Path) -> None:
+    """Give a copy the access that an index has, so that who works with the one can with the other.
+
+    Its owner may write to it in any case: the index may be on a disk that is only read.
+    """
+    for entry in folder.rglob("*"):
+        like = index / (SEGMENTS if entry.is_dir() else CATALOG)
+        if like.exists():
+            copy_access(entry, like, at_least=0o600)
+    copy_access(folder, index)
 
 
 def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgress | None) -> int:
@@ -98,8 +171,9 @@ def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> Non
     folder.mkdir(exist_ok=True)
     source, recorded = store.file_path(segment, layer), segment.files[layer]
     check_size(source, recorded.size_bytes)
-    with open_layer(source) as file:
-        crc32 = write_file(folder / source.name, np.fromfile(file, dtype=np.uint8))
+    with errors_named(source), open_layer(source) as file:
+        data = np.fromfile(file, dtype=np.uint8)
+    crc32 = write_file(folder / source.name, data)
     if crc32 != recorded.crc32:
         raise DamagedIndexError(f"{source} is damaged: run 'layerdex repair' on this index first")
 
@@ -118,6 +192,7 @@ def _copy_artifact(snapshot: Snapshot, kind: ArtifactKind, folder: Path) -> None
 def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
     """Copy the catalog as the snapshot's transaction sees it, unless it is damaged."""
     target.unlink(missing_ok=True)
+    create_file(target)
     source: Any = snapshot.connection.connection.driver_connection
     with closing(overwriting(sqlite3.connect(target))) as copy:
         source.backup(copy)
@@ -128,7 +203,7 @@ def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
 
 def _check_catalog(path: Path) -> None:
     """Raise `DamagedIndexError` for a copy that must not be sealed."""
-    with translate_errors(path), write_engine(path, journal="DELETE").connect() as connection:
+    with write_engine(path, journal="DELETE").connect() as connection:
         if faults := catalog_faults(connection):
             raise DamagedIndexError(
                 f"the catalog is damaged ({faults[0]}): restore it from an earlier backup"
