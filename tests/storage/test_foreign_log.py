@@ -13,7 +13,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, StorageError
-from layerdex.storage.catalog import log
+from layerdex.storage.catalog import journal, log
 from layerdex.storage.catalog.log import read_salt
 from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
@@ -154,6 +154,128 @@ def test_index_of_a_version_without_salts_is_accepted_as_before(left: Path) -> N
     assert query(left.parent / "old", "PRAGMA user_version") > [(0,)]
 
 
+def test_writer_killed_after_a_vacuum_leaves_its_own_log(index: Index, tmp_path: Path) -> None:
+    index.add(rows(9))
+    with Store(index._open.store.path).write() as writer:
+        writer.vacuum()  # its first change
+        shutil.copytree(writer.place.path, tmp_path / "left")
+    assert (tmp_path / "left" / f"{CATALOG}-wal").stat().st_size > 0
+    assert open_and_read(tmp_path / "left") == [f"d{i}" for i in range(9)]
+
+
+def copies_of_a_session(path: Path, target: Path) -> list[Path]:
+    """Copy an index after each commit of a writer whose log SQLite empties and begins again."""
+    copies: list[Path] = []
+    index = Index.create(path, model=WordEncoder(window=300))
+    documents = [{"id": f"d{i}", "text": f"text number{i}", "m": "x" * 4_000} for i in range(1_200)]
+
+    def copy(*_: object) -> None:
+        copies.append(target / str(len(copies)))
+        shutil.copytree(path, copies[-1], ignore=shutil.ignore_patterns("*-shm"))
+
+    index.add(documents, on_progress=copy)
+    with Store(path).write() as writer:
+        writer.delete(["d0"])
+        copy()
+        writer.vacuum()
+        copy()
+        writer.delete(["d1"])
+        copy()
+    return copies
+
+
+def test_log_of_the_same_writer_beside_a_later_or_an_earlier_catalog_is_refused(
+    tmp_path: Path,
+) -> None:
+    copies = copies_of_a_session(tmp_path / "index", tmp_path)
+    whole = [shutil.copytree(copy, tmp_path / "whole" / copy.name) for copy in copies]
+    states = [open_and_read(path) for path in whole]
+    assert [len(state) for state in states] == [300, 600, 900, 1200, 1199, 1199, 1198]
+    n_refused = 0
+    for at, catalog in enumerate(copies):
+        for log_at, copy in enumerate(copies):
+            mixed = shutil.copytree(catalog, tmp_path / "mixed" / f"{at}-{log_at}")
+            shutil.copyfile(copy / f"{CATALOG}-wal", mixed / f"{CATALOG}-wal")
+            try:
+                found = open_and_read(mixed)
+            except DamagedIndexError:
+                n_refused += 1
+            else:
+                assert found == states[log_at]
+                is_later = (catalog / CATALOG).read_bytes() != (copy / CATALOG).read_bytes()
+                assert at <= log_at or not is_later
+                assert Index.open(mixed).verify() == []
+    assert n_refused > len(copies)
+
+
+def test_log_kept_by_readers_goes_on_with_its_salts_in_the_next_session(
+    index: Index, tmp_path: Path
+) -> None:
+    index.add(rows(9))
+    path = index._open.store.path
+    with index._open.store.read():
+        for i in range(4):
+            Index.open(path, encoder=WordEncoder()).delete(f"d{i}")
+            shutil.copytree(path, tmp_path / str(i), ignore=shutil.ignore_patterns("*-shm"))
+    for i in range(4):
+        assert open_and_read(tmp_path / str(i)) == [f"d{k}" for k in range(i + 1, 9)]
+    assert open_and_read(path) == [f"d{k}" for k in range(4, 9)]
+
+
+def log_of_a_large_commit(path: Path, *, at: int, salt: int) -> bytes:
+    """Return a log of one commit whose first page comes after ``at`` others.
+
+    SQLite keeps that page in memory until the commit, and spills others before.
+    """
+    for n in range(at, at + 40):
+        copy = shutil.copytree(path, path.with_name(f"{path.name}-{salt}-{at}-{n}"))
+        with closing(sqlite3.connect(copy / CATALOG, isolation_level=None)) as connection:
+            connection.execute("PRAGMA cache_size=5")
+            connection.execute("BEGIN")
+            connection.execute(f"PRAGMA user_version={salt}")
+            connection.execute("CREATE TABLE other (content)")
+            for _ in range(n):
+                connection.execute("INSERT INTO other VALUES (zeroblob(3000))")
+            connection.execute("COMMIT")
+            content = (copy / f"{CATALOG}-wal").read_bytes()
+        frames = range(32, len(content), 24 + 4096)
+        pages = [struct.unpack_from(">2I", content, frame) for frame in frames]
+        if [page for page, _ in pages].index(1) == at:
+            assert [n_pages > 0 for _, n_pages in pages].index(True) == len(pages) - 1
+            return content
+    raise AssertionError(at)
+
+
+# A sector ends between the header of the first page's frame and the salt, or (41 and 62) within
+# that header.
+@pytest.mark.parametrize("at", [17, 18, 19, 41, 62])
+@pytest.mark.parametrize("lost", [bytes(512), bytes(range(256)) * 2], ids=["zeros", "old"])
+def test_large_first_commit_torn_by_a_power_loss_is_none_as_it_is_to_sqlite(
+    left: Path, at: int, lost: bytes
+) -> None:
+    backup = left.parent / "backup"
+    salt = read_salt(backup / CATALOG)
+    content = log_of_a_large_commit(backup, at=at, salt=salt + 1)
+    frame = 32 + at * (24 + 4096)
+    sectors = range(frame // 512 * 512, frame + 84, 512)
+    assert len(sectors) == 2
+    for start in sectors:
+        torn = shutil.copytree(backup, left.parent / f"torn-{start}")
+        (torn / f"{CATALOG}-wal").write_bytes(content[:start] + lost + content[start + 512 :])
+        assert open_and_read(torn) == [f"d{i}" for i in range(9)]
+        assert query(torn, "SELECT count(*) FROM sqlite_master WHERE name = 'other'") == [(0,)]
+
+
+@pytest.mark.parametrize("at", [17, 41])
+def test_large_first_commit_to_another_catalog_is_refused(left: Path, at: int) -> None:
+    backup = left.parent / "backup"
+    salt = read_salt(backup / CATALOG)
+    content = log_of_a_large_commit(backup, at=at, salt=salt + 2)
+    (backup / f"{CATALOG}-wal").write_bytes(content)
+    with pytest.raises(DamagedIndexError, match="-wal holds changes"):
+        open_and_read(backup)
+
+
 @pytest.mark.parametrize("size", [0, 20, 32, 40, 56, 2_000, 4_151])
 def test_torn_log_is_none_as_it_is_to_sqlite(left: Path, size: int) -> None:
     shutil.copyfile(left.parent / "backup" / CATALOG, left / CATALOG)
@@ -227,19 +349,44 @@ def test_writers_that_end_and_begin_during_the_check_are_no_damage(
     """The check has read the log of one writer when it reads the salt of the next."""
     catalog, n_calls = left / CATALOG, 0
     old = (left / f"{CATALOG}-wal").read_bytes()
-    Index.open(left, encoder=WordEncoder()).delete("d5")  # empties the log, draws a salt
+    with Store(left).write() as writer:  # empties the log, draws a salt
+        writer.delete(["d5"])
+        new = (left / f"{CATALOG}-wal").read_bytes()
+        after = (left / CATALOG).read_bytes()
+    (left / CATALOG).write_bytes(after)
 
     def overtaken(path: Path) -> int:
         nonlocal n_calls
         n_calls += 1
         if n_calls == 1:
-            (left / f"{CATALOG}-wal").write_bytes(b"")
+            # As the last connection and the next do; what is open stays as it was.
+            (left / f"{CATALOG}-wal").unlink()
+            (left / f"{CATALOG}-wal").write_bytes(new)
         return read_salt(path)
 
     (left / f"{CATALOG}-wal").write_bytes(old)
     monkeypatch.setattr(log, "read_salt", overtaken)
     log.check_log(catalog)
-    assert n_calls == 1
+    assert n_calls == 2
+
+
+def test_migration_that_ends_during_the_check_is_no_damage(
+    left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = left.parent / "other"
+    shutil.copytree(left.parent / "backup", other)
+    path = left.parent / "backup" / f"{CATALOG}-journal"
+    path.write_bytes(journal_of(other / CATALOG, "DELETE FROM metadatum"))
+    is_foreign = journal._is_foreign
+
+    def overtaken(content: bytes, catalog: Path) -> bool:
+        path.unlink()
+        return is_foreign(content, catalog)
+
+    with pytest.raises(DamagedIndexError, match="-journal would undo"):
+        journal.check_journal(left.parent / "backup" / CATALOG)
+    monkeypatch.setattr(journal, "_is_foreign", overtaken)
+    journal.check_journal(left.parent / "backup" / CATALOG)
 
 
 def test_catalog_that_is_gone_is_an_error_and_not_an_endless_check(left: Path) -> None:
