@@ -6,8 +6,9 @@ import shutil
 import sqlite3
 import struct
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,13 +214,41 @@ def test_log_kept_by_readers_goes_on_with_its_salts_in_the_next_session(
 ) -> None:
     index.add(rows(9))
     path = index._open.store.path
-    with index._open.store.read():
-        for i in range(4):
+    with ExitStack() as readers:
+        readers.enter_context(index._open.store.read())
+        for i in range(3):
             Index.open(path, encoder=WordEncoder()).delete(f"d{i}")
             shutil.copytree(path, tmp_path / str(i), ignore=shutil.ignore_patterns("*-shm"))
-    for i in range(4):
+        with Store(path).write() as writer:
+            writer.delete(["d3"])
+            readers.close()  # so that this writer can empty the log
+    for i in range(3):
         assert open_and_read(tmp_path / str(i)) == [f"d{k}" for k in range(i + 1, 9)]
+        shutil.copyfile(path / CATALOG, tmp_path / str(i) / CATALOG)
+        with pytest.raises(DamagedIndexError, match="-wal holds changes"):
+            open_and_read(tmp_path / str(i))
     assert open_and_read(path) == [f"d{k}" for k in range(4, 9)]
+
+
+def test_log_copied_before_a_vacuum_beside_a_catalog_copied_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    index = Index.create(path, model=WordEncoder(window=1_000))
+    index.add([{"id": f"d{i}", "text": f"text number{i}", "m": "x" * 4_000} for i in range(1_500)])
+    index.delete(*(f"d{i}" for i in range(0, 1_500, 3)))
+
+    def copy(statement: str) -> None:
+        if statement == "VACUUM":
+            shutil.copytree(path, tmp_path / "before")
+        elif statement.startswith("PRAGMA application_id="):
+            shutil.copyfile(path / CATALOG, tmp_path / "after")
+
+    with Store(path).write() as writer:
+        driver: Any = writer._connection.connection.driver_connection
+        driver.set_trace_callback(copy)
+        writer.vacuum()
+    shutil.copyfile(tmp_path / "after", tmp_path / "before" / CATALOG)
+    assert open_and_read(tmp_path / "before") == [f"d{i}" for i in range(1_500) if i % 3]
+    assert Index.open(tmp_path / "before").verify() == []
 
 
 def log_of_a_large_commit(path: Path, *, at: int, salt: int) -> bytes:
@@ -327,6 +356,20 @@ def test_journal_of_another_catalog_is_refused_and_nothing_changes(
         assert (path / CATALOG).read_bytes() == before
         (path / f"{CATALOG}-journal").unlink()
         assert Index.open(path).verify() == []
+
+
+@pytest.mark.parametrize(("at", "is_own"), [(18, True), (27, True), (95, True), (40, False)])
+def test_journal_of_a_migration_is_its_own_catalogs(left: Path, at: int, is_own: bool) -> None:
+    """It has the first page, with another journal mode (18) and change counter (24 and 92)."""
+    catalog = left.parent / "backup" / CATALOG
+    page = bytearray(catalog.read_bytes()[:4096])
+    page[at] ^= 3
+    n_pages = catalog.stat().st_size // 4096
+    header = bytes.fromhex("d9d505f920a163d7") + struct.pack(">5I", 1, 7, n_pages, 512, 4096)
+    record = struct.pack(">I", 1) + page + bytes(4)
+    catalog.with_name(f"{CATALOG}-journal").write_bytes(header.ljust(512, b"\0") + record)
+    with nullcontext() if is_own else pytest.raises(DamagedIndexError, match="-journal would undo"):
+        journal.check_journal(catalog)
 
 
 def test_journal_without_records_of_another_catalog_does_not_cut_this_one(

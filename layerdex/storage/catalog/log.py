@@ -121,14 +121,12 @@ def _is_foreign(log: int, header: bytes, salt: int) -> bool:
     as after another one. A commit without the first page counts as 0: no version that writes salts
     made it.
     """
-    expected, found = {salt, next_salt(salt)}, 0
+    found = 0
     for at, page, n_pages in _frames(log, header):
         if page == 1:
             found = _unpack(os.pread(log, _SALT.size, at + _FRAME.size + _OFFSET))
-        if page == 1 or n_pages:
-            if found in expected:
-                return False
-            expected = {salt}
+        if (page == 1 or n_pages) and found in (salt, next_salt(salt)):
+            return False
     return _has_commit(log, header)
 
 
@@ -150,7 +148,7 @@ def _frames(log: int, header: bytes) -> Iterator[tuple[int, int, int]]:
         if len(frame) < _FRAME.size:
             return
         page, n_pages, *repeated, _, _ = _FRAME.unpack(frame)
-        if page == 0 or repeated != random:
+        if repeated != random:
             return
         yield at, page, n_pages
 
