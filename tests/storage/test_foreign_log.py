@@ -305,6 +305,15 @@ def test_large_first_commit_to_another_catalog_is_refused(left: Path, at: int) -
         open_and_read(backup)
 
 
+def test_log_of_a_version_without_salts_beside_a_catalog_with_one_is_refused(left: Path) -> None:
+    path = left.parent / "backup"
+    with closing(sqlite3.connect(path / CATALOG, isolation_level=None)) as old:
+        old.execute("UPDATE document SET label = 'l9' WHERE row = 4")
+        shutil.copytree(path, left.parent / "old")
+    with pytest.raises(DamagedIndexError, match="-wal holds changes"):
+        open_and_read(left.parent / "old")
+
+
 @pytest.mark.parametrize("size", [0, 20, 32, 40, 56, 2_000, 4_151])
 def test_torn_log_is_none_as_it_is_to_sqlite(left: Path, size: int) -> None:
     shutil.copyfile(left.parent / "backup" / CATALOG, left / CATALOG)
