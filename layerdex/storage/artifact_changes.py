@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,8 @@ def save_artifact(
     # safetensors writes an array's memory as it is, whatever its order.
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     data = np.frombuffer(save(contiguous), dtype=np.uint8)
-    folder, name = writer.place.folder / kind.folder, f"{uuid.uuid4().hex}.safetensors"
-    with translate_errors(folder), writer.place.unmoved():
-        _check_folder(folder)
+    name = f"{uuid.uuid4().hex}.safetensors"
+    with _changing(writer, kind) as folder:
         make_folder(folder)
         crc32 = write_file(folder / name, data)
         sync_folder(folder)
@@ -44,13 +44,18 @@ def save_artifact(
 
 def remove_artifact(writer: Writer, kind: ArtifactKind) -> None:
     """Remove an artifact from the catalog, then its folder. Raises as `save_artifact` does."""
-    folder = writer.place.folder / kind.folder
-    with translate_errors(folder), writer.place.unmoved():
-        _check_folder(folder)
+    with _changing(writer, kind) as folder:
         writer.set(kind.name, None)
         remove_tree(folder)
 
 
-def _check_folder(folder: Path) -> None:
-    if folder.is_symlink():
-        raise DamagedIndexError(f"{folder} is a symbolic link: Layerdex does not write through it")
+@contextmanager
+def _changing(writer: Writer, kind: ArtifactKind) -> Iterator[Path]:
+    """Yield the folder of a kind, in the place that the writer holds."""
+    path = writer.place.path / kind.folder
+    with translate_errors(path), writer.place.unmoved():
+        if path.is_symlink():
+            raise DamagedIndexError(
+                f"{path} is a symbolic link: Layerdex does not write through it"
+            )
+        yield writer.place.folder / kind.folder

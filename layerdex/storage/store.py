@@ -173,7 +173,7 @@ class Store:
             yield writer
 
     def _begin_writing(self, stack: ExitStack, place: Place, check: CatalogCheck) -> Writer:
-        check_segments_folder(place.folder / SEGMENTS)
+        check_segments_folder(place.path / SEGMENTS)
         make_folder(place.folder / SEGMENTS)
         place.hold_catalog(CATALOG)
         connection = stack.enter_context(self._connect_writer(place))

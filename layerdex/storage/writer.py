@@ -34,7 +34,7 @@ from layerdex.storage.catalog.changes import (
     update_fields,
 )
 from layerdex.storage.catalog.engine import translate_errors
-from layerdex.storage.catalog.log import write_salt_to_log
+from layerdex.storage.catalog.log import next_salt, write_salt_to_log
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished, read_setting
 from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT
@@ -229,22 +229,35 @@ class Writer:
             driver: Any = self._connection.connection.driver_connection
             (n_pages,) = driver.execute("PRAGMA page_count").fetchone()
             (vacuumed_at,) = driver.execute("PRAGMA application_id").fetchone()
+            (checkpoint_at,) = driver.execute("PRAGMA wal_autocheckpoint").fetchone()
             at = n_commits % _APPLICATION_IDS
             if vacuumed_at != at and n_pages <= max_pages:
-                write_salt_to_log(self._connection, self._salt)
-                self._connection.commit()
-                driver.execute("VACUUM")
-                driver.execute(f"PRAGMA application_id={at}")
-            self._connection.rollback()
+                with self._next_state():
+                    pass  # VACUUM writes the salt that SQLite knows
+                driver.execute("PRAGMA wal_autocheckpoint=0")  # not while two states have one salt
+                try:
+                    driver.execute("VACUUM")
+                finally:
+                    driver.execute(f"PRAGMA wal_autocheckpoint={checkpoint_at}")
+                with self._next_state() as connection:
+                    connection.exec_driver_sql(f"PRAGMA application_id={at}")
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
         """Run a transaction that counts as a commit, so that readers notice it."""
-        with self.place.unmoved(), self.transaction() as connection:
-            write_salt_to_log(connection, self._salt)
+        with self.place.unmoved(), self._next_state() as connection:
             mark_commit(connection)
             yield connection
+
+    @contextmanager
+    def _next_state(self) -> Iterator[Connection]:
+        """Run a transaction with a salt of its own."""
+        salt = next_salt(self._salt)
+        with self.transaction() as connection:
+            write_salt_to_log(connection, salt)
+            yield connection
             self.place.check()  # before SQLite commits; what it opened is still in the old place
+        self._salt = salt
 
 
 @contextmanager

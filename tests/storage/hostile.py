@@ -209,3 +209,4 @@ def assert_clear(found: dict[str, str]) -> None:
     for operation, message in found.items():
         assert not message.startswith("!"), f"{operation} {message}"
         assert "\n" not in message
+        assert "/proc/self" not in message

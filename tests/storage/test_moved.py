@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -14,12 +15,13 @@ from layerdex import Index
 from layerdex.errors import StorageError
 from layerdex.indexer.pipeline.build import build
 from layerdex.indexer.readers.sources import read_all
+from layerdex.storage.catalog.changes import mark_dead
 from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
 from tests.storage.corpora import Row, ids_of, reopen, rows
 from tests.storage.scenes import Scene, check, make_scene, spread
 from tests.storage.steps import OPERATIONS, operate, watched
-from tests.storage.stored import read_versions
+from tests.storage.stored import query, read_versions
 
 CATALOG = "catalog.sqlite3"
 MOVED = "was moved, removed or replaced while .* was written to.*nothing more is committed"
@@ -155,6 +157,37 @@ def test_writer_that_lost_its_place_commits_nothing_more(
         assert Index.open(left).verify() == []
         Index.open(left, encoder=WordEncoder()).add(rows(60, start=100))
         assert len(ids_of(Index.open(left))) == 69
+
+
+@pytest.mark.parametrize("change", [move, replace_lock, replace_link])
+def test_directory_that_moves_within_a_transaction_is_left_as_it_was(
+    path: Path, change: Callable[[Path], object]
+) -> None:
+    moved = path if change is replace_lock else path.with_name("moved")
+    before = read_versions(path)
+
+    def delete() -> None:
+        with Store(path).write() as writer, writer.change() as connection:
+            mark_dead(connection, [0, 1])
+            change(path)
+
+    with pytest.raises(StorageError, match=MOVED):
+        delete()
+    assert read_versions(moved) == before
+    assert Index.open(moved).verify() == []
+
+
+def test_directory_that_moves_during_a_vacuum_gets_no_further_state(path: Path) -> None:
+    def vacuum() -> None:
+        with Store(path).write() as writer:
+            driver: Any = writer._connection.connection.driver_connection
+            driver.set_trace_callback(lambda text: move(path) if text == "VACUUM" else None)
+            writer.vacuum()
+
+    with pytest.raises(StorageError, match=MOVED):
+        vacuum()
+    assert query(path.with_name("moved"), "PRAGMA application_id") == [(0,)]
+    assert Index.open(path.with_name("moved")).verify() == []
 
 
 def test_second_writer_after_the_lock_was_removed_ends_the_first(path: Path) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog.engine import empty_log, translate_errors
-from layerdex.storage.catalog.log import draw_salt, has_log, read_salt, write_salt
+from layerdex.storage.catalog.log import draw_salt, has_log, write_salt
 from layerdex.storage.catalog.rows import MAX_PARAMETERS, chunks, read_setting, read_versions
 from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SETTING
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
@@ -78,7 +78,7 @@ def check_catalog(connection: Connection, catalog: Path, check: CatalogCheck) ->
 def begin_writing(connection: Connection, place: Place) -> int:
     """Break the seal, give the catalog a new salt, and return it; before the first change.
 
-    If readers keep the log of a killed writer from being emptied, its salt stays.
+    If readers keep the log of a killed writer from being emptied, return that of its last commit.
     """
     catalog = place.folder / CATALOG
     break_seal(catalog)
@@ -88,7 +88,7 @@ def begin_writing(connection: Connection, place: Place) -> int:
     # file that is locked, there may be one.
     with connection.begin():
         if has_log(catalog):
-            return read_salt(catalog)
+            return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
         salt = draw_salt()
         write_salt(catalog, salt)
     return salt

@@ -3,8 +3,10 @@
 SQLite applies whatever log it finds beside a catalog. One that a killed writer left would change a
 catalog that was put there since, so that deleted documents come back. Therefore each writer writes
 a random number, the salt, into the header of the catalog (as ``user_version``) before its first
-change, and each commit writes the first page, which has that header, to the log. A log with
-another salt than the catalog is foreign, and nobody opens the two together.
+change, and each commit writes the first page, which has that header, with the next salt to the log.
+SQLite moves commits from the log to the catalog, and with them the salt, so that this tells from
+which commit on the catalog needs its log. A log without that commit is foreign, and nobody opens
+the two together.
 
 Format of the log: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -14,8 +16,7 @@ from __future__ import annotations
 import os
 import secrets
 import struct
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -28,11 +29,12 @@ from layerdex.storage.files import open_regular, sync_file
 # Of the salt, in the catalog and in its first page.
 _OFFSET = 60
 _SALT = struct.Struct(">i")
+_MAX_SALT = (1 << 31) - 1
 # Magic number (with the byte order of checksums), version, page size, number, two random numbers
 # that each frame repeats, and the header's checksum.
 _HEADER = struct.Struct(">8I")
-# Page number, the catalog's size if the frame ends a commit, the random numbers, and the checksum
-# of all frames up to here.
+# Page number, the catalog's number of pages if the frame ends a commit, the random numbers, and the
+# checksum of all frames up to here.
 _FRAME = struct.Struct(">6I")
 _PAGE_SIZES = {1 << bits for bits in range(9, 17)}
 _BYTE_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
@@ -77,7 +79,12 @@ def check_log(catalog: Path) -> None:
 
 def draw_salt() -> int:
     """Return a salt: positive, as a catalog of an older version has 0."""
-    return secrets.randbelow((1 << 31) - 1) + 1
+    return secrets.randbelow(_MAX_SALT) + 1
+
+
+def next_salt(salt: int) -> int:
+    """Return the salt of the commit after the one with ``salt``."""
+    return salt % _MAX_SALT + 1
 
 
 def read_salt(catalog: Path) -> int:
@@ -108,52 +115,63 @@ def write_salt_to_log(connection: Connection, salt: int) -> None:
 
 
 def _is_foreign(log: int, header: bytes, salt: int) -> bool:
-    """Compare the first page in the log; a torn one counts as none, as it does to SQLite."""
-    for page, data, is_whole in _telling_frames(log, header):
-        # A commit without the first page was not made by a version that writes salts.
-        found = _unpack(data[_OFFSET:]) if page == 1 else 0
-        if page == 1 and found == salt:
+    """Return whether SQLite would apply a log that was not written for a catalog.
+
+    The catalog is as it was before the log's first commit or, if the log was moved to it in part,
+    as after another one. A commit without the first page counts as 0: no version that writes salts
+    made it.
+    """
+    found = 0
+    for at, page, n_pages in _frames(log, header):
+        if page == 1:
+            found = _unpack(os.pread(log, _SALT.size, at + _FRAME.size + _OFFSET))
+        if (page == 1 or n_pages) and found in (salt, next_salt(salt)):
             return False
-        if is_whole():
-            return found != salt
-    return False
+    return _has_commit(log, header)
 
 
-def _telling_frames(log: int, header: bytes) -> Iterator[tuple[int, bytes, Callable[[], bool]]]:
-    """Yield the frames of the first page, and those that end a commit.
+def _frames(log: int, header: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield offset, page number and number of pages (0 inside a commit) of each frame.
 
-    Each is a page number, the page, and a function that compares its checksum.
+    Their checksums are not compared.
     """
     if len(header) < _HEADER.size:
         return
     magic, _, page_size, _, *random, first, second = _HEADER.unpack(header)
-    order, before = _BYTE_ORDERS.get(magic), (first, second)
+    order = _BYTE_ORDERS.get(magic)
     if order is None or page_size not in _PAGE_SIZES:
         return
-    if _checksum(header[:24], order, (0, 0)) != before:
+    if _checksum(header[:24], order, (0, 0)) != (first, second):
         return
     for at in count(_HEADER.size, _FRAME.size + page_size):
         frame = os.pread(log, _FRAME.size, at)
         if len(frame) < _FRAME.size:
             return
-        page, commit_size, *repeated, first, second = _FRAME.unpack(frame)
+        page, n_pages, *repeated, _, _ = _FRAME.unpack(frame)
         if repeated != random:
             return
-        if page == 1 or commit_size:
-            data = os.pread(log, page_size, at + _FRAME.size)
-            content = frame[:8] + data
-            yield page, data, partial(_has_checksum, content, order, before, (first, second))
-        before = (first, second)
+        yield at, page, n_pages
 
 
-def _has_checksum(
-    content: bytes, order: str, before: tuple[int, int], expected: tuple[int, int]
-) -> bool:
-    return len(content) % 8 == 0 and _checksum(content, order, before) == expected
+def _has_commit(log: int, header: bytes) -> bool:
+    """Return whether the first commit is whole; SQLite ignores all from a torn frame on."""
+    magic, _, page_size, *_, first, second = _HEADER.unpack(header.ljust(_HEADER.size))
+    checksum = (first, second)
+    for at, _, n_pages in _frames(log, header):
+        frame = os.pread(log, _FRAME.size + page_size, at)
+        if len(frame) < _FRAME.size + page_size:
+            return False
+        content = frame[:8] + frame[_FRAME.size :]
+        checksum = _checksum(content, _BYTE_ORDERS[magic], checksum)
+        if checksum != _FRAME.unpack_from(frame)[4:]:
+            return False
+        if n_pages:
+            return True
+    return False
 
 
 def _checksum(data: bytes, order: str, start: tuple[int, int]) -> tuple[int, int]:
-    """Continue SQLite's checksum, two numbers of 32 bits."""
+    """Continue SQLite's checksum, two numbers of 32 bits, with whole pairs of words."""
     first, second = start
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for even, odd in zip(words[::2], words[1::2], strict=True):
