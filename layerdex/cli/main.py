@@ -105,7 +105,7 @@ def _exits() -> Iterator[None]:
         raise click.exceptions.Exit(_TERMINATED if is_terminated else _INTERRUPTED) from interrupt
     except (click.Abort, click.exceptions.Exit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         from layerdex.limits import to_resource_error
 
         if (missing := to_resource_error(error)) is None:

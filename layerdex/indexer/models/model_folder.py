@@ -49,6 +49,11 @@ class ModelFolder:
     contents: ModelContents
     adapter: Path | None = None
 
+    @property
+    def weights_bytes(self) -> int:
+        """The size of the files with weights."""
+        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
 
 def find_model(
     name: str, *, revision: str | None = None, adapter: str | None = None
