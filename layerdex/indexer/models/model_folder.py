@@ -88,7 +88,7 @@ def find_model(
 
 
 def is_missing_folder(model: str) -> bool:
-    """Return whether a stored model, the absolute path of a folder, is no longer there."""
+    """Return whether a stored model or adapter, the absolute path of a folder, is not there."""
     return Path(model).is_absolute() and not Path(model).is_dir()
 
 
