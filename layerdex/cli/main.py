@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EAGAIN, EBADF, ECONNRESET, EDQUOT, EFBIG, EINVAL, EIO, ENOSPC, EPERM
 from importlib import import_module
 from typing import Any
 
@@ -43,6 +44,8 @@ _COMMANDS = (
 )
 # What a shell reports for a process that SIGINT or SIGTERM ended.
 _INTERRUPTED, _TERMINATED = 130, 143
+_OF_WRITING = {EAGAIN, EBADF, ECONNRESET, EDQUOT, EFBIG, EINVAL, EIO, ENOSPC, EPERM}
+"""What writing to an open file, as standard output is, may end with (write(2))."""
 
 
 class CommandGroup(click.Group):
@@ -93,9 +96,7 @@ def _exits() -> Iterator[None]:
         _drop_output()
         raise click.exceptions.Exit(0) from error
     except OSError as error:
-        # An error without a file name comes from writing to standard output.
-        what = f"use {error.filename}" if error.filename else "write the output"
-        click.echo(escape(f"Error: cannot {what}: {error.strerror or error}"), err=True)
+        click.echo(escape(f"Error: {_describe(error)}"), err=True)
         _drop_output()
         raise click.exceptions.Exit(1) from error
     except KeyboardInterrupt as interrupt:
@@ -105,13 +106,23 @@ def _exits() -> Iterator[None]:
         raise click.exceptions.Exit(_TERMINATED if is_terminated else _INTERRUPTED) from interrupt
     except (click.Abort, click.exceptions.Exit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         from layerdex.limits import to_resource_error
 
         if (missing := to_resource_error(error)) is None:
             raise
         _print_error(missing)
         raise click.exceptions.Exit(missing.exit_code) from error
+
+
+def _describe(error: OSError) -> str:
+    """Return what an error of the operating system means."""
+    reason = error.strerror or str(error)
+    if error.filename:
+        return f"cannot use {error.filename}: {reason}"
+    if isinstance(error, FileNotFoundError):  # paths are relative to it
+        return "the current directory is not there any more: change to another one"
+    return f"cannot write the output: {reason}" if error.errno in _OF_WRITING else reason
 
 
 def _print_error(error: LayerdexError) -> None:

@@ -27,6 +27,7 @@ class Machine:
     faiss: str
     sqlite: str
     minilm: str
+    cache: str
     problems: tuple[str, ...]
 
 
@@ -44,6 +45,7 @@ def describe_machine() -> Machine:
         faiss=", ".join(f"{name} {number}" for name, number in builds.items()) or _NOT_INSTALLED,
         sqlite=sqlite3.sqlite_version,
         minilm=_describe_minilm(),
+        cache=_describe_cache(),
         problems=_find_problems(builds),
     )
 
@@ -77,6 +79,18 @@ def _describe_minilm() -> str:
         return f"the real one, at {find_model('minilm').path}"
     except LayerdexError as error:
         return str(error)
+
+
+def _describe_cache() -> str:
+    from layerdex.indexer.cache.location import cache_folder
+
+    try:
+        folder, *_ = map(cache_folder, ("", "openvino", "padding"))
+    except OSError as error:  # there is no home, or others may write to the folder
+        return f"not used: {error.strerror or error}"
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    is_writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    return f"{folder}, {'usable' if is_writable else 'cannot be written'}"
 
 
 def _faiss_builds() -> dict[str, str]:

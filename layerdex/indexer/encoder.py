@@ -97,6 +97,11 @@ class TransformerEncoder:
             )
         if adapter is not None:
             options = replace(options, adapter=adapter)
+        elif settings.adapter is not None and is_missing_folder(settings.adapter):
+            raise ModelError(
+                f"the index was made with the adapter in {settings.adapter!r}, which is not "
+                "there: if it has moved, name its folder with --adapter"
+            )
         encoder = cls(
             options, runtime=runtime, token_budget=settings.token_budget, window=settings.window
         )

@@ -32,14 +32,10 @@ def load_engine(folder: ModelFolder, *, pooling: Pooling, runtime: RuntimeOption
         engine = _load_openvino(folder, pooling=pooling, runtime=runtime)
         if engine is not None:
             return engine
-    check_limits(TORCH, weights_bytes=_weights_bytes(folder))
+    check_limits(TORCH, weights_bytes=folder.weights_bytes)
     from layerdex.indexer.engines.torch.engine import TorchEngine
 
     return TorchEngine(folder, pooling=pooling, runtime=runtime)
-
-
-def _weights_bytes(folder: ModelFolder) -> int:
-    return sum(file.stat().st_size for file in folder.path.glob("*.safetensors"))
 
 
 def _may_use_openvino(runtime: RuntimeOptions) -> bool:
@@ -67,13 +63,13 @@ def _load_openvino(
         if is_required:
             raise MissingPackageError("OpenVINO is not installed: pip install 'layerdex[openvino]'")
         return None
+    check_limits(OPENVINO, weights_bytes=folder.weights_bytes)  # before a look for an obstacle
     if (obstacle := _find_obstacle(runtime)) is not None:
         reason, hint = obstacle
         if is_required:
             raise OptionError(f"{reason}: {hint}")
         logger.warning("OpenVINO is not used: %s", reason)
         return None
-    check_limits(OPENVINO, weights_bytes=_weights_bytes(folder))
     load = partial(OpenVinoEngine.load, folder, pooling=pooling, dtype=runtime.dtype)
     try:
         engine: Engine | None = load(graph_folder(folder, pooling))

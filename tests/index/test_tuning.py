@@ -198,7 +198,9 @@ def test_an_index_remembers_its_adapter(scene: Scene, tmp_path: Path) -> None:
         == "3"
     )
     moved.rename(tmp_path / "elsewhere")
-    with pytest.raises(ModelError, match="is not an adapter"):
+    with pytest.raises(
+        ModelError, match="which is not there: if it has moved, name its folder with --adapter"
+    ):
         first(Index.open(path, runtime=RuntimeOptions(engine=EngineName.TORCH)).search("water"))
     again = Index.open(
         path, adapter=str(tmp_path / "elsewhere"), runtime=RuntimeOptions(engine=EngineName.TORCH)
@@ -247,7 +249,8 @@ def test_another_adapter_in_its_folder_is_noticed_when_the_index_is_opened(
 
     (adapter / "adapter_config.json").unlink()
     Index.open(path)
-    assert f"texts cannot be encoded for this index: {str(adapter)!r}" in caplog.text
+    said = f"texts cannot be encoded for this index: no adapter folder {str(adapter)!r}"
+    assert said in caplog.text
 
     caplog.clear()
     shutil.rmtree(adapter)
@@ -297,11 +300,12 @@ def _not_fetched(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (shutil.rmtree, "no adapter folder '.*/adapter'"),
         (_without_weights, "it has no file adapter_model.safetensors"),
         (_of_another_base, "was trained on another model"),
         (_of_another_kind, "'LOHA' adapter"),
         (_with_a_weight_too_few, "does not fit this model"),
-        (_cut, "cannot load the model"),
+        (_cut, r"cannot load the adapter '.*': .*/adapter/adapter_model.safetensors: "),
         (_not_fetched, "adapter_model.safetensors is a pointer of Git LFS"),
     ],
 )

@@ -44,6 +44,8 @@ def find_adapter(path: str, *, base: ModelContents) -> Path:
     """
     folder = to_path(path, what="an adapter is a folder's path").expanduser().resolve()
     check_unicode(folder, what="the path of the adapter,")
+    if not folder.exists():
+        raise ModelError(f"no adapter folder {str(folder)!r}")
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             raise ModelError(f"{str(folder)!r} is not an adapter: it has no file {name}")

@@ -186,9 +186,12 @@ def _translate_errors(folder: ModelFolder, *, part: str = "") -> Iterator[None]:
         raise
     except Exception as error:  # transformers lets the errors of its libraries through
         reason = " ".join(str(error).split()) or type(error).__name__
-        damaged = _find_damaged(folder.path)
+        what, damaged = f"model {folder.name!r}", _find_damaged(folder.path)
+        if damaged is None and folder.adapter is not None:
+            damaged = _find_damaged(folder.adapter)
+            what = what if damaged is None else f"adapter {str(folder.adapter)!r}"
         where = part if damaged is None else f"{damaged}: "
-        raise ModelError(f"cannot load the model {folder.name!r}: {where}{reason[:300]}") from error
+        raise ModelError(f"cannot load the {what}: {where}{reason[:300]}") from error
 
 
 def _find_damaged(folder: Path) -> Path | None:

@@ -49,6 +49,11 @@ class ModelFolder:
     contents: ModelContents
     adapter: Path | None = None
 
+    @property
+    def weights_bytes(self) -> int:
+        """The size of the files with weights."""
+        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
 
 def find_model(
     name: str, *, revision: str | None = None, adapter: str | None = None
@@ -83,7 +88,7 @@ def find_model(
 
 
 def is_missing_folder(model: str) -> bool:
-    """Return whether a stored model, the absolute path of a folder, is no longer there."""
+    """Return whether a stored model or adapter, the absolute path of a folder, is not there."""
     return Path(model).is_absolute() and not Path(model).is_dir()
 
 

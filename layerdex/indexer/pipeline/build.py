@@ -108,7 +108,7 @@ def preview(
         return store.query(lambda snapshot: find_live(snapshot.connection, ids))
 
     with RunIds() as ids:
-        sources = Sync(ids)
+        sources = Sync(ids, outcome="nothing would be removed")
         for window in filter(None, _windows(documents, store.settings.window, on_error)):
             changes = classify_window(window, ids, find)
             callbacks.refuse_bad_rows(changes)

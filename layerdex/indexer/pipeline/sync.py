@@ -14,6 +14,8 @@ from layerdex.indexer.pipeline.run_ids import RunIds
 from layerdex.records import Rejected, Unset
 from layerdex.storage.catalog.rows import Version
 
+_OUTCOME = "nothing was removed; what is new or changed is committed"
+
 OnChange = Callable[[Change, str], None]
 """Takes the change of a document, and its id."""
 
@@ -25,10 +27,13 @@ class Sync:
     any document, so then none is removed.
     """
 
-    def __init__(self, ids: RunIds) -> None:
+    def __init__(self, ids: RunIds, *, outcome: str = _OUTCOME) -> None:
+        """``outcome`` says what then happens to the documents."""
         self._ids = ids
+        self._outcome = outcome
         self._n_accepted = 0
         self._n_unidentified = 0
+        self._unidentified: Rejected | None = None
 
     def record(self, n_accepted: int, rejected: Iterable[Rejected]) -> None:
         """Record the rows of a window."""
@@ -36,6 +41,7 @@ class Sync:
         for row in rejected:
             if isinstance(row.id, Unset):
                 self._n_unidentified += 1
+                self._unidentified = self._unidentified or row
             elif row.id is not None:
                 self._ids.protect(row.id)
 
@@ -51,11 +57,11 @@ class Sync:
                     "the sources hold no document, so all documents of the index would be "
                     "removed: nothing was removed; 'layerdex delete' removes documents by id"
                 )
-            if self._n_unidentified:
+            if self._unidentified is not None:
                 n = self._n_unidentified
                 raise RowError(
-                    f"{n:,} rejected row{'s' * (n > 1)} may be of any document, as no id can be "
-                    "read: nothing was removed"
+                    f"{self._unidentified} ({n:,} rejected row{'s' * (n > 1)} may be of any "
+                    f"document, as no id can be read): {self._outcome}"
                 )
             yield from page
 

@@ -73,6 +73,6 @@ def read_delimited(
 def _reject_broken(row: BrokenRow, origin: Origin, style: Style, columns: Columns) -> Rejected:
     """Return the rejected row; raises `SourceError` where nobody knows the end of the row."""
     reason = row.reason(origin.line or 1, style.delimiter, columns)
-    if row.is_unclosed and not row.is_first_line:
+    if row.ends_reading:
         raise SourceError(f"{origin}: {reason}")
     return Rejected(origin, reason)

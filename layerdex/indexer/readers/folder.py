@@ -60,6 +60,8 @@ def _read_entry(entry: Entry, relative: Path, fields: Fields, dialect: Dialect) 
             fault = f"not {(dialect.encoding or UTF_8).upper()} text"
         except _RefusedError as error:
             fault = str(error)
+    if fault is None and fields.id_name == "id" and not _is_utf8(relative):
+        fault = "the file's name is not UTF-8"
     if fault is not None:
         id_ = _id_of(relative, fields) if entry.is_file else UNSET
         return Rejected(origin, fault, id_)
@@ -67,6 +69,14 @@ def _read_entry(entry: Entry, relative: Path, fields: Fields, dialect: Dialect) 
     if len(relative.parts) > 1:
         row["folder"] = relative.parent.as_posix()
     return read_row(row, origin=origin, fields=fields)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _id_of(relative: Path, fields: Fields) -> str | Unset:

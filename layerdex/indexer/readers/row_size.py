@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import BinaryIO
 
 MAX_ROW_BYTES = 256_000_000
 """The default: longer than any real text."""
 
 _LINE_END_BYTES = 2
-_CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 16
 MOST_UTF8_BYTES = 4
 
 
@@ -27,8 +27,10 @@ class BoundedLines(io.RawIOBase):
         self._n_most = max_bytes + _LINE_END_BYTES
         self._line_ends = line_ends
         self._n_open = 0
-        self._is_cut = False
+        self._waiting = b""
         self._is_after_return = False
+        self.is_cut = False
+        """Whether the last bytes are of a line that was cut, and no later one was read."""
 
     def readable(self) -> bool:
         """Return True."""
@@ -37,42 +39,47 @@ class BoundedLines(io.RawIOBase):
     # RawIOBase's own method
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
         """Read into the buffer; return the number of bytes, 0 at the end."""
-        while chunk := self._read(len(buffer)):
-            if self._is_cut or self._is_after_return:
-                chunk = self._skip(chunk)
-            if kept := self._cut(chunk):
-                buffer[: len(kept)] = kept
-                return len(kept)
-        return 0
+        for _ in self.drop():
+            pass
+        chunk = self._cut(self._take(len(buffer)))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
-    def _skip(self, chunk: bytes) -> bytes:
-        """Return what follows the line that was cut."""
-        if self._is_after_return:
+    def drop(self) -> Iterator[bytes]:
+        """Read to the end of the line that was cut; yield what is left out of it."""
+        while self.is_cut and (chunk := self._take(CHUNK_BYTES)):
+            first = self._first_end(chunk)
+            if first >= 0:
+                is_return, rest = chunk[first : first + 1] == b"\r", chunk[first + 1 :]
+                self.is_cut, self._is_after_return = False, is_return and not rest
+                self._waiting = rest.removeprefix(b"\n") if is_return else rest
+                chunk = chunk[:first]
+            yield chunk
+
+    def _take(self, n: int) -> bytes:
+        """Return at most n of the next bytes, none at the end."""
+        if chunk := self._waiting:
+            self._waiting = b""
+            if len(chunk) > n:
+                chunk, self._waiting = chunk[:n], chunk[n:]
+            return chunk
+        chunk = self._read(n)
+        if self._is_after_return and chunk:
             self._is_after_return = False
-            return chunk.removeprefix(b"\n")
-        first = self._first_end(chunk)
-        if first < 0:
-            return b""
-        self._is_cut = False
-        is_return = chunk[first : first + 1] == b"\r"
-        rest = chunk[first + 1 :]
-        self._is_after_return = is_return and not rest
-        return rest.removeprefix(b"\n") if is_return else rest
+            return chunk.removeprefix(b"\n") or self._read(n)
+        return chunk
 
     def _cut(self, chunk: bytes) -> bytes:
-        """Return a chunk without what is too much of the line in which it begins."""
-        last = max(chunk.rfind(end) for end in self._line_ends)
+        """Return a chunk without what follows if the line in which it begins is too long."""
         n_room = max(self._n_most - self._n_open, 0)
-        if last >= 0:
-            self._n_open = len(chunk) - last - 1
-            if len(chunk) > n_room:
-                first = self._first_end(chunk)
-                return chunk[: min(n_room, first)] + chunk[first:]
-        elif len(chunk) > n_room:
-            self._n_open, self._is_cut = 0, True
-            return chunk[:n_room] + b"\n"
-        else:
-            self._n_open += len(chunk)
+        if len(chunk) > n_room:
+            first = self._first_end(chunk)
+            if first < 0 or first > n_room:
+                self._waiting = chunk[n_room:] + self._waiting
+                self._n_open, self.is_cut = 0, True
+                return chunk[:n_room] + b"\n"
+        last = max(chunk.rfind(end) for end in self._line_ends)
+        self._n_open = len(chunk) - last - 1 if last >= 0 else self._n_open + len(chunk)
         return chunk
 
     def _first_end(self, chunk: bytes) -> int:
@@ -84,7 +91,7 @@ def bound_lines(
     stream: BinaryIO, max_bytes: int, *, line_ends: Collection[bytes] = (b"\n",)
 ) -> io.BufferedReader:
     """Return the stream with lines of little more than ``max_bytes``; see `is_long_line`."""
-    return io.BufferedReader(BoundedLines(stream, max_bytes, line_ends), _CHUNK_BYTES)
+    return io.BufferedReader(BoundedLines(stream, max_bytes, line_ends), CHUNK_BYTES)
 
 
 def is_long_line(line: bytes, max_bytes: int) -> bool:

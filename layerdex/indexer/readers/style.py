@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from layerdex.choices import Format, Quoting
 from layerdex.indexer.readers.broken_rows import BrokenRow, LongRowError, RereadLines
+from layerdex.indexer.readers.cells import Cells
 from layerdex.indexer.readers.dialect import UTF_8, Dialect, delimiter_word
 from layerdex.indexer.readers.fields import Fields
-from layerdex.indexer.readers.row_size import bound_lines
+from layerdex.indexer.readers.row_size import CHUNK_BYTES, BoundedLines
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
@@ -59,13 +60,15 @@ class Style:
         """Yield the rows of a stream of UTF-8, without blank lines.
 
         Invalid bytes become surrogates, so that only their row is rejected. After a broken row, the
-        lines below its first are read again.
+        lines below its first are read again. A row that is too long is yielded before its end is
+        known, and again if a quote in it is never closed.
         """
         csv.field_size_limit(MAX_CELL_CHARACTERS)
-        stream = bound_lines(stream, self.max_row_bytes, line_ends=(b"\n", b"\r"))
-        n_before = stream.read(self.n_lead).count(b"\n")
-        text = io.TextIOWrapper(stream, encoding=UTF_8, errors="surrogateescape", newline="")
-        lines = RereadLines(text, self.max_row_bytes)
+        bounded = BoundedLines(stream, self.max_row_bytes, line_ends=(b"\n", b"\r"))
+        buffered = io.BufferedReader(bounded, CHUNK_BYTES)
+        n_before = buffered.read(self.n_lead).count(b"\n")
+        text = io.TextIOWrapper(buffered, encoding=UTF_8, errors="surrogateescape", newline="")
+        lines = RereadLines(text, self.max_row_bytes, bounded)
         reader = self._parse(lines)
         while True:
             line = n_before + reader.line_num + 1
@@ -74,17 +77,32 @@ class Style:
                 cells = next(reader)
             except StopIteration:
                 return
-            except (csv.Error, LongRowError) as error:
-                # The parser has not counted the line with which a row is too long.
-                last = n_before + reader.line_num + isinstance(error, LongRowError)
+            except csv.Error as error:
+                last = n_before + reader.line_num
                 broken = lines.break_row(error, n_lines=last + 1 - line)
                 yield line, broken
                 n_before = line if broken.is_first_line else last
                 reader = self._parse(lines)
                 continue
+            except LongRowError as error:
+                # The parser has not counted the line with which a row is too long.
+                n_lines = n_before + reader.line_num + 2 - line
+                yield line, lines.leave_row(error, n_lines=n_lines)
+                n_lines, after = self._pass_row(lines, n_lines)
+                if after is not None and after.ends_reading:
+                    yield line, after
+                is_again = after is not None and after.is_first_line
+                n_before = line if is_again else line + n_lines - 1
+                reader = self._parse(lines)
+                continue
             # "!" is the first character beyond the blanks, and comparing is faster than stripping.
             if cells and (cells[0] >= "!" or not lines.is_blank):
                 yield line, cells
+
+    def _pass_row(self, lines: RereadLines, n_lines: int) -> tuple[int, BrokenRow | None]:
+        if self.quoting is Quoting.NONE:
+            return n_lines, None
+        return lines.pass_row(Cells(self.delimiter, self.skips_blanks), n_lines=n_lines)
 
     def _parse(self, lines: Iterable[str]) -> CsvReader:
         return csv.reader(

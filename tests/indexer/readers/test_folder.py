@@ -77,7 +77,7 @@ def test_file_name_that_is_no_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"a")
     (reading,) = read_source(tmp_path)
     assert isinstance(reading, Rejected)
-    assert str(reading) == rf"{tmp_path}/\xff: id contains a lone surrogate (U+DCFF)"
+    assert str(reading) == rf"{tmp_path}/\xff: the file's name is not UTF-8"
 
 
 def test_characters_across_chunks_are_whole(tmp_path: Path) -> None:

@@ -146,20 +146,6 @@ def test_an_open_quote_ends_with_the_bound() -> None:
     assert [one.origin.line for one in readings] == [*range(2, 4 + len(expected))]
 
 
-def test_a_row_of_many_lines_is_rejected_whole() -> None:
-    data = 'text,n\na,1\n"open\n' + "x\n" * 3_000 + "z,2\n"
-    readings = read(data.encode(), "csv", 4_000)
-    rejected = readings[1]
-    assert isinstance(rejected, Rejected)
-    assert rejected.reason == (
-        "longer than 4 kB; --max-row-size allows more "
-        "(lines 3-2001 are rejected as one row of 1,999 lines)"
-    )
-    assert readings[2].origin.line == 2_002
-    assert isinstance(readings[-1], SourceDocument)
-    assert readings[-1].origin.line == 3_004
-
-
 def test_a_header_has_the_same_bound() -> None:
     with pytest.raises(SourceError, match=r"^<stdin>:1: broken header: longer than 100 bytes"):
         read(b"x" * 200 + b",text\n1,2\n", "csv")

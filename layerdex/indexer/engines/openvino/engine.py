@@ -30,6 +30,7 @@ from layerdex.indexer.engines.openvino.requests import (
 )
 from layerdex.indexer.engines.protocol import Batch, Engine, ModelSpec, Pooled
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.limits import CONVERSION, TORCH, check_limits
 from layerdex.options import RuntimeOptions
 
 logger = logging.getLogger(__name__)
@@ -188,6 +189,7 @@ class OpenVinoEngine:
 
 
 def _convert(folder: ModelFolder, pooling: Pooling, target: Path) -> CachedGraph | None:
+    check_limits(CONVERSION, weights_bytes=folder.weights_bytes)
     from layerdex.indexer.engines.openvino.graph import convert
 
     convert(folder, pooling, target)
@@ -195,6 +197,7 @@ def _convert(folder: ModelFolder, pooling: Pooling, target: Path) -> CachedGraph
 
 
 def _load_torch(folder: ModelFolder, pooling: Pooling, dtype: Dtype) -> Engine:
+    check_limits(TORCH, weights_bytes=folder.weights_bytes)
     from layerdex.indexer.engines.torch.engine import TorchEngine
 
     runtime = RuntimeOptions(engine=EngineName.TORCH, device="cpu", dtype=dtype)
