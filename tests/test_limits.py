@@ -116,14 +116,15 @@ def test_a_search_in_little_memory_answers_or_says_what_is_missing(
 
 
 @pytest.mark.minilm
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 @pytest.mark.parametrize("bound_mb", [500, 1000])
 def test_a_model_in_little_memory_says_what_is_missing(
-    tmp_path: Path, engine: str, bound_mb: int
+    tmp_path: Path, engine: str, bound_mb: int, dtype: str
 ) -> None:
     source = tmp_path / "s.txt"
     source.write_text("a text\n")
-    command = ("index", tmp_path / "new", source, "--engine", engine)
+    command = ("index", tmp_path / "new", source, "--engine", engine, "--dtype", dtype)
     message = error_of(run_limited("RLIMIT_AS", bound_mb * MB, *command))
     assert message.startswith(f"{engine} needs about ")
     assert not (tmp_path / "new").exists()
