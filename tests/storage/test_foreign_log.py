@@ -209,6 +209,23 @@ def test_log_of_the_same_writer_beside_a_later_or_an_earlier_catalog_is_refused(
     assert n_refused > len(copies)
 
 
+def test_commit_that_was_copied_in_part_does_not_bind_a_log_to_a_catalog(
+    index: Index, tmp_path: Path
+) -> None:
+    index.add(rows(9))
+    path = index._open.store.path
+    with Store(path).write() as writer:
+        writer.delete(["d1"])
+        writer.delete(["d2"])
+        content = (path / f"{CATALOG}-wal").read_bytes()
+        driver: Any = writer._connection.connection.driver_connection
+        driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        shutil.copytree(path, tmp_path / "copy", ignore=shutil.ignore_patterns("*-shm"))
+    (tmp_path / "copy" / f"{CATALOG}-wal").write_bytes(content[: -(24 + 4096)])
+    with pytest.raises(DamagedIndexError, match="-wal holds changes"):
+        open_and_read(tmp_path / "copy")
+
+
 def test_log_kept_by_readers_goes_on_with_its_salts_in_the_next_session(
     index: Index, tmp_path: Path
 ) -> None:

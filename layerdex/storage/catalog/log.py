@@ -121,13 +121,15 @@ def _is_foreign(log: int, header: bytes, salt: int) -> bool:
     as after another one. A commit without the first page counts as 0: no version that writes salts
     made it.
     """
-    found = 0
+    n_commits = found = 0
     for at, page, n_pages in _frames(log, header):
         if page == 1:
             found = _unpack(os.pread(log, _SALT.size, at + _FRAME.size + _OFFSET))
-        if (page == 1 or n_pages) and found in (salt, next_salt(salt)):
-            return False
-    return _has_commit(log, header)
+        if n_pages:
+            if found in (salt, next_salt(salt)):
+                return False
+            n_commits += 1
+    return n_commits > 0 and _has_commit(log, header)
 
 
 def _frames(log: int, header: bytes) -> Iterator[tuple[int, int, int]]:
