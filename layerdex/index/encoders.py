@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from layerdex.arguments import check_type, format_value, to_path
+from layerdex.arguments import check_type, format_value
 from layerdex.errors import LayerdexError, OptionError
 from layerdex.indexer.text.templates import MASK, PLAIN, TEXT, other_fields
 from layerdex.options import EncoderOptions, RuntimeOptions
@@ -82,13 +82,14 @@ def note_changed_adapter(
     which may have to be fetched, or in a folder that is not there.
     """
     adapter = settings.adapter if adapter is None else adapter
-    if adapter is None or not to_path(adapter, what="an adapter is a folder's path").is_dir():
+    if adapter is None:
         return
     from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
     from layerdex.indexer.models.model_folder import MINILM, find_model, to_folder
 
     name = settings.model if model is None else model
-    if name != MINILM and not to_folder(name).is_dir():
+    folders = [adapter] if name == MINILM else [adapter, name]
+    if not all(to_folder(folder).is_dir() for folder in folders):
         return
     try:
         contents = find_model(name, adapter=adapter).contents

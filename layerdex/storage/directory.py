@@ -41,6 +41,7 @@ _OWN = re.compile(
     rf"{'|'.join(map(re.escape, sorted(_FILES)))}"
     rf"|{SEGMENTS}(/[0-9a-f]{{16}}(\.new)?(/layer-[0-9]+\.(faiss|new))?)?"
     rf"|({HEADS}|{TRANSFORMS})(/[0-9a-f]{{32}}\.safetensors)?"
+    r"|(.*/)?\.nfs[0-9a-f]+"  # what NFS keeps of a removed file that is still open
 )
 # MAX_PATHNAME in SQLite's os_unix.c, less the name of its journal.
 _MAX_PATH_BYTES = 512 - len("-journal")

@@ -64,14 +64,15 @@ def _create(path: Path) -> int:
 def copy_access(path: Path, like: Path, *, at_least: int = 0) -> None:
     """Give a file or folder the owner, group and mode of another, as far as this user may.
 
-    ``at_least`` are bits of the mode that it gets in any case. Raises OSError.
+    ``at_least`` are bits of the mode that it gets in any case. Raises OSError if ``like`` is gone.
     """
     status = like.stat()
-    for owner in (status.st_uid, -1):  # only root may give a file away
-        with suppress(PermissionError):
+    # Only root may give a file away; a container or a disk may not know the owner.
+    for owner in (status.st_uid, -1):
+        with suppress(OSError):
             os.chown(path, owner, status.st_gid)
             break
-    with suppress(PermissionError):
+    with suppress(OSError):
         path.chmod(stat.S_IMODE(status.st_mode) | at_least)
 
 

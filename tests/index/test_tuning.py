@@ -249,7 +249,7 @@ def test_another_adapter_in_its_folder_is_noticed_when_the_index_is_opened(
 
     (adapter / "adapter_config.json").unlink()
     Index.open(path)
-    said = f"texts cannot be encoded for this index: no adapter folder {str(adapter)!r}"
+    said = f"texts cannot be encoded for this index: {str(adapter)!r} is not an adapter"
     assert said in caplog.text
 
     caplog.clear()

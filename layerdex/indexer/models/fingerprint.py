@@ -33,6 +33,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _LOWERCASE = "lowercase"
 _ADAPTER = "adapter"
 _SHARDS = "shards"
+_SINGLE = "model.safetensors"
 # They name files, whose contents are digested instead.
 _FILES = ("model", "revision", "adapter")
 # They describe the file's author, not what the model computes.
@@ -89,9 +90,12 @@ def read_contents(folder: Path) -> ModelContents:
 def _shards_besides(folder: Path, weights: Sequence[FileDigest]) -> dict[str, Any]:
     """Return the tensors' files by name of each index of shards that leaves a weight file out.
 
-    Without such a file the content of the shards says which tensors they have.
+    Without such a file the content of the shards says which tensors they have. No index is read
+    beside weights in one file.
     """
     names = {file.path.name for file in weights}
+    if _SINGLE in names:
+        return {}
     maps = {
         file.name: read_json(file, dict).get("weight_map")
         for file in sorted(folder.glob("*.safetensors.index.json"))
@@ -99,7 +103,7 @@ def _shards_besides(folder: Path, weights: Sequence[FileDigest]) -> dict[str, An
     return {
         name: tensors
         for name, tensors in maps.items()
-        if isinstance(tensors, dict) and not names <= set(tensors.values())
+        if isinstance(tensors, dict) and not names <= set(map(str, tensors.values()))
     }
 
 

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -115,10 +115,21 @@ def open_stream(
     name = source_name(source)
     with named_errors(name):
         if is_stdin(source):
-            yield _as_utf8(stdin or process_stdin(), name, encoding, on_bytes)
+            stdin = stdin or process_stdin()
+            _wait_for_input(stdin)
+            yield _as_utf8(stdin, name, encoding, on_bytes)
         else:
             with Path(source).open("rb") as file:
                 yield _as_utf8(file, name, encoding, on_bytes)
+
+
+def _wait_for_input(stream: BinaryIO) -> None:
+    """Let reads wait for a pipe that another process has made non-blocking.
+
+    Python takes one that has nothing yet for one that has ended.
+    """
+    with suppress(OSError, ValueError):  # a stream without a descriptor
+        os.set_blocking(stream.fileno(), True)
 
 
 def encoding_of(stream: io.BufferedReader, given: str | None) -> str | None:

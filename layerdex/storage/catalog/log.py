@@ -60,7 +60,9 @@ def check_log(catalog: Path) -> None:
         try:
             with open_regular(log) as file:
                 header = os.pread(file.fileno(), _HEADER.size, 0)
-                if not _is_foreign(file.fileno(), header, read_salt(catalog)):
+                salt = read_salt(catalog)
+                # Twice, as a writer may have been between a frame and its page.
+                if not all(_is_foreign(file.fileno(), header, salt) for _ in range(2)):
                     return
             with open_regular(log) as file:
                 is_same = os.pread(file.fileno(), _HEADER.size, 0) == header

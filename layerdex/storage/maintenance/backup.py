@@ -144,7 +144,7 @@ def _copy_access(folder: Path, index: Path) -> None:
         like = index / (SEGMENTS if entry.is_dir() else CATALOG)
         if like.exists():
             copy_access(entry, like, at_least=0o600)
-    copy_access(folder, index)
+    copy_access(folder, index, at_least=0o700)
 
 
 def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgress | None) -> int:

@@ -200,6 +200,17 @@ def test_says_which_of_several_weight_files_a_model_is_read_from(bert: Path) -> 
     assert (of(bert), model_digest(bert)) == plain
 
 
+@pytest.mark.parametrize("content", ["", "{", '{"weight_map": {"a": "x.safetensors"}}', "[]"])
+def test_an_index_of_shards_beside_weights_in_one_file_is_not_read(
+    content: str, bert: Path
+) -> None:
+    before = of(bert)
+
+    (bert / "model.safetensors.index.json").write_text(content)
+
+    assert of(bert) == before
+
+
 def test_a_copy_elsewhere_has_the_same(bert: Path, tmp_path: Path) -> None:
     before = of(bert)
 

@@ -248,6 +248,23 @@ def test_torch_answers_where_no_new_graph_is_right(
     assert "torch runs the model: OpenVINO's vectors are wrong" in caplog.text
 
 
+@pytest.mark.usefixtures("of_another_model")
+def test_what_was_wrong_is_not_used_later_where_torch_cannot_be_loaded(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(tiny_model("bert"))
+
+    def fail(*_: object) -> None:
+        raise ModelError("no")
+
+    monkeypatch.setattr(graph, "convert", fail)
+    monkeypatch.setattr(openvino_engine, "_load_torch", fail)
+
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"^no$"):
+            encoder.encode(TEXTS, LAYERS)
+
+
 def test_a_compilation_of_another_process_is_used_and_not_called_damaged(
     tiny_model: TinyModel, own_copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

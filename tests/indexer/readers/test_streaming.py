@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,24 @@ def test_complete_rows_of_a_pipe_do_not_wait_for_more(kind: str, tmp_path: Path)
         assert all(isinstance(one, SourceDocument) for one in documents)
     reader.join()
     assert found.get(timeout=30) is not None
+
+
+def test_a_pipe_that_does_not_block_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            for i in range(40):
+                pipe.write(f"text {i} {'x' * 4_000}\n".encode())
+                pipe.flush()
+                time.sleep(0.002)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(reading, "rb") as stdin:
+        assert sum(1 for _ in read_source("-", format=Format.TXT, stdin=stdin)) == 40
+    writer.join()
 
 
 @pytest.mark.parametrize("kind", [*FILES, "txt"])

@@ -163,10 +163,20 @@ class OpenVinoEngine:
                 except (ModelError, OSError) as error:
                     logger.warning("its graph cannot be made again: %s", error)
                     break
-            requests = self._requests.to(depth, n_requests)
-            if self._is_sound(requests[0], depth):
+            if (requests := self._probed_requests_to(depth, n_requests)) is not None:
                 return requests
         return None
+
+    def _probed_requests_to(self, depth: int, n_requests: int) -> list[Any] | None:
+        """Return requests like `Requests.to`, or None if they are wrong; then none are kept."""
+        is_sound = False
+        try:
+            requests = self._requests.to(depth, n_requests)
+            is_sound = self._is_sound(requests[0], depth)
+        finally:
+            if not is_sound:
+                self._requests.clear()
+        return requests if is_sound else None
 
     def _compile_again(self) -> None:
         self._requests.clear()
