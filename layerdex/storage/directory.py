@@ -161,7 +161,9 @@ def resolve(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))  # `Path.resolve` raises RuntimeError for circles
     except OSError as error:
-        raise StorageError(f"cannot use {path}: the working directory was removed") from error
+        raise StorageError(
+            "the current directory is not there any more: change to another one"
+        ) from error
 
 
 def check_length(catalog: Path) -> None:

@@ -190,7 +190,7 @@ def test_working_directory_that_was_removed_is_a_clear_error(
         Index.open,
         lambda path: Index.create(path, model=WordEncoder()),
     ):
-        with pytest.raises(StorageError, match="the working directory was removed"):
+        with pytest.raises(StorageError, match="current directory is not there any more"):
             use("index")
 
 
