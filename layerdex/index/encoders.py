@@ -101,7 +101,7 @@ def note_changed_adapter(
     if settings.fingerprint not in known:
         logger.warning(
             "the adapter %r, or its model, is another one than this index was made with: texts "
-            "cannot be encoded for this index; name the folder of the adapter with --adapter",
+            "cannot be encoded for this index",
             adapter,
         )
 

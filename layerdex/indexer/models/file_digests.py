@@ -59,7 +59,7 @@ class FileDigest:
         if self.is_remembered and _read_digest(self.path) != self.sha256:
             _forget(self.path)
             raise ModelError(
-                f"{self.path} has another content than before, though nothing has changed it since "
+                f"{self.path} has other content than before, though nothing has changed it since "
                 "then: its disk may be damaged; if the content is right, run this again"
             )
 

@@ -269,7 +269,7 @@ def test_a_change_of_the_content_alone_is_noticed_by_who_reads_the_model(bert: P
     contents = find_model(str(bert)).contents
     assert contents.parts["weights"] == {"model.safetensors": "0" * 64}
 
-    with pytest.raises(ModelError, match="another content than before, though nothing has changed"):
+    with pytest.raises(ModelError, match="other content than before, though nothing has changed"):
         contents.check_unchanged()
 
     assert file_digest(weights) == sha256(weights)
