@@ -19,6 +19,7 @@ from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import read_dead, read_setting
 from layerdex.storage.catalog.schema import DOCUMENT
 from layerdex.storage.catalog.segments import read_segments
+from layerdex.storage.catalog.source_fields import DATE_FORMATS, SOURCE_FIELDS
 from layerdex.storage.catalog.validation import are_settings, is_best_layer
 from layerdex.storage.vectors.codecs import read_precision
 from layerdex.storage.vectors.layer_vectors import Segment, n_positions
@@ -74,6 +75,8 @@ def initial_settings(
         QUERY_TEMPLATE: query_template,
         COMMIT_MARK: None,
         BEST_LAYER: None,
+        SOURCE_FIELDS: None,
+        DATE_FORMATS: None,
         NEXT_ROW: 1,
         NEXT_ORDINAL: 1,
         COMMITS: 0,
