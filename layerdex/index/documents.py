@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from layerdex.indexer.pipeline.pipeline import BuildReport
     from layerdex.indexer.readers.dialect import Dialect
     from layerdex.indexer.readers.fields import Fields
+    from layerdex.storage.store import Store
+    from layerdex.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 
 def add(
@@ -135,15 +140,41 @@ def export(
             return write(file)
 
 
-def delete(index: OpenIndex, ids: Sequence[str], *, dry_run: bool, lock_timeout_s: float) -> int:
+def delete(
+    index: OpenIndex,
+    ids: Sequence[str],
+    *,
+    purge: bool,
+    dry_run: bool,
+    lock_timeout_s: float,
+    on_progress: OnProgress | None,
+) -> int:
     """Delete documents and return how many; see `Index.delete`."""
     _check_ids(ids)
+    check_callbacks(on_progress=on_progress)
     if dry_run:
         return len({document.id for document in get(index, ids)})
+    traces: list[str] = []
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
-        n_deleted = writer.delete(ids)
+        n_deleted = writer.delete(ids) if ids else 0
+        if purge:
+            traces = _purge(index.store, writer, timeout_s=lock_timeout_s, on_progress=on_progress)
+    for trace in traces:
+        logger.warning("%s", trace)
     warn_if_stale(index.store)
     return n_deleted
+
+
+def _purge(
+    store: Store, writer: Writer, *, timeout_s: float, on_progress: OnProgress | None
+) -> list[str]:
+    """Purge dead versions, and return what artifacts may still hold of them."""
+    from layerdex.storage.maintenance.purge import purge
+    from layerdex.storage.maintenance.traces import find_traces
+
+    traces = store.query(find_traces)
+    purge(store, writer, timeout_s=timeout_s, on_progress=on_progress)
+    return traces
 
 
 def _check_ids(ids: Sequence[object]) -> None:

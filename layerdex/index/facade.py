@@ -351,12 +351,31 @@ class Index:
             on_progress=on_progress,
         )
 
-    def delete(self, *ids: str, dry_run: bool = False, lock_timeout_s: float = 10.0) -> int:
+    def delete(
+        self,
+        *ids: str,
+        purge: bool = False,
+        dry_run: bool = False,
+        lock_timeout_s: float = 10.0,
+        on_progress: OnProgress | None = None,
+    ) -> int:
         """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
 
-        Nothing is deleted then, nor with ``dry_run``.
+        Nothing is deleted then, nor with ``dry_run``. What was deleted, and what updates replaced,
+        stays in the files until `compact`. With ``purge`` all of it is gone from every byte of the
+        directory when this returns, also what was deleted before; ``ids`` may be empty then. For
+        that, questions that others are asking must end: after ``lock_timeout_s`` a `StorageError`
+        says that they have not; the documents are deleted then, and another purge can follow. What
+        a head or the transforms may still hold of purged texts is logged as a warning.
         """
-        return documents.delete(self._open, ids, dry_run=dry_run, lock_timeout_s=lock_timeout_s)
+        return documents.delete(
+            self._open,
+            ids,
+            purge=purge,
+            dry_run=dry_run,
+            lock_timeout_s=lock_timeout_s,
+            on_progress=on_progress,
+        )
 
     def truncated(self) -> list[Truncated]:
         """Return the documents whose text was cut, in input order."""

@@ -16,6 +16,8 @@ from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import round_similarity
 from layerdex.storage.artifact_changes import save_artifact
 from layerdex.storage.artifacts import HEAD, load_artifact
+from layerdex.storage.catalog.changes import NEXT_ROW
+from layerdex.storage.catalog.rows import read_setting
 
 
 def save_head(index: OpenIndex, probe: Probe, *, lock_timeout_s: float) -> None:
@@ -44,6 +46,8 @@ def save_head(index: OpenIndex, probe: Probe, *, lock_timeout_s: float) -> None:
     }
     tensors = {"weights": head.weights, "biases": head.biases}
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
+        with writer.transaction() as connection:
+            record["next_row"] = read_setting(connection, NEXT_ROW)
         save_artifact(writer, HEAD, tensors, record)
 
 

@@ -105,7 +105,7 @@ class Snapshot:
         self.mark = commit.mark
         self.segments: Sequence[Segment] = commit.segments
         self.n_documents = n_positions(commit.segments) - len(commit.dead)
-        self._dead = commit.dead
+        self.dead = commit.dead
         self._cache = cache
         self._width = width
         self._codec = codec
@@ -122,8 +122,8 @@ class Snapshot:
             n_documents=self.n_documents,
             width=self._width,
             keeps_length=self._codec.keeps_length,
-            dead=self._dead,
-            rows_of=self._rows_of,
+            dead=self.dead,
+            rows_of=self.segment_rows,
             open_file=lambda segment: self._open(segment, layer),
         )
 
@@ -141,6 +141,15 @@ class Snapshot:
         query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.row)
         return row_array(self.connection.scalars(query))
 
+    def segment_rows(self, segment: Segment) -> Rows:
+        """Return the row at each position of a segment, dead versions included."""
+        return self._cache.rows(self.connection, segment)
+
+    def has_dead(self, segment: Segment) -> bool:
+        """Return whether a segment has dead versions."""
+        first, last = np.searchsorted(self.dead, [segment.first_row, segment.last_row + 1])
+        return bool(first < last)
+
     def labelled_rows(self, where: Where = ()) -> Rows:
         """Return the rows of the matching live documents that have a label, ascending.
 
@@ -153,8 +162,8 @@ class Snapshot:
             return row_array(self.connection.scalars(labelled))
         # A forged catalog may claim segments of any size.
         check_counts(self.connection, self.segments, self.path)
-        rows = np.concatenate([np.empty(0, np.int64), *map(self._rows_of, self.segments)])
-        live = np.setdiff1d(read_labelled(self.connection), self._dead)
+        rows = np.concatenate([np.empty(0, np.int64), *map(self.segment_rows, self.segments)])
+        live = np.setdiff1d(read_labelled(self.connection), self.dead)
         return rows[np.isin(rows, live)]
 
     def has_single_label(self) -> bool:
@@ -242,9 +251,6 @@ class Snapshot:
     def count_labels(self) -> dict[str, int]:
         """Return the number of live documents per label, the most frequent label first."""
         return count_labels(self.connection)
-
-    def _rows_of(self, segment: Segment) -> Rows:
-        return self._cache.rows(self.connection, segment)
 
     def _open(self, segment: Segment, layer: int) -> LayerFile:
         held = self._held.get((segment.name, layer))

@@ -21,7 +21,6 @@ from layerdex.errors import DocumentNotFoundError, ModelError
 from layerdex.records import EncodedVectors, Rows
 from layerdex.storage.artifacts import remove_unreferenced_artifacts
 from layerdex.storage.catalog.changes import (
-    COMMITS,
     NEXT_ROW,
     FieldUpdate,
     NewVersion,
@@ -33,14 +32,15 @@ from layerdex.storage.catalog.changes import (
     put_setting,
     update_fields,
 )
-from layerdex.storage.catalog.engine import translate_errors
-from layerdex.storage.catalog.log import next_salt, write_salt_to_log
+from layerdex.storage.catalog.engine import empty_log, translate_errors
+from layerdex.storage.catalog.log import log_path, next_salt, write_salt_to_log
 from layerdex.storage.catalog.row_digests import damage_error
-from layerdex.storage.catalog.rows import Version, find_live, find_vanished, read_setting
+from layerdex.storage.catalog.rows import Version, find_live, find_vanished
 from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT
 from layerdex.storage.catalog.segments import SEGMENT_NAME, read_segments
-from layerdex.storage.directory import SEGMENTS
-from layerdex.storage.files import remove_tree, sync_folder, write_file
+from layerdex.storage.catalog.vacuum import is_vacuumed, mark_vacuumed
+from layerdex.storage.directory import CATALOG, SEGMENTS
+from layerdex.storage.files import remove_tree, sync_file, sync_folder, write_file
 from layerdex.storage.place import Place
 from layerdex.storage.vectors.codecs import Codec, Codes
 from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
@@ -51,8 +51,6 @@ from layerdex.threads import Threads
 _MAX_THREADS = min(4, len(os.sched_getaffinity(0)))
 # 1,500 texts at the 7 layers of MiniLM; with less, starting threads takes as long as it saves.
 _MIN_BYTES_FOR_THREADS = 1 << 24
-# SQLite keeps a signed 32-bit number for its users in each database.
-_APPLICATION_IDS = 1 << 31
 
 
 class Writer:
@@ -224,14 +222,12 @@ class Writer:
         ``secure_delete`` overwrites are the rows themselves.
         """
         with self.transaction() as connection:
-            n_commits = int(read_setting(connection, COMMITS))
+            is_due = not is_vacuumed(connection)
         with translate_errors(self.place.path), self.place.unmoved():
             driver: Any = self._connection.connection.driver_connection
             (n_pages,) = driver.execute("PRAGMA page_count").fetchone()
-            (vacuumed_at,) = driver.execute("PRAGMA application_id").fetchone()
             (checkpoint_at,) = driver.execute("PRAGMA wal_autocheckpoint").fetchone()
-            at = n_commits % _APPLICATION_IDS
-            if vacuumed_at != at and n_pages <= max_pages:
+            if is_due and n_pages <= max_pages:
                 with self._next_state():
                     pass  # VACUUM writes the salt that SQLite knows
                 driver.execute("PRAGMA wal_autocheckpoint=0")  # not while two states have one salt
@@ -240,7 +236,15 @@ class Writer:
                 finally:
                     driver.execute(f"PRAGMA wal_autocheckpoint={checkpoint_at}")
                 with self._next_state() as connection:
-                    connection.exec_driver_sql(f"PRAGMA application_id={at}")
+                    mark_vacuumed(connection)
+
+    def empty_log(self, *, timeout_s: float = 0.0) -> bool:
+        """Move SQLite's log into the catalog, for good; see `catalog.engine.empty_log`."""
+        with translate_errors(self.place.path), self.place.unmoved():
+            is_empty = empty_log(self._connection, timeout_s=timeout_s)
+            if (log := log_path(self.place.folder / CATALOG)).exists():
+                sync_file(log)  # a power loss must not bring back what it had
+        return is_empty
 
     @contextmanager
     def change(self) -> Iterator[Connection]:

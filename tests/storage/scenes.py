@@ -162,7 +162,7 @@ def _check_state(scene: Scene, versions: list[Version]) -> None:
     if versions in scene.states:
         return
     # A compaction commits group by group; versions and vectors stay the same.
-    assert scene.operation in ("compact", "merge")
+    assert scene.operation in ("compact", "merge", "purge")
     assert _live(versions) in map(_live, scene.states)
 
 
@@ -185,6 +185,12 @@ def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
         case "delete":
             present = {document.id for document in index.documents()}
             index.delete(*(name for name in DELETED if name in present))
+        case "purge":
+            present = {document.id for document in index.documents()}
+            index.delete(*(name for name in DELETED if name in present), purge=True)
+            texts = [v.text.encode() for v in scene.states[0] if v.id in DELETED]
+            assert len(texts) == len(DELETED)
+            assert not any(text in data for text in texts for data in _contents(path))
         case "migrate":
             index.add([])  # any next writer removes what is left
         case "compact":
@@ -195,6 +201,10 @@ def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
             index.fit_transforms(shrinkage=NEW_SHRINKAGE)
             assert _use_transforms(path) == NEW_SHRINKAGE
             assert len(list((path / "transforms").iterdir())) == 1
+
+
+def _contents(path: Path) -> list[bytes]:
+    return [file.read_bytes() for file in path.rglob("*") if file.is_file()]
 
 
 def _use_transforms(path: Path) -> float:

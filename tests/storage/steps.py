@@ -26,7 +26,7 @@ from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import Row, rows
 from tests.storage.next_schema import installed
 
-OPERATIONS = ("index", "delete", "compact", "merge", "repair", "transform", "migrate")
+OPERATIONS = ("index", "delete", "purge", "compact", "merge", "repair", "transform", "migrate")
 DELETED = ("old3", "d4", "d5")
 NEW_SHRINKAGE = 0.7
 TENTH: list[Row] = [{"id": "tenth", "text": "with this there are ten segments"}]
@@ -64,6 +64,8 @@ def operate(
             build(index._open.store, read_all([TENTH]), WordEncoder)
         case "delete":
             index.delete(*DELETED)
+        case "purge":
+            index.delete(*DELETED, purge=True)
         case "compact":
             index.compact()
         case "repair":

@@ -1,4 +1,4 @@
-"""What deletion leaves: nothing of a document, once its index is compacted or its segment merged.
+"""What deletion leaves: nothing of a document, once it is purged, compacted or merged.
 
 SQLite is told to leave what it deletes, as it does where it is built without secure deletion.
 """
@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from layerdex import Index
+from layerdex.errors import StorageError
 from layerdex.storage.maintenance import compaction
+from tests.encoders import WordEncoder
 from tests.storage.corpora import Row
-from tests.storage.stored import query
+from tests.storage.stored import query, read_versions
 
 MARKER = "Qvoxl"
 FIELDS = ("id", "text", "label", "note")
@@ -59,6 +64,103 @@ def fill(index: Index, draw: random.Random) -> list[str]:
         index.add(batch, auto_compact=False)
         marked += [str(row["id"]) for row in batch if MARKER in str(row["id"])]
     return marked
+
+
+def codes_of(index: Index, ids: list[str]) -> list[bytes]:
+    """Return the stored vectors of some documents at each layer, as bytes."""
+    versions = [version for version in read_versions(index.path) if version.id in ids]
+    return [code for version in versions for code in version.vectors.values()]
+
+
+def contents(index: Index) -> bytes:
+    return b"".join(file.read_bytes() for file in index.path.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_of_purged_documents_is_left(index: Index, seed: int) -> None:
+    draw = random.Random(seed)
+    marked = fill(index, draw)
+    earlier, rest = marked[: len(marked) // 3], marked[len(marked) // 3 :]
+    index.delete(*earlier)  # what was deleted before goes too
+    before, codes = contents(index), codes_of(index, marked)
+    assert codes
+    assert all(code in before for code in codes)
+    assert index.delete(*rest, purge=True) == len(rest)
+    after = contents(index)
+    assert found(index) == {}
+    assert not any(code in after for code in codes)
+    assert index.verify() == []
+
+
+def test_nothing_of_replaced_texts_labels_and_metadata_is_left_by_a_purge(index: Index) -> None:
+    draw = random.Random(2)
+    rows = [document(at, "open", draw) for at in range(40)]
+    index.add([{**row, "text": f"{MARKER} {row['text']}"} for row in rows[:20]])
+    index.add([{**row, "label": MARKER, "note": MARKER * 9} for row in rows[20:]])
+    index.add(rows, auto_compact=False)
+    assert found(index)
+    assert index.delete(purge=True) == 0
+    assert found(index) == {}
+    assert len(index) == len(rows)
+
+
+def test_a_purge_rewrites_only_the_segments_with_dead_versions(index: Index) -> None:
+    for start in range(0, 30, 10):
+        draw = random.Random(start)
+        index.add([document(at, "open", draw) for at in range(start, start + 10)])
+    kept = {segment.name for segment in index._open.store.query(lambda s: list(s.segments))}
+    index.delete("open-15", purge=True)
+    now = {segment.name for segment in index._open.store.query(lambda s: list(s.segments))}
+    assert len(now & kept) == len(kept) - 1
+    assert len(now) == len(kept)
+
+
+def test_a_purge_waits_for_open_questions(index: Index) -> None:
+    index.add([document(at, MARKER, random.Random(at)) for at in range(9)])
+    is_reading = threading.Event()
+
+    def read() -> None:
+        for _ in Index.open(index.path, encoder=WordEncoder()).documents():
+            if not is_reading.is_set():  # a transaction that is open until the iteration ends
+                is_reading.set()
+                time.sleep(0.5)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    is_reading.wait()
+    index.delete(*(f"{MARKER}-{at}" for at in range(9)), purge=True, lock_timeout_s=30)
+    assert found(index) == {}
+    reader.join()
+
+
+def test_a_purge_that_an_open_question_outlasts_is_an_error_and_can_be_repeated(
+    index: Index,
+) -> None:
+    index.add([document(at, MARKER, random.Random(at)) for at in range(9)])
+    documents = Index.open(index.path, encoder=WordEncoder()).documents()
+    next(documents)
+    with pytest.raises(StorageError, match=r"-wal keeps their bytes.*waited 0\.1 s"):
+        index.delete(f"{MARKER}-3", purge=True, lock_timeout_s=0.1)
+    assert len(index) == 8
+    assert len([*documents]) == 8  # of the commit that it began with, 9 in all
+    assert found(index, f"{MARKER}text3 ")
+    assert index.delete(purge=True) == 0
+    assert not found(index, f"{MARKER}text3 ")
+
+
+def test_a_backup_has_nothing_of_deleted_documents(index: Index, tmp_path: Path) -> None:
+    draw = random.Random(3)
+    marked = fill(index, draw)
+    codes = codes_of(index, marked)
+    index.delete(*marked)
+    index.backup(tmp_path / "backup")
+    copy = Index.open(tmp_path / "backup", encoder=WordEncoder())
+    assert found(index)
+    assert found(copy) == {}
+    assert not any(code in contents(copy) for code in codes)
+    assert copy.info().n_dead == 0
+    assert copy.verify() == []
+    assert [*copy.documents()] == [*index.documents()]
 
 
 @pytest.mark.parametrize("seed", range(6))

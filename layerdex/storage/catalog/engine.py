@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -29,6 +30,7 @@ from layerdex.storage.files import create_file, has_inode_left, sync_file, sync_
 
 # Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
 BUSY_TIMEOUT_S = 30.0
+_POLL_S = 0.05
 
 
 def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
@@ -111,18 +113,31 @@ def address_of(path: Path, mode: str) -> str:
     return f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
 
 
-def empty_log(connection: Connection) -> None:
-    """Move the write-ahead log into the catalog, unless a reader still needs it."""
+def empty_log(connection: Connection, *, timeout_s: float = 0.0) -> bool:
+    """Move the write-ahead log into the catalog, and return whether nothing is left in it.
+
+    Readers that still need the log keep it; ``timeout_s`` is how long to wait for them.
+    """
     connection.rollback()
     driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA busy_timeout=0")
+    deadline = time.monotonic() + timeout_s
+    # Not SQLite's own waiting, which Ctrl-C would not end.
+    while not (is_empty := _checkpoint(driver)) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
+    return is_empty
+
+
+def _checkpoint(driver: sqlite3.Connection) -> bool:
     try:
-        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        is_busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.OperationalError as error:
         # Ctrl-C interrupted a query of this connection; that error is the one to report.
         if error.sqlite_errorcode != sqlite3.SQLITE_LOCKED:
             raise
-    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
+        return False
+    return not is_busy
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from layerdex.storage.files import (
     sync_folder,
     write_file,
 )
+from layerdex.storage.maintenance.live_segments import LiveSegment, drop_dead_versions
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.layer_file import check_size, open_layer
@@ -63,8 +64,9 @@ _WRITE_ERRORS = (
 def back_up(store: Store, target: Path, *, on_progress: OnProgress | None = None) -> int:
     """Copy the newest commit to ``target``, which appears whole or not at all.
 
-    Every layer file is checked against its checksum, so that no damage is backed up. Returns the
-    number of documents. Raises `IndexExistsError` if ``target`` exists, `OptionError` for a target
+    Dead versions are left out, and what SQLite leaves of deleted values. Every layer file is
+    checked against its checksum, so that no damage is backed up. Returns the number of documents.
+    Raises `IndexExistsError` if ``target`` exists, `OptionError` for a target
     within an index, `DamagedIndexError` or `StorageError`.
     """
     target = resolve(target)
@@ -152,16 +154,24 @@ def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgres
     shutil.rmtree(folder / SEGMENTS, ignore_errors=True)
     (folder / SEGMENTS).mkdir()
     files = [(segment, layer) for segment in snapshot.segments for layer in segment.files]
+    live = {
+        segment.name: LiveSegment(store, snapshot, segment)
+        for segment in snapshot.segments
+        if snapshot.has_dead(segment)
+    }
     for done, (segment, layer) in enumerate(files, 1):
-        _copy_layer(store, segment, layer, folder / SEGMENTS / segment.name)
+        if (copy := live.get(segment.name)) is not None:
+            copy.copy_layer(layer, folder / SEGMENTS / copy.name)
+        else:
+            _copy_layer(store, segment, layer, folder / SEGMENTS / segment.name)
         if on_progress is not None:
             on_progress(done, len(files))
-    for segment in snapshot.segments:
-        sync_folder(folder / SEGMENTS / segment.name)
+    for entry in (folder / SEGMENTS).iterdir():
+        sync_folder(entry)
     sync_folder(folder / SEGMENTS)
     for kind in ARTIFACT_KINDS:
         _copy_artifact(snapshot, kind, folder / kind.folder)
-    _copy_catalog(snapshot, folder / CATALOG)
+    _copy_catalog(snapshot, folder / CATALOG, list(live.values()))
     renew_seal(folder / CATALOG)
     sync_folder(folder)
     return snapshot.n_documents
@@ -189,22 +199,22 @@ def _copy_artifact(snapshot: Snapshot, kind: ArtifactKind, folder: Path) -> None
     sync_folder(folder)
 
 
-def _copy_catalog(snapshot: Snapshot, target: Path) -> None:
-    """Copy the catalog as the snapshot's transaction sees it, unless it is damaged."""
+def _copy_catalog(snapshot: Snapshot, target: Path, live: list[LiveSegment]) -> None:
+    """Copy the catalog as the snapshot's transaction sees it, unless it is damaged.
+
+    ``live`` are copies of all segments that have dead versions, which are left out.
+    """
     target.unlink(missing_ok=True)
     create_file(target)
     source: Any = snapshot.connection.connection.driver_connection
     with closing(overwriting(sqlite3.connect(target))) as copy:
         source.backup(copy)
-    _check_catalog(target)
-    switch_to_wal(target)
-    sync_file(target)
-
-
-def _check_catalog(path: Path) -> None:
-    """Raise `DamagedIndexError` for a copy that must not be sealed."""
-    with write_engine(path, journal="DELETE").connect() as connection:
-        if faults := catalog_faults(connection):
+    with write_engine(target, journal="DELETE").connect() as connection:
+        if faults := catalog_faults(connection):  # such a copy must not be sealed
             raise DamagedIndexError(
                 f"the catalog is damaged ({faults[0]}): restore it from an earlier backup"
             )
+        connection.rollback()
+        drop_dead_versions(connection, live)
+    switch_to_wal(target)
+    sync_file(target)

@@ -51,18 +51,25 @@ def compact(store: Store, writer: Writer, *, on_progress: OnProgress | None = No
 
     Each group of neighbouring segments is one commit: the new segment is written whole, swapped
     in by one transaction, and only then are the old files unlinked. At the end the catalog is
-    rewritten, so that nothing of deleted documents and replaced values is left in it.
+    rewritten, so that nothing of deleted documents and replaced values is left in it. A question
+    that is still open keeps them in SQLite's log; `purge` waits for it.
     """
-    n_replaced = 0
     with writer.transaction() as connection:
         groups = _groups(*_read_sizes(connection))
-    for done, group in enumerate(groups, 1):
-        _merge(store, writer, group)
-        n_replaced += len(group)
-        if on_progress is not None:
-            on_progress(done, len(groups))
+    _merge_all(store, writer, groups, on_progress)
     writer.vacuum()
-    return n_replaced
+    return sum(map(len, groups))
+
+
+def drop_dead(store: Store, writer: Writer, *, on_progress: OnProgress | None = None) -> int:
+    """Drop all dead versions, and return how many; only the segments that have some are rewritten.
+
+    Each of them is one commit, as in `compact`.
+    """
+    with writer.transaction() as connection:
+        segments, sizes = _read_sizes(connection)
+    groups = [[s] for s, size in zip(segments, sizes, strict=True) if size < s.n_documents]
+    return _merge_all(store, writer, groups, on_progress)
 
 
 def plan_compaction(store: Store, snapshot: Snapshot) -> Compaction:
@@ -142,6 +149,21 @@ def _read_sizes(connection: Connection) -> tuple[list[Segment], list[int]]:
     last = np.searchsorted(dead, [segment.last_row for segment in segments], side="right")
     n_dead = (last - first).tolist()
     return segments, [s.n_documents - n for s, n in zip(segments, n_dead, strict=True)]
+
+
+def _merge_all(
+    store: Store,
+    writer: Writer,
+    groups: Sequence[Sequence[Segment]],
+    on_progress: OnProgress | None,
+) -> int:
+    """Merge each group, and return the number of dead versions that they had."""
+    n_dropped = 0
+    for done, group in enumerate(groups, 1):
+        n_dropped += _merge(store, writer, group)
+        if on_progress is not None:
+            on_progress(done, len(groups))
+    return n_dropped
 
 
 def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> int:

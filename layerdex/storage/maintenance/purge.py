@@ -1,0 +1,37 @@
+"""Removing what is not in an index any more from every byte of its directory."""
+
+from __future__ import annotations
+
+from layerdex.errors import StorageError
+from layerdex.records import OnProgress
+from layerdex.storage.catalog.engine import new_catalog
+from layerdex.storage.directory import CATALOG
+from layerdex.storage.files import sync_folder
+from layerdex.storage.maintenance.compaction import drop_dead
+from layerdex.storage.store import Store
+from layerdex.storage.writer import Writer
+
+
+def purge(
+    store: Store, writer: Writer, *, timeout_s: float, on_progress: OnProgress | None = None
+) -> int:
+    """Remove all bytes of deleted documents and of replaced values, and return how many versions.
+
+    The segments that have some are rewritten without them, then the catalog. At the end SQLite's
+    log is emptied, for which open questions must end: raises `StorageError` if one is still open
+    after ``timeout_s``. Artifacts stay (see `traces`). What a file system keeps of removed
+    files is out of reach.
+    """
+    n_dropped = drop_dead(store, writer, on_progress=on_progress)
+    writer.vacuum()
+    with writer.changing_files() as folder:
+        new_catalog(folder.parent / CATALOG)  # a copy that a killed migration left
+        sync_folder(folder)  # a power loss must not bring back what was unlinked
+        sync_folder(folder.parent)
+    if not writer.empty_log(timeout_s=timeout_s):
+        raise StorageError(
+            f"nothing of them is in the index any more, but {CATALOG}-wal keeps their bytes, as "
+            f"another process was reading {store.path} (waited {timeout_s:g} s): end it, and purge "
+            "again without ids"
+        )
+    return n_dropped
