@@ -119,6 +119,17 @@ def record_life_beside_reader(root: Path, out: Path) -> None:
     record_life(root, out)
 
 
+def record_purge(root: Path, out: Path) -> None:
+    """Fill an index at ``root/index``, purge the documents `PURGED`, and report only that."""
+    recorder = _listening(root)
+    encoder = WordEncoder(depth=1, window=3)
+    index = Index.create(recorder.root / "index", model=encoder)
+    build(index._open.store, read_all([LIFE[0]]), lambda: encoder)
+    index.delete(*PURGED, purge=True)
+    recorder.report()
+    out.write_bytes(pickle.dumps(recorder.events))
+
+
 def record_migration(root: Path, out: Path) -> None:
     """Migrate the index at ``root/index`` to the next schema, and pickle the events."""
     recorder = _listening(root)
@@ -151,6 +162,7 @@ def _listening(root: Path) -> Recorder:
     return recorder
 
 
+PURGED = ("d1", "d4")
 SHRINKAGES = (0.2, 0.7, None, 0.4)
 
 LIFE: list[Any] = [

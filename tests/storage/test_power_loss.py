@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from tests.storage import sqlite_calls
 from tests.storage.lost_power import Disk
 from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
 from tests.storage.recorder import (
+    PURGED,
     REPORT,
     Event,
     State,
@@ -40,6 +42,7 @@ from tests.storage.recorder import (
     record_life,
     record_life_beside_reader,
     record_migration,
+    record_purge,
 )
 from tests.storage.replayed import LossError, effort, record, replay
 from tests.storage.stored import query, read_live, read_versions
@@ -104,6 +107,30 @@ def test_power_loss_during_a_migration_leaves_the_old_catalog_or_the_new(
     n_judged = replay(disk, record(record_migration, root), folder, judge, **effort(pytestconfig))
     tally(pytestconfig, _LOSSES, n_judged)
     assert n_judged > 50
+
+
+def test_power_loss_after_a_purge_brings_back_nothing(folder: Path) -> None:
+    (folder / "purged").mkdir()
+    events = record(record_purge, folder / "purged")
+    texts = [f"text number{name[1:]}".encode() for name in PURGED]
+
+    def judge(path: Path, n_reports: int, *, is_thorough: bool) -> None:
+        contents = [file.read_bytes() for file in path.rglob("*") if file.is_file()]
+        assert not any(text in content for text in texts for content in contents)
+        assert len(list(path.glob("segments/*/layer-00.faiss"))) == 2
+
+    end: dict[str, Any] = {"seeds": range(9), "n_apart": 20, "start": len(events) - 1}
+    assert events[-1].step == REPORT
+    replay(Disk(), events, folder, judge, **end)
+    for unflushed in ("-wal", "/segments"):
+        flushes = [
+            at
+            for at, event in enumerate(events)
+            if event.step == "flush" and event.path.endswith(unflushed)
+        ]
+        left = [event for at, event in enumerate(events) if at != flushes[-1]]
+        with pytest.raises(LossError):
+            replay(Disk(), left, folder, judge, **{**end, "start": len(left) - 1})
 
 
 @pytest.mark.parametrize(

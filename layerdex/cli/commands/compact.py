@@ -20,7 +20,8 @@ from layerdex.cli.render.text import counted
 def command(context: Context, path: Path, dry_run: bool, lock_timeout_s: float) -> None:
     """Merge the small segments of INDEX, and free the space of deleted and updated documents.
 
-    Nothing of their texts, labels and metadata is left in the index then.
+    Nothing of their texts, labels and metadata is left in the index then, unless another process
+    is reading it: 'layerdex delete INDEX --purge' waits for that.
     'layerdex index' merges small segments at the end of a run; this also merges larger ones.
 
     \b
