@@ -39,7 +39,15 @@ class LayerError(OptionError):
 
 
 class FilterError(OptionError):
-    """A ``where`` expression that cannot be read or names an unknown field."""
+    """A ``where`` expression that cannot be read, or cannot be asked of an index."""
+
+
+class FilterSyntaxError(FilterError):
+    """A ``where`` expression that cannot be read.
+
+    The message has three lines, all of them printable: what was expected, the expression, and a
+    caret under the place.
+    """
 
 
 class SourceError(LayerdexError):
