@@ -3,7 +3,8 @@
 LayerdexError
 ├── OptionError            an option or argument has a value that cannot be used
 │   ├── LayerError         a layer that the model or the index does not have
-│   └── FilterError        a ``where`` expression that cannot be read, or an unknown field
+│   └── FilterError        a ``where`` expression that cannot be read or asked
+│       └── FilterSyntaxError  one that cannot be read, with the place
 ├── SourceError            a source cannot be read at all
 │   └── RowError           one row of a source is bad (and rows are not being skipped)
 ├── ModelError             a model is missing, unsafe, damaged or of an unsupported kind

@@ -50,7 +50,10 @@ _LENGTHS = {
     10: timedelta(days=1),
     16: timedelta(minutes=1),
     19: timedelta(seconds=1),
+    23: timedelta(microseconds=1),
+    26: timedelta(microseconds=1),
 }
+"""By the number of characters without a zone, as times are usually written."""
 _parse = datetime.fromisoformat
 
 
@@ -62,9 +65,10 @@ def parse_iso(text: str) -> Interval | None:
     try:
         if text[4] != "-" or text[7] != "-":  # not 20260630, a number, nor a week
             return _parse_slowly(text)
-        lasts = _LENGTHS[len(text)]
+        n_zone = 1 if text[-1] == "Z" else 6 if len(text) > 16 and text[-6] in "+-" else 0
+        lasts = _LENGTHS[len(text) - n_zone]
         begin = _parse(text)
-        if begin.tzinfo is not None or text[10:11] not in ("T", " ", ""):
+        if (begin.tzinfo is None) is not (n_zone == 0) or text[10:11] not in ("T", " ", ""):
             return _parse_slowly(text)
         return Interval(begin, begin + lasts)
     except (ValueError, KeyError, IndexError, OverflowError):
