@@ -76,5 +76,7 @@ def test_any_text_is_compared_or_no_date(text: str, bound: str) -> None:
     for each in (text, f"0001-01-01T00:00+14:{text[:2]}", f"9999-12-31T23:59-14:{text[:2]}"):
         found = parse_iso(each)
         if found is not None and found.is_aware:
-            verdicts = {symbol: compare(found, other) for symbol, compare in COMPARISONS.items()}
+            verdicts = {
+                symbol.value: compare(found, other) for symbol, compare in COMPARISONS.items()
+            }
             assert verdicts["="] is (verdicts["<="] and verdicts[">="])
