@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from layerdex.indexer.readers import Dialect, Fields
     from layerdex.indexer.training.plan import Plan
     from layerdex.options import EncoderOptions, RuntimeOptions
+    from layerdex.search.filters import Filter
 
 __version__ = "0.1.0"
 
@@ -17,6 +18,7 @@ __all__ = [
     "Dialect",
     "EncoderOptions",
     "Fields",
+    "Filter",
     "Index",
     "LabelTask",
     "PairTask",
@@ -31,6 +33,7 @@ _OUTSIDE_THE_FACADE = {
     "Dialect": "layerdex.indexer.readers",
     "EncoderOptions": "layerdex.options",
     "Fields": "layerdex.indexer.readers",
+    "Filter": "layerdex.search.filters",
     "Plan": "layerdex.indexer.training.plan",
     "RuntimeOptions": "layerdex.options",
 }

@@ -71,7 +71,10 @@ class OnError(StrEnum):
 
 
 class Operator(StrEnum):
-    """Comparison of a ``where`` condition."""
+    """Comparison of a ``where`` condition.
+
+    ``like`` and ``ilike`` take a pattern of SQL; ``is null`` takes no value.
+    """
 
     EQUAL = "="
     NOT_EQUAL = "!="
@@ -80,6 +83,9 @@ class Operator(StrEnum):
     LESS_EQUAL = "<="
     GREATER_EQUAL = ">="
     IN = "in"
+    LIKE = "like"
+    ILIKE = "ilike"
+    IS_NULL = "is null"
 
 
 class EngineName(StrEnum):

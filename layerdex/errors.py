@@ -3,7 +3,8 @@
 LayerdexError
 ├── OptionError            an option or argument has a value that cannot be used
 │   ├── LayerError         a layer that the model or the index does not have
-│   └── FilterError        a ``where`` expression that cannot be read, or an unknown field
+│   └── FilterError        a ``where`` expression that cannot be read or asked
+│       └── FilterSyntaxError  one that cannot be read, with the place
 ├── SourceError            a source cannot be read at all
 │   └── RowError           one row of a source is bad (and rows are not being skipped)
 ├── ModelError             a model is missing, unsafe, damaged or of an unsupported kind
@@ -39,7 +40,15 @@ class LayerError(OptionError):
 
 
 class FilterError(OptionError):
-    """A ``where`` expression that cannot be read or names an unknown field."""
+    """A ``where`` expression that cannot be read, or cannot be asked of an index."""
+
+
+class FilterSyntaxError(FilterError):
+    """A ``where`` expression that cannot be read.
+
+    The message has three lines, all of them printable: what was expected, the expression, and a
+    caret under the place.
+    """
 
 
 class SourceError(LayerdexError):

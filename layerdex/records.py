@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.choices import LongText, Operator, Pooling
+from layerdex.choices import LongText, Pooling
 from layerdex.options import EncoderOptions
 
 Scalar = str | int | float | bool
@@ -43,19 +43,6 @@ class Unset(Enum):
 
 
 UNSET: Literal[Unset.UNSET] = Unset.UNSET
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A ``where`` condition; several are joined by AND.
-
-    ``is_quoted`` says that the field was written in quotes, so that no part of it is a prefix.
-    """
-
-    field: str
-    operator: Operator
-    values: tuple[str, ...]
-    is_quoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ FILES = {
     "layers": "what layer numbers mean",
     "limits": "memory and threads at hand",
     "options": "EncoderOptions, RuntimeOptions",
+    "predicates": "what where says, as a tree",
     "records": "documents, vectors, the Encoder protocol",
     "terminals": "what a terminal obeys",
     "threads": "a pool that ends whole",

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "layers",
         "limits",
         "options",
+        "predicates",
         "records",
         "terminals",
         "threads",

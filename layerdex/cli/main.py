@@ -16,7 +16,7 @@ import click
 
 from layerdex import __version__
 from layerdex.cli.render.text import escape
-from layerdex.errors import LayerdexError
+from layerdex.errors import FilterSyntaxError, LayerdexError
 
 # In the order of the help page; each is loaded from `layerdex.cli.commands.NAME`.
 _COMMANDS = (
@@ -126,7 +126,7 @@ def _describe(error: OSError) -> str:
 
 
 def _print_error(error: LayerdexError) -> None:
-    message = escape(str(error))
+    message = escape(str(error), keep="\n" if isinstance(error, FilterSyntaxError) else "")
     click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from layerdex.arguments import to_choice, to_path
 from layerdex.choices import ExportFormat, Operator
 from layerdex.errors import DocumentNotFoundError
-from layerdex.records import Condition, Document
+from layerdex.predicates import Condition
+from layerdex.records import Document
 from layerdex.storage.catalog.rows import MAX_PARAMETERS, chunks
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store

@@ -15,8 +15,8 @@ from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.stored_transforms import warn_if_stale
 from layerdex.layers import LayerSelection
+from layerdex.predicates import Predicate
 from layerdex.records import (
-    Condition,
     Document,
     OnProgress,
     Rejected,
@@ -100,7 +100,7 @@ def get(index: OpenIndex, ids: Sequence[str]) -> list[Document]:
     return index.store.query(question)
 
 
-def iterate(index: OpenIndex, where: tuple[Condition, ...]) -> Iterator[Document]:
+def iterate(index: OpenIndex, where: tuple[Predicate, ...]) -> Iterator[Document]:
     """Yield the matching documents in input order, all from one commit."""
     with index.store.read() as snapshot:
         yield from snapshot.in_input_order(where)
@@ -111,7 +111,7 @@ def export(
     target: str | Path | BinaryIO,
     *,
     format: ExportFormat,
-    where: tuple[Condition, ...],
+    where: tuple[Predicate, ...],
     layers: LayerSelection | None,
     on_progress: OnProgress | None,
 ) -> int:

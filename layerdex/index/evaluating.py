@@ -62,7 +62,7 @@ def labelled_table(snapshot: Snapshot, where: Where, by: str, min_per_label: int
     Labels with fewer than ``min_per_label`` documents are left out. Raises `NoLabelsError` where
     fewer than two labels are left.
     """
-    if by == LABEL:
+    if snapshot.field_name(by) == LABEL or by == LABEL:
         table = snapshot.document_table(where, labelled=True)
     else:
         table = snapshot.table_by(by, where)

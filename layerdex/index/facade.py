@@ -184,8 +184,9 @@ class Index:
         question: the layer that `save_best` saved, else the deepest, or all where layers are
         compared. ``fuse`` makes several layers one (``mean``, ``concat``, or ``rrf`` for search).
         ``transform`` is ``none``, ``center`` or ``whiten`` (see `fit_transforms`). ``where`` takes
-        conditions on documents such as ``"label=ham"`` or ``["year>2020", "lang in de,fr"]``. The
-        default layer, the transform and the conditions are resolved when a question is answered.
+        an expression such as ``"label=ham or year>2020"``, several that must all hold, or a
+        `Filter`, which declares forms of dates. The default layer, the transform and the conditions
+        are resolved when a question is answered.
         Raises `LayerError`, `OptionError` or `FilterError`.
         """
         for name in target.keys() - TargetArguments.__annotations__.keys():

@@ -12,7 +12,7 @@ from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.stored_transforms import load_transforms
 from layerdex.layers import LayerSelection, resolve_weighted
-from layerdex.records import Condition
+from layerdex.predicates import Predicate
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.targets import SearchTarget
@@ -40,7 +40,7 @@ class TargetOptions:
     layer: LayerSelection | None = None
     fuse: Fuse | None = None
     transform: TransformName = TransformName.NONE
-    where: tuple[Condition, ...] = ()
+    where: tuple[Predicate, ...] = ()
 
     @classmethod
     def parse(

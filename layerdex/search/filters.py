@@ -1,17 +1,16 @@
-"""Reading ``where`` expressions such as ``label=ham``, ``year>2020`` or ``label in a,b``."""
+"""``where`` expressions such as ``label=ham`` or ``year>2020 and (lang in (de, fr))``."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from layerdex.arguments import check_type, to_list
-from layerdex.choices import Operator
-from layerdex.errors import FilterError
-from layerdex.records import Condition
-
-Expressions = str | Iterable[str] | None
+from layerdex.arguments import check_type, format_value, to_list
+from layerdex.errors import FilterError, OptionError
+from layerdex.predicates import And, Predicate, conditions_of
+from layerdex.search.filter_grammar import parse_expression
+from layerdex.storage.catalog.date_formats import check_date_format
 
 MAX_CONDITIONS = 500
 """SQLite joins fewer than 1,000, those that come with every question included."""
@@ -20,86 +19,87 @@ MAX_VALUES = 50_000
 """Each can be bound three times, and usual builds of SQLite bind 250,000."""
 
 _WHAT = "a condition is a string such as 'label=ham'"
-
-_QUOTED = r"""(?:"(?:[^"]|"")*")"""
-_EXPRESSION = re.compile(
-    rf"\s*(?P<field>{_QUOTED}|[^\s\"].*?)\s*"
-    r"(?:(?P<operator>!=|<=|>=|=|<|>)|\s(?P<in>(?i:in))\s)\s*(?P<value>.*?)\s*",
-    re.DOTALL,
-)
-_CELL = re.compile(rf"""(?:^|(?<=,))(\s*(?:{_QUOTED}|'(?:[^']|'')*')\s*(?=,|$)|[^,]*)""", re.DOTALL)
+_NO_FORMATS: Mapping[str, str] = MappingProxyType({})
 
 
-def parse_where(where: Expressions) -> tuple[Condition, ...]:
+@dataclass(frozen=True, slots=True, init=False)
+class Filter:
+    """Expressions that must all hold, with the declared forms of dates.
+
+    ``Filter("Datum >= 2026-06-01", date_formats={"Datum": "%d.%m.%Y"})`` is taken wherever
+    ``where`` is. A form is one of `datetime.strptime`; it beats the one that the index holds. Dates
+    in ISO 8601 need none. Raises `FilterError` for a form that cannot be used, `OptionError` for
+    what is no string.
+    """
+
+    expressions: tuple[str, ...]
+    date_formats: Mapping[str, str]
+
+    def __init__(self, *expressions: str, date_formats: Mapping[str, str] = _NO_FORMATS) -> None:
+        """Check what is given."""
+        for expression in expressions:
+            check_type(expression, str, what=_WHAT)
+        if not isinstance(date_formats, Mapping):
+            raise OptionError(
+                "date_formats is a mapping such as {'Datum': '%d.%m.%Y'}, "
+                f"not {format_value(date_formats)}"
+            )
+        for field, form in date_formats.items():
+            check_type(field, str, what="a field is a string")
+            check_date_format(form, field=field)
+        object.__setattr__(self, "expressions", expressions)
+        object.__setattr__(self, "date_formats", dict(date_formats))
+
+    def parse(self) -> tuple[Predicate, ...]:
+        """Return the predicates that must all hold; raises `FilterError`."""
+        return tuple(
+            part
+            for expression in self.expressions
+            for part in _parts(parse_expression(expression, self._date_format))
+        )
+
+    def _date_format(self, field: str) -> str | None:
+        return self.date_formats.get(field) or self.date_formats.get(
+            field.removeprefix("metadata.")
+        )
+
+
+Expressions = Filter | str | Iterable[str] | None
+
+
+def parse_where(where: Expressions) -> tuple[Predicate, ...]:
     """Read one expression or several, which are joined by AND; None is no condition.
 
-    An expression is ``FIELD OP VALUE`` with OP one of = != < > <= >= or ``in`` (values separated
-    by commas). Double quotes around a field keep an operator or the prefix ``metadata.`` in its
-    name, quotes around a value its spaces and commas; a quote within is doubled, as in SQL. Raises
-    `FilterError`, or `OptionError` for what is no string.
+    docs/filters.md has the grammar. Raises `FilterError` with the place of the fault, or
+    `OptionError` for what is no string.
     """
-    if where is None:
-        return ()
-    expressions = [where] if isinstance(where, str) else to_list(where, what=_WHAT)
-    if len(expressions) > MAX_CONDITIONS:
+    predicates = _to_filter(where).parse()
+    conditions = list(conditions_of(*predicates))
+    if len(conditions) > MAX_CONDITIONS:
         raise FilterError(
-            f"{len(expressions):,} conditions are given, and at most {MAX_CONDITIONS} can be "
+            f"{len(conditions):,} conditions are given, and at most {MAX_CONDITIONS} can be "
             "joined: 'FIELD in A,B' is one for many values"
         )
-    conditions = tuple(_parse(expression) for expression in expressions)
     n_values = sum(len(condition.values) for condition in conditions)
     if n_values > MAX_VALUES:
         raise FilterError(
             f"the conditions have {n_values:,} values, and at most {MAX_VALUES:,} can be compared"
         )
-    return conditions
+    return predicates
 
 
-def _parse(expression: str) -> Condition:
-    check_type(expression, str, what=_WHAT)
-    match = _EXPRESSION.fullmatch(expression)
-    if match is None or match["value"] == "":
-        raise FilterError(
-            f"cannot read the condition {expression!r}: write FIELD=VALUE, !=, <, >, <=, >=, "
-            "or 'FIELD in A,B'; double quotes around FIELD allow any name"
-        )
-    value = match["value"]
-    try:
-        expression.encode()
-    except UnicodeEncodeError as error:
-        raise FilterError(f"the condition {expression!a} is not Unicode") from error
-    if match["field"] == '""' or match["field"][0] in "=!<>":
-        raise FilterError(f"cannot read the condition {expression!r}: a field comes first")
-    is_quoted = match["field"][0] == '"'
-    field = _unquote(match["field"]) if is_quoted else match["field"]
-    if match["in"]:
-        return Condition(field, Operator.IN, _split(value), is_quoted)
-    if value[0] in "=<>":
-        raise FilterError(
-            f"cannot read the condition {expression!r}: operators are = != < > <= >= and in; "
-            "quote a value that begins like one"
-        )
-    operator = Operator(match["operator"])
-    if operator not in (Operator.EQUAL, Operator.NOT_EQUAL) and _is_infinite_or_nan(value):
-        raise FilterError(
-            f"cannot read the condition {expression!r}: {value} is no finite number; "
-            "quote it to compare as text"
-        )
-    return Condition(field, operator, (_unquote(value),), is_quoted)
+def _to_filter(where: Expressions) -> Filter:
+    if isinstance(where, Filter):
+        return where
+    if where is None:
+        return Filter()
+    return Filter(*([where] if isinstance(where, str) else to_list(where, what=_WHAT)))
 
 
-def _is_infinite_or_nan(value: str) -> bool:
-    try:
-        return not math.isfinite(float(value))
-    except ValueError:
-        return False
-
-
-def _split(values: str) -> tuple[str, ...]:
-    return tuple(_unquote(cell.strip()) for cell in _CELL.findall(values))
-
-
-def _unquote(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-        return value[1:-1].replace(value[0] * 2, value[0])
-    return value
+def _parts(predicate: Predicate) -> Iterator[Predicate]:
+    """Yield what must hold, one by one, so that a filter without matches can name the cause."""
+    if isinstance(predicate, And):
+        for part in predicate.parts:
+            yield from _parts(part)
+    else:
+        yield predicate

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from layerdex.choices import Fuse, TransformName
 from layerdex.errors import OptionError
 from layerdex.layers import format_layers
-from layerdex.records import Condition, LayerName
+from layerdex.predicates import Predicate
+from layerdex.records import LayerName
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class SearchTarget:
     fuse: Fuse | None = None
     weights: tuple[float, ...] = ()
     transform: TransformName = TransformName.NONE
-    where: tuple[Condition, ...] = ()
+    where: tuple[Predicate, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the weights."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import ColumnElement, Connection, Select, select
 
-from layerdex.errors import DocumentNotFoundError
+from layerdex.errors import DocumentNotFoundError, FilterError
 from layerdex.records import Document, Rows
 from layerdex.storage.catalog.documents import (
     find_field_of,
@@ -21,9 +22,11 @@ from layerdex.storage.catalog.documents import (
     read_truncated,
     read_unknown,
 )
-from layerdex.storage.catalog.filters import Where, field_name, where_clauses
+from layerdex.storage.catalog.field_names import field_name
+from layerdex.storage.catalog.filters import Where, where_clauses
 from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
 from layerdex.storage.catalog.metadata import ValueType, encode_value
+from layerdex.storage.catalog.no_match import describe_no_match
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import (
     MAX_PARAMETERS,
@@ -42,7 +45,9 @@ from layerdex.storage.vectors.codecs import Codec
 from layerdex.storage.vectors.layer_file import LayerFile
 from layerdex.storage.vectors.layer_vectors import LayerVectors, Segment, n_positions
 
+logger = logging.getLogger(__name__)
 Columns = TypeVarTuple("Columns")
+Found = TypeVar("Found", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,11 @@ class DocumentTable:
 
 
 class Snapshot:
-    """Reads within one transaction; made by `Store.read`."""
+    """Reads within one transaction; made by `Store.read`.
+
+    A filter that matches no document is logged once as a warning, which says why, and the result is
+    empty; where a question needs labelled documents, it is a `FilterError`.
+    """
 
     def __init__(
         self,
@@ -110,6 +119,8 @@ class Snapshot:
         self._width = width
         self._codec = codec
         self._held: dict[tuple[str, int], LayerFile] = {}
+        self._clauses: dict[Where, list[ColumnElement[bool]]] = {}
+        self._is_told = False
 
     def setting(self, key: str) -> Any:
         """Return a setting, or None."""
@@ -139,7 +150,7 @@ class Snapshot:
     def rows(self, where: Where = ()) -> Rows:
         """Return the rows of the live documents that match every condition, ascending."""
         query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.row)
-        return row_array(self.connection.scalars(query))
+        return self._told(row_array(self.connection.scalars(query)), where)
 
     def segment_rows(self, segment: Segment) -> Rows:
         """Return the row at each position of a segment, dead versions included."""
@@ -159,7 +170,9 @@ class Snapshot:
         if where:
             query = self._matching(select(DOCUMENT.c.row), where)
             labelled = query.where(DOCUMENT.c.label.is_not(None)).order_by(DOCUMENT.c.row)
-            return row_array(self.connection.scalars(labelled))
+            rows = row_array(self.connection.scalars(labelled))
+            self._check_matches(len(rows), where)
+            return rows
         # A forged catalog may claim segments of any size.
         check_counts(self.connection, self.segments, self.path)
         rows = np.concatenate([np.empty(0, np.int64), *map(self.segment_rows, self.segments)])
@@ -172,11 +185,12 @@ class Snapshot:
 
     def document_table(self, where: Where = (), *, labelled: bool = False) -> DocumentTable:
         """Return the table of the matching live documents, or of those that have a label."""
-        query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
-        versions = fetch_versions(self.connection, query, check_live)
+        versions = self._versions(where)
         if labelled:  # only after the check: a lost label is damage, not an unlabelled document
             versions = [version for version in versions if version.label is not None]
-        return _table(versions)
+            self._check_matches(len(versions), where)
+            return _table(versions)
+        return _table(self._told(versions, where))
 
     def table_of(self, rows: Rows) -> DocumentTable:
         """Return the table of the documents at ``rows``, ascending and live."""
@@ -189,13 +203,18 @@ class Snapshot:
             raise damage_error("a document")
         return _table(versions)
 
+    def field_name(self, name: str) -> str:
+        """Return the field that a name stands for, or the name if no document has it."""
+        return field_name(self.connection, name) or name
+
     def table_by(self, field: str, where: Where = ()) -> DocumentTable:
         """Return the table of the matching documents that have a field, its value as the label.
 
         ``metadata.NAME`` is short for NAME, unless documents have a field that is called so.
         """
-        field = field_name(self.connection, field) or field
-        table = self.document_table(where)
+        field = self.field_name(field)
+        table = _table(self._versions(where))
+        self._check_matches(len(table.rows), where)
         labels: list[str | None] = []
         for chunk in chunks(table.rows.tolist(), MAX_PARAMETERS):
             for version in read_versions(self.connection, DOCUMENT.c.row.in_(chunk)):
@@ -230,7 +249,7 @@ class Snapshot:
     def rows_in_input_order(self, where: Where = ()) -> Rows:
         """Return the rows of the matching live documents in input order."""
         query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.ordinal)
-        return row_array(self.connection.scalars(query))
+        return self._told(row_array(self.connection.scalars(query)), where)
 
     def metadata_types(self) -> dict[str, set[ValueType]]:
         """Return the types that the values of each metadata field have in live documents."""
@@ -257,7 +276,27 @@ class Snapshot:
         return self._cache.file(segment, layer) if held is None else held
 
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
-        return query.where(LIVE, *where_clauses(self.connection, where))
+        if where not in self._clauses:
+            self._clauses[where] = where_clauses(self.connection, where)
+        return query.where(LIVE, *self._clauses[where])
+
+    def _versions(self, where: Where) -> Sequence[Any]:
+        query = self._matching(select(*VERSION_COLUMNS), where).order_by(DOCUMENT.c.row)
+        return fetch_versions(self.connection, query, check_live)
+
+    def _told(self, found: Found, where: Where) -> Found:
+        """Return what was found, after a warning if it is nothing because of the filter."""
+        if len(found) == 0 and not self._is_told and (reason := self._no_match(where)):
+            logger.warning("%s", reason)
+            self._is_told = True
+        return found
+
+    def _check_matches(self, n_found: int, where: Where) -> None:
+        if n_found == 0 and (reason := self._no_match(where)):
+            raise FilterError(reason)
+
+    def _no_match(self, where: Where) -> str | None:
+        return describe_no_match(self.connection, where) if self.n_documents > 0 else None
 
 
 def _table(versions: Sequence[Any]) -> DocumentTable:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from layerdex import Index
 from layerdex.choices import Operator
 from layerdex.errors import FilterError
-from layerdex.records import Condition, Scalar
+from layerdex.predicates import Condition
+from layerdex.records import Scalar
 from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
 from tests.search.stores import add, create, random_codes
@@ -47,6 +48,9 @@ _VALUES: list[Scalar] = [
     *("2020", "2020.0", " 2020", "020", "7", "7.50", "true", "false", "", "abc", "ABC", "ab"),
     *("nan", "inf", "1e3", "1000", "%", "_", "a%", "x' OR '1'='1", "'", '"', "зима", "🙂", "null"),
 ]
+PLAIN = [each for each in Operator if each not in ("like", "ilike", "is null")]
+"""Those that `matches` knows; the others are in test_filter_trees."""
+
 _COMPARE: dict[Operator, Callable[[Any, Any], bool]] = {
     Operator.LESS: operator.lt,
     Operator.GREATER: operator.gt,
@@ -183,7 +187,7 @@ _WANTED = st.one_of(
 
 @st.composite
 def _conditions(draw: st.DrawFn) -> Condition:
-    chosen = draw(st.sampled_from(list(Operator)))
+    chosen = draw(st.sampled_from(PLAIN))
     most = 4 if chosen is Operator.IN else 1
     values = draw(st.lists(_WANTED, min_size=1, max_size=most))
     name = draw(_NAMES)
@@ -212,7 +216,7 @@ def test_oracle_knows_documents_of_every_kind() -> None:
     assert any(row.label is None for row in ROWS)
 
 
-@pytest.mark.parametrize("chosen", list(Operator))
+@pytest.mark.parametrize("chosen", PLAIN)
 @pytest.mark.parametrize("text", ["'", '"', "';--", "x' OR '1'='1", "?", ":p", "%s", "\\", "\0"])
 def test_injected_values_and_names_are_only_text(store: Store, text: str, chosen: Operator) -> None:
     for field in ("label", "id", "year"):

@@ -11,7 +11,7 @@ import pytest
 from layerdex import Index
 from layerdex.choices import Operator
 from layerdex.errors import DamagedIndexError
-from layerdex.records import Condition
+from layerdex.predicates import Condition
 from layerdex.storage import snapshot as snapshots
 from layerdex.storage.catalog import rows as row_reading
 from tests.encoders import WordEncoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +21,9 @@ from layerdex.cli.options import (
 )
 from layerdex.cli.render.text import counted
 from layerdex.errors import OptionError
+
+if TYPE_CHECKING:
+    from layerdex.search.filters import Filter
 
 _RULES = (Requires("layer", "vectors"),)
 _STDOUT = (Path("-"), Path("/dev/stdout"))
@@ -60,7 +64,7 @@ def command(
     format_: ExportFormat,
     vectors: bool,
     layer: str | None,
-    where: tuple[str, ...],
+    where: tuple[str, ...] | Filter,
 ) -> None:
     """Write the documents of INDEX in input order, all from one commit.
 

@@ -32,6 +32,7 @@ from layerdex.cli.render.tuning import print_tuning
 
 if TYPE_CHECKING:
     from layerdex import Plan
+    from layerdex.search.filters import Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def command(
     training: PlanOptions,
     folds: int,
     by: str,
-    where: tuple[str, ...],
+    where: tuple[str, ...] | Filter,
     min_per_label: int,
     test: str | None,
     source: SourceOptions,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,18 +15,60 @@ from layerdex.cli.options.types import EnumChoice, PathType
 
 if TYPE_CHECKING:
     from layerdex.index import Index, View
+    from layerdex.search.filters import Filter
 
 BOTH = "both"
 
 path_argument = click.argument("path", metavar="INDEX", type=PathType())
 k_option = click.option("-k", type=int, default=10, show_default=True, help="Number of neighbours.")
-where_option = click.option(
-    "--where",
-    multiple=True,
-    metavar="CONDITION",
-    help="Only documents with FIELD=VALUE, !=, <, >, <=, >=, or 'FIELD in A,B'; FIELD is label, "
-    "id or a metadata field, in double quotes if its name contains an operator. 'metadata.NAME' is "
-    "short for NAME, unless a field is called so. Repeatable: all conditions must hold.",
+_DATE_FORMAT = "date_format"
+
+
+def _declare_dates(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one ``where``: the conditions, or with ``--date-format`` a `Filter`."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **parameters: Any) -> Any:
+        if declared := parameters.pop(_DATE_FORMAT):
+            from layerdex.search.filters import Filter
+
+            if not parameters["where"]:
+                raise click.UsageError("--date-format requires --where")
+            formats = dict(map(_split_date_format, declared))
+            parameters["where"] = Filter(*parameters["where"], date_formats=formats)
+        return function(*arguments, **parameters)
+
+    return call
+
+
+def _split_date_format(declared: str) -> tuple[str, str]:
+    name, separator, form = declared.partition("=%")
+    if not name or not separator:
+        raise click.UsageError(
+            f"--date-format {declared!r} is not FIELD=FORMAT, such as 'Datum=%d.%m.%Y'"
+        )
+    return name, f"%{form}"
+
+
+where_option = combine(
+    click.option(
+        "--where",
+        multiple=True,
+        metavar="CONDITION",
+        help="Only documents with FIELD=VALUE, !=, <, >, <=, >=, 'FIELD in (A, B)', 'between A and "
+        "B', 'is null', 'like PATTERN' or 'ilike PATTERN' (% is any text), joined by AND, OR, NOT "
+        "and parentheses; FIELD is label, id or a metadata field. Dates are compared as such. "
+        "Repeatable: all conditions must hold. See docs/filters.md.",
+    ),
+    click.option(
+        "--date-format",
+        _DATE_FORMAT,
+        multiple=True,
+        metavar="FIELD=FORMAT",
+        help="How the dates of a field are written if not as in ISO 8601, such as "
+        "'Datum=%d.%m.%Y' (as Python's strptime); for --where, repeatable.",
+    ),
+    _declare_dates,
 )
 
 
@@ -36,7 +79,7 @@ class TargetOptions:
     layer: str | None = None
     fuse: Fuse | None = None
     transform: TransformName = TransformName.NONE
-    where: tuple[str, ...] = ()
+    where: tuple[str, ...] | Filter = ()
 
     def bind(self, index: Index) -> View:
         """Return the view of an index that answers the question."""

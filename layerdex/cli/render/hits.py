@@ -36,7 +36,7 @@ class Answer:
         ]
 
 
-def describe_nothing(subject: str, where: Sequence[str], min_similarity: float | str | None) -> str:
+def describe_nothing(subject: str, where: object, min_similarity: float | str | None) -> str:
     """Return why there is no hit; ``subject`` is such as ``no document``."""
     if min_similarity is None:
         return f"{subject} meets --where" if where else f"the index has {subject}"

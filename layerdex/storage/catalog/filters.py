@@ -1,11 +1,11 @@
-"""``where`` conditions as SQL: values and field names are always bound, never spliced."""
+"""``where`` predicates as SQL: values and field names are always bound, never spliced."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import (
@@ -13,61 +13,58 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Select,
     and_,
     case,
     cast,
     func,
     literal,
+    not_,
     or_,
     select,
 )
 
 from layerdex.choices import Operator
 from layerdex.errors import FilterError
-from layerdex.records import Condition
+from layerdex.predicates import And, Condition, Not, Or, Predicate, conditions_of
+from layerdex.storage.catalog.date_fields import (
+    DateField,
+    guess_format,
+    parse_date,
+    undeclared_form,
+)
+from layerdex.storage.catalog.field_names import Field, find_field
+from layerdex.storage.catalog.field_texts import compile_pattern, distinct_texts, is_one_of
 from layerdex.storage.catalog.metadata import ValueType, parse_number
-from layerdex.storage.catalog.schema import DOCUMENT, LIVE, METADATUM
+from layerdex.storage.catalog.schema import DOCUMENT, METADATUM
+from layerdex.storage.catalog.source_fields import read_date_formats
 
-Where = tuple[Condition, ...]
-"""Conditions that must all hold."""
+Where = tuple[Predicate, ...]
+"""Predicates that must all hold."""
 
-METADATA_PREFIX = "metadata."
 _FIRST_INEXACT, _PAST_INTEGERS = 1 << 53, 1 << 63
 """Integers from here on, up to SQLite's largest, are not exact as floats."""
-_MAX_FIELDS = 50
-_MAX_CHARACTERS = 60
+_EXACT = (Operator.EQUAL, Operator.IN)
+"""Comparisons of an id, which is a name, never as dates."""
+
 _COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
     Operator.LESS: operator.lt,
     Operator.GREATER: operator.gt,
     Operator.LESS_EQUAL: operator.le,
     Operator.GREATER_EQUAL: operator.ge,
 }
-_COLUMNS: dict[str, Column[str] | Column[str | None]] = {
-    "id": DOCUMENT.c.id,
-    "label": DOCUMENT.c.label,
-}
 
 
 def where_clauses(connection: Connection, where: Where) -> list[ColumnElement[bool]]:
-    """Return the SQL clauses over `DOCUMENT` for the conditions in ``where``.
+    """Return the SQL clauses over `DOCUMENT` for the predicates in ``where``.
 
-    ``label`` and ``id`` are columns of the document; any other name is a metadata field (see
-    `field_name`). A document without the field matches ``!=`` only. Raises `FilterError` for a
-    field that no document has.
+    Fields are named as `find_field` says. A document that lacks a field matches ``!=``, ``is null``
+    and what is negated, as NOT is the plain complement. Raises `FilterError` for a field that no
+    document has, and for dates that cannot be compared.
     """
-    for condition in where:
+    for condition in conditions_of(*where):
         _check_unicode(condition)
-    return [_clause(connection, condition) for condition in where]
-
-
-def field_name(connection: Connection, name: str) -> str | None:
-    """Return the metadata field that ``name`` stands for, None if no document has it.
-
-    ``metadata.NAME`` is short for NAME, unless documents have a field that is called so.
-    """
-    meant = (name, name.removeprefix(METADATA_PREFIX))
-    return next((each for each in meant if _has_field(connection, each)), None)
+    compiler = _Compiler(connection)
+    return [compiler.clause(predicate) for predicate in where]
 
 
 def _check_unicode(condition: Condition) -> None:
@@ -78,45 +75,100 @@ def _check_unicode(condition: Condition) -> None:
             raise FilterError(f"{text!a} in a condition is not valid Unicode") from error
 
 
-def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]:
-    column = _COLUMNS.get(condition.field)
-    if column is not None:
-        return _column_clause(column, condition)
-    find = _exact_name if condition.is_quoted else field_name
-    name = find(connection, condition.field)
-    if name is None:
-        raise _unknown_field(connection, condition)
-    rows = select(METADATUM.c.row).where(METADATUM.c.name == name)
-    if condition.operator is Operator.NOT_EQUAL:
-        return DOCUMENT.c.row.not_in(rows.where(_metadata_equal(condition.values[0])))
-    return DOCUMENT.c.row.in_(rows.where(_metadata_clause(condition)))
+@dataclass(slots=True)
+class _Compiler:
+    """What is read of the catalog for one filter, once for each field."""
+
+    connection: Connection
+    _date_formats: dict[str, str] | None = None
+    _dates: dict[tuple[str, str | None], DateField] = field(default_factory=dict)
+
+    def clause(self, predicate: Predicate) -> ColumnElement[bool]:
+        """Return a clause that is true, or else false or null."""
+        match predicate:
+            case And(parts):
+                return and_(*map(self.clause, parts))
+            case Or(parts):
+                return or_(*map(self.clause, parts))
+            case Not(part):
+                # A label that is null makes a comparison null, whose complement would be null too.
+                return not_(func.coalesce(self.clause(part), literal(False)))
+            case Condition(operator=Operator.NOT_EQUAL):
+                return self.clause(Not(replace(predicate, operator=Operator.EQUAL)))
+            case Condition():
+                return self._of_field(predicate)
+
+    def _of_field(self, condition: Condition) -> ColumnElement[bool]:
+        found = find_field(self.connection, condition.field, is_quoted=condition.is_quoted)
+        is_null = condition.operator is Operator.IS_NULL
+        if found.column is not None:
+            return found.column.is_(None) if is_null else self._comparison(found, condition)
+        rows = select(METADATUM.c.row).where(METADATUM.c.name == found.name)
+        if is_null:
+            return DOCUMENT.c.row.not_in(rows)
+        return DOCUMENT.c.row.in_(rows.where(self._comparison(found, condition)))
+
+    def _comparison(self, found: Field, condition: Condition) -> ColumnElement[bool]:
+        text = METADATUM.c.text if found.column is None else found.column
+        if condition.operator in (Operator.LIKE, Operator.ILIKE):
+            return is_one_of(text, self._like(found, condition))
+        if found.name == "id" and found.column is not None and condition.operator in _EXACT:
+            return _plain(found, condition.operator, condition.values)
+        form = self._date_format(found, condition)
+        dates = [date for value in condition.values if (date := parse_date(value, form))]
+        if not dates:
+            _check_form(found, condition, form)
+            return _plain(found, condition.operator, condition.values)
+        field = self._dates.get((found.name, form))
+        if field is None:
+            field = DateField.read(self.connection, found, form)
+            self._dates[found.name, form] = field
+        texts = field.matching(self.connection, condition.operator, dates)
+        others = [value for value in condition.values if parse_date(value, form) is None]
+        clause = is_one_of(text, texts)
+        return or_(clause, _plain(found, Operator.IN, tuple(others))) if others else clause
+
+    def _like(self, found: Field, condition: Condition) -> list[str]:
+        ignores_case = condition.operator is Operator.ILIKE
+        matches = compile_pattern(condition.values[0], ignores_case=ignores_case).fullmatch
+        texts = distinct_texts(self.connection, found)
+        return [text for text in texts if matches(text.casefold() if ignores_case else text)]
+
+    def _date_format(self, found: Field, condition: Condition) -> str | None:
+        if condition.date_format is not None:
+            return condition.date_format
+        if self._date_formats is None:
+            self._date_formats = read_date_formats(self.connection)
+        return self._date_formats.get(found.name) or self._date_formats.get(condition.field)
 
 
-def _column_clause(
-    column: Column[str] | Column[str | None], condition: Condition
-) -> ColumnElement[bool]:
-    value = condition.values[0]
-    match condition.operator:
-        case Operator.EQUAL:
-            return column == value
-        case Operator.NOT_EQUAL:
-            return column.is_distinct_from(value)
-        case Operator.IN:
-            return column.in_(condition.values)
-        case _:
-            number: ColumnElement[float | None] = func.parse_number(column)
-            return _ordered(condition.operator, number, column, value)
+def _check_form(found: Field, condition: Condition, form: str | None) -> None:
+    """Raise `FilterError` for a bound that would be compared as text and looks like a date."""
+    if form is None and condition.operator in _COMPARISONS:
+        [value] = condition.values
+        if guess_format(value) is not None:
+            raise undeclared_form(found, value, "is compared with")
 
 
-def _metadata_clause(condition: Condition) -> ColumnElement[bool]:
-    if condition.operator not in _COMPARISONS:
-        return _metadata_equal(*condition.values)
-    [value] = condition.values
-    ordered = _ordered(condition.operator, METADATUM.c.number, METADATUM.c.text, value)
+def _plain(found: Field, comparison: Operator, values: tuple[str, ...]) -> ColumnElement[bool]:
+    """Compare as numbers or text."""
+    if found.column is None:
+        return _metadata_clause(comparison, values)
+    if comparison in _COMPARISONS:
+        number: ColumnElement[float | None] = func.parse_number(found.column)
+        return _ordered(comparison, number, found.column, values[0])
+    return found.column.in_(values) if len(values) > 1 else found.column == values[0]
+
+
+def _metadata_clause(comparison: Operator, values: tuple[str, ...]) -> ColumnElement[bool]:
+    if comparison not in _COMPARISONS:
+        return _metadata_equal(*values)
+    [value] = values
+    ordered = _ordered(comparison, METADATUM.c.number, METADATUM.c.text, value)
     if not _is_integer(value) or abs(bound := int(Decimal(value))) < _FIRST_INEXACT:
         return ordered
     return case(
-        (METADATUM.c.kind == ValueType.INTEGER, _ordered_integer(condition.operator, bound)),
+        (METADATUM.c.kind == ValueType.INTEGER, _ordered_integer(comparison, bound)),
         else_=ordered,
     )
 
@@ -157,42 +209,3 @@ def _ordered(
         return compare(text, value)
     # Numerically if both sides are numbers, else as text.
     return or_(compare(number, bound), and_(number.is_(None), compare(text, value)))
-
-
-def _exact_name(connection: Connection, name: str) -> str | None:
-    return name if _has_field(connection, name) else None
-
-
-def _has_field(connection: Connection, name: str) -> bool:
-    return (
-        connection.execute(_live_fields().where(METADATUM.c.name == name).limit(1)).first()
-        is not None
-    )
-
-
-def _live_fields() -> Select[str]:
-    # Dead versions keep their metadata until a compaction.
-    return select(METADATUM.c.name).join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(LIVE)
-
-
-def _unknown_field(connection: Connection, condition: Condition) -> FilterError:
-    name = condition.field
-    fields = connection.scalars(_live_fields().distinct()).all()
-    likely = [field for field in [*fields, "label"] if len(field) <= _MAX_CHARACTERS]
-    close = get_close_matches(name[: 2 * _MAX_CHARACTERS], likely, n=1)
-    if not condition.is_quoted:
-        name = name.removeprefix(METADATA_PREFIX)
-        close = close or get_close_matches(name[: 2 * _MAX_CHARACTERS], likely, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    known = ", ".join(_shown(field) for field in sorted(fields)[:_MAX_FIELDS]) or "none"
-    if len(fields) > _MAX_FIELDS:
-        known += f" and {len(fields) - _MAX_FIELDS} more"
-    asked = repr(name) if len(name) <= _MAX_CHARACTERS else f"{name[:_MAX_CHARACTERS]!r}…"
-    return FilterError(f"no document has a field {asked} (label, and metadata: {known}){hint}")
-
-
-def _shown(name: str) -> str:
-    """Return a field's name, quoted if a terminal would not show it as it is."""
-    if len(name) > _MAX_CHARACTERS:
-        return f"{name[:_MAX_CHARACTERS]!r}…"
-    return name if name.isprintable() and name == name.strip() != "" else repr(name)

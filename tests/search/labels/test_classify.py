@@ -9,7 +9,8 @@ import pytest
 
 from layerdex.choices import Operator, Weights
 from layerdex.errors import NoLabelsError
-from layerdex.records import Condition, Rows
+from layerdex.predicates import Condition
+from layerdex.records import Rows
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.labels.classify import classify_texts, find_labelled
 from layerdex.search.targets import SearchTarget
