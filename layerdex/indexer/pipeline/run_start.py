@@ -78,13 +78,15 @@ def changed_formats(stored: Mapping[str, str], new: Mapping[str, str]) -> dict[s
 def check_ids(changes: WindowChanges, live_ids: LiveIds) -> None:
     """Raise `IndexMismatchError` if no id of a window comes about as those of the index do.
 
-    An id is made from the text, or given. A window that has a document of the index fits it, and so
-    does any in an empty index.
+    An id is made from the text, or given, if only in a rejected row. A window that has a document of
+    the index fits it, and so does any in an empty index.
     """
     new = [text for text in changes.pending if text.before is None]
     if len(new) < changes.n_accepted:
         return
     kinds = {is_derived(text.id, text.content_hash) for text in new}
+    if any(isinstance(rejected.id, str) for rejected in changes.rejected):
+        kinds.add(False)  # the source has ids
     stored = None
     with closing(live_ids()) as documents:
         for stored, content_hash in documents:

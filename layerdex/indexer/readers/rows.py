@@ -49,7 +49,7 @@ VECTOR_TYPES = (list, np.ndarray)
 _VECTOR_NAME = re.compile(VECTOR + r"\d{1,4}", re.ASCII)
 
 MAX_ROWS_SEARCHED = 1000
-"""Rows are held back meanwhile, so that a misspelt field is an error before the first commit."""
+"""Documents are held back meanwhile: a misspelt field is an error before the first commit."""
 
 _MAX_CHARACTERS_HELD = 8_000_000
 
@@ -112,7 +112,8 @@ def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Ite
             reading = read_row(row, origin=place, fields=fields)
         held.append(reading)
         n_characters += 0 if isinstance(reading, Rejected) else len(reading.text)
-        may_hold = len(held) < MAX_ROWS_SEARCHED and n_characters < _MAX_CHARACTERS_HELD
+        # A rejected row may end the run, and does not wait.
+        may_hold = not isinstance(reading, Rejected) and n_characters < _MAX_CHARACTERS_HELD
         if not (missing.names and may_hold):
             yield from held
             held, n_characters = [], 0
