@@ -78,8 +78,8 @@ def changed_formats(stored: Mapping[str, str], new: Mapping[str, str]) -> dict[s
 def check_ids(changes: WindowChanges, live_ids: LiveIds) -> None:
     """Raise `IndexMismatchError` if no id of a window comes about as those of the index do.
 
-    An id is made from the text, or given, if only in a rejected row. A window that has a document of
-    the index fits it, and so does any in an empty index.
+    An id is made from the text, or given, if only in a rejected row. A window that has a document
+    of the index fits it, and so does any in an empty index.
     """
     new = [text for text in changes.pending if text.before is None]
     if len(new) < changes.n_accepted:

@@ -220,7 +220,4 @@ def test_documents_wait_for_a_named_field_but_not_longer_than_for_a_bad_row() ->
             yield {"text": "a", "topic": "t"} if n == 4 else {"text": "" if n == 2 else "a"}
 
     readings = read_mappings(rows(), fields=Fields(label="topic"))
-    seen = []
-    for _ in readings:
-        seen.append(len(taken))
-    assert seen == [3, 3, 3, 5, 5, 6, 7, 8, 9, 10]
+    assert [len(taken) for _ in readings] == [3, 3, 3, 5, 5, 6, 7, 8, 9, 10]
