@@ -156,8 +156,10 @@ class Encoded:
 class EncoderSettings:
     """The settings of an encoder, as an index stores them.
 
-    ``fingerprint`` digests what decides a vector; ``token_budget`` and ``window`` decide how
-    texts are batched, and so the exact bytes, but not the vectors beyond the stated tolerance.
+    ``fingerprint`` digests what decides a vector; ``token_budget``, ``window`` and ``window_bytes``
+    decide how texts are batched, and so the exact bytes, but not the vectors beyond the stated
+    tolerance. A window ends at ``window`` rows or at ``window_bytes`` bytes of UTF-8, None for no
+    such bound; a text that is truncated counts at most four bytes for each of ``max_length``.
     ``adapter`` is the folder whose weights were merged into the model's. ``pads`` is False for a
     model whose vectors padding would change: then only texts of equal length share a batch.
     """
@@ -175,6 +177,7 @@ class EncoderSettings:
     long: LongText = LongText.TRUNCATE
     adapter: str | None = None
     pads: bool = True
+    window_bytes: int | None = None
 
     def options(self) -> EncoderOptions:
         """Return the options that make this encoder again, all of them resolved."""

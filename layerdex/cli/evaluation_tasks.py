@@ -57,7 +57,7 @@ class TaskOptions:
                     self.queries,
                     self.qrels,
                     query_template=self.query_template,
-                    text_field=source.text_field,
+                    text_field=source.fields.text,
                     id_field=source.id_field,
                     rules=self.rules,
                     dialect=source.dialect,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from layerdex.arguments import check_callbacks, check_count, format_value, to_pa
 from layerdex.choices import Change, ExportFormat, Format, OnError
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
+from layerdex.index.source_options import check_date_formats, resolve_fields
 from layerdex.index.stored_transforms import warn_if_stale
 from layerdex.layers import LayerSelection
 from layerdex.predicates import Predicate
@@ -40,6 +41,12 @@ def add(
     index: OpenIndex,
     sources: Sequence[Source],
     *,
+    text: str | None,
+    id: str | None,
+    label: str | None,
+    metadata: Iterable[str] | None,
+    date_formats: Mapping[str, str] | None,
+    mix_ids: bool,
     fields: Fields | None,
     format: Format | str,
     dialect: Dialect | None,
@@ -56,6 +63,7 @@ def add(
 ) -> BuildReport:
     """Add documents, or preview that; see `Index.add`."""
     from layerdex.indexer.pipeline.build import build, preview
+    from layerdex.indexer.pipeline.run_start import RunNames
     from layerdex.indexer.progress import RunProgress
     from layerdex.indexer.readers.sources import may_block, read_all
 
@@ -64,6 +72,17 @@ def add(
     )
     if n_total is not None:
         check_count("n_total", n_total, least=0)
+    if fields is None:
+        fields = resolve_fields(
+            index.store,
+            text=text,
+            id=id,
+            label=label,
+            metadata=metadata,
+            may_derive_ids=mix_ids,
+        )
+    elif any(name is not None for name in (text, id, label, metadata)):
+        raise OptionError("give text, id, label and metadata, or all of them as fields")
     progress = RunProgress(on_progress, n_total=n_total, on_bytes=on_bytes)
     rows = read_all(sources, format=format, fields=fields, dialect=dialect, on_bytes=progress.read)
     options: dict[str, Any] = {
@@ -72,6 +91,7 @@ def add(
         "on_change": on_change,
         "progress": progress,
         "sync": sync,
+        "names": RunNames(fields, check_date_formats(date_formats), mix_ids),
     }
     if dry_run:
         return preview(index.store, rows, **options)

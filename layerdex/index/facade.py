@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, BinaryIO, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Never, Unpack
 
 from layerdex.arguments import check_callbacks, check_type, to_choice, to_list, to_path
 from layerdex.choices import Change, ExportFormat, Format, Keep, OnError, StoredPrecision, Weights
 from layerdex.errors import OptionError
-from layerdex.index import best_layer, documents, heads, stored_transforms, training
+from layerdex.index import (
+    best_layer,
+    documents,
+    heads,
+    source_options,
+    stored_transforms,
+    training,
+)
 from layerdex.index.encoders import (
     check_encoder,
     load_encoder,
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
     from layerdex.storage.maintenance.verify import Problem
 
 _WHAT = "an index is a directory's path"
+_FIELD_OPTIONS = ("text_field", "id_field", "label_field", "metadata_field", "metadata_fields")
 
 
 class Index:
@@ -263,6 +271,12 @@ class Index:
     def add(
         self,
         *sources: Source,
+        text: str | None = None,
+        id: str | None = None,
+        label: str | None = None,
+        metadata: Iterable[str] | None = None,
+        date_formats: Mapping[str, str] | None = None,
+        mix_ids: bool = False,
         fields: Fields | None = None,
         format: Format | str = Format.AUTO,
         dialect: Dialect | None = None,
@@ -276,11 +290,21 @@ class Index:
         dry_run: bool = False,
         auto_compact: bool = True,
         lock_timeout_s: float = 10.0,
+        **misnamed: Never,
     ) -> BuildReport:
         """Add documents from paths, mappings or data frames; unchanged documents are skipped.
 
-        ``fields`` names the fields of a document, ``format`` the format, and ``dialect`` what a
-        file does not say of itself; by default all are recognised.
+        ``text``, ``id`` and ``label`` are the names of these fields in the sources, and
+        ``metadata`` those of the other fields to keep. A named index of a data frame is a field.
+        The names of an index's first run are the defaults of later ones (see `declare`); without
+        any they are ``text``, ``id`` and ``label``, and all other fields are kept.
+        ``date_formats`` are forms of dates by field, such as ``{"Datum": "%d.%m.%Y"}``, and are
+        stored. ``format`` is that of the sources, and ``dialect``, a `layerdex.Dialect`, what a
+        file does not say of itself; by default both are recognised. ``fields``, a
+        `layerdex.Fields`, names all fields at once, and is read as it is.
+
+        A document without an id gets one from its text. If no id of the first documents comes about
+        as those of the index do, it is an `IndexMismatchError`, unless ``mix_ids`` is True.
 
         A row whose id already exists updates that document. With ``sync``, documents that are in
         none of the sources are removed in one commit, once all sources have been read to the end; a
@@ -298,9 +322,17 @@ class Index:
         committed before the next row is asked for. Raises `RowError` at a bad row unless
         ``on_error`` is skip, `SourceError` for a source that cannot be read.
         """
+        for name in misnamed:
+            raise TypeError(_unexpected(name))
         return documents.add(
             self._open,
             sources,
+            text=text,
+            id=id,
+            label=label,
+            metadata=metadata,
+            date_formats=date_formats,
+            mix_ids=mix_ids,
             fields=fields,
             format=format,
             dialect=dialect,
@@ -313,6 +345,31 @@ class Index:
             sync=sync,
             dry_run=dry_run,
             auto_compact=auto_compact,
+            lock_timeout_s=lock_timeout_s,
+        )
+
+    def declare(
+        self,
+        *,
+        text: str | None = None,
+        id: str | None = None,
+        label: str | None = None,
+        metadata: Iterable[str] | None = None,
+        date_formats: Mapping[str, str] | None = None,
+        lock_timeout_s: float = 10.0,
+    ) -> None:
+        """Store names of fields and forms of dates as defaults of later runs; see `add`.
+
+        What is None stays as it is, and so do the forms of other fields. Raises `OptionError` for a
+        form by which no date can be read, `LockedIndexError` or `StorageError`.
+        """
+        source_options.declare(
+            self._open.store,
+            text=text,
+            id=id,
+            label=label,
+            metadata=metadata,
+            date_formats=date_formats,
             lock_timeout_s=lock_timeout_s,
         )
 
@@ -567,3 +624,9 @@ class Index:
             lock_timeout_s=lock_timeout_s,
             on_progress=on_progress,
         )
+
+
+def _unexpected(name: str) -> str:
+    message = f"add() got an unexpected keyword argument {name!r}"
+    part = name.partition("_")[0]
+    return f"{message}: the field is named with {part}=" if name in _FIELD_OPTIONS else message

@@ -24,6 +24,7 @@ from layerdex.indexer.progress import ReportFraction, report_texts, report_withi
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.chunks import average_chunks
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
+from layerdex.indexer.text.windows import choose_window_bytes
 from layerdex.layers import resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Encoded, EncodedVectors, EncoderSettings
@@ -47,11 +48,12 @@ class TransformerEncoder:
         runtime: RuntimeOptions = RuntimeOptions(),  # noqa: B008
         token_budget: int | None = None,
         window: int = DEFAULT_WINDOW,
+        window_bytes: int | None = None,
     ) -> None:
         """Load a model.
 
-        ``token_budget`` is the engine's own by default. Raises `ModelError`, `OptionError`,
-        `StorageError` or `MissingPackageError`.
+        ``token_budget`` and ``window_bytes`` are chosen for the engine and the model by default.
+        Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
         """
         model = MINILM if options.model is None else options.model
         folder = find_model(model, revision=options.revision, adapter=options.adapter)
@@ -71,6 +73,10 @@ class TransformerEncoder:
             token_budget=self._token_budget,
             window=window,
             pads=spec.pads,
+            window_bytes=window_bytes
+            or choose_window_bytes(
+                depth=spec.depth, width=spec.width, token_budget=self._token_budget
+            ),
         )
         self._tokenizer = self._make_tokenizer()
 
@@ -106,7 +112,9 @@ class TransformerEncoder:
             options, runtime=runtime, token_budget=settings.token_budget, window=settings.window
         )
         check_loaded(encoder.settings, settings, encoder._folder)
-        encoder._settings = replace(encoder.settings, pads=settings.pads)
+        encoder._settings = replace(
+            encoder.settings, pads=settings.pads, window_bytes=settings.window_bytes
+        )
         encoder._adapt_budget()
         return encoder
 

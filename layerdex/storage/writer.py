@@ -35,7 +35,7 @@ from layerdex.storage.catalog.changes import (
 from layerdex.storage.catalog.engine import empty_log, translate_errors
 from layerdex.storage.catalog.log import log_path, next_salt, write_salt_to_log
 from layerdex.storage.catalog.row_digests import damage_error
-from layerdex.storage.catalog.rows import Version, find_live, find_vanished
+from layerdex.storage.catalog.rows import Version, find_live, find_vanished, live_ids
 from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT
 from layerdex.storage.catalog.segments import SEGMENT_NAME, read_segments
 from layerdex.storage.catalog.vacuum import is_vacuumed, mark_vacuumed
@@ -73,6 +73,7 @@ class Writer:
         self._layers = layers
         self._width = width
         self._codec = codec
+        self._deferred: dict[str, Any] = {}
 
     def remove_leftovers(self) -> None:
         """Remove the files that a killed writer wrote and never committed.
@@ -115,6 +116,11 @@ class Writer:
         """Return the live documents among ``ids``, by id."""
         with self.transaction() as connection:
             return find_live(connection, ids)
+
+    def live_ids(self) -> Generator[tuple[str, bytes]]:
+        """Yield id and content hash of the live documents."""
+        with self.transaction() as connection:
+            yield from live_ids(connection)
 
     def find_vanished(
         self, unknown: Callable[[Sequence[str]], Sequence[str]]
@@ -172,6 +178,16 @@ class Writer:
         """Set a setting."""
         with self.change() as connection:
             put_setting(connection, key, value)
+
+    def set_with_next(self, key: str, value: Any) -> None:
+        """Set a setting in the next commit, whatever that changes, or in `set_deferred`."""
+        self._deferred[key] = value
+
+    def set_deferred(self) -> None:
+        """Commit what `set_with_next` has left, if anything."""
+        if self._deferred:
+            with self.change():
+                pass
 
     def segments(self) -> list[Segment]:
         """Return all segments in row order."""
@@ -251,7 +267,10 @@ class Writer:
         """Run a transaction that counts as a commit, so that readers notice it."""
         with self.place.unmoved(), self._next_state() as connection:
             mark_commit(connection)
+            for key, value in self._deferred.items():
+                put_setting(connection, key, value)
             yield connection
+        self._deferred.clear()
 
     @contextmanager
     def _next_state(self) -> Iterator[Connection]:

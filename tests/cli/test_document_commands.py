@@ -227,10 +227,13 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "max_length": 12,
         "long": "truncate",
         "window": 8,
+        "window_bytes": None,
         "pads": True,
         "labels": {"card": 7, "food": 6, "rain": 6},
         "best_layer": None,
         "transform": None,
+        "source_fields": {"text": "text", "id": "id", "label": "label", "metadata": None},
+        "date_formats": {},
     }
 
 

@@ -349,7 +349,9 @@ def test_interruption_keeps_what_was_committed(
     monkeypatch.setattr(WordTransformer, "encode", encode_once)
     result = cli("index", new, source, "-q")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "Interrupted; what was committed is in the index.\n"
+    assert result.stderr == (
+        f"Interrupted; {WINDOW} documents are in the index; run the same command again to go on\n"
+    )
     monkeypatch.undo()
     assert cli.jsonl("export", new) == EXPORTED[:WINDOW]
 

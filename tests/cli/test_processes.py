@@ -241,7 +241,9 @@ def test_ctrl_c_and_sigterm_leave_what_was_committed(
         process.send_signal(number)
         assert process.wait(TIMEOUT_S) == code
         assert process.stdout.read() == ""
-        assert process.stderr.read() == f"{what}; what was committed is in the index.\n"
+        assert process.stderr.read() == (
+            f"{what}; {WINDOW} documents are in the index; run the same command again to go on\n"
+        )
     ids = [document.id for document in Index.open(path).documents()]
     assert ids == [one["id"] for one in DOCUMENTS[:WINDOW]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +54,52 @@ def test_repair_restores_identical_bytes(filled: Index) -> None:
     assert query(path, "SELECT * FROM segment_file") == catalog
     assert target.verify() == []
     assert first(reopen(filled).search("text number9 of 4", k=1, layer=3))[0].id == "d9"
+
+
+class _Dependent(WordEncoder):
+    """Its vectors depend on the texts encoded together, as those of a batch do a little."""
+
+    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        encoded = super().encode([f"{text} batch{len(texts)}" for text in texts], layers)
+        self.encoded[-len(texts) :] = texts
+        return encoded
+
+
+def test_the_windows_of_a_merged_segment_are_found_again(tmp_path: Path) -> None:
+    encoder = _Dependent(window=5)
+    encoder.settings = replace(encoder.settings, max_length=20, window_bytes=50)
+    texts = ["word " * (1 + n % 7) + str(n) for n in range(80)]
+    index = Index.create(tmp_path / "merged", model=encoder)
+    index.add([{"text": text} for text in texts])
+    path = index._open.store.path
+    assert len(query(path, "SELECT * FROM segment")) == 1
+    before = contents(path)
+    layer_paths(path)[1].unlink()
+    target = Index.open(path, encoder=encoder, damaged=True)
+    assert target.repair(target.verify()) == 1
+    assert contents(path) == before
+
+
+def test_a_resumed_run_has_the_windows_of_one_that_was_not_interrupted(tmp_path: Path) -> None:
+    rows = [{"text": "word " * (1 + n % 7) + str(n)} for n in range(40)]
+    found = []
+    for name, stops in (("once", ()), ("resumed", (17,))):
+        encoder = _Dependent(window=5)
+        encoder.settings = replace(encoder.settings, max_length=20, window_bytes=50)
+        index = Index.create(tmp_path / name, model=encoder, precision="float32")
+
+        def read(stop: int) -> Iterator[dict[str, str]]:
+            yield from rows[:stop]
+            raise KeyboardInterrupt
+
+        for stop in stops:
+            with pytest.raises(KeyboardInterrupt):
+                index.add(read(stop), auto_compact=False)
+            assert 0 < len(index) <= stop
+        index.add(rows, auto_compact=False)
+        found.append([path.read_bytes() for path in layer_paths(index._open.store.path)])
+    assert sorted(found[0]) == sorted(found[1])
+    assert len(found[0]) > 4 * 8
 
 
 def test_folder_in_place_of_a_layer_file_is_replaced(filled: Index) -> None:

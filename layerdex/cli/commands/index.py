@@ -12,6 +12,7 @@ from layerdex.choices import OnError, StoredPrecision
 from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.files import check_outputs
 from layerdex.cli.options import (
+    DateFormatType,
     EnumChoice,
     PathType,
     SourceOptions,
@@ -51,6 +52,20 @@ _N_GROUPS_SHOWN = 3
     help="Precision of stored vectors. [default: float16]",
 )
 @source_options
+@click.option(
+    "--date-format",
+    "date_formats",
+    type=DateFormatType(),
+    metavar="FIELD=FORMAT",
+    multiple=True,
+    help="Form of the dates in a field, such as 'Datum=%d.%m.%Y'; stored, repeatable.",
+)
+@click.option(
+    "--mix-ids",
+    is_flag=True,
+    help="Add documents whose ids are made from their texts to those with ids of their own, or the "
+    "reverse.",
+)
 @click.option(
     "--on-error",
     type=EnumChoice(OnError),
@@ -94,6 +109,8 @@ def command(
     query_template: str | None,
     precision: StoredPrecision | None,
     source: SourceOptions,
+    date_formats: tuple[tuple[str, str], ...],
+    mix_ids: bool,
     on_error: OnError,
     rejects: Path | None,
     sync: bool,
@@ -112,7 +129,9 @@ def command(
     read to the end. A skipped row keeps its document. If its id cannot be read, or if the sources
     hold no document, nothing is removed. A file of a folder that cannot be read is a bad row too.
 
-    The first run stores the options from --layers to --precision in INDEX.
+    The first run stores the options from --layers to --precision in INDEX. It also stores the
+    names of fields, which are the defaults of later runs; a run that names others uses those, once.
+    Without SOURCE, the field options and --date-format are stored as the new defaults.
 
     \b
     layerdex index my-index reviews.csv --text-field body --label-field stars
@@ -121,11 +140,14 @@ def command(
     layerdex index my-index more.jsonl --on-error skip --rejects bad.jsonl
     zcat old.jsonl.gz | layerdex index my-index -
     layerdex index my-index today.jsonl --sync --dry-run
+    layerdex index my-index --date-format 'Datum=%d.%m.%Y'
     """
     from layerdex.index.files import check_sources
 
+    names: dict[str, Any] = {**source.names, "date_formats": dict(date_formats)}
     if not sources:
-        raise click.UsageError("give at least one SOURCE, or - for standard input")
+        _declare(context, path, names, lock_timeout_s)
+        return
     if rejects is not None and on_error is not OnError.SKIP:
         raise click.UsageError("--rejects requires --on-error skip")
     dialect = source.dialect
@@ -150,7 +172,8 @@ def command(
         ):
             report = index.add(
                 *sources,
-                fields=source.fields,
+                **names,
+                mix_ids=mix_ids,
                 format=source.format,
                 dialect=dialect,
                 on_error=on_error,
@@ -166,8 +189,7 @@ def command(
     except BaseException as error:
         if is_new and not isinstance(error, LockedIndexError):
             _discard_if_unused(index, had_folder=had_folder)
-        if isinstance(error, KeyboardInterrupt) and path.exists():
-            error.args = ("what was committed is in the index.",)
+        _tell_how_to_go_on(error, index)
         raise
     rejected.summarize()
     if dry_run:
@@ -182,6 +204,14 @@ def command(
             _discard_if_unused(index, had_folder=had_folder)
         outcome = "was not created" if is_new else "is unchanged"
         raise RowError(f"every row that was read was rejected: {path} {outcome}")
+
+
+def _declare(context: Context, path: Path, names: dict[str, Any], lock_timeout_s: float) -> None:
+    """Store names of fields and forms of dates, without any documents."""
+    if not any(names.values()):
+        raise click.UsageError("give at least one SOURCE, or - for standard input")
+    context.open_index(path).declare(**names, lock_timeout_s=lock_timeout_s)
+    context.note(f"Stored the defaults of later runs: see 'layerdex info {path}'")
 
 
 def _open_or_create(
@@ -218,6 +248,15 @@ def _open_or_create(
     index = context.open_index(path)
     check_settings(index, encoder, **stored)
     return index, False
+
+
+def _tell_how_to_go_on(error: BaseException, index: Index) -> None:
+    """Add to an interruption how many documents are in the index, if it is still there."""
+    if isinstance(error, KeyboardInterrupt):
+        with contextlib.suppress(LayerdexError, OSError):
+            documents, are = counted(len(index), "document"), "is" if len(index) == 1 else "are"
+            again = "run the same command again to go on"
+            error.args = (f"{documents} {are} in the index; {again}",)
 
 
 def _discard_if_unused(index: Index, *, had_folder: bool) -> None:

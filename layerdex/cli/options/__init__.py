@@ -38,7 +38,13 @@ from layerdex.cli.options.source import (
     input_options,
     source_options,
 )
-from layerdex.cli.options.types import EnumChoice, NumbersType, PathType, SimilarityType
+from layerdex.cli.options.types import (
+    DateFormatType,
+    EnumChoice,
+    NumbersType,
+    PathType,
+    SimilarityType,
+)
 
 __all__ = [
     "BOTH",
@@ -46,6 +52,7 @@ __all__ = [
     "FUSED_VECTORS",
     "STORED_TRANSFORM",
     "VOTE_WEIGHTS",
+    "DateFormatType",
     "Decorator",
     "EnumChoice",
     "InputOptions",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,10 +44,20 @@ class FormatOptions:
 class SourceOptions(FormatOptions):
     """How a source of documents is read."""
 
-    text_field: str
+    text_field: str | None
     id_field: str | None
     label_field: str | None
     metadata_fields: tuple[str, ...]
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The names that are given of a document's parts, None for any other."""
+        return {
+            "text": self.text_field,
+            "id": self.id_field,
+            "label": self.label_field,
+            "metadata": self.metadata_fields or None,
+        }
 
     @property
     def fields(self) -> Fields:
@@ -55,7 +65,7 @@ class SourceOptions(FormatOptions):
         from layerdex.index.files import Fields
 
         return Fields(
-            text=self.text_field,
+            text="text" if self.text_field is None else self.text_field,
             id=self.id_field,
             label=self.label_field,
             metadata=self.metadata_fields or None,
@@ -121,9 +131,7 @@ _format_options = combine(
 source_options = combine(
     click.option(
         "--text-field",
-        default="text",
-        show_default=True,
-        help="Field of the text, or a path such as data.text.",
+        help="Field of the text, or a path such as data.text. [default: text]",
     ),
     click.option("--id-field", help="Field of the id. [default: id, if there is one]"),
     click.option("--label-field", help="Field of the label. [default: label, if there is one]"),

@@ -70,6 +70,20 @@ class SizeType(click.ParamType[int]):
         return size
 
 
+class DateFormatType(click.ParamType[tuple[str, str]]):
+    """A field and the form of its dates, which the library checks."""
+
+    name = "date format"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        field, equals, form = str(value).partition("=")
+        if not (field and equals and form):
+            self.fail(f"{value!r} is not FIELD=FORMAT, such as 'Datum=%d.%m.%Y'", param, ctx)
+        return field, form
+
+
 class SimilarityType(click.ParamType[float | str]):
     """A number, or a percentile such as p99, which the library checks."""
 

@@ -27,6 +27,8 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "precision": info.precision.value,
         "best layer": _DAMAGED if "best_layer" in info.damaged else _describe_best(info.best_layer),
         "labels": _describe_labels(info.labels),
+        "fields": _DAMAGED if "source_fields" in info.damaged else _describe_fields(info),
+        "dates": _DAMAGED if "date_formats" in info.damaged else _describe_dates(info),
         "truncated": counted(info.n_truncated, "text"),
         "unknown": describe_unknown(info.n_unknown, info.n_unreadable),
         "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
@@ -62,6 +64,20 @@ def _describe_labels(labels: Mapping[str, int]) -> str:
     ]
     n_more = len(labels) - len(shown)
     return (", ".join(shown) or "none") + (f" and {n_more:,} more" if n_more else "")
+
+
+def _describe_fields(info: IndexInfo) -> str | None:
+    if info.source_fields is None:
+        return None
+    parts = info.source_fields.parts
+    metadata = parts.pop("metadata")
+    parts["metadata"] = "all others" if metadata is None else ", ".join(metadata) or "none"
+    return "; ".join(f"{part}: {name or 'none'}" for part, name in parts.items())
+
+
+def _describe_dates(info: IndexInfo) -> str | None:
+    formats = info.date_formats or {}
+    return ", ".join(f"{field}={form}" for field, form in formats.items()) or None
 
 
 def _describe_transform(transform: Mapping[str, Any] | None) -> str | None:

@@ -20,7 +20,7 @@ _COUNTS = (
     "size_bytes",
 )
 _MODEL = ("depth", "width", "model", "revision", "adapter", "pooling", "template")
-_TEXTS = ("max_length", "long", "fingerprint", "token_budget", "window", "pads")
+_TEXTS = ("max_length", "long", "fingerprint", "token_budget", "window", "window_bytes", "pads")
 
 
 def index_info_to_json(info: IndexInfo) -> Json:
@@ -31,6 +31,8 @@ def index_info_to_json(info: IndexInfo) -> Json:
         **pick(info, "query_template"),
         **pick(info.encoder, *_TEXTS),
         **pick(info, "labels", "best_layer", "transform"),
+        "source_fields": info.source_fields and info.source_fields.to_setting(),
+        "date_formats": info.date_formats,
     }
 
 

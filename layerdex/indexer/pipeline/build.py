@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 
 from layerdex.choices import OnError
 from layerdex.indexer.pipeline.pipeline import (
@@ -15,17 +16,16 @@ from layerdex.indexer.pipeline.pipeline import (
 )
 from layerdex.indexer.pipeline.prefetch import WindowPrefetcher
 from layerdex.indexer.pipeline.run_ids import RunIds
+from layerdex.indexer.pipeline.run_start import Recorder, RunNames, RunStart
 from layerdex.indexer.pipeline.sync import OnChange, Sync, collect_rows
 from layerdex.indexer.pipeline.window import classify_window
 from layerdex.indexer.progress import RunProgress
 from layerdex.indexer.readers.changes import CHANGED
-from layerdex.records import Encoder, Rejected, SourceDocument
-from layerdex.storage.catalog.rows import Version, find_live, find_vanished
+from layerdex.indexer.text.windows import WindowFill
+from layerdex.records import Encoder, EncoderSettings, Rejected, SourceDocument
+from layerdex.storage.catalog.rows import Version, find_live, find_vanished, live_ids
 from layerdex.storage.maintenance.compaction import merge_small
 from layerdex.storage.store import Store
-
-# A window also ends here, so that memory stays bounded for very long texts.
-_WINDOW_CHARACTERS = 8_000_000
 
 # Many such short windows are merged during the run, as merging all at its end would take long.
 _WINDOWS_BEFORE_MERGING = 100
@@ -43,6 +43,7 @@ def build(
     sync: bool = False,
     auto_compact: bool = True,
     reads_ahead: bool = True,
+    names: RunNames | None = None,
     lock_timeout_s: float = 10.0,
 ) -> BuildReport:
     """Add documents to an index, window by window; unchanged documents are skipped.
@@ -50,8 +51,10 @@ def build(
     ``load_encoder`` is called at the first document that needs encoding. Set ``reads_ahead`` to
     False for a source that may block: each window is then committed before the next document is
     requested. With ``sync``, documents of the index that were not in the sources are removed in one
-    last commit. Raises `RowError` at the first bad row unless ``on_error`` is skip; earlier windows
-    stay committed.
+    last commit. ``names`` are recorded with the first documents of an index. Raises
+    `IndexMismatchError` before anything is written if ids come about in another way than those of
+    the index, and `RowError` at the first bad row unless ``on_error`` is skip; earlier windows stay
+    committed.
     """
     progress = RunProgress() if progress is None else progress
     with (
@@ -60,13 +63,17 @@ def build(
         WindowPrefetcher(load_encoder, store.layers) as prefetcher,
     ):
         callbacks = RunCallbacks(on_error, on_reject, on_change, progress)
-        pipeline = Pipeline(writer, ids, prefetcher, callbacks, reads_ahead=reads_ahead)
+        names = RunNames() if names is None else names
+        start = RunStart(writer.live_ids, may_mix=names.mixes_ids)
+        pipeline = Pipeline(writer, ids, prefetcher, callbacks, start, reads_ahead=reads_ahead)
         n_windows = 0
+        recorder = Recorder(writer, names)
         try:
-            for window in _windows(documents, store.settings.window, on_error):
+            for window in _windows(documents, store.settings, on_error):
                 pipeline.commit_ready()  # also between windows
                 if not window:
                     continue
+                recorder.note(window)
                 pipeline.take(window)
                 n_windows += 1
                 if auto_compact and n_windows % _WINDOWS_BEFORE_MERGING == 0:
@@ -77,6 +84,8 @@ def build(
             pipeline.commit_all()
             raise
         pipeline.commit_all()
+        if pipeline.report.n_new + pipeline.report.n_updated + pipeline.report.n_unchanged:
+            writer.set_deferred()
         if sync:
             with closing(writer.find_vanished(ids.unseen)) as pages:
                 rows = collect_rows(pipeline.sources.vanished(pages), on_change)
@@ -97,6 +106,7 @@ def preview(
     on_change: OnChange | None = None,
     progress: RunProgress | None = None,
     sync: bool = False,
+    names: RunNames | None = None,
 ) -> BuildReport:
     """Report what `build` would do, without encoding, changes or a lock."""
     progress = RunProgress() if progress is None else progress
@@ -109,9 +119,11 @@ def preview(
 
     with RunIds() as ids:
         sources = Sync(ids, outcome="nothing would be removed")
-        for window in filter(None, _windows(documents, store.settings.window, on_error)):
+        start = RunStart(partial(_live_ids, store), may_mix=names is not None and names.mixes_ids)
+        for window in filter(None, _windows(documents, store.settings, on_error)):
             changes = classify_window(window, ids, find)
             callbacks.refuse_bad_rows(changes)
+            start.check(changes)
             callbacks.begin(changes, progress.n_bytes_read)
             sources.record(changes.n_accepted, changes.rejected)
             total += report_of(changes)
@@ -122,13 +134,18 @@ def preview(
     return total
 
 
+def _live_ids(store: Store) -> Generator[tuple[str, bytes]]:
+    with store.read() as snapshot:
+        yield from live_ids(snapshot.connection)
+
+
 def _find_vanished(store: Store, ids: RunIds) -> Generator[list[Version], None, None]:
     with store.read() as snapshot:
         yield from find_vanished(snapshot.connection, ids.unseen)
 
 
 def _windows(
-    documents: Iterable[SourceDocument | Rejected], size: int, on_error: OnError
+    documents: Iterable[SourceDocument | Rejected], settings: EncoderSettings, on_error: OnError
 ) -> Iterator[list[SourceDocument | Rejected]]:
     """Yield windows, and an empty list after each document that does not complete one.
 
@@ -136,17 +153,18 @@ def _windows(
     file has changed is a window of its own: the rows before it are sound.
     """
     window: list[SourceDocument | Rejected] = []
-    n_characters = 0
+    fill = WindowFill(settings)
     for document in documents:
         if window and isinstance(document, Rejected) and document.reason == CHANGED:
             yield window
-            window, n_characters = [], 0
+            window = []
+            fill.clear()
         window.append(document)
-        n_characters += len(document.text) if isinstance(document, SourceDocument) else 0
-        is_last = isinstance(document, Rejected) and on_error is OnError.ABORT
-        if is_last or len(window) == size or n_characters >= _WINDOW_CHARACTERS:
+        is_full = fill.add(None if isinstance(document, Rejected) else document.text)
+        if is_full or (isinstance(document, Rejected) and on_error is OnError.ABORT):
             yield window
-            window, n_characters = [], 0
+            window = []
+            fill.clear()
         else:
             yield []
     if window:

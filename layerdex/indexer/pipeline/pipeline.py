@@ -16,6 +16,7 @@ from layerdex.choices import OnError
 from layerdex.errors import ModelError, RowError
 from layerdex.indexer.pipeline.prefetch import N_PREFETCHED, Encoding, WindowPrefetcher
 from layerdex.indexer.pipeline.run_ids import RunIds
+from layerdex.indexer.pipeline.run_start import RunStart
 from layerdex.indexer.pipeline.sync import OnChange, Sync
 from layerdex.indexer.pipeline.window import PendingText, WindowChanges, classify_window
 from layerdex.indexer.progress import RunProgress
@@ -108,6 +109,7 @@ class Pipeline:
         ids: RunIds,
         prefetcher: WindowPrefetcher,
         callbacks: RunCallbacks,
+        start: RunStart,
         *,
         reads_ahead: bool,
     ) -> None:
@@ -117,6 +119,7 @@ class Pipeline:
         self._ids = ids
         self._prefetcher = prefetcher
         self._callbacks = callbacks
+        self._start = start
         self._reads_ahead = reads_ahead
         self._windows: deque[_Window] = deque()
 
@@ -129,6 +132,7 @@ class Pipeline:
         """
         changes = classify_window(rows, self._ids, self._writer.find)
         self._callbacks.refuse_bad_rows(changes)
+        self._start.check(changes)
         while len(self._windows) >= N_PREFETCHED:
             self._commit()
         texts = [text.document.text for text in changes.pending]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from layerdex.errors import DamagedIndexError
+from layerdex.indexer.text.windows import split_windows
 from layerdex.records import Encoder, OnProgress
 from layerdex.storage.catalog.checks import CatalogCheck
 from layerdex.storage.maintenance.verify import (
@@ -31,7 +32,8 @@ def repair(
     """Rebuild the layer files among ``problems``; return how many were rebuilt.
 
     Only damaged layers of damaged segments are encoded. The same engine gives the same bytes for
-    a segment that was never compacted, and vectors within the tolerance otherwise.
+    a segment that was never merged, or merged of whole windows of new documents; for any other it
+    gives vectors within the tolerance.
 
     A damaged head or transform is left as it is. Raises `DamagedIndexError` for problems of the
     catalog; only a wrong checksum of the whole file is repaired, if all rows are intact, which is
@@ -64,10 +66,8 @@ def _encode(
     encoder: Encoder, texts: Sequence[str], layers: Sequence[int], store: Store
 ) -> dict[int, Codes]:
     """Encode and round window by window, as a merged segment has many windows."""
-    window = store.settings.window
     parts: dict[int, list[Codes]] = {layer: [] for layer in layers}
-    for start in range(0, len(texts), window):
-        window_texts = texts[start : start + window]
+    for window_texts in split_windows(texts, store.settings):
         vectors = encoder.encode(window_texts, layers).vectors
         check_shape(vectors, (len(layers), len(window_texts), store.settings.width))
         for layer, layer_vectors in zip(layers, vectors, strict=True):

@@ -32,6 +32,12 @@ def content_hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def is_derived(id_: str, digest: bytes) -> bool:
+    """Return whether an id was made from the text with this hash."""
+    first, _, occurrence = id_.partition("-")
+    return first == digest.hex()[:DERIVED_DIGITS] and (not occurrence or occurrence.isdecimal())
+
+
 class RunIds:
     """Assigns ids to the documents of a run, in memory bounded by a cache.
 

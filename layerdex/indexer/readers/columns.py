@@ -28,10 +28,11 @@ class Columns:
     def __init__(self, header: Sequence[str], *, source: str, fields: Fields) -> None:
         self.n = len(header)
         self._source = source
-        self._kept_empty = fields.kept_empty
         named = {i: name.strip() for i, name in enumerate(header) if name.strip()}
         self._named = list(named.items())
         self._names = list(named.values())
+        self.fields = fields = fields.of(self._names)
+        self._kept_empty = fields.kept_empty
         self.text_position = next((i for i, name in self._named if name == fields.text), None)
         self._nameless = sorted(set(range(self.n)) - named.keys())
         self.n_least = max(named, default=-1) + 1

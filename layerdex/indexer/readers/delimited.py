@@ -53,6 +53,7 @@ def read_delimited(
     if is_ambiguous and style.quoting is Quoting.NONE:
         rows = note_quotes(rows, source)
     columns = read_header(rows, style, source=source, fields=fields)
+    fields = columns.fields
     for line, cells in rows:
         origin = Origin(source, line)
         if isinstance(cells, BrokenRow):

@@ -67,6 +67,19 @@ class Fields:
         for name in (self.text, *optional, *(self.metadata or ())):
             check_type(name, str, what="a field's name is a string")
 
+    def of(self, names: Collection[object]) -> Fields:  # noqa: ARG002
+        """Return the fields as a source has them, by the names in its header or first row."""
+        return self
+
+    @property
+    def text_names(self) -> tuple[str, ...]:
+        """The names that the text may have in a source."""
+        return (self.text,)
+
+    def whose_name(self, option: str) -> str:  # noqa: ARG002
+        """Return where the name of a part comes from, for a message; empty if it was asked for."""
+        return ""
+
     @property
     def id_name(self) -> str | None:
         """The field of the id, None if there is none."""
@@ -199,7 +212,8 @@ def missing_field(
 
     ``searched`` tells where it was searched for, if that was not everywhere.
     """
-    message = f"no {option} field {name!r}{searched}; there is {_listed(names)}"
+    whose = fields.whose_name(option)
+    message = f"no {option} field {name!r}{whose}{searched}; there is {_listed(names)}"
     suggested = fields.suggest(option, name, names)
     return f"{message}; try {suggested}" if suggested else message
 

@@ -41,6 +41,7 @@ def read_folder(root: Path, fields: Fields, dialect: Dialect | None = None) -> I
     with named_errors(source):
         if holds_index(root):
             raise SourceError(f"{source}: is an index; read what 'layerdex export' writes")
+        fields = fields.of(COLUMNS)
         check_columns(COLUMNS, fields=fields, source=source)
         for entry in listing:
             yield _read_entry(entry, entry.path.relative_to(root), fields, dialect)

@@ -75,7 +75,8 @@ def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Readin
     all whole in a column of ids or labels are integers. Raises `SourceError` for repeated columns,
     and if the text or a named column is missing.
     """
-    fields, columns = fields or Fields(), list(frame.columns)
+    columns = list(frame.columns)
+    fields = (fields or Fields()).of([*columns, *frame.index.names])
     if levels := _levels(frame, fields):
         frame = frame.reset_index(level=levels)
         columns = list(frame.columns)
@@ -86,7 +87,8 @@ def read_frame(frame: Frame, *, fields: Fields | None = None) -> Iterator[Readin
 
 def read_polars(frame: PolarsFrame, *, fields: Fields | None = None) -> Iterator[Reading]:
     """Read a polars data frame's rows in their order; the rules are those of `read_frame`."""
-    fields, types = fields or Fields(), frame.schema
+    types = frame.schema
+    fields = (fields or Fields()).of([*types])
     _check(list(types), fields)
     own = [name for name in fields.own_names if name is not None and name in types]
     floats = [name for name in own if types[name].is_float()]

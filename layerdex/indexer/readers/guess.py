@@ -64,7 +64,7 @@ def note_table(stream: io.BufferedReader, *, source: str, fields: Fields) -> Non
     """Log that a file of lines begins with the header of a table, if it does."""
     text = _first_text(stream)
     table = _find_table(text, fields)
-    if table is not None and fields.text != text.partition("\n")[0].strip():
+    if table is not None and text.partition("\n")[0].strip() not in fields.text_names:
         logger.warning(
             "%s: read line by line, but its first line is a header; --format %s reads a table",
             source,
@@ -80,7 +80,8 @@ def _find_table(text: str, fields: Fields) -> Format | None:
     """Return the format of a table whose first line names the text."""
     if has_sep_line(text):
         return Format.CSV
-    named = (mark for mark in DELIMITERS if fields.text in column_names(text, mark))
+    wanted = {*fields.text_names}
+    named = (mark for mark in DELIMITERS if not wanted.isdisjoint(column_names(text, mark)))
     return next(map(_format_with, named), None)
 
 

@@ -29,7 +29,7 @@ def read_header(rows: Iterator[RawRow], style: Style, *, source: str, fields: Fi
         raise SourceError(f"{source}:{line}: invalid UTF-8 in the header; {ADVICE}")
     name = header[0].strip()
     other = next((mark for mark in DELIMITERS if mark in name), None)
-    if len(header) == 1 and other is not None and name != fields.text:
+    if len(header) == 1 and other is not None and name not in fields.text_names:
         raise SourceError(
             f"{source}: no text field {fields.text!r}; there is {name!r}, read with the delimiter "
             f"{delimiter_word(style.delimiter)}; try --delimiter {delimiter_word(other)}"

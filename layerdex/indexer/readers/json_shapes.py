@@ -79,6 +79,7 @@ def _read(
     stream: BinaryIO, source: str, fields: Fields, max_row_bytes: int, *, expected: Format
 ) -> Iterator[Reading]:
     head, stream = read_head(stream)
+    fields = fields.of(head.fields)
     try:
         shape = _recognise(head, fields, expected)
     except ValueError as error:

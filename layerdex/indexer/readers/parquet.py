@@ -53,6 +53,7 @@ def read_parquet(
     numbers = count(1)
     for batch in _batches(path, source, fields, on_bytes):
         names, rests = batch.schema.names, _json_columns(batch.schema)
+        own = fields.of(names)
         may_be_long = batch.nbytes > max_row_bytes
         for cells in zip(*map(read_cells, batch.columns), strict=True):
             if may_be_long and is_long_row(cells, max_row_bytes):
@@ -61,7 +62,7 @@ def read_parquet(
             row = dict(zip(names, cells, strict=True))
             for rest in rests:
                 _spread(row, rest)
-            reading = read_row(row, origin=Origin(source, next(numbers)), fields=fields)
+            reading = read_row(row, origin=Origin(source, next(numbers)), fields=own)
             if isinstance(reading, BadColumn) and not rests:
                 raise SourceError(str(reading))  # the type of a column is that of all its rows
             yield reading
@@ -76,6 +77,7 @@ def _batches(path: Path, source: str, fields: Fields, on_bytes: OnBytes | None) 
         with named_errors(source), path.open("rb") as file:
             # Without pre_buffer a row group is read page by page.
             table = pq.ParquetFile(file, buffer_size=CHUNK_BYTES, pre_buffer=False)
+            fields = fields.of(table.schema_arrow.names)
             _check_schema(table.schema_arrow, fields, source)
             label = None if fields.label_name in fields.own_names[:2] else fields.label_name
             classes = find_class_names(table.schema_arrow, label, source=source)

@@ -18,6 +18,7 @@ def read_txt(
     stream: BinaryIO, source: str, fields: Fields, max_row_bytes: int
 ) -> Iterator[Reading]:
     """Read one document per line, without the line end; blank lines are skipped, but count."""
+    fields = fields.of(COLUMNS)
     check_columns(COLUMNS, fields=fields, source=source)
     for number, line in enumerate(bound_lines(stream, max_row_bytes), start=1):
         origin = Origin(source, number)

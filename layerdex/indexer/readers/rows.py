@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from shlex import quote
 
 import numpy as np
@@ -48,7 +49,9 @@ VECTOR_TYPES = (list, np.ndarray)
 _VECTOR_NAME = re.compile(VECTOR + r"\d{1,4}", re.ASCII)
 
 MAX_ROWS_SEARCHED = 1000
-"""Fewer than a window, so that a misspelt field is an error before the first commit."""
+"""Documents are held back meanwhile: a misspelt field is an error before the first commit."""
+
+_MAX_CHARACTERS_HELD = 8_000_000
 
 
 def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
@@ -58,8 +61,20 @@ def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterato
     none of the first 1,000 rows has a field that was named explicitly, or if all of them have a
     field of a kind that it cannot have.
     """
+    rows, fields = _name_by_first(rows, fields)
     rows, fields = flatten_export(rows, source=source, fields=fields)
     yield from refuse_once(_read_checked(rows, source=source, fields=fields))
+
+
+def _name_by_first(rows: Iterable[RawRow], fields: Fields) -> tuple[Iterator[RawRow], Fields]:
+    """Return the rows, and the fields by the names that the first object has."""
+    remaining, taken = iter(rows), list[RawRow]()
+    for origin, row in islice(remaining, MAX_ROWS_SEARCHED):
+        taken.append((origin, row))
+        if isinstance(row, Mapping):
+            fields = fields.of(row)
+            break
+    return chain(taken, remaining), fields
 
 
 def refuse_once(readings: Iterable[Reading]) -> Iterator[Reading]:
@@ -80,7 +95,7 @@ def refuse_once(readings: Iterable[Reading]) -> Iterator[Reading]:
 
 
 def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterator[Reading]:
-    missing = MissingFields(fields)
+    missing, held, n_characters = MissingFields(fields), list[Reading](), 0
     line = None
     for n, (origin, row) in enumerate(rows, start=1):
         if missing.names and isinstance(row, Mapping):
@@ -92,10 +107,18 @@ def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Ite
         place = replace(origin, row=n) if origin.line == line is not None else origin
         line = origin.line
         if isinstance(row, Rejected):
-            yield replace(row, origin=place)
+            reading: Reading = replace(row, origin=place)
         else:
-            yield read_row(row, origin=place, fields=fields)
+            reading = read_row(row, origin=place, fields=fields)
+        held.append(reading)
+        n_characters += 0 if isinstance(reading, Rejected) else len(reading.text)
+        # A rejected row may end the run, and does not wait.
+        may_hold = not isinstance(reading, Rejected) and n_characters < _MAX_CHARACTERS_HELD
+        if not (missing.names and may_hold):
+            yield from held
+            held, n_characters = [], 0
     missing.check(source)
+    yield from held
 
 
 class BadColumn(Rejected):

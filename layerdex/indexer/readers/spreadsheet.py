@@ -52,7 +52,7 @@ def read_spreadsheet(
     if not header:
         raise SourceError(f"{source}: is empty; the first row must name the columns")
     columns = Columns([str(_plain(cell)) for cell in header], source=source, fields=fields)
-    readings = _read_rows(rows, columns, max_row_bytes, source=source, fields=fields)
+    readings = _read_rows(rows, columns, max_row_bytes, source=source, fields=columns.fields)
     yield from refuse_once(readings)
 
 

@@ -169,7 +169,7 @@ def first_rows(text: str, delimiter: str) -> list[list[str]]:
 def _likeliest(text: str, fields: Fields) -> str:
     def merit(delimiter: str) -> tuple[bool, int]:
         names = column_names(text, delimiter)
-        return fields.text in names, len(names)
+        return any(name in names for name in fields.text_names), len(names)
 
     return max(DELIMITERS, key=merit)
 

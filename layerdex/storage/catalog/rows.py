@@ -6,7 +6,7 @@ an answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -170,6 +170,14 @@ def find_live(connection: Connection, ids: Sequence[str]) -> dict[str, Version]:
         versions = read_live(connection, DOCUMENT.c.id.in_(chunk))
         live.update((version.id, version) for version in versions)
     return live
+
+
+def live_ids(connection: Connection) -> Generator[tuple[str, bytes]]:
+    """Yield id and content hash of the live documents, by row; they are not checked."""
+    query = select(DOCUMENT.c.id, DOCUMENT.c.content_hash).where(LIVE).order_by(DOCUMENT.c.row)
+    options = {"yield_per": MAX_PARAMETERS}
+    with connection.execute(query, execution_options=options) as result:
+        yield from map(tuple, result)
 
 
 def find_vanished(

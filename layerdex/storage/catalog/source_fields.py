@@ -37,10 +37,14 @@ class SourceFields:
         named = {"id": self.id, "label": self.label}
         return {name: part for part, name in named.items() if name not in (None, part)}
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The names by the parts of a document."""
+        return {part: getattr(self, part) for part in ("text", "id", "label", "metadata")}
+
     def to_setting(self) -> dict[str, Any]:
         """Return the value of the setting `SOURCE_FIELDS`."""
-        metadata = None if self.metadata is None else list(self.metadata)
-        return {"text": self.text, "id": self.id, "label": self.label, "metadata": metadata}
+        return {**self.parts, "metadata": None if self.metadata is None else list(self.metadata)}
 
 
 def read_source_fields(connection: Connection) -> SourceFields | None:

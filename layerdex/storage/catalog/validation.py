@@ -69,6 +69,8 @@ def are_settings(
     """Return whether settings have their types and ranges, and layers ascend within the depth."""
     texts = [encoder.model, encoder.template, encoder.fingerprint]
     sizes = [encoder.width, encoder.max_length, encoder.token_budget, encoder.window]
+    if encoder.window_bytes is not None:
+        sizes.append(encoder.window_bytes)
     return (
         all(isinstance(text, str) for text in texts)
         and (encoder.revision is None or isinstance(encoder.revision, str))

@@ -8,19 +8,27 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
 from layerdex.records import EncoderSettings
 from layerdex.storage.artifacts import TRANSFORM, count_changes, read_artifact_record
 from layerdex.storage.catalog.settings import read_best_layer
+from layerdex.storage.catalog.source_fields import (
+    DATE_FORMATS,
+    SOURCE_FIELDS,
+    SourceFields,
+    read_date_formats,
+    read_source_fields,
+)
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any] | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +42,9 @@ class IndexInfo:
     ``evaluate --save-best`` saved, with its figures, or None. ``transform`` is None without
     transforms, or has the number of documents when they were fitted (``n``), of texts that they
     were fitted on (``n_fitted``), of documents added or removed since (``n_changed``), and the
-    shrinkage per layer. If one of the last two is damaged, it is None, ``damaged`` has its name,
-    and a warning is logged.
+    shrinkage per layer. ``source_fields`` are the names of fields in the sources, None before the
+    first run, and ``date_formats`` the forms of dates by field. If one of the last four is damaged,
+    it is None, ``damaged`` has its name, and a warning is logged.
     """
 
     path: Path
@@ -53,6 +62,8 @@ class IndexInfo:
     encoder: EncoderSettings
     query_template: str | None
     transform: dict[str, Any] | None
+    source_fields: SourceFields | None = None
+    date_formats: dict[str, str] | None = None
     damaged: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -71,6 +82,18 @@ def read_info(store: Store) -> IndexInfo:
         transform = _unless_damaged(
             "transform", "the transform, if there is one,", lambda: _transform(snapshot), damaged
         )
+        fields = _unless_damaged(
+            SOURCE_FIELDS,
+            "the names of fields in the sources",
+            lambda: read_source_fields(snapshot.connection),
+            damaged,
+        )
+        date_formats = _unless_damaged(
+            DATE_FORMATS,
+            "the forms of dates",
+            lambda: read_date_formats(snapshot.connection),
+            damaged,
+        )
         n_stored = sum(segment.n_documents for segment in snapshot.segments)
         return IndexInfo(
             path=store.path,
@@ -88,11 +111,15 @@ def read_info(store: Store) -> IndexInfo:
             encoder=store.settings,
             query_template=store.query_template,
             transform=transform,
+            source_fields=fields,
+            date_formats=date_formats,
             damaged=tuple(damaged),
         )
 
 
-def _unless_damaged(name: str, what: str, read: Callable[[], Record], damaged: list[str]) -> Record:
+def _unless_damaged(
+    name: str, what: str, read: Callable[[], T | None], damaged: list[str]
+) -> T | None:
     try:
         return read()
     except DamagedIndexError as error:  # the rest helps with saving the texts

@@ -16,8 +16,8 @@ _MERGE_FACTOR = 10
 _LEVEL_SPAN = 0.75
 
 FULL_DOCUMENTS = 4_096
-"""Segments with at least this many live documents, a window, are not merged: copying them takes
-long and gains little. `compact` merges them too."""
+"""Segments with at least this many live documents, the most in a window, are not merged: copying
+them takes long and gains little. `compact` merges them too."""
 
 TARGET_DOCUMENTS = 65_536
 """The largest segment that a merge makes: 50 MB per layer of width 384, held in memory."""

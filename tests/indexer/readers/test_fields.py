@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,15 @@ def test_a_path_that_leads_nowhere_is_an_error(kind: str, tmp_path: Path) -> Non
     row = {"text": "a", "n": "x"}
     with pytest.raises(SourceError, match=r"no label field 'n\.label'; there is 'text', 'n'"):
         read_as(kind, [row], tmp_path, Fields(label="n.label"))
+
+
+def test_documents_wait_for_a_named_field_but_not_longer_than_for_a_bad_row() -> None:
+    taken: list[int] = []
+
+    def rows() -> Iterator[Row]:
+        for n in range(10):
+            taken.append(n)
+            yield {"text": "a", "topic": "t"} if n == 4 else {"text": "" if n == 2 else "a"}
+
+    readings = read_mappings(rows(), fields=Fields(label="topic"))
+    assert [len(taken) for _ in readings] == [3, 3, 3, 5, 5, 6, 7, 8, 9, 10]

@@ -1,0 +1,96 @@
+"""Names of fields and forms of dates on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.runner import Cli
+
+CSV = "Nr;Betreff;Kategorie;Datum\n007;a b;x;01.06.2026\n008;c d;y;02.06.2026\n"
+NAMES = ("--text-field", "Betreff", "--id-field", "Nr", "--label-field", "Kategorie")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "tickets.csv"
+    path.write_text(CSV)
+    return path
+
+
+@pytest.fixture
+def tickets(cli: Cli, tmp_path: Path, table: Path) -> Path:
+    path = tmp_path / "tickets"
+    assert cli("index", path, table, *NAMES, "--date-format", "Datum=%d.%m.%Y").exit_code == 0
+    return path
+
+
+def test_options_of_the_first_run_are_those_of_the_next(
+    cli: Cli, tickets: Path, table: Path
+) -> None:
+    table.write_text(CSV + "009;e f;x;03.06.2026\n")
+    assert cli.json("index", tickets, table)["n_new"] == 1
+    assert [row["id"] for row in cli.jsonl("export", tickets)] == ["007", "008", "009"]
+
+
+def test_info_shows_them(cli: Cli, tickets: Path) -> None:
+    info = cli.json("info", tickets)
+    fields = {"text": "Betreff", "id": "Nr", "label": "Kategorie", "metadata": None}
+    assert (info["source_fields"], info["date_formats"]) == (fields, {"Datum": "%d.%m.%Y"})
+    shown = " ".join(cli("info", tickets).stdout.split())
+    assert "text: Betreff; id: Nr; label: Kategorie; metadata: all others" in shown
+    assert "Datum=%d.%m.%Y" in shown
+
+
+def test_defaults_are_declared_without_a_source(cli: Cli, tickets: Path) -> None:
+    result = cli("index", tickets, "--text-field", "Text", "--date-format", "Ende=%Y/%m/%d")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"Stored the defaults of later runs: see 'layerdex info {tickets}'\n"
+    info = cli.json("info", tickets)
+    assert info["source_fields"]["text"] == "Text"
+    assert info["source_fields"]["id"] == "Nr"
+    assert info["date_formats"] == {"Datum": "%d.%m.%Y", "Ende": "%Y/%m/%d"}
+
+
+def test_without_a_source_something_must_be_declared(cli: Cli, tickets: Path) -> None:
+    result = cli("index", tickets)
+    assert result.exit_code == 2
+    assert "give at least one SOURCE, or - for standard input" in result.stderr
+
+
+def test_nothing_is_declared_of_an_index_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
+    result = cli("index", tmp_path / "none", "--text-field", "Text")
+    assert result.exit_code == 1
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("value", ["Datum", "=%d.%m.%Y", "Datum="])
+def test_a_date_format_names_field_and_form(
+    cli: Cli, tickets: Path, table: Path, value: str
+) -> None:
+    result = cli("index", tickets, table, "--date-format", value)
+    assert result.exit_code == 2
+    assert "is not FIELD=FORMAT" in result.stderr
+
+
+def test_a_form_that_reads_no_date_leaves_no_index(cli: Cli, tmp_path: Path, table: Path) -> None:
+    path = tmp_path / "new"
+    result = cli("index", path, table, *NAMES, "--date-format", "Datum=%d.%m")
+    assert result.exit_code == 1
+    assert "it does not hold year, month and day" in result.stderr
+    assert not path.exists()
+
+
+def test_a_forgotten_id_field_is_an_error_before_anything_is_written(
+    cli: Cli, tmp_path: Path, table: Path
+) -> None:
+    path = tmp_path / "plain"
+    table.write_text("id,text\n1,a\n")
+    cli("index", path, table)
+    table.write_text("key,text\n1,a\n2,b\n")
+    result = cli("index", path, table)
+    assert result.exit_code == 1
+    assert "--id-field, or add --mix-ids" in result.stderr
+    assert len(cli.jsonl("export", path)) == 1
+    assert cli.json("index", path, table, "--mix-ids")["n_new"] == 2
