@@ -69,6 +69,7 @@ FILES = {
     "limits": "memory and threads at hand",
     "options": "EncoderOptions, RuntimeOptions",
     "records": "documents, vectors, the Encoder protocol",
+    "removals": "how many documents may go",
     "terminals": "what a terminal obeys",
     "threads": "a pool that ends whole",
     "forks": "locks and threads after a fork",

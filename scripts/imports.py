@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "limits",
         "options",
         "records",
+        "removals",
         "terminals",
         "threads",
     ),

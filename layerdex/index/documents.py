@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from layerdex.arguments import check_callbacks, check_count, format_value, to_path
-from layerdex.choices import Change, ExportFormat, Format, OnError
+from layerdex.choices import Change, ExportFormat, Format, OnBlank, OnError
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.stored_transforms import warn_if_stale
@@ -23,7 +23,10 @@ from layerdex.records import (
     Truncated,
     Unknown,
 )
+from layerdex.removals import RemovalLimit
+from layerdex.storage.catalog.rows import find_live
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.writer import check_found
 
 if TYPE_CHECKING:
     from layerdex.indexer.pipeline.pipeline import BuildReport
@@ -39,12 +42,14 @@ def add(
     format: Format | str,
     dialect: Dialect | None,
     on_error: OnError,
+    on_blank: OnBlank | None,
     on_reject: Callable[[Rejected], None] | None,
     on_change: Callable[[Change, str], None] | None,
     on_progress: OnProgress | None,
     on_bytes: Callable[[int, int], None] | None,
     n_total: int | None,
     sync: bool,
+    limit: RemovalLimit,
     dry_run: bool,
     auto_compact: bool,
     lock_timeout_s: float,
@@ -52,6 +57,7 @@ def add(
     """Add documents, or preview that; see `Index.add`."""
     from layerdex.indexer.pipeline.build import build, preview
     from layerdex.indexer.progress import RunProgress
+    from layerdex.indexer.readers.blank_texts import settle_blanks
     from layerdex.indexer.readers.sources import may_block, read_all
 
     check_callbacks(
@@ -61,6 +67,7 @@ def add(
         check_count("n_total", n_total, least=0)
     progress = RunProgress(on_progress, n_total=n_total, on_bytes=on_bytes)
     rows = read_all(sources, format=format, fields=fields, dialect=dialect, on_bytes=progress.read)
+    rows = settle_blanks(rows, on_blank)
     options: dict[str, Any] = {
         "on_error": on_error,
         "on_reject": on_reject,
@@ -75,6 +82,7 @@ def add(
         rows,
         lambda: index.encoder,
         **options,
+        limit=limit,
         auto_compact=auto_compact,
         reads_ahead=not any(map(may_block, sources)),
         lock_timeout_s=lock_timeout_s,
@@ -135,15 +143,46 @@ def export(
             return write(file)
 
 
-def delete(index: OpenIndex, ids: Sequence[str], *, dry_run: bool, lock_timeout_s: float) -> int:
+def delete(
+    index: OpenIndex,
+    ids: Sequence[str],
+    *,
+    where: tuple[Condition, ...],
+    limit: RemovalLimit | None,
+    missing_ok: bool,
+    dry_run: bool,
+    lock_timeout_s: float,
+) -> int:
     """Delete documents and return how many; see `Index.delete`."""
     _check_ids(ids)
+    if where and ids:
+        raise OptionError("give ids or where, not both: which documents is not clear")
+    if not where and not ids:
+        return 0
     if dry_run:
-        return len({document.id for document in get(index, ids)})
+        return len(find_ids(index, ids, where=where, missing_ok=missing_ok))
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
-        n_deleted = writer.delete(ids)
+        if where:  # under the lock, so that nothing changes in between
+            ids = find_ids(index, ids, where=where, missing_ok=missing_ok)
+        n_deleted = writer.delete(ids, limit=limit, missing_ok=missing_ok)
     warn_if_stale(index.store)
     return n_deleted
+
+
+def find_ids(
+    index: OpenIndex, ids: Sequence[str], *, where: tuple[Condition, ...], missing_ok: bool
+) -> list[str]:
+    """Return the ids of the documents that a deletion would delete, each once."""
+
+    def question(snapshot: Snapshot) -> list[str]:
+        if where:
+            return snapshot.document_table(where).ids
+        live = find_live(snapshot.connection, ids)
+        if not missing_ok:
+            check_found(ids, live)
+        return [id_ for id_ in dict.fromkeys(ids) if id_ in live]
+
+    return index.store.query(question)
 
 
 def _check_ids(ids: Sequence[object]) -> None:

@@ -19,13 +19,17 @@ from layerdex.indexer.pipeline.sync import OnChange, Sync, collect_rows
 from layerdex.indexer.pipeline.window import classify_window
 from layerdex.indexer.progress import RunProgress
 from layerdex.indexer.readers.changes import CHANGED
-from layerdex.records import Encoder, Rejected, SourceDocument
+from layerdex.records import Blank, Encoder, Rejected, Rows, SourceDocument
+from layerdex.removals import RemovalLimit
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished
 from layerdex.storage.maintenance.compaction import merge_small
 from layerdex.storage.store import Store
+from layerdex.storage.writer import Writer
 
 # A window also ends here, so that memory stays bounded for very long texts.
 _WINDOW_CHARACTERS = 8_000_000
+
+_NOT_REMOVED = "new and changed documents are in, nothing was removed"
 
 # Many such short windows are merged during the run, as merging all at its end would take long.
 _WINDOWS_BEFORE_MERGING = 100
@@ -41,6 +45,7 @@ def build(
     on_change: OnChange | None = None,
     progress: RunProgress | None = None,
     sync: bool = False,
+    limit: RemovalLimit | None = None,
     auto_compact: bool = True,
     reads_ahead: bool = True,
     lock_timeout_s: float = 10.0,
@@ -50,8 +55,9 @@ def build(
     ``load_encoder`` is called at the first document that needs encoding. Set ``reads_ahead`` to
     False for a source that may block: each window is then committed before the next document is
     requested. With ``sync``, documents of the index that were not in the sources are removed in one
-    last commit. Raises `RowError` at the first bad row unless ``on_error`` is skip; earlier windows
-    stay committed.
+    last commit. Raises `RowError` at the first bad row unless ``on_error`` is skip, and
+    `RemovalError` where more would be removed than ``limit`` allows; what came before stays
+    committed.
     """
     progress = RunProgress() if progress is None else progress
     with (
@@ -78,14 +84,35 @@ def build(
             raise
         pipeline.commit_all()
         if sync:
-            with closing(writer.find_vanished(ids.unseen)) as pages:
-                rows = collect_rows(pipeline.sources.vanished(pages), on_change)
-            if len(rows):
-                writer.remove(rows)
-            pipeline.report.n_removed = len(rows)
+            limit = RemovalLimit() if limit is None else limit
+            pipeline.report.n_removed = _remove_vanished(writer, pipeline, ids, limit, on_change)
         if auto_compact:
             merge_small(store, writer)
     return pipeline.report
+
+
+def _remove_vanished(
+    writer: Writer,
+    pipeline: Pipeline,
+    ids: RunIds,
+    limit: RemovalLimit,
+    on_change: OnChange | None,
+) -> int:
+    """Remove the documents that are in no source, and return how many; raises `RemovalError`."""
+
+    def find(on_change: OnChange | None) -> Rows:
+        with closing(writer.find_vanished(ids.unseen)) as pages:
+            return collect_rows(pipeline.sources.vanished(pages), on_change)
+
+    rows = find(None)
+    if len(rows):
+        # Without the new documents: a wrong source may be larger than the index.
+        n_before = writer.count() - pipeline.report.n_new
+        limit.check(len(rows), n_before, verb="removed", outcome=_NOT_REMOVED)
+        if on_change is not None:
+            find(on_change)
+        writer.remove(rows)
+    return len(rows)
 
 
 def preview(
@@ -113,7 +140,7 @@ def preview(
             changes = classify_window(window, ids, find)
             callbacks.refuse_bad_rows(changes)
             callbacks.begin(changes, progress.n_bytes_read)
-            sources.record(changes.n_accepted, changes.rejected)
+            sources.record(changes.n_accepted, changes.keeping)
             total += report_of(changes)
             callbacks.end(changes)
         if sync:
@@ -143,7 +170,8 @@ def _windows(
             window, n_characters = [], 0
         window.append(document)
         n_characters += len(document.text) if isinstance(document, SourceDocument) else 0
-        is_last = isinstance(document, Rejected) and on_error is OnError.ABORT
+        is_bad = isinstance(document, Rejected) and not isinstance(document, Blank)
+        is_last = is_bad and on_error is OnError.ABORT
         if is_last or len(window) == size or n_characters >= _WINDOW_CHARACTERS:
             yield window
             window, n_characters = [], 0
