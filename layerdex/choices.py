@@ -70,6 +70,20 @@ class OnError(StrEnum):
     SKIP = "skip"
 
 
+class OnBlank(StrEnum):
+    """What a row without a text does to the run."""
+
+    SKIP = "skip"
+    ERROR = "error"
+
+
+class Missing(StrEnum):
+    """What an estimator makes of a text that is missing or blank."""
+
+    ERROR = "error"
+    ZERO = "zero"
+
+
 class Operator(StrEnum):
     """Comparison of a ``where`` condition.
 

@@ -18,6 +18,7 @@ LayerdexError
 ├── StorageError           the operating system refused to read or write
 ├── ResourceError          this process may not use the memory or threads that it needs
 ├── DocumentNotFoundError  no live document has that id
+├── RemovalError           more documents would be removed at once than is allowed
 └── NoLabelsError          the question needs labelled documents and there are too few
 """
 
@@ -105,6 +106,10 @@ class ResourceError(LayerdexError):
 
 class DocumentNotFoundError(LayerdexError):
     """No live document has that id."""
+
+
+class RemovalError(LayerdexError):
+    """More documents would be removed at once than is allowed; none was."""
 
 
 class NoLabelsError(LayerdexError):

@@ -95,6 +95,14 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Blank(Rejected):
+    """A row whose text is null, empty or only white space; ``in_table`` for a table's cell."""
+
+    is_null: bool = field(default=False, compare=False)
+    in_table: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A live document of an index."""
 

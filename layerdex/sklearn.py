@@ -7,7 +7,7 @@ LayerKNeighborsClassifier())])`` encodes each text once, at all layers, for all 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any, Self
 
@@ -24,11 +24,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from layerdex.arguments import check_count, to_choice
-from layerdex.choices import Weights
+from layerdex.choices import Missing, Weights
 from layerdex.errors import LayerError, OptionError
 from layerdex.forks import ForkLock
 from layerdex.index.encoders import make_encoder
-from layerdex.index.open_index import read_texts
+from layerdex.index.open_index import as_list
+from layerdex.indexer.readers.values import BadValueError, BlankError, text_value
 from layerdex.indexer.vector_cache import VectorCache
 from layerdex.layers import LayerSelection, format_layers, resolve_layer, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
@@ -72,6 +73,9 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     above it then never run. All clones in a process share the cache. Search with ``n_jobs=1``:
     processes do not share it, and the encoder uses all cores anyway.
 
+    A text that is None, NaN, empty or blank is an `OptionError`, or a zero vector if ``missing`` is
+    ``"zero"``.
+
     `fit` only sets ``layer_`` (resolved) and ``n_features_out_``. It and `transform` raise
     `ModelError`, `OptionError` or `MissingPackageError`.
     """
@@ -91,6 +95,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         device: str = "auto",
         dtype: str = "auto",
         engine: str = "auto",
+        missing: str = "error",
     ) -> None:
         self.model = model
         self.layer = layer
@@ -104,9 +109,11 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.device = device
         self.dtype = dtype
         self.engine = engine
+        self.missing = missing
 
     def fit(self, X: Iterable[str], y: object = None) -> Self:  # noqa: ARG002, N803
         """Load the model and check the parameters; the texts are ignored."""
+        to_choice(Missing, self.missing)
         encoder = self._encoder()
         self.layer_, _ = self._resolve(encoder)
         self.n_features_out_ = encoder.settings.width
@@ -118,9 +125,17 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         layer, layers = self._resolve(encoder)
         if isinstance(X, str):  # scikit-learn's vectorizers refuse one too
             raise OptionError("give a list of texts, not one string")
-        texts = read_texts(X)
+        texts = as_list(X)
+        present = _find_present(texts, to_choice(Missing, self.missing))
         variant = repr(self._options()[1])
-        return _cache.vectors(encoder, texts, layers=layers, layer=layer, variant=variant)
+        vectors = _cache.vectors(
+            encoder, [texts[i] for i in present], layers=layers, layer=layer, variant=variant
+        )
+        if len(present) == len(texts):
+            return vectors
+        filled = np.zeros((len(texts), encoder.settings.width), dtype=np.float32)
+        filled[present] = vectors
+        return filled
 
     @property
     def _n_features_out(self) -> int:  # the mixin's name for it
@@ -222,6 +237,22 @@ class LayerKNeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
         k = check_count("n_neighbors", self.n_neighbors)
         neighbors = find_neighbors(InMemoryVectors(rows, stored), queries, k)
         return neighbors, labels_of(neighbors, rows, self._codes)
+
+
+def _find_present(texts: Sequence[object], missing: Missing) -> list[int]:
+    """Return the positions of the texts that are not missing; raises `OptionError`."""
+    present = []
+    for i, text in enumerate(texts):
+        try:
+            text_value(text, field=f"the text at position {i}")
+        except BlankError as error:
+            if missing is Missing.ERROR:
+                raise OptionError(f'{error}; missing="zero" makes a zero vector of it') from None
+        except BadValueError as error:
+            raise OptionError(str(error)) from None
+        else:
+            present.append(i)
+    return present
 
 
 def _to_unit(vectors: NDArray[Any]) -> Vectors:

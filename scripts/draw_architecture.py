@@ -70,6 +70,7 @@ FILES = {
     "options": "EncoderOptions, RuntimeOptions",
     "predicates": "what where says, as a tree",
     "records": "documents, vectors, the Encoder protocol",
+    "removals": "how many documents may go",
     "terminals": "what a terminal obeys",
     "threads": "a pool that ends whole",
     "forks": "locks and threads after a fork",

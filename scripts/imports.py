@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "options",
         "predicates",
         "records",
+        "removals",
         "terminals",
         "threads",
     ),

@@ -129,6 +129,34 @@ def test_only_lists_of_texts_are_taken(encoders: list[WordTransformer], texts: A
         LayerEmbedder().transform(texts)
 
 
+MISSING = ["", " \n", None, float("nan"), pd.NA, np.nan]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=repr)
+def test_a_missing_text_is_a_clear_error_or_a_zero_vector(
+    encoders: list[WordTransformer], missing: Any
+) -> None:
+    texts = ["a cat", missing, "a car"]
+    said = (
+        r"the text at position 1 is (null|empty|blank); missing=\"zero\" makes a zero vector of it"
+    )
+    with pytest.raises(OptionError, match=said):
+        LayerEmbedder().transform(texts)
+    found = LayerEmbedder(missing="zero").fit_transform(texts)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[[0, 2]], LayerEmbedder().transform(["a cat", "a car"]))
+    assert not found[1].any()
+    assert LayerEmbedder(missing="zero").transform([missing]).shape == (1, found.shape[1])
+
+
+def test_zero_is_for_missing_texts_alone(encoders: list[WordTransformer]) -> None:
+    texts: list[Any] = ["a", 5]
+    with pytest.raises(OptionError, match=r"the text at position 1 is not a string \(int\)"):
+        LayerEmbedder(missing="zero").transform(texts)
+    with pytest.raises(OptionError, match="zeros"):
+        LayerEmbedder(missing="zeros").fit(TEXTS)
+
+
 @pytest.mark.parametrize("weights", ["distance", "uniform"])
 def test_votes_are_scikit_learns_by_cosine(weights: str) -> None:
     random = np.random.default_rng(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -91,6 +92,12 @@ class Context:
     @property
     def _shows_progress(self) -> bool:
         return not self.is_quiet and is_terminal()
+
+    @property
+    def can_ask(self) -> bool:
+        """Say whether somebody can answer a question: at a terminal, and not asked for quiet."""
+        is_table = self.form is OutputForm.TABLE
+        return is_table and self._shows_progress and sys.stdin is not None and sys.stdin.isatty()
 
     def open_index(self, path: Path, *, damaged: bool = False) -> Index:
         """Open the index of the command."""

@@ -5,14 +5,17 @@ Also the types of results that they print and that no other module of the facade
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
+from layerdex.index import documents
 from layerdex.index.similar_labels import group_similar
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
+from layerdex.search.filters import Expressions, parse_where
 
 if TYPE_CHECKING:
     from layerdex.index.facade import Index
@@ -34,6 +37,8 @@ __all__ = [
     "find_folder",
     "has_single_label",
     "has_torn_seal",
+    "id_field",
+    "ids_to_delete",
     "is_index",
     "similar_labels",
     "vector_bytes",
@@ -103,6 +108,21 @@ def has_torn_seal(index: Index) -> bool:
     from layerdex.storage.directory import CATALOG
 
     return is_torn(index.path / CATALOG)
+
+
+def id_field(index: Index) -> str:
+    """Return the name of the id in the sources of an index, ``id`` where it is not known."""
+    from layerdex.storage.catalog.source_fields import read_source_fields
+
+    fields = index._open.store.query(lambda snapshot: read_source_fields(snapshot.connection))
+    return (fields and fields.id) or "id"
+
+
+def ids_to_delete(
+    index: Index, ids: Sequence[str], *, where: Expressions = None, missing_ok: bool = False
+) -> list[str]:
+    """Return the ids of the documents that `Index.delete` would delete, each once."""
+    return documents.find_ids(index._open, ids, where=parse_where(where), missing_ok=missing_ok)
 
 
 def vector_bytes(index: Index, n_documents: int) -> int:

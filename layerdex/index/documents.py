@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from layerdex.arguments import check_callbacks, check_count, format_value, to_path
-from layerdex.choices import Change, ExportFormat, Format, OnError
+from layerdex.choices import Change, ExportFormat, Format, OnBlank, OnError
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.source_options import check_date_formats, resolve_fields
@@ -25,7 +25,10 @@ from layerdex.records import (
     Truncated,
     Unknown,
 )
+from layerdex.removals import RemovalLimit
+from layerdex.storage.catalog.rows import find_live
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.writer import check_found
 
 if TYPE_CHECKING:
     from layerdex.indexer.pipeline.pipeline import BuildReport
@@ -51,12 +54,14 @@ def add(
     format: Format | str,
     dialect: Dialect | None,
     on_error: OnError,
+    on_blank: OnBlank | None,
     on_reject: Callable[[Rejected], None] | None,
     on_change: Callable[[Change, str], None] | None,
     on_progress: OnProgress | None,
     on_bytes: Callable[[int, int], None] | None,
     n_total: int | None,
     sync: bool,
+    limit: RemovalLimit,
     dry_run: bool,
     auto_compact: bool,
     lock_timeout_s: float,
@@ -65,6 +70,7 @@ def add(
     from layerdex.indexer.pipeline.build import build, preview
     from layerdex.indexer.pipeline.run_start import RunNames
     from layerdex.indexer.progress import RunProgress
+    from layerdex.indexer.readers.blank_texts import settle_blanks
     from layerdex.indexer.readers.sources import may_block, read_all
 
     check_callbacks(
@@ -85,6 +91,7 @@ def add(
         raise OptionError("give text, id, label and metadata, or all of them as fields")
     progress = RunProgress(on_progress, n_total=n_total, on_bytes=on_bytes)
     rows = read_all(sources, format=format, fields=fields, dialect=dialect, on_bytes=progress.read)
+    rows = settle_blanks(rows, on_blank)
     options: dict[str, Any] = {
         "on_error": on_error,
         "on_reject": on_reject,
@@ -100,6 +107,7 @@ def add(
         rows,
         lambda: index.encoder,
         **options,
+        limit=limit,
         auto_compact=auto_compact,
         reads_ahead=not any(map(may_block, sources)),
         lock_timeout_s=lock_timeout_s,
@@ -164,6 +172,9 @@ def delete(
     index: OpenIndex,
     ids: Sequence[str],
     *,
+    where: tuple[Predicate, ...],
+    limit: RemovalLimit | None,
+    missing_ok: bool,
     purge: bool,
     dry_run: bool,
     lock_timeout_s: float,
@@ -172,17 +183,39 @@ def delete(
     """Delete documents and return how many; see `Index.delete`."""
     _check_ids(ids)
     check_callbacks(on_progress=on_progress)
+    if where and ids:
+        raise OptionError("give ids or where, not both: which documents is not clear")
+    if not (where or ids or purge):
+        return 0
     if dry_run:
-        return len({document.id for document in get(index, ids)})
+        return len(find_ids(index, ids, where=where, missing_ok=missing_ok))
     traces: list[str] = []
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
-        n_deleted = writer.delete(ids) if ids else 0
+        if where:  # under the lock, so that nothing changes in between
+            ids = find_ids(index, ids, where=where, missing_ok=missing_ok)
+        n_deleted = writer.delete(ids, limit=limit, missing_ok=missing_ok)
         if purge:
             traces = _purge(index.store, writer, timeout_s=lock_timeout_s, on_progress=on_progress)
     for trace in traces:
         logger.warning("%s", trace)
     warn_if_stale(index.store)
     return n_deleted
+
+
+def find_ids(
+    index: OpenIndex, ids: Sequence[str], *, where: tuple[Predicate, ...], missing_ok: bool
+) -> list[str]:
+    """Return the ids of the documents that a deletion would delete, each once."""
+
+    def question(snapshot: Snapshot) -> list[str]:
+        if where:
+            return snapshot.document_table(where).ids
+        live = find_live(snapshot.connection, ids)
+        if not missing_ok:
+            check_found(ids, live)
+        return [id_ for id_ in dict.fromkeys(ids) if id_ in live]
+
+    return index.store.query(question)
 
 
 def _purge(

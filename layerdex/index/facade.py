@@ -9,7 +9,16 @@ from types import NoneType
 from typing import TYPE_CHECKING, BinaryIO, Never, Unpack
 
 from layerdex.arguments import check_callbacks, check_type, to_choice, to_list, to_path
-from layerdex.choices import Change, ExportFormat, Format, Keep, OnError, StoredPrecision, Weights
+from layerdex.choices import (
+    Change,
+    ExportFormat,
+    Format,
+    Keep,
+    OnBlank,
+    OnError,
+    StoredPrecision,
+    Weights,
+)
 from layerdex.errors import OptionError
 from layerdex.index import (
     best_layer,
@@ -42,6 +51,7 @@ from layerdex.records import (
     Truncated,
     Unknown,
 )
+from layerdex.removals import DEFAULT_SHARE, MaxRemoved, RemovalLimit
 from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 from layerdex.search.filters import Expressions, parse_where
@@ -281,12 +291,14 @@ class Index:
         format: Format | str = Format.AUTO,
         dialect: Dialect | None = None,
         on_error: OnError | str = OnError.ABORT,
+        on_blank: OnBlank | str | None = None,
         on_reject: Callable[[Rejected], None] | None = None,
         on_change: Callable[[Change, str], None] | None = None,
         on_progress: OnProgress | None = None,
         on_bytes: Callable[[int, int], None] | None = None,
         n_total: int | None = None,
         sync: bool = False,
+        max_removed: MaxRemoved = DEFAULT_SHARE,
         dry_run: bool = False,
         auto_compact: bool = True,
         lock_timeout_s: float = 10.0,
@@ -308,9 +320,12 @@ class Index:
 
         A row whose id already exists updates that document. With ``sync``, documents that are in
         none of the sources are removed in one commit, once all sources have been read to the end; a
-        rejected row keeps its document, and nothing is removed where a rejected row may belong to
-        any document (`RowError`) or where the sources have no document at all (`SourceError`). With
-        ``dry_run`` nothing is encoded or changed, and the report says what would be.
+        rejected or blank row keeps its document, and nothing is removed where such a row may belong
+        to any document (`RowError`), where the sources have no document at all (`SourceError`), or
+        where more than ``max_removed`` would be (`RemovalError`): a number of documents, a share of
+        those that were there before (a float; 1.0 for all), or a function that is called with both
+        numbers where it is more than a tenth, and returns whether they may go. With ``dry_run``
+        nothing is encoded or changed, and the report says what would be.
         ``on_change`` is called with each document that is new, updated or removed. After a run,
         small segments are merged, unless ``auto_compact`` is False.
 
@@ -321,6 +336,9 @@ class Index:
         one of them waits for the encoder. Windows of standard input, pipes and iterators are
         committed before the next row is asked for. Raises `RowError` at a bad row unless
         ``on_error`` is skip, `SourceError` for a source that cannot be read.
+
+        A row of a table or data frame whose text is missing or blank is skipped and counted apart,
+        and elsewhere it is a bad row; ``on_blank`` (skip or error) says so for all sources.
         """
         for name in misnamed:
             raise TypeError(_unexpected(name))
@@ -337,12 +355,14 @@ class Index:
             format=format,
             dialect=dialect,
             on_error=to_choice(OnError, on_error),
+            on_blank=None if on_blank is None else to_choice(OnBlank, on_blank),
             on_reject=on_reject,
             on_change=on_change,
             on_progress=on_progress,
             on_bytes=on_bytes,
             n_total=n_total,
             sync=sync,
+            limit=RemovalLimit.parse(max_removed),
             dry_run=dry_run,
             auto_compact=auto_compact,
             lock_timeout_s=lock_timeout_s,
@@ -412,23 +432,38 @@ class Index:
     def delete(
         self,
         *ids: str,
+        where: Expressions = None,
+        max_removed: MaxRemoved | None = None,
+        missing_ok: bool = False,
         purge: bool = False,
         dry_run: bool = False,
         lock_timeout_s: float = 10.0,
         on_progress: OnProgress | None = None,
     ) -> int:
-        """Delete documents and return how many; raises `DocumentNotFoundError` for a missing one.
+        """Delete documents by id or by condition, in one commit, and return how many.
 
-        Nothing is deleted then, nor with ``dry_run``. What was deleted, and what updates replaced,
-        stays in the files until `compact`. With ``purge`` all of it is gone from every byte of the
-        directory when this returns, also what was deleted before; ``ids`` may be empty then. For
-        that, questions that others are asking must end: after ``lock_timeout_s`` a `StorageError`
-        says that they have not; the documents are deleted then, and another purge can follow. What
-        a head or the transforms may still hold of purged texts is logged as a warning.
+        Raises `DocumentNotFoundError` for an id that is missing, unless ``missing_ok``, and
+        `RemovalError` for more than ``max_removed`` (see `add`): by default a tenth of all with
+        ``where``, and any number of ids. Nothing is deleted then, nor with ``dry_run``.
+
+        What was deleted, and what updates replaced, stays in the files until `compact`. With
+        ``purge`` all of it is gone from every byte of the directory when this returns, also what
+        was deleted before; neither ids nor ``where`` need be given then. For that, questions that
+        others are asking must end: after ``lock_timeout_s`` a `StorageError` says that they have
+        not; the documents are deleted then, and another purge can follow. What a head or the
+        transforms may still hold of purged texts is logged as a warning.
         """
+        conditions = parse_where(where)
+        if max_removed is None:
+            limit = RemovalLimit() if conditions else None
+        else:
+            limit = RemovalLimit.parse(max_removed)
         return documents.delete(
             self._open,
             ids,
+            where=conditions,
+            limit=limit,
+            missing_ok=missing_ok,
             purge=purge,
             dry_run=dry_run,
             lock_timeout_s=lock_timeout_s,

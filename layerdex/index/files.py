@@ -5,7 +5,7 @@ Names of other rooms, which the command line does not import; nothing here is lo
 
 from layerdex.indexer.docstrings import collect_docstrings
 from layerdex.indexer.readers import Dialect, Fields, check_sources
-from layerdex.indexer.readers.sources import read_queries
+from layerdex.indexer.readers.sources import read_ids, read_queries
 from layerdex.indexer.writers.documents import format_of_name
 from layerdex.storage.files import atomic_write
 
@@ -16,5 +16,6 @@ __all__ = [
     "check_sources",
     "collect_docstrings",
     "format_of_name",
+    "read_ids",
     "read_queries",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, func, select
 
 from layerdex.errors import DocumentNotFoundError, ModelError
 from layerdex.records import EncodedVectors, Rows
+from layerdex.removals import RemovalLimit
 from layerdex.storage.artifacts import remove_unreferenced_artifacts
 from layerdex.storage.catalog.changes import (
     NEXT_ROW,
@@ -36,7 +37,7 @@ from layerdex.storage.catalog.engine import empty_log, translate_errors
 from layerdex.storage.catalog.log import log_path, next_salt, write_salt_to_log
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished, live_ids
-from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT
+from layerdex.storage.catalog.schema import DOCUMENT, LIVE, SEGMENT
 from layerdex.storage.catalog.segments import SEGMENT_NAME, read_segments
 from layerdex.storage.catalog.vacuum import is_vacuumed, mark_vacuumed
 from layerdex.storage.directory import CATALOG, SEGMENTS
@@ -51,6 +52,7 @@ from layerdex.threads import Threads
 _MAX_THREADS = min(4, len(os.sched_getaffinity(0)))
 # 1,500 texts at the 7 layers of MiniLM; with less, starting threads takes as long as it saves.
 _MIN_BYTES_FOR_THREADS = 1 << 24
+N_MISSING_NAMED = 3
 
 
 class Writer:
@@ -112,6 +114,12 @@ class Writer:
         if committed != {segment.name for segment in segments} or n_rows != n_positions(segments):
             raise damage_error("the list of segments")
 
+    def count(self) -> int:
+        """Return the number of live documents."""
+        with self.transaction() as connection:
+            query = select(func.count()).select_from(DOCUMENT).where(LIVE)
+            return connection.scalar(query) or 0
+
     def find(self, ids: Sequence[str]) -> dict[str, Version]:
         """Return the live documents among ``ids``, by id."""
         with self.transaction() as connection:
@@ -156,17 +164,26 @@ class Writer:
         with self.change() as connection:
             update_fields(connection, field_updates)
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def delete(
+        self,
+        ids: Sequence[str],
+        *,
+        limit: RemovalLimit | None = None,
+        missing_ok: bool = False,
+    ) -> int:
         """Mark all of the documents dead, or none, and return how many.
 
-        Raises `DocumentNotFoundError`.
+        Raises `DocumentNotFoundError` unless ``missing_ok``, and `RemovalError` where more would go
+        than ``limit`` allows.
         """
         live = self.find(ids)
-        for identifier in ids:
-            if identifier not in live:
-                raise DocumentNotFoundError(f"no document has the id {identifier!r}")
-        with self.change() as connection:
-            mark_dead(connection, [version.row for version in live.values()])
+        if not missing_ok:
+            check_found(ids, live)
+        if limit is not None:
+            limit.check(len(live), self.count(), verb="deleted", outcome="nothing was deleted")
+        if live:
+            with self.change() as connection:
+                mark_dead(connection, [version.row for version in live.values()])
         return len(live)
 
     def remove(self, rows: Rows) -> None:
@@ -291,6 +308,20 @@ def _mapper(n_bytes: int) -> Iterator[Callable[..., Iterable[Any]]]:
         return
     with Threads(_MAX_THREADS, "layerdex-write") as threads:
         yield threads.map
+
+
+def check_found(ids: Sequence[str], live: Container[str]) -> None:
+    """Raise `DocumentNotFoundError`, naming the first few, for ids that are not in ``live``."""
+    missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in live]
+    if len(missing) == 1:
+        raise DocumentNotFoundError(f"no document has the id {missing[0]!r}")
+    if missing:
+        n_more = len(missing) - N_MISSING_NAMED
+        named = ", ".join(map(repr, missing[:N_MISSING_NAMED]))
+        more = f" and {n_more:,} more" if n_more > 0 else ""
+        raise DocumentNotFoundError(
+            f"no document has the ids {named}{more} ({len(missing):,} of {len(set(ids)):,} ids)"
+        )
 
 
 def check_shape(vectors: EncodedVectors, shape: tuple[int, int, int]) -> None:

@@ -24,7 +24,7 @@ COMMANDS = {
     "dedup": "[OPTIONS] INDEX",
     "suspects": "[OPTIONS] INDEX",
     "get": "[OPTIONS] INDEX ID...",
-    "delete": "[OPTIONS] INDEX ID...",
+    "delete": "[OPTIONS] INDEX [ID]...",
     "export": "[OPTIONS] INDEX",
     "info": "[OPTIONS] INDEX",
     "backup": "[OPTIONS] INDEX TARGET",
@@ -142,7 +142,7 @@ def test_a_command_without_its_index_is_wrong_usage(cli: Cli, command: str) -> N
     [
         (["info", "i", "-Z"], "No such option '-Z'."),
         (["get", "i"], "Missing argument 'ID...'."),
-        (["delete", "i"], "Missing argument 'ID...'."),
+        (["delete", "i"], "give at least one ID, --ids FILE or --where CONDITION"),
         (["info", "i", "j"], "Got unexpected extra argument (j)"),
         (["index", "i"], "give at least one SOURCE, or - for standard input"),
         (

@@ -75,6 +75,8 @@ def test_json_is_the_sum(cli: Cli, new: Path, source: Path) -> None:
         "n_new": 20,
         "n_updated": 0,
         "n_unchanged": 0,
+        "n_blank": 0,
+        "n_repeated": 0,
         "n_rejected": 0,
         "n_encoded": 20,
         "n_truncated": 0,
@@ -220,7 +222,8 @@ def test_what_becomes_of_long_texts_is_stored(cli: Cli, new: Path, source: Path)
 
 
 def test_skipped_rows_are_shown_and_written(cli: Cli, new: Path, tmp_path: Path) -> None:
-    rows = [DOCUMENTS[0], *[{"id": f"bad-{i}", "text": " "} for i in range(7)], DOCUMENTS[0]]
+    other = {**DOCUMENTS[0], "text": "another text"}
+    rows = [DOCUMENTS[0], *[{"id": f"bad-{i}", "text": " "} for i in range(7)], other]
     source, rejects = write_jsonl(tmp_path / "s.jsonl", rows), tmp_path / "rejects.jsonl"
     result = cli.ok("index", new, source, "--on-error", "skip", "--rejects", rejects)
     assert result.stdout.startswith("9 read = 1 new + 0 updated + 0 unchanged + 8 rejected\n")
@@ -231,7 +234,7 @@ def test_skipped_rows_are_shown_and_written(cli: Cli, new: Path, tmp_path: Path)
         {
             "source": str(source),
             "line": 9,
-            "reason": f"id 'card-0' was already given at {source}:1",
+            "reason": f"id 'card-0' was already given at {source}:1, with other content",
         },
     ]
 

@@ -158,7 +158,7 @@ def test_several_sources_are_read_in_the_order_given(cli: Cli, new: Path, tmp_pa
 
 def test_an_id_that_two_sources_give_is_rejected(cli: Cli, new: Path, tmp_path: Path) -> None:
     first = write_source("csv", tmp_path / "first.csv")
-    again = write_jsonl(tmp_path / "again.jsonl", ROWS[1:2])
+    again = write_jsonl(tmp_path / "again.jsonl", [{**ROWS[1], "text": "another text"}])
     message = cli.error("index", new, first, again, "-q")
     assert message.startswith(f"{again}:1: id 'b' was already given at {first}:")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import pty
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from layerdex.cli.context import Context, OutputForm
 from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
 from tests.cli.runner import Cli
 from tests.storage.stored import lasting
@@ -25,7 +28,7 @@ def today(tmp_path: Path) -> Path:
 def test_sync_removes_what_has_vanished_and_says_how_many(
     cli: Cli, path: Path, today: Path
 ) -> None:
-    assert cli.data("index", path, today, "--sync") == (
+    assert cli.data("index", path, today, "--sync", "--max-removed", 5) == (
         "16 read = 1 new + 1 updated + 14 unchanged + 0 rejected; 5 removed\n"
         "16 documents in the index, layers 0-3 of minilm\n"
     )
@@ -42,13 +45,83 @@ def test_a_dry_run_lists_each_change_and_makes_none(cli: Cli, path: Path, today:
         [f"updated {DOCUMENTS[7]['id']}\n", "new fresh�id\n", *vanished]
     )
     counts = "16 read; 1 new, 1 updated, 14 unchanged, 0 rejected, 5 removed"
-    assert result.stderr.startswith(f"{counts}: ")
+    assert result.stderr == (
+        f"{counts}: dry run, nothing was changed\n"
+        "5 of 20 documents is more than a tenth: "
+        "this needs --max-removed 5, or a yes on a terminal\n"
+    )
+    enough = cli.ok("index", path, today, "--sync", "--dry-run", "--max-removed", "25%")
+    assert enough.stderr == f"{counts}: dry run, nothing was changed\n"
     assert cli.json("index", path, today, "--sync", "--dry-run")["ids"] == {
         "new": ["fresh\nid"],
         "updated": [DOCUMENTS[7]["id"]],
         "removed": [one["id"] for one in DOCUMENTS[:5]],
     }
     assert lasting(path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        ([], "a tenth"),
+        (["--max-removed", "24%"], "24%"),
+        (["--max-removed", "4"], "4"),
+        (["-q"], "a tenth"),
+    ],
+)
+def test_more_than_a_tenth_is_only_removed_if_that_is_said(
+    cli: Cli, path: Path, today: Path, words: list[str], limit: str
+) -> None:
+    assert cli.error("index", path, today, "--sync", *words) == (
+        f"5 of 20 documents would be removed, more than {limit}: new and changed documents are in, "
+        "nothing was removed; --max-removed 5 allows it"
+    )
+    ids = [row["id"] for row in cli.jsonl("export", path)]
+    assert ids == [*(one["id"] for one in EXPORTED), "fresh\nid"]
+
+
+@pytest.mark.parametrize("value", ["-1", "101%", "0.5", "many", "1e3", "%"])
+def test_a_limit_is_a_number_or_a_percentage(cli: Cli, path: Path, today: Path, value: str) -> None:
+    said = cli.usage("index", path, today, "--sync", "--max-removed", value)
+    assert said.endswith(f"{value!r} is neither a number of documents nor a percentage of them")
+    assert cli.usage("index", path, today, "--max-removed", 3) == "--max-removed requires --sync"
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_terminal_is_asked_above_a_tenth(
+    cli: Cli, path: Path, today: Path, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Context, "can_ask", True)
+    result = cli("index", path, today, "--sync", stdin=f"{answer}\n")
+    assert result.stderr.startswith("5 of 20 documents are in no SOURCE. Remove them? [y/N]: ")
+    if answer == "y":
+        assert result.exit_code == 0
+        assert result.stdout.endswith(
+            "rejected; 5 removed\n16 documents in the index, layers 0-3 of minilm\n"
+        )
+    else:
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.endswith("are in, nothing was removed\n")
+    assert cli.json("info", path)["n_documents"] == (16 if answer == "y" else 21)
+
+
+def test_the_question_needs_a_terminal_at_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with Path(os.ttyname(theirs)).open() as terminal, Path(os.devnull).open() as nothing:
+        for stdin, stderr, quiet, form, can_ask in [
+            (terminal, terminal, False, OutputForm.TABLE, True),
+            (nothing, terminal, False, OutputForm.TABLE, False),
+            (terminal, nothing, False, OutputForm.TABLE, False),
+            (terminal, terminal, True, OutputForm.TABLE, False),
+            (terminal, terminal, False, OutputForm.JSON, False),
+        ]:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            monkeypatch.setattr(sys, "stderr", stderr)
+            context = Context()
+            context.is_quiet, context.form = quiet, form
+            assert context.can_ask is can_ask
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_a_dry_run_makes_no_index(cli: Cli, source: Path, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ DOCUMENTS_OF: dict[str, list[tuple[str, ...]]] = {
     "info --unknown --json": [("info", "unread", "--unknown")],
     "index --json": [("index", "new", "long.jsonl")],
     "index --dry-run --json": [("index", "new", "today.jsonl", "--sync", "--dry-run")],
+    "delete --json": [("delete", "new", "nobody", "--missing-ok")],
+    "delete --dry-run --json": [("delete", "index", "--where", "label=card", "--dry-run")],
     "doctor --json": [("doctor",)],
 }
 LINES_OF: dict[str, tuple[str, ...]] = {

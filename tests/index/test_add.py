@@ -146,7 +146,8 @@ def test_explicit_ids_collide_within_a_run_across_sources(index: Index, tmp_path
     path = tmp_path / "more.jsonl"
     path.write_text('{"id": "d1", "text": "from a file"}\n{"id": "e", "text": "fine"}\n')
     rejected: list[Rejected] = []
-    report = index.add(corpus(12), path, corpus(2), on_error="skip", on_reject=rejected.append)
+    other = [{**row, "text": "other"} for row in corpus(2)]
+    report = index.add(corpus(12), path, other, on_error="skip", on_reject=rejected.append)
     assert _counts(report) == (13, 0, 0, 3)
     assert [str(one.origin) for one in rejected] == [f"{path}:1", "<memory>:1", "<memory>:2"]
     assert "'d1' was already given at <memory>:2" in rejected[0].reason

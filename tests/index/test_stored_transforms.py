@@ -130,7 +130,7 @@ def relabelled(n: int) -> list[dict[str, object]]:
         (lambda index: index.add(changed_texts(3)), 6),
         (lambda index: index.add(relabelled(60)), 0),
         (lambda index: index.delete(*(f"d{i}" for i in range(6))), 6),
-        (lambda index: index.add(ROWS[6:], sync=True), 6),
+        (lambda index: index.add(ROWS[6:], sync=True, max_removed=1.0), 6),
         (lambda index: index.add(more(30)), 30),
         (lambda index: index.delete(*(f"d{i}" for i in range(20))), 20),
         (lambda index: index.add(ROWS), 0),

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from layerdex import Dialect, Index
 from layerdex.choices import Change
-from layerdex.errors import DamagedIndexError, RowError, SourceError
+from layerdex.errors import DamagedIndexError, RemovalError, RowError, SourceError
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
 from tests.results import first
@@ -30,7 +31,7 @@ def test_documents_that_are_in_no_source_are_removed_in_one_commit(index: Index)
     index.add(corpus(30), auto_compact=False)
     (before,) = query(index._open.store.path, "SELECT value FROM setting WHERE key = 'commits'")
     kept = [row for i, row in enumerate(corpus(30)) if i % 3]
-    report = index.add(kept[:10], kept[10:], sync=True)
+    report = index.add(kept[:10], kept[10:], sync=True, max_removed=1.0)
     assert (report.n_read, report.n_unchanged, report.n_removed) == (20, 20, 10)
     assert _ids(index) == [row["id"] for row in kept]
     assert all(int(hit.id[1:]) % 3 for hit in first(index.search("word1 word2", k=30)))
@@ -50,7 +51,9 @@ def test_more_than_a_statement_binds_can_vanish(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "wide", model=WordEncoder(width=4, window=2_500), layers=0)
     index.add(rows)
     told: list[tuple[Change, str]] = []
-    report = index.add(rows[1_000:1_010], sync=True, on_change=lambda *one: told.append(one))
+    report = index.add(
+        rows[1_000:1_010], sync=True, max_removed=1.0, on_change=lambda *one: told.append(one)
+    )
     assert report.n_removed == 2_490
     assert _ids(index) == [f"d{i}" for i in range(1_000, 1_010)]
     gone = [f"d{i}" for i in (*range(1_000), *range(1_010, 2_500))]
@@ -74,7 +77,7 @@ def test_a_dry_run_tells_what_the_run_then_does(index: Index, encoder: WordEncod
         (Change.UPDATED, "d7"),
     ]
     done: list[tuple[Change, str]] = []
-    report = index.add(rows, sync=True, on_change=lambda *one: done.append(one))
+    report = index.add(rows, sync=True, max_removed=4, on_change=lambda *one: done.append(one))
     assert done == told
     planned.n_encoded = report.n_encoded
     assert (planned, report.n_removed) == (report, 4)
@@ -83,7 +86,12 @@ def test_a_dry_run_tells_what_the_run_then_does(index: Index, encoder: WordEncod
 def test_a_dry_run_needs_no_lock(index: Index) -> None:
     index.add(corpus(3))
     with index._open.store.write():
-        assert index.add(corpus(2), sync=True, dry_run=True, lock_timeout_s=0).n_removed == 1
+        assert (
+            index.add(
+                corpus(2), sync=True, max_removed=1.0, dry_run=True, lock_timeout_s=0
+            ).n_removed
+            == 1
+        )
 
 
 def test_a_rejected_row_keeps_its_document_as_it_is(index: Index) -> None:
@@ -119,7 +127,7 @@ def test_a_row_without_id_and_text_stands_for_no_document(index: Index, tmp_path
     source.write_text("first\n\nsecond\nthird\n", encoding="utf-8")
     index.add(source, on_error="skip")
     source.write_bytes(b"third\n\n\xff\nfirst\n")
-    assert index.add(source, sync=True, on_error="skip").n_removed == 1
+    assert index.add(source, sync=True, max_removed=1, on_error="skip").n_removed == 1
     assert [document.text for document in index.documents()] == ["first", "third"]
 
 
@@ -131,7 +139,7 @@ def test_a_file_that_is_no_text_any_more_keeps_its_document(index: Index, tmp_pa
     index.add(folder)
     (folder / "a.txt").write_bytes(b"\x00\xff")
     (folder / "sub" / "c.txt").unlink()
-    assert index.add(folder, sync=True, on_error="skip").n_removed == 1
+    assert index.add(folder, sync=True, max_removed=1, on_error="skip").n_removed == 1
     assert _ids(index) == ["a.txt", "b.txt"]
 
 
@@ -148,7 +156,7 @@ def test_a_link_whose_target_is_gone_keeps_its_document(index: Index, tmp_path: 
     index.add(folder)
     (tmp_path / "elsewhere").unlink()
     (folder / "a").unlink()
-    report = index.add(folder, sync=True, on_error="skip")
+    report = index.add(folder, sync=True, max_removed=1, on_error="skip")
     assert (report.n_rejected, report.n_removed) == (1, 1)
     assert _ids(index) == ["b", "link", "sub/c"]
 
@@ -200,7 +208,7 @@ def test_a_file_that_shrinks_while_it_is_read_removes_nothing(index: Index, tmp_
             os.truncate(path, 100_000)
 
     with pytest.raises(RowError, match="nothing was removed"):
-        index.add(path, sync=True, on_error="skip", on_bytes=shrink)
+        index.add(path, sync=True, max_removed=1.0, on_error="skip", on_bytes=shrink)
     assert len(index) == 400
 
 
@@ -210,22 +218,26 @@ def test_a_row_that_is_too_long_removes_nothing(index: Index, tmp_path: Path) ->
     index.add(path)
     path.write_text("first\nsecond text that is longer\n")
     with pytest.raises(RowError, match="nothing was removed"):
-        index.add(path, sync=True, on_error="skip", dialect=Dialect(max_row_bytes=20))
+        index.add(
+            path, sync=True, max_removed=1.0, on_error="skip", dialect=Dialect(max_row_bytes=20)
+        )
     assert len(index) == 3
-    assert index.add(path, sync=True).n_removed == 1
+    assert index.add(path, sync=True, max_removed=1.0).n_removed == 1
 
 
 def test_a_source_that_is_given_twice_removes_nothing(index: Index, tmp_path: Path) -> None:
     _fill(folder := tmp_path / "folder")
     index.add(folder)
-    report = index.add(folder, folder, sync=True, on_error="skip")
-    assert (report.n_unchanged, report.n_rejected, report.n_removed) == (3, 3, 0)
+    report = index.add(folder, folder, sync=True)
+    assert (report.n_unchanged, report.n_repeated, report.n_removed) == (3, 3, 0)
 
 
 def test_derived_ids_follow_their_texts(index: Index) -> None:
     texts = ["one", "two", "two", "three"]
     index.add([{"text": text} for text in texts])
-    report = index.add([{"text": text} for text in ("two", "four", "one")], sync=True)
+    report = index.add(
+        [{"text": text} for text in ("two", "four", "one")], sync=True, max_removed=1.0
+    )
     assert (report.n_new, report.n_unchanged, report.n_removed) == (1, 2, 2)
     assert [document.text for document in index.documents()] == ["one", "two", "four"]
 
@@ -270,7 +282,7 @@ def test_a_damaged_row_is_not_removed(index: Index) -> None:
 
 def test_what_vanished_can_come_back(index: Index) -> None:
     index.add(corpus(5))
-    index.add(corpus(2), sync=True)
+    index.add(corpus(2), sync=True, max_removed=1.0)
     assert index.add(corpus(5), sync=True).n_new == 3
     assert _ids(index) == ["d0", "d1", "d2", "d3", "d4"]
 
@@ -287,3 +299,65 @@ def test_rows_before_a_write_to_their_file_are_committed(index: Index, tmp_path:
         index.add(path, on_change=touch)
 
     assert len(index) == 11
+
+
+@pytest.mark.parametrize(
+    ("max_removed", "allowed"),
+    [(0.1, False), (0.19, False), (0.2, True), (3, False), (4, True), (1, False), (1.0, True)],
+)
+def test_more_than_is_allowed_is_not_removed_but_what_is_new_stays(
+    index: Index, max_removed: float, allowed: bool
+) -> None:
+    index.add(corpus(20))
+    told: list[tuple[Change, str]] = []
+    new = [{"id": f"new{i}", "text": f"new {i}"} for i in range(100)]  # these are no base to share
+
+    def sync() -> int:
+        return index.add(
+            [*corpus(16), *new],
+            sync=True,
+            max_removed=max_removed,
+            on_change=lambda *one: told.append(one),
+        ).n_removed
+
+    if allowed:
+        assert sync() == 4
+    else:
+        said = (
+            r"^4 of 20 documents would be removed, .* are in, nothing was removed; --max-removed 4"
+        )
+        with pytest.raises(RemovalError, match=said):
+            sync()
+    gone = [(Change.REMOVED, f"d{i}") for i in range(16, 20)]
+    assert [change for change in told if change[0] is Change.REMOVED] == (gone if allowed else [])
+    assert len(index) == (116 if allowed else 120)
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_who_is_asked_decides_above_a_tenth(index: Index, answer: bool) -> None:
+    index.add(corpus(20))
+    asked: list[tuple[int, int]] = []
+
+    def ask(n_removed: int, n_documents: int) -> bool:
+        asked.append((n_removed, n_documents))
+        return answer
+
+    assert index.add(corpus(18), sync=True, max_removed=ask).n_removed == 2
+    assert asked == []
+    if answer:
+        assert index.add(corpus(16), sync=True, max_removed=ask).n_removed == 2
+    else:
+        with pytest.raises(RemovalError, match=r"more than a tenth: .* nothing was removed$"):
+            index.add(corpus(16), sync=True, max_removed=ask)
+    assert asked == [(2, 18)]
+    assert len(index) == (16 if answer else 18)
+
+
+def test_a_blank_row_keeps_its_document_as_it_is(index: Index) -> None:
+    index.add(corpus(4))
+    before = read_versions(index._open.store.path)
+    texts = [None, " \t", *(row["text"] for row in corpus(4)[2:])]
+    frame = pd.DataFrame(corpus(4)).assign(text=texts)
+    report = index.add(frame, sync=True)
+    assert (report.n_blank, report.n_unchanged, report.n_removed) == (2, 2, 0)
+    assert read_versions(index._open.store.path) == before

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerdex.choices import OnError, StoredPrecision
+from layerdex.choices import OnBlank, OnError, StoredPrecision
+from layerdex.cli.conflicts import Requires, check_rules
 from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.files import check_outputs
 from layerdex.cli.options import (
@@ -19,13 +20,20 @@ from layerdex.cli.options import (
     encoder_options,
     json_option,
     lock_timeout_option,
+    max_removed_option,
     path_argument,
     runtime_options,
     source_options,
     verbosity_options,
 )
 from layerdex.cli.rejects import check_rejects_path, open_rejects
-from layerdex.cli.render.changes import Changes, describe_dry_run, print_report
+from layerdex.cli.removals import describe_excess, removal_limit
+from layerdex.cli.render.changes import (
+    Changes,
+    describe_dry_run,
+    describe_refusal,
+    print_report,
+)
 from layerdex.cli.render.text import counted, describe_unknown
 from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
 
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from layerdex.options import EncoderOptions
 
 _N_GROUPS_SHOWN = 3
+_RULES = (Requires("max_removed", "sync"),)
 
 
 @click.command("index", short_help="Create or extend an index.")
@@ -84,7 +93,13 @@ _N_GROUPS_SHOWN = 3
     expose_value=False,
     help="Overwrite the --rejects file; without it, one that is not empty is an error.",
 )
+@click.option(
+    "--on-blank",
+    type=EnumChoice(OnBlank),
+    help="Skip and count rows without a text, or take them as bad rows. [default: skip in tables]",
+)
 @click.option("--sync", is_flag=True, help="Remove documents that are in no SOURCE.")
+@max_removed_option
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -113,7 +128,9 @@ def command(
     mix_ids: bool,
     on_error: OnError,
     rejects: Path | None,
+    on_blank: OnBlank | None,
     sync: bool,
+    max_removed: int | float | None,
     dry_run: bool,
     auto_compact: bool,
     lock_timeout_s: float,
@@ -126,8 +143,12 @@ def command(
     interruption, run the same command again.
 
     With --sync, documents that are in none of the sources are removed once all sources have been
-    read to the end. A skipped row keeps its document. If its id cannot be read, or if the sources
-    hold no document, nothing is removed. A file of a folder that cannot be read is a bad row too.
+    read to the end: more than a tenth of INDEX only with --max-removed, or a yes on a terminal. A
+    skipped row keeps its document. If its id cannot be read, or if the sources hold no document,
+    nothing is removed. A file of a folder that cannot be read is a bad row too.
+
+    In csv, tsv, xlsx and parquet, a row whose text is blank is skipped and counted. A row that
+    repeats an earlier one with the same id is counted too; with other content it is a bad row.
 
     The first run stores the options from --layers to --precision in INDEX. It also stores the
     names of fields, which are the defaults of later runs; a run that names others uses those, once.
@@ -150,6 +171,7 @@ def command(
         return
     if rejects is not None and on_error is not OnError.SKIP:
         raise click.UsageError("--rejects requires --on-error skip")
+    check_rules(_RULES)
     dialect = source.dialect
     check_sources(sources, format=source.format)
     check_outputs(path, rejects)
@@ -168,8 +190,16 @@ def command(
     try:
         with (
             open_rejects(rejects, note=context.note) as rejected,
-            context.reading_progress("Indexing") as (on_rows, on_bytes),
+            contextlib.ExitStack() as shown,
         ):
+            on_rows, on_bytes = shown.enter_context(context.reading_progress("Indexing"))
+            limit = removal_limit(
+                context,
+                max_removed,
+                question="{:,} of {:,} documents are in no SOURCE. Remove them?",
+                before_asking=shown.close,
+                is_input_read="-" in sources,
+            )
             report = index.add(
                 *sources,
                 **names,
@@ -177,11 +207,13 @@ def command(
                 format=source.format,
                 dialect=dialect,
                 on_error=on_error,
+                on_blank=on_blank,
                 on_reject=rejected.add,
                 on_change=changes.add if dry_run else None,
                 on_progress=on_rows,
                 on_bytes=on_bytes,
                 sync=sync,
+                max_removed=limit,
                 dry_run=dry_run,
                 auto_compact=auto_compact,
                 lock_timeout_s=lock_timeout_s,
@@ -193,9 +225,10 @@ def command(
         raise
     rejected.summarize()
     if dry_run:
-        _print_dry_run(context, report, changes)
+        excess = describe_excess(report.n_removed, len(index), max_removed)
+        _print_dry_run(context, report, changes, excess)
         return
-    is_refused = 0 < report.n_read == report.n_rejected
+    is_refused = 0 < report.n_read == report.n_rejected + report.n_blank
     if is_new and not is_refused:
         context.note(f"Created {path}")
     _print_report(context, report, index, path)
@@ -203,7 +236,8 @@ def command(
         if is_new:
             _discard_if_unused(index, had_folder=had_folder)
         outcome = "was not created" if is_new else "is unchanged"
-        raise RowError(f"every row that was read was rejected: {path} {outcome}")
+        why = describe_refusal(report, source.text_field)
+        raise RowError(f"every row that was read {why}: {path} {outcome}")
 
 
 def _declare(context: Context, path: Path, names: dict[str, Any], lock_timeout_s: float) -> None:
@@ -269,13 +303,15 @@ def _discard_if_unused(index: Index, *, had_folder: bool) -> None:
             index.path.rmdir()
 
 
-def _print_dry_run(context: Context, report: BuildReport, changes: Changes) -> None:
+def _print_dry_run(context: Context, report: BuildReport, changes: Changes, excess: str) -> None:
     from layerdex.index.json import dry_run_to_json
 
     context.print(
         table=lambda: context.note(describe_dry_run(report)),
         document=lambda: dry_run_to_json(report, changes.ids),
     )
+    if excess:
+        context.note(excess)
 
 
 def _print_report(context: Context, report: BuildReport, index: Index, path: Path) -> None:

@@ -22,6 +22,7 @@ from layerdex.cli.options.question import (
     weights_option,
     where_option,
 )
+from layerdex.cli.options.removal import max_removed_option
 from layerdex.cli.options.run import (
     json_option,
     jsonl_option,
@@ -33,8 +34,10 @@ from layerdex.cli.options.run import (
 )
 from layerdex.cli.options.source import (
     FORMAT_OPTIONS,
+    IdsOptions,
     InputOptions,
     SourceOptions,
+    ids_options,
     input_options,
     source_options,
 )
@@ -55,6 +58,7 @@ __all__ = [
     "DateFormatType",
     "Decorator",
     "EnumChoice",
+    "IdsOptions",
     "InputOptions",
     "NumbersType",
     "PathType",
@@ -64,11 +68,13 @@ __all__ = [
     "collect",
     "combine",
     "encoder_options",
+    "ids_options",
     "input_options",
     "json_option",
     "jsonl_option",
     "k_option",
     "lock_timeout_option",
+    "max_removed_option",
     "min_per_label_option",
     "model_folder_option",
     "path_argument",

@@ -90,6 +90,27 @@ class InputOptions(FormatOptions):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdsOptions(FormatOptions):
+    """A file of ids, and how it is read."""
+
+    ids_file: str | None
+    id_field: str | None
+
+    def read(self, default_field: str) -> list[str]:
+        """Return the ids of the file, none without a file; raises `SourceError`, also for none."""
+        from layerdex.index.files import read_ids
+
+        if self.ids_file is None:
+            return []
+        return read_ids(
+            self.ids_file,
+            id_field=self.id_field or default_field,
+            format=self.format,
+            dialect=self.dialect,
+        )
+
+
 _format_options = combine(
     click.option(
         "--format",
@@ -148,6 +169,23 @@ source_options = combine(
 
 FORMAT_OPTIONS = tuple(field.name for field in fields(FormatOptions))
 """The parameters of a `FormatOptions`."""
+
+ids_options = combine(
+    click.option(
+        "--ids",
+        "ids_file",
+        metavar="FILE",
+        help="Read ids from a file, or - for standard input: one per line (txt), or a field of a "
+        "csv, jsonl, xlsx, ... file.",
+    ),
+    click.option(
+        "--id-field",
+        help="Field of the id in --ids FILE. [default: that of INDEX's sources, or id]",
+    ),
+    _format_options,
+    collect(IdsOptions, "source"),
+)
+"""The options of an `IdsOptions`, which the command gets as ``source``."""
 
 input_options = combine(
     click.option(

@@ -21,6 +21,9 @@ _UNITS = {
 }
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([a-zA-Z]*)", re.ASCII)
 
+_SHARE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(%?)", re.ASCII)
+_PERCENT = 100
+
 
 class EnumChoice(click.Choice[str]):
     """A choice among the words of an enum, or of some of its members; gives the member."""
@@ -82,6 +85,22 @@ class DateFormatType(click.ParamType[tuple[str, str]]):
         if not (field and equals and form):
             self.fail(f"{value!r} is not FIELD=FORMAT, such as 'Datum=%d.%m.%Y'", param, ctx)
         return field, form
+
+
+class MaxRemovedType(click.ParamType[int | float]):
+    """A number of documents, or a percentage of all; gives an int, or a share as a float."""
+
+    name = "max_removed"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float:
+        number, percent = found.groups() if (found := _SHARE.fullmatch(str(value))) else ("", "")
+        is_share = percent and float(number) <= _PERCENT
+        if not is_share and (percent or not number.isdecimal()):
+            message = f"{value!r} is neither a number of documents nor a percentage of them"
+            self.fail(message, param, ctx)
+        return float(number) / _PERCENT if is_share else int(number)
 
 
 class SimilarityType(click.ParamType[float | str]):

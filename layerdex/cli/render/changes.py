@@ -33,19 +33,37 @@ def print_report(
     report: BuildReport, *, n_documents: int, layers: str, settings: EncoderSettings
 ) -> None:
     """Print the counts of a run, and what the index holds now."""
-    click.echo(
-        f"{report.n_read:,} read = {report.n_new:,} new + {report.n_updated:,} updated "
-        f"+ {report.n_unchanged:,} unchanged + {report.n_rejected:,} rejected"
-        + (f"; {report.n_removed:,} removed" if report.n_removed else "")
-    )
+    removed = f"; {report.n_removed:,} removed" if report.n_removed else ""
+    click.echo(f"{report.n_read:,} read = {' + '.join(_outcomes(report))}{removed}")
     documents = counted(n_documents, "document")
     click.echo(f"{documents} in the index, {layers} of {escape(settings.model)}")
 
 
 def describe_dry_run(report: BuildReport) -> str:
     """Write the counts of a dry run."""
-    return (
-        f"{report.n_read:,} read; {report.n_new:,} new, {report.n_updated:,} updated, "
-        f"{report.n_unchanged:,} unchanged, {report.n_rejected:,} rejected, "
-        f"{report.n_removed:,} removed: dry run, nothing was changed"
-    )
+    outcomes = ", ".join([*_outcomes(report), f"{report.n_removed:,} removed"])
+    return f"{report.n_read:,} read; {outcomes}: dry run, nothing was changed"
+
+
+def describe_refusal(report: BuildReport, text_field: str | None) -> str:
+    """Say why none of the rows is a document; ``text_field`` is None if none was asked for."""
+    if not report.n_blank:
+        return "was rejected"
+    blank = "has a blank text" + ("" if text_field is None else f" in {text_field!r}")
+    return f"was rejected or {blank}" if report.n_rejected else blank
+
+
+def _outcomes(report: BuildReport) -> list[str]:
+    """Return what became of the rows; blank and repeated ones only where there are any."""
+    counts = {
+        "new": report.n_new,
+        "updated": report.n_updated,
+        "unchanged": report.n_unchanged,
+        "blank": report.n_blank,
+        "repeated": report.n_repeated,
+        "rejected": report.n_rejected,
+    }
+    for name in ("blank", "repeated"):
+        if not counts[name]:
+            del counts[name]
+    return [f"{n:,} {name}" for name, n in counts.items()]

@@ -6,6 +6,7 @@ at `convert`, then ``schema.json``, which `schema` reads.
 
 from layerdex.index.json.answers import clusters_to_json, label_issue_rows
 from layerdex.index.json.convert import (
+    deletion_to_json,
     dry_run_to_json,
     evaluations_to_json,
     prediction_to_json,
@@ -17,6 +18,7 @@ from layerdex.index.json.schema import output_schema, read_schemas
 
 __all__ = [
     "clusters_to_json",
+    "deletion_to_json",
     "dry_run_to_json",
     "evaluations_to_json",
     "label_issue_rows",

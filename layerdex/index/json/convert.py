@@ -97,6 +97,14 @@ def dry_run_to_json(report: BuildReport, ids: Mapping[Change, Sequence[str]]) ->
     }
 
 
+def deletion_to_json(
+    n_deleted: int, *, n_missing: int, n_documents: int, ids: Sequence[str] | None = None
+) -> Json:
+    """Return the counts of a deletion, and of a dry run the ids of what it would delete."""
+    counts = {"n_deleted": n_deleted, "n_missing": n_missing, "n_documents": n_documents}
+    return counts if ids is None else {**counts, "ids": list(ids)}
+
+
 _CONVERTERS: dict[str, Callable[[Any], Json]] = {
     "Comparison": comparison_to_json,
     "Deduplication": deduplication_to_json,

@@ -22,10 +22,14 @@ from layerdex.indexer.pipeline.window import classify_window
 from layerdex.indexer.progress import RunProgress
 from layerdex.indexer.readers.changes import CHANGED
 from layerdex.indexer.text.windows import WindowFill
-from layerdex.records import Encoder, EncoderSettings, Rejected, SourceDocument
+from layerdex.records import Blank, Encoder, EncoderSettings, Rejected, Rows, SourceDocument
+from layerdex.removals import RemovalLimit
 from layerdex.storage.catalog.rows import Version, find_live, find_vanished, live_ids
 from layerdex.storage.maintenance.compaction import merge_small
 from layerdex.storage.store import Store
+from layerdex.storage.writer import Writer
+
+_NOT_REMOVED = "new and changed documents are in, nothing was removed"
 
 # Many such short windows are merged during the run, as merging all at its end would take long.
 _WINDOWS_BEFORE_MERGING = 100
@@ -41,6 +45,7 @@ def build(
     on_change: OnChange | None = None,
     progress: RunProgress | None = None,
     sync: bool = False,
+    limit: RemovalLimit | None = None,
     auto_compact: bool = True,
     reads_ahead: bool = True,
     names: RunNames | None = None,
@@ -53,7 +58,8 @@ def build(
     requested. With ``sync``, documents of the index that were not in the sources are removed in one
     last commit. ``names`` are recorded with the first documents of an index. Raises
     `IndexMismatchError` before anything is written if ids come about in another way than those of
-    the index, and `RowError` at the first bad row unless ``on_error`` is skip; earlier windows stay
+    the index, `RowError` at the first bad row unless ``on_error`` is skip, and `RemovalError` where
+    more would be removed than ``limit`` allows; what came before stays
     committed.
     """
     progress = RunProgress() if progress is None else progress
@@ -87,14 +93,35 @@ def build(
         if pipeline.report.n_new + pipeline.report.n_updated + pipeline.report.n_unchanged:
             writer.set_deferred()
         if sync:
-            with closing(writer.find_vanished(ids.unseen)) as pages:
-                rows = collect_rows(pipeline.sources.vanished(pages), on_change)
-            if len(rows):
-                writer.remove(rows)
-            pipeline.report.n_removed = len(rows)
+            limit = RemovalLimit() if limit is None else limit
+            pipeline.report.n_removed = _remove_vanished(writer, pipeline, ids, limit, on_change)
         if auto_compact:
             merge_small(store, writer)
     return pipeline.report
+
+
+def _remove_vanished(
+    writer: Writer,
+    pipeline: Pipeline,
+    ids: RunIds,
+    limit: RemovalLimit,
+    on_change: OnChange | None,
+) -> int:
+    """Remove the documents that are in no source, and return how many; raises `RemovalError`."""
+
+    def find(on_change: OnChange | None) -> Rows:
+        with closing(writer.find_vanished(ids.unseen)) as pages:
+            return collect_rows(pipeline.sources.vanished(pages), on_change)
+
+    rows = find(None)
+    if len(rows):
+        # Without the new documents: a wrong source may be larger than the index.
+        n_before = writer.count() - pipeline.report.n_new
+        limit.check(len(rows), n_before, verb="removed", outcome=_NOT_REMOVED)
+        if on_change is not None:
+            find(on_change)
+        writer.remove(rows)
+    return len(rows)
 
 
 def preview(
@@ -125,7 +152,7 @@ def preview(
             callbacks.refuse_bad_rows(changes)
             start.check(changes)
             callbacks.begin(changes, progress.n_bytes_read)
-            sources.record(changes.n_accepted, changes.rejected)
+            sources.record(changes.n_accepted, changes.keeping)
             total += report_of(changes)
             callbacks.end(changes)
         if sync:
@@ -161,7 +188,8 @@ def _windows(
             fill.clear()
         window.append(document)
         is_full = fill.add(None if isinstance(document, Rejected) else document.text)
-        if is_full or (isinstance(document, Rejected) and on_error is OnError.ABORT):
+        is_bad = isinstance(document, Rejected) and not isinstance(document, Blank)
+        if is_full or (is_bad and on_error is OnError.ABORT):
             yield window
             window = []
             fill.clear()

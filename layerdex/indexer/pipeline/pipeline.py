@@ -34,8 +34,10 @@ _OPTIONAL = ("n_unknown", "unreadable")
 
 @dataclass(slots=True)
 class BuildReport:
-    """The outcome of a run, in rows: ``new + updated + unchanged + rejected == read``.
+    """The outcome of a run, in rows.
 
+    ``new + updated + unchanged + blank + repeated + rejected == read``, where blank rows have no
+    text and were skipped, and repeated ones are identical to an earlier row with the same id.
     ``n_encoded`` documents were encoded (an update of only label or metadata needs no encoding);
     ``n_truncated`` of these exceed the maximum length, ``n_unknown`` have unknown tokens and
     ``n_unreadable`` no others. ``n_removed`` documents were removed by ``sync``, as they were not
@@ -46,6 +48,8 @@ class BuildReport:
     n_new: int = 0
     n_updated: int = 0
     n_unchanged: int = 0
+    n_blank: int = 0
+    n_repeated: int = 0
     n_rejected: int = 0
     n_encoded: int = 0
     n_truncated: int = 0
@@ -164,7 +168,7 @@ class Pipeline:
     def _finish(self, window: _Window) -> None:
         changes = window.changes
         self._callbacks.begin(changes, window.n_bytes_read)
-        self.sources.record(changes.n_accepted, changes.rejected)
+        self.sources.record(changes.n_accepted, changes.keeping)
         self.report += report_of(changes)
         if window.encoding is not None:
             self._write(changes, window.encoding)
@@ -235,5 +239,7 @@ def report_of(changes: WindowChanges) -> BuildReport:
         n_new=len(changes.pending) - n_replaced,
         n_updated=n_replaced + len(changes.field_updates),
         n_unchanged=changes.n_unchanged,
+        n_blank=len(changes.blank),
+        n_repeated=changes.n_repeated,
         n_rejected=len(changes.rejected),
     )

@@ -19,7 +19,7 @@ SCHEMA = f"""
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -{CACHE_KIB};
-CREATE TABLE assigned (id TEXT PRIMARY KEY, origin TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE assigned (id TEXT PRIMARY KEY, origin TEXT NOT NULL, content BLOB) WITHOUT ROWID;
 CREATE TABLE protected (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE repeated (hash BLOB PRIMARY KEY, occurrence INTEGER NOT NULL) WITHOUT ROWID;
 BEGIN;
@@ -38,6 +38,12 @@ def is_derived(id_: str, digest: bytes) -> bool:
     return first == digest.hex()[:DERIVED_DIGITS] and (not occurrence or occurrence.isdecimal())
 
 
+def content_digest(document: SourceDocument, text_hash: bytes) -> bytes:
+    """Return a digest of text, label and metadata, which tells 1 from 1.0 and true: 16 bytes."""
+    rest = repr((document.label, sorted(document.metadata.items())))
+    return hashlib.blake2b(text_hash + rest.encode(), digest_size=16).digest()
+
+
 class RunIds:
     """Assigns ids to the documents of a run, in memory bounded by a cache.
 
@@ -50,18 +56,21 @@ class RunIds:
             self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             self._database.executescript(SCHEMA)
 
-    def assign(self, documents: Iterable[tuple[SourceDocument, bytes]]) -> list[str | Rejected]:
+    def assign(
+        self, documents: Iterable[tuple[SourceDocument, bytes]]
+    ) -> list[str | Rejected | None]:
         """Return each document's id, or a `Rejected` for an explicit id that is taken.
 
-        Documents come with the hash of their text. A document without an id gets the hash's first
-        32 hex digits; the n-th with the same text in the run gets ``-n`` appended, or the next free
-        number.
+        None is for an identical repeat: explicit id, text, label and metadata are those of an
+        earlier row. Documents come with the hash of their text. A document without an id gets the
+        hash's first 32 hex digits; the n-th with the same text in the run gets ``-n`` appended, or
+        the next free number.
         """
         with _translate_errors():
             return [
                 self._derived(document, digest)
                 if document.id is None
-                else self._explicit(document, document.id)
+                else self._explicit(document, document.id, digest)
                 for document, digest in documents
             ]
 
@@ -96,11 +105,16 @@ class RunIds:
     ) -> None:
         self.close()
 
-    def _explicit(self, document: SourceDocument, id_: str) -> str | Rejected:
-        if self._claim(id_, document):
+    def _explicit(self, document: SourceDocument, id_: str, digest: bytes) -> str | Rejected | None:
+        content = content_digest(document, digest)
+        if self._claim(id_, document, content):
             return id_
-        row = self._database.execute("SELECT origin FROM assigned WHERE id = ?", (id_,)).fetchone()
-        return Rejected(document.origin, f"id {id_!r} was already given at {row[0]}", id_)
+        query = "SELECT origin, content FROM assigned WHERE id = ?"
+        origin, first_content = self._database.execute(query, (id_,)).fetchone()
+        if content == first_content:
+            return None
+        differs = "" if first_content is None else ", with other content"
+        return Rejected(document.origin, f"id {id_!r} was already given at {origin}{differs}", id_)
 
     def _derived(self, document: SourceDocument, digest: bytes) -> str:
         first = digest.hex()[:DERIVED_DIGITS]
@@ -115,10 +129,10 @@ class RunIds:
         self._database.execute("REPLACE INTO repeated VALUES (?, ?)", (digest, occurrence))
         return f"{first}-{occurrence}"
 
-    def _claim(self, id_: str, document: SourceDocument) -> bool:
+    def _claim(self, id_: str, document: SourceDocument, content: bytes | None = None) -> bool:
         """Assign an id to a document; False if it is taken."""
         cursor = self._database.execute(
-            "INSERT OR IGNORE INTO assigned VALUES (?, ?)", (id_, str(document.origin))
+            "INSERT OR IGNORE INTO assigned VALUES (?, ?, ?)", (id_, str(document.origin), content)
         )
         return cursor.rowcount == 1
 

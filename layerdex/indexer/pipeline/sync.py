@@ -23,8 +23,8 @@ OnChange = Callable[[Change, str], None]
 class Sync:
     """Decides which documents of the index have vanished from the sources of a run.
 
-    A rejected row keeps the document with its id. A rejected row whose id is unknown could be of
-    any document, so then none is removed.
+    A rejected or blank row keeps the document with its id. One whose id is unknown could be of any
+    document, so then none is removed.
     """
 
     def __init__(self, ids: RunIds, *, outcome: str = _OUTCOME) -> None:
@@ -35,10 +35,10 @@ class Sync:
         self._n_unidentified = 0
         self._unidentified: Rejected | None = None
 
-    def record(self, n_accepted: int, rejected: Iterable[Rejected]) -> None:
-        """Record the rows of a window."""
+    def record(self, n_accepted: int, keeping: Iterable[Rejected]) -> None:
+        """Record the rows of a window: the number of documents, and the rejected and blank rows."""
         self._n_accepted += n_accepted
-        for row in rejected:
+        for row in keeping:
             if isinstance(row.id, Unset):
                 self._n_unidentified += 1
                 self._unidentified = self._unidentified or row

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from layerdex.choices import Change
 from layerdex.indexer.pipeline.run_ids import RunIds, content_hash
-from layerdex.records import UNSET, Rejected, Scalar, SourceDocument
+from layerdex.records import UNSET, Blank, Rejected, Scalar, SourceDocument
 from layerdex.storage.catalog.changes import FieldUpdate, NewVersion
 from layerdex.storage.catalog.rows import Version
 
@@ -50,7 +50,9 @@ class WindowChanges:
     pending: list[PendingText] = field(default_factory=list)
     field_updates: list[FieldUpdate] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    blank: list[Blank] = field(default_factory=list)
     n_unchanged: int = 0
+    n_repeated: int = 0
 
     @property
     def n_accepted(self) -> int:
@@ -59,8 +61,13 @@ class WindowChanges:
 
     @property
     def n_rows(self) -> int:
-        """The number of rows, rejected ones included."""
-        return self.n_accepted + len(self.rejected)
+        """The number of all rows."""
+        return self.n_accepted + len(self.blank) + self.n_repeated + len(self.rejected)
+
+    @property
+    def keeping(self) -> list[Rejected]:
+        """The rows that change no document, but keep the one that they stand for."""
+        return [*self.rejected, *self.blank]
 
     def __iter__(self) -> Iterator[tuple[Change, str]]:
         """Yield the change and the id of each document that is new or updated."""
@@ -81,10 +88,16 @@ def classify_window(
     stored = find([identifier for identifier in assigned if isinstance(identifier, str)])
     hashed_ids = zip(hashes, assigned, strict=True)
     for document in window:
+        if isinstance(document, Blank):
+            changes.blank.append(document)
+            continue
         if isinstance(document, Rejected):
             changes.rejected.append(document)
             continue
         digest, identifier = next(hashed_ids)
+        if identifier is None:
+            changes.n_repeated += 1
+            continue
         if isinstance(identifier, Rejected):
             changes.rejected.append(identifier)
             continue

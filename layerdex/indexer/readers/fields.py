@@ -14,6 +14,7 @@ from types import NoneType
 from layerdex.arguments import check_type
 from layerdex.errors import SourceError
 from layerdex.indexer.readers.common_names import COMMON_NAMES, DEFAULT_TEXT_NAME, TEXT
+from layerdex.indexer.readers.values import text_value
 from layerdex.records import UNSET, Unset
 
 SPREAD = "metadata"
@@ -108,6 +109,15 @@ class Fields:
     def text_option(self) -> str:
         """The option that names the text, without ``--`` and ``-field``."""
         return TEXT
+
+    @property
+    def line_name(self) -> str:
+        """The field that a line of txt is."""
+        return DEFAULT_TEXT_NAME
+
+    def to_text(self, value: object) -> str:
+        """Return the text of a document for the value of its field; raises `BadValueError`."""
+        return text_value(value, field=self.text_option)
 
     @property
     def kept_empty(self) -> str | None:

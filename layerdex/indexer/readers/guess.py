@@ -53,9 +53,10 @@ def guess_format(
         )
         return table, stream
     if (table := _find_other_table(text, fields)) is not None:
+        options = f"--format {table} and --{fields.text_option}-field"
         raise SourceError(
             f"{source}: its first line looks like a table's header without {fields.text!r}: "
-            f"say --format {table} and --text-field, or --format txt for lines of text"
+            f"say {options}, or --format txt for lines of text"
         )
     return Format.TXT, stream
 

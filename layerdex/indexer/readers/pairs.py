@@ -12,11 +12,10 @@ from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.pair_fields import LABEL, SCORE, SENTENCE2, PairFields
-from layerdex.indexer.readers.rows import Textless
 from layerdex.indexer.readers.sources import read_all
 from layerdex.indexer.readers.streams import source_name
 from layerdex.indexer.readers.values import BadValueError, NullError, kind, text_value
-from layerdex.records import Rejected, Scalar, Source
+from layerdex.records import Blank, Rejected, Scalar, Source
 
 _BOOLEANS = ("true", "false")
 
@@ -56,7 +55,7 @@ def read_pairs(
     n_left_out = 0
     first_error: RowError | None = None
     for row in read_all([source], format=format, fields=fields, dialect=dialect):
-        if isinstance(row, Textless):
+        if isinstance(row, Blank) and row.is_null:
             n_left_out += 1
             continue
         if isinstance(row, Rejected):

@@ -11,15 +11,14 @@ from layerdex.indexer.readers.rows import Reading, read_row
 from layerdex.indexer.readers.streams import invalid_utf8
 from layerdex.records import Origin, Rejected
 
-COLUMNS = ("text",)
-
 
 def read_txt(
     stream: BinaryIO, source: str, fields: Fields, max_row_bytes: int
 ) -> Iterator[Reading]:
     """Read one document per line, without the line end; blank lines are skipped, but count."""
-    fields = fields.of(COLUMNS)
-    check_columns(COLUMNS, fields=fields, source=source)
+    name = fields.line_name
+    fields = fields.of([name])
+    check_columns([name], fields=fields, source=source)
     for number, line in enumerate(bound_lines(stream, max_row_bytes), start=1):
         origin = Origin(source, number)
         if is_long_line(line, max_row_bytes):
@@ -31,4 +30,4 @@ def read_txt(
             yield Rejected(origin, invalid_utf8(error), id=None)
             continue
         if not text.isspace() and text:
-            yield read_row({"text": text}, origin=origin, fields=fields)
+            yield read_row({name: text}, origin=origin, fields=fields)

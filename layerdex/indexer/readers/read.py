@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from layerdex.choices import Format
+from layerdex.indexer.readers.blank_texts import mark_cells
 from layerdex.indexer.readers.changes import watch
 from layerdex.indexer.readers.delimited import read_delimited
 from layerdex.indexer.readers.dialect import Dialect
@@ -61,14 +62,18 @@ def read_source(
     if resolved is Format.FOLDER:
         return read_folder(Path(source), fields, dialect)
     if resolved is Format.PARQUET:
-        readings = read_parquet(Path(source), fields, on_bytes, max_row_bytes=dialect.max_row_bytes)
+        readings = mark_cells(
+            read_parquet(Path(source), fields, on_bytes, max_row_bytes=dialect.max_row_bytes)
+        )
     elif resolved is Format.XLSX:
-        readings = read_spreadsheet(
-            Path(source),
-            fields,
-            sheet=dialect.sheet,
-            on_bytes=on_bytes,
-            max_row_bytes=dialect.max_row_bytes,
+        readings = mark_cells(
+            read_spreadsheet(
+                Path(source),
+                fields,
+                sheet=dialect.sheet,
+                on_bytes=on_bytes,
+                max_row_bytes=dialect.max_row_bytes,
+            )
         )
     else:
         is_by_name = format is Format.AUTO
@@ -96,7 +101,7 @@ def _read_stream(
         if format_ in STREAM_READERS:
             yield from STREAM_READERS[format_](stream, name, fields, dialect.max_row_bytes)
             return
-        yield from read_delimited(
+        rows = read_delimited(
             stream,
             name,
             fields,
@@ -104,6 +109,7 @@ def _read_stream(
             dialect=dialect,
             reopen=partial(open_stream, source, encoding=known) if _is_file(source) else None,
         )
+        yield from mark_cells(rows)
 
 
 def _is_file(source: str | Path) -> bool:

@@ -25,14 +25,14 @@ from layerdex.indexer.readers.missing_fields import MissingFields
 from layerdex.indexer.readers.values import (
     BadKindError,
     BadValueError,
+    BlankError,
     NullError,
     clean_string,
     id_value,
     kind,
     metadata_value,
-    text_value,
 )
-from layerdex.records import UNSET, Origin, Rejected, Scalar, SourceDocument, Unset
+from layerdex.records import UNSET, Blank, Origin, Rejected, Scalar, SourceDocument, Unset
 
 Reading = SourceDocument | Rejected
 """A reader yields one for each row."""
@@ -127,12 +127,6 @@ class BadColumn(Rejected):
     __slots__ = ()
 
 
-class Textless(Rejected):
-    """A row whose text is null."""
-
-    __slots__ = ()
-
-
 def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
     """Return the document of a row, or a `Rejected`; the rules are the same for every format."""
     try:
@@ -147,8 +141,9 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
         )
     except BadKindError as error:
         return BadColumn(origin, str(error), id_of_rejected(row, fields))
-    except NullError as error:
-        return Textless(origin, str(error), id_of_rejected(row, fields))
+    except BlankError as error:
+        is_null = isinstance(error, NullError)
+        return Blank(origin, str(error), id_of_rejected(row, fields), is_null=is_null)
     except BadValueError as error:
         return Rejected(origin, str(error), id_of_rejected(row, fields))
 
@@ -180,7 +175,7 @@ def _text(row: Mapping[object, object], fields: Fields) -> str:
         path = quote(f"{fields.text}.{next(iter(value))}")
         advice = f"name the field inside it, such as --{option}-field {path}"
         raise BadKindError(f"{option} is not a string (object); {advice}")
-    return text_value(value, field=option)
+    return fields.to_text(value)
 
 
 def _id(row: Mapping[object, object], fields: Fields) -> str | None:

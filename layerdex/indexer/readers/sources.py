@@ -12,16 +12,18 @@ from types import NoneType
 from layerdex.arguments import check_type, to_choice
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
+from layerdex.indexer.readers.blank_texts import mark_cells, settle_blanks
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import check_sources
 from layerdex.indexer.readers.frames import is_frame, is_polars_frame, read_frame, read_polars
+from layerdex.indexer.readers.id_fields import IdFields
 from layerdex.indexer.readers.mappings import read_mappings
 from layerdex.indexer.readers.query_fields import QueryFields
 from layerdex.indexer.readers.read import read_source
 from layerdex.indexer.readers.rows import Reading
 from layerdex.indexer.readers.streams import OnBytes, is_stdin, named_errors, source_name
-from layerdex.records import UNSET, Origin, Rejected, Source
+from layerdex.records import UNSET, Blank, Origin, Rejected, Source
 
 
 def read_all(
@@ -115,6 +117,32 @@ def read_queries(
     return queries
 
 
+def read_ids(
+    source: Source,
+    *,
+    id_field: str = "id",
+    format: Format | str = Format.AUTO,
+    dialect: Dialect | None = None,
+) -> list[str]:
+    """Return the ids of a file: its lines, or the values of a field. Empty cells are left out.
+
+    Raises `RowError` for another row without an id, `SourceError` for a file without ids.
+    """
+    fields = IdFields(text=id_field)
+    rows = read_all([source], format=format, fields=fields, dialect=dialect)
+    ids = []
+    for row in settle_blanks(rows, None):
+        if isinstance(row, Blank):
+            continue
+        if isinstance(row, Rejected):
+            raise RowError(str(row))
+        ids.append(row.text)
+    if not ids:
+        name = source_name(source) if isinstance(source, str | Path) else "<memory>"
+        raise SourceError(f"{name}: there are no ids")
+    return ids
+
+
 def _check_fields(fields: object) -> None:
     check_type(fields, (Fields, NoneType), what="fields are given as `Fields`")
 
@@ -154,9 +182,9 @@ def _read(
             source, format=format_, fields=fields, dialect=dialect, on_bytes=on_bytes
         )
     if is_frame(source):
-        return read_frame(source, fields=fields)
+        return mark_cells(read_frame(source, fields=fields))
     if is_polars_frame(source):
-        return read_polars(source, fields=fields)
+        return mark_cells(read_polars(source, fields=fields))
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise SourceError("a source is a path, a data frame or an iterable of mappings")
     return read_mappings(source, fields=fields)

@@ -30,7 +30,11 @@ class BadKindError(BadValueError):
     """A value of a kind that its field never allows: most often true of the whole column."""
 
 
-class NullError(BadValueError):
+class BlankError(BadValueError):
+    """A text that is empty or only white space."""
+
+
+class NullError(BlankError):
     """A value that is missing where there must be one."""
 
 
@@ -81,7 +85,7 @@ def text_value(value: object, *, field: str) -> str:
         raise NullError(f"{field} is null")
     if not isinstance(value, str):
         raise BadKindError(f"{field} is not a string ({kind(value)})")
-    _require_content(value, field=field, advice="")
+    _require_content(value, field=field, advice="", error=BlankError)
     return clean_string(value, field=field)
 
 
@@ -154,12 +158,14 @@ def describe_kind(value: object) -> str:
     return f"neither text, a number, true/false nor a date ({kind(value)})"
 
 
-def _require_content(value: str, *, field: str, advice: str) -> None:
-    """Raise `BadValueError` for a string that is empty or blank."""
+def _require_content(
+    value: str, *, field: str, advice: str, error: type[BadValueError] = BadValueError
+) -> None:
+    """Raise an error for a string that is empty or blank."""
     if not value:
-        raise BadValueError(f"{field} is empty{advice}")
+        raise error(f"{field} is empty{advice}")
     if value.isspace():
-        raise BadValueError(f"{field} is blank{advice}")
+        raise error(f"{field} is blank{advice}")
 
 
 def _is_missing(value: object) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,11 @@ def assign(ids: RunIds, text: str, id_: str | None = None, *, line: int = 1) -> 
     """Return the id, or the whole message of the rejection."""
     document = SourceDocument(text, id=id_, origin=Origin("a.jsonl", line))
     return str(*ids.assign([(document, content_hash(text))]))
+
+
+def of(**fields: Any) -> tuple[SourceDocument, bytes]:
+    document = SourceDocument(**{"text": "a", "id": "x", **fields})
+    return document, content_hash(document.text)
 
 
 def assign_counting(pairs: list[tuple[SourceDocument, bytes]]) -> tuple[list[object], float]:
@@ -65,7 +71,9 @@ def test_explicit_id_is_taken_once_across_sources() -> None:
     second = SourceDocument("b", id="x", origin=Origin("2.csv", 3))
     with RunIds() as ids:
         assert ids.assign([(first, content_hash("a"))]) == ["x"]
-        rejected = Rejected(Origin("2.csv", 3), "id 'x' was already given at 1.csv:7")
+        rejected = Rejected(
+            Origin("2.csv", 3), "id 'x' was already given at 1.csv:7, with other content"
+        )
         assert ids.assign([(second, content_hash("b"))] * 2) == [rejected] * 2
 
 
@@ -83,6 +91,32 @@ def test_explicit_id_that_was_derived_before_is_rejected() -> None:
         assert assign(ids, "a", line=4) == a
         message = f"a.jsonl:9: id '{a}' was already given at a.jsonl:4"
         assert assign(ids, "b", a, line=9) == message
+
+
+def test_only_a_row_that_is_the_same_in_everything_is_a_repeat() -> None:
+    first = of(label="l", metadata={"n": 1, "m": "b"})
+    others = [
+        of(label="l", metadata={"n": 1.0, "m": "b"}),
+        of(label="l", metadata={"n": True, "m": "b"}),
+        of(label="l", metadata={"n": "1", "m": "b"}),
+        of(label="l", metadata={"n": 1, "m": "b", "k": None}),
+        of(label="l", metadata={"n": 1}),
+        of(label=None, metadata={"n": 1, "m": "b"}),
+        of(metadata={"n": 1, "m": "b"}),
+        of(label="l", metadata={"n": 1, "m": "b"}, text="a "),
+    ]
+    same = of(label="l", metadata={"m": "b", "n": 1}, origin=Origin("b.jsonl", 3))
+    with RunIds() as ids:
+        assert ids.assign([first, same]) == ["x", None]
+        assert all(isinstance(found, Rejected) for found in ids.assign(others))
+        assert ids.assign([same]) == [None]
+
+
+def test_a_derived_id_that_is_given_too_is_no_repeat() -> None:
+    with RunIds() as ids:
+        ids.assign([of(id=None)])
+        (found,) = ids.assign([of(id=derived("a"))])
+        assert isinstance(found, Rejected)
 
 
 def test_documents_with_explicit_ids_are_not_counted_as_repeats() -> None:
