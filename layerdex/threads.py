@@ -1,10 +1,13 @@
-"""A thread pool that a second Ctrl-C cannot break."""
+"""A thread pool that a second Ctrl-C cannot break, and linear algebra in one thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
+
+from layerdex.forks import ForkLock, renew_after_fork
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -35,3 +38,53 @@ class Threads(ThreadPoolExecutor):
         # A cancelled future wakes nobody.
         wait([running for running in self._at_work if not running.cancelled()])
         self.shutdown()
+
+
+class _SingleThreadedBlas:
+    """Limits BLAS to one thread from the first to enter to the last to leave.
+
+    The limit is that of the process: a second thread that restored it alone would make it last.
+    """
+
+    def __init__(self) -> None:
+        self._lock = ForkLock()
+        self._renew()
+        renew_after_fork(self, _SingleThreadedBlas._renew)
+
+    def _renew(self) -> None:
+        self._n_inside = 0
+        self._limits: Any = None
+
+    def enter(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if self._n_inside == 0:
+                self._limits = threadpool_limits(limits=1, user_api="blas")
+            self._n_inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                self._limits.restore_original_limits()
+
+
+_SINGLE_THREADED = _SingleThreadedBlas()
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Run what is inside with BLAS in one thread: for many small products, one after another.
+
+    OpenBLAS splits each product, and its threads spin until the last is done. Where another process
+    has one of the cores, every product waits for the scheduler. Logistic regressions on 2,000
+    vectors of width 384 and 77 labels took 3.0 s with 2 threads on 2 free cores and 10.2 s on 2
+    busy ones, and with one thread 1.3 s and 2.1 s. Large products and FAISS, measured in the same
+    way, take as long on busy cores with either, and on free ones less with more threads.
+    """
+    _SINGLE_THREADED.enter()
+    try:
+        yield
+    finally:
+        _SINGLE_THREADED.leave()

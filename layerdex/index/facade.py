@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import NoneType
@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, BinaryIO, Unpack
 from layerdex.arguments import check_callbacks, check_type, to_choice, to_list, to_path
 from layerdex.choices import Change, ExportFormat, Format, Keep, OnError, StoredPrecision, Weights
 from layerdex.errors import OptionError
-from layerdex.index import best_layer, documents, heads, stored_transforms, training
+from layerdex.index import (
+    best_layer,
+    documents,
+    heads,
+    label_changes,
+    stored_transforms,
+    training,
+)
 from layerdex.index.encoders import (
     check_encoder,
     load_encoder,
@@ -19,6 +26,7 @@ from layerdex.index.encoders import (
     note_changed_adapter,
     with_template,
 )
+from layerdex.index.label_changes import LabelChanges
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.tasks import LABEL, Task
@@ -357,6 +365,28 @@ class Index:
         Nothing is deleted then, nor with ``dry_run``.
         """
         return documents.delete(self._open, ids, dry_run=dry_run, lock_timeout_s=lock_timeout_s)
+
+    def set_labels(
+        self,
+        labels: Mapping[str, str | None],
+        *,
+        expected: Mapping[str, str | None] | None = None,
+        dry_run: bool = False,
+        lock_timeout_s: float = 10.0,
+    ) -> LabelChanges:
+        """Give documents other labels by id, in one commit; None removes a label.
+
+        Texts, vectors and metadata stay. ``expected`` has labels that documents should have had
+        before: one that has another label keeps that. With ``dry_run`` nothing is changed. Raises
+        `OptionError` for a label that no document can have, `LockedIndexError` or `StorageError`.
+        """
+        return label_changes.set_labels(
+            self._open,
+            labels,
+            expected=expected,
+            dry_run=dry_run,
+            lock_timeout_s=lock_timeout_s,
+        )
 
     def truncated(self) -> list[Truncated]:
         """Return the documents whose text was cut, in input order."""

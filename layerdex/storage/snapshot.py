@@ -28,9 +28,11 @@ from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import (
     MAX_PARAMETERS,
     VERSION_COLUMNS,
+    Version,
     check_live,
     chunks,
     fetch_versions,
+    find_live,
     read_setting,
     read_versions,
     row_array,
@@ -207,6 +209,10 @@ class Snapshot:
             raise damage_error(f"row {version.row}")
         row: int = version.row
         return row
+
+    def versions(self, ids: Sequence[str]) -> dict[str, Version]:
+        """Return the live documents among ``ids``, by id, with metadata and without text."""
+        return find_live(self.connection, ids)
 
     def documents(self, rows: Iterable[int]) -> dict[int, Document]:
         """Return the documents at ``rows`` by row; raises `DamagedIndexError` for a lost one."""

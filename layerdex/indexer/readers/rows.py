@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from shlex import quote
 
 import numpy as np
@@ -33,8 +33,17 @@ from layerdex.indexer.readers.values import (
 )
 from layerdex.records import UNSET, Origin, Rejected, Scalar, SourceDocument, Unset
 
+
+@dataclass(frozen=True, slots=True)
+class InputRow:
+    """A row as it is: the fields in their order, with null for an empty cell."""
+
+    row: Mapping[object, object]
+    origin: Origin
+
+
 Reading = SourceDocument | Rejected
-"""A reader yields one for each row."""
+"""A reader yields one for each row; of `Fields` that keep rows it is an `InputRow` instead."""
 
 Nested = Mapping[object, object] | Sequence[object]
 RawField = tuple[object, object]
@@ -115,6 +124,8 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
     try:
         if not isinstance(row, Mapping):
             raise BadValueError(f"the row is not an object ({kind(row)})")
+        if fields.keeps_row:
+            return InputRow(row, origin)
         return SourceDocument(
             text=_text(row, fields),
             id=_id(row, fields),
