@@ -22,7 +22,13 @@ from layerdex.storage.catalog.documents import (
     read_unknown,
 )
 from layerdex.storage.catalog.filters import Where, field_name, where_clauses
-from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
+from layerdex.storage.catalog.labels import (
+    LABEL,
+    count_labels,
+    has_single_label,
+    read_labelled,
+    read_values,
+)
 from layerdex.storage.catalog.metadata import ValueType, encode_value
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import (
@@ -248,6 +254,12 @@ class Snapshot:
     def count_labels(self) -> dict[str, int]:
         """Return the number of live documents per label, the most frequent label first."""
         return count_labels(self.connection)
+
+    def values_of(self, field: str) -> set[str]:
+        """Return the values that count as labels in live documents: see `table_by`."""
+        if field == LABEL:
+            return set(self.count_labels())
+        return read_values(self.connection, field_name(self.connection, field) or field)
 
     def _rows_of(self, segment: Segment) -> Rows:
         return self._cache.rows(self.connection, segment)

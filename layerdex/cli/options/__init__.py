@@ -33,8 +33,10 @@ from layerdex.cli.options.run import (
 )
 from layerdex.cli.options.source import (
     FORMAT_OPTIONS,
+    FormatOptions,
     InputOptions,
     SourceOptions,
+    format_options,
     input_options,
     source_options,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "VOTE_WEIGHTS",
     "Decorator",
     "EnumChoice",
+    "FormatOptions",
     "InputOptions",
     "NumbersType",
     "PathType",
@@ -57,6 +60,7 @@ __all__ = [
     "collect",
     "combine",
     "encoder_options",
+    "format_options",
     "input_options",
     "json_option",
     "jsonl_option",

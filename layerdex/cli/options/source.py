@@ -141,6 +141,9 @@ source_options = combine(
 FORMAT_OPTIONS = tuple(field.name for field in fields(FormatOptions))
 """The parameters of a `FormatOptions`."""
 
+format_options = combine(_format_options, collect(FormatOptions, "source"))
+"""The options of a `FormatOptions`, which the command gets as ``source``."""
+
 input_options = combine(
     click.option(
         "--input", "input_", metavar="FILE", help="Read texts from a file (jsonl, txt, ...) or -."

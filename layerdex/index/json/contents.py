@@ -30,7 +30,7 @@ def index_info_to_json(info: IndexInfo) -> Json:
         **pick(info.encoder, *_MODEL),
         **pick(info, "query_template"),
         **pick(info.encoder, *_TEXTS),
-        **pick(info, "labels", "best_layer", "transform"),
+        **pick(info, "labels", "best_layer", "transform", "head"),
     }
 
 

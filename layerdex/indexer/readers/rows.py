@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from shlex import quote
 
 import numpy as np
@@ -35,15 +35,14 @@ from layerdex.records import UNSET, Origin, Rejected, Scalar, SourceDocument, Un
 
 
 @dataclass(frozen=True, slots=True)
-class InputRow:
-    """A row as it is: the fields in their order, with null for an empty cell."""
+class InputRow(SourceDocument):
+    """A row as it is, instead of its document: the fields in their order, null for empty cells."""
 
-    row: Mapping[object, object]
-    origin: Origin
+    row: Mapping[object, object] = field(default_factory=dict)
 
 
 Reading = SourceDocument | Rejected
-"""A reader yields one for each row; of `Fields` that keep rows it is an `InputRow` instead."""
+"""A reader yields one for each row; for `Fields` that keep rows the document is an `InputRow`."""
 
 Nested = Mapping[object, object] | Sequence[object]
 RawField = tuple[object, object]
@@ -125,7 +124,7 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
         if not isinstance(row, Mapping):
             raise BadValueError(f"the row is not an object ({kind(row)})")
         if fields.keeps_row:
-            return InputRow(row, origin)
+            return InputRow("", origin=origin, row=row)
         return SourceDocument(
             text=_text(row, fields),
             id=_id(row, fields),

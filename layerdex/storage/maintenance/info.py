@@ -13,7 +13,13 @@ from typing import Any
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
 from layerdex.records import EncoderSettings
-from layerdex.storage.artifacts import TRANSFORM, count_changes, read_artifact_record
+from layerdex.storage.artifacts import (
+    HEAD,
+    TRANSFORM,
+    count_changes,
+    find_vanished_labels,
+    read_artifact_record,
+)
 from layerdex.storage.catalog.settings import read_best_layer
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
@@ -34,8 +40,10 @@ class IndexInfo:
     ``evaluate --save-best`` saved, with its figures, or None. ``transform`` is None without
     transforms, or has the number of documents when they were fitted (``n``), of texts that they
     were fitted on (``n_fitted``), of documents added or removed since (``n_changed``), and the
-    shrinkage per layer. If one of the last two is damaged, it is None, ``damaged`` has its name,
-    and a warning is logged.
+    shrinkage per layer. ``head`` is None without a head, or has its layer, the ``label_field`` and
+    number of labels that it predicts (``n_labels``), the number of documents that it was fitted on
+    (``n``), and those of its labels that no document has any more (``vanished_labels``). If one of
+    the last three is damaged, it is None, ``damaged`` has its name, and a warning is logged.
     """
 
     path: Path
@@ -53,6 +61,7 @@ class IndexInfo:
     encoder: EncoderSettings
     query_template: str | None
     transform: dict[str, Any] | None
+    head: dict[str, Any] | None
     damaged: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -71,6 +80,9 @@ def read_info(store: Store) -> IndexInfo:
         transform = _unless_damaged(
             "transform", "the transform, if there is one,", lambda: _transform(snapshot), damaged
         )
+        head = _unless_damaged(
+            "head", "the head, if there is one,", lambda: _head(snapshot), damaged
+        )
         n_stored = sum(segment.n_documents for segment in snapshot.segments)
         return IndexInfo(
             path=store.path,
@@ -88,6 +100,7 @@ def read_info(store: Store) -> IndexInfo:
             encoder=store.settings,
             query_template=store.query_template,
             transform=transform,
+            head=head,
             damaged=tuple(damaged),
         )
 
@@ -111,6 +124,17 @@ def _transform(snapshot: Snapshot) -> Record:
         "n_fitted": record["n_fitted"],
         "n_changed": count_changes(snapshot, record),
         "shrinkages": shrinkages,
+    }
+
+
+def _head(snapshot: Snapshot) -> Record:
+    record = read_artifact_record(snapshot, HEAD)
+    if record is None:
+        return None
+    return {
+        **{name: record[name] for name in ("layer", "label_field", "n")},
+        "n_labels": len(record["labels"]),
+        "vanished_labels": list(find_vanished_labels(snapshot, record)),
     }
 
 
