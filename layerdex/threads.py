@@ -7,8 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from layerdex.forks import ForkLock, renew_after_fork
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -40,39 +38,6 @@ class Threads(ThreadPoolExecutor):
         self.shutdown()
 
 
-class _SingleThreadedBlas:
-    """Limits BLAS to one thread from the first to enter to the last to leave.
-
-    The limit is that of the process: a second thread that restored it alone would make it last.
-    """
-
-    def __init__(self) -> None:
-        self._lock = ForkLock()
-        self._renew()
-        renew_after_fork(self, _SingleThreadedBlas._renew)
-
-    def _renew(self) -> None:
-        self._n_inside = 0
-        self._limits: Any = None
-
-    def enter(self) -> None:
-        from threadpoolctl import threadpool_limits
-
-        with self._lock:
-            if self._n_inside == 0:
-                self._limits = threadpool_limits(limits=1, user_api="blas")
-            self._n_inside += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._n_inside -= 1
-            if self._n_inside == 0:
-                self._limits.restore_original_limits()
-
-
-_SINGLE_THREADED = _SingleThreadedBlas()
-
-
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
     """Run what is inside with BLAS in one thread: for many small products, one after another.
@@ -82,9 +47,10 @@ def single_threaded_blas() -> Iterator[None]:
     vectors of width 384 and 77 labels took 3.0 s with 2 threads on 2 free cores and 10.2 s on 2
     busy ones, and with one thread 1.3 s and 2.1 s. Large products and FAISS, measured in the same
     way, take as long on busy cores with either, and on free ones less with more threads.
+
+    The limit is that of the calling thread with the OpenBLAS in NumPy's and SciPy's wheels.
     """
-    _SINGLE_THREADED.enter()
-    try:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
         yield
-    finally:
-        _SINGLE_THREADED.leave()

@@ -16,6 +16,7 @@ from layerdex import Index
 from layerdex.index import batches
 from tests.cli.corpus import DOCUMENTS, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
+from tests.indexer.readers.workbook import write_xlsx
 
 ROWS = [
     ["007", "my card is broken", "card", "01.06.2026", " a b "],
@@ -54,14 +55,19 @@ def probed(path: Path) -> Path:
 
 @pytest.mark.parametrize("words", [(), ("--with", "head")])
 def test_every_row_keeps_its_cells_and_gets_a_prediction(
-    cli: Cli, probed: Path, source: Path, tmp_path: Path, words: tuple[str, ...]
+    cli: Cli,
+    probed: Path,
+    source: Path,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     output = tmp_path / "out.csv"
     result = cli.ok("classify", probed, "--input", source, "-o", output, *words)
     assert result.stdout == ""
     assert "5 rows written to " in result.stderr
     assert "1 row without a text: no prediction" in result.stderr
-    assert result.stderr.count("read with the delimiter") == 1
+    assert caplog.text.count("read with the delimiter") == 1
     header, *rows = read_csv(output, ";")  # as the input has it
     assert header == [*HEADER, *ADDED]
     assert [row[:5] for row in rows] == ROWS
@@ -128,6 +134,15 @@ def test_jsonl_and_parquet_keep_types(cli: Cli, shared: Path, tmp_path: Path) ->
     again = read_jsonl((tmp_path / "again.jsonl").read_text("utf-8"))
     assert [one["predicted_2"] for one in again] == ["card", None, "food"]
     assert [one["n"] for one in again] == [1, 2, None]
+
+
+def test_a_spreadsheet_is_read_and_its_rows_written(cli: Cli, shared: Path, tmp_path: Path) -> None:
+    cells: list[list[str | float | bool]] = [["id", "text", "n"], ["007", "my card", 3.0]]
+    write_xlsx(tmp_path / "in.xlsx", {"Sheet": cells})
+    cli.ok("classify", shared, "--input", tmp_path / "in.xlsx", "-o", tmp_path / "out.tsv")
+    header, row = (tmp_path / "out.tsv").read_text("utf-8").splitlines()
+    assert header.split("\t")[:3] == ["id", "text", "n"]
+    assert row.split("\t")[:4] == ["007", "my card", "3", "card"]
 
 
 def test_a_column_of_several_types_is_text_in_parquet(

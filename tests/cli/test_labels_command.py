@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from layerdex import Index
+from layerdex.errors import OptionError
 from tests.cli.corpus import DOCUMENTS, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
+from tests.indexer.readers.workbook import write_xlsx
 
 WRONG = {"007": "card", "rain-5": "füd"}
 """Ids of documents and their wrong labels; the first is the id of a spreadsheet."""
@@ -154,6 +156,15 @@ def test_other_formats_come_back_too(cli: Cli, wrong: Path, tmp_path: Path, name
     assert labels_of(wrong)["007"] == "food"
 
 
+def test_a_review_comes_back_as_a_workbook(
+    cli: Cli, wrong: Path, review: Path, tmp_path: Path
+) -> None:
+    rows = [{**row, "new_label": RIGHT.get(row["id"], "")} for row in read_review(review)]
+    write_xlsx(tmp_path / "r.xlsx", {"Review": [COLUMNS, *(list(row.values()) for row in rows)]})
+    assert sorted(cli.json("labels", "apply", wrong, tmp_path / "r.xlsx")["changed"]) == [*RIGHT]
+    assert {name: labels_of(wrong)[name] for name in RIGHT} == RIGHT
+
+
 def test_a_dry_run_changes_nothing(cli: Cli, wrong: Path, review: Path) -> None:
     decide(review, RIGHT)
     before = labels_of(wrong)
@@ -235,7 +246,5 @@ def test_metadata_texts_and_neighbours_stay(cli: Cli, wrong: Path) -> None:
 
 @pytest.mark.parametrize("label", ["", "  ", ["a", "b"], {"a": 1}])
 def test_a_label_that_no_document_can_have_is_an_error(wrong: Path, label: Any) -> None:
-    from layerdex.errors import OptionError
-
     with pytest.raises(OptionError):
         Index.open(wrong).set_labels({"card-0": label})
