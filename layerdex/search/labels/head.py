@@ -81,10 +81,9 @@ def cross_validate(
     """Choose C by the log loss on held-out folds, each C at its own best temperature.
 
     ``vectors`` (n, width), ``codes`` and ``folds`` (n,). ``on_fit`` is called after each fold and
-    C. A label that a fold's classifier never saw
-    gets its lowest logit. If the other folds have a single label, it is predicted, as neighbours
-    do: with odds of n + 1 to 1, which Laplace's rule of succession gives the label of n documents
-    against one that none of them has.
+    C. A label that a fold's classifier never saw gets its lowest logit. If the other folds have a
+    single label, it is predicted, as neighbours do: with odds of n + 1 to 1, which Laplace's rule
+    of succession gives the label of n documents against one that none of them has.
     """
     logits = np.zeros((len(GRID), len(codes), n_labels))
     for fold in np.unique(folds):
