@@ -39,6 +39,13 @@ class Weights(StrEnum):
     DISTANCE = "distance"
 
 
+class Classifier(StrEnum):
+    """What predicts labels: neighbours, or the head that ``probe --save`` stored."""
+
+    NEIGHBORS = "neighbors"
+    HEAD = "head"
+
+
 class Keep(StrEnum):
     """Which of several duplicates stays."""
 

@@ -6,8 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
-from layerdex.threads import Threads
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from layerdex.threads import Threads, single_threaded_blas
 
 INTERRUPTED = """
 import sys, time
@@ -63,3 +68,43 @@ def test_results_that_are_fetched_are_not_kept() -> None:
         for number in range(100):
             assert threads.submit(int, number).result() == number
         assert len(threads._at_work) <= 1
+
+
+def blas_threads() -> set[int]:
+    """Return the numbers of threads of the libraries of linear algebra that are loaded."""
+    assert np.__version__  # which loads one of them
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    with threadpool_limits(limits=2, user_api="blas"):
+        if blas_threads() != {2}:
+            pytest.skip("the libraries of linear algebra have one thread here")
+        yield
+
+
+def test_linear_algebra_has_one_thread_inside_and_as_many_as_before_outside(
+    two_threads: None,
+) -> None:
+    with single_threaded_blas(), single_threaded_blas():
+        assert blas_threads() == {1}
+    assert blas_threads() == {2}
+
+
+def test_the_limit_of_a_thread_does_not_outlast_it_in_another(two_threads: None) -> None:
+    entered, left = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with single_threaded_blas():
+            entered.set()
+            left.wait()
+
+    thread = threading.Thread(target=work)
+    with single_threaded_blas():
+        thread.start()
+        entered.wait()
+    assert blas_threads() == {2}
+    left.set()
+    thread.join()
+    assert blas_threads() == {2}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerdex.choices import RetrievalRules, Weights
+from layerdex.choices import Classifier, RetrievalRules, Weights
 from layerdex.cli.options import (
     BOTH,
     VOTE_WEIGHTS,
@@ -37,6 +37,7 @@ class TaskOptions:
     min_per_label: int
     folds: int | None
     test: str | None
+    classifier: Classifier
     queries: str | None
     qrels: Path | None
     rules: RetrievalRules
@@ -85,6 +86,7 @@ class TaskOptions:
                 k=self.k,
                 weights=weights,
                 test=self.test,
+                classifier=self.classifier,
                 fields=source.fields,
                 format=source.format,
                 dialect=source.dialect,
@@ -125,6 +127,14 @@ task_options = combine(
         "--test",
         metavar="FILE",
         help="Classify this labelled file, read with the options up to --sheet.",
+    ),
+    click.option(
+        "--with",
+        "classifier",
+        type=EnumChoice(Classifier),
+        default=Classifier.NEIGHBORS.value,
+        show_default=True,
+        help="Measure neighbours, or with --test the head that 'probe --save' stored.",
     ),
     source_options,
     click.option(

@@ -31,6 +31,7 @@ _COMMANDS = (
     "tune",
     "dedup",
     "suspects",
+    "labels",
     "get",
     "delete",
     "export",

@@ -20,6 +20,8 @@ def save(index: OpenIndex, evaluation: Evaluation, *, lock_timeout_s: float) -> 
             "the layer that is best with a transform need not be best without: "
             "evaluate with transform none"
         )
+    if evaluation.classification is not None and evaluation.best.k is None:
+        raise OptionError("the layer of a head is not what neighbours need: evaluate neighbours")
     index.resolve_layers(evaluation.best_layer)  # a layer of another index may be missing here
     value = {"layer": evaluation.best_layer, "n": evaluation.n, **_figures(evaluation)}
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
 from layerdex.index import documents
+from layerdex.index.heads import labels_without_documents, load_head
 from layerdex.index.similar_labels import group_similar
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
@@ -37,10 +38,13 @@ __all__ = [
     "find_folder",
     "has_single_label",
     "has_torn_seal",
+    "head_labels",
     "id_field",
     "ids_to_delete",
     "is_index",
+    "known_labels",
     "similar_labels",
+    "vanished_head_labels",
     "vector_bytes",
 ]
 
@@ -134,6 +138,25 @@ def vector_bytes(index: Index, n_documents: int) -> int:
 def has_single_label(index: Index) -> bool:
     """Say whether there are labelled documents, and all have the same label."""
     return index._open.store.query(lambda snapshot: snapshot.has_single_label())
+
+
+def known_labels(view: View) -> frozenset[str]:
+    """Return the labels that neighbours can predict: those of the documents of a view's target."""
+    opened, where = view._index, view._options.where
+    if not where:
+        return frozenset(opened.store.query(lambda snapshot: snapshot.count_labels()))
+    table = opened.store.query(lambda snapshot: snapshot.document_table(where, labelled=True))
+    return frozenset(map(str, table.labels))
+
+
+def head_labels(index: Index) -> frozenset[str]:
+    """Return the labels that the stored head can predict; raises as `Index.classify_with_head`."""
+    return frozenset(load_head(index._open).label_names)
+
+
+def vanished_head_labels(index: Index) -> tuple[str, ...]:
+    """Return the labels of the stored head that no document has any more."""
+    return labels_without_documents(index._open)
 
 
 def similar_labels(index: Index) -> list[tuple[str, ...]]:

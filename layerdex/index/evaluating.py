@@ -7,8 +7,9 @@ from dataclasses import replace
 from shlex import quote
 
 from layerdex.arguments import format_value
-from layerdex.choices import TransformName
+from layerdex.choices import Classifier, TransformName
 from layerdex.errors import NoLabelsError, OptionError, SourceError
+from layerdex.index.heads import evaluate_head
 from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors
 from layerdex.index.target_options import TargetOptions, check_has_vectors
 from layerdex.index.tasks import LABEL, LabelTask, PairTask, PairTexts, RetrievalTask, Task
@@ -37,6 +38,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure the layers of a target, and all of them fused; see `View.evaluate`."""
     match task:
+        case LabelTask(classifier=Classifier.HEAD):
+            return evaluate_head(index, task, n_resamples=n_resamples)
         case LabelTask(test=None):
             return _evaluate_held_out(index, options, task, n_resamples, on_progress)
         case LabelTask():

@@ -24,6 +24,7 @@ from layerdex.index import (
     best_layer,
     documents,
     heads,
+    label_changes,
     source_options,
     stored_transforms,
     training,
@@ -35,6 +36,7 @@ from layerdex.index.encoders import (
     note_changed_adapter,
     with_template,
 )
+from layerdex.index.label_changes import LabelChanges
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.tasks import LABEL, Task
@@ -468,6 +470,28 @@ class Index:
             dry_run=dry_run,
             lock_timeout_s=lock_timeout_s,
             on_progress=on_progress,
+        )
+
+    def set_labels(
+        self,
+        labels: Mapping[str, str | None],
+        *,
+        expected: Mapping[str, str | None] | None = None,
+        dry_run: bool = False,
+        lock_timeout_s: float = 10.0,
+    ) -> LabelChanges:
+        """Give documents other labels by id, in one commit; None removes a label.
+
+        Texts, vectors and metadata stay. ``expected`` has labels that documents should have had
+        before: one that has another label keeps that. With ``dry_run`` nothing is changed. Raises
+        `OptionError` for a label that no document can have, `LockedIndexError` or `StorageError`.
+        """
+        return label_changes.set_labels(
+            self._open,
+            labels,
+            expected=expected,
+            dry_run=dry_run,
+            lock_timeout_s=lock_timeout_s,
         )
 
     def truncated(self) -> list[Truncated]:

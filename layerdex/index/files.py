@@ -5,17 +5,25 @@ Names of other rooms, which the command line does not import; nothing here is lo
 
 from layerdex.indexer.docstrings import collect_docstrings
 from layerdex.indexer.readers import Dialect, Fields, check_sources
+from layerdex.indexer.readers.input_rows import InputTable, read_input
+from layerdex.indexer.readers.reviews import read_review
 from layerdex.indexer.readers.sources import read_ids, read_queries
 from layerdex.indexer.writers.documents import format_of_name
+from layerdex.indexer.writers.tables import table_format, write_table
 from layerdex.storage.files import atomic_write
 
 __all__ = [
     "Dialect",
     "Fields",
+    "InputTable",
     "atomic_write",
     "check_sources",
     "collect_docstrings",
     "format_of_name",
     "read_ids",
+    "read_input",
     "read_queries",
+    "read_review",
+    "table_format",
+    "write_table",
 ]

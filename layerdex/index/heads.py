@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from shlex import quote
 
+import numpy as np
+from numpy.typing import NDArray
+
 from layerdex.arguments import check_between, check_type, format_value
-from layerdex.errors import IndexMismatchError, OptionError
+from layerdex.errors import IndexMismatchError, NoLabelsError, OptionError
 from layerdex.index.open_index import OpenIndex, QueryVectors
-from layerdex.index.tasks import LABEL
+from layerdex.index.tasks import LABEL, LabelTask
+from layerdex.search.evaluation.evaluation import Classification, Evaluation, Method
+from layerdex.search.evaluation.vote_scores import score_classifier
+from layerdex.search.knn.voting import encode_labels
 from layerdex.search.labels.head import Head
 from layerdex.search.labels.probe import Probe
 from layerdex.search.results import Prediction
 from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import round_similarity
 from layerdex.storage.artifact_changes import save_artifact
-from layerdex.storage.artifacts import HEAD, load_artifact
+from layerdex.storage.artifacts import (
+    HEAD,
+    find_vanished_labels,
+    load_artifact,
+    read_artifact_record,
+)
 from layerdex.storage.catalog.changes import NEXT_ROW
 from layerdex.storage.catalog.rows import read_setting
+from layerdex.storage.snapshot import Snapshot
+
+_N_LIKELIEST = 3
 
 
 def save_head(index: OpenIndex, probe: Probe, *, lock_timeout_s: float) -> None:
@@ -89,15 +103,66 @@ def classify_with_head(
     check_between("min_confidence", min_confidence, 0, 1)
     head, vectors = load_head(index), QueryVectors(index, texts)
     probabilities = head.probabilities(vectors.encode([head.layer])[head.layer])
-    labels, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :_N_LIKELIEST]
     return [
-        Prediction(
-            text=text,
-            label=head.label_names[label] if confidence >= min_confidence else None,
-            confidence=round_similarity(confidence),
-            target=SearchTarget((head.layer,)),
-            neighbors=(),
-            label_field=head.label_field,
-        )
-        for text, label, confidence in zip(vectors.texts, labels, confidences, strict=True)
+        _prediction(head, text, of_text, labels, min_confidence)
+        for text, of_text, labels in zip(vectors.texts, probabilities, ranked, strict=True)
     ]
+
+
+def _prediction(
+    head: Head,
+    text: str,
+    probabilities: NDArray[np.float64],
+    ranked: NDArray[np.int64],
+    min_confidence: float,
+) -> Prediction:
+    likeliest = tuple(
+        (head.label_names[label], round_similarity(probabilities[label])) for label in ranked
+    )
+    label, confidence = likeliest[0]
+    return Prediction(
+        text=text,
+        label=label if probabilities[ranked[0]] >= min_confidence else None,
+        confidence=confidence,
+        target=SearchTarget((head.layer,)),
+        neighbors=(),
+        label_field=head.label_field,
+        likeliest=likeliest,
+    )
+
+
+def evaluate_head(index: OpenIndex, task: LabelTask, *, n_resamples: int) -> Evaluation:
+    """Measure the stored head on the test set of a task, at the head's layer.
+
+    Raises as `load_head` does, and `NoLabelsError` if no label of the test set is one of the
+    head's.
+    """
+    test, head = task.read_test(), load_head(index)
+    if {*head.label_names}.isdisjoint(test.labels):
+        some = ", ".join(head.label_names[:3])
+        raise NoLabelsError(
+            "no label of the test set is one of the head's: the test set has "
+            f"{format_value(test.labels[0])}, ..., the head has {some}, ..."
+        )
+    names, true = encode_labels([*test.labels, *head.label_names])
+    code_of = {name: code for code, name in enumerate(names)}
+    vectors = QueryVectors(index, test.texts).encode([head.layer])[head.layer]
+    best = head.probabilities(vectors).argmax(axis=1)
+    predicted = np.array([code_of[name] for name in head.label_names], dtype=np.int64)[best]
+    return score_classifier(
+        SearchTarget((head.layer,)),
+        predicted,
+        Classification(Method.TEST, names, true[: len(test.labels)], label_field=head.label_field),
+        n_resamples=n_resamples,
+    )
+
+
+def labels_without_documents(index: OpenIndex) -> tuple[str, ...]:
+    """Return the labels of the stored head that no document has any more; none without a head."""
+
+    def question(snapshot: Snapshot) -> tuple[str, ...]:
+        record = read_artifact_record(snapshot, HEAD)
+        return () if record is None else find_vanished_labels(snapshot, record)
+
+    return index.store.query(question)

@@ -17,7 +17,7 @@ from layerdex.arguments import (
     to_list,
     to_path,
 )
-from layerdex.choices import Format, RetrievalRules, Weights
+from layerdex.choices import Classifier, Format, RetrievalRules, Weights
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.records import Source
 from layerdex.search.evaluation.retrieval import JudgedQueries, judged_queries
@@ -41,7 +41,8 @@ class LabelTask:
     labels. Labels with fewer than ``min_per_label`` documents are left out. ``k`` and ``weights``
     are one value or several; the first of each decides the best layer. ``test`` is a source read
     with ``fields``, ``format`` and ``dialect``. Documents with the text of the held-out one never
-    vote.
+    vote. With the ``classifier`` head, the stored head predicts the labels of a test set instead,
+    at its own layer; then the target, ``by``, ``min_per_label``, ``k`` and ``weights`` say nothing.
 
     A transform is fitted on the documents that may vote: for each fold on those of the other
     folds, and leaving one out, once, on all. No label enters the fit. The shrinkage of whitening is
@@ -61,9 +62,16 @@ class LabelTask:
     fields: Fields | None = None
     format: Format | str = Format.AUTO
     dialect: Dialect | None = None
+    classifier: Classifier | str = Classifier.NEIGHBORS
 
     def __post_init__(self) -> None:
         """Check the numbers and words."""
+        classifier = to_choice(Classifier, self.classifier)
+        object.__setattr__(self, "classifier", classifier)
+        if classifier is Classifier.HEAD and self.test is None:
+            raise OptionError(
+                "a stored head was fitted on the documents: measure it on a test set (--test)"
+            )
         check_type(self.by, str, what="labels are one field")
         check_count("min_per_label", self.min_per_label)
         if self.folds is not None:

@@ -72,7 +72,8 @@ class Prediction:
     """The predicted label of a text, None where ``confidence`` is below the minimum asked for.
 
     ``confidence`` is the label's share of the vote, or a head's calibrated probability, for which
-    there are no ``neighbors``. ``label_field`` is the field whose values count as labels.
+    there are no ``neighbors`` but ``likeliest``: at most three labels with their probabilities, the
+    first of them the predicted one. ``label_field`` is the field whose values count as labels.
     """
 
     text: str
@@ -81,6 +82,7 @@ class Prediction:
     target: SearchTarget
     neighbors: tuple[LabelledNeighbor, ...]
     label_field: str = "label"
+    likeliest: tuple[tuple[str, float], ...] = ()
 
     @property
     def layer(self) -> LayerName:

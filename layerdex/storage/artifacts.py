@@ -151,3 +151,9 @@ def count_changes(snapshot: Snapshot, record: Mapping[str, Any]) -> int:
     query = select(func.count()).select_from(DOCUMENT).where(LIVE)
     n_left: int = snapshot.connection.scalar(query.where(DOCUMENT.c.row < record["next_row"])) or 0
     return (snapshot.n_documents - n_left) + (int(record["n"]) - n_left)
+
+
+def find_vanished_labels(snapshot: Snapshot, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the labels of a head's record that no document has any more, in its order."""
+    known = snapshot.values_of(record["label_field"])
+    return tuple(label for label in record["labels"] if label not in known)

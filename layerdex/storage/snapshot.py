@@ -24,16 +24,24 @@ from layerdex.storage.catalog.documents import (
 )
 from layerdex.storage.catalog.field_names import field_name
 from layerdex.storage.catalog.filters import Where, where_clauses
-from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
+from layerdex.storage.catalog.labels import (
+    LABEL,
+    count_labels,
+    has_single_label,
+    read_labelled,
+    read_values,
+)
 from layerdex.storage.catalog.metadata import ValueType, encode_value
 from layerdex.storage.catalog.no_match import describe_no_match
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import (
     MAX_PARAMETERS,
     VERSION_COLUMNS,
+    Version,
     check_live,
     chunks,
     fetch_versions,
+    find_live,
     read_setting,
     read_versions,
     row_array,
@@ -236,6 +244,10 @@ class Snapshot:
         row: int = version.row
         return row
 
+    def versions(self, ids: Sequence[str]) -> dict[str, Version]:
+        """Return the live documents among ``ids``, by id, with metadata and without text."""
+        return find_live(self.connection, ids)
+
     def documents(self, rows: Iterable[int]) -> dict[int, Document]:
         """Return the documents at ``rows`` by row; raises `DamagedIndexError` for a lost one."""
         return read_documents(self.connection, rows)
@@ -270,6 +282,12 @@ class Snapshot:
     def count_labels(self) -> dict[str, int]:
         """Return the number of live documents per label, the most frequent label first."""
         return count_labels(self.connection)
+
+    def values_of(self, field: str) -> set[str]:
+        """Return the values that count as labels in live documents: see `table_by`."""
+        if field == LABEL:
+            return set(self.count_labels())
+        return read_values(self.connection, field_name(self.connection, field) or field)
 
     def _open(self, segment: Segment, layer: int) -> LayerFile:
         held = self._held.get((segment.name, layer))

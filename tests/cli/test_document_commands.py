@@ -232,6 +232,7 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "labels": {"card": 7, "food": 6, "rain": 6},
         "best_layer": None,
         "transform": None,
+        "head": None,
         "source_fields": {"text": "text", "id": "id", "label": "label", "metadata": None},
         "date_formats": {},
     }

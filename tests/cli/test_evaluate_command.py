@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import classification_report, f1_score
+from sklearn.metrics import accuracy_score, classification_report, f1_score
 
-from tests.cli.corpus import DOCUMENTS, write_jsonl
+from layerdex import Index, LabelTask
+from layerdex.errors import OptionError
+from tests.cli.corpus import DOCUMENTS, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import similarities
 
@@ -417,3 +419,43 @@ def test_a_layer_alone_is_not_said_to_beat_shallower_ones(cli: Cli, shared: Path
     for layers in ("0", "2", "3"):
         said = cli.data("evaluate", shared, "--layers", layers)
         assert "no shallower layer was compared" in said
+
+
+def test_a_saved_head_is_measured_on_a_test_file(cli: Cli, path: Path, tmp_path: Path) -> None:
+    index = Index.open(path)
+    index.save_head(index.at(layer=2).probe(k=3))
+    file = write_jsonl(tmp_path / "t.jsonl", [*TEST, {"text": "a strange thing", "label": "snow"}])
+    words = ("evaluate", path, "--test", file, "--with", "head", "--resamples", "50")
+    found = cli.json(*words, "--report")
+    rows = read_jsonl(file.read_text())
+    true = [row["label"] for row in rows]
+    answers = cli.json("classify", path, *(row["text"] for row in rows), "--with", "head")
+    predicted = [answer["label"] for answer in answers]
+    [scores] = found["layers"]
+    assert (found["method"], found["n"], found["best_layer"]) == ("test", len(rows), 2)
+    assert {"k", "weights"}.isdisjoint(scores)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    assert scores["macro_f1"] == pytest.approx(f1_score(true, predicted, average="macro"))
+    assert scores["macro_f1_interval"][0] <= scores["macro_f1"]
+    assert "snow" in found["report"]
+    page = cli.data(*words, "--report")
+    assert f"test, {len(rows)} documents, " in page
+    assert f"Layer of the head: 2 (macro-F1 {scores['macro_f1']:.4f}, accuracy " in page
+    assert "best" not in page.lower()
+
+
+def test_a_head_is_measured_only_on_a_test_file_that_it_can_label(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    file = write_jsonl(tmp_path / "t.jsonl", TEST)
+    words = ("evaluate", path, "--with", "head")
+    assert "--test" in cli.error(*words)
+    assert "no head" in cli.error(*words, "--test", file)
+    assert "-k cannot be used with --with head" in cli.usage(*words, "--test", file, "-k", "3")
+    index = Index.open(path)
+    index.save_head(index.at(layer=2).probe(k=3))
+    other = write_jsonl(tmp_path / "o.jsonl", [{"text": "a", "label": "snow"}])
+    assert "no label of the test set is one of the head's" in cli.error(*words, "--test", other)
+    evaluation = index.evaluate(LabelTask(test=str(file), classifier="head"))
+    with pytest.raises(OptionError, match="head"):
+        index.save_best(evaluation)

@@ -27,6 +27,7 @@ WRITING = {
     "agreement.svg": ("layers", "INDEX", "-k", "4", "--plot"),
     "layers.svg": ("evaluate", "INDEX", "-k", "1", "--plot"),
     "both.svg": ("evaluate", "INDEX", "--compare", "OTHER", "--plot"),
+    "review.csv": ("suspects", "INDEX", "-k", "5", "-o"),
     "bad.jsonl": ("index", "NEW", "SOURCE", "--on-error", "skip", "--rejects"),
 }
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "tune": "[OPTIONS] INDEX ADAPTER",
     "dedup": "[OPTIONS] INDEX",
     "suspects": "[OPTIONS] INDEX",
+    "labels": "[OPTIONS] COMMAND [ARGS]...",
     "get": "[OPTIONS] INDEX ID...",
     "delete": "[OPTIONS] INDEX [ID]...",
     "export": "[OPTIONS] INDEX",

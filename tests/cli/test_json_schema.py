@@ -39,10 +39,15 @@ DOCUMENTS_OF: dict[str, list[tuple[str, ...]]] = {
         ("classify", "full", "my card", "--with", "head"),
         ("classify", "full", "my card", "--layer", "1,2", "--fuse", "concat", *WHITEN),
     ],
+    "classify --report --json": [
+        ("classify", "index", "--input", "test.jsonl", "--report", "--min-confidence", "0.5"),
+        ("classify", "full", "--input", "test.jsonl", "--report", "--with", "head"),
+    ],
     "evaluate --json": [
         ("evaluate", "index", "-k", "1,5", "--weights", "both", "--report"),
         ("evaluate", "index", "--folds", "3", "--layers", "1:2,2", "--fuse", "mean", *WHITEN),
         ("evaluate", "index", "--test", "test.jsonl", "--resamples", "0"),
+        ("evaluate", "full", "--test", "test.jsonl", "--with", "head", "--report"),
     ],
     "evaluate --by A --by B --json": [("evaluate", "index", "--by", "lang", "--by", "label")],
     "evaluate --queries FILE --qrels FILE --json": [
@@ -77,6 +82,7 @@ DOCUMENTS_OF: dict[str, list[tuple[str, ...]]] = {
         ("suspects", "wrong", "-k", "5", "--limit", "1"),
         ("suspects", "part", "-k", "2", *WHITEN),
     ],
+    "labels apply --json": [("labels", "apply", "new", "review.jsonl", "--dry-run")],
     "get --json": [("get", "index", "card-0", "bare")],
     "info --json": [("info", "index"), ("info", "full")],
     "info --truncated --json": [("info", "new", "--truncated")],
@@ -135,6 +141,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "asked": [{"id": "q1", "text": "my card"}, {"text": "fresh soup"}],
         "long": [{"id": "long", "text": "word " * 13}],
         "today": changed,
+        "review": [
+            {"id": "card-0", "label": "food", "new_label": "rain"},
+            {"id": "card-1", "label": "card", "new_label": "snow"},
+            {"id": "lost", "label": None, "new_label": "(none)"},
+            {"id": "card-2", "label": "card", "new_label": None},
+        ],
         "bad": [{"id": "b", "text": ""}, DOCUMENTS[3]],
     }
     for name, source in sources.items():

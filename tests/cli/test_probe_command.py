@@ -16,6 +16,7 @@ from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerError
 from layerdex.index.heads import load_head
 from layerdex.options import EncoderOptions
+from layerdex.search.labels.head import GRID
 from layerdex.storage.artifacts import HEAD
 from tests.cli.corpus import DOCUMENTS
 from tests.cli.runner import Cli
@@ -285,3 +286,11 @@ def test_a_head_of_another_model_is_not_saved(kept: Path, tmp_path: Path) -> Non
     other.add(DOCUMENTS)
     with pytest.raises(IndexMismatchError):
         other.save_head(Index.open(kept).at(layer=[1]).probe(folds=2))
+
+
+def test_progress_counts_every_fit(path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    view = Index.open(path).at(layer="1,3")
+    view.probe(k=3, folds=2, on_progress=lambda done, total: seen.append((done, total)))
+    n_fits = 2 * 2 * len(GRID) + 1  # layers, folds, strengths, and the head that is kept
+    assert seen == [(i, n_fits) for i in range(1, n_fits + 1)]

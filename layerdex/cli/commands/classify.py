@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from layerdex.choices import Weights
+from layerdex.choices import Classifier, Weights
 from layerdex.cli.asked_texts import INPUT_RULES, read_asked_texts
-from layerdex.cli.conflicts import Excludes, Rule, check_rules
-from layerdex.cli.context import Context, pass_context
+from layerdex.cli.classified_file import note_vanished, print_report, write_classified
+from layerdex.cli.conflicts import Excludes, Requires, Rule, check_rules
+from layerdex.cli.context import Context, OutputForm, pass_context
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     FUSED_VECTORS,
     STORED_TRANSFORM,
+    EnumChoice,
     InputOptions,
+    PathType,
     TargetOptions,
     input_options,
     json_option,
@@ -27,9 +33,21 @@ from layerdex.cli.options import (
 )
 from layerdex.cli.render.predictions import print_predictions
 
-_HEAD = "head"
+if TYPE_CHECKING:
+    from layerdex.index import Index
+    from layerdex.index.batches import Classify
+    from layerdex.index.files import InputTable
+    from layerdex.search.results import Prediction
+
 _OF_NEIGHBORS = ("k", "layer", "fuse", "transform", "weights", "where")
-_RULES: tuple[Rule, ...] = (Excludes("classifier", _OF_NEIGHBORS, value=_HEAD), *INPUT_RULES)
+_RULES: tuple[Rule, ...] = (
+    Excludes("classifier", _OF_NEIGHBORS, value=Classifier.HEAD),
+    Requires("output", "input_"),
+    Requires("report", "input_"),
+    Requires("label_field", "report"),
+    Requires("force", "output"),
+    *INPUT_RULES,
+)
 
 
 @click.command("classify", short_help="Label texts by their nearest neighbours.")
@@ -52,10 +70,30 @@ _RULES: tuple[Rule, ...] = (Excludes("classifier", _OF_NEIGHBORS, value=_HEAD), 
 @click.option(
     "--with",
     "classifier",
-    type=click.Choice(["neighbors", _HEAD]),
-    default="neighbors",
+    type=EnumChoice(Classifier),
+    default=Classifier.NEIGHBORS.value,
     show_default=True,
     help="Classify by neighbours, or by the head that 'probe --save' stored.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=PathType(dir_okay=False),
+    metavar="FILE",
+    help="Write the rows of --input FILE with the columns predicted, confidence and evidence "
+    "(.csv, .tsv, .jsonl, .parquet).",
+)
+@force_option
+@click.option(
+    "--report",
+    is_flag=True,
+    help="Compare with the labels of --input FILE: precision, recall and F1 by label.",
+)
+@click.option(
+    "--label-field",
+    default="label",
+    show_default=True,
+    help="Field of the true label in --input FILE, for --report.",
 )
 @json_option
 @jsonl_option
@@ -71,33 +109,98 @@ def command(
     target: TargetOptions,
     weights: Weights,
     min_confidence: float,
-    classifier: str,
+    classifier: Classifier,
+    output: Path | None,
+    report: bool,
+    label_field: str,
 ) -> None:
     """Label each TEXT by the vote of its nearest labelled documents in INDEX.
 
     A tie goes to the label of the nearest neighbour among the tied. The confidence is the label's
     share of the vote, or with --with head its calibrated probability.
 
+    With -o the rows of a file are written with all of their columns, as they are, and three more:
+    the predicted label, its confidence, and as evidence the three nearest neighbours with their
+    similarities, or the three likeliest labels of a head.
+
     \b
     layerdex classify my-index "where is my card?"
     layerdex classify my-index --input new.jsonl --jsonl --min-confidence 0.6
+    layerdex classify my-index --input new.csv -o labelled.csv
+    layerdex classify my-index --input test.csv --report
     """
-    from layerdex.index.checks import has_single_label
-    from layerdex.index.json import prediction_to_json
-
     check_rules(_RULES)
     if not texts and source.input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
-    asked = read_asked_texts(context, texts, source)
+    to_file = output is not None or report
+    if to_file:
+        _check_file_options(context, texts, source, output, report)
+    check_outputs(path, output)
     index = context.open_index(path)
-    read = [text for _, text in asked]
-    if classifier == _HEAD:
-        predictions = index.classify_with_head(read, min_confidence=min_confidence)
+    view = target.bind(index)
+
+    def classify(batch: Sequence[str]) -> list[Prediction]:
+        if classifier is Classifier.HEAD:
+            return index.classify_with_head(batch, min_confidence=min_confidence)
+        return view.classify(batch, k=k, weights=weights, min_confidence=min_confidence)
+
+    def known() -> frozenset[str]:
+        from layerdex.index.checks import head_labels, known_labels
+
+        return head_labels(index) if classifier is Classifier.HEAD else known_labels(view)
+
+    predictions: Sequence[Prediction | None]
+    if to_file:
+        table = _read_table(source, label_field if report else None)
+        predictions = write_classified(context, table, classify, output)
+        if report:
+            print_report(context, predictions, table, known())
     else:
-        view = target.bind(index)
-        predictions = view.classify(read, k=k, weights=weights, min_confidence=min_confidence)
-        if has_single_label(index):
-            context.note("All labelled documents of this index have the same label.")
+        predictions = _classify_texts(context, texts, source, classify)
+    _note_labels(context, index, classifier, predictions)
+
+
+def _check_file_options(
+    context: Context,
+    texts: Sequence[str],
+    source: InputOptions,
+    output: Path | None,
+    report: bool,
+) -> None:
+    from layerdex.index.files import table_format
+
+    if texts:
+        raise click.UsageError("-o and --report are for --input FILE, without a TEXT")
+    if context.form is OutputForm.JSONL or (context.form is OutputForm.JSON and not report):
+        raise click.UsageError(
+            f"--{context.form} prints predictions, which -o and --report leave to the file: "
+            "leave it out, or print a --report with --json"
+        )
+    if output is not None:
+        table_format(output)
+        if source.input_ not in (None, "-") and output.resolve() == Path(source.input_).resolve():
+            raise click.UsageError(f"-o {output} is the input itself: write to another file")
+
+
+def _read_table(source: InputOptions, label_field: str | None) -> InputTable:
+    from layerdex.index.files import read_input
+
+    return read_input(
+        str(source.input_),
+        text_field=source.text_field,
+        label_field=label_field,
+        format=source.format,
+        dialect=source.dialect,
+    )
+
+
+def _classify_texts(
+    context: Context, texts: Sequence[str], source: InputOptions, classify: Classify
+) -> Sequence[Prediction]:
+    from layerdex.index.json import prediction_to_json
+
+    asked = read_asked_texts(context, texts, source)
+    predictions = classify([text for _, text in asked])
 
     def rows() -> list[dict[str, object]]:
         return [
@@ -106,3 +209,19 @@ def command(
         ]
 
     context.print(table=lambda: print_predictions(predictions), document=rows, lines=rows)
+    return predictions
+
+
+def _note_labels(
+    context: Context,
+    index: Index,
+    classifier: Classifier,
+    predictions: Sequence[Prediction | None],
+) -> None:
+    """Say which labels are odd: those that no document has any more, or the only one there is."""
+    from layerdex.index.checks import has_single_label, vanished_head_labels
+
+    if classifier is Classifier.HEAD:
+        note_vanished(context, predictions, vanished_head_labels(index))
+    elif has_single_label(index):
+        context.note("All labelled documents of this index have the same label.")

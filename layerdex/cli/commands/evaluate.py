@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerdex.choices import Fuse, TransformName
+from layerdex.choices import Classifier, Fuse, TransformName
 from layerdex.cli.conflicts import (
     Excludes,
     Requires,
@@ -48,6 +48,10 @@ _OF_PAIRS = ("sentence1_field", "sentence2_field", "score_field", "positive_from
 _NOT_OF_PAIRS = ("text_field", "id_field", "metadata_fields", "where")
 _OF_FILES = ("text_field", "id_field", "label_field", "metadata_fields", *FORMAT_OPTIONS)
 _OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields")
+_NOT_OF_HEAD = (
+    *("k", "weights", "by", "min_per_label", "folds", "layer", "fuse", "transform", "where"),
+    *("save_best", "plot", "compare_with", "queries", "pairs"),
+)
 _RULES: tuple[Rule, ...] = (
     Together("queries", "qrels"),
     Requires("query_template", "queries"),
@@ -57,6 +61,7 @@ _RULES: tuple[Rule, ...] = (
     Excludes("pairs", (*_OF_LABELS, *_NOT_OF_PAIRS)),
     Excludes("score_field", ("label_field",)),
     Excludes("compare_with", _OF_ONE_INDEX),
+    Excludes("classifier", _NOT_OF_HEAD, value=Classifier.HEAD),
 )
 _FILE_RULES = tuple(Requires(option, ("test", "queries", "pairs")) for option in _OF_FILES)
 
@@ -125,6 +130,7 @@ def command(
     \b
     layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png
     layerdex evaluate my-index --test test.jsonl --report
+    layerdex evaluate my-index --test test.jsonl --with head
     layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5
     layerdex evaluate my-index --queries queries.jsonl --qrels qrels.tsv
     layerdex evaluate my-index --pairs pairs.csv --score-field similarity

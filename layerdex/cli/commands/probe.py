@@ -73,7 +73,7 @@ def command(
     from layerdex.index.json import to_json
 
     index = context.open_index(path)
-    with context.progress("Fitting layers") as on_progress:
+    with context.progress("Fitting") as on_progress:
         probe = target.bind(index).probe(
             k=k,
             folds=folds,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from layerdex.cli.conflicts import Excludes, Requires, Rule, check_rules
 from layerdex.cli.context import Context, OutputForm, pass_context
+from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     STORED_TRANSFORM,
+    PathType,
     TargetOptions,
     json_option,
     jsonl_option,
@@ -18,7 +23,17 @@ from layerdex.cli.options import (
     verbosity_options,
 )
 from layerdex.cli.render.label_issues import print_label_issues
+from layerdex.cli.render.text import counted
 
+if TYPE_CHECKING:
+    from layerdex.index import Index
+    from layerdex.search.labels.label_issues import LabelIssues
+
+_RULES: tuple[Rule, ...] = (
+    Excludes("output", ("by",)),
+    Requires("delimiter", "output"),
+    Requires("force", "output"),
+)
 _N_LISTED = 10
 
 
@@ -42,8 +57,24 @@ _N_LISTED = 10
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help=f"Show at most N. [default: {_N_LISTED} in the table, all as JSON]",
+    help=f"Show at most N. [default: {_N_LISTED} in the table, all as JSON and in a file]",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=PathType(dir_okay=False),
+    metavar="FILE",
+    help="Write them to a file to decide about (.csv, .tsv, .jsonl, .parquet), which "
+    "'layerdex labels apply' takes back.",
+)
+@click.option(
+    "--delimiter",
+    type=click.Choice([",", ";"]),
+    default=",",
+    show_default=True,
+    help="What separates the cells of a csv file; Excel opens ';' where the comma is decimal.",
+)
+@force_option
 @json_option
 @jsonl_option
 @verbosity_options
@@ -56,33 +87,62 @@ def command(
     by: str,
     min_per_label: int,
     limit: int | None,
+    output: Path | None,
+    delimiter: str,
 ) -> None:
     """Find documents of INDEX whose label disagrees with their neighbours at most layers.
 
     Each labelled document is compared with its nearest documents of other texts at each layer.
     The score is the log-odds of the label they suggest to the one it has, averaged over layers:
     7 is certain, 0 undecided. A suspect may be mislabelled, or a rare case that is right: look at
-    it.
+    it. With -o, fill in the column new_label of the file: the right label, or (none) for none.
 
     \b
     layerdex suspects my-index
+    layerdex suspects my-index -o review.csv
     layerdex suspects my-index --jsonl > suspects.jsonl
     """
     from layerdex.index.json import label_issue_rows, to_json
 
-    if limit is None and context.form is OutputForm.TABLE:
-        limit = _N_LISTED
+    check_rules(_RULES)
+    check_outputs(path, output)
+    if output is not None:
+        _check_review(output)
+    n_listed = _N_LISTED if limit is None and context.form is OutputForm.TABLE else limit
     index = context.open_index(path)
     with context.progress("Comparing") as on_progress:
         issues = target.bind(index).find_label_issues(
             k=k,
             by=by,
             min_per_label=min_per_label,
-            limit=limit,
+            limit=n_listed if output is None else limit,
             on_progress=on_progress,
         )
+    if output is not None:
+        _write_review(context, index, issues, output, delimiter)
+    shown = replace(issues, issues=issues.issues[:n_listed])
     context.print(
-        table=lambda: print_label_issues(issues),
+        table=lambda: print_label_issues(shown),
         document=lambda: to_json(issues),
         lines=lambda: label_issue_rows(issues),
+    )
+
+
+def _check_review(output: Path) -> None:
+    from layerdex.index.files import table_format
+
+    table_format(output)
+
+
+def _write_review(
+    context: Context, index: Index, issues: LabelIssues, output: Path, delimiter: str
+) -> None:
+    from layerdex.index.files import write_table
+    from layerdex.index.reviews import REVIEW_COLUMNS, review_rows
+
+    rows = review_rows(index, issues)
+    n_written = write_table(output, REVIEW_COLUMNS, rows, delimiter=delimiter)
+    context.note(
+        f"{counted(n_written, 'suspect')} written to {output}: fill in new_label where you decide, "
+        "then 'layerdex labels apply'"
     )

@@ -34,9 +34,11 @@ from layerdex.cli.options.run import (
 )
 from layerdex.cli.options.source import (
     FORMAT_OPTIONS,
+    FormatOptions,
     IdsOptions,
     InputOptions,
     SourceOptions,
+    format_options,
     ids_options,
     input_options,
     source_options,
@@ -58,6 +60,7 @@ __all__ = [
     "DateFormatType",
     "Decorator",
     "EnumChoice",
+    "FormatOptions",
     "IdsOptions",
     "InputOptions",
     "NumbersType",
@@ -68,6 +71,7 @@ __all__ = [
     "collect",
     "combine",
     "encoder_options",
+    "format_options",
     "ids_options",
     "input_options",
     "json_option",

@@ -187,6 +187,9 @@ ids_options = combine(
 )
 """The options of an `IdsOptions`, which the command gets as ``source``."""
 
+format_options = combine(_format_options, collect(FormatOptions, "source"))
+"""The options of a `FormatOptions`, which the command gets as ``source``."""
+
 input_options = combine(
     click.option(
         "--input", "input_", metavar="FILE", help="Read texts from a file (jsonl, txt, ...) or -."

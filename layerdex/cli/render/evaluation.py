@@ -54,9 +54,12 @@ def print_evaluation(evaluation: Evaluation, *, note: Note) -> None:
             _print_table(evaluation, weights, columns, title=f"{prefix}{title}{suffix}")
     best, main = evaluation.best, evaluation.metrics[0]
     value = f"{METRIC_NAMES[main]} {best.values[main]:.4f}"
+    if evaluation.classification is not None:
+        value += f", accuracy {best.values['accuracy']:.4f}"
     if best.k is not None:
-        value += f", accuracy {best.values['accuracy']:.4f} at k = {best.k}"
-    click.echo(f"Best layer: {best.layer} ({value})")
+        value += f" at k = {best.k}"
+    which = "Layer of the head" if _is_head(evaluation) else "Best layer"
+    click.echo(f"{which}: {best.layer} ({value})")
     if evaluation.frugal is not None:
         _print_frugal(evaluation, evaluation.frugal)
     note_left_out(evaluation, note)
@@ -66,8 +69,13 @@ def print_evaluation(evaluation: Evaluation, *, note: Note) -> None:
 def print_report(evaluation: Evaluation) -> None:
     """Print scikit-learn's report for the best layer."""
     best = evaluation.best
-    click.echo(f"\nLayer {best.layer}, k = {best.k}\n")
+    at_k = "" if best.k is None else f", k = {best.k}"
+    click.echo(f"\nLayer {best.layer}{at_k}\n")
     click.echo(escape(evaluation.report(evaluation.best_layer), keep="\n"))
+
+
+def _is_head(evaluation: Evaluation) -> bool:
+    return evaluation.classification is not None and evaluation.best.k is None
 
 
 def describe_n(evaluation: Evaluation) -> str:
@@ -147,7 +155,7 @@ def _print_table(
     table = make_table(">layer", *headers, "", title=title)
     for layer in evaluation.layers:
         cells = (column.cell(evaluation, layer, weights) for column in columns)
-        remark = _remark(layer, evaluation)
+        remark = "" if _is_head(evaluation) else _remark(layer, evaluation)
         table.add_row(str(layer), *cells, remark, style="bold" if remark == "best" else None)
     print_table(table)
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from layerdex.cli.render.metrics import METRIC_NAMES
 from layerdex.cli.render.tables import make_list, print_table
-from layerdex.cli.render.text import counted, describe_unknown, one_line
+from layerdex.cli.render.text import (
+    counted,
+    describe_field,
+    describe_labels,
+    describe_unknown,
+    one_line,
+)
 from layerdex.layers import format_layers
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "transforms": _DAMAGED
         if "transform" in info.damaged
         else _describe_transform(info.transform),
+        "head": _DAMAGED if "head" in info.damaged else _describe_head(info.head),
         "for queries": info.query_template,
         "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
         "batches": None if encoder.pads else "equal lengths only, as padding changes vectors",
@@ -85,3 +92,13 @@ def _describe_transform(transform: Mapping[str, Any] | None) -> str | None:
         return None
     changed = counted(transform["n_changed"], "document")
     return f"fitted on {counted(transform['n'], 'document')}; {changed} added or removed since"
+
+
+def _describe_head(head: Mapping[str, Any] | None) -> str | None:
+    if head is None:
+        return None
+    described = f"layer {head['layer']}, {counted(head['n_labels'], 'label')}"
+    described += describe_field(head["label_field"])
+    if not (vanished := head["vanished_labels"]):
+        return described
+    return f"{described}; no document has any more: {describe_labels(vanished)}"

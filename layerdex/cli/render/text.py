@@ -8,7 +8,11 @@ from layerdex.choices import TransformName
 from layerdex.terminals import is_joiner
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from layerdex.search.targets import SearchTarget
+
+_N_LABELS_SHOWN = 5
 
 
 def escape(text: str, keep: str = "") -> str:
@@ -61,3 +65,10 @@ def describe_transform(target: SearchTarget) -> str:
 def describe_field(label_field: str) -> str:
     """Return what titles add where another field than the label was predicted."""
     return "" if label_field == "label" else f" of {one_line(label_field, 30)}"
+
+
+def describe_labels(labels: Sequence[str]) -> str:
+    """Return the first of several labels, and how many more there are."""
+    shown = ", ".join(one_line(label, 30) for label in labels[:_N_LABELS_SHOWN])
+    n_more = len(labels) - _N_LABELS_SHOWN
+    return f"{shown} and {n_more:,} more" if n_more > 0 else shown

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from layerdex.index.json.plain import Json, pick, plain, transform_of
 
 if TYPE_CHECKING:
+    from layerdex.index.label_changes import LabelChanges
     from layerdex.search.dedup.overlap import Overlap
     from layerdex.search.dedup.threshold_sweep import ThresholdSweep
     from layerdex.search.labels.label_issues import LabelIssues
@@ -83,6 +84,14 @@ def label_issues_to_json(issues: LabelIssues) -> Json:
         "n_found": issues.n_issues,
         "found": plain(issues.issues),
         **transform_of(issues.neighbors_target),
+    }
+
+
+def label_changes_to_json(changes: LabelChanges) -> Json:
+    """Return what happened to the labels of documents."""
+    return {
+        "n_changed": len(changes.changed),
+        **pick(changes, "changed", "n_unchanged", "unknown", "conflicts", "new_labels"),
     }
 
 

@@ -30,7 +30,7 @@ def index_info_to_json(info: IndexInfo) -> Json:
         **pick(info.encoder, *_MODEL),
         **pick(info, "query_template"),
         **pick(info.encoder, *_TEXTS),
-        **pick(info, "labels", "best_layer", "transform"),
+        **pick(info, "labels", "best_layer", "transform", "head"),
         "source_fields": info.source_fields and info.source_fields.to_setting(),
         "date_formats": info.date_formats,
     }

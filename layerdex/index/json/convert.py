@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from layerdex.index.json.answers import (
     deduplication_to_json,
     hit_to_json,
+    label_changes_to_json,
     label_issues_to_json,
     overlap_to_json,
     predicted_to_json,
@@ -24,6 +25,7 @@ from layerdex.index.json.contents import (
     source_document_to_json,
 )
 from layerdex.index.json.evaluations import (
+    classification_report_to_json,
     comparison_to_json,
     evaluation_to_json,
     probe_to_json,
@@ -106,12 +108,14 @@ def deletion_to_json(
 
 
 _CONVERTERS: dict[str, Callable[[Any], Json]] = {
+    "ClassificationReport": classification_report_to_json,
     "Comparison": comparison_to_json,
     "Deduplication": deduplication_to_json,
     "Document": document_to_json,
     "Evaluation": evaluation_to_json,
     "Geometry": plain,
     "IndexInfo": index_info_to_json,
+    "LabelChanges": label_changes_to_json,
     "LabelIssue": plain,
     "LabelIssues": label_issues_to_json,
     "Machine": plain,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from layerdex.search.evaluation.comparison import Comparison, Difference
     from layerdex.search.evaluation.evaluation import Evaluation, LayerScores
     from layerdex.search.evaluation.metrics import Interval
+    from layerdex.search.evaluation.report import ClassificationReport
     from layerdex.search.labels.probe import LayerProbe, Probe
     from layerdex.search.targets import SearchTarget
     from layerdex.search.transforms.fit import TransformFit
@@ -39,7 +40,8 @@ def evaluation_to_json(evaluation: Evaluation) -> Json:
 
 def _label_scores(scores: LayerScores) -> Json:
     return {
-        **pick(scores, "layer", "k", "weights"),
+        **pick(scores, "layer"),
+        **({} if scores.k is None else pick(scores, "k", "weights")),
         **{name: scores.values[name] for name in _LABEL_METRICS},
         **_intervals({name: scores.intervals[name] for name in _LABEL_METRICS if scores.intervals}),
     }
@@ -60,6 +62,25 @@ def _scores_to_json(evaluation: Evaluation) -> Json:
 
 def _best(evaluation: Evaluation) -> Json:
     return {"best_layer": evaluation.best_layer, "frugal_layer": plain(evaluation.frugal)}
+
+
+def classification_report_to_json(report: ClassificationReport) -> Json:
+    """Return the figures of each label, and what is confused."""
+    return {
+        **pick(report, "n", "n_abstained", "n_unlabelled", "accuracy", "macro", "weighted"),
+        "labels": [
+            {"label": name, "precision": p, "recall": r, "f1": f1, "support": support}
+            for name, p, r, f1, support in zip(
+                report.label_names,
+                report.precision.tolist(),
+                report.recall.tolist(),
+                report.f1.tolist(),
+                report.support.tolist(),
+                strict=True,
+            )
+        ],
+        **pick(report, "confused", "unknown_labels"),
+    }
 
 
 def comparison_to_json(comparison: Comparison) -> Json:

@@ -106,6 +106,11 @@ class Fields:
         return None
 
     @property
+    def keeps_row(self) -> bool:
+        """Whether a row is wanted as it is, not as a document."""
+        return False
+
+    @property
     def text_option(self) -> str:
         """The option that names the text, without ``--`` and ``-field``."""
         return TEXT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from shlex import quote
 
@@ -34,8 +34,16 @@ from layerdex.indexer.readers.values import (
 )
 from layerdex.records import UNSET, Blank, Origin, Rejected, Scalar, SourceDocument, Unset
 
+
+@dataclass(frozen=True, slots=True)
+class InputRow(SourceDocument):
+    """A row as it is, instead of its document: the fields in their order, null for empty cells."""
+
+    row: Mapping[object, object] = field(default_factory=dict)
+
+
 Reading = SourceDocument | Rejected
-"""A reader yields one for each row."""
+"""A reader yields one for each row; for `Fields` that keep rows the document is an `InputRow`."""
 
 Nested = Mapping[object, object] | Sequence[object]
 RawField = tuple[object, object]
@@ -132,6 +140,8 @@ def read_row(row: object, *, origin: Origin, fields: Fields) -> Reading:
     try:
         if not isinstance(row, Mapping):
             raise BadValueError(f"the row is not an object ({kind(row)})")
+        if fields.keeps_row:
+            return InputRow("", origin=origin, row=row)
         return SourceDocument(
             text=_text(row, fields),
             id=_id(row, fields),

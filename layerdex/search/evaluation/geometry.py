@@ -17,6 +17,7 @@ from layerdex.search.vectors.similarity import to_steps
 from layerdex.storage.catalog.filters import Where
 from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
+from layerdex.threads import single_threaded_blas
 
 N_SAMPLED = 10_000
 _BLOCK = 2_048
@@ -148,7 +149,9 @@ def effective_rank(vectors: Vectors) -> float:
     from scipy.stats import entropy
 
     centered = vectors - vectors.mean(axis=0, dtype=np.float64)
-    powers = np.linalg.eigvalsh(centered.T @ centered)
+    covariance = centered.T @ centered
+    with single_threaded_blas():
+        powers = np.linalg.eigvalsh(covariance)
     singular = np.sqrt(np.maximum(powers, 0))
     return float(np.exp(entropy(singular))) if singular.any() else 1.0
 

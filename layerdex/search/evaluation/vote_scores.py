@@ -108,3 +108,30 @@ def score_predictions(
         n=len(true),
         classification=classification,
     )
+
+
+def score_classifier(
+    target: SearchTarget, predicted: Codes, classification: Classification, *, n_resamples: int
+) -> Evaluation:
+    """Score labels that another classifier than neighbours predicted at a layer.
+
+    There is no k, no weighting and no frugal layer.
+    """
+    true = classification.true
+    [resampled] = resample(true, [predicted], n_resamples=n_resamples)
+    scores = LayerScores(
+        target=target,
+        values=score(true, predicted),
+        intervals=intervals_of(LABEL_METRICS, resampled),
+        predicted=predicted,
+    )
+    return Evaluation(
+        subject=Subject.LABELS,
+        n=len(true),
+        metrics=LABEL_METRICS,
+        scores=(scores,),
+        best_layer=target.layers[0],
+        frugal=None,
+        resampled={target.name: resampled},
+        classification=classification,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from layerdex.records import Vectors
 from layerdex.search.evaluation.metrics import Codes
+from layerdex.threads import single_threaded_blas
 
 GRID = (1.0, 10.0, 100.0)
 """Inverse regularisation strengths to choose from, scikit-learn's C, ascending."""
@@ -70,30 +71,36 @@ def softmax(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
 
 
 def cross_validate(
-    vectors: Vectors, codes: Codes, folds: NDArray[np.int64], n_labels: int
+    vectors: Vectors,
+    codes: Codes,
+    folds: NDArray[np.int64],
+    n_labels: int,
+    *,
+    on_fit: Callable[[], None] = lambda: None,
 ) -> CrossValidation:
     """Choose C by the log loss on held-out folds, each C at its own best temperature.
 
-    ``vectors`` (n, width), ``codes`` and ``folds`` (n,). A label that a fold's classifier never saw
-    gets its lowest logit. If the other folds have a single label, it is predicted, as neighbours
-    do: with odds of n + 1 to 1, which Laplace's rule of succession gives the label of n documents
-    against one that none of them has.
+    ``vectors`` (n, width), ``codes`` and ``folds`` (n,). ``on_fit`` is called after each fold and
+    C. A label that a fold's classifier never saw gets its lowest logit. If the other folds have a
+    single label, it is predicted, as neighbours do: with odds of n + 1 to 1, which Laplace's rule
+    of succession gives the label of n documents against one that none of them has.
     """
     logits = np.zeros((len(GRID), len(codes), n_labels))
     for fold in np.unique(folds):
         held_out = folds == fold
         others = codes[~held_out]
         labels = np.unique(others)
-        if len(labels) == 1:
-            logits[:, held_out, labels[0]] = np.log(len(others) + 1)
-            continue
         for i, c in enumerate(GRID):
-            # Not from the weights at the C before: there the gradient may already be small enough.
-            weights, biases = _fit(c, vectors[~held_out], others)
-            seen = vectors[held_out] @ weights.T + biases
-            of_all = np.repeat(seen.min(axis=1, keepdims=True), n_labels, axis=1)
-            of_all[:, labels] = seen
-            logits[i][held_out] = of_all
+            if len(labels) == 1:
+                logits[i, held_out, labels[0]] = np.log(len(others) + 1)
+            else:
+                # Not from the weights at the C before: its gradient may already be small enough.
+                weights, biases = _fit(c, vectors[~held_out], others)
+                seen = vectors[held_out] @ weights.T + biases
+                of_all = np.repeat(seen.min(axis=1, keepdims=True), n_labels, axis=1)
+                of_all[:, labels] = seen
+                logits[i][held_out] = of_all
+            on_fit()
     tried = [
         CrossValidation(c, *calibrate(of_c, codes), of_c)
         for c, of_c in zip(GRID, logits, strict=True)
@@ -137,7 +144,7 @@ def _fit(c: float, vectors: Vectors, codes: Codes) -> tuple[Vectors, NDArray[np.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), single_threaded_blas():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the held-out folds judge the fit
         model = LogisticRegression(C=c, max_iter=_MAX_STEPS).fit(vectors, codes)
     weights, biases = model.coef_, model.intercept_

@@ -19,7 +19,7 @@ from layerdex.search.evaluation.metrics import (
 )
 from layerdex.search.evaluation.vote_scores import VotingOptions
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
-from layerdex.search.labels.head import CrossValidation, Head, cross_validate, fit_head
+from layerdex.search.labels.head import GRID, CrossValidation, Head, cross_validate, fit_head
 from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
 
@@ -83,37 +83,46 @@ def probe_layers(
 ) -> Probe:
     """Cross-validate a linear head at each layer, and fit the best on all documents.
 
-    Folds are those of `evaluate_on_folds`. ``on_progress`` counts layers. Raises `NoLabelsError`
-    for fewer than two labels, `OptionError` as `assign_folds` does.
+    Folds are those of `evaluate_on_folds`. ``on_progress`` counts fits: of each layer, fold and
+    strength of regularisation, and the last one on all documents. Raises `NoLabelsError` for fewer
+    than two labels, `OptionError` as `assign_folds` does.
     """
     names, codes = two_labels(table)
     folds = assign_folds(codes, table.content_groups, n_folds)
+    n_fits, n_done = len(spaces) * n_folds * len(GRID) + 1, 0
+
+    def count_fit() -> None:
+        nonlocal n_done
+        n_done += 1
+        if on_progress is not None:
+            on_progress(n_done, n_fits)
+
     neighbors = evaluate_on_folds(get_layer, table, options, n_folds=n_folds, spaces=spaces)
     validated: dict[int, CrossValidation] = {}
     for space in spaces:
         [layer] = space.layers
         vectors = get_layer(layer).gather(table.rows)
-        validated[layer] = cross_validate(vectors, codes, folds, len(names))
-        if on_progress is not None:
-            on_progress(len(validated), len(spaces))
+        validated[layer] = cross_validate(vectors, codes, folds, len(names), on_fit=count_fit)
     scores = tuple(_score(space.target, validated[space.layers[0]], codes) for space in spaces)
     best = max(scores, key=lambda of_layer: of_layer.macro_f1)
     _, by_neighbors = neighbors.label_codes(neighbors.best_layer)
     predictions = [best.predicted, by_neighbors]
     resampled = resample(codes, predictions, n_resamples=max(options.n_resamples, 1))
     macro_f1 = resampled[:, LABEL_METRICS.index("macro_f1")]
+    head = fit_head(
+        get_layer(best.layer).gather(table.rows),
+        codes,
+        names,
+        layer=best.layer,
+        validated=validated[best.layer],
+    )
+    count_fit()
     return Probe(
         n=len(codes),
         n_folds=n_folds,
         scores=scores,
         best_layer=best.layer,
-        head=fit_head(
-            get_layer(best.layer).gather(table.rows),
-            codes,
-            names,
-            layer=best.layer,
-            validated=validated[best.layer],
-        ),
+        head=head,
         neighbors=neighbors,
         gain=best.macro_f1 - neighbors.best.values["macro_f1"],
         gain_interval=interval(macro_f1[0] - macro_f1[1]),

@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
 from layerdex.records import EncoderSettings
-from layerdex.storage.artifacts import TRANSFORM, count_changes, read_artifact_record
+from layerdex.storage.artifacts import (
+    HEAD,
+    TRANSFORM,
+    count_changes,
+    find_vanished_labels,
+    read_artifact_record,
+)
 from layerdex.storage.catalog.settings import read_best_layer
 from layerdex.storage.catalog.source_fields import (
     DATE_FORMATS,
@@ -42,9 +48,12 @@ class IndexInfo:
     ``evaluate --save-best`` saved, with its figures, or None. ``transform`` is None without
     transforms, or has the number of documents when they were fitted (``n``), of texts that they
     were fitted on (``n_fitted``), of documents added or removed since (``n_changed``), and the
-    shrinkage per layer. ``source_fields`` are the names of fields in the sources, None before the
-    first run, and ``date_formats`` the forms of dates by field. If one of the last four is damaged,
-    it is None, ``damaged`` has its name, and a warning is logged.
+    shrinkage per layer. ``head`` is None without a head, or has its layer, the ``label_field`` and
+    number of labels that it predicts (``n_labels``), the number of documents that it was fitted on
+    (``n``), and those of its labels that no document has any more (``vanished_labels``).
+    ``source_fields`` are the names of fields in the sources, None before the first run, and
+    ``date_formats`` the forms of dates by field. If one of the last five is damaged, it is None,
+    ``damaged`` has its name, and a warning is logged.
     """
 
     path: Path
@@ -62,8 +71,9 @@ class IndexInfo:
     encoder: EncoderSettings
     query_template: str | None
     transform: dict[str, Any] | None
-    source_fields: SourceFields | None = None
-    date_formats: dict[str, str] | None = None
+    head: dict[str, Any] | None
+    source_fields: SourceFields | None
+    date_formats: dict[str, str] | None
     damaged: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -81,6 +91,9 @@ def read_info(store: Store) -> IndexInfo:
         # If the setting is absent, all settings are checked, and any damaged one is an error.
         transform = _unless_damaged(
             "transform", "the transform, if there is one,", lambda: _transform(snapshot), damaged
+        )
+        head = _unless_damaged(
+            "head", "the head, if there is one,", lambda: _head(snapshot), damaged
         )
         fields = _unless_damaged(
             SOURCE_FIELDS,
@@ -111,6 +124,7 @@ def read_info(store: Store) -> IndexInfo:
             encoder=store.settings,
             query_template=store.query_template,
             transform=transform,
+            head=head,
             source_fields=fields,
             date_formats=date_formats,
             damaged=tuple(damaged),
@@ -138,6 +152,17 @@ def _transform(snapshot: Snapshot) -> Record:
         "n_fitted": record["n_fitted"],
         "n_changed": count_changes(snapshot, record),
         "shrinkages": shrinkages,
+    }
+
+
+def _head(snapshot: Snapshot) -> Record:
+    record = read_artifact_record(snapshot, HEAD)
+    if record is None:
+        return None
+    return {
+        **{name: record[name] for name in ("layer", "label_field", "n")},
+        "n_labels": len(record["labels"]),
+        "vanished_labels": list(find_vanished_labels(snapshot, record)),
     }
 
 

@@ -1,0 +1,119 @@
+"""``layerdex labels``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from layerdex.cli.context import Context, pass_context
+from layerdex.cli.options import (
+    FormatOptions,
+    format_options,
+    json_option,
+    lock_timeout_option,
+    path_argument,
+    verbosity_options,
+)
+from layerdex.cli.render.text import counted, describe_labels, one_line
+
+if TYPE_CHECKING:
+    from layerdex.index.label_changes import LabelChanges, LabelConflict
+
+_N_SHOWN = 5
+
+
+@click.group("labels", short_help="Change the labels of documents.")
+def command() -> None:
+    """Change the labels of documents."""
+
+
+@command.command("apply", short_help="Take back a review that 'suspects -o' wrote.")
+@path_argument
+@click.argument("file", metavar="FILE")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option(
+    "--force", is_flag=True, help="Change labels also where they are others than in the review."
+)
+@format_options
+@json_option
+@lock_timeout_option
+@verbosity_options
+@pass_context
+def apply(
+    context: Context,
+    path: Path,
+    file: str,
+    dry_run: bool,
+    force: bool,
+    source: FormatOptions,
+    lock_timeout_s: float,
+) -> None:
+    """Give documents of INDEX the labels that the column new_label of FILE says, in one commit.
+
+    FILE is a table with the columns id and new_label, such as 'suspects -o' writes. An empty
+    new_label is no decision, and (none) removes the label. If the column label is there, a
+    document that has another label by now keeps it, unless --force is given. Texts and vectors
+    stay as they are.
+
+    \b
+    layerdex suspects my-index -o review.csv
+    layerdex labels apply my-index review.csv --dry-run
+    """
+    from layerdex.index.files import read_review
+    from layerdex.index.json import to_json
+
+    index = context.open_index(path)
+    review = read_review(file, format=source.format, dialect=source.dialect)
+    changes = index.set_labels(
+        review.labels,
+        expected=None if force else review.expected,
+        dry_run=dry_run,
+        lock_timeout_s=lock_timeout_s,
+    )
+    context.print(
+        table=lambda: _note_changes(context, changes, review.n_undecided, dry_run),
+        document=lambda: {**to_json(changes), "n_undecided": review.n_undecided},
+    )
+
+
+def _note_changes(context: Context, changes: LabelChanges, n_undecided: int, dry_run: bool) -> None:
+    would = "would be changed" if dry_run else "changed"
+    context.note(
+        f"{counted(len(changes.changed), 'label')} {would}, {changes.n_unchanged:,} unchanged, "
+        f"{n_undecided:,} undecided, {len(changes.conflicts):,} in conflict, "
+        f"{counted(len(changes.unknown), 'unknown id')}"
+    )
+    for conflict in changes.conflicts[:_N_SHOWN]:
+        context.note(_describe(conflict))
+    if (n_more := len(changes.conflicts) - _N_SHOWN) > 0:
+        context.note(f"… and {counted(n_more, 'more conflict')}")
+    if changes.unknown:
+        context.note(f"No document has the id {_ids(changes.unknown)}{_advice(changes.unknown)}")
+    if changes.new_labels:
+        context.note(f"No document had this label before: {describe_labels(changes.new_labels)}")
+
+
+def _describe(conflict: LabelConflict) -> str:
+    found, expected = (
+        "no label" if label is None else repr(label)
+        for label in (conflict.found, conflict.expected)
+    )
+    return (
+        f"Left as it is: {one_line(conflict.id, 40)} has {found} now, and {expected} in the "
+        "review; --force changes it"
+    )
+
+
+def _ids(ids: Sequence[str]) -> str:
+    shown = ", ".join(repr(identifier) for identifier in ids[:_N_SHOWN])
+    n_more = len(ids) - _N_SHOWN
+    return f"{shown} or {counted(n_more, 'other')}" if n_more > 0 else shown
+
+
+def _advice(ids: Sequence[str]) -> str:
+    if not any(identifier.isdecimal() for identifier in ids):
+        return ""
+    return "; a spreadsheet drops leading zeros: import the column id as text"
