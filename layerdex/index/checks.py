@@ -5,11 +5,13 @@ Also the types of results that they print and that no other module of the facade
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerdex.choices import StoredPrecision
-from layerdex.errors import DamagedIndexError
+from layerdex.errors import DamagedIndexError, OptionError
 from layerdex.index.similar_labels import group_similar
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
@@ -31,6 +33,7 @@ __all__ = [
     "default_layer",
     "discard_if_unused",
     "find_damage",
+    "find_fields",
     "find_folder",
     "has_single_label",
     "has_torn_seal",
@@ -38,6 +41,8 @@ __all__ = [
     "similar_labels",
     "vector_bytes",
 ]
+
+_N_NAMED = 10
 
 
 def is_index(path: Path) -> bool:
@@ -119,6 +124,35 @@ def has_single_label(index: Index) -> bool:
 def similar_labels(index: Index) -> list[tuple[str, ...]]:
     """Return the groups of labels of live documents that look alike; see `group_similar`."""
     return group_similar(index._open.store.query(lambda snapshot: snapshot.count_labels()))
+
+
+def find_fields(index: Index, asked: Iterable[str]) -> tuple[str, ...]:
+    """Return the metadata fields that are meant: names, several joined by commas, or ``all``.
+
+    ``metadata.NAME`` is short for NAME unless a field is called so. Raises `OptionError` for a
+    field that no document has.
+    """
+    names = list(index._open.store.query(lambda snapshot: snapshot.metadata_types()))
+    found: dict[str, None] = {}
+    for words in asked:
+        for name in [words] if words in names else words.split(","):
+            found |= dict.fromkeys(names if name == "all" else [_find_field(name.strip(), names)])
+    return tuple(found)
+
+
+def _find_field(name: str, names: list[str]) -> str:
+    for known in (name, name.removeprefix("metadata.")):
+        if known in names:
+            return known
+    if not names:
+        raise OptionError(f"no document has the field {name!r}, or any other metadata field")
+    close = difflib.get_close_matches(name, names, 1)
+    if close:
+        hint = f"did you mean {close[0]!r}?"
+    else:
+        more = f" and {len(names) - _N_NAMED:,} more" if len(names) > _N_NAMED else ""
+        hint = f"there are {', '.join(names[:_N_NAMED])}{more}"
+    raise OptionError(f"no document has the field {name!r}: {hint}")
 
 
 def count_targets(view: View) -> int:

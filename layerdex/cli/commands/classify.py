@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from layerdex.choices import Weights
 from layerdex.cli.asked_texts import INPUT_RULES, read_asked_texts
 from layerdex.cli.conflicts import Excludes, Rule, check_rules
-from layerdex.cli.context import Context, pass_context
+from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.options import (
     FUSED_VECTORS,
     STORED_TRANSFORM,
+    DisplayOptions,
     InputOptions,
     TargetOptions,
+    display_options,
     input_options,
     json_option,
     jsonl_option,
@@ -25,7 +28,12 @@ from layerdex.cli.options import (
     verbosity_options,
     weights_option,
 )
-from layerdex.cli.render.predictions import print_predictions
+from layerdex.cli.render.predictions import print_predictions, shown_neighbors
+
+if TYPE_CHECKING:
+    from layerdex.index.document_reader import DocumentReader
+    from layerdex.records import Document
+    from layerdex.search.results import Prediction
 
 _HEAD = "head"
 _OF_NEIGHBORS = ("k", "layer", "fuse", "transform", "weights", "where")
@@ -57,6 +65,7 @@ _RULES: tuple[Rule, ...] = (Excludes("classifier", _OF_NEIGHBORS, value=_HEAD), 
     show_default=True,
     help="Classify by neighbours, or by the head that 'probe --save' stored.",
 )
+@display_options
 @json_option
 @jsonl_option
 @stored_encoder_options
@@ -72,6 +81,7 @@ def command(
     weights: Weights,
     min_confidence: float,
     classifier: str,
+    display: DisplayOptions,
 ) -> None:
     """Label each TEXT by the vote of its nearest labelled documents in INDEX.
 
@@ -90,12 +100,25 @@ def command(
         raise click.UsageError("give a TEXT or --input FILE")
     asked = read_asked_texts(context, texts, source)
     index = context.open_index(path)
-    read = [text for _, text in asked]
+    detail = display.resolve(index)
+    texts_asked = [text for _, text in asked]
+    documents: dict[str, Document] = {}
+
+    def on_result(predictions: list[Prediction], read: DocumentReader) -> None:
+        shown = [neighbor.id for one in predictions for neighbor in shown_neighbors(one)]
+        documents.update({document.id: document for document in read(list(dict.fromkeys(shown)))})
+
     if classifier == _HEAD:
-        predictions = index.classify_with_head(read, min_confidence=min_confidence)
+        predictions = index.classify_with_head(texts_asked, min_confidence=min_confidence)
     else:
         view = target.bind(index)
-        predictions = view.classify(read, k=k, weights=weights, min_confidence=min_confidence)
+        predictions = view.classify(
+            texts_asked,
+            k=k,
+            weights=weights,
+            min_confidence=min_confidence,
+            on_result=on_result if context.form is OutputForm.TABLE else None,
+        )
         if has_single_label(index):
             context.note("All labelled documents of this index have the same label.")
 
@@ -105,4 +128,6 @@ def command(
             for (text_id, _), prediction in zip(asked, predictions, strict=True)
         ]
 
-    context.print(table=lambda: print_predictions(predictions), document=rows, lines=rows)
+    context.print(
+        table=lambda: print_predictions(predictions, documents, detail), document=rows, lines=rows
+    )

@@ -24,7 +24,7 @@ from layerdex.cli.options import (
     verbosity_options,
 )
 from layerdex.cli.rejects import check_rejects_path, open_rejects
-from layerdex.cli.render.changes import Changes, describe_dry_run, print_report
+from layerdex.cli.render.changes import N_LISTED, Changes, describe_dry_run, print_report
 from layerdex.cli.render.text import counted, describe_unknown
 from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
 
@@ -73,7 +73,8 @@ _N_GROUPS_SHOWN = 3
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Only list what would be new, updated and removed; INDEX must exist.",
+    help="Only list what would be new, updated and removed, the first of each (all with --json or "
+    "-v); INDEX must exist.",
 )
 @click.option(
     "--auto-compact/--no-auto-compact",
@@ -142,7 +143,7 @@ def command(
         query_template=query_template,
         must_exist=dry_run,
     )
-    changes = Changes(is_collecting=context.form is OutputForm.JSON)
+    changes = Changes(n_listed=_n_listed(context))
     try:
         with (
             open_rejects(rejects, note=context.note) as rejected,
@@ -230,11 +231,22 @@ def _discard_if_unused(index: Index, *, had_folder: bool) -> None:
             index.path.rmdir()
 
 
+def _n_listed(context: Context) -> int | None:
+    """Return how many changes of each kind are listed, None for all."""
+    if context.form is OutputForm.JSON:
+        return 0
+    return None if context.is_verbose else N_LISTED
+
+
 def _print_dry_run(context: Context, report: BuildReport, changes: Changes) -> None:
     from layerdex.index.json import dry_run_to_json
 
+    def table() -> None:
+        changes.summarize()
+        context.note(describe_dry_run(report))
+
     context.print(
-        table=lambda: context.note(describe_dry_run(report)),
+        table=table,
         document=lambda: dry_run_to_json(report, changes.ids),
     )
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.options import (
     STORED_TRANSFORM,
+    DisplayOptions,
     TargetOptions,
+    display_options,
     json_option,
     jsonl_option,
     min_per_label_option,
@@ -17,7 +20,12 @@ from layerdex.cli.options import (
     target_options,
     verbosity_options,
 )
-from layerdex.cli.render.label_issues import print_label_issues
+from layerdex.cli.render.label_issues import print_label_issues, shown_documents
+
+if TYPE_CHECKING:
+    from layerdex.index.document_reader import DocumentReader
+    from layerdex.records import Document
+    from layerdex.search.labels.label_issues import LabelIssues
 
 _N_LISTED = 10
 
@@ -44,6 +52,7 @@ _N_LISTED = 10
     metavar="N",
     help=f"Show at most N. [default: {_N_LISTED} in the table, all as JSON]",
 )
+@display_options
 @json_option
 @jsonl_option
 @verbosity_options
@@ -56,6 +65,7 @@ def command(
     by: str,
     min_per_label: int,
     limit: int | None,
+    display: DisplayOptions,
 ) -> None:
     """Find documents of INDEX whose label disagrees with their neighbours at most layers.
 
@@ -73,6 +83,12 @@ def command(
     if limit is None and context.form is OutputForm.TABLE:
         limit = _N_LISTED
     index = context.open_index(path)
+    detail = display.resolve(index)
+    documents: dict[str, Document] = {}
+
+    def on_result(issues: LabelIssues, read: DocumentReader) -> None:
+        documents.update({document.id: document for document in read(shown_documents(issues))})
+
     with context.progress("Comparing") as on_progress:
         issues = target.bind(index).find_label_issues(
             k=k,
@@ -80,9 +96,10 @@ def command(
             min_per_label=min_per_label,
             limit=limit,
             on_progress=on_progress,
+            on_result=on_result if context.form is OutputForm.TABLE else None,
         )
     context.print(
-        table=lambda: print_label_issues(issues),
+        table=lambda: print_label_issues(issues, documents, detail),
         document=lambda: to_json(issues),
         lines=lambda: label_issue_rows(issues),
     )

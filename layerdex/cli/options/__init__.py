@@ -5,6 +5,7 @@ together reach a command as one object: `TargetOptions`, `SourceOptions`, `Encod
 reading at `question`; a new option of a question goes there.
 """
 
+from layerdex.cli.options.display import DISPLAY, DisplayOptions, display_options
 from layerdex.cli.options.encoder import encoder_options
 from layerdex.cli.options.grouping import Decorator, collect, combine
 from layerdex.cli.options.question import (
@@ -42,11 +43,13 @@ from layerdex.cli.options.types import EnumChoice, NumbersType, PathType, Simila
 
 __all__ = [
     "BOTH",
+    "DISPLAY",
     "FORMAT_OPTIONS",
     "FUSED_VECTORS",
     "STORED_TRANSFORM",
     "VOTE_WEIGHTS",
     "Decorator",
+    "DisplayOptions",
     "EnumChoice",
     "InputOptions",
     "NumbersType",
@@ -56,6 +59,7 @@ __all__ = [
     "TargetOptions",
     "collect",
     "combine",
+    "display_options",
     "encoder_options",
     "input_options",
     "json_option",
