@@ -15,6 +15,7 @@ from layerdex.errors import DamagedIndexError, OptionError
 from layerdex.index.similar_labels import group_similar
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
+from layerdex.storage.catalog.source_fields import read_source_fields
 
 if TYPE_CHECKING:
     from layerdex.index.facade import Index
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from layerdex.indexer.pipeline.pipeline import BuildReport
     from layerdex.storage.maintenance.info import IndexInfo
     from layerdex.storage.maintenance.verify import Problem
+    from layerdex.storage.snapshot import Snapshot
 
 __all__ = [
     "BuildReport",
@@ -129,15 +131,26 @@ def similar_labels(index: Index) -> list[tuple[str, ...]]:
 def find_fields(index: Index, asked: Iterable[str]) -> tuple[str, ...]:
     """Return the metadata fields that are meant: names, several joined by commas, or ``all``.
 
-    ``metadata.NAME`` is short for NAME unless a field is called so. Raises `OptionError` for a
-    field that no document has.
+    ``metadata.NAME`` is short for NAME unless a field is called so. Id, text and label, which are
+    no metadata, are left out, also by the names that they have in the sources. Raises `OptionError`
+    for a field that no document has.
     """
-    names = list(index._open.store.query(lambda snapshot: snapshot.metadata_types()))
+    names, parts = index._open.store.query(_read_names)
     found: dict[str, None] = {}
     for words in asked:
-        for name in [words] if words in names else words.split(","):
-            found |= dict.fromkeys(names if name == "all" else [_find_field(name.strip(), names)])
+        for name in [words] if words in names else map(str.strip, words.split(",")):
+            if name == "all":
+                found |= dict.fromkeys(names)
+            elif name in names or name not in parts:
+                found[_find_field(name, names)] = None
     return tuple(found)
+
+
+def _read_names(snapshot: Snapshot) -> tuple[list[str], set[str]]:
+    """Return the metadata fields, and what the other parts of documents are called."""
+    source = read_source_fields(snapshot.connection)
+    named = set() if source is None else {source.text, *source.aliases}
+    return list(snapshot.metadata_types()), {"id", "text", "label", *named}
 
 
 def _find_field(name: str, names: list[str]) -> str:
@@ -146,13 +159,12 @@ def _find_field(name: str, names: list[str]) -> str:
             return known
     if not names:
         raise OptionError(f"no document has the field {name!r}, or any other metadata field")
-    close = difflib.get_close_matches(name, names, 1)
-    if close:
-        hint = f"did you mean {close[0]!r}?"
-    else:
-        more = f" and {len(names) - _N_NAMED:,} more" if len(names) > _N_NAMED else ""
-        hint = f"there are {', '.join(names[:_N_NAMED])}{more}"
-    raise OptionError(f"no document has the field {name!r}: {hint}")
+    if close := difflib.get_close_matches(name, names, 1):
+        raise OptionError(f"no document has the field {name!r}: did you mean {close[0]!r}?")
+    more = f" and {len(names) - _N_NAMED:,} more" if len(names) > _N_NAMED else ""
+    raise OptionError(
+        f"no document has the field {name!r}: there are {', '.join(names[:_N_NAMED])}{more}"
+    )
 
 
 def count_targets(view: View) -> int:

@@ -184,6 +184,11 @@ def test_a_field_that_no_document_has_is_an_error(
         assert cli.error(*words, "--show", field).startswith(message)
 
 
+def test_what_is_always_shown_may_be_asked_for(cli: Cli, index: Path) -> None:
+    words = ("search", index, "battery", "--show")
+    assert cli.data(*words, "id, label,text,stars") == cli.data(*words, "metadata.stars")
+
+
 def test_without_fields_none_can_be_shown(cli: Cli, tmp_path: Path) -> None:
     Index.create(tmp_path / "bare", model=WordTransformer()).add([{"text": "a"}, {"text": "b"}])
     message = "no document has the field 'x', or any other metadata field"

@@ -177,7 +177,7 @@ def command(
     is_refused = 0 < report.n_read == report.n_rejected
     if is_new and not is_refused:
         context.note(f"Created {path}")
-    _print_report(context, report, index, path)
+    _print_report(context, report, index, path, is_new=is_new)
     if is_refused:
         if is_new:
             _discard_if_unused(index, had_folder=had_folder)
@@ -251,7 +251,9 @@ def _print_dry_run(context: Context, report: BuildReport, changes: Changes) -> N
     )
 
 
-def _print_report(context: Context, report: BuildReport, index: Index, path: Path) -> None:
+def _print_report(
+    context: Context, report: BuildReport, index: Index, path: Path, *, is_new: bool
+) -> None:
     from layerdex.index.json import report_to_json
     from layerdex.layers import name_layers
 
@@ -276,6 +278,20 @@ def _print_report(context: Context, report: BuildReport, index: Index, path: Pat
     if report.n_unknown:
         unknown = describe_unknown(report.n_unknown, report.n_unreadable)
         context.note(f"{unknown}: see 'layerdex info {path} --unknown'")
+    if is_new:
+        _note_language(context, report, index)
+
+
+def _note_language(context: Context, report: BuildReport, index: Index) -> None:
+    from layerdex.index.languages import MULTILINGUAL_MODEL, find_foreign_share
+
+    share = find_foreign_share(index, report)
+    if share is not None:
+        context.note(
+            f"{index.settings.model} was trained on English, and these texts do not look English "
+            f"({share:.0%} of their words are common English ones): for another language make "
+            f"another index, with --model {MULTILINGUAL_MODEL} for example"
+        )
 
 
 def _note_similar_labels(context: Context, index: Index) -> None:
