@@ -52,7 +52,8 @@ class Progress:
             print()
 
     @property
-    def _state(self) -> str:
+    def state(self) -> str:
+        """What pip is at now."""
         if self._n_unpacked:
             n = max(0, _count_installed() - self._n_before)
             return f"{min(n, self._n_unpacked)} of {self._n_unpacked} packages unpacked"
@@ -66,7 +67,7 @@ class Progress:
 
     def _show(self) -> None:
         while not self._done.wait(1 if self._is_terminal else 10):
-            self._print(f"{self._seconds} s: {self._state}")
+            self._print(f"{self._seconds} s: {self.state}")
 
     def _print(self, text: str) -> None:
         if self._is_terminal:
@@ -82,18 +83,18 @@ def _count_installed() -> int:
 def install(words: list[str]) -> int:
     """Install what the words say, and return pip's exit status."""
     progress = Progress()
-    pip = subprocess.Popen(
+    lines = []
+    with subprocess.Popen(
         [*_PIP, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    lines = []
-    for line in pip.stdout or ():
-        lines.append(line)
-        progress.read(line)
-    status = pip.wait()
+    ) as pip:
+        for line in pip.stdout or ():
+            lines.append(line)
+            progress.read(line)
+    status = pip.returncode
     progress.end("failed" if status else "installed")
     if status:
         sys.stderr.writelines(lines)

@@ -107,11 +107,10 @@ def test_the_table_counts_and_shows_clusters(cli: Cli, shared: Path) -> None:
     text = DOCUMENTS[0]["text"]
     assert [line.rstrip() for line in lines[4:] if line.strip()] == [
         "  removed   kept, and the least similar one removed",
-        " ─────────────────────────────────────────────────────────",
+        f" {'─' * 65}",
         "        1   card-0 · card",
         f"            {text}",
-        "            1.000 card · again · my card was declined at the",
-        "                  shop",
+        f"            1.000 card · again · {text}",
     ]
 
 
