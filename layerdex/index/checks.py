@@ -5,18 +5,20 @@ Also the types of results that they print and that no other module of the facade
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerdex.choices import StoredPrecision
-from layerdex.errors import DamagedIndexError
+from layerdex.errors import DamagedIndexError, OptionError
 from layerdex.index import documents
 from layerdex.index.heads import labels_without_documents, load_head
 from layerdex.index.similar_labels import group_similar
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
 from layerdex.search.filters import Expressions, parse_where
+from layerdex.storage.catalog.source_fields import read_source_fields
 
 if TYPE_CHECKING:
     from layerdex.index.facade import Index
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from layerdex.indexer.pipeline.pipeline import BuildReport
     from layerdex.storage.maintenance.info import IndexInfo
     from layerdex.storage.maintenance.verify import Problem
+    from layerdex.storage.snapshot import Snapshot
 
 __all__ = [
     "BuildReport",
@@ -35,6 +38,7 @@ __all__ = [
     "default_layer",
     "discard_if_unused",
     "find_damage",
+    "find_fields",
     "find_folder",
     "has_single_label",
     "has_torn_seal",
@@ -47,6 +51,8 @@ __all__ = [
     "vanished_head_labels",
     "vector_bytes",
 ]
+
+_N_NAMED = 10
 
 
 def is_index(path: Path) -> bool:
@@ -162,6 +168,45 @@ def vanished_head_labels(index: Index) -> tuple[str, ...]:
 def similar_labels(index: Index) -> list[tuple[str, ...]]:
     """Return the groups of labels of live documents that look alike; see `group_similar`."""
     return group_similar(index._open.store.query(lambda snapshot: snapshot.count_labels()))
+
+
+def find_fields(index: Index, asked: Iterable[str]) -> tuple[str, ...]:
+    """Return the metadata fields that are meant: names, several joined by commas, or ``all``.
+
+    ``metadata.NAME`` is short for NAME unless a field is called so. Id, text and label, which are
+    no metadata, are left out, also by the names that they have in the sources. Raises `OptionError`
+    for a field that no document has.
+    """
+    names, parts = index._open.store.query(_read_names)
+    found: dict[str, None] = {}
+    for words in asked:
+        for name in [words] if words in names else map(str.strip, words.split(",")):
+            if name == "all":
+                found |= dict.fromkeys(names)
+            elif name in names or name not in parts:
+                found[_find_field(name, names)] = None
+    return tuple(found)
+
+
+def _read_names(snapshot: Snapshot) -> tuple[list[str], set[str]]:
+    """Return the metadata fields, and what the other parts of documents are called."""
+    source = read_source_fields(snapshot.connection)
+    named = set() if source is None else {source.text, *source.aliases}
+    return list(snapshot.metadata_types()), {"id", "text", "label", *named}
+
+
+def _find_field(name: str, names: list[str]) -> str:
+    for known in (name, name.removeprefix("metadata.")):
+        if known in names:
+            return known
+    if not names:
+        raise OptionError(f"no document has the field {name!r}, or any other metadata field")
+    if close := difflib.get_close_matches(name, names, 1):
+        raise OptionError(f"no document has the field {name!r}: did you mean {close[0]!r}?")
+    more = f" and {len(names) - _N_NAMED:,} more" if len(names) > _N_NAMED else ""
+    raise OptionError(
+        f"no document has the field {name!r}: there are {', '.join(names[:_N_NAMED])}{more}"
+    )
 
 
 def count_targets(view: View) -> int:

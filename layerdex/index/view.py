@@ -120,19 +120,21 @@ class View:
         k: int = 10,
         weights: Weights | str = Weights.DISTANCE,
         min_confidence: float = 0.0,
+        on_result: Callable[[list[Prediction], DocumentReader], None] | None = None,
     ) -> list[Prediction]:
         """Label texts by the vote of their k nearest labelled documents.
 
-        A label is None below ``min_confidence``. Raises `NoLabelsError` where no document of the
-        target has a label.
+        A label is None below ``min_confidence``. ``on_result`` is as in `deduplicate`. Raises
+        `NoLabelsError` where no document of the target has a label.
         """
+        check_callbacks(on_result=on_result)
         vectors = QueryVectors(self._index, texts)
         check_count("k", k)
         weights = to_choice(Weights, weights)
 
         def question(snapshot: Snapshot) -> list[Prediction]:
             space = self._options.space(self._index, snapshot)
-            return classify_texts(
+            predictions = classify_texts(
                 snapshot,
                 vectors.texts,
                 vectors.at(space.layers),
@@ -141,6 +143,9 @@ class View:
                 weights=weights,
                 min_confidence=min_confidence,
             )
+            if on_result is not None:
+                on_result(predictions, DocumentReader(self._index.store, snapshot))
+            return predictions
 
         return self._index.query(question)
 
@@ -245,25 +250,27 @@ class View:
         min_per_label: int = 1,
         limit: int | None = None,
         on_progress: OnProgress | None = None,
+        on_result: Callable[[LabelIssues, DocumentReader], None] | None = None,
     ) -> LabelIssues:
         """Find documents whose label disagrees with their neighbours at most of the layers.
 
         ``by`` and ``min_per_label`` are as in `evaluate`; ``limit`` keeps the first issues.
         Neighbours are shown at the default layer, or at the deepest one compared where it is not
-        among these. Raises `NoLabelsError` for fewer than two labels.
+        among these. ``on_result`` is as in `deduplicate`. Raises `NoLabelsError` for fewer than two
+        labels.
         """
         check_count("k", k)
         check_type(by, str, what="labels are one field")
         check_count("min_per_label", min_per_label)
         if limit is not None:
             check_count("limit", limit)
-        check_callbacks(on_progress=on_progress)
+        check_callbacks(on_progress=on_progress, on_result=on_result)
 
         def question(snapshot: Snapshot) -> LabelIssues:
             spaces = self._options.layer_spaces(self._index, snapshot)
             layers = [space.name for space in spaces]
             default = default_layer(self._index, snapshot)
-            return find_label_issues(
+            issues = find_label_issues(
                 snapshot,
                 labelled_table(snapshot, self._options.where, by, min_per_label),
                 spaces=spaces,
@@ -273,6 +280,9 @@ class View:
                 label_field=by,
                 on_progress=on_progress,
             )
+            if on_result is not None:
+                on_result(issues, DocumentReader(self._index.store, snapshot))
+            return issues
 
         return self._index.query(question)
 

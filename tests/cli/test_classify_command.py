@@ -71,13 +71,14 @@ def test_the_table_has_label_confidence_and_the_nearest(cli: Cli, shared: Path) 
     title, _, header, _, *rows = cli.data("classify", shared, TEXTS[0], "-k", 5).splitlines()
     label, share = expected_vote(TEXTS[0], 3, 5, weights="distance")
     assert title.rstrip() == "layer 3"
-    assert header.split() == ["text", "label", "confidence"]
-    assert rows[0].split() == [*TEXTS[0].split(), label, f"{share:.3f}"]
-    shown = [row.split() for row in rows[1:] if row.strip()]
-    assert shown == [
-        [f"{similarity:.3f}", LABELS[identifier], "·", identifier]
+    assert header.split() == ["confidence", "label", "and", "text"]
+    assert rows[0].split() == [f"{share:.3f}", label]
+    assert rows[1].split() == TEXTS[0].split()
+    texts = {one["id"]: one["text"] for one in LABELLED}
+    assert " ".join(" ".join(rows[2:]).split()) == " ".join(
+        f"{similarity:.3f} {LABELS[identifier]} · {identifier} · {texts[identifier]}"
         for identifier, similarity in nearest(TEXTS[0], LABELLED, 3)[:3]
-    ]
+    )
 
 
 def test_a_share_below_the_minimum_gives_no_label(cli: Cli, shared: Path) -> None:

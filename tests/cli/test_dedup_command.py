@@ -104,9 +104,25 @@ def test_the_table_counts_and_shows_clusters(cli: Cli, shared: Path) -> None:
     assert numbers(lines[0]) == [20, 19, 1, 0]
     assert lines[1] == "(layer 3, similarity >= 1, keep first)"
     assert lines[2].rstrip() == "1 cluster"
-    assert lines[4].split() == ["kept", "removed"]
-    rows = [line.split() for line in lines[6:] if line.strip()]
-    assert rows == [["card-0", "1.000", "again"], DOCUMENTS[0]["text"].split()]
+    text = DOCUMENTS[0]["text"]
+    assert [line.rstrip() for line in lines[4:] if line.strip()] == [
+        "  removed   kept, and the least similar one removed",
+        f" {'─' * 65}",
+        "        1   card-0 · card",
+        f"            {text}",
+        f"            1.000 card · again · {text}",
+    ]
+
+
+def test_a_cluster_shows_its_least_similar_document(cli: Cli, shared: Path) -> None:
+    found = cli.json("dedup", shared, "--threshold", 0.5)
+    cluster = max(found["clusters"], key=lambda cluster: len(cluster["removed"]))
+    least = min(cluster["removed"], key=lambda removed: removed["similarity"])
+    shown = cli.data("dedup", shared, "--threshold", 0.5, "--full", "--show", "stars")
+    assert f"{len(cluster['removed'])}   {cluster['kept']} ·" in shown
+    assert f"{least['similarity']:.3f} " in shown
+    assert f"· {least['id']} ·" in shown
+    assert shown.count("stars: ") >= 2
 
 
 def test_only_the_largest_of_many_clusters_are_shown(cli: Cli, tmp_path: Path) -> None:
@@ -118,7 +134,7 @@ def test_only_the_largest_of_many_clusters_are_shown(cli: Cli, tmp_path: Path) -
     cli.ok("index", tmp_path / "new", write_jsonl(tmp_path / "s.jsonl", rows))
     lines = cli.data("dedup", tmp_path / "new", "--threshold", 1).splitlines()
     assert numbers(lines[2]) == [10, 11]
-    shown = [word for line in lines for word in line.split() if word.endswith("-0")]
+    shown = [line.split()[1] for line in lines[6:] if line[:10].strip()]
     assert shown == ["10-0", *(f"{i}-0" for i in range(9))]
 
 

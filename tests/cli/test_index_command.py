@@ -130,6 +130,42 @@ def test_unknown_tokens_are_told_in_the_singular_and_the_plural(
         assert "text only: the tokenizer knows no token of it" in cli.data("dedup", new)
 
 
+GERMAN = "Ich warte seit zwei Wochen auf meine neue Karte und in der Filiale weiss das niemand"
+ENGLISH = "I have been waiting for my new card for two weeks and nobody knows where it is"
+NOT_ENGLISH = "minilm was trained on English, and these texts do not look English"
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_noted"),
+    [
+        ([f"{GERMAN} {i}" for i in range(30)], True),
+        ([f"{ENGLISH} {i}" for i in range(30)], False),
+        ([GERMAN], False),  # too few words to tell
+        (["电池坏了 😀"], True),  # with unknown tokens few are enough
+        (["where is my card 😀"], False),
+    ],
+)
+def test_a_first_run_over_another_language_names_a_multilingual_model(
+    cli: Cli, new: Path, tmp_path: Path, texts: list[str], is_noted: bool
+) -> None:
+    source = write_jsonl(tmp_path / "s.jsonl", [{"text": text} for text in texts])
+    said = cli.ok("index", new, source).stderr
+    assert (NOT_ENGLISH in said) == is_noted
+    assert ("--model sentence-transformers/paraphrase-multilingual" in said) == is_noted
+    assert NOT_ENGLISH not in cli.ok("index", new, source).stderr
+
+
+def test_only_the_packaged_model_is_said_to_be_english(cli: Cli, new: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"{GERMAN} {i}"} for i in range(30)]
+    source = write_jsonl(tmp_path / "s.jsonl", rows)
+    assert NOT_ENGLISH not in cli.ok("index", new, source, "--model", "another").stderr
+    assert "English" not in cli.data("info", new)
+    cli.ok("index", tmp_path / "packaged", source)
+    assert "English; for others take a multilingual model" in cli.data(
+        "info", tmp_path / "packaged"
+    )
+
+
 def test_a_tab_is_shown_as_one(cli: Cli, new: Path, tmp_path: Path) -> None:
     source = tmp_path / "s.tsv"
     source.write_text('text\tn\n"a"b\t1\n')

@@ -124,6 +124,19 @@ def test_the_question_needs_a_terminal_at_both_ends(monkeypatch: pytest.MonkeyPa
     os.close(theirs)
 
 
+def test_a_dry_run_lists_the_first_of_each_kind(cli: Cli, path: Path, tmp_path: Path) -> None:
+    rows = [{"id": f"n{i}", "text": f"new {i}"} for i in range(1012)]
+    words = ("index", path, write_jsonl(tmp_path / "new.jsonl", rows), "--sync", "--dry-run")
+    shown = cli.ok(*words).stdout.splitlines()
+    assert shown[:10] == [f"new n{i}" for i in range(10)]
+    assert [line.split()[0] for line in shown[10:20]] == ["removed"] * 10
+    assert shown[20:] == ["… and 1,002 more new", "… and 10 more removed"]
+    every = cli.ok(*words, "-v").stdout.splitlines()
+    assert len(every) == 1012 + 20
+    assert every[1011] == "new n1011"
+    assert len(cli.json(*words)["ids"]["new"]) == 1012
+
+
 def test_a_dry_run_makes_no_index(cli: Cli, source: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     assert "holds no index" in cli.error("index", tmp_path / "new", source, "--dry-run")

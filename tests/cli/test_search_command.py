@@ -39,12 +39,12 @@ def expected_hits(query: str, layer: int, k: int, **extra: Any) -> list[dict[str
 def test_a_table_of_the_nearest_names_the_layer(cli: Cli, shared: Path) -> None:
     title, _, header, _, *rows = cli.data("search", shared, QUERY, "-k", 3).splitlines()
     assert title.rstrip() == f"{QUERY} · layer 3"
-    assert header.split() == ["#", "similarity", "id", "and", "text", "label"]
+    assert header.split() == ["#", "similarity", "document"]
     cells = [row.split() for row in rows if row.strip()]
     expected: list[list[str]] = []
     for rank, (identifier, similarity) in enumerate(nearest(QUERY, DOCUMENTS, 3)[:3], 1):
         document = BY_ID[identifier]
-        expected.append([str(rank), f"{similarity:.3f}", identifier, document["label"]])
+        expected.append([str(rank), f"{similarity:.3f}", identifier, "·", document["label"]])
         expected.append(document["text"].split())
     assert cells == expected
 
@@ -331,7 +331,7 @@ def test_layers_can_be_fused(cli: Cli, shared: Path) -> None:
     shown = cli.data("search", shared, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
     title, _, header, _, first, *_ = shown.splitlines()
     assert title.rstrip() == "my card · layer rrf(0-3)"
-    assert header.split() == ["#", "score", "id", "and", "text", "label"]
+    assert header.split() == ["#", "score", "document"]
     ranked = cli.json("search", shared, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
     assert [list(hit) for hit in ranked] == [
         ["query", "rank", "id", "score", "label", "text", "metadata", "layer"]
@@ -469,3 +469,20 @@ def test_conditions_are_joined(cli: Cli, shared: Path) -> None:
     assert hits
     assert {hit["id"] for hit in hits} <= set(wanted)
     assert all(hit["metadata"]["stars"] >= 3 for hit in hits)
+
+
+@pytest.mark.parametrize("command", ["search", "classify"])
+def test_several_single_words_are_several_texts_and_a_note_says_so(
+    cli: Cli, shared: Path, command: str
+) -> None:
+    words = ["where", "is", "my", "card"]
+    done = cli.ok(command, shared, *words, "--jsonl")
+    assert done.stderr == (
+        "Each of the 4 words is a text of its own: quote them to ask about one, "
+        "'where is my card'\n"
+    )
+    asked = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(dict.fromkeys(one.get("query", one.get("text")) for one in asked)) == words
+    assert cli.ok(command, shared, *words, "--jsonl", "-q").stderr == ""
+    for texts in (["card"], ["where is it", "my card"], ["my card", "card"]):
+        assert cli.ok(command, shared, *texts, "--jsonl").stderr == ""

@@ -64,7 +64,12 @@ def test_the_table_shows_labels_and_neighbours(cli: Cli, wrong: Path) -> None:
     assert "19 labelled documents (k = 5, 4 layers; neighbours of layer 3)" in page
     assert "food-2" in page
     assert "-> food" in page
-    assert "a sweet" not in page
+    one = cli.json("suspects", wrong, "-k", 5)["found"][0]
+    texts = {document["id"]: document["text"] for document in DOCUMENTS}
+    shown = " ".join(page.split())
+    for neighbor in one["neighbors"][:3]:
+        assert f"{neighbor['label']} · {neighbor['id']} · {texts[neighbor['id']]}" in shown
+    assert f"· {one['neighbors'][3]['id']} ·" not in shown
     assert all(len(line) <= 80 for line in page.splitlines())
 
 

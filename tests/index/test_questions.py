@@ -19,7 +19,9 @@ from layerdex.errors import (
     NoLabelsError,
     OptionError,
 )
-from layerdex.search.results import Hit
+from layerdex.index.document_reader import DocumentReader
+from layerdex.search.labels.label_issues import LabelIssues
+from layerdex.search.results import Hit, Prediction
 from tests.encoders import WordEncoder
 from tests.index.expectations import Row, corpus, nearest, texts_of, vectors_of
 from tests.results import by_layer, first, hits_by_layer
@@ -334,3 +336,31 @@ def test_a_list_in_place_of_an_id_is_an_option_error(filled: Index) -> None:
             ask([f"d{i}" for i in range(10_000)])  # type: ignore[arg-type]
         assert len(str(caught.value)) < 200
         assert str(caught.value).endswith("give several as separate arguments: *ids")
+
+
+def test_what_neighbours_say_is_read_as_it_was_when_the_question_was_answered(
+    tmp_path: Path,
+) -> None:
+    index = Index.create(tmp_path / "changing", model=WordEncoder())
+    index.add(ROWS)
+    texts = {str(row["id"]): row["text"] for row in ROWS}
+    read_texts: dict[str, str] = {}
+
+    def on_predictions(predictions: list[Prediction], read: DocumentReader) -> None:
+        index.delete(predictions[0].neighbors[0].id)
+        ids = [neighbor.id for neighbor in predictions[0].neighbors]
+        read_texts.update({document.id: document.text for document in read(ids)})
+
+    def on_issues(issues: LabelIssues, read: DocumentReader) -> None:
+        ids = [neighbor.id for neighbor in issues.issues[0].neighbors]
+        index.delete(ids[0])
+        read_texts.update({document.id: document.text for document in read(ids)})
+
+    [prediction] = index.at().classify([QUERY], on_result=on_predictions)
+    shown = [neighbor.id for neighbor in prediction.neighbors]
+    assert read_texts == {identifier: texts[identifier] for identifier in shown}
+    read_texts.clear()
+    issue = index.at(layer="all").find_label_issues(k=5, on_result=on_issues).issues[0]
+    shown = [neighbor.id for neighbor in issue.neighbors]
+    assert read_texts == {identifier: texts[identifier] for identifier in shown}
+    assert len(index) == len(ROWS) - 2

@@ -17,10 +17,12 @@ from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     FUSED_VECTORS,
     STORED_TRANSFORM,
+    DisplayOptions,
     EnumChoice,
     InputOptions,
     PathType,
     TargetOptions,
+    display_options,
     input_options,
     json_option,
     jsonl_option,
@@ -31,12 +33,15 @@ from layerdex.cli.options import (
     verbosity_options,
     weights_option,
 )
-from layerdex.cli.render.predictions import print_predictions
+from layerdex.cli.render.predictions import print_predictions, shown_neighbors
 
 if TYPE_CHECKING:
+    from layerdex.cli.render.cells import Detail
     from layerdex.index import Index
     from layerdex.index.batches import Classify
+    from layerdex.index.document_reader import DocumentReader
     from layerdex.index.files import InputTable
+    from layerdex.records import Document
     from layerdex.search.results import Prediction
 
 _OF_NEIGHBORS = ("k", "layer", "fuse", "transform", "weights", "where")
@@ -95,6 +100,7 @@ _RULES: tuple[Rule, ...] = (
     show_default=True,
     help="Field of the true label in --input FILE, for --report.",
 )
+@display_options
 @json_option
 @jsonl_option
 @stored_encoder_options
@@ -113,6 +119,7 @@ def command(
     output: Path | None,
     report: bool,
     label_field: str,
+    display: DisplayOptions,
 ) -> None:
     """Label each TEXT by the vote of its nearest labelled documents in INDEX.
 
@@ -138,11 +145,14 @@ def command(
     check_outputs(path, output)
     index = context.open_index(path)
     view = target.bind(index)
+    neighbors = ShownNeighbors(is_wanted=context.form is OutputForm.TABLE and not to_file)
 
     def classify(batch: Sequence[str]) -> list[Prediction]:
         if classifier is Classifier.HEAD:
             return index.classify_with_head(batch, min_confidence=min_confidence)
-        return view.classify(batch, k=k, weights=weights, min_confidence=min_confidence)
+        return view.classify(
+            batch, k=k, weights=weights, min_confidence=min_confidence, on_result=neighbors.read
+        )
 
     def known() -> frozenset[str]:
         from layerdex.index.checks import head_labels, known_labels
@@ -156,7 +166,8 @@ def command(
         if report:
             print_report(context, predictions, table, known())
     else:
-        predictions = _classify_texts(context, texts, source, classify)
+        detail = display.resolve(index)
+        predictions = _classify_texts(context, texts, source, classify, neighbors, detail)
     _note_labels(context, index, classifier, predictions)
 
 
@@ -194,8 +205,26 @@ def _read_table(source: InputOptions, label_field: str | None) -> InputTable:
     )
 
 
+class ShownNeighbors:
+    """The documents of the neighbours that a table shows, read in the question's transaction."""
+
+    def __init__(self, *, is_wanted: bool) -> None:
+        self.documents: dict[str, Document] = {}
+        self.read = self._read if is_wanted else None
+
+    def _read(self, predictions: list[Prediction], read: DocumentReader) -> None:
+        shown = [neighbor.id for one in predictions for neighbor in shown_neighbors(one)]
+        documents = read(list(dict.fromkeys(shown)))
+        self.documents.update({document.id: document for document in documents})
+
+
 def _classify_texts(
-    context: Context, texts: Sequence[str], source: InputOptions, classify: Classify
+    context: Context,
+    texts: Sequence[str],
+    source: InputOptions,
+    classify: Classify,
+    neighbors: ShownNeighbors,
+    detail: Detail,
 ) -> Sequence[Prediction]:
     from layerdex.index.json import prediction_to_json
 
@@ -208,7 +237,11 @@ def _classify_texts(
             for (text_id, _), prediction in zip(asked, predictions, strict=True)
         ]
 
-    context.print(table=lambda: print_predictions(predictions), document=rows, lines=rows)
+    context.print(
+        table=lambda: print_predictions(predictions, neighbors.documents, detail),
+        document=rows,
+        lines=rows,
+    )
     return predictions
 
 

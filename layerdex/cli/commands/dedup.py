@@ -12,18 +12,21 @@ from layerdex.cli.conflicts import Excludes, Requires, check_rules
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.files import check_outputs, force_option, write_json_lines
 from layerdex.cli.options import (
+    DISPLAY,
     FUSED_VECTORS,
     STORED_TRANSFORM,
+    DisplayOptions,
     EnumChoice,
     PathType,
     TargetOptions,
+    display_options,
     json_option,
     path_argument,
     plot_path,
     target_options,
     verbosity_options,
 )
-from layerdex.cli.render.duplicates import largest_clusters, print_duplicates
+from layerdex.cli.render.duplicates import print_duplicates, shown_documents
 from layerdex.cli.render.figures import check_picture
 from layerdex.cli.render.overlap import print_overlaps
 from layerdex.cli.render.text import counted
@@ -33,12 +36,13 @@ from layerdex.errors import OptionError
 if TYPE_CHECKING:
     from layerdex.index import Index
     from layerdex.index.document_reader import DocumentReader
+    from layerdex.records import Document
     from layerdex.search.dedup.overlap import Overlap
     from layerdex.search.results import Deduplication
 
 _RULES = (
-    Excludes("suggest", ("against", "threshold", "output", "clusters")),
-    Excludes("against", ("clusters", "keep")),
+    Excludes("suggest", ("against", "threshold", "output", "clusters", *DISPLAY)),
+    Excludes("against", ("clusters", "keep", *DISPLAY)),
     Requires("plot", "suggest"),
 )
 
@@ -93,6 +97,7 @@ _RULES = (
     metavar="INDEX2",
     help="Find documents that INDEX2 has too, instead of duplicates within INDEX.",
 )
+@display_options
 @json_option
 @verbosity_options
 @pass_context
@@ -107,6 +112,7 @@ def command(
     suggest: bool,
     plot: Path | None,
     against: Path | None,
+    display: DisplayOptions,
 ) -> None:
     """Find exact and near duplicates in INDEX, which is not changed.
 
@@ -136,7 +142,7 @@ def command(
         check_outputs(against, output)
         _find_overlap(context, index, against, target, threshold, output)
     else:
-        _deduplicate(context, index, target, threshold, keep, output, clusters)
+        _deduplicate(context, index, target, threshold, keep, output, clusters, display)
 
 
 def _deduplicate(
@@ -147,16 +153,17 @@ def _deduplicate(
     keep: Keep,
     output: Path | None,
     clusters: Path | None,
+    display: DisplayOptions,
 ) -> None:
     from layerdex.index.json import clusters_to_json, to_json
 
-    texts: dict[str, str] = {}
+    detail = display.resolve(index)
+    documents: dict[str, Document] = {}
 
     def on_result(result: Deduplication, read: DocumentReader) -> None:
         if output is not None:
             read.export(output, result.kept)
-        kept = [document_id for document_id, _ in largest_clusters(result)]
-        texts.update({document.id: document.text for document in read(kept)})
+        documents.update({shown.id: shown for shown in read(shown_documents(result))})
 
     with context.progress("Comparing") as on_progress:
         result = target.bind(index).deduplicate(
@@ -171,7 +178,7 @@ def _deduplicate(
         write_json_lines(clusters, clusters_to_json(result))
         context.note(f"{counted(len(result.clusters), 'cluster')} written to {clusters}")
     context.print(
-        table=lambda: print_duplicates(result, texts),
+        table=lambda: print_duplicates(result, documents, detail),
         document=lambda: to_json(result),
     )
 

@@ -12,7 +12,7 @@ import click
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.files import check_outputs, force_option, write_json_lines
 from layerdex.cli.options import PathType, runtime_options, verbosity_options
-from layerdex.cli.render.duplicates import largest_clusters, print_duplicates
+from layerdex.cli.render.duplicates import print_duplicates, shown_documents
 from layerdex.cli.render.evaluation import print_evaluation
 from layerdex.cli.render.hits import Answer, print_answer
 from layerdex.cli.render.text import escape
@@ -21,6 +21,7 @@ from layerdex.options import EncoderOptions
 if TYPE_CHECKING:
     from layerdex.index import Index
     from layerdex.index.document_reader import DocumentReader
+    from layerdex.records import Document
     from layerdex.search.results import Deduplication
 
 QUERIES = (
@@ -129,17 +130,16 @@ def _evaluate(index: Index, folder: Path, context: Context) -> None:
 
 def _dedup(index: Index, path: Path, context: Context) -> None:
     click.secho("\n4. Which docstrings are in the standard library twice?", bold=True)
-    texts: dict[str, str] = {}
+    documents: dict[str, Document] = {}
 
     def on_result(result: Deduplication, read: DocumentReader) -> None:
-        kept = [document_id for document_id, _ in largest_clusters(result)]
-        texts.update({document.id: document.text for document in read(kept)})
+        documents.update({shown.id: shown for shown in read(shown_documents(result))})
 
     with context.progress("Comparing") as on_progress:
         result = index.deduplicate(
             threshold=_THRESHOLD, on_progress=on_progress, on_result=on_result
         )
-    print_duplicates(result, texts)
+    print_duplicates(result, documents)
     _show("dedup", path, "--threshold", _THRESHOLD, "--clusters", "who.jsonl")
 
 

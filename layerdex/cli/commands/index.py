@@ -29,6 +29,7 @@ from layerdex.cli.options import (
 from layerdex.cli.rejects import check_rejects_path, open_rejects
 from layerdex.cli.removals import describe_excess, removal_limit
 from layerdex.cli.render.changes import (
+    N_LISTED,
     Changes,
     describe_dry_run,
     describe_refusal,
@@ -103,7 +104,8 @@ _RULES = (Requires("max_removed", "sync"),)
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Only list what would be new, updated and removed; INDEX must exist.",
+    help="Only list what would be new, updated and removed, the first of each (all with --json or "
+    "-v); INDEX must exist.",
 )
 @click.option(
     "--auto-compact/--no-auto-compact",
@@ -186,7 +188,7 @@ def command(
         query_template=query_template,
         must_exist=dry_run,
     )
-    changes = Changes(is_collecting=context.form is OutputForm.JSON)
+    changes = Changes(n_listed=_n_listed(context))
     try:
         with (
             open_rejects(rejects, note=context.note) as rejected,
@@ -231,7 +233,7 @@ def command(
     is_refused = 0 < report.n_read == report.n_rejected + report.n_blank
     if is_new and not is_refused:
         context.note(f"Created {path}")
-    _print_report(context, report, index, path)
+    _print_report(context, report, index, path, is_new=is_new)
     if is_refused:
         if is_new:
             _discard_if_unused(index, had_folder=had_folder)
@@ -303,18 +305,31 @@ def _discard_if_unused(index: Index, *, had_folder: bool) -> None:
             index.path.rmdir()
 
 
+def _n_listed(context: Context) -> int | None:
+    """Return how many changes of each kind are listed, None for all."""
+    if context.form is OutputForm.JSON:
+        return 0
+    return None if context.is_verbose else N_LISTED
+
+
 def _print_dry_run(context: Context, report: BuildReport, changes: Changes, excess: str) -> None:
     from layerdex.index.json import dry_run_to_json
 
+    def table() -> None:
+        changes.summarize()
+        context.note(describe_dry_run(report))
+
     context.print(
-        table=lambda: context.note(describe_dry_run(report)),
+        table=table,
         document=lambda: dry_run_to_json(report, changes.ids),
     )
     if excess:
         context.note(excess)
 
 
-def _print_report(context: Context, report: BuildReport, index: Index, path: Path) -> None:
+def _print_report(
+    context: Context, report: BuildReport, index: Index, path: Path, *, is_new: bool
+) -> None:
     from layerdex.index.json import report_to_json
     from layerdex.layers import name_layers
 
@@ -339,6 +354,20 @@ def _print_report(context: Context, report: BuildReport, index: Index, path: Pat
     if report.n_unknown:
         unknown = describe_unknown(report.n_unknown, report.n_unreadable)
         context.note(f"{unknown}: see 'layerdex info {path} --unknown'")
+    if is_new:
+        _note_language(context, report, index)
+
+
+def _note_language(context: Context, report: BuildReport, index: Index) -> None:
+    from layerdex.index.languages import MULTILINGUAL_MODEL, find_foreign_share
+
+    share = find_foreign_share(index, report)
+    if share is not None:
+        context.note(
+            f"{index.settings.model} was trained on English, and these texts do not look English "
+            f"({share:.0%} of their words are common English ones): for another language make "
+            f"another index, with --model {MULTILINGUAL_MODEL} for example"
+        )
 
 
 def _note_similar_labels(context: Context, index: Index) -> None:

@@ -12,9 +12,11 @@ from layerdex.cli.conflicts import check_rules
 from layerdex.cli.context import Context, pass_context
 from layerdex.cli.options import (
     STORED_TRANSFORM,
+    DisplayOptions,
     InputOptions,
     SimilarityType,
     TargetOptions,
+    display_options,
     input_options,
     json_option,
     jsonl_option,
@@ -51,6 +53,7 @@ from layerdex.cli.render.hits import Answer, describe_nothing, print_answer
     help="Only hits at least this similar: from -1 to 1, or a percentile such as p99: the "
     "similarity that 99 % of random pairs of documents are below at the layer.",
 )
+@display_options
 @json_option
 @jsonl_option
 @stored_encoder_options
@@ -66,6 +69,7 @@ def command(
     target: TargetOptions,
     query_template: str | None,
     min_similarity: float | str | None,
+    display: DisplayOptions,
 ) -> None:
     """Find the documents of INDEX most similar to each QUERY.
 
@@ -85,12 +89,14 @@ def command(
     from layerdex.index.json import search_to_json
 
     check_rules(INPUT_RULES)
-    view = target.bind(context.open_index(path))
+    index = context.open_index(path)
+    view = target.bind(index)
     if not queries and not like and source.input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
     asked = read_asked_texts(context, queries, source)
     if query_template is not None and not asked:
         raise click.UsageError("--query-template requires a QUERY or --input")
+    detail = display.resolve(index)
     answers = []
     if like:
         results = view.search_like(like, k=k, min_similarity=min_similarity)
@@ -114,7 +120,7 @@ def command(
     def table() -> None:
         for i, answer in enumerate(answers):
             if any(result.hits for result in answer.results):
-                print_answer(answer.results)
+                print_answer(answer.results, detail)
                 continue
             subject = "no other document" if i < len(like) else "no document"
             reason = describe_nothing(subject, target.where, min_similarity)

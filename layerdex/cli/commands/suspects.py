@@ -13,8 +13,10 @@ from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
     STORED_TRANSFORM,
+    DisplayOptions,
     PathType,
     TargetOptions,
+    display_options,
     json_option,
     jsonl_option,
     min_per_label_option,
@@ -22,11 +24,13 @@ from layerdex.cli.options import (
     target_options,
     verbosity_options,
 )
-from layerdex.cli.render.label_issues import print_label_issues
+from layerdex.cli.render.label_issues import print_label_issues, shown_documents
 from layerdex.cli.render.text import counted
 
 if TYPE_CHECKING:
     from layerdex.index import Index
+    from layerdex.index.document_reader import DocumentReader
+    from layerdex.records import Document
     from layerdex.search.labels.label_issues import LabelIssues
 
 _RULES: tuple[Rule, ...] = (
@@ -75,6 +79,7 @@ _N_LISTED = 10
     help="What separates the cells of a csv file; Excel opens ';' where the comma is decimal.",
 )
 @force_option
+@display_options
 @json_option
 @jsonl_option
 @verbosity_options
@@ -89,6 +94,7 @@ def command(
     limit: int | None,
     output: Path | None,
     delimiter: str,
+    display: DisplayOptions,
 ) -> None:
     """Find documents of INDEX whose label disagrees with their neighbours at most layers.
 
@@ -110,6 +116,12 @@ def command(
         _check_review(output)
     n_listed = _N_LISTED if limit is None and context.form is OutputForm.TABLE else limit
     index = context.open_index(path)
+    detail = display.resolve(index)
+    documents: dict[str, Document] = {}
+
+    def on_result(issues: LabelIssues, read: DocumentReader) -> None:
+        documents.update({document.id: document for document in read(shown_documents(issues))})
+
     with context.progress("Comparing") as on_progress:
         issues = target.bind(index).find_label_issues(
             k=k,
@@ -117,12 +129,13 @@ def command(
             min_per_label=min_per_label,
             limit=n_listed if output is None else limit,
             on_progress=on_progress,
+            on_result=on_result if context.form is OutputForm.TABLE else None,
         )
     if output is not None:
         _write_review(context, index, issues, output, delimiter)
     shown = replace(issues, issues=issues.issues[:n_listed])
     context.print(
-        table=lambda: print_label_issues(shown),
+        table=lambda: print_label_issues(shown, documents, detail),
         document=lambda: to_json(issues),
         lines=lambda: label_issue_rows(issues),
     )

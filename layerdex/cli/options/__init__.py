@@ -5,6 +5,7 @@ together reach a command as one object: `TargetOptions`, `SourceOptions`, `Encod
 reading at `question`; a new option of a question goes there.
 """
 
+from layerdex.cli.options.display import DISPLAY, DisplayOptions, display_options
 from layerdex.cli.options.encoder import encoder_options
 from layerdex.cli.options.grouping import Decorator, collect, combine
 from layerdex.cli.options.question import (
@@ -53,12 +54,14 @@ from layerdex.cli.options.types import (
 
 __all__ = [
     "BOTH",
+    "DISPLAY",
     "FORMAT_OPTIONS",
     "FUSED_VECTORS",
     "STORED_TRANSFORM",
     "VOTE_WEIGHTS",
     "DateFormatType",
     "Decorator",
+    "DisplayOptions",
     "EnumChoice",
     "FormatOptions",
     "IdsOptions",
@@ -70,6 +73,7 @@ __all__ = [
     "TargetOptions",
     "collect",
     "combine",
+    "display_options",
     "encoder_options",
     "format_options",
     "ids_options",

@@ -14,19 +14,31 @@ if TYPE_CHECKING:
     from layerdex.records import EncoderSettings
 
 
-class Changes:
-    """Prints changes as they are found, or collects their ids for one JSON document."""
+N_LISTED = 10  # of each kind
 
-    def __init__(self, *, is_collecting: bool) -> None:
-        self._is_collecting = is_collecting
+
+class Changes:
+    """Prints the first changes of each kind as they are found, and keeps the ids of all.
+
+    ``n_listed`` is how many of each kind are printed, None for all.
+    """
+
+    def __init__(self, *, n_listed: int | None) -> None:
+        self._n_listed = n_listed
         self.ids: dict[Change, list[str]] = {change: [] for change in Change}
 
     def add(self, change: Change, document_id: str) -> None:
-        """Print a change, or keep its id."""
-        if self._is_collecting:
-            self.ids[change].append(document_id)
-        else:
+        """Keep the id of a change, and print it unless enough of its kind are."""
+        ids = self.ids[change]
+        ids.append(document_id)
+        if self._n_listed is None or len(ids) <= self._n_listed:
             click.echo(f"{change.value} {escape(document_id)}")
+
+    def summarize(self) -> None:
+        """Print how many more of each kind there are."""
+        for change, ids in self.ids.items():
+            if self._n_listed and len(ids) > self._n_listed:
+                click.echo(f"… and {len(ids) - self._n_listed:,} more {change.value}")
 
 
 def print_report(

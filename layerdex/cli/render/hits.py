@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from layerdex.cli.render.tables import make_cell, make_table, n_side_by_side, print_table
+from layerdex.cli.render.cells import Detail, Name, Passage, make_name, stack
+from layerdex.cli.render.documents import describe_document, describe_fields
+from layerdex.cli.render.tables import make_table, n_side_by_side, print_table
 from layerdex.cli.render.text import describe_transform, one_line
 
 if TYPE_CHECKING:
@@ -44,40 +46,50 @@ def describe_nothing(subject: str, where: object, min_similarity: float | str | 
     return f"{subject}{meeting} reaches --min-similarity {min_similarity}"
 
 
-def print_answer(results: Sequence[SearchResult]) -> None:
+def print_answer(results: Sequence[SearchResult], detail: Detail = Detail()) -> None:  # noqa: B008 - frozen
     """Print the hits of one query at each layer."""
     query, target = results[0].query, results[0].target
     layers = ", ".join(str(result.target.name) for result in results)
     title = f"{one_line(query, 60)} · layer {layers}{describe_transform(target)}"
     if len(results) == 1:
-        _print_hits(results[0].hits, title=title)
+        _print_hits(results[0].hits, detail, title=title)
         return
     n = n_side_by_side(_LAYER_WIDTH)
     for start in range(0, len(results), n):
-        _print_side_by_side(results[start : start + n], title=None if start else title)
+        part = results[start : start + n]
+        _print_side_by_side(part, detail, title=None if start else title)
 
 
-def _print_hits(hits: Sequence[Hit], *, title: str) -> None:
-    closeness = ">similarity" if hits[0].score is None else ">score"
-    table = make_table(">#", closeness, "id and text", "label", title=title)
+def _print_hits(hits: Sequence[Hit], detail: Detail, *, title: str) -> None:
+    closeness = "similarity" if hits[0].score is None else "score"
+    table = make_table(">#", f">{closeness}", "document", title=title)
     for hit in hits:
-        cell = make_cell(one_line(hit.id), one_line(hit.text))
-        table.add_row(str(hit.rank), _closeness(hit), cell, one_line(hit.label or "", 30))
+        parts = describe_document(hit.id, hit.label, hit.text, hit.metadata, detail)
+        table.add_row(str(hit.rank), _closeness(hit), stack(*parts))
     print_table(table)
 
 
-def _print_side_by_side(results: Sequence[SearchResult], *, title: str | None) -> None:
+def _print_side_by_side(
+    results: Sequence[SearchResult], detail: Detail, *, title: str | None
+) -> None:
     table = make_table(">#", *(f"layer {result.target.name}" for result in results), title=title)
     for rank in range(max(len(result.hits) for result in results)):
-        table.add_row(str(rank + 1), *(_cell(result.hits, rank) for result in results))
+        cells = (
+            _cell(result.hits[rank], detail) if rank < len(result.hits) else ""
+            for result in results
+        )
+        table.add_row(str(rank + 1), *cells)
     print_table(table)
 
 
-def _cell(hits: Sequence[Hit], rank: int) -> Group | str:
-    if rank >= len(hits):
-        return ""
-    hit = hits[rank]
-    return make_cell(f"{_closeness(hit)}\n{one_line(hit.id)}", one_line(hit.text))
+def _cell(hit: Hit, detail: Detail) -> Group:
+    closeness = _closeness(hit)
+    return stack(
+        closeness if hit.label is None else Name(hit.label, prefix=f"{closeness} · "),
+        make_name(hit.id),
+        Passage(hit.text, detail.n_lines),
+        *describe_fields(hit.metadata, detail),
+    )
 
 
 def _closeness(hit: Hit) -> str:

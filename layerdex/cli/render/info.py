@@ -25,6 +25,8 @@ _DAMAGED = "damaged"
 
 def print_info(info: IndexInfo, *, title: str) -> None:
     """Print counts, sizes and settings, one per line."""
+    from layerdex.index.languages import is_english_model
+
     encoder = info.encoder
     rows: dict[str, str | None] = {
         "documents": f"{info.n_documents:,} live, {counted(info.n_dead, 'dead version')}",
@@ -38,6 +40,9 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         "truncated": counted(info.n_truncated, "text"),
         "unknown": describe_unknown(info.n_unknown, info.n_unreadable),
         "model": encoder.model + (f" at {encoder.revision}" if encoder.revision else ""),
+        "language": "English; for others take a multilingual model"
+        if is_english_model(encoder.model)
+        else None,
         "adapter": encoder.adapter,
         "pooling": encoder.pooling.value,
         "template": encoder.template,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from layerdex.cli.render.tables import make_cell, make_table, print_table
-from layerdex.cli.render.text import counted, describe_transform, one_line
+from layerdex.cli.render.cells import make_name
+from layerdex.cli.render.tables import make_table, print_table
+from layerdex.cli.render.text import counted, describe_transform
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from layerdex.search.dedup.overlap import Overlap
 
 _N_SHOWN = 10
@@ -41,11 +40,7 @@ def _print_pairs(overlap: Overlap) -> None:
         return
     table = make_table(">similarity", "here", "there", title="The least similar of these")
     for document in sorted(near, key=lambda document: document.similarity)[:_N_SHOWN]:
-        here = _cell(document.id, document.label)
-        there = _cell(document.other, document.other_label)
+        here = make_name(document.id, document.label)
+        there = make_name(document.other, document.other_label)
         table.add_row(f"{document.similarity:.3f}", here, there)
     print_table(table)
-
-
-def _cell(document_id: str, label: str | None) -> Group:
-    return make_cell(one_line(document_id), *([] if label is None else [one_line(label, 30)]))

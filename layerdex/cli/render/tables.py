@@ -1,16 +1,19 @@
-"""Tables as wide as the terminal, 80 columns elsewhere."""
+"""Tables as wide as the terminal, 80 columns elsewhere; no column is ever left out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
-    from rich.table import Table
+    from rich.console import Console
+    from rich.table import Column, Table
 
-_MIN_WIDTH = 40  # below this, Rich leaves out whole columns
+_MIN_WIDTH = 40
+_LEAST_WIDTH = 16  # of a column of texts; in less, words are broken too often
+_PADDING = 3  # beside each column
 
 
 def make_table(*columns: str, title: str | None = None) -> Table:
@@ -39,17 +42,8 @@ def make_list(rows: dict[str, str], *, title: str | None = None) -> Table:
     return table
 
 
-def make_cell(name: str, *details: str) -> Group:
-    """Return a cell of a name, shown whole, and details below it, one per line, cut to fit."""
-    from rich.console import Group
-    from rich.text import Text
-
-    lines = [Text(detail, style="dim", no_wrap=True, overflow="ellipsis") for detail in details]
-    return Group(Text(name, overflow="fold"), *lines)
-
-
 def print_table(table: Table) -> None:
-    """Print a table with its title above it."""
+    """Print a table with its title above it, in parts where its columns do not fit."""
     from rich.text import Text
 
     console = _console()
@@ -57,9 +51,47 @@ def print_table(table: Table) -> None:
     with console.capture() as captured:  # Rich would exit with 1 where a pipe has closed
         if title is not None:
             console.print(Text(str(title), style="bold"))
-        console.print(table)
+        for part in _split(table, console):
+            console.print(part)
     lines = (line.rstrip(" ") for line in captured.get().splitlines())
     click.echo("\n".join(lines), color=True)
+
+
+def _split(table: Table, console: Console) -> Iterator[Table]:
+    """Yield the table, or tables of as many columns as fit, each beginning with the first one."""
+    first, *others = (_least_width(column, console) + _PADDING for column in table.columns)
+    parts, width = [[0]], first
+    for i, least in enumerate(others, start=1):
+        if width + least >= console.width and len(parts[-1]) > 1:
+            parts.append([0])
+            width = first
+        parts[-1].append(i)
+        width += least
+    if len(parts) == 1:
+        yield table
+        return
+    for part in parts:
+        yield _select(table, part)
+
+
+def _select(table: Table, numbers: Sequence[int]) -> Table:
+    columns = [table.columns[number] for number in numbers]
+    signs = (">" if column.justify == "right" else "" for column in columns)
+    names = (f"{sign}{column.header}" for sign, column in zip(signs, columns, strict=True))
+    selected = make_table(*names)
+    cells = zip(*(column.cells for column in columns), strict=True)
+    for row, shown in zip(table.rows, cells, strict=True):
+        selected.add_row(*shown, style=row.style)
+    return selected
+
+
+def _least_width(column: Column, console: Console) -> int:
+    """Return the columns that a figure takes, or that a text needs to be readable."""
+    from rich.measure import Measurement
+
+    parts = (column.header, *column.cells)
+    width = max(Measurement.get(console, console.options, part).maximum for part in parts)
+    return width if column.no_wrap else min(width, _LEAST_WIDTH)
 
 
 def terminal_width() -> int:

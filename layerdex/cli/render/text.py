@@ -37,6 +37,31 @@ def one_line(text: str, limit: int = 300) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def paragraphs(text: str) -> str:
+    """Return a whole text with its line ends, safe to print on a terminal."""
+    return escape("\n".join(text.replace("\t", "    ").splitlines()), keep="\n")
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a name that takes at most ``width`` columns: its start and its end where it is cut."""
+    from rich.cells import cell_len
+
+    if cell_len(text) <= width:
+        return text
+    start, end = "", ""
+    for c in text:
+        if cell_len(start + c) > width // 2:
+            break
+        start += c
+    for c in reversed(text):
+        if cell_len(c + end) >= width - cell_len(start):
+            break
+        end = c + end
+    while end and cell_len(end[0]) == 0:  # it belongs to a character that was cut
+        end = end[1:]
+    return f"{start}…{end}"
+
+
 def counted(n: int, noun: str, plural: str | None = None) -> str:
     """Write a count with its noun, such as ``1 segment`` or ``2,000 segments``."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

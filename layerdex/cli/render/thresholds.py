@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerdex.cli.render.tables import make_cell, make_table, print_table
-from layerdex.cli.render.text import counted, describe_target, one_line
+from layerdex.cli.render.cells import N_LINES, Passage, stack
+from layerdex.cli.render.tables import make_table, print_table
+from layerdex.cli.render.text import counted, describe_target
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -56,4 +57,4 @@ def _pair(step: SweepStep) -> Group | str:
     if not step.borderline:  # none below the next threshold
         return "none"
     pair = step.borderline[0]
-    return make_cell(f"{pair.similarity:.5f}", *(one_line(text) for text in pair.texts))
+    return stack(f"{pair.similarity:.5f}", *(Passage(text, N_LINES) for text in pair.texts))
