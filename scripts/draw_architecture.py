@@ -69,9 +69,12 @@ FILES = {
     "limits": "memory and threads at hand",
     "options": "EncoderOptions, RuntimeOptions",
     "records": "documents, vectors, the Encoder protocol",
+    "progress": "bars for callbacks",
+    "tabular": "results as tables",
     "terminals": "what a terminal obeys",
     "threads": "a pool that ends whole",
     "forks": "locks and threads after a fork",
+    "wording": "names of metrics, counts",
 }
 _HEADER, _LINE, _CHIP, _FOOTER = 52, 16, 30, 26
 

@@ -33,9 +33,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "layers",
         "limits",
         "options",
+        "progress",
         "records",
+        "tabular",
         "terminals",
         "threads",
+        "wording",
     ),
 )
 FOUNDATIONS = FLOORS[-1]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from layerdex.arguments import check_callbacks, check_count, format_value, to_path
-from layerdex.choices import Change, ExportFormat, Format, OnError
+from layerdex.choices import Change, ExportFormat, Format, MetadataLayout, OnError
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.stored_transforms import warn_if_stale
+from layerdex.index.vectors import export_vectors
 from layerdex.layers import LayerSelection
 from layerdex.records import (
     Condition,
@@ -108,6 +109,7 @@ def export(
     format: ExportFormat,
     where: tuple[Condition, ...],
     layers: LayerSelection | None,
+    metadata: MetadataLayout | None,
     on_progress: OnProgress | None,
 ) -> int:
     """Write the matching documents in input order; see `Index.export`."""
@@ -116,14 +118,20 @@ def export(
     from layerdex.storage.maintenance.export import read_batches
 
     check_callbacks(on_progress=on_progress)
+    path = None if hasattr(target, "write") else to_path(target, what="an export goes to a path")
+    resolved_format = resolve_export_format(path, format)
+    if resolved_format is ExportFormat.NPY:
+        if path is None or metadata is not None:
+            raise OptionError("npy holds no documents, and needs a path: their ids go beside it")
+        return export_vectors(index, path, where=where, layers=layers, on_progress=on_progress)
     resolved = () if layers is None else index.resolve_layers(layers)
     batches = read_batches(index.store, where=where, layers=resolved)
-    path = None if hasattr(target, "write") else to_path(target, what="an export goes to a path")
     write = partial(
         write_export,
         batches=batches,
-        format=resolve_export_format(path, format),
+        format=resolved_format,
         layers=resolved,
+        metadata=metadata,
         width=index.store.settings.width,
         precision=index.store.precision,
         on_progress=on_progress,

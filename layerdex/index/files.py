@@ -3,10 +3,11 @@
 Names of other rooms, which the command line does not import; nothing here is loaded with `Index`.
 """
 
+from layerdex.index.vectors import ids_beside
 from layerdex.indexer.docstrings import collect_docstrings
 from layerdex.indexer.readers import Dialect, Fields, check_sources
 from layerdex.indexer.readers.sources import read_queries
-from layerdex.indexer.writers.documents import format_of_name
+from layerdex.indexer.writers.documents import format_of_name, resolve_export_format
 from layerdex.storage.files import atomic_write
 
 __all__ = [
@@ -16,5 +17,7 @@ __all__ = [
     "check_sources",
     "collect_docstrings",
     "format_of_name",
+    "ids_beside",
     "read_queries",
+    "resolve_export_format",
 ]

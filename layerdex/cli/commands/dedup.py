@@ -24,7 +24,7 @@ from layerdex.cli.options import (
     verbosity_options,
 )
 from layerdex.cli.render.duplicates import largest_clusters, print_duplicates
-from layerdex.cli.render.figures import check_picture
+from layerdex.cli.render.figures import check_picture, save_figure
 from layerdex.cli.render.overlap import print_overlaps
 from layerdex.cli.render.text import counted
 from layerdex.cli.render.thresholds import print_sweep
@@ -188,9 +188,7 @@ def _suggest(
         document=lambda: to_json(sweep),
     )
     if plot is not None:
-        from layerdex.cli.render.threshold_curves import plot_thresholds
-
-        plot_thresholds(sweep, plot)
+        save_figure(sweep.plot(), plot)
         context.note(f"Picture written to {plot}")
 
 
