@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from layerdex.choices import ExportFormat, MetadataLayout, StoredPrecision
 from layerdex.errors import OptionError
 from layerdex.indexer.readers import read_source
+from layerdex.indexer.writers.delimited import write_csv
 from layerdex.indexer.writers.documents import resolve_layout, write_export
 from layerdex.records import Document, Scalar
 from layerdex.storage.catalog.metadata import ValueType, encode_value
@@ -148,3 +149,15 @@ def test_csv_has_no_objects_and_npy_no_documents() -> None:
         resolve_layout(ExportFormat.CSV, MetadataLayout.OBJECT)
     with pytest.raises(OptionError, match="vectors, not documents"):
         write(ROWS, ExportFormat.NPY)
+
+
+class Terminal(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_no_characters_that_it_obeys() -> None:
+    terminal = Terminal()
+    rows = [Document(1, "a", "red \x1b[2J", None, {})]
+    write_csv(terminal, iter([batch(rows)]))
+    assert terminal.getvalue() == b'id,text,label\r\na,"red \\u001b[2J",\r\n'
