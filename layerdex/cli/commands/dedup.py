@@ -69,7 +69,7 @@ _RULES = (
     "--output",
     type=PathType(dir_okay=False),
     help="Write the kept documents to this file, in input order: parquet for .parquet and .pq, "
-    "jsonl for .jsonl, .ndjson and no extension.",
+    "csv for .csv, jsonl for .jsonl, .ndjson and no extension.",
 )
 @click.option(
     "--clusters",
