@@ -17,27 +17,19 @@ from typing import Any
 
 from benchmarks.label_sets import add_arguments, banking77, docstrings, scifact, sms_spam
 from layerdex import LabelTask, RetrievalTask
-from layerdex.cli.render.evaluation import describe_n
-from layerdex.cli.render.figures import color, new_figure, save_figure
-from layerdex.cli.render.heat_map import draw_agreement
-from layerdex.cli.render.layer_curves import (
-    draw_curve,
-    draw_evaluation,
-    draw_metric,
-    finish_layers,
-)
-from layerdex.cli.render.threshold_curves import plot_thresholds
+from layerdex.cli.render.figures import save_figure
 from layerdex.index import Index
 from layerdex.search.evaluation.geometry import Geometry
+from layerdex.search.plots.figures import color, new_figure
+from layerdex.search.plots.layer_curves import draw_curve, finish_layers
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 _INCHES = (4.6, 3.5)  # two side by side are as wide as a page of text
 _MIN_PER_LABEL = 20
 _TRANSFORMS = ("none", "whiten")
-_LINES = ("o-", "s--")
 _NDCG = "ndcg@10"
 
-Draw = Callable[[Any], None]
+Draw = Callable[[Any], object]
 
 
 def main() -> None:
@@ -77,12 +69,12 @@ def pictures(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[
     )
     geometry = index.at().describe_layers()
     command = f"layerdex layers {demo}"
-    yield "agreement-docstrings", command, small(lambda axes: draw_agreement(axes, geometry))
+    yield "agreement-docstrings", command, small(geometry.plot)
     yield "random-pairs-docstrings", command, small(lambda axes: draw_random_pairs(axes, geometry))
     yield (
         "thresholds-docstrings",
         f"layerdex dedup {demo} --layer 6 --suggest --plot FILE",
-        lambda path: plot_thresholds(index.at(layer=6).suggest_thresholds(), path),
+        lambda path: save_figure(index.at(layer=6).suggest_thresholds().plot(), path),
     )
     if options.banking77 is not None:
         index, _ = banking77(options.work, options.banking77)
@@ -140,7 +132,7 @@ def labels(index: Index, title: str, task: LabelTask | None = None) -> Draw:
 
     def draw(axes: Any) -> None:
         evaluation = index.evaluate(task)
-        draw_evaluation(axes, evaluation)
+        evaluation.plot(axes)
         true, _ = evaluation.label_codes(evaluation.best_layer)
         axes.set_title(f"{title} ({len(set(true.tolist()))} labels)", size="medium")
 
@@ -153,10 +145,7 @@ def whitened_labels(index: Index, title: str, task: LabelTask | None = None) -> 
     def draw(axes: Any) -> None:
         for i, how in enumerate(_TRANSFORMS):
             evaluation = index.evaluate(task, transform=how)
-            values = [scores.values["macro_f1"] for scores in evaluation.scores]
-            intervals = [scores.intervals["macro_f1"] for scores in evaluation.scores]
-            layers = [int(scores.layer) for scores in evaluation.scores]
-            draw_curve(axes, layers, values, intervals, label=_label(how), line=_LINES[i], i=i)
+            draw_curve(axes, evaluation.curve("macro_f1", label=_label(how)), i)
         finish_layers(axes, index.layers, None)
         axes.set_ylabel("macro-F1, leave-one-out, k = 10")
         axes.set_title(f"{title}, {evaluation.n:,} documents", size="medium")
@@ -172,10 +161,10 @@ def retrieval(index: Index, folder: Path) -> Draw:
             evaluation = index.evaluate(
                 RetrievalTask(folder / "queries.jsonl", folder / "qrels.tsv"), transform=how
             )
-            draw_metric(axes, evaluation, _NDCG, label=_label(how), style=i, i=i)
+            draw_curve(axes, evaluation.curve(_NDCG, label=_label(how)), i)
         finish_layers(axes, index.layers, None)
         axes.set_ylabel("nDCG@10")
-        title = f"scifact, {len(index):,} documents, {describe_n(evaluation)}"
+        title = f"scifact, {len(index):,} documents, {evaluation.counted}"
         axes.set_title(title, size="medium")
 
     return draw

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from layerdex.indexer.readers import Dialect, Fields
     from layerdex.indexer.training.plan import Plan
     from layerdex.options import EncoderOptions, RuntimeOptions
+    from layerdex.progress import progress_bar
     from layerdex.search.filters import Filter
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "RuntimeOptions",
     "View",
     "__version__",
+    "progress_bar",
 ]
 
 _OUTSIDE_THE_FACADE = {
@@ -36,6 +38,7 @@ _OUTSIDE_THE_FACADE = {
     "Filter": "layerdex.search.filters",
     "Plan": "layerdex.indexer.training.plan",
     "RuntimeOptions": "layerdex.options",
+    "progress_bar": "layerdex.progress",
 }
 
 

@@ -68,6 +68,15 @@ class ExportFormat(StrEnum):
     AUTO = "auto"
     JSONL = "jsonl"
     PARQUET = "parquet"
+    CSV = "csv"
+    NPY = "npy"
+
+
+class MetadataLayout(StrEnum):
+    """Where ``export`` writes metadata: in one object, or each field as a column of its own."""
+
+    OBJECT = "object"
+    COLUMNS = "columns"
 
 
 class OnError(StrEnum):

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from layerdex.choices import LongText, Pooling
 from layerdex.options import EncoderOptions
+from layerdex.tabular import TEXT, Brief, Table, TabularList, with_metadata
+from layerdex.wording import counted
 
 Scalar = str | int | float | bool
 """A metadata value."""
@@ -62,8 +64,8 @@ class Origin:
         return f"{self.source}{line}{row}"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceDocument:
+@dataclass(frozen=True, slots=True, repr=False)
+class SourceDocument(Brief):
     """A document as a source has it, before it is in an index.
 
     ``id`` is None where the source has none. ``label`` is `UNSET` where it is missing (an update
@@ -102,8 +104,8 @@ class Blank(Rejected):
     in_table: bool = field(default=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+@dataclass(frozen=True, slots=True, repr=False)
+class Document(Brief):
     """A live document of an index."""
 
     row: int
@@ -117,8 +119,25 @@ class Document:
         return {"id": self.id, "text": self.text, "label": self.label, "metadata": self.metadata}
 
 
-@dataclass(frozen=True, slots=True)
-class Truncated:
+class Documents(TabularList[Document]):
+    """Documents in the order asked for; a list."""
+
+    __slots__ = ()
+
+    def _summary(self) -> str:
+        first = f", the first {self[0]!r}" if self else ""
+        return counted(len(self), "document") + first
+
+    def _table(self) -> Table:
+        rows = (
+            with_metadata({"id": one.id, "label": one.label, "text": one.text}, one.metadata)
+            for one in self
+        )
+        return Table({"id": TEXT, "label": TEXT, "text": TEXT}, len(self), rows)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Truncated(Brief):
     """A live document whose text was longer than the maximum length."""
 
     id: str
@@ -127,8 +146,8 @@ class Truncated:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+@dataclass(frozen=True, slots=True, repr=False)
+class Unknown(Brief):
     """A live document with tokens that the tokenizer does not know.
 
     Of ``n_tokens``, special tokens included, ``n_unknown`` are unknown. ``unreadable`` is True if

@@ -71,9 +71,12 @@ FILES = {
     "predicates": "what where says, as a tree",
     "records": "documents, vectors, the Encoder protocol",
     "removals": "how many documents may go",
+    "progress": "bars for callbacks",
+    "tabular": "results as tables",
     "terminals": "what a terminal obeys",
     "threads": "a pool that ends whole",
     "forks": "locks and threads after a fork",
+    "wording": "names of metrics, counts",
 }
 _HEADER, _LINE, _CHIP, _FOOTER = 52, 16, 30, 26
 

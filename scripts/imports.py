@@ -34,10 +34,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "limits",
         "options",
         "predicates",
+        "progress",
         "records",
         "removals",
+        "tabular",
         "terminals",
         "threads",
+        "wording",
     ),
 )
 FOUNDATIONS = FLOORS[-1]

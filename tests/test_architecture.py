@@ -23,7 +23,7 @@ from scripts.imports import (
     room_of,
 )
 
-LIGHT = ("arguments", "choices", "errors", "layers", "limits", "options", "terminals")
+LIGHT = ("arguments", "choices", "errors", "layers", "limits", "options", "terminals", "wording")
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from layerdex.arguments import check_callbacks, check_count, format_value, to_path
-from layerdex.choices import Change, ExportFormat, Format, OnBlank, OnError
+from layerdex.choices import Change, ExportFormat, Format, MetadataLayout, OnBlank, OnError
 from layerdex.errors import OptionError
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.source_options import check_date_formats, resolve_fields
 from layerdex.index.stored_transforms import warn_if_stale
+from layerdex.index.vectors import export_vectors
 from layerdex.layers import LayerSelection
 from layerdex.predicates import Predicate
 from layerdex.records import (
@@ -141,6 +142,7 @@ def export(
     format: ExportFormat,
     where: tuple[Predicate, ...],
     layers: LayerSelection | None,
+    metadata: MetadataLayout | None,
     on_progress: OnProgress | None,
 ) -> int:
     """Write the matching documents in input order; see `Index.export`."""
@@ -149,14 +151,20 @@ def export(
     from layerdex.storage.maintenance.export import read_batches
 
     check_callbacks(on_progress=on_progress)
+    path = None if hasattr(target, "write") else to_path(target, what="an export goes to a path")
+    resolved_format = resolve_export_format(path, format)
+    if resolved_format is ExportFormat.NPY:
+        if path is None or metadata is not None:
+            raise OptionError("npy holds no documents, and needs a path: their ids go beside it")
+        return export_vectors(index, path, where=where, layers=layers, on_progress=on_progress)
     resolved = () if layers is None else index.resolve_layers(layers)
     batches = read_batches(index.store, where=where, layers=resolved)
-    path = None if hasattr(target, "write") else to_path(target, what="an export goes to a path")
     write = partial(
         write_export,
         batches=batches,
-        format=resolve_export_format(path, format),
+        format=resolved_format,
         layers=resolved,
+        metadata=metadata,
         width=index.store.settings.width,
         precision=index.store.precision,
         on_progress=on_progress,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, BinaryIO, Never, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Never, Unpack, overload
 
 from layerdex.arguments import check_callbacks, check_type, to_choice, to_list, to_path
 from layerdex.choices import (
@@ -14,6 +14,7 @@ from layerdex.choices import (
     ExportFormat,
     Format,
     Keep,
+    MetadataLayout,
     OnBlank,
     OnError,
     StoredPrecision,
@@ -28,6 +29,7 @@ from layerdex.index import (
     source_options,
     stored_transforms,
     training,
+    vectors,
 )
 from layerdex.index.encoders import (
     check_encoder,
@@ -37,7 +39,7 @@ from layerdex.index.encoders import (
     with_template,
 )
 from layerdex.index.label_changes import LabelChanges
-from layerdex.index.open_index import OpenIndex
+from layerdex.index.open_index import OpenIndex, as_list
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.tasks import LABEL, Task
 from layerdex.index.view import View
@@ -45,6 +47,7 @@ from layerdex.layers import LayerSelection, name_layers, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import (
     Document,
+    Documents,
     Encoder,
     EncoderSettings,
     OnProgress,
@@ -52,13 +55,14 @@ from layerdex.records import (
     Source,
     Truncated,
     Unknown,
+    Vectors,
 )
 from layerdex.removals import DEFAULT_SHARE, MaxRemoved, RemovalLimit
 from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.labels.probe import Probe
-from layerdex.search.results import Deduplication, Prediction, SearchResult
+from layerdex.search.results import Deduplication, Predictions, SearchResults
 from layerdex.search.transforms.fit import TransformFit
 from layerdex.storage.maintenance.info import IndexInfo, read_info
 from layerdex.storage.store import Store
@@ -173,6 +177,10 @@ class Index:
         layers = name_layers(self.layers)
         return f"<Index {str(self.path)!r}, {layers} of {self.settings.model}>"
 
+    def _repr_html_(self) -> str:
+        """Return `info` as a table, which notebooks show."""
+        return self.info()._repr_html_()
+
     def __len__(self) -> int:
         return self._open.store.query(lambda snapshot: snapshot.n_documents)
 
@@ -224,7 +232,7 @@ class Index:
         min_similarity: float | str | None = None,
         query_template: str | None = None,
         **target: Unpack[TargetArguments],
-    ) -> list[SearchResult]:
+    ) -> SearchResults:
         """Return the k nearest documents of each text; see `View.search` and `at`."""
         view = self.at(**target)
         return view.search(
@@ -238,7 +246,7 @@ class Index:
         k: int = 10,
         min_similarity: float | str | None = None,
         **target: Unpack[TargetArguments],
-    ) -> list[SearchResult]:
+    ) -> SearchResults:
         """Return the k nearest documents of stored documents; see `View.search_like` and `at`."""
         return self.at(**target).search_like(ids, k=k, min_similarity=min_similarity)
 
@@ -250,7 +258,7 @@ class Index:
         weights: Weights | str = Weights.DISTANCE,
         min_confidence: float = 0.0,
         **target: Unpack[TargetArguments],
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Label texts by the vote of their neighbours; see `View.classify` and `at`."""
         view = self.at(**target)
         return view.classify(texts, k=k, weights=weights, min_confidence=min_confidence)
@@ -395,13 +403,45 @@ class Index:
             lock_timeout_s=lock_timeout_s,
         )
 
-    def get(self, *ids: str) -> list[Document]:
+    def get(self, *ids: str) -> Documents:
         """Return documents by id, in the order asked; raises `DocumentNotFoundError`."""
-        return documents.get(self._open, ids)
+        return Documents(documents.get(self._open, ids))
 
     def documents(self, *, where: Expressions = None) -> Iterator[Document]:
         """Yield the documents in input order, all from one commit."""
         return documents.iterate(self._open, parse_where(where))
+
+    @overload
+    def vectors(
+        self,
+        layer: LayerSelection | None = None,
+        ids: None = None,
+        *,
+        where: Expressions = None,
+    ) -> tuple[list[str], Vectors]: ...
+    @overload
+    def vectors(
+        self, layer: LayerSelection | None = None, ids: str | Iterable[str] = ...
+    ) -> Vectors: ...
+    def vectors(
+        self,
+        layer: LayerSelection | None = None,
+        ids: str | Iterable[str] | None = None,
+        *,
+        where: Expressions = None,
+    ) -> Vectors | tuple[list[str], Vectors]:
+        """Return stored vectors at a layer as a NumPy array, (n, width) float32 of unit length.
+
+        With ``ids``, row i is of the i-th of them. Without, the ids come first: ``ids, vectors``
+        of all documents that meet ``where``, in input order and of one commit. The product of two
+        vectors is their similarity. ``layer`` None is the saved best layer, else the deepest.
+        Raises `DocumentNotFoundError`, or `LayerError` for more than one layer.
+        """
+        if ids is None:
+            return vectors.all_vectors(self._open, layer, parse_where(where))
+        if where is not None:
+            raise OptionError("give ids, or conditions with where, not both")
+        return vectors.vectors_of(self._open, layer, as_list(ids))
 
     def export(
         self,
@@ -410,13 +450,22 @@ class Index:
         format: ExportFormat | str = ExportFormat.AUTO,
         where: Expressions = None,
         layers: LayerSelection | None = None,
+        metadata: MetadataLayout | str | None = None,
         on_progress: OnProgress | None = None,
     ) -> int:
         """Write the documents of one commit in input order, and return how many.
 
         `add` makes the same documents of the file. ``format`` auto goes by the name of ``target``:
-        parquet for .parquet and .pq, jsonl for .jsonl, .ndjson and no extension; any other is an
-        `OptionError`. A path gets the whole file or none. With ``layers`` each document has its
+        parquet for .parquet and .pq, csv and npy for .csv and .npy, jsonl for .jsonl, .ndjson and
+        no extension; any other is an `OptionError`. ``metadata`` is ``object``, or ``columns`` for
+        a column for each field, as csv always has; there all values become text, and an empty
+        text is none. A path gets the whole file or none.
+
+        npy holds only vectors, as `vectors` returns them: (n, width) of the default layer or one
+        of ``layers``, (n, n_layers, width) of several. The ids of its rows are beside it, in
+        ``x.ids.json`` for ``x.npy``.
+
+        In the other formats, with ``layers`` each document has its
         stored vectors, in fields ``vector_N``: within 5e-4 of unit length, and unit ones of an int8
         index; `add` leaves them out. Memory is bounded by 900 documents, or a parquet row group of
         32 MB. Raises `StorageError` where the file cannot be written and `DamagedIndexError` for
@@ -428,6 +477,7 @@ class Index:
             format=to_choice(ExportFormat, format),
             where=parse_where(where),
             layers=layers,
+            metadata=None if metadata is None else to_choice(MetadataLayout, metadata),
             on_progress=on_progress,
         )
 
@@ -546,13 +596,15 @@ class Index:
 
     def classify_with_head(
         self, texts: str | Iterable[str], *, min_confidence: float = 0.0
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Label texts by the stored head; the confidence is its calibrated probability.
 
         A label is None below ``min_confidence``. Raises `OptionError` where no head is stored,
         `IndexMismatchError` for one that does not fit the index, `DamagedIndexError`.
         """
-        return heads.classify_with_head(self._open, texts, min_confidence=min_confidence)
+        return Predictions(
+            heads.classify_with_head(self._open, texts, min_confidence=min_confidence)
+        )
 
     def tune(
         self,

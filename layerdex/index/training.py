@@ -21,19 +21,24 @@ from layerdex.options import RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
 from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.labels.training_split import TrainingSplit, make_training_split
+from layerdex.search.plots.loss_curve import draw_losses
 from layerdex.storage.files import name_start
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.codecs import as_stored
+from layerdex.tabular import NUMBER, WHOLE, Table, Tabular
+from layerdex.wording import METRIC_NAMES
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from layerdex.indexer.readers.dialect import Dialect
     from layerdex.indexer.readers.fields import Fields
     from layerdex.indexer.training.plan import Trained
     from layerdex.indexer.training.trainer import Trainer
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
+@dataclass(frozen=True, slots=True, repr=False)
+class Tuning(Tabular):
     """An adapter that was trained, and neighbour classification before and after it.
 
     ``before`` and ``after`` measure the same texts at the same layers: a test set, or without one
@@ -50,6 +55,29 @@ class Tuning:
     is_test: bool
     before: Evaluation
     after: Evaluation
+
+    def plot(self) -> Figure:
+        """Draw the loss by step and the held-out accuracy by epoch, and return the figure."""
+        return draw_losses(
+            self.trained.losses,
+            [(epoch.number, epoch.accuracy) for epoch in self.trained.epochs],
+            best_epoch=self.trained.best_epoch,
+            n_held_out=self.n_held_out,
+        )
+
+    def _summary(self) -> str:
+        metric = self.before.metrics[0]
+        before, after = self.before.best.values[metric], self.after.best.values[metric]
+        what = METRIC_NAMES[metric]
+        return f"{what} {before:.4f} before, {after:.4f} after; adapter {str(self.adapter)!r}"
+
+    def _table(self) -> Table:
+        """Return the loss and the held-out accuracy after each epoch."""
+        rows = [
+            {"epoch": epoch.number, "loss": epoch.loss, "accuracy": epoch.accuracy}
+            for epoch in self.trained.epochs
+        ]
+        return Table({"epoch": WHOLE, "loss": NUMBER, "accuracy": NUMBER}, len(rows), rows)
 
 
 def tune(

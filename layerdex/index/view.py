@@ -34,7 +34,13 @@ from layerdex.search.labels.classify import classify_texts
 from layerdex.search.labels.label_issues import LabelIssues, find_label_issues
 from layerdex.search.labels.label_scores import N_NEIGHBORS
 from layerdex.search.labels.probe import Probe, probe_layers
-from layerdex.search.results import Deduplication, Prediction, SearchResult
+from layerdex.search.results import (
+    Deduplication,
+    Prediction,
+    Predictions,
+    SearchResult,
+    SearchResults,
+)
 from layerdex.storage.snapshot import Snapshot
 
 
@@ -63,10 +69,11 @@ class View:
         k: int = 10,
         min_similarity: float | str | None = None,
         query_template: str | None = None,
-    ) -> list[SearchResult]:
+    ) -> SearchResults:
         """Return the k documents most similar to each text: a result per query and layer.
 
-        Results are in the order of the queries, and for each query in the order of the layers.
+        Results are in the order of the queries, and for each query in the order of the layers. They
+        are a list, with `to_pandas` for one data frame of all hits.
         ``min_similarity`` is from -1 to 1, or such as ``"p99"``: the similarity that 99 % of random
         pairs of documents are below at the layer. ``query_template`` is put around the texts in
         place of the index's own.
@@ -86,7 +93,7 @@ class View:
             ]
             return [result for results in zip(*by_space, strict=True) for result in results]
 
-        return self._index.query(question)
+        return SearchResults(self._index.query(question))
 
     def search_like(
         self,
@@ -94,7 +101,7 @@ class View:
         *,
         k: int = 10,
         min_similarity: float | str | None = None,
-    ) -> list[SearchResult]:
+    ) -> SearchResults:
         """Search by documents' stored vectors; see `search`. A document is no hit of itself.
 
         Raises `DocumentNotFoundError`.
@@ -111,7 +118,7 @@ class View:
             ]
             return [result for results in zip(*by_space, strict=True) for result in results]
 
-        return self._index.query(question)
+        return SearchResults(self._index.query(question))
 
     def classify(
         self,
@@ -121,7 +128,7 @@ class View:
         weights: Weights | str = Weights.DISTANCE,
         min_confidence: float = 0.0,
         on_result: Callable[[list[Prediction], DocumentReader], None] | None = None,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Label texts by the vote of their k nearest labelled documents.
 
         A label is None below ``min_confidence``. ``on_result`` is as in `deduplicate`. Raises
@@ -147,7 +154,7 @@ class View:
                 on_result(predictions, DocumentReader(self._index.store, snapshot))
             return predictions
 
-        return self._index.query(question)
+        return Predictions(self._index.query(question))
 
     def deduplicate(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -9,10 +10,53 @@ from typing import overload
 from layerdex.choices import Keep
 from layerdex.records import LayerName, Scalar
 from layerdex.search.targets import SearchTarget
+from layerdex.tabular import (
+    LAYER,
+    NUMBER,
+    TEXT,
+    TRUTH,
+    WHOLE,
+    Brief,
+    Row,
+    Table,
+    Tabular,
+    TabularList,
+    shorten_repr,
+    with_metadata,
+)
+from layerdex.wording import counted
+
+_HIT_DTYPES = {
+    "query": TEXT,
+    "layer": LAYER,
+    "rank": WHOLE,
+    "id": TEXT,
+    "similarity": NUMBER,
+    "score": NUMBER,
+    "label": TEXT,
+    "text": TEXT,
+}
+_PREDICTION_DTYPES = {
+    "text": TEXT,
+    "label": TEXT,
+    "confidence": NUMBER,
+    "layer": LAYER,
+    "nearest_id": TEXT,
+    "nearest_label": TEXT,
+    "nearest_similarity": NUMBER,
+}
+_REMOVAL_DTYPES = {
+    "id": TEXT,
+    "kept": TEXT,
+    "similarity": NUMBER,
+    "is_exact": TRUTH,
+    "label": TEXT,
+    "kept_label": TEXT,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+@dataclass(frozen=True, slots=True, repr=False)
+class Hit(Brief):
     """A document near a query; ``rank`` counts from 1, a higher ``similarity`` (cosine) is closer.
 
     Reciprocal rank fusion has no similarity: ``similarity`` is None, and ``score`` is what hits
@@ -28,8 +72,8 @@ class Hit:
     score: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult(Sequence[Hit]):
+@dataclass(frozen=True, slots=True, repr=False)
+class SearchResult(Sequence[Hit], Tabular):
     """The hits of one query at one target, the nearest first; itself a sequence of them.
 
     ``query`` is the text, or the id of the document that was searched by.
@@ -57,9 +101,53 @@ class SearchResult(Sequence[Hit]):
     def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
         return self.hits[index]
 
+    def _summary(self) -> str:
+        shown = ", ".join(
+            f"{hit.id!r} {hit.similarity if hit.score is None else hit.score:.3f}"
+            for hit in self.hits[:3]
+        )
+        hits = counted(len(self.hits), "hit")
+        more = ", …" if len(self.hits) > 3 else ""
+        found = f" ({shown}{more})" if shown else ""
+        return f"{hits} for {shorten_repr(self.query)} at {self.target.title}{found}"
 
-@dataclass(frozen=True, slots=True)
-class LabelledNeighbor:
+    def _table(self) -> Table:
+        return Table(_HIT_DTYPES, len(self.hits), self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        for hit in self.hits:
+            row = {
+                "query": self.query,
+                "layer": self.layer,
+                "rank": hit.rank,
+                "id": hit.id,
+                "similarity": hit.similarity,
+                "score": hit.score,
+                "label": hit.label,
+                "text": hit.text,
+            }
+            yield with_metadata(row, hit.metadata)
+
+
+class SearchResults(TabularList[SearchResult]):
+    """The results of several queries, or of a query at several layers, in order; a list."""
+
+    __slots__ = ()
+
+    def _summary(self) -> str:
+        if len(self) == 1:
+            return self[0]._summary()
+        hits = counted(sum(len(result) for result in self), "hit")
+        first = f", the first {self[0]!r}" if self else ""
+        return f"{counted(len(self), 'result')}, {hits}{first}"
+
+    def _table(self) -> Table:
+        rows = (row for result in self for row in result._rows())
+        return Table(_HIT_DTYPES, sum(len(result) for result in self), rows)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LabelledNeighbor(Brief):
     """A neighbour whose label counts."""
 
     id: str
@@ -67,8 +155,8 @@ class LabelledNeighbor:
     similarity: float
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+@dataclass(frozen=True, slots=True, repr=False)
+class Prediction(Tabular):
     """The predicted label of a text, None where ``confidence`` is below the minimum asked for.
 
     ``confidence`` is the label's share of the vote, or a head's calibrated probability, for which
@@ -89,9 +177,44 @@ class Prediction:
         """The layer, or the name of the layers fused."""
         return self.target.name
 
+    def _summary(self) -> str:
+        label = "no label" if self.label is None else shorten_repr(self.label)
+        asked = shorten_repr(self.text)
+        return f"{label} ({self.confidence:.3f}) for {asked} at {self.target.title}"
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+    def _table(self) -> Table:
+        return Table(_PREDICTION_DTYPES, 1, [self._row()])
+
+    def _row(self) -> Row:
+        nearest = self.neighbors[0] if self.neighbors else None
+        return {
+            "text": self.text,
+            "label": self.label,
+            "confidence": self.confidence,
+            "layer": self.layer,
+            "nearest_id": None if nearest is None else nearest.id,
+            "nearest_label": None if nearest is None else nearest.label,
+            "nearest_similarity": None if nearest is None else nearest.similarity,
+        }
+
+
+class Predictions(TabularList[Prediction]):
+    """The predicted labels of several texts, in order; a list."""
+
+    __slots__ = ()
+
+    def _summary(self) -> str:
+        labels = Counter(prediction.label for prediction in self if prediction.label is not None)
+        shown = ", ".join(f"{shorten_repr(name)} {n:,}" for name, n in labels.most_common(5))
+        more = ", …" if len(labels) > 5 else ""
+        return counted(len(self), "prediction") + (f" ({shown}{more})" if shown else "")
+
+    def _table(self) -> Table:
+        return Table(_PREDICTION_DTYPES, len(self), (each._row() for each in self))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Removal(Brief):
     """A duplicate to remove, and the kept document that it is most similar to.
 
     ``is_exact`` says that a document before it in keep order has the same text. Where that
@@ -111,8 +234,8 @@ class Removal:
         return None not in (self.label, self.kept_label) and self.label != self.kept_label
 
 
-@dataclass(frozen=True, slots=True)
-class Deduplication:
+@dataclass(frozen=True, slots=True, repr=False)
+class Deduplication(Tabular):
     """Which of ``n`` documents to keep (ids in input order) and which to remove.
 
     ``n_unreadable`` were compared by their text only, as the tokenizer knows no token of it.
@@ -153,3 +276,15 @@ class Deduplication:
         for removal in self.removed:
             clusters.setdefault(removal.kept, []).append(removal)
         return {kept: tuple(clusters[kept]) for kept in self.kept if kept in clusters}
+
+    def _summary(self) -> str:
+        return (
+            f"{len(self.kept):,} of {counted(self.n, 'document')} kept, {self.n_exact:,} exact and "
+            f"{self.n_near:,} near duplicates (threshold {self.threshold:g}, {self.target.title})"
+        )
+
+    def _table(self) -> Table:
+        rows = (
+            {name: getattr(removal, name) for name in _REMOVAL_DTYPES} for removal in self.removed
+        )
+        return Table(_REMOVAL_DTYPES, len(self.removed), rows)

@@ -48,3 +48,14 @@ class SearchTarget:
     def is_ranking(self) -> bool:
         """Whether rankings are fused, so that there are no vectors and no similarities."""
         return self.fuse is Fuse.RRF
+
+    @property
+    def transform_note(self) -> str:
+        """What titles add for a transform: `` · whiten``, or nothing."""
+        is_plain = self.transform is TransformName.NONE
+        return "" if is_plain else f" · {self.transform.value}"
+
+    @property
+    def title(self) -> str:
+        """The target in words, such as ``layer 4 · whiten``."""
+        return f"layer {self.name}{self.transform_note}"

@@ -191,7 +191,7 @@ def test_the_kept_documents_are_written_as_export_writes_them(
     ("option", "name"),
     [
         ("-o", "x.txt"),
-        ("-o", "x.csv"),
+        ("-o", "x.tsv"),
         ("-o", "-"),
         ("--clusters", "x.txt"),
         ("--clusters", "x.parquet"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
@@ -138,10 +141,50 @@ def test_export_refuses_what_it_cannot_do(cli: Cli, path: Path) -> None:
     assert "layer 9" in cli.error("export", path, "--vectors", "--layer", "9")
 
 
+def test_export_to_csv_makes_an_index_with_metadata_as_text(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    before = cli.jsonl("export", path)
+    result = cli.ok("export", path, "-o", tmp_path / "all.csv")
+    assert result.stderr == f"{len(before)} documents written to {tmp_path / 'all.csv'}\n"
+    again = tmp_path / "again"
+    cli.ok("index", again, tmp_path / "all.csv")
+    for row in before:
+        row["metadata"] = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in row["metadata"].items()
+        }
+    assert cli.jsonl("export", again) == before
+    assert "csv holds no vectors" in cli.error(
+        "export", path, "--vectors", "-o", tmp_path / "other.csv"
+    )
+
+
+def test_export_to_npy_writes_the_ids_beside_it(cli: Cli, path: Path, tmp_path: Path) -> None:
+    target, beside = tmp_path / "x.npy", tmp_path / "x.ids.json"
+    result = cli.ok("export", path, "-o", target, "--layer", 1)
+    ids = json.loads(beside.read_text())
+    assert ids == [row["id"] for row in cli.jsonl("export", path)]
+    assert result.stderr == f"{len(ids)} vectors written to {target}, their ids to {beside}\n"
+    assert len(np.load(target)) == len(ids)
+    target.unlink()
+    assert f"{beside} exists" in cli.error("export", path, "-o", target)
+    assert "standard output" in cli.error("export", path, "--format", "npy")
+
+
+def test_export_to_flat_parquet_has_a_column_per_field(
+    cli: Cli, path: Path, tmp_path: Path
+) -> None:
+    cli.ok("export", path, "-o", tmp_path / "flat.parquet", "--metadata", "columns")
+    names = {name for row in cli.jsonl("export", path) for name in row["metadata"]}
+    columns = pq.read_table(tmp_path / "flat.parquet").column_names
+    assert columns == ["id", "text", "label", *sorted(names)]
+
+
 def test_export_to_a_name_of_another_format_is_refused(
     cli: Cli, path: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "all.csv"
+    output = tmp_path / "all.tsv"
     assert ".jsonl, .ndjson, .parquet, .pq" in cli.error("export", path, "-o", output)
     assert not output.exists()
     cli.ok("export", path, "-o", output, "--format", "jsonl")

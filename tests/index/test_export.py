@@ -264,7 +264,7 @@ def test_what_cannot_be_asked_for_is_an_error(index: Index, tmp_path: Path) -> N
     with pytest.raises(LayerError):
         index.export(tmp_path / "x.jsonl", layers=9)
     with pytest.raises(OptionError):
-        index.export(tmp_path / "x.jsonl", format="csv")
+        index.export(tmp_path / "x.jsonl", format="tsv")
     with pytest.raises(OptionError):
         index.export(3)  # type: ignore[arg-type]
     assert not (tmp_path / "x.jsonl").exists()

@@ -27,7 +27,7 @@ from layerdex.cli.options import (
     verbosity_options,
 )
 from layerdex.cli.render.duplicates import print_duplicates, shown_documents
-from layerdex.cli.render.figures import check_picture
+from layerdex.cli.render.figures import check_picture, save_figure
 from layerdex.cli.render.overlap import print_overlaps
 from layerdex.cli.render.text import counted
 from layerdex.cli.render.thresholds import print_sweep
@@ -73,7 +73,7 @@ _RULES = (
     "--output",
     type=PathType(dir_okay=False),
     help="Write the kept documents to this file, in input order: parquet for .parquet and .pq, "
-    "jsonl for .jsonl, .ndjson and no extension.",
+    "csv for .csv, jsonl for .jsonl, .ndjson and no extension.",
 )
 @click.option(
     "--clusters",
@@ -195,9 +195,7 @@ def _suggest(
         document=lambda: to_json(sweep),
     )
     if plot is not None:
-        from layerdex.cli.render.threshold_curves import plot_thresholds
-
-        plot_thresholds(sweep, plot)
+        save_figure(sweep.plot(), plot)
         context.note(f"Picture written to {plot}")
 
 

@@ -14,6 +14,7 @@ from layerdex.cli.files import check_outputs, force_option, write_json_lines
 from layerdex.cli.options import PathType, runtime_options, verbosity_options
 from layerdex.cli.render.duplicates import print_duplicates, shown_documents
 from layerdex.cli.render.evaluation import print_evaluation
+from layerdex.cli.render.figures import save_figure
 from layerdex.cli.render.hits import Answer, print_answer
 from layerdex.cli.render.text import escape
 from layerdex.options import EncoderOptions
@@ -112,7 +113,6 @@ def _search(index: Index, path: Path) -> None:
 
 
 def _evaluate(index: Index, folder: Path, context: Context) -> None:
-    from layerdex.cli.render.layer_curves import plot_evaluation
     from layerdex.index import LabelTask
 
     click.secho("\n3. Which layer knows the module that a docstring comes from?", bold=True)
@@ -122,7 +122,7 @@ def _evaluate(index: Index, folder: Path, context: Context) -> None:
             LabelTask(min_per_label=_MIN_PER_LABEL), on_progress=on_progress
         )
     print_evaluation(evaluation, note=context.note)
-    plot_evaluation(evaluation, picture)
+    save_figure(evaluation.plot(), picture)
     click.echo(f"The curve is in {escape(str(picture))}")
     options = ("--min-per-label", _MIN_PER_LABEL, "--plot", _PICTURE)
     _show("evaluate", folder / _INDEX, *options)

@@ -36,7 +36,7 @@ from layerdex.cli.options import (
 )
 from layerdex.cli.render.comparison import print_comparison
 from layerdex.cli.render.evaluation import print_evaluation, print_report
-from layerdex.cli.render.figures import check_picture
+from layerdex.cli.render.figures import check_picture, save_figure
 
 if TYPE_CHECKING:
     from layerdex.index import Index
@@ -161,9 +161,7 @@ def command(
             index.save_best(evaluation, lock_timeout_s=lock_timeout_s)
             context.note(f"Layer {evaluation.best_layer} is now the default of {path}")
         if plot is not None:
-            from layerdex.cli.render.layer_curves import plot_evaluation
-
-            plot_evaluation(evaluation, plot)
+            save_figure(evaluation.plot(), plot)
             context.note(f"Curve written to {plot}")
 
 
@@ -216,7 +214,5 @@ def _compare(
         document=lambda: to_json(comparison),
     )
     if plot is not None:
-        from layerdex.cli.render.layer_curves import plot_comparison
-
-        plot_comparison(comparison, plot)
+        save_figure(comparison.plot(), plot)
         context.note(f"Curve written to {plot}")

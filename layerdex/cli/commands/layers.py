@@ -16,7 +16,7 @@ from layerdex.cli.options import (
     target_options,
     verbosity_options,
 )
-from layerdex.cli.render.figures import check_picture
+from layerdex.cli.render.figures import check_picture, save_figure
 from layerdex.cli.render.geometry import print_geometry
 
 
@@ -81,7 +81,5 @@ def command(
         )
     context.print(table=lambda: print_geometry(geometry), document=lambda: to_json(geometry))
     if plot is not None:
-        from layerdex.cli.render.heat_map import plot_agreement
-
-        plot_agreement(geometry, plot)
+        save_figure(geometry.plot(), plot)
         context.note(f"Heat map written to {plot}")

@@ -27,7 +27,7 @@ from layerdex.cli.options import (
     verbosity_options,
     where_option,
 )
-from layerdex.cli.render.figures import check_picture
+from layerdex.cli.render.figures import check_picture, save_figure
 from layerdex.cli.render.tuning import print_tuning
 
 if TYPE_CHECKING:
@@ -189,9 +189,7 @@ def command(
             on_progress=on_progress,
         )
     if plot is not None:
-        from layerdex.cli.render.loss_curve import plot_losses
-
-        plot_losses(tuning, plot)
+        save_figure(tuning.plot(), plot)
         context.note(f"Curve written to {plot}")
     context.print(
         table=lambda: print_tuning(tuning, model=index.encoder.settings, info=index.info()),

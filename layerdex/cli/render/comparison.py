@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerdex.cli.render.evaluation import describe_n, note_left_out
-from layerdex.cli.render.metrics import METRIC_NAMES, describe_signed, judge
+from layerdex.cli.render.evaluation import note_left_out
+from layerdex.cli.render.metrics import describe_signed, judge
 from layerdex.cli.render.tables import make_table, print_table
 from layerdex.cli.render.text import counted
+from layerdex.wording import METRIC_NAMES
 
 if TYPE_CHECKING:
     from layerdex.records import LayerName
@@ -23,7 +24,7 @@ def print_comparison(comparison: Comparison, *, note: Callable[[str], None]) -> 
     first, second = comparison.first, comparison.second
     metric = first.metrics[0]
     interval_columns = (">95 %", "") if comparison.best.intervals else ()
-    title = f"{METRIC_NAMES[metric]}, {describe_n(first)}, second minus first"
+    title = f"{METRIC_NAMES[metric]}, {first.counted}, second minus first"
     headers = (">layer", ">first", ">second", ">difference")
     table = make_table(*headers, *interval_columns, title=title)
     for difference in comparison.differences:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerdex.cli.render.metrics import METRIC_NAMES, describe_range, describe_signed
+from layerdex.cli.render.metrics import describe_range, describe_signed
 from layerdex.cli.render.tables import make_table, print_table
 from layerdex.cli.render.text import counted, describe_field, describe_transform, escape
+from layerdex.wording import METRIC_NAMES
 
 if TYPE_CHECKING:
     from layerdex.choices import Weights
@@ -78,11 +79,6 @@ def _is_head(evaluation: Evaluation) -> bool:
     return evaluation.classification is not None and evaluation.best.k is None
 
 
-def describe_n(evaluation: Evaluation) -> str:
-    """Write how many documents, queries or pairs were evaluated."""
-    return counted(evaluation.n, *_NOUNS[evaluation.subject])
-
-
 def count_labels(evaluation: Evaluation) -> int:
     """Return how many labels the documents have; 0 if no labels were predicted."""
     classification = evaluation.classification
@@ -114,9 +110,9 @@ def _title(evaluation: Evaluation, weights: Weights | None) -> str:
     transform = describe_transform(evaluation.best.target)
     classification = evaluation.classification
     if classification is None:
-        return describe_n(evaluation) + transform
+        return evaluation.counted + transform
     n_folds = "" if classification.n_folds is None else f"{classification.n_folds} "
-    title = f"{n_folds}{classification.method}, {describe_n(evaluation)}, "
+    title = f"{n_folds}{classification.method}, {evaluation.counted}, "
     title += counted(count_labels(evaluation), "label")
     title += describe_field(classification.label_field) + transform
     return title + (f", {weights}" if len(evaluation.weightings) > 1 else "")

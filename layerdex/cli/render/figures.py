@@ -1,8 +1,7 @@
-"""Pictures: their names, colours, and how they are written."""
+"""Pictures: their names, and how they are written; results draw them by `plot`."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ from layerdex.errors import OptionError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Distinguishable by colour-blind people too (Okabe and Ito, *Color Universal Design*, 2008).
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -22,23 +19,6 @@ def check_picture(path: Path) -> None:
         raise OptionError(f"cannot draw {path}: end the name in .png, .svg or .pdf")
     if not path.absolute().parent.is_dir():
         raise OptionError(f"cannot draw {path}: there is no folder {path.absolute().parent}")
-
-
-def color(i: int) -> str:
-    """Return the i-th colour; after the last comes the first."""
-    return _COLORS[i % len(_COLORS)]
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, its size in inches; it needs no display."""
-    # A notebook's backend, which its shells inherit, need not exist here; files need none at all.
-    backend = os.environ.pop("MPLBACKEND", None)
-    try:
-        from matplotlib.figure import Figure
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

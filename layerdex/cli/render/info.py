@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from layerdex.cli.render.metrics import METRIC_NAMES
 from layerdex.cli.render.tables import make_list, print_table
 from layerdex.cli.render.text import (
     counted,
@@ -15,6 +14,7 @@ from layerdex.cli.render.text import (
     one_line,
 )
 from layerdex.layers import format_layers
+from layerdex.wording import METRIC_NAMES
 
 if TYPE_CHECKING:
     from layerdex.index.checks import IndexInfo

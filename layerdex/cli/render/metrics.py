@@ -1,4 +1,4 @@
-"""How tables and pictures write metrics, their intervals and their differences."""
+"""How tables write the intervals of metrics, and their differences."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerdex.search.evaluation.metrics import Interval
-
-METRIC_NAMES = {
-    "ndcg@10": "nDCG@10",
-    "recall@100": "recall@100",
-    "mrr@10": "MRR@10",
-    "spearman": "Spearman",
-    "average_precision": "avg. precision",
-    "f1": "F1",
-    "threshold": "threshold",
-    "macro_f1": "macro-F1",
-    "weighted_f1": "weighted F1",
-    "accuracy": "accuracy",
-}
-"""Names of metrics as users read them, those that decide the best layer first."""
 
 
 def describe_range(interval: Interval) -> str:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from layerdex.choices import TransformName
 from layerdex.terminals import is_joiner
+from layerdex.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from layerdex.search.targets import SearchTarget
+
+__all__ = [
+    "counted",
+    "describe_field",
+    "describe_target",
+    "describe_transform",
+    "describe_unknown",
+    "escape",
+    "one_line",
+    "paragraphs",
+    "shorten",
+]
 
 _N_LABELS_SHOWN = 5
 
@@ -62,11 +74,6 @@ def shorten(text: str, width: int) -> str:
     return f"{start}…{end}"
 
 
-def counted(n: int, noun: str, plural: str | None = None) -> str:
-    """Write a count with its noun, such as ``1 segment`` or ``2,000 segments``."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
 def describe_unknown(n_unknown: int, n_unreadable: int) -> str:
     """Write how many texts have unknown tokens, and how many of these nothing else."""
     if n_unknown == n_unreadable > 0:
@@ -78,13 +85,12 @@ def describe_unknown(n_unknown: int, n_unreadable: int) -> str:
 
 def describe_target(target: SearchTarget) -> str:
     """Name a layer or fusion in a title, and the transform if there is one."""
-    return f"layer {target.name}{describe_transform(target)}"
+    return target.title
 
 
 def describe_transform(target: SearchTarget) -> str:
     """Return what titles add for a transform."""
-    transform = target.transform
-    return "" if transform is TransformName.NONE else f" · {transform.value}"
+    return target.transform_note
 
 
 def describe_field(label_field: str) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from layerdex.arguments import format_value
-from layerdex.choices import ExportFormat, StoredPrecision
+from layerdex.choices import ExportFormat, MetadataLayout, StoredPrecision
 from layerdex.errors import OptionError
 from layerdex.indexer.readers.rows import VECTOR
+from layerdex.indexer.writers.columns import flat_row, metadata_columns
 from layerdex.limits import PYARROW, check_limits
 from layerdex.records import OnProgress
 from layerdex.storage.maintenance.export import Batch
@@ -20,7 +21,9 @@ _SUFFIXES = {
     ".ndjson": ExportFormat.JSONL,
     ".parquet": ExportFormat.PARQUET,
     ".pq": ExportFormat.PARQUET,
+    ".csv": ExportFormat.CSV,
 }
+_NPY = ".npy"
 
 
 def resolve_export_format(path: Path | None, requested: ExportFormat) -> ExportFormat:
@@ -32,14 +35,29 @@ def resolve_export_format(path: Path | None, requested: ExportFormat) -> ExportF
         return requested
     if path is None:
         return ExportFormat.JSONL
+    if path.suffix.lower() == _NPY:
+        return ExportFormat.NPY
     try:
         return format_of_name(path)
     except OptionError as error:
-        raise OptionError(f"{error}, or choose the format (jsonl or parquet)") from None
+        formats = ", ".join(each for each in ExportFormat if each is not ExportFormat.AUTO)
+        raise OptionError(f"{error}, or choose the format ({formats})") from None
+
+
+def resolve_layout(format: ExportFormat, requested: MetadataLayout | None) -> MetadataLayout:
+    """Return the requested layout of metadata, else the format's own.
+
+    Raises `OptionError` for an object in csv.
+    """
+    if format is not ExportFormat.CSV:
+        return MetadataLayout.OBJECT if requested is None else requested
+    if requested is MetadataLayout.OBJECT:
+        raise OptionError("csv has no objects: write the metadata as columns, or to jsonl")
+    return MetadataLayout.COLUMNS
 
 
 def format_of_name(path: Path) -> ExportFormat:
-    """Return the format of a file's extension; jsonl without one.
+    """Return the format of documents of a file's extension; jsonl without one.
 
     Raises `OptionError` for an unsupported extension.
     """
@@ -62,23 +80,36 @@ def write_export(
     width: int,
     precision: StoredPrecision,
     on_progress: OnProgress | None,
+    metadata: MetadataLayout | None = None,
 ) -> int:
     """Write documents in order, and return their number.
 
     For each of ``layers`` there is a field ``vector_N``: in jsonl a list of ``width`` numbers, in
     parquet a list of fixed size, float16 if the index stores float16, else float32. Readers ignore
-    these fields.
+    these fields. Raises `OptionError` for vectors in csv, for npy, which holds no documents, and
+    for a metadata field that cannot be a column.
     """
-    reported = _report_progress(batches, on_progress)
+    layout = resolve_layout(format, metadata)
+    if format is ExportFormat.NPY:
+        raise OptionError("an .npy file holds vectors, not documents: write .jsonl, .parquet, .csv")
+    if format is ExportFormat.CSV and layers:
+        raise OptionError("csv holds no vectors: write them to .npy, .parquet or .jsonl")
+    reported = report_progress(batches, on_progress)
+    if format is ExportFormat.CSV:
+        from layerdex.indexer.writers.delimited import write_csv
+
+        return write_csv(file, reported)
     if format is ExportFormat.PARQUET:
         check_limits(PYARROW)
         from layerdex.indexer.writers.parquet import write_parquet
 
-        return write_parquet(file, reported, layers=layers, width=width, precision=precision)
-    return _write_jsonl(file, reported)
+        return write_parquet(
+            file, reported, layers=layers, width=width, precision=precision, layout=layout
+        )
+    return _write_jsonl(file, reported, layout=layout, layers=layers)
 
 
-def _report_progress(batches: Iterator[Batch], on_progress: OnProgress | None) -> Iterator[Batch]:
+def report_progress(batches: Iterator[Batch], on_progress: OnProgress | None) -> Iterator[Batch]:
     """Yield the batches, and report each as written when the next is requested."""
     n_done = 0
     for batch in batches:
@@ -88,11 +119,15 @@ def _report_progress(batches: Iterator[Batch], on_progress: OnProgress | None) -
             on_progress(n_done, batch.n_total)
 
 
-def _write_jsonl(file: BinaryIO, batches: Iterator[Batch]) -> int:
+def _write_jsonl(
+    file: BinaryIO, batches: Iterator[Batch], *, layout: MetadataLayout, layers: tuple[int, ...]
+) -> int:
     n_documents = 0
     for batch in batches:
+        is_flat = layout is MetadataLayout.COLUMNS
+        columns = metadata_columns(batch.metadata_types, layers=layers) if is_flat else []
         for i, document in enumerate(batch.documents):
-            row = document.as_row()
+            row = dict(flat_row(document, columns)) if is_flat else document.as_row()
             for layer, vectors in batch.vectors.items():
                 row[f"{VECTOR}{layer}"] = vectors[i].tolist()
             file.write(json_line(row, file).encode())

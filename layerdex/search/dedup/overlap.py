@@ -14,12 +14,14 @@ from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import round_similarity, to_steps
 from layerdex.storage.snapshot import DocumentTable
+from layerdex.tabular import LAYER, NUMBER, TEXT, TRUTH, Brief, Table, Tabular
+from layerdex.wording import counted
 
 _BLOCK = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class SharedDocument:
+@dataclass(frozen=True, slots=True, repr=False)
+class SharedDocument(Brief):
     """A document, and the document of the other index that it repeats or is most similar to."""
 
     id: str
@@ -35,8 +37,8 @@ class SharedDocument:
         return None not in (self.label, self.other_label) and self.label != self.other_label
 
 
-@dataclass(frozen=True, slots=True)
-class Overlap:
+@dataclass(frozen=True, slots=True, repr=False)
+class Overlap(Tabular):
     """Which of ``n`` documents are among the ``n_other`` of another index, in input order.
 
     ``rest`` are the ids of the documents that are not.
@@ -68,6 +70,27 @@ class Overlap:
     def n_conflicts(self) -> int:
         """How many have another label in the other index."""
         return sum(document.is_conflict for document in self.shared)
+
+    def _summary(self) -> str:
+        return (
+            f"{len(self.shared):,} of {counted(self.n, 'document')} are also in the other index, "
+            f"{self.n_exact:,} exactly (threshold {self.threshold:g}, {self.target.title})"
+        )
+
+    def _table(self) -> Table:
+        dtypes = {
+            "id": TEXT,
+            "other": TEXT,
+            "similarity": NUMBER,
+            "is_exact": TRUTH,
+            "label": TEXT,
+            "other_label": TEXT,
+        }
+        rows = (
+            {"layer": self.layer, **{name: getattr(document, name) for name in dtypes}}
+            for document in self.shared
+        )
+        return Table({"layer": LAYER, **dtypes}, len(self.shared), rows)
 
 
 def find_overlap(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,16 @@ from layerdex.search.knn.close_pairs import ClosePairs, find_close_pairs
 from layerdex.search.knn.random_pairs import N_PAIRED, compare_pairs, percentiles_of
 from layerdex.search.knn.sampling import sample_texts
 from layerdex.search.knn.vector_space import VectorSpace
+from layerdex.search.plots.threshold_curves import draw_thresholds
 from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
 from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
+from layerdex.tabular import NUMBER, WHOLE, Brief, Table, Tabular
+from layerdex.wording import counted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LOWEST = "p99.9"
 _N_MOST_STEPS = 15
@@ -30,8 +37,8 @@ _N_SHOWN = 3
 _DECIMALS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class BorderlinePair:
+@dataclass(frozen=True, slots=True, repr=False)
+class BorderlinePair(Brief):
     """Two documents with different texts whose similarity barely reaches a threshold."""
 
     similarity: float
@@ -39,8 +46,8 @@ class BorderlinePair:
     texts: tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class SweepStep:
+@dataclass(frozen=True, slots=True, repr=False)
+class SweepStep(Brief):
     """What `deduplicate` does at one threshold.
 
     ``n_near`` documents are removed besides the exact duplicates, ``n_kept`` are kept.
@@ -55,8 +62,8 @@ class SweepStep:
     borderline: tuple[BorderlinePair, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdSweep:
+@dataclass(frozen=True, slots=True, repr=False)
+class ThresholdSweep(Tabular):
     """Similarities at one layer, and removals at ascending thresholds.
 
     Of ``n`` documents ``n_exact`` are exact duplicates, removed at any threshold; ``nearest`` is
@@ -107,6 +114,26 @@ class ThresholdSweep:
         bounds = _round_numbers(float(self.nearest.min()), n_most, from_below=True)
         counts, _ = np.histogram(self.nearest.astype(np.float64), bounds)
         return bounds, counts
+
+    def plot(self) -> Figure:
+        """Draw the histogram above and the removals by threshold below, and return the figure."""
+        return draw_thresholds(
+            self.histogram(),
+            self.percentiles,
+            [(step.threshold, step.n_near) for step in self.steps],
+            n_texts=self.n_texts,
+            similarity=f"similarity at layer {self.layer}",
+        )
+
+    def _summary(self) -> str:
+        valley = "" if self.valley is None else f"; near duplicates from about {self.valley:g}"
+        documents = counted(self.n, "document")
+        return f"{documents}, {self.n_exact:,} exact duplicates, {self.target.title}{valley}"
+
+    def _table(self) -> Table:
+        dtypes = {"threshold": NUMBER, "random_share": NUMBER, "n_near": WHOLE, "n_kept": WHOLE}
+        rows = [{name: getattr(step, name) for name in dtypes} for step in self.steps]
+        return Table(dtypes, len(rows), rows)
 
 
 def sweep_thresholds(

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from layerdex.errors import OptionError
-from layerdex.search.evaluation.evaluation import Evaluation, LayerScores, intervals_of
+from layerdex.search.evaluation.best_layer import intervals_of
+from layerdex.search.evaluation.evaluation import Evaluation, LayerScores
 from layerdex.search.evaluation.metrics import Interval
+from layerdex.search.plots.figures import axes_or_new, figure_of
+from layerdex.search.plots.layer_curves import LAYER_INCHES, draw_curve, finish_layers
 from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
+from layerdex.tabular import LAYER, NUMBER, Brief, Row, Table, Tabular
+from layerdex.wording import METRIC_NAMES, counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 THRESHOLD = "threshold"
 """The one metric whose difference says nothing: a similarity to decide by, not a quality."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+@dataclass(frozen=True, slots=True, repr=False)
+class Difference(Brief):
     """The values of the second index's target minus those of the first's, by metric.
 
     ``intervals`` are 95 % intervals of the paired bootstrap, empty without resamples.
@@ -27,8 +38,8 @@ class Difference:
     intervals: dict[str, Interval]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Tabular):
     """Two indexes of the same documents, evaluated on the same questions.
 
     ``differences`` has each target that both have, ``best`` the best layers of either. Of the
@@ -43,6 +54,52 @@ class Comparison:
     n_documents: int
     n_only: tuple[int, int]
     n_changed: int
+
+    def plot(self, axes: Axes | None = None) -> Figure:
+        """Draw the deciding metric of both by layer with 95 % bands, and return the figure.
+
+        Without ``axes`` to draw into, the figure is a new one.
+        """
+        axes = axes_or_new(axes, *LAYER_INCHES)
+        metric = self.first.metrics[0]
+        layers: set[int] = set()
+        for i, (name, side) in enumerate({"first": self.first, "second": self.second}.items()):
+            curve = side.curve(metric, label=f"{name} (best: {side.best_layer})")
+            draw_curve(axes, curve, i)
+            layers.update(curve.layers)
+        finish_layers(axes, sorted(layers), None)
+        axes.set_ylabel(f"{METRIC_NAMES[metric]}, {self.first.counted}")
+        return figure_of(axes)
+
+    def _summary(self) -> str:
+        metric = self.first.metrics[0]
+        sides = ", ".join(
+            f"{name} {side.best.values[metric]:.4f} at layer {side.best_layer}"
+            for name, side in (("first", self.first), ("second", self.second))
+        )
+        shared = counted(self.n_documents, "shared document")
+        return f"{shared}; {METRIC_NAMES[metric]}: {sides} ({self.best.values[metric]:+.4f})"
+
+    def _table(self) -> Table:
+        figures = {
+            f"{metric}_{what}": NUMBER
+            for metric in self.best.values
+            for what in ("first", "second", "difference", "low", "high")
+        }
+        return Table({"layer": LAYER, **figures}, len(self.differences), self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        for difference in self.differences:
+            layer = difference.first.name
+            row: dict[str, Any] = {"layer": layer}
+            for metric, value in difference.values.items():
+                row[f"{metric}_first"] = self.first.at(layer).values[metric]
+                row[f"{metric}_second"] = self.second.at(layer).values[metric]
+                row[f"{metric}_difference"] = value
+                if metric in difference.intervals:
+                    row[f"{metric}_low"] = difference.intervals[metric].low
+                    row[f"{metric}_high"] = difference.intervals[metric].high
+            yield row
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,30 @@ from layerdex.arguments import format_value
 from layerdex.choices import RetrievalRules, Weights
 from layerdex.errors import OptionError
 from layerdex.records import LayerName
-from layerdex.search.evaluation.metrics import Codes, Interval, interval
+from layerdex.search.evaluation.metrics import Codes, Interval
+from layerdex.search.plots.figures import axes_or_new, figure_of
+from layerdex.search.plots.layer_curves import (
+    LAYER_INCHES,
+    LayerCurve,
+    draw_curve,
+    draw_level,
+    finish_layers,
+)
 from layerdex.search.targets import SearchTarget
+from layerdex.tabular import LAYER, NUMBER, TEXT, WHOLE_OR_NONE, Brief, Row, Table, Tabular
+from layerdex.wording import METRIC_NAMES, counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LABEL_METRICS = ("accuracy", "macro_f1")
+_THRESHOLD = "threshold"  # a similarity, not a score that is better when higher
+_NOUNS = {
+    "labels": ("document", "documents"),
+    "queries": ("query", "queries"),
+    "pairs": ("pair", "pairs"),
+}
 
 Resampled = Mapping[LayerName, NDArray[np.float64]]
 """Metrics on resamples, (n_metrics, n_resamples), by the names of targets.
@@ -39,8 +62,8 @@ class Method(StrEnum):
     TEST = "test"
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
+@dataclass(frozen=True, slots=True, repr=False)
+class Classification(Brief):
     """How labels were predicted, and the true ones: ``true`` (n,) are codes into ``label_names``.
 
     ``n_folds`` is None unless ``method`` is `Method.FOLDS`.
@@ -69,8 +92,8 @@ class Retrieval:
     n_without_relevant: int
 
 
-@dataclass(frozen=True, slots=True)
-class LayerScores:
+@dataclass(frozen=True, slots=True, repr=False)
+class LayerScores(Brief):
     """The scores of one target, by metric.
 
     ``intervals`` are 95 % confidence intervals, empty without resamples. ``k``, ``weights`` and
@@ -108,8 +131,8 @@ class FrugalLayer:
     disk_share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True, slots=True, repr=False)
+class Evaluation(Tabular):
     """Scores of each target, from ``n`` documents, queries or pairs.
 
     ``scores`` has one entry for each target, and for labels for each k and weighting as well, in
@@ -170,6 +193,11 @@ class Evaluation:
         at_k = "" if k is None else f" with k = {format_value(k)}"
         raise OptionError(f"layer {format_value(layer)} was not evaluated{at_k}")
 
+    @property
+    def counted(self) -> str:
+        """How many documents, queries or pairs were evaluated, in words."""
+        return counted(self.n, *_NOUNS[self.subject])
+
     def report(self, layer: LayerName, k: int | None = None) -> str:
         """Return scikit-learn's classification report for a layer.
 
@@ -203,60 +231,71 @@ class Evaluation:
             raise OptionError(f"no labels were predicted: the evaluation is of {self.subject}")
         return self.classification, predicted
 
+    def curve(self, metric: str, k: int | None = None, *, label: str | None = None) -> LayerCurve:
+        """Return a metric by layer, without fusions, by default at the first k."""
+        layers = sorted(layer for layer in self.layers if isinstance(layer, int))
+        scores = [self.at(layer, k) for layer in layers]
+        intervals = [of_layer.intervals[metric] for of_layer in scores if of_layer.intervals]
+        return LayerCurve(
+            METRIC_NAMES[metric] if label is None else label,
+            layers,
+            [of_layer.values[metric] for of_layer in scores],
+            [interval.low for interval in intervals],
+            [interval.high for interval in intervals],
+        )
 
-def make_evaluation(
-    subject: Subject,
-    scores: Sequence[LayerScores],
-    resampled: Resampled,
-    *,
-    metrics: tuple[str, ...],
-    n: int,
-    n_left_out: int = 0,
-    classification: Classification | None = None,
-    retrieval: Retrieval | None = None,
-) -> Evaluation:
-    """Return the evaluation with its best and its frugal layer; see `Evaluation`."""
-    decisive: dict[int, float] = {}
-    for of_target in scores:
-        if isinstance(of_target.layer, int):  # the first has the first k and weighting
-            decisive.setdefault(of_target.layer, of_target.values[metrics[0]])
-    best = max(sorted(decisive), key=decisive.__getitem__)
-    return Evaluation(
-        subject=subject,
-        n=n,
-        metrics=metrics,
-        scores=tuple(scores),
-        best_layer=best,
-        frugal=_find_frugal(best, decisive, {layer: resampled[layer][0] for layer in decisive}),
-        resampled=resampled,
-        n_left_out=n_left_out,
-        classification=classification,
-        retrieval=retrieval,
-    )
+    def plot(self, axes: Axes | None = None) -> Figure:
+        """Draw scores by layer, a line per metric and k with its 95 % band, and return the figure.
 
+        Without ``axes`` to draw into, the figure is a new one.
+        """
+        axes = axes_or_new(axes, *LAYER_INCHES)
+        self._draw_curves(axes)
+        main = self.metrics[0]
+        for i, name in enumerate(layer for layer in self.layers if isinstance(layer, str)):
+            label = f"{METRIC_NAMES[main]}, {name}"
+            draw_level(axes, self.at(name).values[main], i + 3, label=label)
+        finish_layers(axes, self.curve(main).layers, self.best_layer)
+        method = f"{self.classification.method}, " if self.classification else ""
+        axes.set_ylabel(method + self.counted + self.best.target.transform_note)
+        return figure_of(axes)
 
-def intervals_of(metrics: Sequence[str], resampled: NDArray[np.float64]) -> dict[str, Interval]:
-    """Return the interval of each metric from (n_metrics, n_resamples), or none without any."""
-    if not resampled.shape[1]:
-        return {}
-    return dict(zip(metrics, map(interval, resampled), strict=True))
+    def _draw_curves(self, axes: Axes) -> None:
+        """Draw each metric: of labels a line per k, each k in one colour."""
+        names = _LABEL_METRICS if self.classification else self.metrics
+        for i, k in enumerate(self.ks or (None,)):
+            for style, metric in enumerate(name for name in names if name != _THRESHOLD):
+                at_k = "" if k is None else f", k = {k}"
+                curve = self.curve(metric, k, label=METRIC_NAMES[metric] + at_k)
+                draw_curve(axes, curve, style if k is None else i, style=style)
 
+    def _summary(self) -> str:
+        main = self.metrics[0]
+        method = f", {self.classification.method}" if self.classification else ""
+        frugal = "" if self.frugal is None else f", frugal layer {self.frugal.layer}"
+        best = f"{METRIC_NAMES[main]} {self.best.values[main]:.4f}"
+        return f"{self.counted}{method}; best layer {self.best_layer} ({best}){frugal}"
 
-def _find_frugal(
-    best: int, values: Mapping[int, float], resampled: Mapping[int, NDArray[np.float64]]
-) -> FrugalLayer | None:
-    """Return the shallowest layer whose difference to the best may be chance.
+    def _table(self) -> Table:
+        figures = {
+            name: NUMBER
+            for metric in self.metrics
+            for name in (metric, f"{metric}_low", f"{metric}_high")
+        }
+        dtypes = {"layer": LAYER, "transform": TEXT, "k": WHOLE_OR_NONE, "weights": TEXT}
+        return Table({**dtypes, **figures}, len(self.scores), self._rows())
 
-    ``resampled`` (n_resamples,) is the metric of ``values`` on paired resamples.
-    """
-    if not len(resampled[best]):
-        return None
-    losses = {layer: interval(resampled[best] - each) for layer, each in resampled.items()}
-    frugal = min(layer for layer, loss in losses.items() if loss.includes_zero)
-    return FrugalLayer(
-        layer=frugal,
-        loss=values[best] - values[frugal],
-        loss_interval=losses[frugal],
-        encoding_share=frugal / max(losses) if max(losses) else 1.0,
-        disk_share=1 / len(losses),
-    )
+    def _rows(self) -> Iterator[Row]:
+        for scores in self.scores:
+            row: dict[str, Any] = {
+                "layer": scores.layer,
+                "transform": scores.target.transform.value,
+                "k": scores.k,
+                "weights": None if scores.weights is None else scores.weights.value,
+            }
+            for metric, value in scores.values.items():
+                row[metric] = value
+                if metric in scores.intervals:
+                    row[f"{metric}_low"] = scores.intervals[metric].low
+                    row[f"{metric}_high"] = scores.intervals[metric].high
+            yield row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,18 @@ from layerdex.records import OnProgress, Rows, Vectors
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.random_pairs import N_PAIRED, compare_pairs, percentiles_of
 from layerdex.search.knn.sampling import sample_texts
+from layerdex.search.plots.heat_map import draw_heat_map
 from layerdex.search.vectors.similarity import to_steps
 from layerdex.storage.catalog.filters import Where
 from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
+from layerdex.tabular import NUMBER, WHOLE, Table, Tabular
 from layerdex.threads import single_threaded_blas
+from layerdex.wording import counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 N_SAMPLED = 10_000
 _BLOCK = 2_048
@@ -44,8 +52,8 @@ class LayerShape:
     percentiles: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+@dataclass(frozen=True, slots=True, repr=False)
+class Geometry(Tabular):
     """Label-free statistics of layers.
 
     Of ``n`` matching documents, ``n_texts`` different texts were drawn and compared with each
@@ -61,6 +69,34 @@ class Geometry:
     seed: int
     layers: tuple[LayerShape, ...]
     agreement: NDArray[np.float64]
+
+    def plot(self, axes: Axes | None = None) -> Figure:
+        """Draw the agreement of each two layers as a heat map, and return the figure.
+
+        Without ``axes`` to draw into, the figure is a new one.
+        """
+        layers = [shape.layer for shape in self.layers]
+        label = f"mean overlap@{self.k} of neighbours, {self.n_texts:,} texts"
+        return draw_heat_map(axes, self.agreement, layers, label=label)
+
+    def _summary(self) -> str:
+        n_texts = counted(self.n_texts, "text")
+        return f"{counted(len(self.layers), 'layer')}, {n_texts}, k = {self.k}"
+
+    def _table(self) -> Table:
+        dtypes = dict.fromkeys(
+            ("effective_rank", "anisotropy", "hubness", "intrinsic_dimension"), NUMBER
+        )
+        rows = [
+            {
+                "layer": shape.layer,
+                **{name: getattr(shape, name) for name in dtypes},
+                "n_repeated": shape.n_repeated,
+                **shape.percentiles,
+            }
+            for shape in self.layers
+        ]
+        return Table({"layer": WHOLE, **dtypes, "n_repeated": WHOLE}, len(rows), rows)
 
 
 def describe_layers(

@@ -13,13 +13,12 @@ from layerdex.arguments import check_count, format_value
 from layerdex.choices import RetrievalRules
 from layerdex.errors import NoLabelsError, SourceError
 from layerdex.records import LayerName, OnProgress, Vectors
+from layerdex.search.evaluation.best_layer import intervals_of, make_evaluation
 from layerdex.search.evaluation.evaluation import (
     Evaluation,
     LayerScores,
     Retrieval,
     Subject,
-    intervals_of,
-    make_evaluation,
 )
 from layerdex.search.evaluation.metrics import resample_means
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace

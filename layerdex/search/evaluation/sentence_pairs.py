@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from layerdex.arguments import check_count
 from layerdex.errors import NoLabelsError, OptionError
 from layerdex.records import LayerName, OnProgress, Vectors
+from layerdex.search.evaluation.best_layer import intervals_of, make_evaluation
 from layerdex.search.evaluation.evaluation import (
     Evaluation,
     LayerScores,
     Subject,
-    intervals_of,
-    make_evaluation,
 )
 from layerdex.search.evaluation.metrics import draw_counts
 from layerdex.search.knn.vector_space import VectorSpace

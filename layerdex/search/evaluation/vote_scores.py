@@ -12,13 +12,12 @@ from layerdex.arguments import check_count
 from layerdex.choices import Weights
 from layerdex.errors import OptionError
 from layerdex.records import LayerName
+from layerdex.search.evaluation.best_layer import intervals_of, make_evaluation
 from layerdex.search.evaluation.evaluation import (
     Classification,
     Evaluation,
     LayerScores,
     Subject,
-    intervals_of,
-    make_evaluation,
 )
 from layerdex.search.evaluation.metrics import LABEL_METRICS, Codes, resample, score
 from layerdex.search.knn.voting import vote

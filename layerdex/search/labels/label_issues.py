@@ -13,10 +13,12 @@ from layerdex.search.results import LabelledNeighbor
 from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import round_similarity
 from layerdex.storage.snapshot import DocumentTable, Snapshot
+from layerdex.tabular import NUMBER, TEXT, WHOLE, Brief, Table, Tabular
+from layerdex.wording import counted
 
 
-@dataclass(frozen=True, slots=True)
-class LabelIssue:
+@dataclass(frozen=True, slots=True, repr=False)
+class LabelIssue(Brief):
     """A document whose neighbours contradict its label at most targets.
 
     ``score`` is the log-odds of ``suggested`` against ``label`` among the neighbours (see
@@ -36,8 +38,8 @@ class LabelIssue:
     neighbors: tuple[LabelledNeighbor, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LabelIssues:
+@dataclass(frozen=True, slots=True, repr=False)
+class LabelIssues(Tabular):
     """The suspects among ``n`` labelled documents, the most suspect first.
 
     There are ``n_issues``; ``issues`` may be limited to the first of them. The ``k`` nearest
@@ -51,6 +53,25 @@ class LabelIssues:
     label_field: str
     n_issues: int
     issues: tuple[LabelIssue, ...]
+
+    def _summary(self) -> str:
+        shown = "" if len(self.issues) == self.n_issues else f", {len(self.issues):,} listed"
+        documents = counted(self.n, "labelled document")
+        return f"{self.n_issues:,} suspects among {documents}{shown} ({self.label_field})"
+
+    def _table(self) -> Table:
+        dtypes = {
+            "id": TEXT,
+            "label": TEXT,
+            "suggested": TEXT,
+            "score": NUMBER,
+            "label_confidence": NUMBER,
+            "suggested_confidence": NUMBER,
+            "n_against": WHOLE,
+            "text": TEXT,
+        }
+        rows = ({name: getattr(issue, name) for name in dtypes} for issue in self.issues)
+        return Table(dtypes, len(self.issues), rows)
 
 
 def find_label_issues(

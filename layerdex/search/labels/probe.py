@@ -22,10 +22,12 @@ from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.labels.head import GRID, CrossValidation, Head, cross_validate, fit_head
 from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
+from layerdex.tabular import NUMBER, WHOLE, Brief, Table, Tabular
+from layerdex.wording import counted
 
 
-@dataclass(frozen=True, slots=True)
-class LayerProbe:
+@dataclass(frozen=True, slots=True, repr=False)
+class LayerProbe(Brief):
     """How well a head predicts labels of folds that it was not fitted on.
 
     ``log_loss`` (nats) is that of the calibrated probabilities; ``predicted`` (n,) are codes.
@@ -45,8 +47,8 @@ class LayerProbe:
         return self.target.layers[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+@dataclass(frozen=True, slots=True, repr=False)
+class Probe(Tabular):
     """Heads at each layer, beside neighbours on the same folds (``neighbors``).
 
     ``best_layer`` has the highest macro-F1; a tie goes to the shallower. ``head`` is fitted there
@@ -70,6 +72,24 @@ class Probe:
     def best(self) -> LayerProbe:
         """The scores of the best layer."""
         return next(scores for scores in self.scores if scores.layer == self.best_layer)
+
+    def _summary(self) -> str:
+        return (
+            f"{counted(self.n, 'document')}, {self.n_folds} folds; best layer {self.best_layer} "
+            f"(macro-F1 {self.best.macro_f1:.4f}, {self.gain:+.4f} against neighbours)"
+        )
+
+    def _table(self) -> Table:
+        """Return the figures of heads, and those of neighbours on the same folds."""
+        heads = dict.fromkeys(("accuracy", "macro_f1", "log_loss", "c", "temperature"), NUMBER)
+        neighbors = dict.fromkeys(("neighbors_accuracy", "neighbors_macro_f1"), NUMBER)
+        rows = []
+        for scores in self.scores:
+            values = self.neighbors.at(scores.layer).values
+            of_head = {name: getattr(scores, name) for name in heads}
+            of_neighbors = {name: values[name.removeprefix("neighbors_")] for name in neighbors}
+            rows.append({"layer": scores.layer, **of_head, **of_neighbors})
+        return Table({"layer": WHOLE, **heads, **neighbors}, len(rows), rows)
 
 
 def probe_layers(

@@ -27,6 +27,8 @@ from layerdex.search.vectors.transform import (
 )
 from layerdex.storage.snapshot import DocumentTable
 from layerdex.storage.vectors.layer_vectors import VectorSource
+from layerdex.tabular import NUMBER, WHOLE, Brief, Table, Tabular
+from layerdex.wording import counted
 
 N_FITTED = 50_000
 """Documents drawn to fit on: 77 MB of vectors at width 384."""
@@ -57,8 +59,8 @@ class Sample:
     at: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class LayerFit:
+@dataclass(frozen=True, slots=True, repr=False)
+class LayerFit(Brief):
     """The principal axes of a layer, and the shrinkage for whitening.
 
     ``macro_f1`` is that of neighbours on folds, without a transform and with each; empty unless
@@ -72,8 +74,8 @@ class LayerFit:
     axes: PrincipalAxes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class TransformFit:
+@dataclass(frozen=True, slots=True, repr=False)
+class TransformFit(Tabular):
     """Transforms for layers, ascending, fitted on ``n_fitted`` texts of ``n`` documents.
 
     ``n_judged`` labelled documents chose the shrinkages; 0 if these are set by hand or by default.
@@ -96,6 +98,24 @@ class TransformFit:
             for name, value in fit.macro_f1.items()
         }
         return max(macro_f1, key=macro_f1.__getitem__, default=None)
+
+    def _summary(self) -> str:
+        best = "" if self.best is None else f"; best: {self.best.title}"
+        layers = counted(len(self.layers), "layer")
+        return f"{layers} fitted on {counted(self.n_fitted, 'text')}{best}"
+
+    def _table(self) -> Table:
+        figures = {f"macro_f1_{name.value}": name for name in TransformName}
+        rows = [
+            {
+                "layer": fit.layer,
+                "shrinkage": fit.shrinkage,
+                **{column: fit.macro_f1.get(name) for column, name in figures.items()},
+            }
+            for fit in self.layers
+        ]
+        dtypes = {"layer": WHOLE, "shrinkage": NUMBER, **dict.fromkeys(figures, NUMBER)}
+        return Table(dtypes, len(rows), rows)
 
 
 def draw_sample(table: DocumentTable) -> Sample:

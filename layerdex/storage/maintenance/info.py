@@ -7,11 +7,13 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
+from layerdex.layers import format_layers, name_layers
 from layerdex.records import EncoderSettings
 from layerdex.storage.artifacts import (
     HEAD,
@@ -30,15 +32,19 @@ from layerdex.storage.catalog.source_fields import (
 )
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
+from layerdex.tabular import TEXT, Table, Tabular
+from layerdex.wording import counted
 
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any] | None
 T = TypeVar("T")
 
+_N_LABELS = 5
 
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class IndexInfo(Tabular):
     """Counts, sizes and settings of the newest commit; ``path`` is absolute.
 
     ``n_dead`` counts the versions that compaction would drop, ``n_truncated`` the documents whose
@@ -75,6 +81,29 @@ class IndexInfo:
     source_fields: SourceFields | None
     date_formats: dict[str, str] | None
     damaged: tuple[str, ...] = field(default=(), compare=False)
+
+    def _summary(self) -> str:
+        documents = counted(self.n_documents, "document")
+        layers = f"{name_layers(self.layers)} of {self.encoder.model}"
+        return f"{documents}, {layers}, {self.size_bytes / 1e6:,.1f} MB in {self.path.name!r}"
+
+    def _table(self) -> Table:
+        labels = [f"{name} {n:,}" for name, n in islice(self.labels.items(), _N_LABELS)]
+        n_more = len(self.labels) - len(labels)
+        values = {
+            "documents": f"{self.n_documents:,}",
+            "layers": format_layers(self.layers),
+            "model": self.encoder.model,
+            "pooling": self.encoder.pooling.value,
+            "stored as": self.precision.value,
+            "size": f"{self.size_bytes / 1e6:,.1f} MB in {counted(self.n_segments, 'segment')}",
+            "best layer": str(self.best_layer["layer"]) if self.best_layer else "none saved",
+            "labels": ", ".join(labels + [f"… and {n_more:,} more"] * bool(n_more)) or "none",
+            "truncated texts": f"{self.n_truncated:,}",
+            "texts with unknown tokens": f"{self.n_unknown:,}",
+        }
+        rows = [{"what": what, "value": value} for what, value in values.items()]
+        return Table({"what": TEXT, "value": TEXT}, len(rows), rows)
 
 
 def read_info(store: Store) -> IndexInfo:

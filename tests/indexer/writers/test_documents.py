@@ -159,7 +159,7 @@ def test_the_format_goes_by_the_name_unless_it_is_said() -> None:
     assert resolve_export_format(Path("a.txt"), jsonl) is jsonl
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.json", "a.jsonl.gz", "a.parquet.tmp"])
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.json", "a.jsonl.gz", "a.parquet.tmp"])
 def test_a_name_of_a_format_that_is_not_written_is_refused(name: str) -> None:
     message = rf"{re.escape(name)}'.* ends in \.jsonl, \.ndjson, \.parquet, \.pq"
     with pytest.raises(OptionError, match=message):
