@@ -14,6 +14,10 @@ from tests.cli.corpus import DOCUMENTS, EXPORTED, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import WordTransformer
 
+REMAINS = (
+    "Their texts and vectors stay in the files until 'layerdex compact'; "
+    "'layerdex delete INDEX --purge' removes every byte\n"
+)
 IDS = [str(one["id"]) for one in DOCUMENTS]
 GERMAN = [str(one["id"]) for one in DOCUMENTS if one.get("lang") == "de"]
 TWO = ["card-1", "food-2"]
@@ -25,7 +29,7 @@ def left(cli: Cli, path: Path) -> list[str]:
 
 def test_documents_go_by_a_condition(cli: Cli, path: Path) -> None:
     words = ("delete", path, "--where", "lang=de", "--where", "stars>1")
-    assert cli.ok(*words, "--max-removed", "50%").stderr == "3 deleted, 17 left\n"
+    assert cli.ok(*words, "--max-removed", "50%").stderr == "3 deleted, 17 left\n" + REMAINS
     gone = {"card-4", "food-4", "rain-4"}
     assert left(cli, path) == [id_ for id_ in IDS if id_ not in gone]
     assert cli.ok(*words).stderr == "0 deleted, 17 left\n"
@@ -44,13 +48,13 @@ def test_ids_come_from_a_file(
 ) -> None:
     file = tmp_path / name
     file.write_bytes(content.encode())
-    assert cli.ok("delete", path, "--ids", file).stderr == "2 deleted, 18 left\n"
+    assert cli.ok("delete", path, "--ids", file).stderr == "2 deleted, 18 left\n" + REMAINS
     assert left(cli, path) == [id_ for id_ in IDS if id_ not in TWO]
 
 
 def test_ids_come_from_standard_input_and_from_words_too(cli: Cli, path: Path) -> None:
     said = cli.ok("delete", path, "food-2", "--ids", "-", stdin="card-1\n").stderr
-    assert said == "2 deleted, 18 left\n"
+    assert said == "2 deleted, 18 left\n" + REMAINS
     assert left(cli, path) == [id_ for id_ in IDS if id_ not in TWO]
 
 
@@ -77,7 +81,7 @@ def test_ids_that_no_document_has_delete_nothing(cli: Cli, path: Path, tmp_path:
         assert cli.error("delete", path, "--ids", file, *words) == said
     assert cli.jsonl("export", path) == EXPORTED
     done = cli.ok("delete", path, "--ids", file, "--missing-ok").stderr
-    assert done == "1 deleted, 1,200 ids not in the index, 19 left\n"
+    assert done == "1 deleted, 1,200 ids not in the index, 19 left\n" + REMAINS
 
 
 def test_more_ids_than_a_statement_binds_go_in_one_commit(tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_more_than_a_tenth_needs_to_be_said(cli: Cli, path: Path, tmp_path: Path
         "bytes of vectors\n6 of 20 documents is more than a tenth: "
         "this needs --max-removed 6, or a yes on a terminal\n"
     )
-    assert cli.ok(*words, "--max-removed", "6").stderr == "6 deleted, 14 left\n"
+    assert cli.ok(*words, "--max-removed", "6").stderr == "6 deleted, 14 left\n" + REMAINS
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
@@ -119,7 +123,7 @@ def test_a_terminal_is_asked(
 
 
 def test_ids_that_are_written_out_are_not_asked_about(cli: Cli, path: Path) -> None:
-    assert cli.ok("delete", path, *GERMAN).stderr == "6 deleted, 14 left\n"
+    assert cli.ok("delete", path, *GERMAN).stderr == "6 deleted, 14 left\n" + REMAINS
     assert "more than 1: nothing" in cli.error("delete", path, "food-2", "bare", "--max-removed", 1)
 
 
@@ -167,3 +171,38 @@ def test_in_python_a_condition_is_guarded_and_ids_are_not(path: Path) -> None:
     assert index.delete(where="lang=de", max_removed=lambda n, of: (n, of) == (3, 17)) == 3
     assert index.delete(where=[]) == index.delete() == 0
     assert len(index) == 14
+
+
+def contents(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
+
+
+def test_a_purge_removes_every_byte(cli: Cli, path: Path) -> None:
+    texts = {str(one["id"]): str(one["text"]).encode() for one in DOCUMENTS}
+    cli.ok("delete", path, "food-2")  # what was deleted before goes too
+    assert texts["food-2"] in contents(path)
+    said = cli.ok("delete", path, "card-1", "--purge").stderr
+    assert said == "1 deleted and purged, 18 left\n"
+    assert not any(texts[id_] in contents(path) for id_ in TWO)
+    assert texts["card-4"] in contents(path)
+    assert cli.ok("delete", path, "--purge").stderr == "0 deleted and purged, 18 left\n"
+    assert cli.json("delete", path, "card-4", "--purge", "--json")["n_deleted"] == 1
+    assert texts["card-4"] not in contents(path)
+
+
+def test_a_purge_that_a_reader_outlasts_says_how_to_go_on(cli: Cli, path: Path) -> None:
+    documents = Index.open(path, encoder=WordTransformer()).documents()
+    next(documents)
+    said = cli.error("delete", path, "card-1", "--purge", "--lock-timeout", "0.1")
+    assert "catalog.sqlite3-wal keeps their bytes" in said
+    assert f"run 'layerdex delete {path} --purge'" in said
+    documents.close()  # type: ignore[attr-defined]
+    assert "card-1" not in left(cli, path)
+    assert cli.ok("delete", path, "--purge").stderr == "0 deleted and purged, 19 left\n"
+
+
+def test_a_purge_says_what_a_head_keeps(cli: Cli, path: Path) -> None:
+    cli.ok("probe", path, "--layers", "1", "-k", "3", "--folds", "2", "--save")
+    said = cli.ok("delete", path, "card-1", "--purge").stderr
+    assert "the head may have been fitted on 1 of the purged texts" in said
+    assert f"run 'layerdex probe {path} --save' again" in said

@@ -41,6 +41,11 @@ _RULES: tuple[Rule, ...] = (
 @click.option("--missing-ok", is_flag=True, help="Pass over ids that no document has.")
 @max_removed_option
 @click.option(
+    "--purge",
+    is_flag=True,
+    help="Remove every byte of them, and of what was deleted or replaced before, from INDEX.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Only say what would be deleted; with --json also the ids."
 )
 @lock_timeout_option
@@ -55,6 +60,7 @@ def command(
     where: tuple[str, ...],
     missing_ok: bool,
     max_removed: int | float | None,
+    purge: bool,
     dry_run: bool,
     lock_timeout_s: float,
 ) -> None:
@@ -63,17 +69,20 @@ def command(
     Nothing is deleted if no document has one of the ids. With --ids or --where, more than a tenth
     of the documents are deleted only with --max-removed, or a yes on a terminal.
 
-    'layerdex compact' frees their space.
+    Their texts and vectors stay in the files of INDEX until 'layerdex compact'. With --purge they
+    are gone from all of them when the command ends, for which it waits until no other process is
+    asking INDEX, as long as --lock-timeout says. --purge alone purges what was deleted and replaced
+    before.
 
     \b
     layerdex delete my-index a17 a18 --dry-run
-    layerdex delete my-index --where 'customer=4711'
+    layerdex delete my-index --where 'customer=4711' --purge
     layerdex delete my-index --ids gone.txt --max-removed 25%
     """
     from layerdex.index.checks import check_catalog, id_field
 
     check_rules(_RULES)
-    if not ids and not where and source.ids_file is None:
+    if not (ids or where or source.ids_file is not None or purge):
         raise click.UsageError("give at least one ID, --ids FILE or --where CONDITION")
     index = context.open_index(path, damaged=True)
     check_catalog(index)
@@ -97,8 +106,11 @@ def command(
         missing_ok=missing_ok,
         lock_timeout_s=lock_timeout_s,
     )
+    if purge:
+        with context.progress("Purging") as on_progress:
+            index.delete(purge=True, lock_timeout_s=lock_timeout_s, on_progress=on_progress)
     n_missing = 0 if where else len({*every_id}) - n_deleted
-    _print_deletion(context, index, n_deleted, n_missing)
+    _print_deletion(context, index, n_deleted, n_missing, is_purged=purge)
 
 
 def _preview(
@@ -129,14 +141,26 @@ def _preview(
         context.note(excess)
 
 
-def _print_deletion(context: Context, index: Index, n_deleted: int, n_missing: int) -> None:
+def _print_deletion(
+    context: Context, index: Index, n_deleted: int, n_missing: int, *, is_purged: bool
+) -> None:
     from layerdex.index.json import deletion_to_json
 
     n_left = len(index)
+    purged = " and purged" if is_purged else ""
+
+    def table() -> None:
+        context.note(
+            f"{n_deleted:,} deleted{_describe_missing(n_missing)}{purged}, {n_left:,} left"
+        )
+        if n_deleted and not is_purged:
+            context.note(
+                "Their texts and vectors stay in the files until 'layerdex compact'; "
+                "'layerdex delete INDEX --purge' removes every byte"
+            )
+
     context.print(
-        table=lambda: context.note(
-            f"{n_deleted:,} deleted{_describe_missing(n_missing)}, {n_left:,} left"
-        ),
+        table=table,
         document=lambda: deletion_to_json(n_deleted, n_missing=n_missing, n_documents=n_left),
     )
 

@@ -31,7 +31,7 @@ def purge(
     if not writer.empty_log(timeout_s=timeout_s):
         raise StorageError(
             f"nothing of them is in the index any more, but {CATALOG}-wal keeps their bytes, as "
-            f"another process was reading {store.path} (waited {timeout_s:g} s): end it, and purge "
-            "again without ids"
+            f"{store.path} is still being read (waited {timeout_s:g} s): end what reads it, then "
+            f"run 'layerdex delete {store.path} --purge'"
         )
     return n_dropped
