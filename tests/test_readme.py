@@ -131,6 +131,8 @@ def test_every_command_and_option_in_the_pages_exists() -> None:
     for page, words in layerdex_commands():
         command = main.get_command(context, words[0])
         assert command is not None, f"{page}: there is no command {words[0]!r}"
+        if isinstance(command, click.Group):
+            command = command.commands[words[1]]
         options = [word for word in words[1:] if re.match(r"--?[a-z]", word)]
         n_options += len(options)
         unknown = set(options) - options_of(command)

@@ -201,8 +201,11 @@ def test_a_purge_that_a_reader_outlasts_says_how_to_go_on(cli: Cli, path: Path) 
     assert cli.ok("delete", path, "--purge").stderr == "0 deleted and purged, 19 left\n"
 
 
-def test_a_purge_says_what_a_head_keeps(cli: Cli, path: Path) -> None:
+def test_a_purge_says_what_a_head_keeps(
+    cli: Cli, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cli.ok("probe", path, "--layers", "1", "-k", "3", "--folds", "2", "--save")
-    said = cli.ok("delete", path, "card-1", "--purge").stderr
+    cli.ok("delete", path, "card-1", "--purge")
+    [said] = caplog.messages
     assert "the head may have been fitted on 1 of the purged texts" in said
     assert f"run 'layerdex probe {path} --save' again" in said
