@@ -35,7 +35,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def console_lines(page: Path) -> list[str]:
     """Return the commands that console blocks show, without prompts and output."""
-    lines = "\n".join(blocks(page, CONSOLE)).splitlines()
+    lines = "\n".join(blocks(page, CONSOLE)).replace("\\\n", "").splitlines()
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
