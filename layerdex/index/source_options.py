@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from layerdex.arguments import check_type, format_value, to_list
 from layerdex.errors import OptionError
+from layerdex.storage.catalog.date_formats import check_date_format
 from layerdex.storage.catalog.source_fields import (
     DATE_FORMATS,
     SOURCE_FIELDS,
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from layerdex.indexer.readers.fields import Fields
 
 # Two digits each, an hour after noon, and a day that is no month.
-_SAMPLE = datetime(2019, 11, 23, 17, 48, 36, tzinfo=UTC)
 
 
 def resolve_fields(
@@ -101,25 +99,7 @@ def check_date_formats(formats: Mapping[str, str] | None) -> dict[str, str]:
     checked = dict(formats or {})
     for name, form in checked.items():
         check_type(name, str, what="a field's name is a string")
-        check_type(form, str, what="the form of a date is a string such as '%d.%m.%Y'")
         if not name:
             raise OptionError("a date format is for a field, such as Datum=%d.%m.%Y")
-        if (fault := _fault(form)) is not None:
-            raise OptionError(
-                f"date format {format_value(form)} of {name!r}: {fault}; forms are those of "
-                "Python's strptime, such as %d.%m.%Y or %Y-%m-%d %H:%M"
-            )
+        check_date_format(form, field=name)
     return checked
-
-
-def _fault(form: str) -> str | None:
-    """Return what is wrong with a form of dates, None if nothing is."""
-    try:
-        read = datetime.strptime(_SAMPLE.strftime(form), form)
-    except (ValueError, re.error) as error:
-        return str(error)
-    if read.date() != _SAMPLE.date():
-        return "it does not hold year, month and day"
-    if read.hour not in (0, _SAMPLE.hour):
-        return "it does not say whether the hour is before noon"
-    return None

@@ -329,11 +329,31 @@ def test_versions_that_are_gone_decide_no_error(tmp_path: Path) -> None:
     store = _store(tmp_path / "index", documents)
     with store.write() as writer:
         writer.delete(["d0"])
-    assert _select(store, "d=2026-06-30") == [2]
-    with store.write() as writer:
-        writer.delete(["d2"])
+    # It would be left out in silence, although another value is a date.
     with pytest.raises(FilterError, match=r"has values such as '01\.06\.2026'"):
         _select(store, "d=2026-06-30")
+    with store.write() as writer:
+        writer.delete(["d1"])
+    assert _select(store, "d=2026-06-30") == [2]
+
+
+def test_a_declared_day_is_read_with_a_time_and_several_forms_are_joined(tmp_path: Path) -> None:
+    days = ["30.06.2026", "30.06.2026 23:59", "01.07.2026 00:00:07", "7/2/2026", "soon"]
+    store = _store(tmp_path / "index", [{"d": day} for day in days])
+
+    def select(*where: str, form: str) -> list[int]:
+        return _select(store, *where, d=form)
+
+    both = "%d.%m.%Y|%m/%d/%Y"
+    assert select("d<=2026-06-30", form=both) == [0, 1]
+    assert select("d>2026-06-30", form=both) == [2, 3]
+    assert select("d>=2.7.2026", form=both) == [3]
+    assert select("d=2026-07-01", form=both) == [2]
+    assert select("d!=2026-07-01", form=both) == [0, 1, 3, 4]
+    with pytest.raises(FilterError, match=r"such as '7/2/2026'.*d=%d\.%m\.%Y\|%d/%m/%Y'"):
+        select("d<=2026-06-30", form="%d.%m.%Y")
+    with pytest.raises(FilterError, match=r"compared with '6/30/2026'.*\|%m/%d/%Y'"):
+        select("d<=6/30/2026", form="%d.%m.%Y")
 
 
 def test_the_name_in_the_source_is_an_alias(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from layerdex.cli.options import (
     EnumChoice,
     PathType,
     SourceOptions,
+    by_field,
     encoder_options,
     json_option,
     lock_timeout_option,
@@ -167,7 +168,7 @@ def command(
     """
     from layerdex.index.files import check_sources
 
-    names: dict[str, Any] = {**source.names, "date_formats": dict(date_formats)}
+    names: dict[str, Any] = {**source.names, "date_formats": by_field(date_formats)}
     if not sources:
         _declare(context, path, names, lock_timeout_s)
         return

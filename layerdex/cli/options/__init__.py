@@ -50,6 +50,7 @@ from layerdex.cli.options.types import (
     NumbersType,
     PathType,
     SimilarityType,
+    by_field,
 )
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "SimilarityType",
     "SourceOptions",
     "TargetOptions",
+    "by_field",
     "collect",
     "combine",
     "display_options",

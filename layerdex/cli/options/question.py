@@ -11,7 +11,7 @@ import click
 
 from layerdex.choices import Fuse, TransformName, Weights
 from layerdex.cli.options.grouping import Decorator, collect, combine
-from layerdex.cli.options.types import EnumChoice, PathType
+from layerdex.cli.options.types import DateFormatType, EnumChoice, PathType, by_field
 
 if TYPE_CHECKING:
     from layerdex.index import Index, View
@@ -34,20 +34,11 @@ def _declare_dates(function: Callable[..., Any]) -> Callable[..., Any]:
 
             if not parameters["where"]:
                 raise click.UsageError("--date-format requires --where")
-            formats = dict(map(_split_date_format, declared))
+            formats = by_field(declared)
             parameters["where"] = Filter(*parameters["where"], date_formats=formats)
         return function(*arguments, **parameters)
 
     return call
-
-
-def _split_date_format(declared: str) -> tuple[str, str]:
-    name, separator, form = declared.partition("=%")
-    if not name or not separator:
-        raise click.UsageError(
-            f"--date-format {declared!r} is not FIELD=FORMAT, such as 'Datum=%d.%m.%Y'"
-        )
-    return name, f"%{form}"
 
 
 where_option = combine(
@@ -63,6 +54,7 @@ where_option = combine(
     click.option(
         "--date-format",
         _DATE_FORMAT,
+        type=DateFormatType(),
         multiple=True,
         metavar="FIELD=FORMAT",
         help="How the dates of a field are written if not as in ISO 8601, such as "

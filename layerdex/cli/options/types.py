@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,18 @@ class DateFormatType(click.ParamType[tuple[str, str]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
-        field, equals, form = str(value).partition("=")
-        if not (field and equals and form):
+        field, equals, form = str(value).partition("=%")
+        if not (field and equals):
             self.fail(f"{value!r} is not FIELD=FORMAT, such as 'Datum=%d.%m.%Y'", param, ctx)
-        return field, form
+        return field, f"%{form}"
+
+
+def by_field(declared: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the forms of each field's dates, joined as the library takes several."""
+    forms: dict[str, list[str]] = {}
+    for field, form in declared:
+        forms.setdefault(field, []).append(form)
+    return {field: "|".join(each) for field, each in forms.items()}
 
 
 class MaxRemovedType(click.ParamType[int | float]):

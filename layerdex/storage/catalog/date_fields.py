@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Connection
 
 from layerdex.choices import Operator
 from layerdex.errors import FilterError
-from layerdex.storage.catalog.date_formats import precision_of
-from layerdex.storage.catalog.dates import COMPARISONS, Interval, interval_of, parse_iso
+from layerdex.storage.catalog.date_formats import FORM_SEPARATOR, parse_in_forms
+from layerdex.storage.catalog.dates import COMPARISONS, Interval, parse_iso
 from layerdex.storage.catalog.field_names import Field
 from layerdex.storage.catalog.field_texts import distinct_texts, find_live
 
@@ -27,13 +26,9 @@ _OTHER_FORM = re.compile(rf"(?:{_OTHER_FORMS.pattern}){_CLOCK}")
 
 
 def parse_date(text: str, form: str | None) -> Interval | None:
-    """Read a date in the declared form, if there is one, or in ISO 8601."""
-    if form is None:
-        return parse_iso(text)
-    try:
-        return interval_of(datetime.strptime(text, form), precision_of(form))
-    except (ValueError, OverflowError):
-        return parse_iso(text)
+    """Read a date in the declared forms, if there are any, or in ISO 8601."""
+    declared = None if form is None else parse_in_forms(text, form)
+    return parse_iso(text) if declared is None else declared
 
 
 def guess_format(text: str) -> str | None:
@@ -62,6 +57,7 @@ class DateField:
     field: Field
     dates: Sequence[tuple[str, Interval]]
     others: Sequence[str]
+    form: str | None
 
     @classmethod
     def read(cls, connection: Connection, field: Field, form: str | None) -> DateField:
@@ -72,7 +68,7 @@ class DateField:
                 others.append(text)
             else:
                 dates.append((text, interval))
-        return cls(field, dates, others)
+        return cls(field, dates, others, form)
 
     def matching(
         self, connection: Connection, operator: Operator, bounds: Sequence[Interval]
@@ -93,11 +89,9 @@ class DateField:
 
     def _check_forms(self, connection: Connection) -> None:
         similar = [text for text in self.others if guess_format(text) is not None]
-        if not similar or find_live(connection, self.field, (text for text, _ in self.dates)):
-            return
-        example = find_live(connection, self.field, similar)
+        example = find_live(connection, self.field, similar) if similar else None
         if example is not None:
-            raise undeclared_form(self.field, example, "has values such as")
+            raise undeclared_form(self.field, example, "has values such as", self.form)
 
     def _check_zones(self, connection: Connection, bound: Interval) -> None:
         different = (text for text, date in self.dates if date.is_aware != bound.is_aware)
@@ -117,13 +111,14 @@ class DateField:
         )
 
 
-def undeclared_form(field: Field, example: str, has: str) -> FilterError:
-    """Return the error for a date in a form that nobody has declared."""
+def undeclared_form(field: Field, example: str, has: str, declared: str | None) -> FilterError:
+    """Return the error for a date in a form that is not among the ``declared`` ones."""
     form, either = guess_format(example) or "", ""
+    before = "" if declared is None else declared + FORM_SEPARATOR
     if form.startswith("%d/%m") and int(example.partition("/")[0]) <= 12:
         either = f", or {form.replace('%d/%m', '%m/%d')!r} if the month comes first"
     return FilterError(
         f"{field.name} {has} {example!r}, which may be a date: say how dates are written there "
-        f"with --date-format '{field.name}={form}' (date_formats in Python){either}; a bound may "
-        "then be an ISO date, such as 2026-06-30"
+        f"with --date-format '{field.name}={before}{form}' (date_formats in Python){either}; a "
+        "bound may then be an ISO date, such as 2026-06-30"
     )

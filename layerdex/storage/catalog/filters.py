@@ -144,10 +144,10 @@ class _Compiler:
 
 def _check_form(found: Field, condition: Condition, form: str | None) -> None:
     """Raise `FilterError` for a bound that would be compared as text and looks like a date."""
-    if form is None and condition.operator in _COMPARISONS:
+    if condition.operator in _COMPARISONS:
         [value] = condition.values
         if guess_format(value) is not None:
-            raise undeclared_form(found, value, "is compared with")
+            raise undeclared_form(found, value, "is compared with", form)
 
 
 def _plain(found: Field, comparison: Operator, values: tuple[str, ...]) -> ColumnElement[bool]:
