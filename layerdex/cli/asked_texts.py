@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from layerdex.cli.conflicts import Requires
 from layerdex.cli.context import Context
 from layerdex.cli.options import FORMAT_OPTIONS, InputOptions
+
+if TYPE_CHECKING:
+    from layerdex.index import Index
 
 INPUT_RULES = tuple(Requires(option, "input_") for option in ("text_field", *FORMAT_OPTIONS))
 """How a file is read matters only where there is one."""
@@ -18,7 +22,7 @@ AskedText = tuple[str | None, str]
 
 
 def read_asked_texts(
-    context: Context, words: Iterable[str], source: InputOptions
+    context: Context, index: Index, words: Iterable[str], source: InputOptions
 ) -> list[AskedText]:
     """Return the words, without ids, then the texts of a file; say so if the file has none.
 
@@ -33,7 +37,9 @@ def read_asked_texts(
         )
     asked: list[AskedText] = [(None, word) for word in words]
     if (file := source.input_) is not None:
-        read = source.read()
+        from layerdex.index.checks import source_names
+
+        read = source.read(source_names(index)["text"])
         if not read:
             context.note(f"{'standard input' if file == '-' else file} has no texts")
         asked += read

@@ -43,11 +43,11 @@ __all__ = [
     "has_single_label",
     "has_torn_seal",
     "head_labels",
-    "id_field",
     "ids_to_delete",
     "is_index",
     "known_labels",
     "similar_labels",
+    "source_names",
     "vanished_head_labels",
     "vector_bytes",
 ]
@@ -120,12 +120,11 @@ def has_torn_seal(index: Index) -> bool:
     return is_torn(index.path / CATALOG)
 
 
-def id_field(index: Index) -> str:
-    """Return the name of the id in the sources of an index, ``id`` where it is not known."""
-    from layerdex.storage.catalog.source_fields import read_source_fields
-
+def source_names(index: Index) -> dict[str, str]:
+    """Return the names of text, id and label in the sources of an index, as far as it knows."""
     fields = index._open.store.query(lambda snapshot: read_source_fields(snapshot.connection))
-    return (fields and fields.id) or "id"
+    names = {} if fields is None else {"text": fields.text, "id": fields.id, "label": fields.label}
+    return {part: names.get(part) or part for part in ("text", "id", "label")}
 
 
 def ids_to_delete(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerdex.choices import Classifier, Weights
-from layerdex.cli.asked_texts import INPUT_RULES, read_asked_texts
+from layerdex.cli.asked_texts import INPUT_RULES, AskedText, read_asked_texts
 from layerdex.cli.classified_file import note_vanished, print_report, write_classified
 from layerdex.cli.conflicts import Excludes, Requires, Rule, check_rules
 from layerdex.cli.context import Context, OutputForm, pass_context
@@ -96,9 +96,8 @@ _RULES: tuple[Rule, ...] = (
 )
 @click.option(
     "--label-field",
-    default="label",
-    show_default=True,
-    help="Field of the true label in --input FILE, for --report.",
+    help="Field of the true label in --input FILE, for --report. [default: that of INDEX's "
+    "sources, or label]",
 )
 @display_options
 @json_option
@@ -118,7 +117,7 @@ def command(
     classifier: Classifier,
     output: Path | None,
     report: bool,
-    label_field: str,
+    label_field: str | None,
     display: DisplayOptions,
 ) -> None:
     """Label each TEXT by the vote of its nearest labelled documents in INDEX.
@@ -136,6 +135,8 @@ def command(
     layerdex classify my-index --input new.csv -o labelled.csv
     layerdex classify my-index --input test.csv --report
     """
+    from layerdex.index.checks import source_names
+
     check_rules(_RULES)
     if not texts and source.input_ is None:
         raise click.UsageError("give a TEXT or --input FILE")
@@ -161,13 +162,16 @@ def command(
 
     predictions: Sequence[Prediction | None]
     if to_file:
-        table = _read_table(source, label_field if report else None)
+        names = source_names(index)
+        labels = (label_field or names["label"]) if report else None
+        table = _read_table(source, names["text"], labels)
         predictions = write_classified(context, table, classify, output)
         if report:
             print_report(context, predictions, table, known())
     else:
         detail = display.resolve(index)
-        predictions = _classify_texts(context, texts, source, classify, neighbors, detail)
+        asked = read_asked_texts(context, index, texts, source)
+        predictions = _classify_texts(context, asked, classify, neighbors, detail)
     _note_labels(context, index, classifier, predictions)
 
 
@@ -193,12 +197,15 @@ def _check_file_options(
             raise click.UsageError(f"-o {output} is the input itself: write to another file")
 
 
-def _read_table(source: InputOptions, label_field: str | None) -> InputTable:
+def _read_table(
+    source: InputOptions, stored_text_field: str, label_field: str | None
+) -> InputTable:
     from layerdex.index.files import read_input
 
     return read_input(
         str(source.input_),
         text_field=source.text_field,
+        stored_text_field=stored_text_field,
         label_field=label_field,
         format=source.format,
         dialect=source.dialect,
@@ -220,15 +227,13 @@ class ShownNeighbors:
 
 def _classify_texts(
     context: Context,
-    texts: Sequence[str],
-    source: InputOptions,
+    asked: Sequence[AskedText],
     classify: Classify,
     neighbors: ShownNeighbors,
     detail: Detail,
 ) -> Sequence[Prediction]:
     from layerdex.index.json import prediction_to_json
 
-    asked = read_asked_texts(context, texts, source)
     predictions = classify([text for _, text in asked])
 
     def rows() -> list[dict[str, object]]:

@@ -79,14 +79,14 @@ def command(
     layerdex delete my-index --where 'customer=4711' --purge
     layerdex delete my-index --ids gone.txt --max-removed 25%
     """
-    from layerdex.index.checks import check_catalog, id_field
+    from layerdex.index.checks import check_catalog, source_names
 
     check_rules(_RULES)
     if not (ids or where or source.ids_file is not None or purge):
         raise click.UsageError("give at least one ID, --ids FILE or --where CONDITION")
     index = context.open_index(path, damaged=True)
     check_catalog(index)
-    every_id = [*ids, *source.read(id_field(index))]
+    every_id = [*ids, *source.read(source_names(index)["id"])]
     is_listed = not where and source.ids_file is None
     if dry_run:
         # Ids that are written out are not guarded: each was meant.

@@ -93,7 +93,7 @@ def command(
     view = target.bind(index)
     if not queries and not like and source.input_ is None:
         raise click.UsageError("give a QUERY, --like ID or --input FILE")
-    asked = read_asked_texts(context, queries, source)
+    asked = read_asked_texts(context, index, queries, source)
     if query_template is not None and not asked:
         raise click.UsageError("--query-template requires a QUERY or --input")
     detail = display.resolve(index)

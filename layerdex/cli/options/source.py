@@ -77,16 +77,20 @@ class InputOptions(FormatOptions):
     """A file of texts to ask about, and how it is read."""
 
     input_: str | None
-    text_field: str
+    text_field: str | None
 
-    def read(self) -> list[tuple[str | None, str]]:
+    def read(self, stored_text_field: str) -> list[tuple[str | None, str]]:
         """Return the ids (None for none) and texts of the file, none without a file."""
         from layerdex.index.files import read_queries
 
         if self.input_ is None:
             return []
         return read_queries(
-            self.input_, text_field=self.text_field, format=self.format, dialect=self.dialect
+            self.input_,
+            text_field=self.text_field,
+            stored_text_field=stored_text_field,
+            format=self.format,
+            dialect=self.dialect,
         )
 
 
@@ -196,9 +200,7 @@ input_options = combine(
     ),
     click.option(
         "--text-field",
-        default="text",
-        show_default=True,
-        help="Field of the text in --input FILE.",
+        help="Field of the text in --input FILE. [default: that of INDEX's sources, or text]",
     ),
     _format_options,
     collect(InputOptions, "source"),

@@ -11,12 +11,14 @@ from layerdex.arguments import to_choice
 from layerdex.choices import Format
 from layerdex.errors import RowError
 from layerdex.indexer.readers.columns import strip_names
+from layerdex.indexer.readers.common_names import DEFAULT_TEXT_NAME
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import MISSING, Fields, find_field
 from layerdex.indexer.readers.formats import resolve_format
 from layerdex.indexer.readers.labels import label_value
 from layerdex.indexer.readers.rows import InputRow
 from layerdex.indexer.readers.sources import read_all
+from layerdex.indexer.readers.stored_fields import StoredFields
 from layerdex.indexer.readers.streams import (
     encoding_of,
     first_window,
@@ -30,7 +32,7 @@ from layerdex.records import UNSET, Rejected, Source, Unset
 
 
 @dataclass(frozen=True, slots=True)
-class InputFields(Fields):
+class InputFields(StoredFields):
     """The fields of a text, and of its label where there is one; all others are kept as well."""
 
     id: str | Unset | None = UNSET
@@ -61,17 +63,22 @@ class InputTable:
 def read_input(
     source: Source,
     *,
-    text_field: str,
+    text_field: str | None,
+    stored_text_field: str = DEFAULT_TEXT_NAME,
     label_field: str | None = None,
     format: Format | str = Format.AUTO,
     dialect: Dialect | None = None,
 ) -> InputTable:
     """Read a file whole; cells of csv and tsv are text, exactly as they are given.
 
+    The text is in ``text_field`` or, where that is None, in the stored field, else in ``text``.
     Raises `SourceError`, also where no row has the text or the label, and `RowError` for a row that
     cannot be read.
     """
-    fields = InputFields(text=text_field, label=UNSET if label_field is None else label_field)
+    fields = replace(
+        InputFields.of_texts(text_field, stored=stored_text_field),
+        label=UNSET if label_field is None else label_field,
+    )
     dialect, delimiter = dialect or Dialect(), None
     if isinstance(source, str | Path) and _is_csv_file(source, to_choice(Format, format)):
         # What is recognised here is noted here, and not once more when the rows are read.
@@ -82,7 +89,7 @@ def read_input(
     labels: list[str | None] = []
     for reading in read_input_rows(source, fields, format=format, dialect=dialect):
         try:
-            texts.append(_text(reading.row, fields))
+            texts.append(_text(reading.row, fields.of(reading.row)))
             labels.append(_label(reading.row, fields))
         except BadValueError as error:
             raise RowError(f"{reading.origin}: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerdex.indexer.readers.fields import Fields
+from layerdex.indexer.readers.stored_fields import StoredFields
 from layerdex.records import UNSET, Unset
 
 BEIR_ID = "_id"
@@ -12,7 +12,7 @@ BEIR_ID = "_id"
 
 
 @dataclass(frozen=True, slots=True)
-class QueryFields(Fields):
+class QueryFields(StoredFields):
     """The fields of a query: no others are read. Without an ``id`` it is BEIR's."""
 
     label: str | Unset | None = UNSET

@@ -13,6 +13,7 @@ from layerdex.arguments import check_type, to_choice
 from layerdex.choices import Format
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.readers.blank_texts import mark_cells, settle_blanks
+from layerdex.indexer.readers.common_names import DEFAULT_TEXT_NAME
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.fields import Fields
 from layerdex.indexer.readers.formats import check_sources
@@ -100,16 +101,18 @@ def read_labelled(
 def read_queries(
     source: Source,
     *,
-    text_field: str,
+    text_field: str | None,
+    stored_text_field: str = DEFAULT_TEXT_NAME,
     format: Format | str = Format.AUTO,
     dialect: Dialect | None = None,
 ) -> list[tuple[str | None, str]]:
     """Return the ids (None for none) and texts of a file of queries; raises `RowError`.
 
-    The id is in the field ``id``, else in ``_id``. Other fields of a row are ignored.
+    The text is in ``text_field`` or, where that is None, in the stored field, else in ``text``. The
+    id is in the field ``id``, else in ``_id``. Other fields of a row are ignored.
     """
     queries = []
-    fields = QueryFields(text=text_field)
+    fields = QueryFields.of_texts(text_field, stored=stored_text_field)
     for row in read_all([source], format=format, fields=fields, dialect=dialect):
         if isinstance(row, Rejected):
             raise RowError(str(row))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Self
 
 from layerdex.indexer.readers.common_names import DEFAULT_TEXT_NAME, TEXT
 from layerdex.indexer.readers.fields import Fields
@@ -23,6 +24,13 @@ class StoredFields(Fields):
 
     stored: frozenset[str] = frozenset()
     may_derive_ids: bool = False
+
+    @classmethod
+    def of_texts(cls, text: str | None, *, stored: str) -> Self:
+        """Return fields whose text is ``text`` or, where that is None, the stored name."""
+        is_stored = text is None and stored != DEFAULT_TEXT_NAME
+        names = frozenset({TEXT}) if is_stored else frozenset[str]()
+        return cls(text=stored if text is None else text, stored=names)
 
     def of(self, names: Collection[object]) -> Fields:
         """Return the fields as a source has them, by the names in its header or first row."""
