@@ -197,15 +197,12 @@ def delete(
         return 0
     if dry_run:
         return len(find_ids(index, ids, where=where, missing_ok=missing_ok))
-    traces: list[str] = []
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
         if where:  # under the lock, so that nothing changes in between
             ids = find_ids(index, ids, where=where, missing_ok=missing_ok)
         n_deleted = writer.delete(ids, limit=limit, missing_ok=missing_ok)
         if purge:
-            traces = _purge(index.store, writer, timeout_s=lock_timeout_s, on_progress=on_progress)
-    for trace in traces:
-        logger.warning("%s", trace)
+            _purge(index.store, writer, timeout_s=lock_timeout_s, on_progress=on_progress)
     warn_if_stale(index.store)
     return n_deleted
 
@@ -228,14 +225,14 @@ def find_ids(
 
 def _purge(
     store: Store, writer: Writer, *, timeout_s: float, on_progress: OnProgress | None
-) -> list[str]:
-    """Purge dead versions, and return what artifacts may still hold of them."""
+) -> None:
+    """Purge dead versions, after a warning of what artifacts may still hold of them."""
     from layerdex.storage.maintenance.purge import purge
     from layerdex.storage.maintenance.traces import find_traces
 
-    traces = store.query(find_traces)
+    for trace in store.query(find_traces):  # before they are gone, and before an error
+        logger.warning("%s", trace)
     purge(store, writer, timeout_s=timeout_s, on_progress=on_progress)
-    return traces
 
 
 def _check_ids(ids: Sequence[object]) -> None:

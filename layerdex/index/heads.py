@@ -28,7 +28,6 @@ from layerdex.storage.artifacts import (
     read_artifact_record,
 )
 from layerdex.storage.catalog.changes import NEXT_ROW
-from layerdex.storage.catalog.rows import read_setting
 from layerdex.storage.snapshot import Snapshot
 
 _N_LIKELIEST = 3
@@ -60,8 +59,9 @@ def save_head(index: OpenIndex, probe: Probe, *, lock_timeout_s: float) -> None:
     }
     tensors = {"weights": head.weights, "biases": head.biases}
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
-        with writer.transaction() as connection:
-            record["next_row"] = read_setting(connection, NEXT_ROW)
+        with index.store.read() as snapshot:
+            record["n_in_index"] = snapshot.n_documents
+            record["next_row"] = snapshot.setting(NEXT_ROW)
         save_artifact(writer, HEAD, tensors, record)
 
 

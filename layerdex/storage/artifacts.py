@@ -148,9 +148,14 @@ def count_changes(snapshot: Snapshot, record: Mapping[str, Any]) -> int:
     time. An update counts twice, as one removal and one addition. A document that was added and
     removed since then is not counted.
     """
-    query = select(func.count()).select_from(DOCUMENT).where(LIVE)
-    n_left: int = snapshot.connection.scalar(query.where(DOCUMENT.c.row < record["next_row"])) or 0
+    n_left = count_left(snapshot, record)
     return (snapshot.n_documents - n_left) + (int(record["n"]) - n_left)
+
+
+def count_left(snapshot: Snapshot, record: Mapping[str, Any]) -> int:
+    """Return how many of the versions that were there when an artifact was made are live."""
+    query = select(func.count()).select_from(DOCUMENT).where(LIVE)
+    return snapshot.connection.scalar(query.where(DOCUMENT.c.row < record["next_row"])) or 0
 
 
 def find_vanished_labels(snapshot: Snapshot, record: Mapping[str, Any]) -> tuple[str, ...]:

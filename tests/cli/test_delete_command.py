@@ -185,6 +185,8 @@ def test_a_purge_removes_every_byte(cli: Cli, path: Path) -> None:
     assert said == "1 deleted and purged, 18 left\n"
     assert not any(texts[id_] in contents(path) for id_ in TWO)
     assert texts["card-4"] in contents(path)
+    planned = cli.ok("delete", path, "card-4", "--purge", "--dry-run").stderr
+    assert planned.startswith("1 would be deleted; they would be purged, with 0 dead versions")
     assert cli.ok("delete", path, "--purge").stderr == "0 deleted and purged, 18 left\n"
     assert cli.json("delete", path, "card-4", "--purge", "--json")["n_deleted"] == 1
     assert texts["card-4"] not in contents(path)
@@ -194,10 +196,14 @@ def test_a_purge_that_a_reader_outlasts_says_how_to_go_on(cli: Cli, path: Path) 
     documents = Index.open(path, encoder=WordTransformer()).documents()
     next(documents)
     said = cli.error("delete", path, "card-1", "--purge", "--lock-timeout", "0.1")
-    assert "catalog.sqlite3-wal keeps their bytes" in said
+    assert "still have bytes of them" in said
     assert f"run 'layerdex delete {path} --purge'" in said
     documents.close()  # type: ignore[attr-defined]
     assert "card-1" not in left(cli, path)
+    again = cli.error("delete", path, "card-1", "--purge")
+    assert again == (
+        f"no document has the id 'card-1'; 'layerdex delete {path} --purge' purges what is deleted"
+    )
     assert cli.ok("delete", path, "--purge").stderr == "0 deleted and purged, 19 left\n"
 
 
@@ -207,5 +213,5 @@ def test_a_purge_says_what_a_head_keeps(
     cli.ok("probe", path, "--layers", "1", "-k", "3", "--folds", "2", "--save")
     cli.ok("delete", path, "card-1", "--purge")
     [said] = caplog.messages
-    assert "the head may have been fitted on 1 of the purged texts" in said
+    assert "the stored head was fitted when 1 texts were in the index" in said
     assert f"run 'layerdex probe {path} --save' again" in said

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from layerdex import Index
-from layerdex.errors import DocumentNotFoundError
+from layerdex.errors import DocumentNotFoundError, StorageError
 from tests.index.expectations import corpus
 
 
@@ -31,12 +31,16 @@ def test_a_purge_says_that_a_head_was_fitted_on_the_documents_and_what_label_it_
     index.save_head(index.at(layer=0).probe(folds=2, n_resamples=0))
     index.delete("d7", purge=True)
     said = warnings_of(caplog)
-    assert "the head may have been fitted on 1 of the purged texts" in said
-    assert "layerdex probe" in said
-    assert "still names" not in said  # another document has the label
+    assert "the stored head was fitted when 1 texts were in the index that are not any more" in said
+    assert f"run 'layerdex probe {index.path} --save' again" in said
+    assert "names" not in said  # another document has the label
     caplog.clear()
-    index.delete("d8", purge=True)
-    assert "and it still names 'Mrs Smith'" in warnings_of(caplog)
+    index.delete("d8")
+    index.compact()  # the names are said even where nothing is left to purge
+    index.delete(purge=True)
+    said = warnings_of(caplog)
+    assert "when 2 texts were in the index" in said
+    assert "names 'Mrs Smith', which no document has any more" in said
 
 
 def test_a_purge_says_that_the_transforms_were_fitted_on_the_documents(
@@ -46,7 +50,7 @@ def test_a_purge_says_that_the_transforms_were_fitted_on_the_documents(
     index.add([{"id": "d3", "text": "another text"}])  # the version of the fit is dead now
     index.delete("d7", purge=True)
     said = warnings_of(caplog)
-    assert "the transform may have been fitted on 2 of the purged texts" in said
+    assert "transforms have a share of 2 texts that are not in the index any more" in said
     assert f"run 'layerdex transform {index.path}' again" in said
 
 
@@ -74,3 +78,30 @@ def test_nothing_is_purged_where_an_id_is_missing_or_in_a_dry_run(index: Index) 
         index.delete("d8", "nobody", purge=True)
     assert index.delete("d8", purge=True, dry_run=True) == 1
     assert index.info().n_dead == 1
+
+
+def test_a_head_of_a_field_is_fitted_on_documents_without_a_label(
+    index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"id": f"t{i}", "text": f"words {i}", "topic": f"topic {i % 2}"} for i in range(20)]
+    index.add(rows)
+    index.add([{"id": "plain", "text": "no topic", "label": "a label"}])
+    probe = index.at(layer=0).probe(by="topic", folds=2, n_resamples=0)
+    index.save_head(probe)
+    index.delete("t3", purge=True)
+    said = warnings_of(caplog)
+    assert "the stored head was fitted when 1 texts were in the index" in said
+    assert f"run 'layerdex probe {index.path} --save --by topic' again" in said
+
+
+def test_what_artifacts_keep_is_said_before_a_purge_that_fails(
+    index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    index.fit_transforms(shrinkage=0.5)
+    documents = index.documents()
+    next(documents)
+    with pytest.raises(StorageError, match="still have bytes"):
+        index.delete("d7", purge=True, lock_timeout_s=0)
+    assert "transforms have a share of 1 texts that are not" in warnings_of(caplog)
+    for _ in documents:
+        pass

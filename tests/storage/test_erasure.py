@@ -18,6 +18,7 @@ from layerdex import Index
 from layerdex.errors import StorageError
 from layerdex.storage.maintenance import compaction
 from tests.encoders import WordEncoder
+from tests.results import hits_by_layer
 from tests.storage.corpora import Row
 from tests.storage.stored import query, read_versions
 
@@ -139,13 +140,49 @@ def test_a_purge_that_an_open_question_outlasts_is_an_error_and_can_be_repeated(
     index.add([document(at, MARKER, random.Random(at)) for at in range(9)])
     documents = Index.open(index.path, encoder=WordEncoder()).documents()
     next(documents)
-    with pytest.raises(StorageError, match=r"-wal keeps their bytes.*waited 0\.1 s"):
+    with pytest.raises(StorageError, match=r"still have bytes of them.*waited 0\.1 s"):
         index.delete(f"{MARKER}-3", purge=True, lock_timeout_s=0.1)
     assert len(index) == 8
     assert len([*documents]) == 8  # of the commit that it began with, 9 in all
     assert found(index, f"{MARKER}text3 ")
     assert index.delete(purge=True) == 0
     assert not found(index, f"{MARKER}text3 ")
+
+
+def test_a_purge_removes_the_copy_that_a_killed_migration_left(index: Index) -> None:
+    index.add([{"id": "a", "text": "a text"}])
+    for suffix in ("", "-journal"):
+        (index.path / f"catalog.sqlite3.new{suffix}").write_text(MARKER)
+    index.delete(purge=True)
+    assert found(index) == {}
+
+
+def test_a_backup_has_nothing_of_replaced_labels_and_metadata(index: Index, tmp_path: Path) -> None:
+    draw = random.Random(4)
+    rows = [document(at, "open", draw) for at in range(60)]
+    index.add([{**row, "label": f"{MARKER}{draw.random()}", "note": MARKER * 9} for row in rows])
+    index.add(rows, auto_compact=False)
+    query(index.path, f"CREATE TABLE gone AS SELECT '{MARKER * 9_000}' AS text")
+    query(index.path, "DROP TABLE gone")  # as a SQLite without secure deletion leaves it
+    assert found(index)
+    assert index.info().n_dead == 0
+    index.backup(tmp_path / "backup")
+    assert found(Index.open(tmp_path / "backup", encoder=WordEncoder())) == {}
+
+
+def test_an_open_index_continues_with_a_restored_backup_without_dead_versions(
+    index: Index, tmp_path: Path
+) -> None:
+    draw = random.Random(5)
+    marked = fill(index, draw)
+    index.delete(*marked)
+    reader = Index.open(index.path, encoder=WordEncoder())
+    before = hits_by_layer(reader.search("opentext1", layer=0))
+    index.backup(tmp_path / "backup")
+    Index.open(tmp_path / "backup").restore(index.path)
+    # Its segments have other names, so those of the commit that it knows are gone.
+    assert hits_by_layer(reader.search("opentext1", layer=0)) == before
+    assert hits_by_layer(reader.search("opentext1", layer=1))
 
 
 def test_a_backup_has_nothing_of_deleted_documents(index: Index, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +24,11 @@ from layerdex.cli.options import (
 )
 from layerdex.cli.removals import describe_excess, removal_limit
 from layerdex.cli.render.text import counted
+from layerdex.errors import DocumentNotFoundError
 
 if TYPE_CHECKING:
     from layerdex.index import Index
+    from layerdex.search.filters import Filter
 
 _RULES: tuple[Rule, ...] = (
     Excludes("where", ("ids", "ids_file", "missing_ok")),
@@ -57,7 +60,7 @@ def command(
     path: Path,
     ids: tuple[str, ...],
     source: IdsOptions,
-    where: tuple[str, ...],
+    where: tuple[str, ...] | Filter,
     missing_ok: bool,
     max_removed: int | float | None,
     purge: bool,
@@ -91,24 +94,40 @@ def command(
     if dry_run:
         # Ids that are written out are not guarded: each was meant.
         allowed = 1.0 if is_listed and max_removed is None else max_removed
-        _preview(context, index, every_id, where, missing_ok=missing_ok, max_removed=allowed)
+        _preview(
+            context,
+            index,
+            every_id,
+            where,
+            missing_ok=missing_ok,
+            max_removed=allowed,
+            purge=purge,
+        )
         return
-    limit = removal_limit(
-        context,
-        max_removed,
-        question="Delete {:,} of {:,} documents?",
-        is_input_read=source.ids_file == "-",
-    )
-    n_deleted = index.delete(
-        *every_id,
-        where=where,
-        max_removed=max_removed if is_listed else limit,
-        missing_ok=missing_ok,
-        lock_timeout_s=lock_timeout_s,
-    )
-    if purge:
-        with context.progress("Purging") as on_progress:
-            index.delete(purge=True, lock_timeout_s=lock_timeout_s, on_progress=on_progress)
+    with contextlib.ExitStack() as shown:
+        on_progress = shown.enter_context(context.progress("Purging")) if purge else None
+        limit = removal_limit(
+            context,
+            max_removed,
+            question="Delete {:,} of {:,} documents?",
+            before_asking=shown.close,
+            is_input_read=source.ids_file == "-",
+        )
+        try:
+            n_deleted = index.delete(
+                *every_id,
+                where=where,
+                max_removed=max_removed if is_listed else limit,
+                missing_ok=missing_ok,
+                purge=purge,
+                lock_timeout_s=lock_timeout_s,
+                on_progress=on_progress,
+            )
+        except DocumentNotFoundError as error:
+            if not purge:
+                raise
+            advice = f"'layerdex delete {path} --purge' purges what is deleted"
+            raise DocumentNotFoundError(f"{error}; {advice}") from None
     n_missing = 0 if where else len({*every_id}) - n_deleted
     _print_deletion(context, index, n_deleted, n_missing, is_purged=purge)
 
@@ -117,21 +136,26 @@ def _preview(
     context: Context,
     index: Index,
     ids: Sequence[str],
-    where: tuple[str, ...],
+    where: tuple[str, ...] | Filter,
     *,
     missing_ok: bool,
     max_removed: int | float | None,
+    purge: bool,
 ) -> None:
     from layerdex.index.checks import ids_to_delete, vector_bytes
     from layerdex.index.json import deletion_to_json
 
     found = ids_to_delete(index, ids, where=where, missing_ok=missing_ok)
     n_missing = 0 if where else len({*ids}) - len(found)
-    n_documents = len(index)
+    info = index.info()
+    n_documents = info.n_documents
+    freed = f"would then free {vector_bytes(index, len(found)):,} bytes of vectors"
+    then = f"'layerdex compact' {freed}"
+    if purge:
+        then = f"they would be purged, with {counted(info.n_dead, 'dead version')} that are there"
     context.print(
         table=lambda: context.note(
-            f"{len(found):,} would be deleted{_describe_missing(n_missing)}; 'layerdex compact' "
-            f"would then free {vector_bytes(index, len(found)):,} bytes of vectors"
+            f"{len(found):,} would be deleted{_describe_missing(n_missing)}; {then}"
         ),
         document=lambda: deletion_to_json(
             len(found), n_missing=n_missing, n_documents=n_documents - len(found), ids=found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class MaxRemovedType(click.ParamType[int | float]):
         if not is_share and (percent or not number.isdecimal()):
             message = f"{value!r} is neither a number of documents nor a percentage of them"
             self.fail(message, param, ctx)
-        return float(number) / _PERCENT if is_share else int(number)
+        return float(Fraction(number) / _PERCENT) if is_share else int(number)
 
 
 class SimilarityType(click.ParamType[float | str]):

@@ -52,10 +52,14 @@ def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
 
 def new_catalog(path: Path) -> Path:
     """Return the temporary name for a new catalog, after removing what an earlier try left."""
-    temporary = path.with_name(path.name + ".new")
+    remove_unfinished(path)
+    return path.with_name(path.name + ".new")
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a killed process left of a new catalog for ``path``."""
     for journal in JOURNALS:
-        temporary.with_name(temporary.name + journal).unlink(missing_ok=True)
-    return temporary
+        path.with_name(f"{path.name}.new{journal}").unlink(missing_ok=True)
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

@@ -107,7 +107,7 @@ def is_head(value: object) -> bool:
     return (
         all(isinstance(text, str) for text in texts)
         and all(is_count(value.get(name)) for name in ("layer", "size_bytes", "crc32"))
-        and is_count(value.get("next_row", 0))
+        and all(is_count(value.get(name, 0)) for name in ("next_row", "n_in_index"))
         and isinstance(labels, Sequence)
         and all(isinstance(label, str) for label in labels)
         and isinstance(temperature, float | int)

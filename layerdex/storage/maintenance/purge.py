@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from layerdex.errors import StorageError
 from layerdex.records import OnProgress
-from layerdex.storage.catalog.engine import new_catalog
+from layerdex.storage.catalog.engine import remove_unfinished
 from layerdex.storage.directory import CATALOG
 from layerdex.storage.files import sync_folder
 from layerdex.storage.maintenance.compaction import drop_dead
@@ -25,13 +25,13 @@ def purge(
     n_dropped = drop_dead(store, writer, on_progress=on_progress)
     writer.vacuum()
     with writer.changing_files() as folder:
-        new_catalog(folder.parent / CATALOG)  # a copy that a killed migration left
+        remove_unfinished(folder.parent / CATALOG)  # a copy that a killed migration left
         sync_folder(folder)  # a power loss must not bring back what was unlinked
         sync_folder(folder.parent)
     if not writer.empty_log(timeout_s=timeout_s):
         raise StorageError(
-            f"nothing of them is in the index any more, but {CATALOG}-wal keeps their bytes, as "
-            f"{store.path} is still being read (waited {timeout_s:g} s): end what reads it, then "
-            f"run 'layerdex delete {store.path} --purge'"
+            f"they are deleted, but {CATALOG} and its log still have bytes of them, as a question "
+            f"to {store.path} is still open, here or in another process (waited {timeout_s:g} s): "
+            f"end it, then run 'layerdex delete {store.path} --purge'"
         )
     return n_dropped
