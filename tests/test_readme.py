@@ -80,6 +80,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_jsonl(tmp_path / "today.jsonl", documents[:3])
     rows = [f"{i},great phone {i},{i % 5}" for i in range(9)]
     (tmp_path / "reviews.csv").write_text("\n".join(["id,body,stars", *rows]))
+    tickets = [
+        f"{i:06};{1 + i % 28:02}.{1 + i % 12:02}.2026;{customer};the card does not work {i};{label}"
+        for i, (customer, label) in enumerate(
+            [("Müller", "card"), ('"Smith, Jones"', "cash"), ("Weiß", "card"), ("Groß", "cash")] * 6
+        )
+    ]
+    head = "Ticket-Nr;Datum;Kunde;Betreff;Kategorie"
+    files = {"tickets.csv": tickets, "tickets-october.csv": tickets[1:], "new.csv": tickets[:5]}
+    for name, lines in files.items():
+        text = "\n".join([head, *lines])
+        encoding = "utf-8" if name == "new.csv" else "cp1252"
+        (tmp_path / name).write_text(text, encoding=encoding)
     (tmp_path / "layerdex-demo").mkdir()
     write_jsonl(tmp_path / "layerdex-demo" / "docstrings.jsonl", documents)
     for name in ("layerdex-demo/index", "train"):
