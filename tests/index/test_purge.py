@@ -8,6 +8,8 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import DocumentNotFoundError, StorageError
+from layerdex.storage.artifacts import HEAD
+from layerdex.storage.catalog.rows import read_setting
 from tests.index.expectations import corpus
 
 
@@ -105,3 +107,15 @@ def test_what_artifacts_keep_is_said_before_a_purge_that_fails(
     assert "transforms have a share of 1 texts that are not" in warnings_of(caplog)
     for _ in documents:
         pass
+
+
+def test_a_head_of_an_earlier_version_may_have_a_share(
+    index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    index.save_head(index.at(layer=0).probe(folds=2, n_resamples=0))
+    with index._open.store.write() as writer:
+        with writer.transaction() as connection:
+            record = read_setting(connection, HEAD.name)
+        writer.set(HEAD.name, {k: v for k, v in record.items() if k != "n_in_index"})
+    index.delete("d7", purge=True)
+    assert "does not say on what texts it was fitted" in warnings_of(caplog)

@@ -39,7 +39,11 @@ def find_traces(snapshot: Snapshot) -> list[str]:
 
 def _parts_of_head(snapshot: Snapshot, head: Mapping[str, Any]) -> list[str]:
     parts = []
-    if n_gone := _count_gone(snapshot, head):
+    if "n_in_index" not in head:
+        parts.append(
+            "does not say on what texts it was fitted, and may have a share of purged ones"
+        )
+    elif n_gone := _count_gone(snapshot, head):
         parts.append(
             f"was fitted when {n_gone:,} texts were in the index that are not any more, so that "
             "its weights may have a share of them"
@@ -51,9 +55,5 @@ def _parts_of_head(snapshot: Snapshot, head: Mapping[str, Any]) -> list[str]:
 
 
 def _count_gone(snapshot: Snapshot, record: Mapping[str, Any]) -> int:
-    """Return how many versions that were live at the fit are not any more.
-
-    Heads of 0.1.0 do not say how many there were.
-    """
-    n_live = record.get("n_in_index", None if "n_folds" in record else record["n"])
-    return 0 if n_live is None else max(0, int(n_live) - count_left(snapshot, record))
+    """Return how many versions that were live at the fit are not any more."""
+    return int(record.get("n_in_index", record["n"])) - count_left(snapshot, record)
