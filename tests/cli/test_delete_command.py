@@ -213,5 +213,5 @@ def test_a_purge_says_what_a_head_keeps(
     cli.ok("probe", path, "--layers", "1", "-k", "3", "--folds", "2", "--save")
     cli.ok("delete", path, "card-1", "--purge")
     [said] = caplog.messages
-    assert "the stored head was fitted when 1 texts were in the index" in said
+    assert "the stored head was fitted on an index with 1 text no longer in it" in said
     assert f"run 'layerdex probe {path} --save' again" in said

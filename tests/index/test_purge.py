@@ -33,7 +33,7 @@ def test_a_purge_says_that_a_head_was_fitted_on_the_documents_and_what_label_it_
     index.save_head(index.at(layer=0).probe(folds=2, n_resamples=0))
     index.delete("d7", purge=True)
     said = warnings_of(caplog)
-    assert "the stored head was fitted when 1 texts were in the index that are not any more" in said
+    assert "the stored head was fitted on an index with 1 text no longer in it" in said
     assert f"run 'layerdex probe {index.path} --save' again" in said
     assert "names" not in said  # another document has the label
     caplog.clear()
@@ -41,7 +41,7 @@ def test_a_purge_says_that_a_head_was_fitted_on_the_documents_and_what_label_it_
     index.compact()  # the names are said even where nothing is left to purge
     index.delete(purge=True)
     said = warnings_of(caplog)
-    assert "when 2 texts were in the index" in said
+    assert "with 2 texts no longer in it" in said
     assert "names 'Mrs Smith', which no document has any more" in said
 
 
@@ -52,7 +52,7 @@ def test_a_purge_says_that_the_transforms_were_fitted_on_the_documents(
     index.add([{"id": "d3", "text": "another text"}])  # the version of the fit is dead now
     index.delete("d7", purge=True)
     said = warnings_of(caplog)
-    assert "transforms have a share of 2 texts that are not in the index any more" in said
+    assert "transforms have a share of 2 texts no longer in the index" in said
     assert f"run 'layerdex transform {index.path}' again" in said
 
 
@@ -92,7 +92,7 @@ def test_a_head_of_a_field_is_fitted_on_documents_without_a_label(
     index.save_head(probe)
     index.delete("t3", purge=True)
     said = warnings_of(caplog)
-    assert "the stored head was fitted when 1 texts were in the index" in said
+    assert "the stored head was fitted on an index with 1 text no longer in it" in said
     assert f"run 'layerdex probe {index.path} --save --by topic' again" in said
 
 
@@ -104,7 +104,7 @@ def test_what_artifacts_keep_is_said_before_a_purge_that_fails(
     next(documents)
     with pytest.raises(StorageError, match="still have bytes"):
         index.delete("d7", purge=True, lock_timeout_s=0)
-    assert "transforms have a share of 1 texts that are not" in warnings_of(caplog)
+    assert "transforms have a share of 1 text no longer" in warnings_of(caplog)
     for _ in documents:
         pass
 
@@ -118,4 +118,4 @@ def test_a_head_of_an_earlier_version_may_have_a_share(
             record = read_setting(connection, HEAD.name)
         writer.set(HEAD.name, {k: v for k, v in record.items() if k != "n_in_index"})
     index.delete("d7", purge=True)
-    assert "does not say on what texts it was fitted" in warnings_of(caplog)
+    assert "does not say on which texts it was fitted" in warnings_of(caplog)

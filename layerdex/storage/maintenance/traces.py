@@ -15,6 +15,7 @@ from layerdex.storage.artifacts import (
 )
 from layerdex.storage.catalog.labels import LABEL
 from layerdex.storage.snapshot import Snapshot
+from layerdex.wording import counted
 
 _N_SHOWN = 5
 
@@ -26,8 +27,8 @@ def find_traces(snapshot: Snapshot) -> list[str]:
     if transform is not None and (n_gone := _count_gone(snapshot, transform)):
         remedy = TRANSFORM.remedy(str(snapshot.path))
         traces.append(
-            f"means and covariances of the transforms have a share of {n_gone:,} texts that are "
-            f"not in the index any more: run '{remedy}' again"
+            f"means and covariances of the transforms have a share of {counted(n_gone, 'text')} no "
+            f"longer in the index: run '{remedy}' again"
         )
     head = read_artifact_record(snapshot, HEAD)
     if head is not None and (parts := _parts_of_head(snapshot, head)):
@@ -40,14 +41,10 @@ def find_traces(snapshot: Snapshot) -> list[str]:
 def _parts_of_head(snapshot: Snapshot, head: Mapping[str, Any]) -> list[str]:
     parts = []
     if "n_in_index" not in head:
-        parts.append(
-            "does not say on what texts it was fitted, and may have a share of purged ones"
-        )
+        parts.append("does not say on which texts it was fitted, so it may have a share of these")
     elif n_gone := _count_gone(snapshot, head):
-        parts.append(
-            f"was fitted when {n_gone:,} texts were in the index that are not any more, so that "
-            "its weights may have a share of them"
-        )
+        gone = counted(n_gone, "text")
+        parts.append(f"was fitted on an index with {gone} no longer in it, and may have a share")
     if lost := find_vanished_labels(snapshot, head):
         shown = ", ".join(map(repr, lost[:_N_SHOWN])) + (", …" if len(lost) > _N_SHOWN else "")
         parts.append(f"names {shown}, which no document has any more")
