@@ -279,6 +279,11 @@ def test_a_day_covers_its_hours(tmp_path: Path, condition: str, expected: list[i
     assert _select(store, condition) == expected
 
 
+def test_dates_of_the_label_are_not_those_of_a_metadata_field_of_its_name(tmp_path: Path) -> None:
+    store = _store(tmp_path / "index", [{"label": "2026-07-01"}, {}], ["2026-06-01", "2026-07-01"])
+    assert _select(store, "label=2026-06-01 and metadata.label=2026-07-01") == [0]
+
+
 def test_zones_are_compared_as_instants_and_not_with_naive_times(tmp_path: Path) -> None:
     aware = ["2026-06-30T23:00Z", "2026-06-30T23:00+02:00"]
     store = _store(tmp_path / "index", [{"a": text, "n": text[:16]} for text in aware])

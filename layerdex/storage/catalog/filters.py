@@ -81,7 +81,7 @@ class _Compiler:
 
     connection: Connection
     _date_formats: dict[str, str] | None = None
-    _dates: dict[tuple[str, str | None], DateField] = field(default_factory=dict)
+    _dates: dict[tuple[str, bool, str | None], DateField] = field(default_factory=dict)
 
     def clause(self, predicate: Predicate) -> ColumnElement[bool]:
         """Return a clause that is true, or else false or null."""
@@ -119,10 +119,10 @@ class _Compiler:
         if not dates:
             _check_form(found, condition, form)
             return _plain(found, condition.operator, condition.values)
-        field = self._dates.get((found.name, form))
-        if field is None:
-            field = DateField.read(self.connection, found, form)
-            self._dates[found.name, form] = field
+        # The label is not the metadata field that is called label.
+        key = (found.name, found.column is None, form)
+        if (field := self._dates.get(key)) is None:
+            field = self._dates[key] = DateField.read(self.connection, found, form)
         texts = field.matching(self.connection, condition.operator, dates)
         others = [value for value in condition.values if parse_date(value, form) is None]
         clause = is_one_of(text, texts)
