@@ -369,9 +369,33 @@ def test_the_name_in_the_source_is_an_alias(tmp_path: Path) -> None:
     assert _select(store, "Kategorie=ham") == [0]
     assert _select(store, '"Ticket Nr"=d1') == [1]
     with store.read() as snapshot:
-        assert snapshot.field_name("Kategorie") == "label"
+        found = snapshot.find_field("Kategorie")
+        assert found is not None
+        assert found.is_label
     add(store, random_codes(1, 4), metadata=[{"Kategorie": "ham"}])
     assert _select(store, "Kategorie=ham") == [2]
+
+
+@pytest.mark.parametrize("name", ["label", "Kategorie", "metadata.label", "id", "metadata.a"])
+def test_the_values_of_a_field_are_those_that_a_condition_compares(
+    tmp_path: Path, name: str
+) -> None:
+    documents: list[Document] = [{"label": "x", "a": 1}, {"label": "y"}, {}]
+    store = _store(tmp_path / "index", documents, ["ham", None, "spam"])
+    with store.write() as writer:
+        writer.set(SOURCE_FIELDS, SourceFields("text", None, "Kategorie", None).to_setting())
+    with store.read() as snapshot:
+        field = snapshot.find_field(name)
+        assert field is not None
+        table = snapshot.table_by(field)
+        assert snapshot.values_of(name) == {*table.labels}
+        assert snapshot.find_field(field.reference) == field
+    by_value = {label: row - 1 for label, row in zip(table.labels, table.rows, strict=True)}
+    assert {label: _select(store, f"{name}={label}") for label in by_value} == {
+        label: [row] for label, row in by_value.items()
+    }
+    expected = {"metadata.label": {"x", "y"}, "id": {"d0", "d1", "d2"}, "metadata.a": {"1"}}
+    assert {*by_value} == expected.get(name, {"ham", "spam"})
 
 
 @pytest.mark.parametrize(
