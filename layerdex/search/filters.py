@@ -55,12 +55,7 @@ class Filter:
         return tuple(
             part
             for expression in self.expressions
-            for part in _parts(parse_expression(expression, self._date_format))
-        )
-
-    def _date_format(self, field: str) -> str | None:
-        return self.date_formats.get(field) or self.date_formats.get(
-            field.removeprefix("metadata.")
+            for part in _parts(parse_expression(expression, self.date_formats))
         )
 
 

@@ -329,6 +329,23 @@ def test_an_index_holds_declared_forms_and_an_explicit_one_beats_them(tmp_path: 
     assert _select(store, "metadata.d<2026-02-01", d="%m.%d.%Y") == [0]
 
 
+@pytest.mark.parametrize("declared", ["Datum", "label"])
+@pytest.mark.parametrize("asked", ["Datum", "label"])
+def test_a_form_holds_for_a_field_by_each_of_its_names(
+    tmp_path: Path, declared: str, asked: str
+) -> None:
+    labels = ["01.06.2026", "30.06.2026"]
+    store = _store(tmp_path / "index", [{"label": "6/30/2026"}, {}], [*labels])
+    with store.write() as writer:
+        writer.set(SOURCE_FIELDS, SourceFields("text", None, "Datum", None).to_setting())
+    assert _select(store, f"{asked}<2026-06-15", **{declared: "%d.%m.%Y"}) == [0]
+    forms = {declared: "%d.%m.%Y", "metadata.label": "%m/%d/%Y"}
+    assert _select(store, f"{asked}<2026-06-15 and metadata.label>2026-06-15", **forms) == [0]
+    with store.write() as writer:
+        writer.set(DATE_FORMATS, {declared: "%d.%m.%Y"})
+    assert _select(store, f"{asked}<2026-06-15") == [0]
+
+
 def test_versions_that_are_gone_decide_no_error(tmp_path: Path) -> None:
     documents: list[Document] = [{"d": "2026-06-30Z"}, {"d": "01.06.2026"}, {"d": "2026-06-30"}]
     store = _store(tmp_path / "index", documents)

@@ -286,10 +286,10 @@ def test_as_deep_as_allowed_is_read() -> None:
 
 
 @pytest.mark.parametrize("form", ["%d.%m.%Y", "%d/%m/%y %H:%M", "%b %Y", "%Y%j", "%d %B %Y %I %p"])
-def test_a_date_format_is_kept_with_the_conditions_of_its_field(form: str) -> None:
+def test_date_formats_are_kept_with_the_conditions(form: str) -> None:
     given = Filter("a=1", "metadata.b=1 or c=1", date_formats={"a": form, "b": form})
-    forms = [condition.date_format for condition in conditions_of(*parse_where(given))]
-    assert forms == [form, form, None]
+    forms = [condition.date_formats for condition in conditions_of(*parse_where(given))]
+    assert forms == [(("a", form), ("b", form))] * 3
 
 
 @pytest.mark.parametrize(

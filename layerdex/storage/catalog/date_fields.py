@@ -101,11 +101,11 @@ class DateField:
         day = bound.begin.date().isoformat()
         if bound.is_aware:
             raise FilterError(
-                f"{self.field.name} has values without a zone, such as {example!r}, which cannot "
+                f"{self.field.reference} has values without a zone, such as {example!r}, which cannot "
                 f"be compared with a time in a zone: leave the zone out, such as {day}"
             )
         raise FilterError(
-            f"{self.field.name} has values in a zone, such as {example!r}, which cannot be "
+            f"{self.field.reference} has values in a zone, such as {example!r}, which cannot be "
             f"compared with a time without one: add the zone that you mean, such as {day}Z "
             f"(UTC), {day}+02:00 or {day}T14:05+02:00"
         )
@@ -118,7 +118,7 @@ def undeclared_form(field: Field, example: str, has: str, declared: str | None) 
     if form.startswith("%d/%m") and int(example.partition("/")[0]) <= 12:
         either = f", or {form.replace('%d/%m', '%m/%d')!r} if the month comes first"
     return FilterError(
-        f"{field.name} {has} {example!r}, which may be a date: say how dates are written there "
-        f"with --date-format '{field.name}={before}{form}' (date_formats in Python){either}; a "
+        f"{field.reference} {has} {example!r}, which may be a date: say how dates are written there "
+        f"with --date-format '{field.reference}={before}{form}' (date_formats in Python){either}; a "
         "bound may then be an ISO date, such as 2026-06-30"
     )

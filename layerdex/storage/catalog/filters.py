@@ -32,7 +32,7 @@ from layerdex.storage.catalog.date_fields import (
     parse_date,
     undeclared_form,
 )
-from layerdex.storage.catalog.field_names import Field, find_field
+from layerdex.storage.catalog.field_names import Field, find_field, lookup_field
 from layerdex.storage.catalog.field_texts import compile_pattern, distinct_texts, is_one_of
 from layerdex.storage.catalog.metadata import ValueType, parse_number
 from layerdex.storage.catalog.schema import DOCUMENT, METADATUM
@@ -80,8 +80,9 @@ class _Compiler:
     """What is read of the catalog for one filter, once for each field."""
 
     connection: Connection
-    _date_formats: dict[str, str] | None = None
-    _dates: dict[tuple[str, bool, str | None], DateField] = field(default_factory=dict)
+    _stored_formats: dict[str, str] | None = None
+    _forms: dict[tuple[tuple[str, str], ...], dict[str, str]] = field(default_factory=dict)
+    _dates: dict[tuple[str, str | None], DateField] = field(default_factory=dict)
 
     def clause(self, predicate: Predicate) -> ColumnElement[bool]:
         """Return a clause that is true, or else false or null."""
@@ -119,8 +120,7 @@ class _Compiler:
         if not dates:
             _check_form(found, condition, form)
             return _plain(found, condition.operator, condition.values)
-        # The label is not the metadata field that is called label.
-        key = (found.name, found.column is None, form)
+        key = (found.reference, form)  # the label is no metadata field that is called label
         if (field := self._dates.get(key)) is None:
             field = self._dates[key] = DateField.read(self.connection, found, form)
         texts = field.matching(self.connection, condition.operator, dates)
@@ -135,11 +135,19 @@ class _Compiler:
         return [text for text in texts if matches(text.casefold() if ignores_case else text)]
 
     def _date_format(self, found: Field, condition: Condition) -> str | None:
-        if condition.date_format is not None:
-            return condition.date_format
-        if self._date_formats is None:
-            self._date_formats = read_date_formats(self.connection)
-        return self._date_formats.get(found.name) or self._date_formats.get(condition.field)
+        if self._stored_formats is None:
+            self._stored_formats = read_date_formats(self.connection)
+        for formats in (condition.date_formats, tuple(self._stored_formats.items())):
+            if form := self._by_field(formats).get(found.reference):
+                return form
+        return None
+
+    def _by_field(self, formats: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        """Return forms by the fields that their names mean, as names in conditions do."""
+        if formats not in self._forms:
+            fields = ((lookup_field(self.connection, name), form) for name, form in formats)
+            self._forms[formats] = {found.reference: form for found, form in fields if found}
+        return self._forms[formats]
 
 
 def _check_form(found: Field, condition: Condition, form: str | None) -> None:
