@@ -195,6 +195,8 @@ class _Parser:
         quoted = self._take_quoted(commas=False)
         if quoted is not None:
             return quoted
+        if self._text.startswith("==", start - 1):
+            raise self._expected("one = only, as in FIELD = VALUE")
         if start < len(self._text) and self._text[start] in "=<>":
             raise self._expected("a value, in quotes if it begins like an operator")
         join = _JOIN.match(self._text, start)

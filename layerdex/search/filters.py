@@ -88,7 +88,15 @@ def _to_filter(where: Expressions) -> Filter:
         return where
     if where is None:
         return Filter()
-    return Filter(*([where] if isinstance(where, str) else to_list(where, what=_WHAT)))
+    if isinstance(where, str):
+        return Filter(where)
+    given = to_list(where, what=_WHAT)
+    if hasattr(where, "dtype") and not all(isinstance(one, str) for one in given):
+        raise OptionError(
+            "where takes expressions such as 'stars >= 3', which are compared with the documents "
+            f"of the index, and no {type(where).__name__} of verdicts"
+        )
+    return Filter(*given)
 
 
 def _parts(predicate: Predicate) -> Iterator[Predicate]:
