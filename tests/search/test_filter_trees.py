@@ -296,6 +296,17 @@ def test_zones_are_compared_as_instants_and_not_with_naive_times(tmp_path: Path)
         _select(store, "n<=2026-06-30Z")
 
 
+@pytest.mark.parametrize("bound", ["2026-06-30", "2026-06-30Z"])
+def test_a_field_of_both_kinds_of_times_is_one_error(tmp_path: Path, bound: str) -> None:
+    values = ["2026-06-30T23:00Z", "2026-06-29"]
+    store = _store(tmp_path / "index", [{"d": text} for text in values])
+    with pytest.raises(FilterError, match=r"'2026-06-30T23:00Z', and .* such as '2026-06-29'"):
+        _select(store, f"d<={bound}")
+    with store.write() as writer:
+        writer.delete(["d0"])
+    assert _select(store, "d<=2026-06-30") == [1]
+
+
 @pytest.mark.parametrize(
     ("value", "form"),
     [
@@ -344,6 +355,48 @@ def test_a_form_holds_for_a_field_by_each_of_its_names(
     with store.write() as writer:
         writer.set(DATE_FORMATS, {declared: "%d.%m.%Y"})
     assert _select(store, f"{asked}<2026-06-15") == [0]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        *("d<31.02.2026", "d>2026-13-45", "d>Juni", "d<=5", "d between 2026-06-01 and 31.6.2026"),
+        *("d=31.02.2026", "d!=2026-3-99", "d in (2026-06-01, 30.02.2026)", "d=2026-13"),
+    ],
+)
+def test_a_bound_that_is_no_date_is_an_error_where_a_form_is_declared(
+    tmp_path: Path, condition: str
+) -> None:
+    store = _store(tmp_path / "index", [{"d": "01.06.2026"}, {"d": "soon"}])
+    with pytest.raises(FilterError, match=r"which is no date: .* such as 30\.06\.2026$"):
+        _select(store, condition, d="%d.%m.%Y|%Y/%m/%d")
+    assert _select(store, "d=soon", d="%d.%m.%Y") == [1]
+
+
+@pytest.mark.parametrize("bound", ["2026-13-45", "2026-3-99", "2026-06-30T25:00", "31.02.2026"])
+def test_a_bound_that_looks_like_a_date_and_is_none_is_not_compared_as_text(
+    tmp_path: Path, bound: str
+) -> None:
+    store = _store(tmp_path / "index", [{"d": "2026-06-01"}])
+    for condition in (f"d<{bound}", f"d>={bound}", f"not d>{bound}"):
+        with pytest.raises(FilterError, match=f"with '{bound}', which is no date: .* 2026-06-30$"):
+            _select(store, condition)
+    assert _select(store, f"d={bound}") == []
+
+
+def test_a_year_is_one_where_a_form_is_declared(tmp_path: Path) -> None:
+    days = ["31.12.2025", "01.01.2026", "31.12.2026 23:59", "01.01.2027", "2026"]
+    store = _store(tmp_path / "index", [{"d": day} for day in days])
+
+    def select(*where: str) -> list[int]:
+        return _select(store, *where, d="%d.%m.%Y")
+
+    assert select("d<2026") == [0]
+    assert select("d<=2026") == [0, 1, 2, 4]
+    assert select("d=2026") == [1, 2, 4]
+    assert select("d between 2026 and 2027") == [1, 2, 3, 4]
+    assert select("d>2026") == [3]
+    assert _select(store, "d=2026") == [4]
 
 
 def test_versions_that_are_gone_decide_no_error(tmp_path: Path) -> None:
@@ -421,6 +474,11 @@ def test_the_values_of_a_field_are_those_that_a_condition_compares(
         (["label=Age_limit"], "the filter (label=Age_limit): did you mean age_limit?"),
         (["a=1", "label=age_limits"], "the filter (label=age_limits): did you mean age_limit?"),
         (["label in (zzz, y)"], "the filter (label in (zzz, y))"),
+        (
+            ["a=13.06.2026"],
+            "the filter (a=13.06.2026): if 13.06.2026 is a date, say so with --date-format "
+            "'a=%d.%m.%Y' (date_formats in Python)",
+        ),
         (["a=1 and label=top_up"], "all conditions of the filter (a=1, label=top_up)"),
     ],
 )

@@ -28,9 +28,8 @@ from layerdex.errors import FilterError
 from layerdex.predicates import And, Condition, Not, Or, Predicate, conditions_of
 from layerdex.storage.catalog.date_fields import (
     DateField,
-    guess_format,
+    check_bound,
     parse_date,
-    undeclared_form,
 )
 from layerdex.storage.catalog.field_names import Field, find_field, lookup_field
 from layerdex.storage.catalog.field_texts import compile_pattern, distinct_texts, is_one_of
@@ -117,14 +116,16 @@ class _Compiler:
             return _plain(found, condition.operator, condition.values)
         form = self._date_format(found, condition)
         dates = [date for value in condition.values if (date := parse_date(value, form))]
+        others = [value for value in condition.values if parse_date(value, form) is None]
+        for value in others:
+            is_ordered = condition.operator in _COMPARISONS
+            check_bound(found, value, is_ordered=is_ordered, form=form)
         if not dates:
-            _check_form(found, condition, form)
             return _plain(found, condition.operator, condition.values)
         key = (found.reference, form)  # the label is no metadata field that is called label
         if (field := self._dates.get(key)) is None:
             field = self._dates[key] = DateField.read(self.connection, found, form)
         texts = field.matching(self.connection, condition.operator, dates)
-        others = [value for value in condition.values if parse_date(value, form) is None]
         clause = is_one_of(text, texts)
         return or_(clause, _plain(found, Operator.IN, tuple(others))) if others else clause
 
@@ -148,14 +149,6 @@ class _Compiler:
             fields = ((lookup_field(self.connection, name), form) for name, form in formats)
             self._forms[formats] = {found.reference: form for found, form in fields if found}
         return self._forms[formats]
-
-
-def _check_form(found: Field, condition: Condition, form: str | None) -> None:
-    """Raise `FilterError` for a bound that would be compared as text and looks like a date."""
-    if condition.operator in _COMPARISONS:
-        [value] = condition.values
-        if guess_format(value) is not None:
-            raise undeclared_form(found, value, "is compared with", form)
 
 
 def _plain(found: Field, comparison: Operator, values: tuple[str, ...]) -> ColumnElement[bool]:
