@@ -479,6 +479,7 @@ def test_the_values_of_a_field_are_those_that_a_condition_compares(
             "the filter (a=13.06.2026): if 13.06.2026 is a date, say so with --date-format "
             "'a=%d.%m.%Y' (date_formats in Python)",
         ),
+        (["a=31.06.2026"], "the filter (a=31.06.2026)"),
         (["a=1 and label=top_up"], "all conditions of the filter (a=1, label=top_up)"),
     ],
 )

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from layerdex.choices import Operator
 from layerdex.predicates import Condition, Predicate
-from layerdex.storage.catalog.date_fields import guess_format
+from layerdex.storage.catalog.date_fields import guess_format, parse_date
 from layerdex.storage.catalog.field_names import Field, find_field
 from layerdex.storage.catalog.field_texts import live_texts
 from layerdex.storage.catalog.filters import Where, where_clauses
@@ -48,7 +48,8 @@ def _hint(connection: Connection, predicate: Predicate) -> str:
         return ""
     field = find_field(connection, predicate.field, is_quoted=predicate.is_quoted)
     for value in predicate.values:
-        if form := guess_format(value):  # not declared, or it would be compared as a date
+        form = guess_format(value)  # not declared, or it would be compared as a date
+        if form is not None and parse_date(value, form) is not None:
             declaration = f"--date-format '{field.reference}={form}'"
             return f": if {value} is a date, say so with {declaration} (date_formats in Python)"
     close = _close_value(connection, field, predicate)
