@@ -17,15 +17,15 @@ class Condition:
     """A comparison of one field.
 
     ``is_quoted`` says that the field was written in quotes, so that no part of it is a prefix.
-    ``date_format`` is the declared form of the field's dates, as `datetime.strptime` takes it; None
-    is the one that the index holds, if any.
+    ``date_formats`` are the forms of dates that the filter declares, by field; they beat those that
+    the index holds.
     """
 
     field: str
     operator: Operator
     values: tuple[str, ...]
     is_quoted: bool = False
-    date_format: str | None = None
+    date_formats: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         field = f'"{_doubled(self.field)}"' if self.is_quoted else self.field

@@ -12,7 +12,7 @@ from layerdex.errors import NoLabelsError, OptionError, SourceError
 from layerdex.index.heads import evaluate_head
 from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors
 from layerdex.index.target_options import TargetOptions, check_has_vectors
-from layerdex.index.tasks import LABEL, LabelTask, PairTask, PairTexts, RetrievalTask, Task
+from layerdex.index.tasks import LabelTask, PairTask, PairTexts, RetrievalTask, Task
 from layerdex.records import OnProgress, Vectors
 from layerdex.search.evaluation.classification import (
     evaluate_leave_one_out,
@@ -65,12 +65,10 @@ def labelled_table(snapshot: Snapshot, where: Where, by: str, min_per_label: int
     Labels with fewer than ``min_per_label`` documents are left out. Raises `NoLabelsError` where
     fewer than two labels are left.
     """
-    if snapshot.field_name(by) == LABEL or by == LABEL:
-        table = snapshot.document_table(where, labelled=True)
-    else:
-        table = snapshot.table_by(by, where)
-        if not table.ids:
-            raise NoLabelsError(f"no document has a field {format_value(by)} to predict")
+    field = snapshot.find_field(by)
+    table = None if field is None else snapshot.table_by(field, where)
+    if field is None or table is None or not (table.ids or field.is_label):
+        raise NoLabelsError(f"no document has a field {format_value(by)} to predict")
     frequent = table.with_frequent_labels(min_per_label)
     if len(set(frequent.labels)) < 2 <= len(set(table.labels)):
         raise NoLabelsError(

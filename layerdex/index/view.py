@@ -314,8 +314,9 @@ class View:
         check_callbacks(on_progress=on_progress)
         voting = VotingOptions((check_count("k", k),), n_resamples=n_resamples)
         spaces = self._options.stored_spaces(self._index)
-        probe = self._index.query(
-            lambda snapshot: probe_layers(
+
+        def question(snapshot: Snapshot) -> Probe:
+            probe = probe_layers(
                 snapshot.layer,
                 labelled_table(snapshot, self._options.where, by, min_per_label),
                 spaces=spaces,
@@ -323,9 +324,11 @@ class View:
                 options=voting,
                 on_progress=on_progress,
             )
-        )
-        fingerprint = self._index.store.settings.fingerprint
-        return replace(probe, label_field=by, fingerprint=fingerprint)
+            field = snapshot.find_field(by)
+            return probe if field is None else replace(probe, label_field=field.reference)
+
+        probe = self._index.query(question)
+        return replace(probe, fingerprint=self._index.store.settings.fingerprint)
 
     def describe_layers(
         self,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from layerdex.choices import Operator
@@ -47,8 +47,8 @@ _MARK = re.compile(r"[(),]|\s(?:and|or)(?=[\s(]|$)", re.IGNORECASE)
 _OPERATORS = "= != < <= > >=, in, between, like, ilike or is null"
 
 
-def parse_expression(text: str, date_format: Callable[[str], str | None]) -> Predicate:
-    """Read one expression; ``date_format`` gives the declared form of a field's dates.
+def parse_expression(text: str, date_formats: Mapping[str, str]) -> Predicate:
+    """Read one expression; ``date_formats`` are declared forms of dates by field.
 
     Raises `FilterError` with the place of the fault.
     """
@@ -56,7 +56,7 @@ def parse_expression(text: str, date_format: Callable[[str], str | None]) -> Pre
         text.encode()
     except UnicodeEncodeError as error:
         raise FilterError(f"the condition {text!a} is not Unicode") from error
-    return _Parser(text, date_format).parse()
+    return _Parser(text, date_formats).parse()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class _Head:
 
 
 class _Parser:
-    def __init__(self, text: str, date_format: Callable[[str], str | None]) -> None:
+    def __init__(self, text: str, date_formats: Mapping[str, str]) -> None:
         self._text = text
-        self._date_format = date_format
+        self._date_formats = tuple(date_formats.items())
         self._at = self._past_blanks(0)
         self._begin = self._at
         self._n_open = 0
@@ -124,8 +124,7 @@ class _Parser:
         found, self._at = head.operator, head.operator.end()
 
         def condition(operator: Operator, *values: str) -> Condition:
-            form = self._date_format(head.field)
-            return Condition(head.field, operator, values, head.is_quoted, form)
+            return Condition(head.field, operator, values, head.is_quoted, self._date_formats)
 
         made: Predicate
         if found["null"]:
@@ -196,6 +195,8 @@ class _Parser:
         quoted = self._take_quoted(commas=False)
         if quoted is not None:
             return quoted
+        if self._text.startswith("==", start - 1):
+            raise self._expected("one = only, as in FIELD = VALUE")
         if start < len(self._text) and self._text[start] in "=<>":
             raise self._expected("a value, in quotes if it begins like an operator")
         join = _JOIN.match(self._text, start)

@@ -55,12 +55,7 @@ class Filter:
         return tuple(
             part
             for expression in self.expressions
-            for part in _parts(parse_expression(expression, self._date_format))
-        )
-
-    def _date_format(self, field: str) -> str | None:
-        return self.date_formats.get(field) or self.date_formats.get(
-            field.removeprefix("metadata.")
+            for part in _parts(parse_expression(expression, self.date_formats))
         )
 
 
@@ -93,7 +88,15 @@ def _to_filter(where: Expressions) -> Filter:
         return where
     if where is None:
         return Filter()
-    return Filter(*([where] if isinstance(where, str) else to_list(where, what=_WHAT)))
+    if isinstance(where, str):
+        return Filter(where)
+    given = to_list(where, what=_WHAT)
+    if hasattr(where, "dtype") and not all(isinstance(one, str) for one in given):
+        raise OptionError(
+            "where takes expressions such as 'stars >= 3', which are compared with the documents "
+            f"of the index, and no {type(where).__name__} of verdicts"
+        )
+    return Filter(*given)
 
 
 def _parts(predicate: Predicate) -> Iterator[Predicate]:

@@ -22,15 +22,10 @@ from layerdex.storage.catalog.documents import (
     read_truncated,
     read_unknown,
 )
-from layerdex.storage.catalog.field_names import field_name
+from layerdex.storage.catalog.field_names import Field, lookup_field
+from layerdex.storage.catalog.field_texts import live_texts
 from layerdex.storage.catalog.filters import Where, where_clauses
-from layerdex.storage.catalog.labels import (
-    LABEL,
-    count_labels,
-    has_single_label,
-    read_labelled,
-    read_values,
-)
+from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
 from layerdex.storage.catalog.metadata import ValueType, encode_value
 from layerdex.storage.catalog.no_match import describe_no_match
 from layerdex.storage.catalog.row_digests import damage_error
@@ -211,22 +206,22 @@ class Snapshot:
             raise damage_error("a document")
         return _table(versions)
 
-    def field_name(self, name: str) -> str:
-        """Return the field that a name stands for, or the name if no document has it."""
-        return field_name(self.connection, name) or name
+    def find_field(self, name: str) -> Field | None:
+        """Return the field that a name means, None if no document has it: see `lookup_field`."""
+        return lookup_field(self.connection, name)
 
-    def table_by(self, field: str, where: Where = ()) -> DocumentTable:
-        """Return the table of the matching documents that have a field, its value as the label.
-
-        ``metadata.NAME`` is short for NAME, unless documents have a field that is called so.
-        """
-        field = self.field_name(field)
+    def table_by(self, field: Field, where: Where = ()) -> DocumentTable:
+        """Return the table of the matching documents that have a field, its value as the label."""
+        if field.is_label:
+            return self.document_table(where, labelled=True)
         table = _table(self._versions(where))
         self._check_matches(len(table.rows), where)
+        if field.column is not None:
+            return replace(table, labels=[*table.ids])
         labels: list[str | None] = []
         for chunk in chunks(table.rows.tolist(), MAX_PARAMETERS):
             for version in read_versions(self.connection, DOCUMENT.c.row.in_(chunk)):
-                value = version.metadata.get(field)
+                value = version.metadata.get(field.name)
                 labels.append(None if value is None else encode_value(value)[1])
         return replace(table, labels=labels).take(
             [i for i, label in enumerate(labels) if label is not None]
@@ -283,11 +278,10 @@ class Snapshot:
         """Return the number of live documents per label, the most frequent label first."""
         return count_labels(self.connection)
 
-    def values_of(self, field: str) -> set[str]:
-        """Return the values that count as labels in live documents: see `table_by`."""
-        if field == LABEL:
-            return set(self.count_labels())
-        return read_values(self.connection, field_name(self.connection, field) or field)
+    def values_of(self, name: str) -> set[str]:
+        """Return the values of a field in live documents, each as it is as a label."""
+        field = self.find_field(name)
+        return set() if field is None else set(live_texts(self.connection, field))
 
     def _open(self, segment: Segment, layer: int) -> LayerFile:
         held = self._held.get((segment.name, layer))

@@ -14,6 +14,7 @@ from sklearn.metrics import classification_report
 
 from layerdex import Index
 from layerdex.index import batches
+from layerdex.storage.catalog.source_fields import SOURCE_FIELDS, SourceFields
 from tests.cli.corpus import DOCUMENTS, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.indexer.readers.workbook import write_xlsx
@@ -334,3 +335,15 @@ def test_vanished_values_of_a_field_are_those_of_the_field(cli: Cli, path: Path)
     index.delete(*(one["id"] for one in DOCUMENTS if one.get("lang") == "de"))
     head = cli.json("info", path)["head"]
     assert (head["label_field"], head["vanished_labels"]) == ("lang", ["de"])
+
+
+def test_a_head_of_the_label_by_its_name_in_the_source_is_one_of_the_label(
+    cli: Cli, path: Path
+) -> None:
+    index = Index.open(path)
+    with index._open.store.write() as writer:
+        writer.set(SOURCE_FIELDS, SourceFields("text", "id", "Kat", None).to_setting())
+    cli.ok("probe", path, "-k", 3, "--by", "Kat", "--save", "--layers", 3)
+    index.add([{"id": "new", "text": "my card", "label": "card", "Kat": "other"}])
+    head = cli.json("info", path)["head"]
+    assert (head["label_field"], head["vanished_labels"]) == ("label", [])

@@ -279,6 +279,11 @@ def test_a_day_covers_its_hours(tmp_path: Path, condition: str, expected: list[i
     assert _select(store, condition) == expected
 
 
+def test_dates_of_the_label_are_not_those_of_a_metadata_field_of_its_name(tmp_path: Path) -> None:
+    store = _store(tmp_path / "index", [{"label": "2026-07-01"}, {}], ["2026-06-01", "2026-07-01"])
+    assert _select(store, "label=2026-06-01 and metadata.label=2026-07-01") == [0]
+
+
 def test_zones_are_compared_as_instants_and_not_with_naive_times(tmp_path: Path) -> None:
     aware = ["2026-06-30T23:00Z", "2026-06-30T23:00+02:00"]
     store = _store(tmp_path / "index", [{"a": text, "n": text[:16]} for text in aware])
@@ -289,6 +294,17 @@ def test_zones_are_compared_as_instants_and_not_with_naive_times(tmp_path: Path)
         _select(store, "a<=2026-06-30")
     with pytest.raises(FilterError, match="n has values without a zone, such as '2026-06"):
         _select(store, "n<=2026-06-30Z")
+
+
+@pytest.mark.parametrize("bound", ["2026-06-30", "2026-06-30Z"])
+def test_a_field_of_both_kinds_of_times_is_one_error(tmp_path: Path, bound: str) -> None:
+    values = ["2026-06-30T23:00Z", "2026-06-29"]
+    store = _store(tmp_path / "index", [{"d": text} for text in values])
+    with pytest.raises(FilterError, match=r"'2026-06-30T23:00Z', and .* such as '2026-06-29'"):
+        _select(store, f"d<={bound}")
+    with store.write() as writer:
+        writer.delete(["d0"])
+    assert _select(store, "d<=2026-06-30") == [1]
 
 
 @pytest.mark.parametrize(
@@ -322,6 +338,65 @@ def test_an_index_holds_declared_forms_and_an_explicit_one_beats_them(tmp_path: 
         writer.set(DATE_FORMATS, {"d": "%d.%m.%Y"})
     assert _select(store, "d<2026-02-01") == [1]
     assert _select(store, "metadata.d<2026-02-01", d="%m.%d.%Y") == [0]
+
+
+@pytest.mark.parametrize("declared", ["Datum", "label"])
+@pytest.mark.parametrize("asked", ["Datum", "label"])
+def test_a_form_holds_for_a_field_by_each_of_its_names(
+    tmp_path: Path, declared: str, asked: str
+) -> None:
+    labels = ["01.06.2026", "30.06.2026"]
+    store = _store(tmp_path / "index", [{"label": "6/30/2026"}, {}], [*labels])
+    with store.write() as writer:
+        writer.set(SOURCE_FIELDS, SourceFields("text", None, "Datum", None).to_setting())
+    assert _select(store, f"{asked}<2026-06-15", **{declared: "%d.%m.%Y"}) == [0]
+    forms = {declared: "%d.%m.%Y", "metadata.label": "%m/%d/%Y"}
+    assert _select(store, f"{asked}<2026-06-15 and metadata.label>2026-06-15", **forms) == [0]
+    with store.write() as writer:
+        writer.set(DATE_FORMATS, {declared: "%d.%m.%Y"})
+    assert _select(store, f"{asked}<2026-06-15") == [0]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        *("d<31.02.2026", "d>2026-13-45", "d>Juni", "d<=5", "d between 2026-06-01 and 31.6.2026"),
+        *("d=31.02.2026", "d!=2026-3-99", "d in (2026-06-01, 30.02.2026)", "d=2026-13"),
+    ],
+)
+def test_a_bound_that_is_no_date_is_an_error_where_a_form_is_declared(
+    tmp_path: Path, condition: str
+) -> None:
+    store = _store(tmp_path / "index", [{"d": "01.06.2026"}, {"d": "soon"}])
+    with pytest.raises(FilterError, match=r"which is no date: .* such as 30\.06\.2026$"):
+        _select(store, condition, d="%d.%m.%Y|%Y/%m/%d")
+    assert _select(store, "d=soon", d="%d.%m.%Y") == [1]
+
+
+@pytest.mark.parametrize("bound", ["2026-13-45", "2026-3-99", "2026-06-30T25:00", "31.02.2026"])
+def test_a_bound_that_looks_like_a_date_and_is_none_is_not_compared_as_text(
+    tmp_path: Path, bound: str
+) -> None:
+    store = _store(tmp_path / "index", [{"d": "2026-06-01"}])
+    for condition in (f"d<{bound}", f"d>={bound}", f"not d>{bound}"):
+        with pytest.raises(FilterError, match=f"with '{bound}', which is no date: .* 2026-06-30$"):
+            _select(store, condition)
+    assert _select(store, f"d={bound}") == []
+
+
+def test_a_year_is_one_where_a_form_is_declared(tmp_path: Path) -> None:
+    days = ["31.12.2025", "01.01.2026", "31.12.2026 23:59", "01.01.2027", "2026"]
+    store = _store(tmp_path / "index", [{"d": day} for day in days])
+
+    def select(*where: str) -> list[int]:
+        return _select(store, *where, d="%d.%m.%Y")
+
+    assert select("d<2026") == [0]
+    assert select("d<=2026") == [0, 1, 2, 4]
+    assert select("d=2026") == [1, 2, 4]
+    assert select("d between 2026 and 2027") == [1, 2, 3, 4]
+    assert select("d>2026") == [3]
+    assert _select(store, "d=2026") == [4]
 
 
 def test_versions_that_are_gone_decide_no_error(tmp_path: Path) -> None:
@@ -364,9 +439,33 @@ def test_the_name_in_the_source_is_an_alias(tmp_path: Path) -> None:
     assert _select(store, "Kategorie=ham") == [0]
     assert _select(store, '"Ticket Nr"=d1') == [1]
     with store.read() as snapshot:
-        assert snapshot.field_name("Kategorie") == "label"
+        found = snapshot.find_field("Kategorie")
+        assert found is not None
+        assert found.is_label
     add(store, random_codes(1, 4), metadata=[{"Kategorie": "ham"}])
     assert _select(store, "Kategorie=ham") == [2]
+
+
+@pytest.mark.parametrize("name", ["label", "Kategorie", "metadata.label", "id", "metadata.a"])
+def test_the_values_of_a_field_are_those_that_a_condition_compares(
+    tmp_path: Path, name: str
+) -> None:
+    documents: list[Document] = [{"label": "x", "a": 1}, {"label": "y"}, {}]
+    store = _store(tmp_path / "index", documents, ["ham", None, "spam"])
+    with store.write() as writer:
+        writer.set(SOURCE_FIELDS, SourceFields("text", None, "Kategorie", None).to_setting())
+    with store.read() as snapshot:
+        field = snapshot.find_field(name)
+        assert field is not None
+        table = snapshot.table_by(field)
+        assert snapshot.values_of(name) == {*table.labels}
+        assert snapshot.find_field(field.reference) == field
+    by_value = {label: row - 1 for label, row in zip(table.labels, table.rows, strict=True)}
+    assert {label: _select(store, f"{name}={label}") for label in by_value} == {
+        label: [row] for label, row in by_value.items()
+    }
+    expected = {"metadata.label": {"x", "y"}, "id": {"d0", "d1", "d2"}, "metadata.a": {"1"}}
+    assert {*by_value} == expected.get(name, {"ham", "spam"})
 
 
 @pytest.mark.parametrize(
@@ -375,6 +474,12 @@ def test_the_name_in_the_source_is_an_alias(tmp_path: Path) -> None:
         (["label=Age_limit"], "the filter (label=Age_limit): did you mean age_limit?"),
         (["a=1", "label=age_limits"], "the filter (label=age_limits): did you mean age_limit?"),
         (["label in (zzz, y)"], "the filter (label in (zzz, y))"),
+        (
+            ["a=13.06.2026"],
+            "the filter (a=13.06.2026): if 13.06.2026 is a date, say so with --date-format "
+            "'a=%d.%m.%Y' (date_formats in Python)",
+        ),
+        (["a=31.06.2026"], "the filter (a=31.06.2026)"),
         (["a=1 and label=top_up"], "all conditions of the filter (a=1, label=top_up)"),
     ],
 )

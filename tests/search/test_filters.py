@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from layerdex.choices import Operator
-from layerdex.errors import FilterError, FilterSyntaxError
+from layerdex.errors import FilterError, FilterSyntaxError, OptionError
 from layerdex.predicates import And, Condition, Not, Or, Predicate, conditions_of
 from layerdex.search.filters import Filter, parse_where
 
@@ -286,10 +289,10 @@ def test_as_deep_as_allowed_is_read() -> None:
 
 
 @pytest.mark.parametrize("form", ["%d.%m.%Y", "%d/%m/%y %H:%M", "%b %Y", "%Y%j", "%d %B %Y %I %p"])
-def test_a_date_format_is_kept_with_the_conditions_of_its_field(form: str) -> None:
+def test_date_formats_are_kept_with_the_conditions(form: str) -> None:
     given = Filter("a=1", "metadata.b=1 or c=1", date_formats={"a": form, "b": form})
-    forms = [condition.date_format for condition in conditions_of(*parse_where(given))]
-    assert forms == [form, form, None]
+    forms = [condition.date_formats for condition in conditions_of(*parse_where(given))]
+    assert forms == [(("a", form), ("b", form))] * 3
 
 
 @pytest.mark.parametrize(
@@ -298,3 +301,16 @@ def test_a_date_format_is_kept_with_the_conditions_of_its_field(form: str) -> No
 def test_a_date_format_that_cannot_be_used_is_an_error(form: str) -> None:
     with pytest.raises(FilterError, match=r"the date format .* of the field 'a'"):
         Filter("a=1", date_formats={"a": form})
+
+
+@pytest.mark.parametrize("expression", ["stars == 3", "stars==3", "a=1 and stars ==3"])
+def test_two_equals_signs_are_an_error_that_names_one(expression: str) -> None:
+    with pytest.raises(FilterError, match="expected one = only, as in FIELD = VALUE"):
+        parse_where(expression)
+
+
+@pytest.mark.parametrize("where", [np.array([True, False]), pd.Series([True]), pd.Series([1, 2])])
+def test_verdicts_instead_of_expressions_are_an_error(where: Any) -> None:
+    with pytest.raises(OptionError, match=r"^where takes expressions such as 'stars >= 3'"):
+        parse_where(where)
+    assert parse_where(pd.Series(["a=1"])) == (_A,)

@@ -10,8 +10,14 @@ from sqlalchemy import Connection
 
 from layerdex.choices import Operator
 from layerdex.errors import FilterError
-from layerdex.storage.catalog.date_formats import FORM_SEPARATOR, parse_in_forms
-from layerdex.storage.catalog.dates import COMPARISONS, Interval, parse_iso
+from layerdex.storage.catalog.date_formats import FORM_SEPARATOR, example_in, parse_in_forms
+from layerdex.storage.catalog.dates import (
+    COMPARISONS,
+    Interval,
+    looks_iso,
+    parse_iso,
+    parse_year,
+)
 from layerdex.storage.catalog.field_names import Field
 from layerdex.storage.catalog.field_texts import distinct_texts, find_live
 
@@ -26,9 +32,13 @@ _OTHER_FORM = re.compile(rf"(?:{_OTHER_FORMS.pattern}){_CLOCK}")
 
 
 def parse_date(text: str, form: str | None) -> Interval | None:
-    """Read a date in the declared forms, if there are any, or in ISO 8601."""
-    declared = None if form is None else parse_in_forms(text, form)
-    return parse_iso(text) if declared is None else declared
+    """Read a date in the declared forms, if there are any, or in ISO 8601.
+
+    A bare year is one where a form is declared, as the field is one of dates then.
+    """
+    if form is None:
+        return parse_iso(text)
+    return parse_in_forms(text, form) or parse_iso(text) or parse_year(text)
 
 
 def guess_format(text: str) -> str | None:
@@ -94,20 +104,47 @@ class DateField:
             raise undeclared_form(self.field, example, "has values such as", self.form)
 
     def _check_zones(self, connection: Connection, bound: Interval) -> None:
-        different = (text for text, date in self.dates if date.is_aware != bound.is_aware)
-        example = find_live(connection, self.field, different)
-        if example is None:
-            return
-        day = bound.begin.date().isoformat()
-        if bound.is_aware:
+        naive = find_live(connection, self.field, self._texts(is_aware=False))
+        aware = find_live(connection, self.field, self._texts(is_aware=True))
+        name, day = self.field.reference, bound.begin.date().isoformat()
+        if naive is not None and aware is not None:
             raise FilterError(
-                f"{self.field.name} has values without a zone, such as {example!r}, which cannot "
-                f"be compared with a time in a zone: leave the zone out, such as {day}"
+                f"{name} has values in a zone, such as {aware!r}, and values without one, such as "
+                f"{naive!r}, which cannot be compared with the same time: write all of them in a "
+                "zone or none, and index them again"
             )
+        if bound.is_aware and naive is not None:
+            raise FilterError(
+                f"{name} has values without a zone, such as {naive!r}, which cannot be compared "
+                f"with a time in a zone: leave the zone out, such as {day}"
+            )
+        if not bound.is_aware and aware is not None:
+            raise FilterError(
+                f"{name} has values in a zone, such as {aware!r}, which cannot be compared with a "
+                f"time without one: add the zone that you mean, such as {day}Z (UTC), {day}+02:00 "
+                f"or {day}T14:05+02:00"
+            )
+
+    def _texts(self, *, is_aware: bool) -> list[str]:
+        return [text for text, date in self.dates if date.is_aware is is_aware]
+
+
+def check_bound(field: Field, value: str, *, is_ordered: bool, form: str | None) -> None:
+    """Raise `FilterError` for a bound that is no date where one is meant.
+
+    That is one that looks like a date, and any bound of an order comparison of a field with a
+    declared form.
+    """
+    if not is_ordered and form is None:
+        return
+    guess = guess_format(value)
+    if guess is not None and parse_in_forms(value, guess) is not None:
+        raise undeclared_form(field, value, "is compared with", form)
+    if guess is not None or looks_iso(value) or (is_ordered and form is not None):
+        declared = "" if form is None else f", or as declared, such as {example_in(form)}"
         raise FilterError(
-            f"{self.field.name} has values in a zone, such as {example!r}, which cannot be "
-            f"compared with a time without one: add the zone that you mean, such as {day}Z "
-            f"(UTC), {day}+02:00 or {day}T14:05+02:00"
+            f"{field.reference} is compared with {value!r}, which is no date: write a day such as "
+            f"2026-06-30{declared}"
         )
 
 
@@ -117,8 +154,9 @@ def undeclared_form(field: Field, example: str, has: str, declared: str | None) 
     before = "" if declared is None else declared + FORM_SEPARATOR
     if form.startswith("%d/%m") and int(example.partition("/")[0]) <= 12:
         either = f", or {form.replace('%d/%m', '%m/%d')!r} if the month comes first"
+    name = field.reference
     return FilterError(
-        f"{field.name} {has} {example!r}, which may be a date: say how dates are written there "
-        f"with --date-format '{field.name}={before}{form}' (date_formats in Python){either}; a "
-        "bound may then be an ISO date, such as 2026-06-30"
+        f"{name} {has} {example!r}, which may be a date: say how dates are written there with "
+        f"--date-format '{name}={before}{form}' (date_formats in Python){either}; a bound may then "
+        "be an ISO date, such as 2026-06-30"
     )

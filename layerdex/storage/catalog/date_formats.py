@@ -65,6 +65,11 @@ def parse_in_forms(text: str, forms: str) -> Interval | None:
     return None
 
 
+def example_in(forms: str) -> str:
+    """Return a time as the first of the declared forms writes it."""
+    return _SAMPLE.strftime(forms.partition(FORM_SEPARATOR)[0])
+
+
 @lru_cache(maxsize=64)
 def _expand(forms: str) -> tuple[tuple[str, Precision], ...]:
     """Return single forms; that of a day also stands for a day with a time behind it."""

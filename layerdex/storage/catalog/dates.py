@@ -16,9 +16,10 @@ from layerdex.choices import Operator
 
 
 class Precision(Enum):
-    """How exactly a time is stated: how long it lasts, and a month by its days."""
+    """How exactly a time is stated: how long it lasts, and years and months by their days."""
 
-    MONTH = None
+    YEAR = "year"
+    MONTH = "month"
     DAY = timedelta(days=1)
     HOUR = timedelta(hours=1)
     MINUTE = timedelta(minutes=1)
@@ -46,6 +47,10 @@ _ISO = re.compile(
     r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)"
 )
 _MONTH = re.compile(r"[12][0-9]{3}-(?:0[1-9]|1[0-2])")
+_YEAR = re.compile(r"[12][0-9]{3}")
+_LIKE_ISO = re.compile(
+    r"[12][0-9]{3}-[0-9]{1,2}-[0-9]{1,2}(?:[T ][0-9:.,]+)?(?:Z|[+-][0-9:]+)?|[12][0-9]{3}-[0-9]{2}"
+)
 _LENGTHS = {
     10: timedelta(days=1),
     16: timedelta(minutes=1),
@@ -75,11 +80,24 @@ def parse_iso(text: str) -> Interval | None:
         return _parse_slowly(text)
 
 
+def parse_year(text: str) -> Interval | None:
+    """Read a bare year, which is a date only in a field of dates."""
+    is_year = _YEAR.fullmatch(text) is not None
+    return interval_of(datetime(int(text), 1, 1), Precision.YEAR) if is_year else None
+
+
+def looks_iso(text: str) -> bool:
+    """Return whether a text is written as a day in ISO 8601, which need not exist."""
+    return _LIKE_ISO.fullmatch(text) is not None
+
+
 def interval_of(begin: datetime, precision: Precision) -> Interval:
     """Return what a time covers; the last moment of the year 9999 ends with it."""
     try:
-        if precision.value is not None:
+        if isinstance(precision.value, timedelta):
             return Interval(begin, begin + precision.value)
+        if precision is Precision.YEAR:
+            return Interval(begin, begin.replace(year=begin.year + 1))
         month = begin.year * 12 + begin.month
         return Interval(begin, begin.replace(year=month // 12, month=month % 12 + 1))
     except (OverflowError, ValueError):

@@ -27,36 +27,40 @@ class Field:
     name: str
     column: Column[str] | Column[str | None] | None = None
 
+    @property
+    def is_label(self) -> bool:
+        """Whether it is the label of documents."""
+        return self.column is _COLUMNS["label"]
+
+    @property
+    def reference(self) -> str:
+        """The name by which `lookup_field` finds it, whatever it is called in the sources."""
+        is_hidden = self.column is None and self.name in _COLUMNS
+        return METADATA_PREFIX + self.name if is_hidden else self.name
+
 
 def find_field(connection: Connection, name: str, *, is_quoted: bool) -> Field:
-    """Return the field that a name in a condition means.
+    """Return the field that a name means; raises `FilterError` if no document has it."""
+    found = lookup_field(connection, name, is_quoted=is_quoted)
+    if found is None:
+        raise _unknown_field(connection, name, is_quoted=is_quoted)
+    return found
 
-    ``label`` and ``id`` are columns of the document, any other name is looked up as by
-    `field_name`; ``is_quoted`` says that ``metadata.`` is part of the name. Raises `FilterError`
-    for a field that no document has.
+
+def lookup_field(connection: Connection, name: str, *, is_quoted: bool = False) -> Field | None:
+    """Return the field that a name means, None if no document has it.
+
+    ``label`` and ``id`` are columns of the document. ``metadata.NAME`` is short for NAME, unless
+    documents have a field that is called so; ``is_quoted`` says that it is part of the name. The
+    name that the label or the id has in the sources means these, unless a field is called so.
     """
     if name in _COLUMNS:
         return Field(name, _COLUMNS[name])
-    found = _known(connection, name) if is_quoted else field_name(connection, name)
-    if found is None:
-        raise _unknown_field(connection, name, is_quoted=is_quoted)
-    # A field that is called label is named metadata.label, unlike an alias.
-    is_metadata = found == name or name == METADATA_PREFIX + found
-    return Field(found, None if is_metadata else _COLUMNS.get(found))
-
-
-def field_name(connection: Connection, name: str) -> str | None:
-    """Return the field that ``name`` stands for, None if no document has it.
-
-    ``metadata.NAME`` is short for NAME, unless documents have a field that is called so. The name
-    that the label or the id has in the sources means these, unless a field is called so.
-    """
-    return _known(connection, name, name.removeprefix(METADATA_PREFIX))
-
-
-def _known(connection: Connection, *meant: str) -> str | None:
-    known = (each for each in meant if _has_field(connection, each))
-    return next(known, None) or _aliases(connection).get(meant[0])
+    for meant in (name,) if is_quoted else (name, name.removeprefix(METADATA_PREFIX)):
+        if _has_field(connection, meant):
+            return Field(meant)
+    part = _aliases(connection).get(name)
+    return None if part is None else Field(part, _COLUMNS[part])
 
 
 def _aliases(connection: Connection) -> dict[str, str]:

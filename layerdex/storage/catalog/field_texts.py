@@ -22,8 +22,8 @@ def distinct_texts(connection: Connection, field: Field) -> list[str]:
     return list(connection.scalars(_texts(field).distinct()))
 
 
-def live_texts(connection: Connection, field: Field, n: int) -> list[str]:
-    """Return at most ``n`` distinct texts that live documents have in a field."""
+def live_texts(connection: Connection, field: Field, n: int | None = None) -> list[str]:
+    """Return the distinct texts that live documents have in a field, at most ``n``."""
     return list(connection.scalars(_live_texts(field).distinct().limit(n)))
 
 

@@ -28,11 +28,10 @@ from layerdex.errors import FilterError
 from layerdex.predicates import And, Condition, Not, Or, Predicate, conditions_of
 from layerdex.storage.catalog.date_fields import (
     DateField,
-    guess_format,
+    check_bound,
     parse_date,
-    undeclared_form,
 )
-from layerdex.storage.catalog.field_names import Field, find_field
+from layerdex.storage.catalog.field_names import Field, find_field, lookup_field
 from layerdex.storage.catalog.field_texts import compile_pattern, distinct_texts, is_one_of
 from layerdex.storage.catalog.metadata import ValueType, parse_number
 from layerdex.storage.catalog.schema import DOCUMENT, METADATUM
@@ -80,7 +79,8 @@ class _Compiler:
     """What is read of the catalog for one filter, once for each field."""
 
     connection: Connection
-    _date_formats: dict[str, str] | None = None
+    _stored_formats: dict[str, str] | None = None
+    _forms: dict[tuple[tuple[str, str], ...], dict[str, str]] = field(default_factory=dict)
     _dates: dict[tuple[str, str | None], DateField] = field(default_factory=dict)
 
     def clause(self, predicate: Predicate) -> ColumnElement[bool]:
@@ -116,15 +116,16 @@ class _Compiler:
             return _plain(found, condition.operator, condition.values)
         form = self._date_format(found, condition)
         dates = [date for value in condition.values if (date := parse_date(value, form))]
-        if not dates:
-            _check_form(found, condition, form)
-            return _plain(found, condition.operator, condition.values)
-        field = self._dates.get((found.name, form))
-        if field is None:
-            field = DateField.read(self.connection, found, form)
-            self._dates[found.name, form] = field
-        texts = field.matching(self.connection, condition.operator, dates)
         others = [value for value in condition.values if parse_date(value, form) is None]
+        for value in others:
+            is_ordered = condition.operator in _COMPARISONS
+            check_bound(found, value, is_ordered=is_ordered, form=form)
+        if not dates:
+            return _plain(found, condition.operator, condition.values)
+        key = (found.reference, form)  # the label is no metadata field that is called label
+        if (field := self._dates.get(key)) is None:
+            field = self._dates[key] = DateField.read(self.connection, found, form)
+        texts = field.matching(self.connection, condition.operator, dates)
         clause = is_one_of(text, texts)
         return or_(clause, _plain(found, Operator.IN, tuple(others))) if others else clause
 
@@ -135,19 +136,19 @@ class _Compiler:
         return [text for text in texts if matches(text.casefold() if ignores_case else text)]
 
     def _date_format(self, found: Field, condition: Condition) -> str | None:
-        if condition.date_format is not None:
-            return condition.date_format
-        if self._date_formats is None:
-            self._date_formats = read_date_formats(self.connection)
-        return self._date_formats.get(found.name) or self._date_formats.get(condition.field)
+        if self._stored_formats is None:
+            self._stored_formats = read_date_formats(self.connection)
+        for formats in (condition.date_formats, tuple(self._stored_formats.items())):
+            if form := self._by_field(formats).get(found.reference):
+                return form
+        return None
 
-
-def _check_form(found: Field, condition: Condition, form: str | None) -> None:
-    """Raise `FilterError` for a bound that would be compared as text and looks like a date."""
-    if condition.operator in _COMPARISONS:
-        [value] = condition.values
-        if guess_format(value) is not None:
-            raise undeclared_form(found, value, "is compared with", form)
+    def _by_field(self, formats: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        """Return forms by the fields that their names mean, as names in conditions do."""
+        if formats not in self._forms:
+            fields = ((lookup_field(self.connection, name), form) for name, form in formats)
+            self._forms[formats] = {found.reference: form for found, form in fields if found}
+        return self._forms[formats]
 
 
 def _plain(found: Field, comparison: Operator, values: tuple[str, ...]) -> ColumnElement[bool]:

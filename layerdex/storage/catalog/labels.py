@@ -6,10 +6,7 @@ from sqlalchemy import Connection, func, select
 
 from layerdex.records import Rows
 from layerdex.storage.catalog.rows import row_array
-from layerdex.storage.catalog.schema import DOCUMENT, LIVE, METADATUM
-
-LABEL = "label"
-"""The name of the field, beside those of metadata."""
+from layerdex.storage.catalog.schema import DOCUMENT, LIVE
 
 _LABEL = DOCUMENT.c.label
 
@@ -34,9 +31,3 @@ def has_single_label(connection: Connection) -> bool:
 def read_labelled(connection: Connection) -> Rows:
     """Return the rows of all versions with a label, dead ones included, in no order."""
     return row_array(connection.scalars(select(DOCUMENT.c.row).where(_LABEL.is_not(None))))
-
-
-def read_values(connection: Connection, field: str) -> set[str]:
-    """Return the values of a metadata field in live documents, each as it is as a label."""
-    query = select(METADATUM.c.text).join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row)
-    return set(connection.scalars(query.where(LIVE, METADATUM.c.name == field).distinct()))

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, select
 
 from layerdex.choices import Operator
 from layerdex.predicates import Condition, Predicate
-from layerdex.storage.catalog.field_names import find_field
+from layerdex.storage.catalog.date_fields import guess_format, parse_date
+from layerdex.storage.catalog.field_names import Field, find_field
 from layerdex.storage.catalog.field_texts import live_texts
 from layerdex.storage.catalog.filters import Where, where_clauses
 from layerdex.storage.catalog.schema import DOCUMENT, LIVE
@@ -28,8 +29,7 @@ def describe_no_match(connection: Connection, where: Where) -> str | None:
         return None
     for predicate in where:
         if not _matches(connection, (predicate,)):
-            close = _close_value(connection, predicate)
-            hint = "" if close is None else f": did you mean {close}?"
+            hint = _hint(connection, predicate)
             return f"no document matches the filter ({_shortened(str(predicate))}){hint}"
     conditions = _shortened(", ".join(map(str, where)))
     return f"no document matches all conditions of the filter ({conditions})"
@@ -41,12 +41,22 @@ def _matches(connection: Connection, where: Where) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _close_value(connection: Connection, predicate: Predicate) -> str | None:
+def _hint(connection: Connection, predicate: Predicate) -> str:
     if not isinstance(predicate, Condition):
-        return None
+        return ""
     if predicate.operator not in (Operator.EQUAL, Operator.IN):
-        return None
+        return ""
     field = find_field(connection, predicate.field, is_quoted=predicate.is_quoted)
+    for value in predicate.values:
+        form = guess_format(value)  # not declared, or it would be compared as a date
+        if form is not None and parse_date(value, form) is not None:
+            declaration = f"--date-format '{field.reference}={form}'"
+            return f": if {value} is a date, say so with {declaration} (date_formats in Python)"
+    close = _close_value(connection, field, predicate)
+    return "" if close is None else f": did you mean {close}?"
+
+
+def _close_value(connection: Connection, field: Field, predicate: Condition) -> str | None:
     texts = live_texts(connection, field, _N_COMPARED)
     texts = [text for text in texts if 0 < len(text) <= _MAX_CHARACTERS]
     wanted = [value.casefold() for value in predicate.values[:10] if len(value) <= _MAX_CHARACTERS]
