@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_a_frame_has_a_row_per_hit_with_its_metadata(results: dict[str, Any]) ->
     assert frame["id"].tolist() == [hit.id for result in found for hit in result]
     assert frame["similarity"].tolist() == [hit.similarity for result in found for hit in result]
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
-        **dict.fromkeys(("query", "id", "label", "text"), "string"),
+        **dict.fromkeys(("query", "id", "label", "text"), "str"),
         **dict.fromkeys(("layer", "rank"), "int64"),
         **dict.fromkeys(("similarity", "score"), "float64"),
         "size": "Int64",
@@ -154,6 +155,31 @@ def test_every_frame_is_a_frame(results: dict[str, Any]) -> None:
             assert len(frame), name
 
 
+def test_predictions_keep_the_index_of_the_series_they_are_of(filled: Index) -> None:
+    frame = pd.DataFrame([row for row in corpus(30) if row["label"] is not None])
+    frame = frame.sample(frac=1, random_state=1)
+    predictions = filled.classify(frame.text, k=1)
+    filled.save_head(filled.at().probe(k=3, n_resamples=0))
+    for found in (predictions, filled.classify_with_head(frame.text)):
+        assert found.to_pandas().index.equals(frame.index)
+        assert frame.assign(asked=found.to_pandas().text).eval("asked == text").all()
+    copied = pickle.loads(pickle.dumps(predictions))
+    assert copied.to_pandas().index.equals(frame.index)
+    predictions.reverse()
+    assert predictions.to_pandas().index.tolist() == list(range(len(frame)))
+    assert filled.classify(frame.text.tolist()).to_pandas().index.tolist() == list(
+        range(len(frame))
+    )
+
+
+def test_a_text_without_a_prediction_is_wrong_in_a_mean() -> None:
+    target = SearchTarget((1,))
+    made = [Prediction("x", "a", 1.0, target, ()), Prediction("y", None, 0.2, target, ())]
+    label = Predictions(made).to_pandas().label
+    assert (label == pd.Series(["a", "a"])).mean() == 0.5
+    assert label.isna().tolist() == [False, True]
+
+
 def test_metadata_with_the_name_of_a_column_keeps_its_own() -> None:
     rows = Documents([Document(1, "a", "t", None, {"text": "other", "n": 1})])
     frame = rows.to_pandas()
@@ -167,7 +193,7 @@ def test_metadata_with_the_name_of_a_column_keeps_its_own() -> None:
         ([1, 2], "int64"),
         ([1, 2.5], "float64"),
         ([True, None], "boolean"),
-        (["a", None], "string"),
+        (["a", None], "str"),
         (["a", 1], "object"),
     ],
 )

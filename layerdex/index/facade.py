@@ -602,9 +602,8 @@ class Index:
         A label is None below ``min_confidence``. Raises `OptionError` where no head is stored,
         `IndexMismatchError` for one that does not fit the index, `DamagedIndexError`.
         """
-        return Predictions(
-            heads.classify_with_head(self._open, texts, min_confidence=min_confidence)
-        )
+        predictions = heads.classify_with_head(self._open, texts, min_confidence=min_confidence)
+        return Predictions(predictions, texts=texts)
 
     def tune(
         self,

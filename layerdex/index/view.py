@@ -73,7 +73,8 @@ class View:
         """Return the k documents most similar to each text: a result per query and layer.
 
         Results are in the order of the queries, and for each query in the order of the layers. They
-        are a list, with `to_pandas` for one data frame of all hits.
+        are a list, with `to_pandas` for one data frame of all hits, which has several rows per
+        query and so an index of its own, not that of a pandas series of queries.
         ``min_similarity`` is from -1 to 1, or such as ``"p99"``: the similarity that 99 % of random
         pairs of documents are below at the layer. ``query_template`` is put around the texts in
         place of the index's own.
@@ -131,7 +132,9 @@ class View:
     ) -> Predictions:
         """Label texts by the vote of their k nearest labelled documents.
 
-        A label is None below ``min_confidence``. ``on_result`` is as in `deduplicate`. Raises
+        A label is None below ``min_confidence``. The data frame of a pandas series of texts has
+        its index, so that ``df["predicted"] = view.classify(df.text).to_pandas().label`` fits.
+        ``on_result`` is as in `deduplicate`. Raises
         `NoLabelsError` where no document of the target has a label.
         """
         check_callbacks(on_result=on_result)
@@ -154,7 +157,7 @@ class View:
                 on_result(predictions, DocumentReader(self._index.store, snapshot))
             return predictions
 
-        return Predictions(self._index.query(question))
+        return Predictions(self._index.query(question), texts=texts)
 
     def deduplicate(
         self,
