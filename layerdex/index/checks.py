@@ -14,7 +14,7 @@ from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError, OptionError
 from layerdex.index import documents
 from layerdex.index.heads import labels_without_documents, load_head
-from layerdex.index.similar_labels import group_similar
+from layerdex.index.similar_labels import find_misspelt, group_similar
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
 from layerdex.search.filters import Expressions, parse_where
@@ -46,6 +46,7 @@ __all__ = [
     "ids_to_delete",
     "is_index",
     "known_labels",
+    "misspelt_labels",
     "similar_labels",
     "source_names",
     "vanished_head_labels",
@@ -167,6 +168,12 @@ def vanished_head_labels(index: Index) -> tuple[str, ...]:
 def similar_labels(index: Index) -> list[tuple[str, ...]]:
     """Return the groups of labels of live documents that look alike; see `group_similar`."""
     return group_similar(index._open.store.query(lambda snapshot: snapshot.count_labels()))
+
+
+def misspelt_labels(index: Index, labels: Iterable[str]) -> dict[str, str]:
+    """Return which labels are close to one of live documents; see `find_misspelt`."""
+    known = index._open.store.query(lambda snapshot: snapshot.count_labels())
+    return find_misspelt([label for label in labels if label not in known], [*known])
 
 
 def find_fields(index: Index, asked: Iterable[str]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from layerdex.index.encoders import (
     note_changed_adapter,
     with_template,
 )
-from layerdex.index.label_changes import LabelChanges
+from layerdex.index.label_changes import LabelChanges, Labels
 from layerdex.index.open_index import OpenIndex, as_list
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.target_signature import takes_target
@@ -539,22 +539,27 @@ class Index:
 
     def set_labels(
         self,
-        labels: Mapping[str, str | None],
+        labels: Labels,
         *,
-        expected: Mapping[str, str | None] | None = None,
+        expected: Labels | None = None,
+        missing_ok: bool = False,
         dry_run: bool = False,
         lock_timeout_s: float = 10.0,
     ) -> LabelChanges:
         """Give documents other labels by id, in one commit; None removes a label.
 
-        Texts, vectors and metadata stay. ``expected`` has labels that documents should have had
-        before: one that has another label keeps that. With ``dry_run`` nothing is changed. Raises
-        `OptionError` for a label that no document can have, `LockedIndexError` or `StorageError`.
+        ``labels`` are a mapping, or a pandas series with the ids as its index. Texts, vectors and
+        metadata stay. ``expected`` has labels that documents should have had before: one that has
+        another label keeps that. With ``dry_run`` nothing is changed. Raises
+        `DocumentNotFoundError` for an id that no document has, unless ``missing_ok``, `OptionError`
+        for a label that no document can have, also NaN and pandas.NA, `LockedIndexError` or
+        `StorageError`.
         """
         return label_changes.set_labels(
             self._open,
             labels,
             expected=expected,
+            missing_ok=missing_ok,
             dry_run=dry_run,
             lock_timeout_s=lock_timeout_s,
         )
