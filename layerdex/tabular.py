@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 N_ROWS_SHOWN = 20
 _N_CHARACTERS = 300
 _CELL_CHARACTERS = 200
+_SMALL = 0.001
 
 TEXT, WHOLE, WHOLE_OR_NONE, NUMBER, TRUTH = "str", "int64", "Int64", "float64", "bool"
 """pandas' dtypes of columns: a missing whole number is NA; of texts and figures NaN.
@@ -170,11 +171,17 @@ def _cell(value: object) -> str:
 
     if value is None:
         return "<td></td>"
-    if isinstance(value, float):
-        return f"<td>{value:.4f}</td>"
+    if isinstance(value, int | float):
+        return f'<td style="text-align: right">{_figure(value)}</td>'
     text = escape(shorten(str(value), _CELL_CHARACTERS))
     # A text from right to left must not turn its neighbours round.
     return f'<td dir="auto" style="text-align: left">{text}</td>'
+
+
+def _figure(value: int | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.2g}" if 0 < abs(value) < _SMALL else f"{value:.4f}"
+    return str(value)
 
 
 def _dtype_of(values: Sequence[object]) -> str:

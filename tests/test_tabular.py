@@ -18,11 +18,24 @@ from layerdex.index import PairTask
 from layerdex.records import Document, Documents
 from layerdex.search.results import Prediction, Predictions, SearchResults
 from layerdex.search.targets import SearchTarget
-from layerdex.tabular import Tabular
+from layerdex.tabular import Table, Tabular
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
 
 SCRIPT = "<script>alert(1)</script>"
+
+
+class TabularOf(Tabular):
+    """A result of one row."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.row = row
+
+    def _summary(self) -> str:
+        return "one row"
+
+    def _table(self) -> Table:
+        return Table({}, 1, [self.row])
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +62,7 @@ def answers(index: Index) -> dict[str, Any]:
         "comparison": view.compare(index),
         "deduplication": index.deduplicate(threshold=0.5),
         "overlap": view.find_overlap(index)[0],
+        "overlaps": index.at(layer="0,2").find_overlap(index),
         "thresholds": view.suggest_thresholds(),
         "issues": view.find_label_issues(k=5),
         "probe": view.probe(k=3, n_resamples=10),
@@ -92,6 +106,31 @@ def test_html_has_escaped_texts_and_at_most_twenty_rows(results: dict[str, Any])
     assert "&lt;script&gt;" in html
     assert html.count("<tr>") == 21
     assert "<p>… and 30 more</p>" in html
+
+
+def test_html_has_figures_at_the_right_and_small_ones_not_as_nothing() -> None:
+    html = TabularOf(
+        {"n": 12, "is": True, "share": 0.00004, "none": 0.0, "text": "a"}
+    )._repr_html_()
+    right = '<td style="text-align: right">'
+    assert [cell.partition("</td>")[0] for cell in html.split(right)[1:]] == [
+        *("12", "True", "4e-05", "0.0000"),
+    ]
+
+
+def test_overlaps_at_several_layers_are_one_table(results: dict[str, Any]) -> None:
+    overlaps = results["overlaps"]
+    assert repr(overlaps).startswith("<Overlaps: 2 overlaps, the first <Overlap: ")
+    assert overlaps.to_pandas().layer.tolist() == [
+        overlap.layer for overlap in overlaps for _ in overlap.shared
+    ]
+
+
+def test_a_view_says_what_was_chosen(filled: Index) -> None:
+    assert repr(filled.at()).endswith("at the default>")
+    assert repr(filled.at(layer=0)).endswith("at layer=0>")
+    view = filled.at(layer="0,2", fuse="mean", transform="whiten")
+    assert repr(view).endswith("at layer='0,2', fuse='mean', transform='whiten'>")
 
 
 def test_html_of_nothing_is_a_table_without_rows() -> None:
