@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError, OptionError
 from layerdex.index import documents
 from layerdex.index.heads import labels_without_documents, load_head
 from layerdex.index.similar_labels import find_misspelt, group_similar
+from layerdex.index.source_options import resolve_test_fields
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
 from layerdex.search.filters import Expressions, parse_where
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from layerdex.index.facade import Index
     from layerdex.index.view import View
     from layerdex.indexer.pipeline.pipeline import BuildReport
+    from layerdex.indexer.readers.fields import Fields
     from layerdex.storage.maintenance.info import IndexInfo
     from layerdex.storage.maintenance.verify import Problem
     from layerdex.storage.snapshot import Snapshot
@@ -37,6 +39,7 @@ __all__ = [
     "count_targets",
     "default_layer",
     "discard_if_unused",
+    "fields_of_test_set",
     "find_damage",
     "find_fields",
     "find_folder",
@@ -126,6 +129,11 @@ def source_names(index: Index) -> dict[str, str]:
     fields = index._open.store.query(lambda snapshot: read_source_fields(snapshot.connection))
     names = {} if fields is None else {"text": fields.text, "id": fields.id, "label": fields.label}
     return {part: names.get(part) or part for part in ("text", "id", "label")}
+
+
+def fields_of_test_set(index: Index, **names: Any) -> Fields:
+    """Return the fields of a test set: those that are named, else those that the index stored."""
+    return resolve_test_fields(index._open.store, **names)
 
 
 def ids_to_delete(
