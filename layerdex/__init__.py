@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from layerdex.indexer.training.plan import Plan
     from layerdex.options import EncoderOptions, RuntimeOptions
     from layerdex.progress import progress_bar
+    from layerdex.search.evaluation.report import classification_report
     from layerdex.search.filters import Filter
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "RuntimeOptions",
     "View",
     "__version__",
+    "classification_report",
     "progress_bar",
 ]
 
@@ -38,6 +40,7 @@ _OUTSIDE_THE_FACADE = {
     "Filter": "layerdex.search.filters",
     "Plan": "layerdex.indexer.training.plan",
     "RuntimeOptions": "layerdex.options",
+    "classification_report": "layerdex.search.evaluation.report",
     "progress_bar": "layerdex.progress",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 N_ROWS_SHOWN = 20
 _N_CHARACTERS = 300
 _CELL_CHARACTERS = 200
+_SMALL = 0.001
 
-TEXT, WHOLE, WHOLE_OR_NONE, NUMBER, TRUTH = "string", "int64", "Int64", "float64", "bool"
-"""pandas' dtypes of columns: a missing text is NA, as is a missing whole number; of others NaN."""
+TEXT, WHOLE, WHOLE_OR_NONE, NUMBER, TRUTH = "str", "int64", "Int64", "float64", "bool"
+"""pandas' dtypes of columns: a missing whole number is NA; of texts and figures NaN.
+
+A text is of pandas' own ``str``, not ``string``, whose NA is neither equal nor unequal to a label,
+so that a mean of comparisons would leave it out.
+"""
 
 LAYER = "layer"
 """A column of targets' names: ``int64`` where all are layers, else ``string``."""
@@ -109,8 +115,9 @@ class Tabular(ABC):
     def to_pandas(self) -> DataFrame:
         """Return the rows as a data frame.
 
-        Texts are of dtype ``string``, figures ``float64``, counts ``int64`` (``Int64`` where one
-        may be missing). Raises `MissingPackageError` without pandas.
+        Texts are of pandas' dtype ``str``, in which a missing one is unequal to any other, figures
+        ``float64``, counts ``int64`` (``Int64`` where one may be missing). Raises
+        `MissingPackageError` without pandas.
         """
         pandas = _import_pandas()
         table = self._table()
@@ -124,6 +131,12 @@ class Tabular(ABC):
                 dtype, values = (WHOLE, values) if is_plain else (TEXT, list(map(str, values)))
             columns[name] = pandas.Series(values, dtype=dtype)
         return pandas.DataFrame(columns)
+
+
+def series_index(values: object) -> Any:
+    """Return the index of a pandas series, None for anything else."""
+    pandas = sys.modules.get("pandas")
+    return values.index if pandas is not None and isinstance(values, pandas.Series) else None
 
 
 class TabularList(list[ItemT], Tabular):
@@ -158,11 +171,17 @@ def _cell(value: object) -> str:
 
     if value is None:
         return "<td></td>"
-    if isinstance(value, float):
-        return f"<td>{value:.4f}</td>"
+    if isinstance(value, int | float):
+        return f'<td style="text-align: right">{_figure(value)}</td>'
     text = escape(shorten(str(value), _CELL_CHARACTERS))
     # A text from right to left must not turn its neighbours round.
     return f'<td dir="auto" style="text-align: left">{text}</td>'
+
+
+def _figure(value: int | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.2g}" if 0 < abs(value) < _SMALL else f"{value:.4f}"
+    return str(value)
 
 
 def _dtype_of(values: Sequence[object]) -> str:

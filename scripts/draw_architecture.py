@@ -67,6 +67,7 @@ FILES = {
     "errors": "the tree of exceptions",
     "layers": "what layer numbers mean",
     "limits": "memory and threads at hand",
+    "missing": "None, NaN and NA",
     "options": "EncoderOptions, RuntimeOptions",
     "predicates": "what where says, as a tree",
     "records": "documents, vectors, the Encoder protocol",

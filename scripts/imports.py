@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "forks",
         "layers",
         "limits",
+        "missing",
         "options",
         "predicates",
         "progress",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,24 @@ from layerdex.index import PairTask
 from layerdex.records import Document, Documents
 from layerdex.search.results import Prediction, Predictions, SearchResults
 from layerdex.search.targets import SearchTarget
-from layerdex.tabular import Tabular
+from layerdex.tabular import Table, Tabular
 from tests.encoders import WordEncoder
 from tests.index.expectations import corpus
 
 SCRIPT = "<script>alert(1)</script>"
+
+
+class TabularOf(Tabular):
+    """A result of one row."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.row = row
+
+    def _summary(self) -> str:
+        return "one row"
+
+    def _table(self) -> Table:
+        return Table({}, 1, [self.row])
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +62,7 @@ def answers(index: Index) -> dict[str, Any]:
         "comparison": view.compare(index),
         "deduplication": index.deduplicate(threshold=0.5),
         "overlap": view.find_overlap(index)[0],
+        "overlaps": index.at(layer="0,2").find_overlap(index),
         "thresholds": view.suggest_thresholds(),
         "issues": view.find_label_issues(k=5),
         "probe": view.probe(k=3, n_resamples=10),
@@ -93,6 +108,31 @@ def test_html_has_escaped_texts_and_at_most_twenty_rows(results: dict[str, Any])
     assert "<p>… and 30 more</p>" in html
 
 
+def test_html_has_figures_at_the_right_and_small_ones_not_as_nothing() -> None:
+    html = TabularOf(
+        {"n": 12, "is": True, "share": 0.00004, "none": 0.0, "text": "a"}
+    )._repr_html_()
+    right = '<td style="text-align: right">'
+    assert [cell.partition("</td>")[0] for cell in html.split(right)[1:]] == [
+        *("12", "True", "4e-05", "0.0000"),
+    ]
+
+
+def test_overlaps_at_several_layers_are_one_table(results: dict[str, Any]) -> None:
+    overlaps = results["overlaps"]
+    assert repr(overlaps).startswith("<Overlaps: 2 overlaps, the first <Overlap: ")
+    assert overlaps.to_pandas().layer.tolist() == [
+        overlap.layer for overlap in overlaps for _ in overlap.shared
+    ]
+
+
+def test_a_view_says_what_was_chosen(filled: Index) -> None:
+    assert repr(filled.at()).endswith("at the default>")
+    assert repr(filled.at(layer=0)).endswith("at layer=0>")
+    view = filled.at(layer="0,2", fuse="mean", transform="whiten")
+    assert repr(view).endswith("at layer='0,2', fuse='mean', transform='whiten'>")
+
+
 def test_html_of_nothing_is_a_table_without_rows() -> None:
     html = SearchResults()._repr_html_()
     assert "<th>similarity</th>" in html
@@ -109,7 +149,7 @@ def test_a_frame_has_a_row_per_hit_with_its_metadata(results: dict[str, Any]) ->
     assert frame["id"].tolist() == [hit.id for result in found for hit in result]
     assert frame["similarity"].tolist() == [hit.similarity for result in found for hit in result]
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
-        **dict.fromkeys(("query", "id", "label", "text"), "string"),
+        **dict.fromkeys(("query", "id", "label", "text"), "str"),
         **dict.fromkeys(("layer", "rank"), "int64"),
         **dict.fromkeys(("similarity", "score"), "float64"),
         "size": "Int64",
@@ -154,6 +194,31 @@ def test_every_frame_is_a_frame(results: dict[str, Any]) -> None:
             assert len(frame), name
 
 
+def test_predictions_keep_the_index_of_the_series_they_are_of(filled: Index) -> None:
+    frame = pd.DataFrame([row for row in corpus(30) if row["label"] is not None])
+    frame = frame.sample(frac=1, random_state=1)
+    predictions = filled.classify(frame.text, k=1)
+    filled.save_head(filled.at().probe(k=3, n_resamples=0))
+    for found in (predictions, filled.classify_with_head(frame.text)):
+        assert found.to_pandas().index.equals(frame.index)
+        assert frame.assign(asked=found.to_pandas().text).eval("asked == text").all()
+    copied = pickle.loads(pickle.dumps(predictions))
+    assert copied.to_pandas().index.equals(frame.index)
+    predictions.reverse()
+    assert predictions.to_pandas().index.tolist() == list(range(len(frame)))
+    assert filled.classify(frame.text.tolist()).to_pandas().index.tolist() == list(
+        range(len(frame))
+    )
+
+
+def test_a_text_without_a_prediction_is_wrong_in_a_mean() -> None:
+    target = SearchTarget((1,))
+    made = [Prediction("x", "a", 1.0, target, ()), Prediction("y", None, 0.2, target, ())]
+    label = Predictions(made).to_pandas().label
+    assert (label == pd.Series(["a", "a"])).mean() == 0.5
+    assert label.isna().tolist() == [False, True]
+
+
 def test_metadata_with_the_name_of_a_column_keeps_its_own() -> None:
     rows = Documents([Document(1, "a", "t", None, {"text": "other", "n": 1})])
     frame = rows.to_pandas()
@@ -167,7 +232,7 @@ def test_metadata_with_the_name_of_a_column_keeps_its_own() -> None:
         ([1, 2], "int64"),
         ([1, 2.5], "float64"),
         ([True, None], "boolean"),
-        (["a", None], "string"),
+        (["a", None], "str"),
         (["a", 1], "object"),
     ],
 )

@@ -68,7 +68,7 @@ def print_report(
         if prediction is not None
     ]
     report = classification_report(
-        [prediction for prediction, _ in pairs], [label for _, label in pairs], known=known
+        [label for _, label in pairs], [prediction for prediction, _ in pairs], known=known
     )
     context.print(
         table=lambda: print_classification_report(report), document=lambda: to_json(report)

@@ -24,6 +24,7 @@ from layerdex.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from layerdex.index import Index
     from layerdex.index.tasks import Task
 
 
@@ -48,9 +49,10 @@ class TaskOptions:
     sentence2_field: str
     score_field: str | None
 
-    def tasks(self, source: SourceOptions) -> list[Task]:
+    def tasks(self, index: Index, source: SourceOptions) -> list[Task]:
         """Return the library's task, or one for each field to predict; raises `OptionError`."""
         from layerdex.index import LabelTask, PairTask, RetrievalTask
+        from layerdex.index.checks import fields_of_test_set
 
         if self.queries is not None and self.qrels is not None:
             return [
@@ -87,7 +89,7 @@ class TaskOptions:
                 weights=weights,
                 test=self.test,
                 classifier=self.classifier,
-                fields=source.fields,
+                fields=fields_of_test_set(index, **source.names),
                 format=source.format,
                 dialect=source.dialect,
             )

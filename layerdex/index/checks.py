@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError, OptionError
 from layerdex.index import documents
 from layerdex.index.heads import labels_without_documents, load_head
-from layerdex.index.similar_labels import group_similar
+from layerdex.index.similar_labels import find_misspelt, group_similar
+from layerdex.index.source_options import resolve_test_fields
 from layerdex.index.target_options import default_layer as find_default_layer
 from layerdex.options import EncoderOptions
 from layerdex.search.filters import Expressions, parse_where
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from layerdex.index.facade import Index
     from layerdex.index.view import View
     from layerdex.indexer.pipeline.pipeline import BuildReport
+    from layerdex.indexer.readers.fields import Fields
     from layerdex.storage.maintenance.info import IndexInfo
     from layerdex.storage.maintenance.verify import Problem
     from layerdex.storage.snapshot import Snapshot
@@ -37,6 +39,7 @@ __all__ = [
     "count_targets",
     "default_layer",
     "discard_if_unused",
+    "fields_of_test_set",
     "find_damage",
     "find_fields",
     "find_folder",
@@ -46,6 +49,7 @@ __all__ = [
     "ids_to_delete",
     "is_index",
     "known_labels",
+    "misspelt_labels",
     "similar_labels",
     "source_names",
     "vanished_head_labels",
@@ -127,6 +131,11 @@ def source_names(index: Index) -> dict[str, str]:
     return {part: names.get(part) or part for part in ("text", "id", "label")}
 
 
+def fields_of_test_set(index: Index, **names: Any) -> Fields:
+    """Return the fields of a test set: those that are named, else those that the index stored."""
+    return resolve_test_fields(index._open.store, **names)
+
+
 def ids_to_delete(
     index: Index, ids: Sequence[str], *, where: Expressions = None, missing_ok: bool = False
 ) -> list[str]:
@@ -167,6 +176,12 @@ def vanished_head_labels(index: Index) -> tuple[str, ...]:
 def similar_labels(index: Index) -> list[tuple[str, ...]]:
     """Return the groups of labels of live documents that look alike; see `group_similar`."""
     return group_similar(index._open.store.query(lambda snapshot: snapshot.count_labels()))
+
+
+def misspelt_labels(index: Index, labels: Iterable[str]) -> dict[str, str]:
+    """Return which labels are close to one of live documents; see `find_misspelt`."""
+    known = index._open.store.query(lambda snapshot: snapshot.count_labels())
+    return find_misspelt([label for label in labels if label not in known], [*known])
 
 
 def find_fields(index: Index, asked: Iterable[str]) -> tuple[str, ...]:

@@ -167,7 +167,7 @@ def _evaluate_test(
     n_resamples: int,
     on_progress: OnProgress | None,
 ) -> Evaluation:
-    test = task.read_test()
+    test = task.read_test(index.store)
     vectors, voting = QueryVectors(index, test.texts), task.voting(n_resamples)
 
     def question(snapshot: Snapshot) -> Evaluation:

@@ -38,9 +38,10 @@ from layerdex.index.encoders import (
     note_changed_adapter,
     with_template,
 )
-from layerdex.index.label_changes import LabelChanges
+from layerdex.index.label_changes import LabelChanges, Labels
 from layerdex.index.open_index import OpenIndex, as_list
 from layerdex.index.target_options import TargetArguments, TargetOptions
+from layerdex.index.target_signature import takes_target
 from layerdex.index.tasks import LABEL, Task
 from layerdex.index.view import View
 from layerdex.layers import LayerSelection, name_layers, resolve_layers
@@ -181,6 +182,17 @@ class Index:
         """Return `info` as a table, which notebooks show."""
         return self.info()._repr_html_()
 
+    if not TYPE_CHECKING:  # else every name would be an attribute to type checkers
+
+        def __getattr__(self, name: str) -> object:
+            if not name.startswith("_") and hasattr(View, name):
+                raise AttributeError(
+                    f"'Index' object has no attribute {name!r}: use index.at().{name}()",
+                    name=name,
+                    obj=self,
+                )
+            return object.__getattribute__(self, name)  # raises what the first attempt did
+
     def __len__(self) -> int:
         return self._open.store.query(lambda snapshot: snapshot.n_documents)
 
@@ -204,6 +216,7 @@ class Index:
         """The encoder that this index was made with, loaded on first use."""
         return self._open.encoder
 
+    @takes_target
     def at(self, **target: Unpack[TargetArguments]) -> View:
         """Return a view of the index at a target.
 
@@ -217,13 +230,11 @@ class Index:
         are resolved when a question is answered.
         Raises `LayerError`, `OptionError` or `FilterError`.
         """
-        for name in target.keys() - TargetArguments.__annotations__.keys():
-            known = "a target is layer, fuse, transform and where"
-            raise TypeError(f"unexpected keyword argument {name!r}: {known}")
         options = TargetOptions.parse(**target)
         options.check(self._open)
         return View(self._open, options)
 
+    @takes_target
     def search(
         self,
         queries: str | Iterable[str],
@@ -239,6 +250,7 @@ class Index:
             queries, k=k, min_similarity=min_similarity, query_template=query_template
         )
 
+    @takes_target
     def search_like(
         self,
         ids: str | Iterable[str],
@@ -250,6 +262,7 @@ class Index:
         """Return the k nearest documents of stored documents; see `View.search_like` and `at`."""
         return self.at(**target).search_like(ids, k=k, min_similarity=min_similarity)
 
+    @takes_target
     def classify(
         self,
         texts: str | Iterable[str],
@@ -263,6 +276,7 @@ class Index:
         view = self.at(**target)
         return view.classify(texts, k=k, weights=weights, min_confidence=min_confidence)
 
+    @takes_target
     def deduplicate(
         self,
         *,
@@ -277,6 +291,7 @@ class Index:
             threshold=threshold, keep=keep, on_progress=on_progress, on_result=on_result
         )
 
+    @takes_target
     def evaluate(
         self,
         task: Task | None = None,
@@ -524,22 +539,27 @@ class Index:
 
     def set_labels(
         self,
-        labels: Mapping[str, str | None],
+        labels: Labels,
         *,
-        expected: Mapping[str, str | None] | None = None,
+        expected: Labels | None = None,
+        missing_ok: bool = False,
         dry_run: bool = False,
         lock_timeout_s: float = 10.0,
     ) -> LabelChanges:
         """Give documents other labels by id, in one commit; None removes a label.
 
-        Texts, vectors and metadata stay. ``expected`` has labels that documents should have had
-        before: one that has another label keeps that. With ``dry_run`` nothing is changed. Raises
-        `OptionError` for a label that no document can have, `LockedIndexError` or `StorageError`.
+        ``labels`` are a mapping, or a pandas series with the ids as its index. Texts, vectors and
+        metadata stay. ``expected`` has labels that documents should have had before: one that has
+        another label keeps that. With ``dry_run`` nothing is changed. Raises
+        `DocumentNotFoundError` for an id that no document has, unless ``missing_ok``, `OptionError`
+        for a label that no document can have, also NaN and pandas.NA, `LockedIndexError` or
+        `StorageError`.
         """
         return label_changes.set_labels(
             self._open,
             labels,
             expected=expected,
+            missing_ok=missing_ok,
             dry_run=dry_run,
             lock_timeout_s=lock_timeout_s,
         )
@@ -602,9 +622,8 @@ class Index:
         A label is None below ``min_confidence``. Raises `OptionError` where no head is stored,
         `IndexMismatchError` for one that does not fit the index, `DamagedIndexError`.
         """
-        return Predictions(
-            heads.classify_with_head(self._open, texts, min_confidence=min_confidence)
-        )
+        predictions = heads.classify_with_head(self._open, texts, min_confidence=min_confidence)
+        return Predictions(predictions, texts=texts)
 
     def tune(
         self,

@@ -138,7 +138,7 @@ def evaluate_head(index: OpenIndex, task: LabelTask, *, n_resamples: int) -> Eva
     Raises as `load_head` does, and `NoLabelsError` if no label of the test set is one of the
     head's.
     """
-    test, head = task.read_test(), load_head(index)
+    test, head = task.read_test(index.store), load_head(index)
     if {*head.label_names}.isdisjoint(test.labels):
         some = ", ".join(head.label_names[:3])
         raise NoLabelsError(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
+_CUTOFF = 0.8
+_NUMBER = re.compile(r"\d+")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
 
 
@@ -18,6 +21,21 @@ def group_similar(labels: Iterable[str]) -> list[tuple[str, ...]]:
     for label in labels:
         groups.setdefault(_normalize(label), []).append(label)
     return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def find_misspelt(labels: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Return the labels that are close to a known one, each with the closest.
+
+    Labels that differ in their numbers are different ones on purpose.
+    """
+    by_shape = {label.casefold(): label for label in known}
+    found = {}
+    for label in labels:
+        shape = label.casefold()
+        same_numbers = [one for one in by_shape if _NUMBER.findall(one) == _NUMBER.findall(shape)]
+        if close := get_close_matches(shape, same_numbers, 1, cutoff=_CUTOFF):
+            found[label] = by_shape[close[0]]
+    return found
 
 
 def quote_label(label: str) -> str:

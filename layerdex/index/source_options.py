@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,26 @@ def resolve_fields(
     return StoredFields(
         **defaults | given, stored=frozenset(defaults), may_derive_ids=may_derive_ids
     )
+
+
+def resolve_test_fields(
+    store: Store,
+    *,
+    text: str | None = None,
+    id: str | None = None,
+    label: str | None = None,
+    metadata: Iterable[str] | None = None,
+) -> Fields:
+    """Return the fields of a test set: as `resolve_fields` does, but only text and label matter."""
+    from layerdex.indexer.readers.stored_fields import StoredFields
+
+    fields = resolve_fields(
+        store, text=text, id=id, label=label, metadata=metadata, may_derive_ids=True
+    )
+    if not isinstance(fields, StoredFields):
+        return fields
+    stored = fields.stored & {"text", "label"}
+    return replace(fields, id=id, metadata=to_names(metadata), stored=stored)
 
 
 def to_names(metadata: Iterable[str] | None) -> tuple[str, ...] | None:

@@ -19,6 +19,7 @@ from layerdex.arguments import (
 )
 from layerdex.choices import Classifier, Format, RetrievalRules, Weights
 from layerdex.errors import NoLabelsError, OptionError
+from layerdex.index.source_options import resolve_test_fields
 from layerdex.records import Source
 from layerdex.search.evaluation.retrieval import JudgedQueries, judged_queries
 from layerdex.search.evaluation.sentence_pairs import PairJudgements
@@ -28,6 +29,7 @@ from layerdex.search.labels.training_split import LabelledTexts
 if TYPE_CHECKING:
     from layerdex.indexer.readers.dialect import Dialect
     from layerdex.indexer.readers.fields import Fields
+    from layerdex.storage.store import Store
 
 LABEL = "label"
 _K = "k is a number or several"
@@ -40,9 +42,10 @@ class LabelTask:
     ``by`` is ``label`` or the metadata field whose values count as labels; a test set's are its
     labels. Labels with fewer than ``min_per_label`` documents are left out. ``k`` and ``weights``
     are one value or several; the first of each decides the best layer. ``test`` is a source read
-    with ``fields``, ``format`` and ``dialect``. Documents with the text of the held-out one never
-    vote. With the ``classifier`` head, the stored head predicts the labels of a test set instead,
-    at its own layer; then the target, ``by``, ``min_per_label``, ``k`` and ``weights`` say nothing.
+    with ``fields`` (None: the names of text and label in the index's own sources), ``format`` and
+    ``dialect``. Documents with the text of the held-out one never vote. With the ``classifier``
+    head, the stored head predicts the labels of a test set instead, at its own layer; then the
+    target, ``by``, ``min_per_label``, ``k`` and ``weights`` say nothing.
 
     A transform is fitted on the documents that may vote: for each fold on those of the other
     folds, and leaving one out, once, on all. No label enters the fit. The shrinkage of whitening is
@@ -95,14 +98,18 @@ class LabelTask:
             n_resamples=n_resamples,
         )
 
-    def read_test(self) -> LabelledTexts:
-        """Read the test set; raises `SourceError`, `RowError` or `NoLabelsError` if it is empty."""
+    def read_test(self, store: Store) -> LabelledTexts:
+        """Read the test set of the index of a store.
+
+        Raises `SourceError`, `RowError` or `NoLabelsError` if it is empty.
+        """
         from layerdex.indexer.readers.sources import read_labelled
 
         if self.test is None:
             raise OptionError("this task has no test set")
+        fields = resolve_test_fields(store) if self.fields is None else self.fields
         texts, labels = read_labelled(
-            self.test, format=self.format, fields=self.fields, dialect=self.dialect
+            self.test, format=self.format, fields=fields, dialect=self.dialect
         )
         if not texts:
             raise NoLabelsError("the test set has no documents")

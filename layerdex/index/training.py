@@ -108,7 +108,7 @@ def tune(
     import_peft()  # or fail before any work is done
     settings = index.encoder.settings  # has the folder where the model lies now
     task = LabelTask(by, min_per_label, test=test, fields=fields, format=format, dialect=dialect)
-    test_set = None if test is None else task.read_test()
+    test_set = None if test is None else task.read_test(store)
     layers = tuple(stored for stored in store.layers if stored <= layer)
     vectors = {} if test_set is None else QueryVectors(index, test_set.texts).encode(layers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 
 from layerdex.arguments import check_callbacks, check_count, check_type, to_choice
 from layerdex.choices import Keep, Weights
@@ -22,7 +23,7 @@ from layerdex.index.target_options import TargetOptions, check_has_vectors, defa
 from layerdex.index.tasks import LABEL, LabelTask, Task
 from layerdex.records import OnProgress
 from layerdex.search.dedup.greedy import deduplicate
-from layerdex.search.dedup.overlap import Overlap, find_overlap
+from layerdex.search.dedup.overlap import Overlap, Overlaps, find_overlap
 from layerdex.search.dedup.threshold_sweep import ThresholdSweep, sweep_thresholds
 from layerdex.search.evaluation.comparison import Comparison
 from layerdex.search.evaluation.evaluation import Evaluation
@@ -58,8 +59,12 @@ class View:
     _options: TargetOptions
 
     def __repr__(self) -> str:
-        given = {field.name: getattr(self._options, field.name) for field in fields(TargetOptions)}
-        target = ", ".join(f"{name}={value!r}" for name, value in given.items() if value)
+        values = {field: getattr(self._options, field.name) for field in fields(TargetOptions)}
+        given = {field.name: value for field, value in values.items() if value != field.default}
+        target = ", ".join(
+            f"{name}={(str(value) if isinstance(value, StrEnum) else value)!r}"
+            for name, value in given.items()
+        )
         return f"<View of {str(self._index.store.path)!r} at {target or 'the default'}>"
 
     def search(
@@ -73,7 +78,8 @@ class View:
         """Return the k documents most similar to each text: a result per query and layer.
 
         Results are in the order of the queries, and for each query in the order of the layers. They
-        are a list, with `to_pandas` for one data frame of all hits.
+        are a list, with `to_pandas` for one data frame of all hits, which has several rows per
+        query and so an index of its own, not that of a pandas series of queries.
         ``min_similarity`` is from -1 to 1, or such as ``"p99"``: the similarity that 99 % of random
         pairs of documents are below at the layer. ``query_template`` is put around the texts in
         place of the index's own.
@@ -131,7 +137,9 @@ class View:
     ) -> Predictions:
         """Label texts by the vote of their k nearest labelled documents.
 
-        A label is None below ``min_confidence``. ``on_result`` is as in `deduplicate`. Raises
+        A label is None below ``min_confidence``. The data frame of a pandas series of texts has
+        its index, so that ``df["predicted"] = view.classify(df.text).to_pandas().label`` fits.
+        ``on_result`` is as in `deduplicate`. Raises
         `NoLabelsError` where no document of the target has a label.
         """
         check_callbacks(on_result=on_result)
@@ -154,7 +162,7 @@ class View:
                 on_result(predictions, DocumentReader(self._index.store, snapshot))
             return predictions
 
-        return Predictions(self._index.query(question))
+        return Predictions(self._index.query(question), texts=texts)
 
     def deduplicate(
         self,
@@ -212,7 +220,7 @@ class View:
         threshold: float = 0.9,
         on_progress: OnProgress | None = None,
         on_result: Callable[[list[Overlap], DocumentReader], None] | None = None,
-    ) -> list[Overlap]:
+    ) -> Overlaps:
         """Find which of this index's documents the other index has too, per layer of the target.
 
         The target's conditions choose among this index's documents; its transform is this index's,
@@ -247,7 +255,7 @@ class View:
                 on_result(overlaps, DocumentReader(self._index.store, first))
             return overlaps
 
-        return self._index.query_with(second_index, question)
+        return Overlaps(self._index.query_with(second_index, question))
 
     def find_label_issues(
         self,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from operator import is_
+from typing import TYPE_CHECKING, overload
 
 from layerdex.choices import Keep
 from layerdex.records import LayerName, Scalar
@@ -21,10 +22,14 @@ from layerdex.tabular import (
     Table,
     Tabular,
     TabularList,
+    series_index,
     shorten_repr,
     with_metadata,
 )
 from layerdex.wording import counted
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _HIT_DTYPES = {
     "query": TEXT,
@@ -199,9 +204,24 @@ class Prediction(Tabular):
 
 
 class Predictions(TabularList[Prediction]):
-    """The predicted labels of several texts, in order; a list."""
+    """The predicted labels of several texts, in order; a list.
 
-    __slots__ = ()
+    ``texts`` are what was asked about: if they are a pandas series, the data frame has its index.
+    """
+
+    __slots__ = ("_as_made", "_index")
+
+    def __init__(self, predictions: Iterable[Prediction] = (), *, texts: object = None) -> None:
+        super().__init__(predictions)
+        self._index = series_index(texts)
+        self._as_made = () if self._index is None else tuple(self)
+
+    def to_pandas(self) -> DataFrame:
+        """Return a row per text, with the index of the series that the texts came in, if any."""
+        frame = super().to_pandas()
+        is_as_made = len(self) == len(self._as_made) and all(map(is_, self, self._as_made))
+        # A list that was sorted or cut since then is in another order than the index.
+        return frame.set_axis(self._index) if self._index is not None and is_as_made else frame
 
     def _summary(self) -> str:
         labels = Counter(prediction.label for prediction in self if prediction.label is not None)

@@ -326,6 +326,21 @@ def test_a_test_set_can_have_other_fields(cli: Cli, shared: Path, tmp_path: Path
     assert cli.json("evaluate", shared, "--test", file, *words)["n"] == 2
 
 
+def test_a_test_set_has_the_names_of_the_sources(cli: Cli, tmp_path: Path) -> None:
+    rows = [{"Nr": i, "Frage": f"card {i % 3} lost", "Art": f"a{i % 2}"} for i in range(12)]
+    index, source = tmp_path / "index", write_jsonl(tmp_path / "rows.jsonl", rows)
+    words = ("--text-field", "Frage", "--id-field", "Nr", "--label-field", "Art")
+    cli.ok("index", index, source, *words)
+    test = [{"Frage": "card 1 lost", "Art": "a1"}, {"Frage": "card 2", "Art": "a0"}]
+    file = write_jsonl(tmp_path / "test.jsonl", test)
+    found = cli.json("evaluate", index, "--test", file, "-k", "3")
+    assert found == cli.json("evaluate", index, "--test", file, "-k", "3", *words[:2], *words[4:])
+    plain = [{"text": row["Frage"], "label": row["Art"]} for row in test]
+    plain_file = write_jsonl(tmp_path / "plain.jsonl", plain)
+    assert found == cli.json("evaluate", index, "--test", plain_file, "-k", "3")
+    assert found["n"] == Index.open(index).evaluate(LabelTask(k=3, test=test)).n == 2
+
+
 def test_a_misspelt_field_of_a_test_set_names_those_that_are_there(
     cli: Cli, shared: Path, tmp_path: Path
 ) -> None:

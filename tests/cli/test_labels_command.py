@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from layerdex import Index
-from layerdex.errors import OptionError
+from layerdex.errors import DocumentNotFoundError, OptionError
 from tests.cli.corpus import DOCUMENTS, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
 from tests.indexer.readers.workbook import write_xlsx
@@ -191,7 +192,7 @@ def test_a_label_that_changed_meanwhile_stays_unless_forced(
 
 
 def test_none_removes_a_label_and_a_new_one_is_said(cli: Cli, wrong: Path, review: Path) -> None:
-    decide(review, {"007": "(none)", "rain-5": "storm"})
+    decide(review, {"007": "(None)", "rain-5": "storm"})
     result = cli.ok("labels", "apply", wrong, review)
     assert "No document had this label before: storm" in result.stderr
     assert (labels_of(wrong)["007"], labels_of(wrong)["rain-5"]) == (None, "storm")
@@ -217,7 +218,12 @@ def test_a_file_of_ids_and_labels_is_enough(cli: Cli, wrong: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("id,label\na,b\n", "new_label"),
+        (
+            "id,label\na,b\n",
+            "'new_label'; there is 'id', 'label'; try 'suspects -o', whose",
+        ),
+        ("id,new_label\n7,food\n8,food\n", "no document has the id '7', '8'; a spreadsheet drops"),
+        ("id,new_label\ncard-0,foood\n", "'foood' (did you mean 'food'?): nothing was changed"),
         ("id,new_label\ncard-0,a\ncard-0,b\n", "two decisions about the id 'card-0'"),
         ("label,new_label\ncard,a\n", "needs the id"),
         ("id,new_label\ncard-1,food\na,b,c,d\n", "r.csv:3"),
@@ -235,7 +241,7 @@ def test_a_faulty_review_changes_nothing(
 def test_metadata_texts_and_neighbours_stay(cli: Cli, wrong: Path) -> None:
     index = Index.open(wrong)
     before = index.get("card-1")[0]
-    changes = index.set_labels({"card-1": "food", "gone": "x"})
+    changes = index.set_labels({"card-1": "food", "gone": "x"}, missing_ok=True)
     assert (changes.changed, changes.unknown) == (("card-1",), ("gone",))
     after = index.get("card-1")[0]
     assert after == type(before)(before.row, "card-1", before.text, "food", before.metadata)
@@ -244,7 +250,43 @@ def test_metadata_texts_and_neighbours_stay(cli: Cli, wrong: Path) -> None:
     assert cli.ok("verify", wrong)
 
 
-@pytest.mark.parametrize("label", ["", "  ", ["a", "b"], {"a": 1}])
+def test_a_label_close_to_another_is_given_when_asked_for(
+    cli: Cli, wrong: Path, tmp_path: Path
+) -> None:
+    file = write_jsonl(tmp_path / "r.jsonl", [{"id": "card-0", "new_label": "Foood"}])
+    assert "did you mean 'food'?" in cli.error("labels", "apply", wrong, file, "--dry-run", "-q")
+    assert cli.json("labels", "apply", wrong, file, "--new-labels")["new_labels"] == ["Foood"]
+    assert labels_of(wrong)["card-0"] == "Foood"
+
+
+def test_an_unknown_id_is_an_error_in_python_unless_it_may_be_missing(wrong: Path) -> None:
+    index = Index.open(wrong)
+    for dry_run in (True, False):
+        with pytest.raises(DocumentNotFoundError, match="'nope'"):
+            index.set_labels({"card-1": "food", "nope": "x"}, dry_run=dry_run)
+    assert labels_of(wrong)["card-1"] == "card"
+
+
+def test_labels_come_as_a_series_too(wrong: Path) -> None:
+    index = Index.open(wrong)
+    labels = pd.Series({"card-1": "food", "rain-5": None}, dtype=object)
+    changes = index.set_labels(labels, expected=pd.Series({"card-1": "cake"}))
+    assert changes.changed == ("rain-5",)
+    assert repr(changes).startswith("LabelChanges(changed=('rain-5',), n_unchanged=0")
+    assert [conflict.id for conflict in changes.conflicts] == ["card-1"]
+    twice = pd.Series(["food", "food"], index=["card-1", "card-1"])
+    with pytest.raises(OptionError, match="'card-1' is there several times"):
+        index.set_labels(twice)
+
+
+def test_the_repr_of_many_changes_is_short(wrong: Path) -> None:
+    index = Index.open(wrong)
+    changes = index.set_labels(dict.fromkeys(labels_of(wrong), "food"), dry_run=True)
+    assert len(changes.changed) > 10
+    assert len(repr(changes)) <= 300
+
+
+@pytest.mark.parametrize("label", ["", "  ", ["a", "b"], {"a": 1}, float("nan"), pd.NA, pd.NaT, []])
 def test_a_label_that_no_document_can_have_is_an_error(wrong: Path, label: Any) -> None:
     with pytest.raises(OptionError):
         Index.open(wrong).set_labels({"card-0": label})

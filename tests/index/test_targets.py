@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,45 @@ def test_a_target_that_cannot_be_is_refused_at_once(filled: Index, target: dict[
         filled.at(**target)
 
 
-def test_an_unknown_argument_names_those_of_a_target(filled: Index) -> None:
-    with pytest.raises(TypeError, match="'whre': a target is layer, fuse, transform and where"):
-        filled.search("word1", whre="label=a")  # type: ignore[call-arg]
+@pytest.mark.parametrize(
+    ("method", "name", "said"),
+    [
+        ("search", "whre", "did you mean where? (it takes k, min_similarity, query_template, la"),
+        ("search", "top_k", "did you mean k?"),
+        ("classify", "n_neighbors", "did you mean k?"),
+        ("classify", "threshold", "did you mean min_confidence?"),
+        ("at", "k", "it takes layer, fuse, transform, where"),
+        ("evaluate", "by", "the task has it, evaluate(LabelTask(by=...)); it takes n_resamples"),
+        ("evaluate", "qrels", "the task has it, evaluate(RetrievalTask(qrels=...))"),
+    ],
+)
+def test_an_unknown_argument_names_the_method_and_what_it_takes(
+    filled: Index, method: str, name: str, said: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        getattr(filled, method)(**{name: 1})
+    message = str(caught.value)
+    assert message.startswith(f"{method}() got an unexpected keyword argument {name!r}: {said}")
+
+
+@pytest.mark.parametrize(
+    "method", ["at", "search", "search_like", "classify", "deduplicate", "evaluate"]
+)
+def test_signatures_name_the_arguments_of_a_target(filled: Index, method: str) -> None:
+    asked = getattr(filled, method)
+    parameters = inspect.signature(asked).parameters
+    defaults = {"layer": None, "fuse": None, "transform": "none", "where": None}
+    assert {name: parameters[name].default for name in defaults} == defaults
+    assert "target" not in parameters
+    assert all(f"``{name}``" in str(inspect.getdoc(asked)) for name in defaults)
+
+
+def test_a_question_of_a_view_says_so_on_the_index(filled: Index) -> None:
+    with pytest.raises(AttributeError, match=r"'probe': use index\.at\(\)\.probe\(\)"):
+        getattr(filled, "probe")()  # noqa: B009 - type checkers know that it is none
+    assert not hasattr(filled, "no_such_thing")
+    with pytest.raises(AttributeError, match="'_options'"):
+        getattr(filled, "_options")  # noqa: B009
 
 
 def test_the_other_index_is_no_view(filled: Index) -> None:

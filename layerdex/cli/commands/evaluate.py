@@ -149,7 +149,7 @@ def command(
         if is_given(name):
             check_single(f"--{name.replace('_', '-')}", "by")
     index = context.open_index(path)
-    tasks = task.tasks(source)
+    tasks = task.tasks(index, source)
     if compare_with is not None:
         if task.queries is None and task.pairs is None:
             check_single("--compare", "k", "weights", "by")

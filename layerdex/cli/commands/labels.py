@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from layerdex.cli.options import (
     verbosity_options,
 )
 from layerdex.cli.render.text import counted, describe_labels, one_line
+from layerdex.errors import DocumentNotFoundError, OptionError
 
 if TYPE_CHECKING:
     from layerdex.index.label_changes import LabelChanges, LabelConflict
@@ -37,6 +38,11 @@ def command() -> None:
 @click.option(
     "--force", is_flag=True, help="Change labels also where they are others than in the review."
 )
+@click.option(
+    "--new-labels",
+    is_flag=True,
+    help="Give also labels that look like a misspelt one: no document has them, but a similar one.",
+)
 @format_options
 @json_option
 @lock_timeout_option
@@ -48,6 +54,7 @@ def apply(
     file: str,
     dry_run: bool,
     force: bool,
+    new_labels: bool,
     source: FormatOptions,
     lock_timeout_s: float,
 ) -> None:
@@ -56,23 +63,32 @@ def apply(
     FILE is a table with the columns id and new_label, such as 'suspects -o' writes. An empty
     new_label is no decision, and (none) removes the label. If the column label is there, a
     document that has another label by now keeps it, unless --force is given. Texts and vectors
-    stay as they are.
+    stay as they are. Where a label that no document has is close to one that exists, nothing is
+    changed, unless --new-labels is given; nor where no document has any of the ids (exit 1).
 
     \b
     layerdex suspects my-index -o review.csv
     layerdex labels apply my-index review.csv --dry-run
     """
+    from layerdex.index.checks import misspelt_labels
     from layerdex.index.files import read_review
     from layerdex.index.json import to_json
 
     index = context.open_index(path)
     review = read_review(file, format=source.format, dialect=source.dialect)
+    if not new_labels:
+        _check_spelling(misspelt_labels(index, filter(None, review.labels.values())))
     changes = index.set_labels(
         review.labels,
         expected=None if force else review.expected,
+        missing_ok=True,
         dry_run=dry_run,
         lock_timeout_s=lock_timeout_s,
     )
+    if changes.unknown and len(changes.unknown) == len(review.labels):
+        raise DocumentNotFoundError(
+            f"no document has the id {_ids(changes.unknown)}{_advice(changes.unknown)}"
+        )
     context.print(
         table=lambda: _note_changes(context, changes, review.n_undecided, dry_run),
         document=lambda: {**to_json(changes), "n_undecided": review.n_undecided},
@@ -94,6 +110,18 @@ def _note_changes(context: Context, changes: LabelChanges, n_undecided: int, dry
         context.note(f"No document has the id {_ids(changes.unknown)}{_advice(changes.unknown)}")
     if changes.new_labels:
         context.note(f"No document had this label before: {describe_labels(changes.new_labels)}")
+
+
+def _check_spelling(misspelt: Mapping[str, str]) -> None:
+    if not misspelt:
+        return
+    named = [f"{new!r} (did you mean {old!r}?)" for new, old in misspelt.items()][:_N_SHOWN]
+    n_more = len(misspelt) - len(named)
+    more = f" and {counted(n_more, 'other')}" if n_more else ""
+    raise OptionError(
+        f"no document has the label {', '.join(named)}{more}: nothing was changed; --new-labels "
+        "gives it all the same"
+    )
 
 
 def _describe(conflict: LabelConflict) -> str:

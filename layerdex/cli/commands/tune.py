@@ -166,6 +166,7 @@ def command(
     layerdex tune my-index my-adapter --layer 6 --test test.jsonl --plot loss.png
     layerdex index my-tuned-index my.jsonl --adapter my-adapter
     """
+    from layerdex.index.checks import fields_of_test_set
     from layerdex.index.json import to_json
 
     if plot is not None:
@@ -182,7 +183,7 @@ def command(
             plan=training.plan,
             folds=folds,
             test=test,
-            fields=source.fields,
+            fields=fields_of_test_set(index, **source.names),
             format=source.format,
             dialect=source.dialect,
             runtime=context.runtime,

@@ -15,7 +15,7 @@ from layerdex.indexer.readers.values import BadValueError, id_value
 from layerdex.records import Source
 
 DECISION = "new_label"
-"""The column of the decision: another label, `NO_LABEL` for none, or empty for undecided."""
+"""The column of the decision: another label, `NO_LABEL` for none (in any case), or empty."""
 
 NO_LABEL = "(none)"
 
@@ -33,7 +33,7 @@ class ReviewFields(InputFields):
 
     def suggest(self, option: str, name: str, names: Collection[object]) -> str:  # noqa: ARG002
         """No option names another field."""
-        return "a review has the columns id, label and new_label"
+        return "'suspects -o', whose file has the columns id, label and new_label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def read_review(
             identifier = id_value(row.get("id"), field="id", empty_advice="")
             if identifier is None:
                 raise BadValueError("a row with a new_label needs the id of its document")
-            label = None if decision == NO_LABEL else decision
+            label = None if decision.strip().casefold() == NO_LABEL else decision
             if review.labels.get(identifier, label) != label:
                 raise OptionError(f"the review has two decisions about the id {identifier!r}")
             review.labels[identifier] = label

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Set
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.missing import NESTED, is_missing
 from layerdex.records import Scalar
 
 INT64_LIMIT = 2**63
 FIRST_INEXACT = 2**53
 """From here on a float may have lost the last digits of an integer."""
 
-NESTED = (Mapping, list, tuple, Set, np.ndarray)
 KIND_NAMES = {"NoneType": "null", "dict": "object", "str": "string", "bool": "true/false"}
-_NEVER_MISSING = (str, int, *NESTED)
 
 
 class BadValueError(ValueError):
@@ -61,7 +59,7 @@ def plain(value: object, *, field: str) -> object:
     # .item() of nanoseconds would be an int
     if isinstance(value, np.generic) and not isinstance(value, (np.datetime64, np.timedelta64)):
         value = value.item()
-    return None if _is_missing(value) else value
+    return None if is_missing(value) else value
 
 
 def clean_string(value: str, *, field: str) -> str:
@@ -166,16 +164,6 @@ def _require_content(
         raise error(f"{field} is empty{advice}")
     if value.isspace():
         raise error(f"{field} is blank{advice}")
-
-
-def _is_missing(value: object) -> bool:
-    if value is None or isinstance(value, _NEVER_MISSING):
-        return value is None
-    if isinstance(value, Decimal):  # a signalling NaN cannot be compared
-        return value.is_nan()
-    if type(value).__name__ == "NAType":  # pandas.NA, whose comparisons have no truth
-        return True
-    return bool(value != value)  # noqa: PLR0124 - NaN and NaT are unequal to themselves
 
 
 def _digits(value: int, *, field: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,19 @@ from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import round_similarity, to_steps
 from layerdex.storage.snapshot import DocumentTable
-from layerdex.tabular import LAYER, NUMBER, TEXT, TRUTH, Brief, Table, Tabular
+from layerdex.tabular import LAYER, NUMBER, TEXT, TRUTH, Brief, Row, Table, Tabular, TabularList
 from layerdex.wording import counted
 
 _BLOCK = 4_096
+_DTYPES = {
+    "layer": LAYER,
+    "id": TEXT,
+    "other": TEXT,
+    "similarity": NUMBER,
+    "is_exact": TRUTH,
+    "label": TEXT,
+    "other_label": TEXT,
+}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,19 +88,28 @@ class Overlap(Tabular):
         )
 
     def _table(self) -> Table:
-        dtypes = {
-            "id": TEXT,
-            "other": TEXT,
-            "similarity": NUMBER,
-            "is_exact": TRUTH,
-            "label": TEXT,
-            "other_label": TEXT,
-        }
-        rows = (
-            {"layer": self.layer, **{name: getattr(document, name) for name in dtypes}}
-            for document in self.shared
-        )
-        return Table({"layer": LAYER, **dtypes}, len(self.shared), rows)
+        return Table(_DTYPES, len(self.shared), self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        for document in self.shared:
+            own = {name: getattr(document, name) for name in _DTYPES if name != "layer"}
+            yield {"layer": self.layer, **own}
+
+
+class Overlaps(TabularList[Overlap]):
+    """The overlaps at several layers, in order; a list."""
+
+    __slots__ = ()
+
+    def _summary(self) -> str:
+        if len(self) == 1:
+            return self[0]._summary()
+        first = f", the first {self[0]!r}" if self else ""
+        return counted(len(self), "overlap") + first
+
+    def _table(self) -> Table:
+        rows = (row for overlap in self for row in overlap._rows())
+        return Table(_DTYPES, sum(len(overlap.shared) for overlap in self), rows)
 
 
 def find_overlap(

@@ -7,22 +7,28 @@ and no label's precision.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.arguments import check_type, format_value, to_list
 from layerdex.errors import NoLabelsError, OptionError
+from layerdex.missing import is_missing
 from layerdex.search.evaluation.metrics import Codes
 from layerdex.search.knn.voting import NO_LABEL, encode_labels
 from layerdex.search.results import Prediction
+from layerdex.tabular import NUMBER, TEXT, WHOLE, Brief, Row, Table, Tabular
+from layerdex.wording import counted
 
 N_CONFUSED = 10
 
+_DTYPES = {"label": TEXT, "precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "support": WHOLE}
 
-@dataclass(frozen=True, slots=True)
-class Averages:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Averages(Brief):
     """Means over labels."""
 
     precision: float
@@ -30,8 +36,8 @@ class Averages:
     f1: float
 
 
-@dataclass(frozen=True, slots=True)
-class ConfusedPair:
+@dataclass(frozen=True, slots=True, repr=False)
+class ConfusedPair(Brief):
     """``n`` texts of the label ``true`` for which ``predicted`` was predicted."""
 
     true: str
@@ -39,8 +45,8 @@ class ConfusedPair:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClassificationReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class ClassificationReport(Tabular):
     """Figures of ``n`` texts with a true label; arrays are (n_labels,), in the order of the names.
 
     ``label_names`` are all labels that are true or predicted somewhere, in alphabetical order. A
@@ -50,10 +56,10 @@ class ClassificationReport:
     """
 
     label_names: tuple[str, ...]
-    precision: NDArray[np.float64] = field(repr=False)
-    recall: NDArray[np.float64] = field(repr=False)
-    f1: NDArray[np.float64] = field(repr=False)
-    support: NDArray[np.int64] = field(repr=False)
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    support: NDArray[np.int64]
     n: int
     accuracy: float
     macro: Averages
@@ -63,21 +69,43 @@ class ClassificationReport:
     unknown_labels: tuple[str, ...]
     confused: tuple[ConfusedPair, ...]
 
+    def _summary(self) -> str:
+        labels = counted(len(self.label_names), "label")
+        abstained = f", {self.n_abstained:,} without a prediction" if self.n_abstained else ""
+        return (
+            f"accuracy {self.accuracy:.4f}, macro-F1 {self.macro.f1:.4f} on "
+            f"{counted(self.n, 'text')} of {labels}{abstained}"
+        )
+
+    def _table(self) -> Table:
+        return Table(_DTYPES, len(self.label_names), self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        figures = (self.precision, self.recall, self.f1, self.support)
+        columns = (self.label_names, *(figure.tolist() for figure in figures))
+        for values in zip(*columns, strict=True):
+            yield dict(zip(_DTYPES, values, strict=True))
+
 
 def classification_report(
-    predictions: Sequence[Prediction | str | None],
-    labels: Sequence[str | None],
+    y_true: Iterable[object],
+    y_pred: Iterable[object],
     *,
     known: Collection[str] | None = None,
 ) -> ClassificationReport:
-    """Compare predictions with the true ``labels`` of the same texts, None for none.
+    """Compare the predicted labels of texts, or predictions of `classify`, with the true ones.
 
+    The order is scikit-learn's. None, NaN and pandas.NA are no label: a text without a true one is
+    left out, and one without a predicted one counts as wrong. A number is the label of its digits.
     ``known`` are the labels that can be predicted, if that is known. Raises `OptionError` for
-    different lengths, `NoLabelsError` if no text has a true label.
+    different lengths and for what is no label, `NoLabelsError` if no text has a true label.
     """
-    if len(predictions) != len(labels):
-        raise OptionError(f"{len(predictions)} predictions cannot be of {len(labels)} labels")
-    found = [each.label if isinstance(each, Prediction) else each for each in predictions]
+    labels, found = _to_labels("y_true", y_true), _to_labels("y_pred", y_pred)
+    if len(labels) != len(found):
+        raise OptionError(
+            f"y_true and y_pred are of the same texts, but their lengths are {len(labels)} and "
+            f"{len(found)}"
+        )
     pairs = [(true, name) for true, name in zip(labels, found, strict=True) if true is not None]
     if not pairs:
         raise NoLabelsError("a report needs texts with a true label, and none has one")
@@ -107,6 +135,30 @@ def classification_report(
         unknown_labels=tuple(sorted(unknown)),
         confused=_confused(names, true, predicted),
     )
+
+
+def _to_labels(name: str, values: Iterable[object]) -> list[str | None]:
+    what = f"{name} is a label for each text, such as the column df['label']"
+    if isinstance(values, str):
+        raise OptionError(f"{what}, not {format_value(values)}")
+    items = to_list(values, what=what)
+    if name == "y_pred":
+        items = [each.label if isinstance(each, Prediction) else each for each in items]
+    elif any(isinstance(each, Prediction) for each in items):
+        raise OptionError("the true labels come first, and the predictions second")
+    return [_to_label(name, item) for item in items]
+
+
+def _to_label(name: str, value: object) -> str | None:
+    """Return a label as an index would have it."""
+    if is_missing(value):
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    check_type(value, (str, int, float), what=f"{name} has text or a number as a label")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
