@@ -228,7 +228,7 @@ def command(
         raise
     rejected.summarize()
     if dry_run:
-        excess = describe_excess(report.n_removed, len(index), max_removed)
+        excess = describe_excess(report.n_removed, report.n_before, max_removed)
         _print_dry_run(context, report, changes, excess)
         return
     is_refused = 0 < report.n_read == report.n_rejected + report.n_blank

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from layerdex.choices import Change
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.pipeline.run_ids import RunIds
-from layerdex.records import Rejected, Unset
-from layerdex.storage.catalog.rows import Version
+from layerdex.records import Rejected, Rows, Unset
+from layerdex.storage.catalog.changes import NEXT_ORDINAL
+from layerdex.storage.catalog.row_digests import damage_error
+from layerdex.storage.catalog.rows import Version, count_before, read_setting
+from layerdex.storage.catalog.settings import SYNC_START
 
 _OUTCOME = "nothing was removed; what is new or changed is committed"
 
@@ -66,11 +70,36 @@ class Sync:
             yield from page
 
 
-def collect_rows(vanished: Iterator[Version], on_change: OnChange | None) -> NDArray[np.int64]:
-    """Return the rows of vanished documents, ascending, calling ``on_change`` for each."""
-    rows = array("q")  # 8 bytes per document, against 36 in a list
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """The rows of vanished documents, ascending, and how many came with an unfinished sync."""
+
+    rows: Rows
+    n_new: int
+
+
+def collect_vanished(
+    vanished: Iterator[Version], on_change: OnChange | None, first_new: int
+) -> Vanished:
+    """Return the vanished documents, calling ``on_change`` for each; see `read_sync_start`."""
+    rows, n_new = array("q"), 0  # 8 bytes per document, against 36 in a list
     for version in vanished:
         rows.append(version.row)
+        n_new += version.ordinal >= first_new
         if on_change is not None:
             on_change(Change.REMOVED, version.id)
-    return np.array(rows, dtype=np.int64)
+    return Vanished(np.array(rows, dtype=np.int64), n_new)
+
+
+def read_sync_start(connection: Connection) -> int:
+    """Return the ordinal from which on documents came with a sync that has not ended.
+
+    A sync that was refused or interrupted has left its new documents. They must not make the
+    documents that would vanish a smaller share when it is run again, as its source may be wrong.
+    """
+    stored = read_setting(connection, SYNC_START)
+    if not isinstance(stored, int | None):
+        raise damage_error(f"the setting {SYNC_START!r}")
+    if stored is None or not count_before(connection, stored):
+        return int(read_setting(connection, NEXT_ORDINAL))
+    return stored
