@@ -40,6 +40,7 @@ __all__ = [
     "find_damage",
     "find_fields",
     "find_folder",
+    "find_unnamed_fields",
     "has_single_label",
     "has_torn_seal",
     "head_labels",
@@ -125,6 +126,18 @@ def source_names(index: Index) -> dict[str, str]:
     fields = index._open.store.query(lambda snapshot: read_source_fields(snapshot.connection))
     names = {} if fields is None else {"text": fields.text, "id": fields.id, "label": fields.label}
     return {part: names.get(part) or part for part in ("text", "id", "label")}
+
+
+def find_unnamed_fields(index: Index) -> list[str]:
+    """Return the metadata fields of an index whose documents have neither ids nor labels."""
+
+    def question(snapshot: Snapshot) -> list[str]:
+        fields = read_source_fields(snapshot.connection)
+        if fields is None or fields.id or fields.label:
+            return []
+        return list(snapshot.metadata_types())
+
+    return index._open.store.query(question)
 
 
 def ids_to_delete(

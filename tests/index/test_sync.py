@@ -406,3 +406,17 @@ def test_a_blank_row_keeps_its_document_as_it_is(index: Index) -> None:
     report = index.add(frame, sync=True)
     assert (report.n_blank, report.n_unchanged, report.n_removed) == (2, 2, 0)
     assert read_versions(index._open.store.path) == before
+
+
+@pytest.mark.parametrize(
+    ("bad", "rows"),
+    [([], "1 blank row"), ([{"id": "", "text": "a"}] * 2, "3 blank or rejected rows")],
+)
+def test_rows_without_a_readable_id_are_called_what_they_are(
+    index: Index, bad: list[Row], rows: str
+) -> None:
+    index.add(corpus(4))
+    source: list[Row] = [*corpus(2), {"id": "", "text": None}, *bad]
+    with pytest.raises(RowError, match=rf"\({rows} may be of any document, as no id can be read\)"):
+        index.add(source, sync=True, on_blank="skip", on_error="skip")
+    assert len(index) == 4

@@ -56,7 +56,7 @@ def apply(
     FILE is a table with the columns id and new_label, such as 'suspects -o' writes. An empty
     new_label is no decision, and (none) removes the label. If the column label is there, a
     document that has another label by now keeps it, unless --force is given. Texts and vectors
-    stay as they are.
+    stay as they are. A later 'index' with a source that has other labels puts those back.
 
     \b
     layerdex suspects my-index -o review.csv

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from layerdex.choices import Change
 from layerdex.errors import RowError, SourceError
 from layerdex.indexer.pipeline.run_ids import RunIds
-from layerdex.records import Rejected, Rows, Unset
+from layerdex.records import Blank, Rejected, Rows, Unset
 from layerdex.storage.catalog.changes import NEXT_ORDINAL
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import Version, count_before, read_setting
@@ -37,6 +37,7 @@ class Sync:
         self._outcome = outcome
         self._n_accepted = 0
         self._n_unidentified = 0
+        self._kinds: set[str] = set()
         self._unidentified: Rejected | None = None
 
     def record(self, n_accepted: int, keeping: Iterable[Rejected]) -> None:
@@ -45,6 +46,7 @@ class Sync:
         for row in keeping:
             if isinstance(row.id, Unset):
                 self._n_unidentified += 1
+                self._kinds.add("blank" if isinstance(row, Blank) else "rejected")
                 self._unidentified = self._unidentified or row
             elif row.id is not None:
                 self._ids.protect(row.id)
@@ -52,8 +54,8 @@ class Sync:
     def vanished(self, pages: Iterator[list[Version]]) -> Iterator[Version]:
         """Yield the documents of ``pages``, those of the index that `RunIds` has not seen.
 
-        Raises `SourceError` if the sources had no document, `RowError` if there were rejected rows
-        without a known id.
+        Raises `SourceError` if the sources had no document, `RowError` if there were blank or
+        rejected rows without a known id.
         """
         for page in pages:
             if not self._n_accepted:
@@ -62,9 +64,9 @@ class Sync:
                     "removed: nothing was removed; 'layerdex delete' removes documents by id"
                 )
             if self._unidentified is not None:
-                n = self._n_unidentified
+                n, kinds = self._n_unidentified, " or ".join(sorted(self._kinds))
                 raise RowError(
-                    f"{self._unidentified} ({n:,} rejected row{'s' * (n > 1)} may be of any "
+                    f"{self._unidentified} ({n:,} {kinds} row{'s' * (n > 1)} may be of any "
                     f"document, as no id can be read): {self._outcome}"
                 )
             yield from page
