@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 from layerdex.arguments import format_value
 from layerdex.errors import OptionError, RemovalError
@@ -32,8 +34,10 @@ class RemovalLimit:
             return cls(confirm=max_removed)
         if isinstance(max_removed, float) and 0 <= max_removed <= 1:
             return cls(float(max_removed))
-        if isinstance(max_removed, int) and not isinstance(max_removed, bool) and max_removed >= 0:
-            return cls(max_removed)
+        if isinstance(max_removed, SupportsIndex) and not isinstance(max_removed, bool):
+            most = operator.index(max_removed)
+            if most >= 0:
+                return cls(most)
         raise OptionError(
             "max_removed is a number of documents (an int), a share of them (a float up to 1.0) or "
             f"a function that is asked, not {format_value(max_removed)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from layerdex.errors import OptionError, RemovalError
@@ -29,6 +30,15 @@ def test_a_limit_is_exact(max_removed: float, n_documents: int, most: int) -> No
     limit = RemovalLimit.parse(max_removed)
     allowed = [n for n in range(n_documents + 1) if limit.allows(n, n_documents)]
     assert allowed == list(range(most + 1))
+
+
+@pytest.mark.parametrize(
+    ("number", "most"), [(np.int64(5), 5), (np.uint8(0), 0), (np.float64(0.5), 0.5)]
+)
+def test_numbers_of_numpy_are_limits(number: Any, most: float) -> None:
+    limit = RemovalLimit.parse(number)
+    assert limit == RemovalLimit(most)
+    assert type(limit.most) is type(most)
 
 
 @pytest.mark.parametrize("value", [True, -1, 1.5, -0.1, float("nan"), "10%", None])

@@ -6,7 +6,7 @@ messages show them as the user writes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import click
@@ -53,6 +53,14 @@ def check_rules(rules: Sequence[Rule]) -> None:
     for rule in rules:
         if broken := _find_broken(rule):
             raise click.UsageError(broken)
+
+
+def check_only(used: Collection[str], *, reason: str) -> None:
+    """Raise `click.UsageError` for the first option that is given and not in ``used``."""
+    for parameter in click.get_current_context().command.params:
+        name = parameter.name
+        if isinstance(parameter, click.Option) and name and is_given(name) and name not in used:
+            raise click.UsageError(f"{_spell(name)} {reason}")
 
 
 def is_given(name: str) -> bool:

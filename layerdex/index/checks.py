@@ -43,6 +43,7 @@ __all__ = [
     "find_damage",
     "find_fields",
     "find_folder",
+    "find_unnamed_fields",
     "has_single_label",
     "has_torn_seal",
     "head_labels",
@@ -134,6 +135,18 @@ def source_names(index: Index) -> dict[str, str]:
 def fields_of_test_set(index: Index, **names: Any) -> Fields:
     """Return the fields of a test set: those that are named, else those that the index stored."""
     return resolve_test_fields(index._open.store, **names)
+
+
+def find_unnamed_fields(index: Index) -> list[str]:
+    """Return the metadata fields of an index whose documents have neither ids nor labels."""
+
+    def question(snapshot: Snapshot) -> list[str]:
+        fields = read_source_fields(snapshot.connection)
+        if fields is None or fields.id or fields.label:
+            return []
+        return list(snapshot.metadata_types())
+
+    return index._open.store.query(question)
 
 
 def ids_to_delete(

@@ -36,7 +36,14 @@ from layerdex.storage.catalog.changes import (
 from layerdex.storage.catalog.engine import empty_log, translate_errors
 from layerdex.storage.catalog.log import log_path, next_salt, write_salt_to_log
 from layerdex.storage.catalog.row_digests import damage_error
-from layerdex.storage.catalog.rows import Version, find_live, find_vanished, live_ids
+from layerdex.storage.catalog.rows import (
+    Version,
+    count_before,
+    find_live,
+    find_vanished,
+    live_ids,
+    read_setting,
+)
 from layerdex.storage.catalog.schema import DOCUMENT, LIVE, SEGMENT
 from layerdex.storage.catalog.segments import SEGMENT_NAME, read_segments
 from layerdex.storage.catalog.vacuum import is_vacuumed, mark_vacuumed
@@ -120,6 +127,11 @@ class Writer:
             query = select(func.count()).select_from(DOCUMENT).where(LIVE)
             return connection.scalar(query) or 0
 
+    def count_before(self, ordinal: int) -> int:
+        """Return the number of live documents with a lower ordinal."""
+        with self.transaction() as connection:
+            return count_before(connection, ordinal)
+
     def find(self, ids: Sequence[str]) -> dict[str, Version]:
         """Return the live documents among ``ids``, by id."""
         with self.transaction() as connection:
@@ -191,6 +203,11 @@ class Writer:
         with self.change() as connection:
             mark_dead(connection, rows.tolist())
 
+    def get(self, key: str) -> Any:
+        """Return a setting, None if there is none."""
+        with self.transaction() as connection:
+            return read_setting(connection, key)
+
     def set(self, key: str, value: Any) -> None:
         """Set a setting."""
         with self.change() as connection:
@@ -199,6 +216,10 @@ class Writer:
     def set_with_next(self, key: str, value: Any) -> None:
         """Set a setting in the next commit, whatever that changes, or in `set_deferred`."""
         self._deferred[key] = value
+
+    def forget_next(self, key: str) -> None:
+        """Do not set a setting of `set_with_next` that no commit has taken."""
+        self._deferred.pop(key, None)
 
     def set_deferred(self) -> None:
         """Commit what `set_with_next` has left, if anything."""

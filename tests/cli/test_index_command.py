@@ -402,5 +402,10 @@ def test_interruption_before_the_first_commit_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(WordTransformer, "encode", interrupt)
-    assert cli("index", new, source, "-q").exit_code == 130
+    result = cli("index", new, source, "-q")
+    assert result.exit_code == 130
+    assert result.stderr == (
+        "Interrupted; nothing was committed yet: the first commit takes some seconds, or "
+        f"{WINDOW} documents; run the same command again\n"
+    )
     assert not new.exists()

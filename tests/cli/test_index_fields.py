@@ -59,6 +59,46 @@ def test_without_a_source_something_must_be_declared(cli: Cli, tickets: Path) ->
     assert "give at least one SOURCE, or - for standard input" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--dry-run"],
+        ["--sync"],
+        ["--model", "foo"],
+        ["--layers", "3"],
+        ["--rejects", "x"],
+        ["--force"],
+        ["--no-auto-compact"],
+        ["--json"],
+        ["--delimiter", ";"],
+    ],
+)
+def test_without_a_source_no_option_is_ignored(cli: Cli, tickets: Path, words: list[str]) -> None:
+    said = cli.usage("index", tickets, "--text-field", "Text", *words)
+    option = "--auto-compact" if words == ["--no-auto-compact"] else words[0]
+    assert said.startswith(f"{option} requires a SOURCE: without one, only names")
+    assert cli.json("info", tickets)["source_fields"]["text"] == "Betreff"
+    assert cli("index", tickets, "--text-field", "Text", "-q", "--lock-timeout", 1).exit_code == 0
+
+
+def test_a_first_run_without_ids_and_labels_names_the_other_fields(
+    cli: Cli, tmp_path: Path, table: Path
+) -> None:
+    def notes(name: str, source: Path, *words: str) -> str:
+        return cli.ok("index", tmp_path / name, source, *words).stderr
+
+    said = "Ids are made from the texts, and there are no labels"
+    first = notes("new", table, "--text-field", "Betreff")
+    assert f"{said}: name their fields with --id-field and --label-field" in first
+    assert "(other fields: Datum, Kategorie, Nr)" in first
+    assert said not in notes("new", table)
+    assert said not in notes("named", table, *NAMES)
+    assert said not in notes("ids", table, *NAMES[:4])
+    lines = tmp_path / "lines.txt"
+    lines.write_text("a b\nc d\n")
+    assert said not in notes("lines", lines)
+
+
 def test_nothing_is_declared_of_an_index_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
     result = cli("index", tmp_path / "none", "--text-field", "Text")
     assert result.exit_code == 1

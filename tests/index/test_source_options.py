@@ -157,6 +157,21 @@ def test_a_stored_name_comes_before_the_plain_one(tickets: Index) -> None:
     assert _documents(tickets)[2] == {"id": "T-3", "text": "the text", "label": "z", "metadata": {}}
 
 
+def test_each_object_has_names_of_its_own(tickets: Index) -> None:
+    stored = {"Ticket-Nr": "T-9", "Betreff": "e f", "Kategorie": "x"}
+    plain = {"id": "T-8", "text": "g h", "label": "y"}
+    for rows in ([plain, stored], [{**stored, "Ticket-Nr": "T-7"}, {**plain, "id": "T-6"}]):
+        tickets.add(rows)
+    added = _documents(tickets)[2:]
+    assert [(row["id"], row["label"]) for row in added] == [
+        ("T-8", "y"),
+        ("T-9", "x"),
+        ("T-7", "x"),
+        ("T-6", "y"),
+    ]
+    assert [row["metadata"] for row in added] == [{}] * 4
+
+
 def test_rows_may_lack_a_stored_label_and_metadata(tickets: Index) -> None:
     tickets.add([{"Betreff": "e f", "Ticket-Nr": "T-1"}])
     assert _documents(tickets)[0] == {**DOCUMENTS[0], "text": "e f"}
@@ -284,6 +299,41 @@ def test_declared_names_are_the_defaults_of_later_runs(index: Index) -> None:
     index.add(pd.DataFrame(TICKETS))
     assert _documents(index)[0] == {"id": "T-1", "text": "a b", "label": None, "metadata": {}}
     assert index.info().source_fields == SourceFields("Betreff", "Ticket-Nr", None, ())
+
+
+def test_a_declared_text_leaves_the_other_names_to_the_first_run(index: Index) -> None:
+    index.declare(text="Betreff")
+    index.add(pd.DataFrame(TICKETS), **NAMES | {"text": None})
+    assert index.info().source_fields == STORED
+
+
+def test_a_declared_name_leaves_the_text_to_the_first_run(index: Index) -> None:
+    index.declare(label="Kategorie")
+    index.add(pd.DataFrame(TICKETS), text="Betreff", id="Ticket-Nr")
+    assert index.info().source_fields == SourceFields("Betreff", "Ticket-Nr", "Kategorie", None)
+
+
+def test_a_named_label_is_recorded_if_only_later_rows_have_it(index: Index) -> None:
+    rows: list[dict[str, Any]] = [{"id": f"d{i}", "text": f"text {i}"} for i in range(700)]
+    rows[650]["Kategorie"] = "x"
+    index.add(rows, label="Kategorie")
+    index.add([{"id": "new", "text": "new", "Kategorie": "y"}])
+    assert _documents(index)[-1] == {"id": "new", "text": "new", "label": "y", "metadata": {}}
+
+
+def test_a_label_that_a_later_run_names_first_is_recorded(index: Index) -> None:
+    index.add(pd.DataFrame(TICKETS)[["Ticket-Nr", "Betreff"]], text="Betreff", id="Ticket-Nr")
+    index.add(pd.DataFrame(TICKETS), label="Kategorie", metadata=["Datum"])
+    assert index.info().source_fields == SourceFields("Betreff", "Ticket-Nr", "Kategorie", None)
+    index.add(pd.DataFrame(TICKETS), label="Rest", metadata=[])  # once
+    assert index.info().source_fields == SourceFields("Betreff", "Ticket-Nr", "Kategorie", None)
+
+
+def test_ids_that_are_mixed_in_become_no_default(index: Index) -> None:
+    index.add([{"text": "a b"}, {"text": "c d"}])
+    index.add(pd.DataFrame(TICKETS), text="Betreff", id="Ticket-Nr", mix_ids=True)
+    index.add([{"text": "e f"}])
+    assert len(index) == 5
 
 
 @pytest.mark.parametrize(

@@ -333,6 +333,51 @@ def test_more_than_is_allowed_is_not_removed_but_what_is_new_stays(
     assert len(index) == (116 if allowed else 120)
 
 
+def test_a_wrong_source_is_refused_again_when_it_is_run_again(index: Index) -> None:
+    index.add(corpus(30))
+    wrong = [{"id": f"w{i}", "text": f"wrong {i}"} for i in range(400)]
+    for _ in range(2):
+        with pytest.raises(RemovalError, match=r"^30 of 30 documents would be removed"):
+            index.add(wrong, sync=True)
+        assert index.add(wrong, sync=True, dry_run=True).n_before == 30
+    with pytest.raises(RemovalError, match=r"^400 of 430 documents would be removed"):
+        index.add(corpus(30), sync=True)
+    assert index.add(corpus(30), sync=True, max_removed=400).n_removed == 400
+    index.add([*corpus(30), *wrong])
+    assert index.add([*corpus(27), *wrong], sync=True).n_removed == 3  # the refusals are over
+
+
+def _interrupted(rows: list[Row]) -> Iterator[Row]:
+    yield from rows
+    raise KeyboardInterrupt
+
+
+def test_a_wrong_source_is_refused_also_after_an_interruption(index: Index) -> None:
+    index.add(corpus(30))
+    wrong: list[Row] = [{"id": f"w{i}", "text": f"wrong {i}"} for i in range(400)]
+    with pytest.raises(KeyboardInterrupt):
+        index.add(_interrupted(wrong), sync=True)
+    assert len(index) > 230
+    with pytest.raises(RemovalError, match=r"^30 of 30 documents would be removed"):
+        index.add(wrong, sync=True)
+
+
+def test_an_interrupted_first_run_counts_as_there_before(index: Index) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        index.add(_interrupted(corpus(400)), sync=True)
+    assert len(index) > 200
+    assert index.add(corpus(400)[5:], sync=True).n_removed == 5
+
+
+def test_a_sync_without_changes_makes_no_commit(index: Index) -> None:
+    index.add(corpus(30))
+    before = query(index._open.store.path, "SELECT value FROM setting WHERE key = 'commits'")
+    assert index.add(corpus(30), sync=True).n_removed == 0
+    assert (
+        query(index._open.store.path, "SELECT value FROM setting WHERE key = 'commits'") == before
+    )
+
+
 @pytest.mark.parametrize("answer", [True, False])
 def test_who_is_asked_decides_above_a_tenth(index: Index, answer: bool) -> None:
     index.add(corpus(20))
@@ -361,3 +406,17 @@ def test_a_blank_row_keeps_its_document_as_it_is(index: Index) -> None:
     report = index.add(frame, sync=True)
     assert (report.n_blank, report.n_unchanged, report.n_removed) == (2, 2, 0)
     assert read_versions(index._open.store.path) == before
+
+
+@pytest.mark.parametrize(
+    ("bad", "rows"),
+    [([], "1 blank row"), ([{"id": "", "text": "a"}] * 2, "3 blank or rejected rows")],
+)
+def test_rows_without_a_readable_id_are_called_what_they_are(
+    index: Index, bad: list[Row], rows: str
+) -> None:
+    index.add(corpus(4))
+    source: list[Row] = [*corpus(2), {"id": "", "text": None}, *bad]
+    with pytest.raises(RowError, match=rf"\({rows} may be of any document, as no id can be read\)"):
+        index.add(source, sync=True, on_blank="skip", on_error="skip")
+    assert len(index) == 4

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerdex.choices import OnBlank, OnError, StoredPrecision
-from layerdex.cli.conflicts import Requires, check_rules
+from layerdex.cli.conflicts import Requires, check_only, check_rules
 from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.files import check_outputs
 from layerdex.cli.options import (
@@ -36,7 +36,7 @@ from layerdex.cli.render.changes import (
     describe_refusal,
     print_report,
 )
-from layerdex.cli.render.text import counted, describe_unknown
+from layerdex.cli.render.text import counted, describe_unknown, one_line
 from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
 
 if TYPE_CHECKING:
@@ -45,7 +45,19 @@ if TYPE_CHECKING:
     from layerdex.options import EncoderOptions
 
 _N_GROUPS_SHOWN = 3
+_N_FIELDS_SHOWN = 10
 _RULES = (Requires("max_removed", "sync"),)
+_USED_TO_DECLARE = (
+    "path",
+    "text_field",
+    "id_field",
+    "label_field",
+    "metadata_fields",
+    "date_formats",
+    "lock_timeout_s",
+    "quiet",
+    "verbose",
+)
 
 
 @click.command("index", short_help="Create or extend an index.")
@@ -155,7 +167,8 @@ def command(
 
     The first run stores the options from --layers to --precision in INDEX. It also stores the
     names of fields, which are the defaults of later runs; a run that names others uses those, once.
-    Without SOURCE, the field options and --date-format are stored as the new defaults.
+    Without SOURCE, the field options and --date-format are stored as the new defaults, and no other
+    option is taken.
 
     \b
     layerdex index my-index reviews.csv --text-field body --label-field stars
@@ -166,6 +179,7 @@ def command(
     layerdex index my-index today.jsonl --sync --dry-run
     layerdex index my-index --date-format 'Datum=%d.%m.%Y'
     """
+    from layerdex.index.checks import source_names
     from layerdex.index.files import check_sources
 
     names: dict[str, Any] = {**source.names, "date_formats": by_field(date_formats)}
@@ -228,7 +242,7 @@ def command(
         raise
     rejected.summarize()
     if dry_run:
-        excess = describe_excess(report.n_removed, len(index), max_removed)
+        excess = describe_excess(report.n_removed, report.n_before, max_removed)
         _print_dry_run(context, report, changes, excess)
         return
     is_refused = 0 < report.n_read == report.n_rejected + report.n_blank
@@ -236,10 +250,11 @@ def command(
         context.note(f"Created {path}")
     _print_report(context, report, index, path, is_new=is_new)
     if is_refused:
+        text_field = source.text_field or source_names(index)["text"]
         if is_new:
             _discard_if_unused(index, had_folder=had_folder)
         outcome = "was not created" if is_new else "is unchanged"
-        why = describe_refusal(report, source.text_field)
+        why = describe_refusal(report, text_field)
         raise RowError(f"every row that was read {why}: {path} {outcome}")
 
 
@@ -247,6 +262,10 @@ def _declare(context: Context, path: Path, names: dict[str, Any], lock_timeout_s
     """Store names of fields and forms of dates, without any documents."""
     if not any(names.values()):
         raise click.UsageError("give at least one SOURCE, or - for standard input")
+    check_only(
+        _USED_TO_DECLARE,
+        reason="requires a SOURCE: without one, only names of fields and forms of dates are stored",
+    )
     context.open_index(path).declare(**names, lock_timeout_s=lock_timeout_s)
     context.note(f"Stored the defaults of later runs: see 'layerdex info {path}'")
 
@@ -290,6 +309,10 @@ def _open_or_create(
 def _tell_how_to_go_on(error: BaseException, index: Index) -> None:
     """Add to an interruption how many documents are in the index, if it is still there."""
     if isinstance(error, KeyboardInterrupt):
+        error.args = (
+            "nothing was committed yet: the first commit takes some seconds, or "
+            f"{index.settings.window:,} documents; run the same command again",
+        )
         with contextlib.suppress(LayerdexError, OSError):
             documents, are = counted(len(index), "document"), "is" if len(index) == 1 else "are"
             again = "run the same command again to go on"
@@ -356,7 +379,23 @@ def _print_report(
         unknown = describe_unknown(report.n_unknown, report.n_unreadable)
         context.note(f"{unknown}: see 'layerdex info {path} --unknown'")
     if is_new:
+        _note_unnamed_fields(context, index)
         _note_language(context, report, index)
+
+
+def _note_unnamed_fields(context: Context, index: Index) -> None:
+    """Note that other fields of a table may be ids and labels: ids are hard to change later."""
+    from layerdex.index.checks import find_unnamed_fields
+
+    names = find_unnamed_fields(index)
+    if names:
+        n_more = len(names) - _N_FIELDS_SHOWN
+        more = f" and {n_more:,} more" if n_more > 0 else ""
+        context.note(
+            "Ids are made from the texts, and there are no labels: name their fields with "
+            "--id-field and --label-field in a first run, if there are any "
+            f"(other fields: {', '.join(map(one_line, names[:_N_FIELDS_SHOWN]))}{more})"
+        )
 
 
 def _note_language(context: Context, report: BuildReport, index: Index) -> None:

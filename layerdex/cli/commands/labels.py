@@ -65,6 +65,7 @@ def apply(
     document that has another label by now keeps it, unless --force is given. Texts and vectors
     stay as they are. Where a label that no document has is close to one that exists, nothing is
     changed, unless --new-labels is given; nor where no document has any of the ids (exit 1).
+    A later 'index' with a source that has other labels puts those back.
 
     \b
     layerdex suspects my-index -o review.csv

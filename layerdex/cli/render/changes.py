@@ -57,11 +57,11 @@ def describe_dry_run(report: BuildReport) -> str:
     return f"{report.n_read:,} read; {outcomes}: dry run, nothing was changed"
 
 
-def describe_refusal(report: BuildReport, text_field: str | None) -> str:
-    """Say why none of the rows is a document; ``text_field`` is None if none was asked for."""
+def describe_refusal(report: BuildReport, text_field: str) -> str:
+    """Say why none of the rows is a document."""
     if not report.n_blank:
         return "was rejected"
-    blank = "has a blank text" + ("" if text_field is None else f" in {text_field!r}")
+    blank = f"has a blank text in {text_field!r}"
     return f"was rejected or {blank}" if report.n_rejected else blank
 
 

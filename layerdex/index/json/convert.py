@@ -88,15 +88,21 @@ def evaluations_to_json(evaluations: Sequence[Evaluation], *, with_report: bool)
 
 def report_to_json(report: BuildReport, *, n_documents: int) -> Json:
     """Return the counts of a run, and how many documents the index has now."""
-    return {**asdict(report), "n_documents": n_documents}
+    return {**_counts(report), "n_documents": n_documents}
 
 
 def dry_run_to_json(report: BuildReport, ids: Mapping[Change, Sequence[str]]) -> Json:
     """Return the counts of a dry run, and the ids of the documents that would change."""
     return {
-        **asdict(report),
+        **_counts(report),
         "ids": {change.value: list(changed) for change, changed in ids.items()},
     }
+
+
+def _counts(report: BuildReport) -> Json:
+    counts = asdict(report)
+    del counts["n_before"]
+    return counts
 
 
 def deletion_to_json(

@@ -17,14 +17,21 @@ from layerdex.indexer.pipeline.pipeline import (
 from layerdex.indexer.pipeline.prefetch import WindowPrefetcher
 from layerdex.indexer.pipeline.run_ids import RunIds
 from layerdex.indexer.pipeline.run_start import Recorder, RunNames, RunStart
-from layerdex.indexer.pipeline.sync import OnChange, Sync, collect_rows
+from layerdex.indexer.pipeline.sync import (
+    OnChange,
+    Sync,
+    Vanished,
+    collect_vanished,
+    read_sync_start,
+)
 from layerdex.indexer.pipeline.window import classify_window
 from layerdex.indexer.progress import RunProgress
 from layerdex.indexer.readers.changes import CHANGED
 from layerdex.indexer.text.windows import WindowFill
-from layerdex.records import Blank, Encoder, EncoderSettings, Rejected, Rows, SourceDocument
+from layerdex.records import Blank, Encoder, EncoderSettings, Rejected, SourceDocument
 from layerdex.removals import RemovalLimit
-from layerdex.storage.catalog.rows import Version, find_live, find_vanished, live_ids
+from layerdex.storage.catalog.rows import Version, count_before, find_live, find_vanished, live_ids
+from layerdex.storage.catalog.settings import SYNC_START
 from layerdex.storage.maintenance.compaction import merge_small
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
@@ -74,6 +81,10 @@ def build(
         pipeline = Pipeline(writer, ids, prefetcher, callbacks, start, reads_ahead=reads_ahead)
         n_windows = 0
         recorder = Recorder(writer, names)
+        if sync:
+            with writer.transaction() as connection:
+                first_new = read_sync_start(connection)
+            writer.set_with_next(SYNC_START, first_new)
         try:
             for window in _windows(documents, store.settings, on_error):
                 pipeline.commit_ready()  # also between windows
@@ -90,11 +101,13 @@ def build(
             pipeline.commit_all()
             raise
         pipeline.commit_all()
+        if sync:
+            writer.forget_next(SYNC_START)  # without a commit there is nothing to tell apart
         if pipeline.report.n_new + pipeline.report.n_updated + pipeline.report.n_unchanged:
             writer.set_deferred()
         if sync:
             limit = RemovalLimit() if limit is None else limit
-            pipeline.report.n_removed = _remove_vanished(writer, pipeline, ids, limit, on_change)
+            _remove_vanished(writer, pipeline, ids, limit, on_change, first_new=first_new)
         if auto_compact:
             merge_small(store, writer)
     return pipeline.report
@@ -106,22 +119,27 @@ def _remove_vanished(
     ids: RunIds,
     limit: RemovalLimit,
     on_change: OnChange | None,
-) -> int:
-    """Remove the documents that are in no source, and return how many; raises `RemovalError`."""
+    *,
+    first_new: int,
+) -> None:
+    """Remove the documents that are in no source, and report how many; raises `RemovalError`."""
+    report = pipeline.report
 
-    def find(on_change: OnChange | None) -> Rows:
+    def find(on_change: OnChange | None) -> Vanished:
         with closing(writer.find_vanished(ids.unseen)) as pages:
-            return collect_rows(pipeline.sources.vanished(pages), on_change)
+            return collect_vanished(pipeline.sources.vanished(pages), on_change, first_new)
 
-    rows = find(None)
-    if len(rows):
-        # Without the new documents: a wrong source may be larger than the index.
-        n_before = writer.count() - pipeline.report.n_new
-        limit.check(len(rows), n_before, verb="removed", outcome=_NOT_REMOVED)
+    vanished = find(None)
+    report.n_before = writer.count_before(first_new) + vanished.n_new
+    if len(vanished.rows):
+        limit.check(len(vanished.rows), report.n_before, verb="removed", outcome=_NOT_REMOVED)
         if on_change is not None:
             find(on_change)
-        writer.remove(rows)
-    return len(rows)
+        writer.set_with_next(SYNC_START, None)
+        writer.remove(vanished.rows)
+    elif writer.get(SYNC_START) is not None:
+        writer.set(SYNC_START, None)
+    report.n_removed = len(vanished.rows)
 
 
 def preview(
@@ -156,8 +174,11 @@ def preview(
             total += report_of(changes)
             callbacks.end(changes)
         if sync:
+            first_new = store.query(lambda snapshot: read_sync_start(snapshot.connection))
             with closing(_find_vanished(store, ids)) as pages:
-                total.n_removed = len(collect_rows(sources.vanished(pages), on_change))
+                vanished = collect_vanished(sources.vanished(pages), on_change, first_new)
+            n_before = store.query(lambda snapshot: count_before(snapshot.connection, first_new))
+            total.n_removed, total.n_before = len(vanished.rows), n_before + vanished.n_new
     return total
 
 

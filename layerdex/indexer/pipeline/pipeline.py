@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class BuildReport:
     ``n_encoded`` documents were encoded (an update of only label or metadata needs no encoding);
     ``n_truncated`` of these exceed the maximum length, ``n_unknown`` have unknown tokens and
     ``n_unreadable`` no others. ``n_removed`` documents were removed by ``sync``, as they were not
-    in the sources.
+    in the sources; ``n_before`` were there before it, or would go too, and bound how many may.
     """
 
     n_read: int = 0
@@ -56,9 +56,10 @@ class BuildReport:
     n_unknown: int = 0
     n_unreadable: int = 0
     n_removed: int = 0
+    n_before: int = field(default=0, compare=False, repr=False)
 
     def __add__(self, other: BuildReport) -> BuildReport:
-        names = [field.name for field in fields(self)]
+        names = [one.name for one in fields(self)]
         return BuildReport(*(getattr(self, name) + getattr(other, name) for name in names))
 
 

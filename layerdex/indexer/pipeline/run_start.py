@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from layerdex.errors import IndexMismatchError
 from layerdex.indexer.pipeline.run_ids import is_derived
 from layerdex.indexer.pipeline.window import WindowChanges
+from layerdex.indexer.readers.common_names import DEFAULT_TEXT_NAME
 from layerdex.indexer.readers.fields import Fields
 from layerdex.records import UNSET, Rejected, SourceDocument
 from layerdex.storage.catalog.source_fields import (
@@ -52,21 +53,29 @@ class Recorder:
 
     def __init__(self, writer: Writer, names: RunNames) -> None:
         with writer.transaction() as connection:
-            stored = read_source_fields(connection)
+            self._stored = read_source_fields(connection)
             date_formats = read_date_formats(connection)
         self._writer = writer
-        self._fields = names.fields if stored is None else None
+        self._names = names
+        self._is_first = self._stored is None or not writer.count()
+        self._is_done = False
         if merged := changed_formats(date_formats, names.date_formats):
             writer.set_with_next(DATE_FORMATS, merged)
 
     def note(self, rows: Iterable[SourceDocument | Rejected]) -> None:
         """Take the names from the first rows of which one is a document."""
-        if self._fields is None:
+        documents = [row for row in rows if isinstance(row, SourceDocument)]
+        if self._is_done or not documents:
             return
-        named = name_source_fields(self._fields, rows)
-        if named is not None:
-            self._writer.set_with_next(SOURCE_FIELDS, named.to_setting())
-            self._fields = None
+        self._is_done = True
+        named = asked = name_asked(self._names.fields)
+        if self._is_first:
+            named = name_found(self._names.fields, documents)
+        elif self._names.mixes_ids:
+            named = replace(asked, id=None)  # later sources of these documents have no ids
+        merged = merge_names(self._stored, named, is_first=self._is_first)
+        if merged != self._stored:
+            self._writer.set_with_next(SOURCE_FIELDS, merged.to_setting())
 
 
 def changed_formats(stored: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str] | None:
@@ -107,18 +116,44 @@ def check_ids(changes: WindowChanges, live_ids: LiveIds) -> None:
     )
 
 
-def name_source_fields(
-    fields: Fields, rows: Iterable[SourceDocument | Rejected]
-) -> SourceFields | None:
-    """Return the names to record, by what the first rows have; None if none is a document."""
-    documents = [row for row in rows if isinstance(row, SourceDocument)]
-    if not documents:
-        return None
-    has_id = any(document.id is not None for document in documents)
-    has_label = any(document.label is not UNSET for document in documents)
+def name_asked(fields: Fields) -> SourceFields:
+    """Return the names that a run was given, without those that the index has stored."""
+    asked = {part for part, _ in fields.required_names if not fields.whose_name(part)}
     return SourceFields(
         fields.text,
-        fields.id_name if has_id else None,
-        fields.label_name if has_label else None,
+        fields.id_name if "id" in asked else None,
+        fields.label_name if "label" in asked else None,
         None if fields.metadata is None else tuple(fields.metadata),
+    )
+
+
+def name_found(fields: Fields, documents: Sequence[SourceDocument]) -> SourceFields:
+    """Return the names that a run was given, and the plain ones that its first documents have."""
+    asked = name_asked(fields)
+    has_id = any(document.id is not None for document in documents)
+    has_label = any(document.label is not UNSET for document in documents)
+    return replace(
+        asked,
+        id=asked.id or (fields.id_name if has_id else None),
+        label=asked.label or (fields.label_name if has_label else None),
+    )
+
+
+def merge_names(
+    stored: SourceFields | None, named: SourceFields, *, is_first: bool
+) -> SourceFields:
+    """Return the names to store: those that are stored come before those of a run.
+
+    Text and metadata always have a value, which only the first documents of an index can change:
+    the plain name, and all other fields.
+    """
+    if stored is None:
+        return named
+    merged = replace(stored, id=stored.id or named.id, label=stored.label or named.label)
+    if not is_first:
+        return merged
+    return replace(
+        merged,
+        text=named.text if stored.text == DEFAULT_TEXT_NAME else stored.text,
+        metadata=named.metadata if stored.metadata is None else stored.metadata,
     )

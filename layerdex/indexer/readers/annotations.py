@@ -50,7 +50,8 @@ def flatten_export(
     if first is None:
         return (), fields
     rows = chain([first], remaining)
-    export = recognise_export(first[1], fields)
+    own = fields.of(first[1]) if isinstance(first[1], Mapping) else fields
+    export = recognise_export(first[1], own)
     if export is None:
         return rows, fields
     logger.warning("%s: %s", source, export.decision)

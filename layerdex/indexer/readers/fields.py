@@ -69,7 +69,7 @@ class Fields:
             check_type(name, str, what="a field's name is a string")
 
     def of(self, names: Collection[object]) -> Fields:  # noqa: ARG002
-        """Return the fields as a source has them, by the names in its header or first row."""
+        """Return the fields as a source has them, by the names in its header, or those of a row."""
         return self
 
     @property

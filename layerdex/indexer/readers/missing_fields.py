@@ -27,14 +27,16 @@ class MissingFields:
         self._nested: dict[object, None] = {}
 
     def update(self, row: Mapping[object, object]) -> None:
-        """Remove the fields that a row has."""
+        """Remove the fields that a row has, or need not have."""
         self.n_rows += 1
         inner = row.get(SPREAD)
         nested = inner if isinstance(inner, Mapping) else {}
+        required = self._fields.of(row).required_names
         self.names = [
             (option, name)
             for option, name in self.names
-            if (option != "metadata" or name not in nested)
+            if (option, name) in required
+            and (option != "metadata" or name not in nested)
             and all(
                 find_field(row, one) is MISSING
                 for one in (name, *self._fields.stand_ins.get(option, ()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
 from shlex import quote
 
 import numpy as np
@@ -69,20 +68,8 @@ def read_rows(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Iterato
     none of the first 1,000 rows has a field that was named explicitly, or if all of them have a
     field of a kind that it cannot have.
     """
-    rows, fields = _name_by_first(rows, fields)
     rows, fields = flatten_export(rows, source=source, fields=fields)
     yield from refuse_once(_read_checked(rows, source=source, fields=fields))
-
-
-def _name_by_first(rows: Iterable[RawRow], fields: Fields) -> tuple[Iterator[RawRow], Fields]:
-    """Return the rows, and the fields by the names that the first object has."""
-    remaining, taken = iter(rows), list[RawRow]()
-    for origin, row in islice(remaining, MAX_ROWS_SEARCHED):
-        taken.append((origin, row))
-        if isinstance(row, Mapping):
-            fields = fields.of(row)
-            break
-    return chain(taken, remaining), fields
 
 
 def refuse_once(readings: Iterable[Reading]) -> Iterator[Reading]:
@@ -117,7 +104,8 @@ def _read_checked(rows: Iterable[RawRow], *, source: str, fields: Fields) -> Ite
         if isinstance(row, Rejected):
             reading: Reading = replace(row, origin=place)
         else:
-            reading = read_row(row, origin=place, fields=fields)
+            own = fields.of(row) if isinstance(row, Mapping) else fields
+            reading = read_row(row, origin=place, fields=own)
         held.append(reading)
         n_characters += 0 if isinstance(reading, Rejected) else len(reading.text)
         # A rejected row may end the run, and does not wait.

@@ -33,7 +33,7 @@ class StoredFields(Fields):
         return cls(text=stored if text is None else text, stored=names)
 
     def of(self, names: Collection[object]) -> Fields:
-        """Return the fields as a source has them, by the names in its header or first row."""
+        """Return the fields as a source has them, by the names in its header, or those of a row."""
         own: Fields = self
         if self._is_plain(TEXT, self.text, DEFAULT_TEXT_NAME, names):
             own = replace(own, text=DEFAULT_TEXT_NAME)

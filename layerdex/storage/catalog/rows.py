@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, TextClause, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, TextClause, func, select
 
 from layerdex.records import Rows, Scalar
 from layerdex.storage.catalog.metadata import decode_value
@@ -198,6 +198,12 @@ def find_vanished(
         vanished = set(unknown([id_ for _, id_ in page]))
         if rows := [row for row, id_ in page if id_ in vanished]:
             yield read_live(connection, DOCUMENT.c.row.in_(rows))
+
+
+def count_before(connection: Connection, ordinal: int) -> int:
+    """Return the number of live documents with a lower ordinal."""
+    query = select(func.count()).select_from(DOCUMENT).where(LIVE, DOCUMENT.c.ordinal < ordinal)
+    return connection.scalar(query) or 0
 
 
 def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int, dict[str, Scalar]]:

@@ -26,6 +26,7 @@ from layerdex.storage.vectors.layer_vectors import Segment, n_positions
 
 BEST_LAYER = "best_layer"
 QUERY_TEMPLATE = "query_template"
+SYNC_START = "sync_start"
 
 CommitMark = tuple[int, str | None]
 """Number and random token of a commit; an index without any commit has no token."""
@@ -77,6 +78,7 @@ def initial_settings(
         BEST_LAYER: None,
         SOURCE_FIELDS: None,
         DATE_FORMATS: None,
+        SYNC_START: None,
         NEXT_ROW: 1,
         NEXT_ORDINAL: 1,
         COMMITS: 0,

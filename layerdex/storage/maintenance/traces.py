@@ -13,10 +13,10 @@ from layerdex.storage.artifacts import (
     find_vanished_labels,
     read_artifact_record,
 )
-from layerdex.storage.catalog.labels import LABEL
 from layerdex.storage.snapshot import Snapshot
 from layerdex.wording import counted
 
+_LABEL = "label"
 _N_SHOWN = 5
 
 
@@ -32,7 +32,7 @@ def find_traces(snapshot: Snapshot) -> list[str]:
         )
     head = read_artifact_record(snapshot, HEAD)
     if head is not None and (parts := _parts_of_head(snapshot, head)):
-        by = "" if head["label_field"] == LABEL else f" --by {quote(head['label_field'])}"
+        by = "" if head["label_field"] == _LABEL else f" --by {quote(head['label_field'])}"
         remedy = HEAD.remedy(str(snapshot.path)) + by
         traces.append(f"the stored head {' and '.join(parts)}: run '{remedy}' again")
     return traces
