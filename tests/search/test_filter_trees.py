@@ -280,7 +280,7 @@ def test_a_day_covers_its_hours(tmp_path: Path, condition: str, expected: list[i
 
 
 def test_dates_of_the_label_are_not_those_of_a_metadata_field_of_its_name(tmp_path: Path) -> None:
-    store = _store(tmp_path / "index", [{"label": "2026-07-01"}, {}], ["2026-06-01", "2026-07-01"])
+    store = _store(tmp_path / "index", [{"label": "2026-07-01"}, {}], ["2026-06-01", "2026-08-01"])
     assert _select(store, "label=2026-06-01 and metadata.label=2026-07-01") == [0]
 
 
