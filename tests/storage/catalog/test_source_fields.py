@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from layerdex import Index
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog.source_fields import (
     DATE_FORMATS,
@@ -23,8 +24,8 @@ def store(path: Path) -> Store:
     return Store(path)
 
 
-def test_a_new_index_remembers_nothing(store: Store) -> None:
-    with store.read() as snapshot:
+def test_a_new_index_remembers_nothing(index: Index) -> None:
+    with index._open.store.read() as snapshot:
         assert read_source_fields(snapshot.connection) is None
         assert read_date_formats(snapshot.connection) == {}
 
