@@ -134,6 +134,9 @@ def options_of(command: click.Command) -> set[str]:
     names = {"--help"}
     for parameter in command.params:
         names |= {*parameter.opts, *parameter.secondary_opts}
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            names |= options_of(inner)
     return names
 
 
