@@ -8,6 +8,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.cli.commands import suspects
+from layerdex.cli.render.label_issues import shown_documents
 from layerdex.search.labels.label_issues import LabelIssues
 from tests.cli.corpus import DOCUMENTS, write_jsonl
 from tests.cli.runner import Cli
@@ -55,7 +56,7 @@ def test_only_the_listed_suspects_are_read_for_the_table(
     cli: Cli, wrong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    shown = suspects.shown_documents
+    shown = shown_documents
 
     def count(issues: LabelIssues) -> list[str]:
         asked.append(len(issues.issues))
