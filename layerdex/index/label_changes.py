@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LabelConflict:
-    """A document that does not have the label ``expected`` any more, but ``found``."""
+    """A document that does not have the label ``expected`` any more, but ``found``.
+
+    They are equal where ``labels apply`` found another text than in the review.
+    """
 
     id: str
     expected: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,8 @@ def apply(
 
     FILE is a table with the columns id and new_label, such as 'suspects -o' writes. An empty
     new_label is no decision, and (none) removes the label. If the column label is there, a
-    document that has another label by now keeps it, unless --force is given. Texts and vectors
+    document that has another label by now keeps it, unless --force is given; so does one that has
+    another text than the column text, if that is there. Texts and vectors
     stay as they are.
 
     \b
@@ -64,15 +66,20 @@ def apply(
     """
     from layerdex.index.files import read_review
     from layerdex.index.json import to_json
+    from layerdex.index.reviews import find_other_texts
 
     index = context.open_index(path)
     review = read_review(file, format=source.format, dialect=source.dialect)
+    others = () if force else find_other_texts(index, review)
+    for conflict in others:
+        del review.labels[conflict.id]
     changes = index.set_labels(
         review.labels,
         expected=None if force else review.expected,
         dry_run=dry_run,
         lock_timeout_s=lock_timeout_s,
     )
+    changes = replace(changes, conflicts=(*others, *changes.conflicts))
     context.print(
         table=lambda: _note_changes(context, changes, review.n_undecided, dry_run),
         document=lambda: {**to_json(changes), "n_undecided": review.n_undecided},
@@ -97,6 +104,11 @@ def _note_changes(context: Context, changes: LabelChanges, n_undecided: int, dry
 
 
 def _describe(conflict: LabelConflict) -> str:
+    if conflict.found == conflict.expected:
+        return (
+            f"Left as it is: {one_line(conflict.id, 40)} has another text than in the review"
+            f"{_advice([conflict.id])}; --force changes its label"
+        )
     found, expected = (
         "no label" if label is None else repr(label)
         for label in (conflict.found, conflict.expected)
