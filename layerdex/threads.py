@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+_limit_is_held = Lock()
 
 
 class Threads(ThreadPoolExecutor):
@@ -48,9 +51,17 @@ def single_threaded_blas() -> Iterator[None]:
     busy ones, and with one thread 1.3 s and 2.1 s. Large products and FAISS, measured in the same
     way, take as long on busy cores with either, and on free ones less with more threads.
 
-    The limit is that of the calling thread with the OpenBLAS in NumPy's and SciPy's wheels.
+    The limit is that of the process, and each use of threadpoolctl restores what it found, which
+    would be another one's limit. So the first one in alone sets and restores it; whoever comes
+    while it lasts computes under it, and after it with as many threads as before.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
+    if not _limit_is_held.acquire(blocking=False):
         yield
+        return
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        _limit_is_held.release()

@@ -6,16 +6,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from layerdex.search.evaluation.geometry import effective_rank
+from layerdex.search.labels.head import _fit
 from layerdex.threads import Threads, single_threaded_blas
 
 INTERRUPTED = """
 import sys, time
+from layerdex.search.evaluation.geometry import effective_rank
+from layerdex.search.labels.head import _fit
 from layerdex.threads import Threads
 
 def work():
@@ -92,19 +98,67 @@ def test_linear_algebra_has_one_thread_inside_and_as_many_as_before_outside(
     assert blas_threads() == {2}
 
 
-def test_the_limit_of_a_thread_does_not_outlast_it_in_another(two_threads: None) -> None:
-    entered, left = threading.Event(), threading.Event()
+OVERLAPPING = """
+import threading
+import numpy, scipy.linalg
+from threadpoolctl import threadpool_info
+from layerdex.search.evaluation.geometry import effective_rank
+from layerdex.search.labels.head import _fit
+from layerdex.threads import single_threaded_blas
 
-    def work() -> None:
-        with single_threaded_blas():
-            entered.set()
-            left.wait()
+def blas():
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
 
-    thread = threading.Thread(target=work)
+print(blas())
+entered, may_leave = threading.Event(), threading.Event()
+
+def work():
     with single_threaded_blas():
-        thread.start()
-        entered.wait()
-    assert blas_threads() == {2}
-    left.set()
-    thread.join()
-    assert blas_threads() == {2}
+        entered.set()
+        may_leave.wait(20)
+
+thread = threading.Thread(target=work)
+with single_threaded_blas():
+    thread.start()
+    entered.wait(20)
+print(blas())
+may_leave.set()
+thread.join()
+print(blas())
+"""
+
+
+def test_uses_that_overlap_in_threads_leave_the_process_as_it_was() -> None:
+    # In a process of its own: threadpoolctl heeds but one thread at a time, here pytest's.
+    outcome = subprocess.run(
+        [sys.executable, "-c", OVERLAPPING],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "2"},
+    )
+    before, between, after = outcome.stdout.splitlines()
+    if before != "{2}":
+        pytest.skip("the libraries of linear algebra have one thread here")
+    assert (between, after) == ("{2}", "{2}")
+
+
+def test_eigenvalues_and_heads_are_computed_in_one_thread(
+    two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[int]] = []
+
+    def watched(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            seen.append(blas_threads())
+            return compute(*args, **kwargs)
+
+        return wrapper
+
+    monkeypatch.setattr(np.linalg, "eigvalsh", watched(np.linalg.eigvalsh))
+    monkeypatch.setattr(LogisticRegression, "fit", watched(LogisticRegression.fit))
+    vectors = np.eye(6, 3, dtype=np.float32) + np.float32(0.1)
+    effective_rank(vectors)
+    assert seen == [{1}]
+    _fit(1.0, vectors, np.array([0, 1, 0, 1, 0, 1]))
+    assert seen == [{1}, {1}]

@@ -57,6 +57,8 @@ def print_report(
     predictions: Sequence[Prediction | None],
     table: InputTable,
     known: frozenset[str],
+    *,
+    is_of_head: bool,
 ) -> None:
     """Print how good the predictions are; rows without a text are left out."""
     from layerdex.index.json import to_json
@@ -73,7 +75,7 @@ def print_report(
     context.print(
         table=lambda: print_classification_report(report), document=lambda: to_json(report)
     )
-    note_report(report, note=context.note)
+    note_report(report, is_of_head=is_of_head, note=context.note)
 
 
 def note_vanished(

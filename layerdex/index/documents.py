@@ -154,8 +154,10 @@ def export(
     path = None if hasattr(target, "write") else to_path(target, what="an export goes to a path")
     resolved_format = resolve_export_format(path, format)
     if resolved_format is ExportFormat.NPY:
-        if path is None or metadata is not None:
-            raise OptionError("npy holds no documents, and needs a path: their ids go beside it")
+        if metadata is not None:
+            raise OptionError("npy holds no metadata: leave out metadata, or write .parquet, .csv")
+        if path is None:
+            raise OptionError("npy needs a path: the ids of its documents go beside it")
         return export_vectors(index, path, where=where, layers=layers, on_progress=on_progress)
     resolved = () if layers is None else index.resolve_layers(layers)
     batches = read_batches(index.store, where=where, layers=resolved)

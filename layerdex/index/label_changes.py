@@ -22,7 +22,10 @@ Labels = Mapping[str, str | None]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LabelConflict(Brief):
-    """A document that does not have the label ``expected`` any more, but ``found``."""
+    """A document that does not have the label ``expected`` any more, but ``found``.
+
+    They are equal where ``labels apply`` found another text than in the review.
+    """
 
     id: str
     expected: str | None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from layerdex.index.facade import Index
-from layerdex.indexer.readers.reviews import DECISION
+from layerdex.index.label_changes import LabelConflict
+from layerdex.indexer.readers.reviews import DECISION, Review
+from layerdex.records import Document
 from layerdex.search.labels.label_issues import LabelIssue, LabelIssues
 from layerdex.storage.snapshot import Snapshot
 
@@ -41,6 +43,18 @@ def review_rows(index: Index, issues: LabelIssues) -> Iterator[dict[str, object]
         }
 
 
+def find_other_texts(index: Index, review: Review) -> tuple[LabelConflict, ...]:
+    """Return the documents with another text than a review's, blanks aside, as conflicts.
+
+    A spreadsheet makes ``7`` of the id ``007``, which may be that of another document.
+    """
+    return tuple(
+        LabelConflict(found.id, review.expected.get(found.id, found.label), found.label)
+        for found in _documents(index, [*review.texts])
+        if review.texts[found.id].split() != found.text.split()
+    )
+
+
 def _evidence(issue: LabelIssue, texts: dict[str, str]) -> str:
     lines = []
     for neighbor in issue.neighbors[:_N_NEIGHBORS]:
@@ -52,9 +66,12 @@ def _evidence(issue: LabelIssue, texts: dict[str, str]) -> str:
 
 def _texts(index: Index, ids: list[str]) -> dict[str, str]:
     """Return the texts of the documents that are still there."""
+    return {each.id: each.text for each in _documents(index, ids)}
 
-    def question(snapshot: Snapshot) -> dict[str, str]:
+
+def _documents(index: Index, ids: list[str]) -> list[Document]:
+    def question(snapshot: Snapshot) -> list[Document]:
         rows = [version.row for version in snapshot.versions(ids).values()]
-        return {each.id: each.text for each in snapshot.documents(rows).values()}
+        return [*snapshot.documents(rows).values()]
 
     return index._open.store.query(question)

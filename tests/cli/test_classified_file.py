@@ -211,6 +211,20 @@ def test_options_of_files_need_files(cli: Cli, shared: Path, source: Path, tmp_p
     out = ("classify", shared, "--input", source, "-o", tmp_path / "o.csv")
     assert "leave it out" in cli.usage(*out, "--jsonl")
     assert "leave it out" in cli.usage(*out, "--json")
+    for shown in (("--show", "all"), ("--lines", 1), ("--full",)):
+        assert f"{shown[0]} cannot be used with --output" in cli.usage(*out, *shown)
+        assert f"{shown[0]} cannot be used with --report" in cli.usage(*out[:4], "--report", *shown)
+
+
+def test_a_label_that_only_the_head_lacks_needs_a_new_head(
+    cli: Cli, probed: Path, tmp_path: Path
+) -> None:
+    Index.open(probed).add([{"id": "new", "text": "snow falls", "label": "snow"}])
+    file = write_jsonl(tmp_path / "t.jsonl", [{"text": "snow", "label": "snow"}])
+    words = ("classify", probed, "--input", file, "--report")
+    said = cli.ok(*words, "--with", "head").stderr
+    assert "as the head does not know it: snow; 'layerdex probe --save'" in said
+    assert "cannot be predicted" not in cli.ok(*words).stderr
 
 
 def labelled(tmp_path: Path) -> Path:

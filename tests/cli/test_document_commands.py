@@ -171,6 +171,8 @@ def test_export_to_npy_writes_the_ids_beside_it(cli: Cli, path: Path, tmp_path: 
     target.unlink()
     assert f"{beside} exists" in cli.error("export", path, "-o", target)
     assert "standard output" in cli.error("export", path, "--format", "npy")
+    words = ("export", path, "-o", tmp_path / "y.npy", "--where", "lang=en")
+    assert "holds no metadata: leave out" in cli.error(*words, "--metadata", "columns")
 
 
 def test_export_to_flat_parquet_has_a_column_per_field(

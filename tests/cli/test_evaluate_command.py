@@ -436,6 +436,24 @@ def test_a_layer_alone_is_not_said_to_beat_shallower_ones(cli: Cli, shared: Path
         assert "no shallower layer was compared" in said
 
 
+@pytest.mark.parametrize("words", [(), ("--with", "head")])
+def test_rows_of_a_test_table_without_a_text_are_left_out(
+    cli: Cli,
+    path: Path,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index = Index.open(path)
+    index.save_head(index.at(layer=2).probe(k=3))
+    file = tmp_path / "t.csv"
+    file.write_text("text,label\nmy card,card\n,card\n  ,food\nfresh soup,food\n")
+    assert cli.json("evaluate", path, "--test", file, *words)["n"] == 2
+    assert "t.csv: rows without a text, which are left out: 2" in caplog.text
+    lines = write_jsonl(tmp_path / "t.jsonl", [*TEST, {"text": "", "label": "card"}])
+    assert "text" in cli.error("evaluate", path, "--test", lines, *words)
+
+
 def test_a_saved_head_is_measured_on_a_test_file(cli: Cli, path: Path, tmp_path: Path) -> None:
     index = Index.open(path)
     index.save_head(index.at(layer=2).probe(k=3))

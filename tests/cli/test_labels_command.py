@@ -290,3 +290,28 @@ def test_the_repr_of_many_changes_is_short(wrong: Path) -> None:
 def test_a_label_that_no_document_can_have_is_an_error(wrong: Path, label: Any) -> None:
     with pytest.raises(OptionError):
         Index.open(wrong).set_labels({"card-0": label})
+
+
+def test_a_label_is_not_given_to_the_document_of_another_text(
+    cli: Cli, wrong: Path, tmp_path: Path
+) -> None:
+    def label(identifier: str) -> str | None:
+        return index.get(identifier)[0].label
+
+    index = Index.open(wrong)
+    index.add([{"id": "7", "text": "my card", "label": "card"}])
+    index.add([{"id": "007", "text": "fresh  soup", "label": "card"}])
+    file = tmp_path / "saved.csv"
+    file.write_text("id,text,label,new_label\n7,fresh soup,card,food\n")
+    words = ("labels", "apply", wrong, file)
+    said = cli.ok(*words).stderr
+    assert "0 labels changed, 0 unchanged, 0 undecided, 1 in conflict" in said
+    assert "7 has another text than in the review; a spreadsheet drops leading zeros" in said
+    assert label("7") == "card"
+    assert [one["id"] for one in cli.json(*words)["conflicts"]] == ["7"]
+    file.write_text("id,text,label,new_label\n007,fresh soup,card,food\n")
+    cli.ok(*words)
+    assert label("007") == "food"
+    file.write_text("id,text,label,new_label\n7,fresh soup,card,food\n")
+    cli.ok(*words, "--force")
+    assert label("7") == "food"

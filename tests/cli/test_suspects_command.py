@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
+from layerdex.cli.commands import suspects
+from layerdex.cli.render.label_issues import shown_documents
+from layerdex.search.labels.label_issues import LabelIssues
 from tests.cli.corpus import DOCUMENTS, write_jsonl
 from tests.cli.runner import Cli
 from tests.cli.words import nearest
@@ -47,6 +50,23 @@ def test_neighbours_are_those_of_the_default_layer(cli: Cli, wrong: Path) -> Non
             [similarity for _, similarity in expected], abs=1e-4
         )
         assert one["neighbors"][0]["id"] == expected[0][0]
+
+
+def test_only_the_listed_suspects_are_read_for_the_table(
+    cli: Cli, wrong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    shown = shown_documents
+
+    def count(issues: LabelIssues) -> list[str]:
+        asked.append(len(issues.issues))
+        return shown(issues)
+
+    monkeypatch.setattr(suspects, "shown_documents", count)
+    monkeypatch.setattr(suspects, "_N_LISTED", 1)
+    output = tmp_path / "review.csv"
+    assert "8 suspects written" in cli.ok("suspects", wrong, "-k", 5, "-o", output).stderr
+    assert asked == [1]
 
 
 def test_a_line_for_each_or_the_first(cli: Cli, wrong: Path) -> None:

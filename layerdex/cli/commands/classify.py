@@ -15,6 +15,7 @@ from layerdex.cli.conflicts import Excludes, Requires, Rule, check_rules
 from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.files import check_outputs, force_option
 from layerdex.cli.options import (
+    DISPLAY,
     FUSED_VECTORS,
     STORED_TRANSFORM,
     DisplayOptions,
@@ -51,6 +52,8 @@ _RULES: tuple[Rule, ...] = (
     Requires("report", "input_"),
     Requires("label_field", "report"),
     Requires("force", "output"),
+    Excludes("output", DISPLAY),
+    Excludes("report", DISPLAY),
     *INPUT_RULES,
 )
 
@@ -167,7 +170,8 @@ def command(
         table = _read_table(source, names["text"], labels)
         predictions = write_classified(context, table, classify, output)
         if report:
-            print_report(context, predictions, table, known())
+            is_of_head = classifier is Classifier.HEAD
+            print_report(context, predictions, table, known(), is_of_head=is_of_head)
     else:
         detail = display.resolve(index)
         asked = read_asked_texts(context, index, texts, source)

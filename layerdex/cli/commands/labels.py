@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,10 +63,12 @@ def apply(
 
     FILE is a table with the columns id and new_label, such as 'suspects -o' writes. An empty
     new_label is no decision, and (none) removes the label. If the column label is there, a
-    document that has another label by now keeps it, unless --force is given. Texts and vectors
-    stay as they are. Where a label that no document has is close to one that exists, nothing is
-    changed, unless --new-labels is given; nor where no document has any of the ids (exit 1).
-    A later 'index' with a source that has other labels puts those back.
+    document that has another label by now keeps it, unless --force is given; so does one that has
+    another text than the column text, if that is there. Texts and vectors stay as they are.
+
+    Where a label that no document has is close to one that exists, nothing is changed, unless
+    --new-labels is given; nor where no document has any of the ids (exit 1). A later 'index' with a
+    source that has other labels puts those back.
 
     \b
     layerdex suspects my-index -o review.csv
@@ -74,11 +77,15 @@ def apply(
     from layerdex.index.checks import misspelt_labels
     from layerdex.index.files import read_review
     from layerdex.index.json import to_json
+    from layerdex.index.reviews import find_other_texts
 
     index = context.open_index(path)
     review = read_review(file, format=source.format, dialect=source.dialect)
     if not new_labels:
         _check_spelling(misspelt_labels(index, filter(None, review.labels.values())))
+    others = () if force else find_other_texts(index, review)
+    for conflict in others:
+        del review.labels[conflict.id]
     changes = index.set_labels(
         review.labels,
         expected=None if force else review.expected,
@@ -86,10 +93,11 @@ def apply(
         dry_run=dry_run,
         lock_timeout_s=lock_timeout_s,
     )
-    if changes.unknown and len(changes.unknown) == len(review.labels):
+    if changes.unknown and len(changes.unknown) == len(review.labels) and not others:
         raise DocumentNotFoundError(
             f"no document has the id {_ids(changes.unknown)}{_advice(changes.unknown)}"
         )
+    changes = replace(changes, conflicts=(*others, *changes.conflicts))
     context.print(
         table=lambda: _note_changes(context, changes, review.n_undecided, dry_run),
         document=lambda: {**to_json(changes), "n_undecided": review.n_undecided},
@@ -126,6 +134,11 @@ def _check_spelling(misspelt: Mapping[str, str]) -> None:
 
 
 def _describe(conflict: LabelConflict) -> str:
+    if conflict.found == conflict.expected:
+        return (
+            f"Left as it is: {one_line(conflict.id, 40)} has another text than in the review"
+            f"{_advice([conflict.id])}; --force changes its label"
+        )
     found, expected = (
         "no label" if label is None else repr(label)
         for label in (conflict.found, conflict.expected)

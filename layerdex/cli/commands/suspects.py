@@ -120,7 +120,8 @@ def command(
     documents: dict[str, Document] = {}
 
     def on_result(issues: LabelIssues, read: DocumentReader) -> None:
-        documents.update({document.id: document for document in read(shown_documents(issues))})
+        shown = shown_documents(_first(issues, n_listed))
+        documents.update({document.id: document for document in read(shown)})
 
     with context.progress("Comparing") as on_progress:
         issues = target.bind(index).find_label_issues(
@@ -133,12 +134,16 @@ def command(
         )
     if output is not None:
         _write_review(context, index, issues, output, delimiter)
-    shown = replace(issues, issues=issues.issues[:n_listed])
     context.print(
-        table=lambda: print_label_issues(shown, documents, detail),
+        table=lambda: print_label_issues(_first(issues, n_listed), documents, detail),
         document=lambda: to_json(issues),
         lines=lambda: label_issue_rows(issues),
     )
+
+
+def _first(issues: LabelIssues, n: int | None) -> LabelIssues:
+    """Return the issues that are listed, all for None."""
+    return replace(issues, issues=issues.issues[:n])
 
 
 def _check_review(output: Path) -> None:

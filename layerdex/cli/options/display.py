@@ -28,12 +28,14 @@ class DisplayOptions:
 
     def resolve(self, index: Index) -> Detail:
         """Return what is shown; raises `OptionError` for a field that no document has."""
-        from layerdex.index.checks import find_fields
-
         if self.full and is_given("lines"):
             raise click.UsageError("--lines cannot be used with --full")
-        fields = find_fields(index, self.show) if self.show else ()
-        return Detail(n_lines=None if self.full else self.lines, fields=fields)
+        n_lines = None if self.full else self.lines
+        if not self.show:
+            return Detail(n_lines=n_lines, fields=())
+        from layerdex.index.checks import find_fields
+
+        return Detail(n_lines=n_lines, fields=find_fields(index, self.show))
 
 
 display_options = combine(

@@ -34,7 +34,9 @@ def print_classification_report(report: ClassificationReport) -> None:
         print_table(confused)
 
 
-def note_report(report: ClassificationReport, *, note: Callable[[str], None]) -> None:
+def note_report(
+    report: ClassificationReport, *, is_of_head: bool, note: Callable[[str], None]
+) -> None:
     """Say what the figures count, beyond right and wrong labels."""
     if n := report.n_abstained:
         note(
@@ -44,7 +46,11 @@ def note_report(report: ClassificationReport, *, note: Callable[[str], None]) ->
     if n := report.n_unlabelled:
         note(f"{counted(n, 'text')} without a true label left out")
     if unknown := report.unknown_labels:
+        reason, advice = "no document that votes has it", ""
+        if is_of_head:
+            reason = "the head does not know it"
+            advice = "; 'layerdex probe --save' fits it to the labels of today"
         note(
-            f"{counted(len(unknown), 'label')} of the file cannot be predicted, as no document "
-            f"that votes has it: {describe_labels(unknown)}"
+            f"{counted(len(unknown), 'label')} of the file cannot be predicted, as {reason}: "
+            f"{describe_labels(unknown)}{advice}"
         )

@@ -58,20 +58,29 @@ def print_table(table: Table) -> None:
 
 
 def _split(table: Table, console: Console) -> Iterator[Table]:
-    """Yield the table, or tables of as many columns as fit, each beginning with the first one."""
-    first, *others = (_least_width(column, console) + _PADDING for column in table.columns)
-    parts, width = [[0]], first
-    for i, least in enumerate(others, start=1):
-        if width + least >= console.width and len(parts[-1]) > 1:
-            parts.append([0])
-            width = first
+    """Yield the table, or tables of as many columns as fit, each beginning with the first one.
+
+    Columns without a word are left out, and one of remarks, without a name, stays with the first.
+    """
+    first, *others = (
+        i for i, column in enumerate(table.columns) if not _is_empty(column) or i == 0
+    )
+    widths = {i: _least_width(table.columns[i], console) + _PADDING for i in (first, *others)}
+    remarks = [others.pop()] if others and not table.columns[others[-1]].header else []
+    parts, width = [[first]], sum(widths[i] for i in (first, *remarks))
+    for i in others:
+        if width + widths[i] >= console.width and len(parts[-1]) > 1:
+            parts.append([first])
+            width = widths[first]
         parts[-1].append(i)
-        width += least
-    if len(parts) == 1:
-        yield table
-        return
+        width += widths[i]
+    parts[0] += remarks
     for part in parts:
-        yield _select(table, part)
+        yield table if len(part) == len(table.columns) else _select(table, part)
+
+
+def _is_empty(column: Column) -> bool:
+    return not column.header and not any(column.cells)
 
 
 def _select(table: Table, numbers: Sequence[int]) -> Table:
@@ -79,9 +88,10 @@ def _select(table: Table, numbers: Sequence[int]) -> Table:
     signs = (">" if column.justify == "right" else "" for column in columns)
     names = (f"{sign}{column.header}" for sign, column in zip(signs, columns, strict=True))
     selected = make_table(*names)
+    selected.show_header = table.show_header
     cells = zip(*(column.cells for column in columns), strict=True)
     for row, shown in zip(table.rows, cells, strict=True):
-        selected.add_row(*shown, style=row.style)
+        selected.add_row(*shown, style=row.style, end_section=row.end_section)
     return selected
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from layerdex.choices import Format
 from layerdex.errors import OptionError, RowError
@@ -40,13 +40,14 @@ class ReviewFields(InputFields):
 class Review:
     """The decided rows of a review: labels by id, None for none, and those that they had.
 
-    ``expected`` lacks the ids of rows without a column ``label``. ``n_undecided`` rows have no
-    decision.
+    ``expected`` lacks the ids of rows without a column ``label``, and ``texts`` those without a
+    ``text``. ``n_undecided`` rows have no decision.
     """
 
     labels: dict[str, str | None]
     expected: dict[str, str | None]
     n_undecided: int
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def read_review(
@@ -74,9 +75,11 @@ def read_review(
             review.labels[identifier] = label
             if "label" in row:
                 review.expected[identifier] = _label(row, "label")
+            if isinstance(text := row.get("text"), str) and text.strip():
+                review.texts[identifier] = text
         except BadValueError as error:
             raise RowError(f"{reading.origin}: {error}") from None
-    return Review(review.labels, review.expected, n_undecided)
+    return Review(review.labels, review.expected, n_undecided, review.texts)
 
 
 def _label(row: Mapping[object, object], name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
@@ -25,6 +26,8 @@ from layerdex.indexer.readers.read import read_source
 from layerdex.indexer.readers.rows import Reading
 from layerdex.indexer.readers.streams import OnBytes, is_stdin, named_errors, source_name
 from layerdex.records import UNSET, Blank, Origin, Rejected, Source
+
+logger = logging.getLogger(__name__)
 
 
 def read_all(
@@ -73,7 +76,8 @@ def read_labelled(
 ) -> tuple[list[str], list[str]]:
     """Return the texts and labels of a test set; other fields are ignored unless they are named.
 
-    Raises `RowError` for a missing text or label.
+    A table's row without a text is left out, and how many are is logged. Raises `RowError` for
+    another missing text, or a missing label.
     """
     _check_fields(fields)
     fields = fields or Fields()
@@ -84,7 +88,12 @@ def read_labelled(
     texts: list[str] = []
     labels: list[str] = []
     unlabelled: Origin | None = None
-    for document in read_all([source], format=format, fields=fields, dialect=dialect):
+    n_blank = 0
+    rows = read_all([source], format=format, fields=fields, dialect=dialect)
+    for document in settle_blanks(rows, None):
+        if isinstance(document, Blank):
+            n_blank += 1
+            continue
         if isinstance(document, Rejected):
             raise RowError(str(document))
         if not isinstance(document.label, str):
@@ -95,6 +104,9 @@ def read_labelled(
         labels.append(document.label)
     if unlabelled is not None:
         raise RowError(f"{unlabelled}: a test document needs a label (field {fields.label_name!r})")
+    if n_blank:
+        name = source_name(source) if isinstance(source, str | Path) else "<memory>"
+        logger.warning("%s: rows without a text, which are left out: %d", name, n_blank)
     return texts, labels
 
 

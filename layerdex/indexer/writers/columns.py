@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
 
 from layerdex.arguments import format_value
 from layerdex.errors import OptionError
 from layerdex.indexer.readers.fields import SPREAD
 from layerdex.indexer.readers.rows import VECTOR
+from layerdex.indexer.readers.values import BadValueError
 from layerdex.records import Document, Scalar
 
 OWN_COLUMNS = ("id", "text", "label")
@@ -36,6 +38,21 @@ def flat_row(document: Document, columns: Iterable[str]) -> Mapping[str, Scalar 
     return {"id": document.id, "text": document.text, "label": document.label, **metadata}
 
 
-def as_text(value: Scalar | None) -> str | None:
-    """Return a value as the text of a cell: numbers and truth values as in JSON."""
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+def to_cell(value: object) -> str | None:
+    """Return a value as the text of a cell, None for null: truth values and lists as in JSON.
+
+    Raises `BadValueError` for bytes.
+    """
+    match value:
+        case None | str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case datetime() | date() | time():
+            return value.isoformat()
+        case dict() | list() | tuple():
+            return json.dumps(value, ensure_ascii=False, default=to_cell)
+        case bytes():
+            raise BadValueError("bytes are no text")
+        case _:
+            return str(value)

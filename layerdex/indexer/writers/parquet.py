@@ -19,7 +19,7 @@ from layerdex.choices import MetadataLayout, StoredPrecision
 from layerdex.indexer.readers.fields import SPREAD
 from layerdex.indexer.readers.parquet import JSON_MARK, REST
 from layerdex.indexer.readers.rows import VECTOR
-from layerdex.indexer.writers.columns import as_text, metadata_columns
+from layerdex.indexer.writers.columns import metadata_columns, to_cell
 from layerdex.records import Document, Scalar, Vectors
 from layerdex.storage.catalog.metadata import ValueType
 from layerdex.storage.maintenance.export import Batch
@@ -126,7 +126,7 @@ def _document_columns(
 
 def _flat_column(documents: list[Document], name: str, type_: Any) -> Any:
     values = [document.metadata.get(name) for document in documents]
-    return pa.array(map(as_text, values) if type_ == pa.large_string() else values, type_)
+    return pa.array(map(to_cell, values) if type_ == pa.large_string() else values, type_)
 
 
 def _rest(metadata: Mapping[str, Scalar], typed: dict[str, Any]) -> str | None:

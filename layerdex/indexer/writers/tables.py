@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from layerdex.arguments import format_value
 from layerdex.choices import Format
 from layerdex.errors import OptionError
+from layerdex.indexer.readers.values import BadValueError
+from layerdex.indexer.writers.columns import to_cell
+from layerdex.indexer.writers.delimited import join_cells, line_end
 from layerdex.limits import PYARROW, check_limits
 from layerdex.storage.files import atomic_write
 from layerdex.terminals import json_line
@@ -28,6 +29,7 @@ _FORMATS = {
 _MARKED_UTF_8 = "utf-8-sig"
 """Excel takes csv without a byte order mark for text in the code page of the system."""
 
+_T = TypeVar("_T")
 Row = Mapping[str, object]
 
 
@@ -50,8 +52,9 @@ def write_table(
     Cells of csv and tsv are text, exactly as it is given: nothing keeps a spreadsheet from taking
     one that begins with ``=`` for a formula. csv is UTF-8 with a byte order mark, and its
     ``delimiter`` is the comma by default. A column of parquet whose values have no common type is
-    one of text. jsonl is written as the rows come, parquet once all are there. Raises
-    `StorageError`, `OptionError` as `table_format` does.
+    one of text. In jsonl a number that is not finite is null. jsonl is written as the rows come,
+    parquet once all are there. Raises `StorageError`, `OptionError` as `table_format` does, and for
+    bytes in other files than parquet.
     """
     format_ = table_format(path)
     with atomic_write(path) as written:
@@ -66,32 +69,15 @@ def write_table(
                 return _write_delimited(written, names, rows, delimiter or ",", _MARKED_UTF_8)
 
 
-def to_cell(value: object) -> str:
-    """Return a value as the text of a cell; null is empty."""
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case datetime() | date() | time():
-            return value.isoformat()
-        case dict() | list() | tuple():
-            return json.dumps(value, ensure_ascii=False, default=to_cell)
-        case _:
-            return str(value)
-
-
 def _write_delimited(
     path: Path, names: Sequence[str], rows: Iterable[Row], delimiter: str, encoding: str
 ) -> int:
-    n_rows = 0
+    n_rows, end = 0, line_end(delimiter)
     with path.open("w", encoding=encoding, newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(names)
+        file.write(join_cells(names, delimiter=delimiter) + end)
         for row in rows:
-            writer.writerow([to_cell(row.get(name)) for name in names])
+            cells = (_convert(row.get(name), name, to_cell) for name in names)
+            file.write(join_cells(cells, delimiter=delimiter) + end)
             n_rows += 1
     return n_rows
 
@@ -100,21 +86,34 @@ def _write_json_lines(path: Path, rows: Iterable[Row]) -> int:
     n_rows = 0
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json_line({name: _to_json(row[name]) for name in row}, file))
+            cells = {name: _convert(value, name, _to_json) for name, value in row.items()}
+            file.write(json_line(cells, file))
             n_rows += 1
     return n_rows
 
 
+def _convert(value: object, name: str, convert: Callable[[object], _T]) -> _T:
+    try:
+        return convert(value)
+    except BadValueError:
+        raise OptionError(
+            f"the column {format_value(name)} holds bytes, which only parquet can: write to a name "
+            "that ends in .parquet"
+        ) from None
+
+
 def _to_json(value: object) -> object:
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 - JSON has no NaN
-        return None
-    if isinstance(value, Decimal | datetime | date | time):
-        return to_cell(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # JSON has no other numbers
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, Mapping):
         return {str(name): _to_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_to_json(inner) for inner in value]
-    return value.tolist() if hasattr(value, "tolist") else value  # arrays of parquet
+    if hasattr(value, "tolist"):  # arrays of parquet
+        return _to_json(value.tolist())
+    return to_cell(value)
 
 
 def _write_parquet(path: Path, names: Sequence[str], rows: Iterable[Row]) -> int:
@@ -126,16 +125,16 @@ def _write_parquet(path: Path, names: Sequence[str], rows: Iterable[Row]) -> int
     for row in rows:
         for column, name in zip(columns, names, strict=True):
             column.append(row.get(name))
-    arrays = {name: _to_array(values) for name, values in zip(names, columns, strict=True)}
+    arrays = {name: _to_array(name, values) for name, values in zip(names, columns, strict=True)}
     pq.write_table(pa.table(arrays), path)
     return len(columns[0]) if columns else 0
 
 
-def _to_array(values: list[object]) -> Any:
+def _to_array(name: str, values: list[object]) -> Any:
     import pyarrow as pa
 
     try:
         array = pa.array(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array([None if value is None else to_cell(value) for value in values])
+        return pa.array([_convert(value, name, to_cell) for value in values])
     return array.cast(pa.string()) if pa.types.is_null(array.type) else array
