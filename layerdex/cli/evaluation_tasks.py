@@ -89,7 +89,7 @@ class TaskOptions:
                 weights=weights,
                 test=self.test,
                 classifier=self.classifier,
-                fields=fields_of_test_set(index, **source.names),
+                fields=fields_of_test_set(index, by=field, **source.names),
                 format=source.format,
                 dialect=source.dialect,
             )

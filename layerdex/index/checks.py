@@ -132,9 +132,9 @@ def source_names(index: Index) -> dict[str, str]:
     return {part: names.get(part) or part for part in ("text", "id", "label")}
 
 
-def fields_of_test_set(index: Index, **names: Any) -> Fields:
+def fields_of_test_set(index: Index, *, by: str = "label", **names: Any) -> Fields:
     """Return the fields of a test set: those that are named, else those that the index stored."""
-    return resolve_test_fields(index._open.store, **names)
+    return resolve_test_fields(index._open.store, by=by, **names)
 
 
 def find_unnamed_fields(index: Index) -> list[str]:

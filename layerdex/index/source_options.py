@@ -22,8 +22,6 @@ from layerdex.storage.store import Store
 if TYPE_CHECKING:
     from layerdex.indexer.readers.fields import Fields
 
-# Two digits each, an hour after noon, and a day that is no month.
-
 
 def resolve_fields(
     store: Store,
@@ -61,8 +59,12 @@ def resolve_test_fields(
     id: str | None = None,
     label: str | None = None,
     metadata: Iterable[str] | None = None,
+    by: str = "label",
 ) -> Fields:
-    """Return the fields of a test set: as `resolve_fields` does, but only text and label matter."""
+    """Return the fields of a test set: as `resolve_fields` does, but only text and label matter.
+
+    The stored name of the label is that of the label, not of another field to predict, ``by``.
+    """
     from layerdex.indexer.readers.stored_fields import StoredFields
 
     fields = resolve_fields(
@@ -71,6 +73,8 @@ def resolve_test_fields(
     if not isinstance(fields, StoredFields):
         return fields
     stored = fields.stored & {"text", "label"}
+    if by not in ("label", fields.label):
+        stored, fields = stored - {"label"}, replace(fields, label=label)
     return replace(fields, id=id, metadata=to_names(metadata), stored=stored)
 
 

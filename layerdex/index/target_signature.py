@@ -16,7 +16,8 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _OTHER_NAMES: Final = {
     "k": ("top_k", "topk", "n_neighbors", "n_neighbours", "n_results", "n", "limit"),
-    "where": ("filter", "filters", "condition", "conditions", "query"),
+    "where": ("filter", "filters", "condition", "conditions"),
+    "queries": ("query", "text", "texts"),
     "min_similarity": ("threshold", "min_score"),
     "min_confidence": ("threshold",),
     "layer": ("layers",),
@@ -38,7 +39,7 @@ def takes_target(method: _Method) -> _Method:
     take is a `TypeError` that says what it does take.
     """
     signature = _with_target(inspect.signature(method))
-    known = [name for name, one in signature.parameters.items() if one.kind is one.KEYWORD_ONLY]
+    known = [name for name in signature.parameters if name != "self"]
 
     @wraps(method)
     def checked(*args: Any, **given: Any) -> Any:

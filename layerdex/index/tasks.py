@@ -107,7 +107,7 @@ class LabelTask:
 
         if self.test is None:
             raise OptionError("this task has no test set")
-        fields = resolve_test_fields(store) if self.fields is None else self.fields
+        fields = resolve_test_fields(store, by=self.by) if self.fields is None else self.fields
         texts, labels = read_labelled(
             self.test, format=self.format, fields=fields, dialect=self.dialect
         )

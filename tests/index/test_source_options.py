@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from layerdex import Fields, Index
+from layerdex import Fields, Index, LabelTask
 from layerdex.choices import OnError
 from layerdex.errors import DamagedIndexError, IndexMismatchError, OptionError, SourceError
 from layerdex.storage.catalog.source_fields import SourceFields
@@ -151,10 +151,11 @@ def test_the_export_of_an_index_changes_nothing_in_it(
     assert _documents(tickets) == DOCUMENTS
 
 
-def test_a_stored_name_comes_before_the_plain_one(tickets: Index) -> None:
+def test_no_plain_name_stands_in_where_a_stored_one_is_there(tickets: Index) -> None:
     row = {"Betreff": "the text", "text": "another", "Ticket-Nr": "T-3", "label": "z"}
     tickets.add([row])
-    assert _documents(tickets)[2] == {"id": "T-3", "text": "the text", "label": "z", "metadata": {}}
+    document = _documents(tickets)[2]
+    assert (document["id"], document["text"], document["label"]) == ("T-3", "the text", None)
 
 
 def test_each_object_has_names_of_its_own(tickets: Index) -> None:
@@ -170,6 +171,32 @@ def test_each_object_has_names_of_its_own(tickets: Index) -> None:
         ("T-6", "y"),
     ]
     assert [row["metadata"] for row in added] == [{}] * 4
+
+
+def test_the_same_rows_again_change_nothing_where_some_lack_the_label(index: Index) -> None:
+    rows = [
+        {"doc": "a", "text": "one", "category": "x", "label": "L1"},
+        {"doc": "b", "text": "two", "label": "L2"},
+    ]
+    index.add(rows, id="doc", label="category")
+    before = _documents(index)
+    assert index.add(rows).n_unchanged == 2
+    assert _documents(index) == before
+    assert before[1]["label"] is None
+
+
+def test_a_test_set_of_another_field_has_its_values_in_the_plain_label(index: Index) -> None:
+    rows = [
+        {"id": f"{topic}{i}", "text": f"{word} {i}", "cat": "ab"[i % 2], "topic": topic}
+        for topic, word in (("food", "soup"), ("rain", "wet"))
+        for i in range(8)
+    ]
+    index.add(rows, label="cat")
+    test = [
+        {"text": f"{row['text']} more", "label": row["topic"], "cat": row["cat"]} for row in rows
+    ]
+    evaluation = index.evaluate(LabelTask("topic", test=test, k=1), n_resamples=0)
+    assert evaluation.best.values["accuracy"] == 1.0
 
 
 def test_rows_may_lack_a_stored_label_and_metadata(tickets: Index) -> None:

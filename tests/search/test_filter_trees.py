@@ -493,3 +493,20 @@ def test_a_filter_without_matches_says_why(
     with store.read() as snapshot, pytest.raises(FilterError) as caught:
         snapshot.document_table(parse_where(where), labelled=True)
     assert str(caught.value) == f"no document matches {said}"
+
+
+def test_a_date_that_does_not_exist_among_the_values_matches_nothing(tmp_path: Path) -> None:
+    store = _store(tmp_path / "index", [{"d": "31.06.2026"}, {"d": "30.06.2026"}])
+    assert _select(store, "d>=2026-01-01", d="%d.%m.%Y") == [1]
+    store = _store(tmp_path / "other", [{"d": "00.00.0000"}, {"d": "2026-06-30"}])
+    assert _select(store, "d>=2026-01-01") == [1]
+
+
+def test_seasons_are_texts_and_a_year_that_orders_days_is_an_error(tmp_path: Path) -> None:
+    rows: list[Document] = [{"d": "2019-20", "n": "2019"}, {"d": "2021-22", "n": "2022"}]
+    store = _store(tmp_path / "index", rows)
+    assert _select(store, "d>=2020-21") == [1]
+    assert _select(store, "n>2020") == [1]
+    add(store, random_codes(1, 4), metadata=[{"n": "2026-06-30"}])
+    with pytest.raises(FilterError, match=r"n has dates such as '2026-06-30'.*2020-01-01"):
+        _select(store, "n>2020")

@@ -183,7 +183,7 @@ def command(
             plan=training.plan,
             folds=folds,
             test=test,
-            fields=fields_of_test_set(index, **source.names),
+            fields=fields_of_test_set(index, by=by, **source.names),
             format=source.format,
             dialect=source.dialect,
             runtime=context.runtime,

@@ -80,7 +80,8 @@ class Recorder:
 
 def changed_formats(stored: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str] | None:
     """Return all forms of dates if new ones change any, else None."""
-    merged = {**stored, **new}
+    # The newest last, as the last of two names of one field holds.
+    merged = {**{name: form for name, form in stored.items() if name not in new}, **new}
     return None if merged == stored else merged
 
 

@@ -16,8 +16,9 @@ ID, LABEL, METADATA = "id", "label", "metadata"
 class StoredFields(Fields):
     """Fields whose names are stored ones in the parts that ``stored`` lists.
 
-    A source that lacks the stored name of text, id or label may have the plain one (``text``,
-    ``id``, ``label``), as the export of an index has; no other field stands in. A source without
+    A source that has none of the stored names of text, id and label may have the plain ones
+    (``text``, ``id``, ``label``), as the export of an index has; no other field stands in, and in
+    one that has some of the stored names a field called ``label`` is metadata. A source without
     either may lack label and metadata; without the text it is an error, and also without the id,
     unless ``may_derive_ids``.
     """
@@ -35,12 +36,16 @@ class StoredFields(Fields):
     def of(self, names: Collection[object]) -> Fields:
         """Return the fields as a source has them, by the names in its header, or those of a row."""
         own: Fields = self
-        if self._is_plain(TEXT, self.text, DEFAULT_TEXT_NAME, names):
-            own = replace(own, text=DEFAULT_TEXT_NAME)
-        lacks_id = self.may_derive_ids and not _has(names, self.id)
-        if self._is_plain(ID, self.id, ID, names) or (ID in self.stored and lacks_id):
+        if self.may_derive_ids and ID in self.stored and not _has(names, self.id):
             own = replace(own, id=None)
-        if self._is_plain(LABEL, self.label, LABEL, names):
+        named = {TEXT: self.text, ID: self.id, LABEL: self.label}
+        if any(_has(names, named[part]) for part in named.keys() & self.stored):
+            return own
+        if TEXT in self.stored and DEFAULT_TEXT_NAME in names:
+            own = replace(own, text=DEFAULT_TEXT_NAME)
+        if ID in self.stored and ID in names:
+            own = replace(own, id=None)
+        if LABEL in self.stored and LABEL in names:
             own = replace(own, label=None)
         return own
 
@@ -67,10 +72,6 @@ class StoredFields(Fields):
             return found
         found = found or f"--{option}-field NAME"
         return f"{found}, or --mix-ids for ids made from texts" if option == ID else found
-
-    def _is_plain(self, part: str, name: object, plain: str, names: Collection[object]) -> bool:
-        """Return whether a source has the plain name of a part, and not the stored one."""
-        return part in self.stored and plain in names and not _has(names, name)
 
 
 def _has(names: Collection[object], name: object) -> bool:

@@ -42,7 +42,8 @@ def write_csv(file: BinaryIO, batches: Iterator[Batch]) -> int:
 def join_cells(cells: Iterable[str | None], *, delimiter: str = ",") -> str:
     """Return a row without its line end; None is an empty cell."""
     plain = _PLAIN_IN_TSV if delimiter == "\t" else _PLAIN
-    return delimiter.join(_quote(cell, plain) for cell in cells)
+    quoted = [_quote(cell, plain, delimiter) for cell in cells]
+    return '""' if quoted == [""] else delimiter.join(quoted)  # an empty line is no row
 
 
 def line_end(delimiter: str) -> str:
@@ -55,8 +56,8 @@ def _write(file: BinaryIO, cells: Iterable[str | None]) -> None:
     file.write(f"{escape_unsafe(row) if is_terminal(file) else row}{line_end(',')}".encode())
 
 
-def _quote(cell: str | None, plain: re.Pattern[str]) -> str:
+def _quote(cell: str | None, plain: re.Pattern[str], delimiter: str) -> str:
     cell = cell or ""
-    if plain.fullmatch(cell):
+    if plain.fullmatch(cell) and delimiter not in cell:
         return cell
     return '"' + cell.replace('"', '""') + '"'

@@ -15,11 +15,12 @@ from layerdex.storage.catalog.dates import (
     COMPARISONS,
     Interval,
     looks_iso,
+    looks_like_month,
     parse_iso,
     parse_year,
 )
 from layerdex.storage.catalog.field_names import Field
-from layerdex.storage.catalog.field_texts import distinct_texts, find_live
+from layerdex.storage.catalog.field_texts import distinct_texts, find_day, find_live
 
 _OTHER_FORMS = re.compile(
     r"(?P<a>[0-9]{1,2})(?P<sep>[./-])(?P<b>[0-9]{1,2})(?P=sep)(?P<year>[0-9]{4})"
@@ -98,7 +99,12 @@ class DateField:
         return found
 
     def _check_forms(self, connection: Connection) -> None:
-        similar = [text for text in self.others if guess_format(text) is not None]
+        # Not what no form could read, such as 31.06.2025: it is no date.
+        similar = [
+            text
+            for text in self.others
+            if (form := guess_format(text)) is not None and parse_in_forms(text, form) is not None
+        ]
         example = find_live(connection, self.field, similar) if similar else None
         if example is not None:
             raise undeclared_form(self.field, example, "has values such as", self.form)
@@ -140,11 +146,24 @@ def check_bound(field: Field, value: str, *, is_ordered: bool, form: str | None)
     guess = guess_format(value)
     if guess is not None and parse_in_forms(value, guess) is not None:
         raise undeclared_form(field, value, "is compared with", form)
-    if guess is not None or looks_iso(value) or (is_ordered and form is not None):
+    is_meant = form is not None and (is_ordered or looks_like_month(value))
+    if guess is not None or looks_iso(value) or is_meant:
         declared = "" if form is None else f", or as declared, such as {example_in(form)}"
         raise FilterError(
             f"{field.reference} is compared with {value!r}, which is no date: write a day such as "
             f"2026-06-30{declared}"
+        )
+
+
+def check_year(connection: Connection, field: Field, value: str) -> None:
+    """Raise `FilterError` for a bare year that orders a field of ISO dates, as text would."""
+    if parse_year(value) is None:
+        return
+    day = find_day(connection, field)
+    if day is not None and parse_iso(day) is not None:
+        raise FilterError(
+            f"{field.reference} has dates such as {day!r} and is compared with {value!r}: write a "
+            f"day such as {value}-01-01, or between {value}-01-01 and {value}-12-31"
         )
 
 

@@ -48,9 +48,8 @@ _ISO = re.compile(
 )
 _MONTH = re.compile(r"[12][0-9]{3}-(?:0[1-9]|1[0-2])")
 _YEAR = re.compile(r"[12][0-9]{3}")
-_LIKE_ISO = re.compile(
-    r"[12][0-9]{3}-[0-9]{1,2}-[0-9]{1,2}(?:[T ][0-9:.,]+)?(?:Z|[+-][0-9:]+)?|[12][0-9]{3}-[0-9]{2}"
-)
+_LIKE_ISO = re.compile(r"[12][0-9]{3}-[0-9]{1,2}-[0-9]{1,2}(?:[T ][0-9:.,]+)?(?:Z|[+-][0-9:]+)?")
+_LIKE_MONTH = re.compile(r"[12][0-9]{3}-[0-9]{2}")
 _LENGTHS = {
     10: timedelta(days=1),
     16: timedelta(minutes=1),
@@ -89,6 +88,11 @@ def parse_year(text: str) -> Interval | None:
 def looks_iso(text: str) -> bool:
     """Return whether a text is written as a day in ISO 8601, which need not exist."""
     return _LIKE_ISO.fullmatch(text) is not None
+
+
+def looks_like_month(text: str) -> bool:
+    """Return whether a text is written as a month, or as a season such as 2020-21."""
+    return _LIKE_MONTH.fullmatch(text) is not None
 
 
 def interval_of(begin: datetime, precision: Precision) -> Interval:

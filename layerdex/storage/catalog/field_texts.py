@@ -27,6 +27,12 @@ def live_texts(connection: Connection, field: Field, n: int | None = None) -> li
     return list(connection.scalars(_live_texts(field).distinct().limit(n)))
 
 
+def find_day(connection: Connection, field: Field) -> str | None:
+    """Return a text of a live document that may be a day in ISO 8601, or None."""
+    column = METADATUM.c.text if field.column is None else field.column
+    return connection.scalars(_live_texts(field).where(column.like("____-__-__%")).limit(1)).first()
+
+
 def find_live(connection: Connection, field: Field, texts: Iterable[str]) -> str | None:
     """Return one of ``texts`` that a live document has in a field, or None."""
     given = list(texts)

@@ -29,6 +29,7 @@ from layerdex.predicates import And, Condition, Not, Or, Predicate, conditions_o
 from layerdex.storage.catalog.date_fields import (
     DateField,
     check_bound,
+    check_year,
     parse_date,
 )
 from layerdex.storage.catalog.field_names import Field, find_field, lookup_field
@@ -120,6 +121,8 @@ class _Compiler:
         for value in others:
             is_ordered = condition.operator in _COMPARISONS
             check_bound(found, value, is_ordered=is_ordered, form=form)
+            if is_ordered and form is None:
+                check_year(self.connection, found, value)
         if not dates:
             return _plain(found, condition.operator, condition.values)
         key = (found.reference, form)  # the label is no metadata field that is called label

@@ -95,3 +95,20 @@ def test_bytes_are_an_error_that_names_their_column(
 def test_parquet_holds_bytes(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", ("blob",), [{"blob": b"\xff"}])
     assert pq.read_table(tmp_path / "a.parquet")["blob"].to_pylist() == [b"\xff"]
+
+
+@pytest.mark.parametrize("delimiter", [":", ".", "-", "1"])
+def test_a_mark_of_plain_words_may_be_the_delimiter(tmp_path: Path, delimiter: str) -> None:
+    rows = [["12:30", "x-1"], ["a.b", ""]]
+    path = tmp_path / "table.csv"
+    named = [dict(zip("mn", row, strict=True)) for row in rows]
+    write_table(path, ["m", "n"], named, delimiter=delimiter)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        assert list(csv.reader(file, delimiter=delimiter)) == [["m", "n"], *rows]
+
+
+def test_an_empty_cell_alone_in_its_row_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    write_table(path, ["m"], [{"m": "a"}, {"m": None}, {"m": "b"}])
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        assert list(csv.reader(file)) == [["m"], ["a"], [""], ["b"]]
