@@ -215,7 +215,7 @@ def test_where_nothing_matches_says_so(cli: Cli, shared: Path) -> None:
         ("colour=red", "no document has a field 'colour' (label, and metadata: lang, stars)"),
         (
             "label==card",
-            "cannot read the filter: expected a value, in quotes if it begins like an operator\n"
+            "cannot read the filter: expected one = only, as in FIELD = VALUE\n"
             "  label==card\n        ^",
         ),
     ],

@@ -280,7 +280,7 @@ def test_encoder_of_another_fingerprint_never_answers(filled: Index, tmp_path: P
         lambda: by_layer(index.search([QUERY], layer="all")),
         lambda: index.classify([QUERY]),
         lambda: index.evaluate(LabelTask(test=[{"text": "one", "label": "x"}])),
-        lambda: index.add([{"text": "one"}]),
+        lambda: index.add([{"id": "new", "text": "one"}]),
     ):
         with pytest.raises(IndexMismatchError, match=r"fingerprint words.*now has other"):
             ask()

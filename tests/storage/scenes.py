@@ -185,6 +185,7 @@ def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
         case "delete":
             present = {document.id for document in index.documents()}
             index.delete(*(name for name in DELETED if name in present))
+            index.add([])  # if all were deleted, this is the writer that removes what is left
         case "purge":
             present = {document.id for document in index.documents()}
             index.delete(*(name for name in DELETED if name in present), purge=True)
