@@ -60,12 +60,20 @@ def test_a_target_that_cannot_be_is_refused_at_once(filled: Index, target: dict[
 @pytest.mark.parametrize(
     ("method", "name", "said"),
     [
-        ("search", "whre", "did you mean where? (it takes k, min_similarity, query_template, la"),
+        (
+            "search",
+            "whre",
+            "did you mean where? (it takes queries, k, min_similarity, query_template, la",
+        ),
         ("search", "top_k", "did you mean k?"),
         ("classify", "n_neighbors", "did you mean k?"),
         ("classify", "threshold", "did you mean min_confidence?"),
         ("at", "k", "it takes layer, fuse, transform, where"),
-        ("evaluate", "by", "the task has it, evaluate(LabelTask(by=...)); it takes n_resamples"),
+        (
+            "evaluate",
+            "by",
+            "the task has it, evaluate(LabelTask(by=...)); it takes task, n_resamples",
+        ),
         ("evaluate", "qrels", "the task has it, evaluate(RetrievalTask(qrels=...))"),
     ],
 )
