@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from layerdex.arguments import check_type, format_value
-from layerdex.errors import DocumentNotFoundError, LayerError
+from layerdex.errors import LayerError
 from layerdex.index.open_index import OpenIndex
 from layerdex.index.target_options import default_layer
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress, Vectors
 from layerdex.storage.catalog.filters import Where
-from layerdex.storage.catalog.rows import MAX_PARAMETERS
 from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.writer import check_found
 
 
 def vectors_of(index: OpenIndex, layer: LayerSelection | None, ids: Sequence[str]) -> Vectors:
@@ -27,15 +27,9 @@ def vectors_of(index: OpenIndex, layer: LayerSelection | None, ids: Sequence[str
 
     def question(snapshot: Snapshot) -> Vectors:
         number = _resolve(index, snapshot, layer)
-        if len(ids) <= MAX_PARAMETERS:
-            rows = [snapshot.row_of(document_id) for document_id in ids]
-            return snapshot.layer(number).gather(np.array(rows, dtype=np.int64))
-        table = snapshot.document_table()
-        row_of = dict(zip(table.ids, table.rows.tolist(), strict=True))
-        missing = next((each for each in ids if each not in row_of), None)
-        if missing is not None:
-            raise DocumentNotFoundError(f"no document has the id {missing!r}")
-        rows = [row_of[document_id] for document_id in ids]
+        versions = snapshot.versions(ids)
+        check_found(ids, versions)
+        rows = [versions[document_id].row for document_id in ids]
         return snapshot.layer(number).gather(np.array(rows, dtype=np.int64))
 
     return index.query(question)
@@ -83,6 +77,8 @@ def export_vectors(
             reported = report_progress(batches, on_progress)
             ids = write_npy(file, reported, layers=resolved, width=index.store.settings.width)
         ids_file.write_text(json.dumps(ids, ensure_ascii=False) + "\n", encoding="utf-8")
+        # Killed between the two renames, no ids are left rather than those of another file.
+        ids_beside(path).unlink(missing_ok=True)
     return len(ids)
 
 

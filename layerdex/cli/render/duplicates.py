@@ -10,7 +10,7 @@ import click
 from layerdex.cli.render.cells import Detail, stack
 from layerdex.cli.render.documents import describe_document, describe_related
 from layerdex.cli.render.tables import make_table, print_table
-from layerdex.cli.render.text import counted, describe_target
+from layerdex.cli.render.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -40,7 +40,7 @@ def print_duplicates(
         f"{counted(result.n, 'document')} = {len(result.kept):,} kept "
         f"+ {counted(result.n_exact, 'exact duplicate')} "
         f"+ {counted(result.n_near, 'near duplicate')}\n"
-        f"({describe_target(result.target)}, similarity >= {result.threshold:g}, "
+        f"({result.target.title}, similarity >= {result.threshold:g}, "
         f"keep {result.keep})"
     )
     if result.n_conflicts:

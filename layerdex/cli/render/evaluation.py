@@ -10,7 +10,7 @@ import click
 
 from layerdex.cli.render.metrics import describe_range, describe_signed
 from layerdex.cli.render.tables import make_table, print_table
-from layerdex.cli.render.text import counted, describe_field, describe_transform, escape
+from layerdex.cli.render.text import counted, describe_field, escape
 from layerdex.wording import METRIC_NAMES
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def note_left_out(evaluation: Evaluation, note: Note) -> None:
 
 
 def _title(evaluation: Evaluation, weights: Weights | None) -> str:
-    transform = describe_transform(evaluation.best.target)
+    transform = evaluation.best.target.transform_note
     classification = evaluation.classification
     if classification is None:
         return evaluation.counted + transform

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from layerdex.cli.render.cells import Detail, Name, Passage, make_name, stack
 from layerdex.cli.render.documents import describe_document, describe_fields
 from layerdex.cli.render.tables import make_table, n_side_by_side, print_table
-from layerdex.cli.render.text import describe_transform, one_line
+from layerdex.cli.render.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -50,7 +50,7 @@ def print_answer(results: Sequence[SearchResult], detail: Detail = Detail()) -> 
     """Print the hits of one query at each layer."""
     query, target = results[0].query, results[0].target
     layers = ", ".join(str(result.target.name) for result in results)
-    title = f"{one_line(query, 60)} · layer {layers}{describe_transform(target)}"
+    title = f"{one_line(query, 60)} · layer {layers}{target.transform_note}"
     if len(results) == 1:
         _print_hits(results[0].hits, detail, title=title)
         return

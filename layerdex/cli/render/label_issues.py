@@ -10,7 +10,7 @@ import click
 from layerdex.cli.render.cells import Detail, Passage, make_name, stack
 from layerdex.cli.render.documents import N_NEIGHBORS, describe_fields, describe_neighbors
 from layerdex.cli.render.tables import make_table, print_table
-from layerdex.cli.render.text import counted, describe_target
+from layerdex.cli.render.text import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,7 +34,7 @@ def print_label_issues(
     n_layers = counted(len(issues.targets), "layer")
     click.echo(
         f"{counted(issues.n_issues, 'suspect')} among {labelled} (k = {issues.k}, {n_layers}; "
-        f"neighbours of {describe_target(issues.neighbors_target)})"
+        f"neighbours of {issues.neighbors_target.title})"
     )
     is_whole = issues.n_issues == len(issues.issues)
     title = None if is_whole else f"The first {len(issues.issues)}"

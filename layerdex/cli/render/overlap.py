@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from layerdex.cli.render.cells import make_name
 from layerdex.cli.render.tables import make_table, print_table
-from layerdex.cli.render.text import counted, describe_transform
+from layerdex.cli.render.text import counted
 
 if TYPE_CHECKING:
     from layerdex.search.dedup.overlap import Overlap
@@ -20,7 +20,7 @@ def print_overlaps(overlaps: Sequence[Overlap]) -> None:
     first = overlaps[0]
     title = (
         f"of {counted(first.n, 'document')}, found among {first.n_other:,} others "
-        f"(similarity >= {first.threshold:g}){describe_transform(first.target)}"
+        f"(similarity >= {first.threshold:g}){first.target.transform_note}"
     )
     table = make_table(">layer", ">exact", ">near", ">share", ">other label", title=title)
     for overlap in overlaps:

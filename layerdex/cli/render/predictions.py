@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from layerdex.cli.render.cells import Detail, Passage, make_name, stack
 from layerdex.cli.render.documents import N_NEIGHBORS, describe_neighbors
 from layerdex.cli.render.tables import make_table, print_table
-from layerdex.cli.render.text import describe_target, one_line
+from layerdex.cli.render.text import one_line
 
 if TYPE_CHECKING:
     from layerdex.records import Document
@@ -24,7 +24,7 @@ def print_predictions(
     """
     if not predictions:
         return
-    title = describe_target(predictions[0].target)
+    title = predictions[0].target.title
     if (field := predictions[0].label_field) != "label":
         title += f" · labels are values of {one_line(field, 30)}"
     table = make_table(">confidence", "label and text", title=title)

@@ -10,13 +10,10 @@ from layerdex.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from layerdex.search.targets import SearchTarget
 
 __all__ = [
     "counted",
     "describe_field",
-    "describe_target",
-    "describe_transform",
     "describe_unknown",
     "escape",
     "one_line",
@@ -81,16 +78,6 @@ def describe_unknown(n_unknown: int, n_unreadable: int) -> str:
     have = "has" if n_unreadable == 1 else "have"
     nothing_else = f"; {n_unreadable:,} of them {have} nothing else" if n_unreadable else ""
     return f"{counted(n_unknown, 'text')} with unknown tokens{nothing_else}"
-
-
-def describe_target(target: SearchTarget) -> str:
-    """Name a layer or fusion in a title, and the transform if there is one."""
-    return target.title
-
-
-def describe_transform(target: SearchTarget) -> str:
-    """Return what titles add for a transform."""
-    return target.transform_note
 
 
 def describe_field(label_field: str) -> str:

@@ -8,7 +8,7 @@ import click
 
 from layerdex.cli.render.cells import N_LINES, Passage, stack
 from layerdex.cli.render.tables import make_table, print_table
-from layerdex.cli.render.text import counted, describe_target
+from layerdex.cli.render.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -24,7 +24,7 @@ def print_sweep(sweep: ThresholdSweep) -> None:
     click.echo(
         f"{counted(sweep.n, 'document')} = {counted(sweep.n_texts, 'text')} "
         f"+ {counted(sweep.n_exact, 'exact duplicate')} "
-        f"({describe_target(sweep.target)}, keep {sweep.keep})\n"
+        f"({sweep.target.title}, keep {sweep.keep})\n"
         f"Random pairs: {percentiles}"
     )
     _print_histogram(sweep)
