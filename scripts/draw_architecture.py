@@ -69,7 +69,7 @@ FILES = {
     "limits": "memory and threads at hand",
     "missing": "None, NaN and NA",
     "options": "EncoderOptions, RuntimeOptions",
-    "predicates": "what where says, as a tree",
+    "predicates": "the conditions of where",
     "records": "documents, vectors, the Encoder protocol",
     "removals": "how many documents may go",
     "progress": "bars for callbacks",
