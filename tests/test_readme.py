@@ -77,9 +77,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(22)
     ]
     write_jsonl(tmp_path / "more.jsonl", documents)
-    write_jsonl(tmp_path / "today.jsonl", documents[:3])
     rows = [f"{i},great phone {i},{i % 5}" for i in range(9)]
     (tmp_path / "reviews.csv").write_text("\n".join(["id,body,stars", *rows]))
+    (tmp_path / "today.csv").write_text("\n".join(["id,body,stars", *rows[1:]]))
     tickets = [
         f"{i:06};{1 + i % 28:02}.{1 + i % 12:02}.2026;{customer};the card does not work {i};{label}"
         for i, (customer, label) in enumerate(
