@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ LABEL_METRICS = ("macro_f1", "accuracy", "weighted_f1")
 """All from 0 to 1. F1 averages go over labels that are true or predicted somewhere."""
 
 _CONFIDENCE = 0.95
+# Of few documents many resamples are scored at once: one by one, NumPy's calls would take longer
+# than its sums.
+_ITEMS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,12 @@ def resample(
     """
     resampled = np.empty((len(predictions), len(LABEL_METRICS), n_resamples))
     tallies = [_Tally(true, predicted) for predicted in predictions]
-    for i, n_drawn in enumerate(draw_counts(len(true), n_resamples, seed=seed)):
+    draws = draw_counts(len(true), n_resamples, seed=seed)
+    n_at_once = max(1, _ITEMS_AT_ONCE // len(true))
+    for start in range(0, n_resamples, n_at_once):
+        n_drawn = np.stack(list(islice(draws, n_at_once)))
         for j, tally in enumerate(tallies):
-            resampled[j, :, i] = tally.metrics(n_drawn)
+            resampled[j, :, start : start + len(n_drawn)] = tally.metrics(n_drawn)
     return resampled
 
 
@@ -102,14 +109,32 @@ class _Tally:
         self._predicted = predicted + 1  # no label is counted first, and left out
         self._hits = np.where(true == predicted, true, self._n_labels)
 
-    def metrics(self, weights: NDArray[np.float64]) -> tuple[float, float, float]:
-        """Return the values of `LABEL_METRICS`; ``weights`` (n,) count documents."""
+    def metrics(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values of `LABEL_METRICS` as (3, n_resamples).
+
+        ``weights`` (n_resamples, n) count documents.
+        """
         n = self._n_labels
-        support = np.bincount(self._true, weights, minlength=n)
-        predicted = np.bincount(self._predicted, weights, minlength=n + 1)[1:]
-        hits = np.bincount(self._hits, weights, minlength=n + 1)[:n]
+        support = _count(self._true, weights, n)
+        predicted = _count(self._predicted, weights, n + 1)[:, 1:]
+        hits = _count(self._hits, weights, n + 1)[:, :n]
         total = support + predicted
         occurs = total > 0
-        f1 = np.divide(2 * hits, total, out=np.zeros(n), where=occurs)
-        n_all = weights.sum()
-        return f1.sum() / occurs.sum(), hits.sum() / n_all, (f1 * support).sum() / n_all
+        f1 = np.divide(2 * hits, total, out=np.zeros_like(total), where=occurs)
+        n_all = weights.sum(axis=1)
+        return np.stack(
+            [
+                f1.sum(axis=1) / occurs.sum(axis=1),
+                hits.sum(axis=1) / n_all,
+                (f1 * support).sum(axis=1) / n_all,
+            ]
+        )
+
+
+def _count(codes: Codes, weights: NDArray[np.float64], n_codes: int) -> NDArray[np.float64]:
+    """Return the weight of each code in each resample, (n_resamples, n_codes)."""
+    if len(weights) == 1:
+        return np.bincount(codes, weights[0], minlength=n_codes)[np.newaxis]
+    firsts = n_codes * np.arange(len(weights))[:, np.newaxis]
+    counts = np.bincount((firsts + codes).ravel(), weights.ravel(), minlength=n_codes * len(firsts))
+    return counts.reshape(-1, n_codes)
