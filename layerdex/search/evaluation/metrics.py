@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,8 +134,8 @@ class _Tally:
 
 def _count(codes: Codes, weights: NDArray[np.float64], n_codes: int) -> NDArray[np.float64]:
     """Return the weight of each code in each resample, (n_resamples, n_codes)."""
-    if len(weights) == 1:
-        return np.bincount(codes, weights[0], minlength=n_codes)[np.newaxis]
-    firsts = n_codes * np.arange(len(weights))[:, np.newaxis]
-    counts = np.bincount((firsts + codes).ravel(), weights.ravel(), minlength=n_codes * len(firsts))
-    return counts.reshape(-1, n_codes)
+    n_resamples = len(weights)
+    if n_resamples > 1:  # a resample's codes follow those of the one before
+        codes = (codes + n_codes * np.arange(n_resamples)[:, np.newaxis]).ravel()
+    counts: NDArray[Any] = np.bincount(codes, weights.ravel(), minlength=n_codes * n_resamples)
+    return counts.reshape(n_resamples, n_codes)
