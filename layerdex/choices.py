@@ -127,11 +127,12 @@ class EngineName(StrEnum):
 
 
 class Dtype(StrEnum):
-    """The dtype an encoder computes in."""
+    """The dtype an encoder computes in. ``int8`` is never chosen by ``auto``."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
 
 
 class Fuse(StrEnum):

@@ -25,7 +25,8 @@ class EncoderOptions:
     each document, with ``{text}`` in it; by default the model's default prompt, if it has one.
     ``max_length`` is in tokens, special tokens included; the default is the value in the model's
     sentence-transformers files, else at most 512. ``long`` says whether a longer text is truncated
-    or encoded in chunks.
+    or encoded in chunks. ``calibration`` is a file whose texts a model is quantised to int8 by (see
+    `RuntimeOptions`); by default it is texts that come with Layerdex.
 
     Strings are converted to enums. Raises `OptionError` for an invalid value.
     """
@@ -37,6 +38,7 @@ class EncoderOptions:
     template: str | None = None
     max_length: int | None = None
     long: LongText | None = None
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         """Convert and check the values."""
@@ -60,13 +62,17 @@ class RuntimeOptions:
     """Where an encoder runs and in which dtype; vectors depend on it only within the tolerance.
 
     ``engine`` is ``auto``, ``torch`` or ``openvino``; ``device`` is ``auto``, ``cpu``, ``cuda``
-    (all GPUs) or ``cuda:N``; ``dtype`` is ``auto``, ``float32`` or ``bfloat16``. Strings are
-    converted to enums. Raises `OptionError` for any other engine or dtype.
+    (all GPUs) or ``cuda:N``; ``dtype`` is ``auto``, ``float32``, ``bfloat16`` or ``int8``. In int8
+    a model is another encoder, whose vectors do not mix with those of the others: the index of such
+    an encoder is opened with ``auto`` or ``int8``. ``force`` takes a model in int8 even if its
+    vectors are too far from those in float32. Strings are converted to enums. Raises `OptionError`
+    for any other engine or dtype.
     """
 
     engine: EngineName = EngineName.AUTO
     device: str = "auto"
     dtype: Dtype = Dtype.AUTO
+    force: bool = False
 
     def __post_init__(self) -> None:
         """Convert and check the values."""

@@ -92,6 +92,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         adapter: str | None = None,
         max_length: int | None = None,
         long: str = "truncate",
+        calibration: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         engine: str = "auto",
@@ -106,6 +107,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.adapter = adapter
         self.max_length = max_length
         self.long = long
+        self.calibration = calibration
         self.device = device
         self.dtype = dtype
         self.engine = engine

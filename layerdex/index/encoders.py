@@ -97,7 +97,10 @@ def note_changed_adapter(
         logger.warning("texts cannot be encoded for this index: %s", error)
         return
     options = settings.options()
-    known = fingerprint(contents, options), earlier_fingerprint(contents, options)
+    known = (
+        fingerprint(contents, options, settings.quantization),
+        earlier_fingerprint(contents, options),
+    )
     if settings.fingerprint not in known:
         logger.warning(
             "the adapter %r, or its model, is another one than this index was made with: texts "

@@ -58,10 +58,11 @@ def _version(distribution: str) -> str:
 
 
 def _describe_cpu() -> str:
-    from layerdex.indexer.engines.devices import cpu_has_bfloat16
+    from layerdex.indexer.engines.devices import cpu_has_bfloat16, cpu_has_int8
 
     dtype = "bfloat16" if cpu_has_bfloat16() else "float32 (no avx512_bf16, no AMX)"
-    return f"{len(os.sched_getaffinity(0))} cores, encodes in {dtype}"
+    int8 = "int8 on request" if cpu_has_int8() else "int8 would be slower (no VNNI, no AMX)"
+    return f"{len(os.sched_getaffinity(0))} cores, encodes in {dtype}; {int8}"
 
 
 def _describe_gpu() -> str:

@@ -16,18 +16,20 @@ from layerdex.errors import ModelError
 from layerdex.indexer.engine_factory import load_engine
 from layerdex.indexer.engines.protocol import make_batch
 from layerdex.indexer.fair_lock import FairLock
-from layerdex.indexer.models.compatibility import check_loaded
+from layerdex.indexer.models.compatibility import check_loaded, choose_runtime
 from layerdex.indexer.models.defaults import notes, resolve_options, resolve_pooling
 from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import MINILM, find_model, is_missing_folder
 from layerdex.indexer.progress import ReportFraction, report_texts, report_within
+from layerdex.indexer.quantization.calibration import choose_calibration
+from layerdex.indexer.quantization.fidelity import check_fidelity, describe_fidelity
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.chunks import average_chunks
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
 from layerdex.indexer.text.windows import choose_window_bytes
 from layerdex.layers import resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
-from layerdex.records import Encoded, EncodedVectors, EncoderSettings
+from layerdex.records import Encoded, EncodedVectors, EncoderSettings, Quantization
 
 DEFAULT_WINDOW = 4_096
 _MAX_BUDGET_RATIO = 16
@@ -49,18 +51,27 @@ class TransformerEncoder:
         token_budget: int | None = None,
         window: int = DEFAULT_WINDOW,
         window_bytes: int | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
         """Load a model.
 
         ``token_budget`` and ``window_bytes`` are chosen for the engine and the model by default.
+        ``quantization`` is that of an index in int8, to be followed exactly.
         Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
         """
         model = MINILM if options.model is None else options.model
         folder = find_model(model, revision=options.revision, adapter=options.adapter)
         pooling = resolve_pooling(options, folder)
-        self.engine = load_engine(folder, pooling=pooling, runtime=runtime)
+        calibration = choose_calibration(options.calibration, runtime, stored=quantization)
+        self.engine = load_engine(folder, pooling=pooling, runtime=runtime, calibration=calibration)
+        made = self.engine.quantization
+        if made is not None and quantization is None and not runtime.force:
+            check_fidelity(made, name=folder.name)
         spec = self.engine.spec
-        resolved = resolve_options(options, folder, spec)
+        resolved = replace(
+            resolve_options(options, folder, spec),
+            calibration=None if calibration is None else calibration.file,
+        )
         self._wanted = options
         self._folder = folder
         self._lock = FairLock()
@@ -69,7 +80,8 @@ class TransformerEncoder:
             **asdict(resolved),
             depth=spec.depth,
             width=spec.width,
-            fingerprint=fingerprint(folder.contents, resolved),
+            fingerprint=fingerprint(folder.contents, resolved, made),
+            quantization=made if quantization is None else quantization,
             token_budget=self._token_budget,
             window=window,
             pads=spec.pads,
@@ -93,6 +105,7 @@ class TransformerEncoder:
 
         ``model`` and ``adapter`` are their current folders, if they have moved.
         """
+        runtime = choose_runtime(settings, runtime)
         options = settings.options()
         if model is not None:
             options = replace(options, model=model, revision=None)
@@ -109,7 +122,11 @@ class TransformerEncoder:
                 "there: if it has moved, name its folder with --adapter"
             )
         encoder = cls(
-            options, runtime=runtime, token_budget=settings.token_budget, window=settings.window
+            options,
+            runtime=runtime,
+            token_budget=settings.token_budget,
+            window=settings.window,
+            quantization=settings.quantization,
         )
         check_loaded(encoder.settings, settings, encoder._folder)
         encoder._settings = replace(
@@ -128,7 +145,12 @@ class TransformerEncoder:
 
         ``query_template`` is the index's own, None for the template of the documents.
         """
-        return notes(self._wanted, self._folder, self.engine.spec, query_template=query_template)
+        found = notes(self._wanted, self._folder, self.engine.spec, query_template=query_template)
+        if (quantization := self._settings.quantization) is not None:
+            found.append(
+                f"the model {self._folder.name!r} in int8: {describe_fidelity(quantization)}"
+            )
+        return found
 
     def with_template(self, template: str) -> TransformerEncoder:
         """Return an encoder with another template that shares this encoder's model.
@@ -140,7 +162,7 @@ class TransformerEncoder:
         other._settings = replace(
             self._settings,
             template=template,
-            fingerprint=fingerprint(self._folder.contents, options),
+            fingerprint=fingerprint(self._folder.contents, options, self._settings.quantization),
         )
         other._tokenizer = other._make_tokenizer()
         return other

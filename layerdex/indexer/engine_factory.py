@@ -12,6 +12,7 @@ from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import MissingPackageError, OptionError, StorageError
 from layerdex.indexer.engines.devices import choose_devices, may_have_gpu
 from layerdex.indexer.engines.protocol import Engine
+from layerdex.indexer.quantization.calibration import Calibration
 from layerdex.limits import OPENVINO, TORCH, check_limits
 from layerdex.options import RuntimeOptions
 
@@ -21,15 +22,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def load_engine(folder: ModelFolder, *, pooling: Pooling, runtime: RuntimeOptions) -> Engine:
+def load_engine(
+    folder: ModelFolder,
+    *,
+    pooling: Pooling,
+    runtime: RuntimeOptions,
+    calibration: Calibration | None = None,
+) -> Engine:
     """Load a model on the engine that ``runtime`` names.
 
     `EngineName.AUTO` is OpenVINO on a CPU if it is installed, agrees with torch, supports the dtype
-    and its cache of converted models is writable; torch otherwise. Raises `ModelError`,
-    `OptionError`, `StorageError`, `MissingPackageError` or `ResourceError`.
+    and its cache of converted models is writable; torch otherwise. With a ``calibration`` it is
+    OpenVINO in int8. Raises `ModelError`, `OptionError`, `StorageError`, `MissingPackageError` or
+    `ResourceError`.
     """
-    if runtime.engine is EngineName.OPENVINO or _may_use_openvino(runtime):
-        engine = _load_openvino(folder, pooling=pooling, runtime=runtime)
+    if calibration is not None and runtime.engine is EngineName.TORCH:
+        raise OptionError("torch does not compute in int8: leave out --engine torch")
+    if (
+        calibration is not None
+        or runtime.engine is EngineName.OPENVINO
+        or _may_use_openvino(runtime)
+    ):
+        engine = _load_openvino(folder, pooling=pooling, runtime=runtime, calibration=calibration)
         if engine is not None:
             return engine
     check_limits(TORCH, weights_bytes=folder.weights_bytes)
@@ -47,7 +61,11 @@ def _may_use_openvino(runtime: RuntimeOptions) -> bool:
 
 
 def _load_openvino(
-    folder: ModelFolder, *, pooling: Pooling, runtime: RuntimeOptions
+    folder: ModelFolder,
+    *,
+    pooling: Pooling,
+    runtime: RuntimeOptions,
+    calibration: Calibration | None,
 ) -> Engine | None:
     """Load the OpenVINO engine; None where it cannot run and was not asked for by name."""
     from layerdex.indexer.engines.openvino.cache import graph_folder
@@ -56,7 +74,7 @@ def _load_openvino(
         is_installed,
     )
 
-    is_required = runtime.engine is EngineName.OPENVINO
+    is_required = calibration is not None or runtime.engine is EngineName.OPENVINO
     if is_required and runtime.device not in ("auto", "cpu"):
         raise OptionError(f"the openvino engine runs on the CPU, not on {runtime.device!r}")
     if not is_installed():
@@ -70,9 +88,15 @@ def _load_openvino(
             raise OptionError(f"{reason}: {hint}")
         logger.warning("OpenVINO is not used: %s", reason)
         return None
-    load = partial(OpenVinoEngine.load, folder, pooling=pooling, dtype=runtime.dtype)
+    load: Callable[[Path], Engine | None] = (
+        partial(OpenVinoEngine.load, folder, pooling=pooling, dtype=runtime.dtype)
+        if calibration is None
+        else partial(
+            OpenVinoEngine.load_quantized, folder, pooling=pooling, calibration=calibration
+        )
+    )
     try:
-        engine: Engine | None = load(graph_folder(folder, pooling))
+        engine = load(graph_folder(folder, pooling))
     except OSError as error:
         if not is_required:
             logger.warning(
@@ -80,6 +104,11 @@ def _load_openvino(
             )
             return None
         engine = _load_uncached(load, error)
+    if engine is None and calibration is not None:
+        raise OptionError(
+            f"the model {folder.name!r} cannot be computed in int8 here: OpenVINO cannot convert "
+            "it, or gives other vectors on this CPU than where it was quantised; leave out int8"
+        )
     if engine is None and is_required:
         raise OptionError(
             f"OpenVINO's vectors of the model {folder.name!r} in {runtime.dtype} differ from "

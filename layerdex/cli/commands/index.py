@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerdex.choices import OnBlank, OnError, StoredPrecision
-from layerdex.cli.conflicts import Requires, check_only, check_rules
+from layerdex.cli.conflicts import Requires, check_only, check_rules, is_given
 from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.files import check_outputs
 from layerdex.cli.options import (
@@ -105,7 +105,8 @@ _USED_TO_DECLARE = (
     "--force",
     is_flag=True,
     expose_value=False,
-    help="Overwrite the --rejects file; without it, one that is not empty is an error.",
+    help="Overwrite the --rejects file; without it, one that is not empty is an error. Take int8 "
+    "even if it is too far from float32.",
 )
 @click.option(
     "--on-blank",
@@ -292,6 +293,7 @@ def _open_or_create(
         "query_template": query_template,
     }
     if not must_exist and not is_index(path):
+        context.set_runtime("force", is_given("force"))
         try:
             settings = {name: value for name, value in stored.items() if value is not None}
             return context.create_index(path, encoder, **settings), True

@@ -34,6 +34,12 @@ encoder_options = combine(
         type=EnumChoice(LongText),
         help="Truncate a longer text, or average its overlapping chunks. [default: truncate]",
     ),
+    click.option(
+        "--calibrate",
+        "calibration",
+        metavar="FILE",
+        help="Texts to quantise the model by, for --dtype int8. [default: texts of ours]",
+    ),
     collect(EncoderOptions, "encoder"),
 )
 """The options of an `EncoderOptions`, which the command gets as ``encoder``."""

@@ -18,6 +18,7 @@ from layerdex.wording import METRIC_NAMES
 
 if TYPE_CHECKING:
     from layerdex.index.checks import IndexInfo
+    from layerdex.records import EncoderSettings
 
 _N_LABELS_SHOWN = 5
 _DAMAGED = "damaged"
@@ -44,6 +45,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         if is_english_model(encoder.model)
         else None,
         "adapter": encoder.adapter,
+        "int8": _describe_int8(encoder),
         "pooling": encoder.pooling.value,
         "template": encoder.template,
         "transforms": _DAMAGED
@@ -57,6 +59,15 @@ def print_info(info: IndexInfo, *, title: str) -> None:
     }
     shown = {name: one_line(value) for name, value in rows.items() if value is not None}
     print_table(make_list(shown, title=one_line(title)))
+
+
+def _describe_int8(encoder: EncoderSettings) -> str | None:
+    if (made := encoder.quantization) is None:
+        return None
+    from layerdex.indexer.quantization.fidelity import describe_fidelity
+
+    by = encoder.calibration or "texts of Layerdex's own"
+    return f"by NNCF {made.version} on {made.n_calibrating} {by}; {describe_fidelity(made)}"
 
 
 def _describe_best(best: Mapping[str, Any] | None) -> str:

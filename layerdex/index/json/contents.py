@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from layerdex.index.json.plain import Json, pick
@@ -25,11 +26,14 @@ _TEXTS = ("max_length", "long", "fingerprint", "token_budget", "window", "window
 
 def index_info_to_json(info: IndexInfo) -> Json:
     """Return counts, sizes and settings of an index."""
+    quantization = info.encoder.quantization
     return {
         **pick(info, *_COUNTS, "layers", "precision"),
         **pick(info.encoder, *_MODEL),
         **pick(info, "query_template"),
         **pick(info.encoder, *_TEXTS),
+        **pick(info.encoder, "calibration"),
+        "quantization": quantization and asdict(quantization),
         **pick(info, "labels", "best_layer", "transform", "head"),
         "source_fields": info.source_fields and info.source_fields.to_setting(),
         "date_formats": info.date_formats,

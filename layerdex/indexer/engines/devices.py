@@ -74,11 +74,19 @@ def choose_dtype(dtype: Dtype, device: torch.device) -> Dtype:
 
 def cpu_has_bfloat16() -> bool:
     """Return whether the CPU has instructions for bfloat16 products (known on Linux only)."""
+    return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
+
+
+def cpu_has_int8() -> bool:
+    """Return whether the CPU has instructions for int8 products (known on Linux only)."""
+    return bool(_cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+def _cpu_flags() -> set[str]:
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+        return set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return set()
 
 
 def _describe_devices(n_gpus: int) -> str:

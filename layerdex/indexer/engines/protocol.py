@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from layerdex.choices import Dtype
 from layerdex.indexer.text.tokenizer import TokenizerSpec, Tokens
-from layerdex.records import Vectors
+from layerdex.records import EncodedVectors, Quantization, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,13 @@ class Batch:
     mask: NDArray[np.int64]
     mask_positions: NDArray[np.int64] | None
 
+    def inputs(self) -> dict[str, NDArray[np.int64]]:
+        """Return the arrays by the names that a converted model gives its inputs."""
+        inputs = {"input_ids": self.ids, "attention_mask": self.mask}
+        if self.mask_positions is not None:
+            inputs["mask_positions"] = self.mask_positions
+        return inputs
+
 
 Pooled = tuple[NDArray[np.int64], Sequence[Vectors]]
 """A batch's indices, and its unit vectors by layer, (n, width) float32 each."""
@@ -65,9 +72,23 @@ class Engine(Protocol):
         """The number of tokens per batch at which this engine is fastest."""
         ...
 
+    @property
+    def quantization(self) -> Quantization | None:
+        """How the model was quantised, or None for an exact engine."""
+        ...
+
     def pool(self, batches: Iterable[Batch], layers: tuple[int, ...]) -> Generator[Pooled]:
         """Yield the batches' vectors at ``layers`` (ascending), in the order of the batches."""
         ...
+
+
+def collect_vectors(pooled: Iterable[Pooled], spec: ModelSpec, n: int) -> EncodedVectors:
+    """Return what `Engine.pool` yields for n texts at all layers, (depth + 1, n, width)."""
+    vectors = np.empty((spec.depth + 1, n, spec.width), dtype=np.float32)
+    for indices, by_layer in pooled:
+        for layer, layer_vectors in enumerate(by_layer):
+            vectors[layer, indices] = layer_vectors
+    return vectors
 
 
 def make_batch(tokens: Tokens, indices: NDArray[np.int64], *, pad_id: int) -> Batch:

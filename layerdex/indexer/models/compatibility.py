@@ -6,13 +6,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from layerdex.arguments import to_path
-from layerdex.choices import StoredPrecision
+from layerdex.choices import Dtype, StoredPrecision
 from layerdex.errors import IndexMismatchError
 from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
 from layerdex.indexer.models.model_folder import ModelFolder, find_model, to_folder
+from layerdex.indexer.quantization.calibration import read_texts
 from layerdex.layers import LayerSelection, format_layers, resolve_layers
-from layerdex.options import EncoderOptions
-from layerdex.records import EncoderSettings
+from layerdex.options import EncoderOptions, RuntimeOptions
+from layerdex.records import EncoderSettings, Quantization
 
 # They may differ for the same weights; other weights are reported by their fingerprints.
 _LOCATIONS = ("model", "revision")
@@ -52,7 +53,17 @@ def _stored_names(settings: EncoderSettings, options: EncoderOptions) -> Encoder
     if revision not in (None, settings.revision):
         # A branch or tag stands for the commit that the index stores.
         revision = find_model(settings.model, revision=revision).revision
-    return replace(options, model=model, adapter=adapter, revision=revision)
+    calibration = options.calibration
+    if calibration is not None and settings.quantization is not None:
+        calibration = _stored_calibration(settings, settings.quantization, calibration)
+    return replace(
+        options, model=model, adapter=adapter, revision=revision, calibration=calibration
+    )
+
+
+def _stored_calibration(settings: EncoderSettings, stored: Quantization, file: str) -> str | None:
+    """Return the stored name of a file of the same calibrating texts, else ``file``."""
+    return settings.calibration if read_texts(file).digest == stored.calibration else file
 
 
 def same_model(stored: EncoderSettings, model: str) -> str:
@@ -72,7 +83,10 @@ def same_model(stored: EncoderSettings, model: str) -> str:
     if adapter is not None:
         contents = contents.with_adapter(Path(adapter))
     # Of an earlier one too: `check_case` then says what has changed.
-    possible = (find(contents, options) for find in (fingerprint, earlier_fingerprint))
+    possible = (
+        fingerprint(contents, options, stored.quantization),
+        earlier_fingerprint(contents, options),
+    )
     return stored.model if stored.fingerprint in possible else str(folder.resolve())
 
 
@@ -92,8 +106,28 @@ def same_adapter(stored: EncoderSettings, adapter: str, *, model: str | None) ->
         revision=stored.revision if model is None else None,
         adapter=adapter,
     )
-    actual = fingerprint(base.contents, stored.options())
+    actual = fingerprint(base.contents, stored.options(), stored.quantization)
     return stored.adapter if actual == stored.fingerprint else str(folder)
+
+
+def choose_runtime(stored: EncoderSettings, runtime: RuntimeOptions) -> RuntimeOptions:
+    """Return ``runtime`` with the dtype of an index in int8.
+
+    Raises `IndexMismatchError` for int8 with an exact index, or the reverse.
+    """
+    if stored.quantization is None:
+        if runtime.dtype is Dtype.INT8:
+            raise IndexMismatchError(
+                "this index was not made in int8, whose vectors cannot be compared with its own: "
+                "leave --dtype out, or make a new index"
+            )
+        return runtime
+    if runtime.dtype not in (Dtype.AUTO, Dtype.INT8):
+        raise IndexMismatchError(
+            f"this index was made in int8, and vectors in {runtime.dtype} cannot be compared with "
+            "its own: leave --dtype out, or make a new index"
+        )
+    return replace(runtime, dtype=Dtype.INT8)
 
 
 def check_loaded(settings: EncoderSettings, stored: EncoderSettings, folder: ModelFolder) -> None:

@@ -13,6 +13,7 @@ from layerdex.indexer.models.file_digests import FileDigest, digest_file
 from layerdex.indexer.models.safety import read_json
 from layerdex.indexer.models.transformer_settings import read_transformer_settings
 from layerdex.options import EncoderOptions
+from layerdex.records import Quantization
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -35,7 +36,7 @@ _ADAPTER = "adapter"
 _SHARDS = "shards"
 _SINGLE = "model.safetensors"
 # They name files, whose contents are digested instead.
-_FILES = ("model", "revision", "adapter")
+_FILES = ("model", "revision", "adapter", "calibration")
 # They describe the file's author, not what the model computes.
 _IRRELEVANT_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
@@ -107,26 +108,34 @@ def _shards_besides(folder: Path, weights: Sequence[FileDigest]) -> dict[str, An
     }
 
 
-def fingerprint(contents: ModelContents, options: EncoderOptions) -> str:
+def fingerprint(
+    contents: ModelContents, options: EncoderOptions, quantization: Quantization | None = None
+) -> str:
     """Return a digest of everything that decides a vector, 32 hex digits.
 
-    It covers the contents of the model, the normalisation, and all ``options`` but the names of
-    its files, so that a folder may move. The options must be resolved: ValueError for one that is
-    None. dtype and device are left out: they change vectors only within the tolerance.
+    It covers the contents of the model, the normalisation, how it was quantised, and all
+    ``options`` but the names of files, so that a folder may move. The options must be resolved:
+    ValueError for one that is None. device and exact dtypes are left out: they change vectors only
+    within the tolerance.
     """
-    return _fingerprint(contents.parts, options)
+    return _fingerprint(contents.parts, options, quantization)
 
 
 def earlier_fingerprint(contents: ModelContents, options: EncoderOptions) -> str:
     """Return the fingerprint of an index that was made before ``do_lower_case`` was read."""
-    return _fingerprint({k: v for k, v in contents.parts.items() if k != _LOWERCASE}, options)
+    earlier = {k: v for k, v in contents.parts.items() if k != _LOWERCASE}
+    return _fingerprint(earlier, options, None)
 
 
-def _fingerprint(parts: dict[str, Any], options: EncoderOptions) -> str:
+def _fingerprint(
+    parts: dict[str, Any], options: EncoderOptions, quantization: Quantization | None
+) -> str:
     settings = {name: value for name, value in asdict(options).items() if name not in _FILES}
     if missing := [name for name, value in settings.items() if value is None]:
         raise ValueError(f"unresolved options: {', '.join(missing)}")
-    return _digest({**parts, **settings, "normalization": "l2"})
+    # Absent for exact encoders, whose digests from before int8 stay valid.
+    lossy = {} if quantization is None else {"quantization": quantization.identity}
+    return _digest({**parts, **settings, "normalization": "l2", **lossy})
 
 
 def model_digest(contents: ModelContents) -> str:

@@ -63,7 +63,8 @@ class Trainer:
         self._folder, self._settings = folder, settings
         self._layer, self._plan = layer, plan
         self._device = choose_devices(runtime.device)[0]
-        is_half = choose_dtype(runtime.dtype, self._device) is Dtype.BFLOAT16
+        wanted = Dtype.AUTO if runtime.dtype is Dtype.INT8 else runtime.dtype
+        is_half = choose_dtype(wanted, self._device) is Dtype.BFLOAT16
         self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=is_half)
         tokenizer = load_tokenizer(folder)
         self._module = load_model(folder, device=self._device, dtype=torch.float32)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 
 from layerdex.choices import LongText, Pooling, StoredPrecision
 from layerdex.errors import DamagedIndexError, StorageError
-from layerdex.records import EncoderSettings, Rows
+from layerdex.records import EncoderSettings, Quantization, Rows
 from layerdex.storage.catalog.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import read_dead, read_setting
@@ -91,7 +91,13 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         stored: dict[str, Any] = read_setting(connection, "encoder")
         # Indexes from before long texts could be chunked do not have this setting.
         long = LongText(stored.get("long", LongText.TRUNCATE))
-        encoder = EncoderSettings(**{**stored, "pooling": Pooling(stored["pooling"]), "long": long})
+        quantized = stored.get("quantization")
+        typed = {
+            "pooling": Pooling(stored["pooling"]),
+            "long": long,
+            "quantization": quantized and Quantization.from_setting(quantized),
+        }
+        encoder = EncoderSettings(**{**stored, **typed})
         layers = tuple(map(operator.index, read_setting(connection, "layers")))
         counters = [read_setting(connection, key) for key in (COMMITS, NEXT_ROW, NEXT_ORDINAL)]
         if not are_settings(encoder, layers, counters):

@@ -21,6 +21,7 @@ from layerdex.indexer.cache.manifest import Manifest
 from layerdex.indexer.engines.openvino.cached_graph import UNFINISHED, CachedGraph
 from layerdex.indexer.models.fingerprint import model_digest
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.quantization.calibration import Calibration
 from layerdex.storage.files import sync_file
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,12 @@ def graph_folder(folder: ModelFolder, pooling: Pooling) -> Path:
     model = model_digest(folder.contents)
     key = json.dumps([_GRAPH_VERSION, versions, model, pooling.value])
     return cache_folder("openvino") / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def quantized_folder(target: Path, calibration: Calibration) -> Path:
+    """Return the folder, beside that of a model's graph, of the graph quantised to int8."""
+    key = json.dumps([target.name, *calibration.identity])
+    return target.with_name(hashlib.sha256(key.encode()).hexdigest()[:32])
 
 
 def temporary_graph_folder() -> Path:

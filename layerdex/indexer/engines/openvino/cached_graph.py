@@ -19,6 +19,7 @@ from layerdex.indexer.cache.manifest import Manifest
 from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.protocol import Batch, ModelSpec
 from layerdex.indexer.text.tokenizer import TokenizerSpec
+from layerdex.records import Quantization
 from layerdex.threads import Threads
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class CachedGraph:
     """A model's graph with one pooled output per layer, converted from torch.
 
     ``is_converted`` is False for a model that OpenVINO cannot convert, which is cached too.
+    ``quantization`` says how a graph was quantised to int8; the vectors of its probe texts are its
+    own, not torch's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,6 +51,8 @@ class CachedGraph:
         self.is_converted: bool = content["is_converted"]
         spec = content["spec"]
         self.spec = ModelSpec(**{**spec, "tokenizer": TokenizerSpec(**spec["tokenizer"])})
+        quantized = content.get("quantization")
+        self.quantization = quantized and Quantization.from_setting(quantized)
         self._manifest.check(_PROBE)
         if self.is_converted:
             self._check_graph()
@@ -142,6 +147,7 @@ def write_graph(
     spec: ModelSpec,
     batches: Sequence[Batch],
     vectors: NDArray[np.float32],
+    quantization: Quantization | None = None,
 ) -> None:
     """Write the files of a `CachedGraph`; ``graph`` is None for a model that was not converted."""
     if graph is not None:
@@ -153,7 +159,9 @@ def write_graph(
             arrays[f"mask_positions_{i}"] = batch.mask_positions
     with (folder / _PROBE).open("wb") as probe:
         np.savez(probe, **arrays)  # type: ignore[arg-type]
-    content = {"spec": asdict(spec), "is_converted": graph is not None}
+    content: dict[str, Any] = {"spec": asdict(spec), "is_converted": graph is not None}
+    if quantization is not None:
+        content["quantization"] = asdict(quantization)
     (folder / _SPEC).write_text(json.dumps(content), encoding="utf-8")
 
 

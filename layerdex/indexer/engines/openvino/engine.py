@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,11 @@ from typing import Any
 from layerdex.choices import Dtype, EngineName, Pooling
 from layerdex.errors import ModelError
 from layerdex.indexer.engines.devices import cpu_has_bfloat16
-from layerdex.indexer.engines.openvino.cache import find_graph, replaced_graph
+from layerdex.indexer.engines.openvino.cache import (
+    find_graph,
+    quantized_folder,
+    replaced_graph,
+)
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
 from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.openvino.requests import (
@@ -30,6 +35,7 @@ from layerdex.indexer.engines.openvino.requests import (
 )
 from layerdex.indexer.engines.protocol import Batch, Engine, ModelSpec, Pooled
 from layerdex.indexer.models.model_folder import ModelFolder
+from layerdex.indexer.quantization.calibration import Calibration
 from layerdex.limits import CONVERSION, TORCH, check_limits
 from layerdex.options import RuntimeOptions
 
@@ -37,11 +43,12 @@ logger = logging.getLogger(__name__)
 
 # Tokens per batch, for one core. In float32 (Zen 3) 256 to 512 are equally fast; in bfloat16 (Zen
 # 5) activations are half as large, and 1,024 are a tenth faster than 512.
-_TOKEN_BUDGETS = {Dtype.FLOAT32: 512, Dtype.BFLOAT16: 1_024}
+_TOKEN_BUDGETS = {Dtype.FLOAT32: 512, Dtype.BFLOAT16: 1_024, Dtype.INT8: 1_024}
 # One runs and one waits, so that no core is idle while a result is fetched.
 _REQUESTS_PER_CORE = 2
-# Lowest allowed cosine to torch in float32, over all layers of the probe texts.
-_TOLERANCES = {Dtype.FLOAT32: 0.99999, Dtype.BFLOAT16: 0.999}
+# Lowest allowed cosine to torch in float32, over all layers of the probe texts; in int8 to the
+# vectors where the model was quantised, which another CPU rounds otherwise.
+_TOLERANCES = {Dtype.FLOAT32: 0.99999, Dtype.BFLOAT16: 0.999, Dtype.INT8: 0.99}
 
 
 def is_installed() -> bool:
@@ -58,20 +65,30 @@ class OpenVinoEngine:
     """A cached graph of a transformers encoder on OpenVINO; implements `Engine`."""
 
     def __init__(
-        self, graph: CachedGraph, dtype: Dtype, folder: ModelFolder, *, pooling: Pooling
+        self,
+        graph: CachedGraph,
+        dtype: Dtype,
+        folder: ModelFolder,
+        *,
+        pooling: Pooling,
+        make: Callable[[Path], object] | None = None,
     ) -> None:
         """Wrap the graph of the model in ``folder``.
 
-        ``dtype`` is not AUTO. A CPU without bfloat16 computes in float32.
+        ``dtype`` is not AUTO. A CPU without bfloat16 computes in float32 instead. ``make`` makes
+        the graph again in a new folder; by default, by converting the model.
         """
         core = import_openvino().Core()
         self.spec: ModelSpec = graph.spec
-        self.dtype = dtype if _supports_bfloat16(core) else Dtype.FLOAT32
+        self.quantization = graph.quantization
+        is_bfloat16 = dtype is Dtype.BFLOAT16
+        self.dtype = Dtype.FLOAT32 if is_bfloat16 and not _supports_bfloat16(core) else dtype
         self.token_budget = _TOKEN_BUDGETS[self.dtype]
         # What the agreement and a compiled graph depend on.
         self._kind = f"{self.dtype} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
         self._folder = folder
         self._pooling = pooling
+        self._make = make or partial(_convert, folder, pooling)
         self._torch: Engine | None = None
         n_cores = len(os.sched_getaffinity(0))
         self._n_requests = n_cores * _REQUESTS_PER_CORE
@@ -91,6 +108,23 @@ class OpenVinoEngine:
             return None
         engines = (cls(graph, one, folder, pooling=pooling) for one in _dtypes_to_try(dtype))
         return next((engine for engine in engines if engine.is_accurate()), None)
+
+    @classmethod
+    def load_quantized(
+        cls, folder: ModelFolder, target: Path, *, pooling: Pooling, calibration: Calibration
+    ) -> OpenVinoEngine | None:
+        """Load a model's graph in int8; if there is none, quantise the exact one of ``target``.
+
+        None if there is no exact one (see `load`), or if this CPU's vectors are not those of the
+        graph. Raises as `load` and `quantize` do.
+        """
+        make = partial(_quantize, folder, pooling, target, calibration)
+        quantized = quantized_folder(target, calibration)
+        graph = find_graph(quantized) or make(quantized)
+        if graph is None:
+            return None
+        engine = cls(graph, Dtype.INT8, folder, pooling=pooling, make=make)
+        return engine if engine.is_accurate() else None
 
     def is_accurate(self) -> bool:
         """Return whether the vectors equal torch's, measured once per CPU and dtype."""
@@ -122,7 +156,8 @@ class OpenVinoEngine:
         """Yield the batches' vectors in order, with one running and one waiting per core.
 
         torch computes them, within the tolerance, in a process that was forked after OpenVINO ran,
-        and where OpenVINO's vectors of a probe text are wrong even after a new conversion.
+        and where OpenVINO's vectors of a probe text are wrong even after a new conversion. In int8
+        torch cannot, and this is a `ModelError`.
         """
         batches = iter(batches)
         first = list(islice(batches, 2))
@@ -137,6 +172,8 @@ class OpenVinoEngine:
     def _torch_engine(self) -> Engine:
         if self._torch is None:
             why = "OpenVINO's vectors are wrong" if can_run() else LOST_THREADS
+            if self.dtype is Dtype.INT8:
+                raise ModelError(f"the model cannot run in int8: {why}")
             logger.warning("torch runs the model: %s", why)
             self._torch = _load_torch(self._folder, self._pooling, self.dtype)
         return self._torch
@@ -185,7 +222,7 @@ class OpenVinoEngine:
     def _convert_again(self) -> None:
         target = self._requests.graph.folder
         with replaced_graph(target) as aside:
-            _convert(self._folder, self._pooling, aside)
+            self._make(aside)
         graph = find_graph(target)
         if graph is None or not graph.is_converted:
             raise ModelError("it cannot be converted")
@@ -203,6 +240,20 @@ def _convert(folder: ModelFolder, pooling: Pooling, target: Path) -> CachedGraph
     from layerdex.indexer.engines.openvino.graph import convert
 
     convert(folder, pooling, target)
+    return find_graph(target)
+
+
+def _quantize(
+    folder: ModelFolder, pooling: Pooling, exact: Path, calibration: Calibration, target: Path
+) -> CachedGraph | None:
+    """Quantise the graph in the folder ``exact`` into ``target``; None if there is none."""
+    engine = OpenVinoEngine.load(folder, exact, pooling=pooling, dtype=Dtype.FLOAT32)
+    if engine is None:
+        return None
+    check_limits(CONVERSION, weights_bytes=folder.weights_bytes)
+    from layerdex.indexer.engines.openvino.quantized_graph import quantize
+
+    quantize(engine, engine._requests.graph, calibration, pooling=pooling, target=target)
     return find_graph(target)
 
 

@@ -17,7 +17,7 @@ from layerdex.choices import Dtype, Pooling
 from layerdex.indexer.engines.openvino.cache import new_graph_folder
 from layerdex.indexer.engines.openvino.cached_graph import write_graph
 from layerdex.indexer.engines.openvino.library import import_openvino
-from layerdex.indexer.engines.protocol import Batch, make_batch
+from layerdex.indexer.engines.protocol import Batch, collect_vectors, make_batch
 from layerdex.indexer.engines.torch.engine import TorchEngine
 from layerdex.indexer.engines.torch.pooling import pool
 from layerdex.indexer.models.loading import quiet
@@ -75,16 +75,15 @@ def convert(folder: ModelFolder, pooling: Pooling, target: Path) -> None:
 
 
 def _trace(model: nn.Module, pooling: Pooling, batch: Batch, *, name: str) -> Any:
-    example = {"input_ids": batch.ids, "attention_mask": batch.mask}
-    if batch.mask_positions is not None:
-        example["mask_positions"] = batch.mask_positions
     try:
         with torch.inference_mode(), quiet(), warnings.catch_warnings():
             # Tracing warns of each branch on a shape; the probe texts show whether one matters.
             warnings.simplefilter("ignore")
             return import_openvino().convert_model(
                 _PooledLayers(model, pooling),
-                example_input={key: torch.from_numpy(array) for key, array in example.items()},
+                example_input={
+                    key: torch.from_numpy(array) for key, array in batch.inputs().items()
+                },
             )
     except (MemoryError, OSError):  # not the model's fault
         raise
@@ -113,8 +112,4 @@ def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
 def _reference(engine: TorchEngine, batches: Sequence[Batch]) -> NDArray[np.float32]:
     layers = tuple(range(engine.spec.depth + 1))
     n = sum(len(batch.indices) for batch in batches)
-    vectors = np.empty((len(layers), n, engine.spec.width), dtype=np.float32)
-    for indices, pooled in engine.pool(batches, layers):
-        for layer, layer_vectors in enumerate(pooled):
-            vectors[layer, indices] = layer_vectors
-    return vectors
+    return collect_vectors(engine.pool(batches, layers), engine.spec, n)

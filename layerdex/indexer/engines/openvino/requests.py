@@ -17,7 +17,8 @@ from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.protocol import Batch, Pooled
 from layerdex.records import Vectors
 
-_HINTS = {Dtype.FLOAT32: "f32", Dtype.BFLOAT16: "bf16"}
+# What is not quantised is computed in bfloat16, and in float32 where the CPU has no bfloat16.
+_HINTS = {Dtype.FLOAT32: "f32", Dtype.BFLOAT16: "bf16", Dtype.INT8: "bf16"}
 # Graphs compiled for different depths; each holds all weights up to its depth.
 _MAX_COMPILED = 2
 
@@ -106,18 +107,23 @@ class Requests:
         # Blocks above the depth are not in the new model, as no output needs them.
         outputs = [self._model.output(layer) for layer in range(depth + 1)]
         graph = import_openvino().Model(outputs, self._model.get_parameters(), f"to {depth}")
-        config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "THROUGHPUT",
-            # One thread per stream, so that the bytes do not depend on the number of cores.
-            "NUM_STREAMS": str(n_streams),
-            "INFERENCE_NUM_THREADS": n_streams,
-            "INFERENCE_PRECISION_HINT": _HINTS[self._dtype],
-        }
+        config = compile_options(self._dtype, n_streams=n_streams)
         with self.graph.compilation(f"to {depth}, {self._kind}") as folder:
             if folder is not None:
                 # OpenVINO checks whether its cached files fit this CPU and version.
                 config["CACHE_DIR"] = str(folder)
             return self._core.compile_model(graph, "CPU", config)
+
+
+def compile_options(dtype: Dtype, *, n_streams: int) -> dict[str, Any]:
+    """Return OpenVINO's options for a graph, which runs ``n_streams`` batches at once."""
+    return {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        # One thread per stream, so that the bytes do not depend on the number of cores.
+        "NUM_STREAMS": str(n_streams),
+        "INFERENCE_NUM_THREADS": n_streams,
+        "INFERENCE_PRECISION_HINT": _HINTS[dtype],
+    }
 
 
 def run(
@@ -135,7 +141,7 @@ def run(
             request = idle.popleft()
             running.append((batch, request))
             with _translate_errors():
-                request.start_async(_inputs(batch), share_inputs=True)
+                request.start_async(batch.inputs(), share_inputs=True)
         while running:
             batch_done, request = running.popleft()
             yield batch_done.indices, _finish(request, layers)
@@ -149,13 +155,6 @@ def lowest_cosine(pooled: Sequence[Vectors], expected: Vectors) -> float:
     """Return the lowest cosine of unit vectors by layer, (n_layers, n, width); -1 for NaN."""
     cosines = np.einsum("lnw,lnw->ln", np.stack(pooled), expected)
     return float(np.nan_to_num(cosines, nan=-1.0).min())
-
-
-def _inputs(batch: Batch) -> dict[str, Any]:
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
-    if batch.mask_positions is not None:
-        inputs["mask_positions"] = batch.mask_positions
-    return inputs
 
 
 def _finish(request: Any, layers: tuple[int, ...]) -> list[Vectors]:

@@ -35,6 +35,7 @@ from layerdex.indexer.models.loading import (
 )
 from layerdex.indexer.models.model_folder import ModelFolder
 from layerdex.options import RuntimeOptions
+from layerdex.records import Quantization
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class TorchEngine:
         bound_memory()
         self._devices = choose_devices(runtime.device)
         self.dtype = choose_dtype(runtime.dtype, self._devices[0])
+        self.quantization: Quantization | None = None
         self._folder = folder
         self._pooling = pooling
         module = self._load(self._devices[0])

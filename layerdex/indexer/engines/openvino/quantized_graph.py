@@ -1,0 +1,154 @@
+"""Quantising a converted model to int8 with NNCF, and measuring what that costs.
+
+Weights and the inputs of the linear layers become int8, with SmoothQuant (Xiao and others, ICML
+2023) and a correction of the biases; embeddings, attention, norms and pooling keep their precision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerdex.choices import Dtype, Pooling
+from layerdex.errors import ModelError
+from layerdex.indexer.engines.openvino.cache import new_graph_folder
+from layerdex.indexer.engines.openvino.cached_graph import CachedGraph, write_graph
+from layerdex.indexer.engines.openvino.library import import_openvino
+from layerdex.indexer.engines.openvino.requests import compile_options, run
+from layerdex.indexer.engines.protocol import Engine, ModelSpec, collect_vectors, make_batch
+from layerdex.indexer.quantization.calibration import Calibration
+from layerdex.indexer.quantization.fidelity import measure_fidelity
+from layerdex.indexer.text.batches import plan_batches
+from layerdex.indexer.text.tokenizer import Tokens
+from layerdex.records import Quantization
+
+logger = logging.getLogger(__name__)
+
+# Nobody quantises by longer texts; activations of more tokens say little that is new.
+_MAX_LENGTH = 256
+_TOKEN_BUDGET = 1_024
+
+
+def quantize(
+    exact: Engine, graph: CachedGraph, calibration: Calibration, *, pooling: Pooling, target: Path
+) -> None:
+    """Quantise the graph of the engine ``exact``, which computes in float32, into the cache.
+
+    Raises `ModelError` where NNCF fails, `SourceError` where the texts cannot be read, or OSError
+    if the cache cannot be written.
+    """
+    texts = calibration.texts()
+    spec = exact.spec
+    calibrating = _tokenize(spec, texts.calibrating, pooling)
+    checked = _tokenize(spec, texts.checked, pooling)
+    batches = [
+        make_batch(checked, indices, pad_id=spec.tokenizer.pad_id)
+        for indices in plan_batches(checked.lengths, token_budget=_TOKEN_BUDGET, pads=spec.pads)
+    ]
+    with new_graph_folder(target) as folder:
+        quantized = _quantize(graph, [_alone(calibrating, i) for i in range(len(calibrating.ids))])
+        layers = tuple(range(spec.depth + 1))
+        of_exact = collect_vectors(exact.pool(batches, layers), spec, len(checked.ids))
+        request = _request(quantized)
+        of_quantized = collect_vectors(run([request], batches, layers), spec, len(checked.ids))
+        fidelity = measure_fidelity(of_exact, of_quantized)
+        _, probes = graph.reference()
+        n_probes = sum(len(batch.indices) for batch in probes)
+        method, version, digest = calibration.identity
+        write_graph(
+            folder,
+            quantized,
+            spec=spec,
+            batches=probes,
+            vectors=collect_vectors(run([request], probes, layers), spec, n_probes),
+            quantization=Quantization(
+                method=method,
+                version=version,
+                calibration=digest,
+                n_calibrating=len(texts.calibrating),
+                n_checked=len(texts.checked),
+                mean_cosines=fidelity.mean_cosines,
+                lowest_cosines=fidelity.lowest_cosines,
+                overlaps=fidelity.overlaps,
+            ),
+        )
+
+
+def _quantize(graph: CachedGraph, inputs: Sequence[dict[str, Any]]) -> Any:
+    nncf = _import_nncf()
+    model = import_openvino().Core().read_model(graph.path)
+    try:
+        with _quiet():
+            return nncf.quantize(
+                model,
+                nncf.Dataset(list(inputs)),
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(inputs),
+                fast_bias_correction=True,
+                # Looking embeddings up costs nothing, and layer 0 stays exact.
+                ignored_scope=nncf.IgnoredScope(types=["Gather"], validate=False),
+            )
+    except (MemoryError, OSError):  # not the model's fault
+        raise
+    except Exception as error:  # of any kind
+        logger.info("NNCF cannot quantise this model", exc_info=True)
+        raise ModelError(
+            f"NNCF cannot quantise this model ({type(error).__name__}: {error}): leave out int8"
+        ) from error
+
+
+def _import_nncf() -> Any:
+    """Import NNCF with its telemetry disabled."""
+    import_openvino()
+    name = "NNCF_CI"  # read once, at the import
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        import nncf
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+    nncf.set_log_level(logging.ERROR)
+    return nncf
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep NNCF's progress bars off the standard output."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _tokenize(spec: ModelSpec, texts: Sequence[str], pooling: Pooling) -> Tokens:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(spec.tokenizer.definition)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(min(spec.n_positions, _MAX_LENGTH))
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    ids = [row for row in ids if row]  # a tokenizer without special tokens may know nothing
+    # Any position has a state to quantise by.
+    positions = np.zeros(len(ids), dtype=np.int64) if pooling is Pooling.MASK else None
+    return Tokens(ids, np.zeros(len(ids), dtype=np.bool_), positions)
+
+
+def _alone(tokens: Tokens, i: int) -> dict[str, Any]:
+    return make_batch(tokens, np.array([i]), pad_id=0).inputs()
+
+
+def _request(model: Any) -> Any:
+    compiled = (
+        import_openvino()
+        .Core()
+        .compile_model(model, "CPU", compile_options(Dtype.INT8, n_streams=1))
+    )
+    return compiled.create_infer_request()

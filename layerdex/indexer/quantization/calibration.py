@@ -1,0 +1,151 @@
+"""The texts that a model is quantised by, and others that the result is checked on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+
+from layerdex.choices import Dtype
+from layerdex.errors import MissingPackageError, ModelError, OptionError, SourceError
+from layerdex.indexer.engines.devices import cpu_has_int8
+from layerdex.indexer.readers.sources import read_queries
+from layerdex.options import RuntimeOptions
+from layerdex.records import Quantization
+
+logger = logging.getLogger(__name__)
+
+METHOD = "nncf-ptq-1"
+"""Layerdex's recipe; increase its number when a change to it changes vectors."""
+
+N_CALIBRATING = 200
+N_CHECKED = 500
+_LEAST_CALIBRATING = 50
+_LEAST_CHECKED = 100
+_QUANTIZER = "nncf"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTexts:
+    """Texts to quantise a model by, and others to check it on."""
+
+    calibrating: tuple[str, ...]
+    checked: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Digest of the calibrating texts in their order, 32 hex digits."""
+        canonical = json.dumps(self.calibrating, ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What decides how a model is quantised, and the file of its texts (None for our own).
+
+    The texts are read only if the model has to be quantised.
+    """
+
+    file: str | None
+    identity: tuple[str, str, str]
+
+    @classmethod
+    def of_new(cls, file: str | None) -> Calibration:
+        """Return the calibration of a new index. Raises `MissingPackageError` or `SourceError`."""
+        installed = _installed_quantizer()
+        if installed is None:
+            raise MissingPackageError("int8 needs NNCF: pip install 'layerdex[int8]'")
+        resolved = None if file is None else str(Path(file).expanduser().resolve())
+        return cls(resolved, (METHOD, installed, read_texts(resolved).digest))
+
+    @classmethod
+    def of_index(cls, stored: Quantization, file: str | None) -> Calibration:
+        """Return the calibration that an index was made with."""
+        return cls(file, stored.identity)
+
+    def texts(self) -> CalibrationTexts:
+        """Read the texts.
+
+        Raises `ModelError` if this version of Layerdex or NNCF, or the file, is not the one that
+        the index was made with, or `SourceError` if the file cannot be read.
+        """
+        method, quantizer, digest = self.identity
+        installed = _installed_quantizer()
+        if method != METHOD or quantizer != installed:
+            raise ModelError(
+                f"the index's model was quantised by NNCF {quantizer} ({method}), is not in the "
+                f"cache any more, and cannot be made again by {installed or 'none'} ({METHOD}): "
+                f"pip install nncf=={quantizer}, or make a new index"
+            )
+        texts = read_texts(self.file)
+        if texts.digest != digest:
+            raise ModelError(
+                f"{self.file or 'the texts of this Layerdex'}: not the texts that the index's "
+                "model was quantised by, and it is not in the cache any more: name the file that "
+                "was given to --calibrate, or make a new index"
+            )
+        return texts
+
+
+def read_texts(file: str | None) -> CalibrationTexts:
+    """Return the texts of a file that ``index`` could read, or those of the package.
+
+    Of a file's distinct texts, `N_CALIBRATING` evenly spaced ones calibrate and up to `N_CHECKED`
+    of the others check; where fewer than 100 are left, the package's check. Raises `SourceError`.
+    """
+    if file is None:
+        return CalibrationTexts(_packaged("calibration"), _packaged("check"))
+    texts = list(dict.fromkeys(text for _, text in read_queries(file, text_field=None)))
+    if len(texts) < _LEAST_CALIBRATING:
+        raise SourceError(
+            f"{file}: {len(texts)} distinct texts are too few to quantise a model by: give at "
+            f"least {_LEAST_CALIBRATING}"
+        )
+    chosen = _spaced(texts, N_CALIBRATING)
+    taken = set(chosen)
+    rest = _spaced([text for text in texts if text not in taken], N_CHECKED)
+    return CalibrationTexts(chosen, rest if len(rest) >= _LEAST_CHECKED else _packaged("check"))
+
+
+def _spaced(texts: Sequence[str], n: int) -> tuple[str, ...]:
+    n = min(n, len(texts))
+    return tuple(texts[i * len(texts) // n] for i in range(n))
+
+
+@cache
+def _packaged(name: str) -> tuple[str, ...]:
+    content = files(__package__).joinpath(f"{name}.jsonl").read_text(encoding="utf-8")
+    return tuple(json.loads(line)["text"] for line in content.splitlines())
+
+
+def _installed_quantizer() -> str | None:
+    try:
+        return version(_QUANTIZER)
+    except PackageNotFoundError:
+        return None
+
+
+def choose_calibration(
+    file: str | None, runtime: RuntimeOptions, *, stored: Quantization | None
+) -> Calibration | None:
+    """Return by what to quantise the model of a new index, or as ``stored``; None unless in int8.
+
+    Raises `OptionError` for a file without int8, or for a new index on a CPU that computes slower
+    in int8; and as `Calibration.of_new` does.
+    """
+    if runtime.dtype is not Dtype.INT8:
+        if file is not None:
+            raise OptionError("texts to calibrate by are for int8: add --dtype int8")
+        return None
+    if not cpu_has_int8():
+        slow = "without VNNI or AMX, as this CPU is, int8 is slower than float32"
+        if stored is None:
+            raise OptionError(f"{slow}: leave out --dtype int8")
+        logger.warning("%s", slow)
+    return Calibration.of_new(file) if stored is None else Calibration.of_index(stored, file)
