@@ -221,7 +221,7 @@ def test_readers_go_on_beside_a_writer_on_a_slow_disk(index: Index, tmp_path: Pa
         assert writer.stdout is not None
         done = int(writer.stdout.readline())
         start = time.monotonic()
-        while time.monotonic() - start < 3:
+        while time.monotonic() - start < 60 and (flushes.stat().st_size <= 10 or len(waits) <= 3):
             before = time.monotonic()
             assert first(reopen(index).search("text number7 of 2", k=1))[0].id == "d7"
             waits.append(time.monotonic() - before)
@@ -241,7 +241,7 @@ from tests.encoders import WordEncoder
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 index = Index.open(sys.argv[1], encoder=WordEncoder())
 try:
-    index.add({"id": f"n{i}", "text": f"word{i} " * 200} for i in range(400))
+    index.add({"id": f"n{i}", "text": f"word{i} " * 2_000} for i in range(40))
 except StorageError as error:
     print(str(error).count(chr(10)), error)
 """
@@ -264,8 +264,8 @@ def test_a_limit_of_file_sizes_is_one_error_and_no_loss(
     assert set(ids_of(reopen(index))) >= {f"d{i}" for i in range(9)}
     assert len(reopen(index)) % 8 == 1  # whole windows
     assert reopen(index).verify() == []
-    index.add({"id": f"n{i}", "text": f"word{i} " * 200} for i in range(400))
-    assert len(reopen(index)) == 409
+    index.add({"id": f"n{i}", "text": f"word{i} " * 2_000} for i in range(40))
+    assert len(reopen(index)) == 49
     assert reopen(index).verify() == []
 
 
