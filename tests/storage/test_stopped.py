@@ -217,7 +217,7 @@ def test_readers_go_on_beside_a_writer_on_a_slow_disk(index: Index, tmp_path: Pa
     index.add(rows(9))
     environment = {**os.environ, "LD_PRELOAD": str(library), "SLOW_FLUSHES": str(flushes)}
     command = [sys.executable, "-c", WRITER, str(index.path)]
-    waits = []
+    waits: list[float] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
     ) as writer:
