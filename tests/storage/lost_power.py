@@ -164,7 +164,8 @@ def digest(contents: dict[str, bytes | None]) -> bytes:
     """Return a digest of contents."""
     total = hashlib.blake2b()
     for name, data in sorted(contents.items()):
-        total.update(repr((name, data)).encode())
+        size = None if data is None else len(data)
+        total.update(repr((name, size)).encode() + (data or b""))
     return total.digest()
 
 

@@ -23,7 +23,9 @@ _OLD_SHRINKAGE = 0.2
 
 # Each child is forked from a process that has imported everything, so it starts at once.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.storage.steps", "tests.storage.crowd", "faiss"])
+CONTEXT.set_forkserver_preload(
+    ["tests.storage.steps", "tests.storage.crowd", "faiss", "alembic.command", "alembic.config"]
+)
 
 
 @dataclass

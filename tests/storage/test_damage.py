@@ -18,7 +18,7 @@ from tests.results import by_layer, first, hits_by_layer
 from tests.storage.corpora import flip_byte, rows
 from tests.storage.stored import layer_paths
 
-N_DAMAGES = 200
+N_DAMAGES = 100  # the soak makes ten times as many
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,20 @@ def _cut(path: Path, draw: random.Random) -> None:
     os.truncate(path, draw.randrange(path.stat().st_size))
 
 
-def test_damage_anywhere_is_found_and_never_answers_wrongly(sound: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def n_damages(pytestconfig: pytest.Config) -> int:
+    return N_DAMAGES * (10 if pytestconfig.getoption("--soak") else 1)
+
+
+def test_damage_anywhere_is_found_and_never_answers_wrongly(
+    sound: Path, memory_folder: Path, n_damages: int
+) -> None:
     draw = random.Random(4)
     expected = _answers(sound)
     files = [Path("catalog.sqlite3"), *(file.relative_to(sound) for file in layer_paths(sound))]
     sizes = [(sound / file).stat().st_size for file in files]
-    path = tmp_path / "index"
-    for _ in range(N_DAMAGES):
+    path = memory_folder / "index"
+    for _ in range(n_damages):
         (file,) = draw.choices(files, sizes)
         damage: Callable[[Path, random.Random], None] = draw.choice([_flip, _flip, _flip, _cut])
         shutil.rmtree(path, ignore_errors=True)
@@ -89,10 +96,12 @@ def _check_found_and_repaired(path: Path, file: Path, expected: list[Any]) -> No
         assert _answers(path) == expected
 
 
-def test_catalog_damaged_after_a_kill_never_answers_wrongly(sound: Path, tmp_path: Path) -> None:
+def test_catalog_damaged_after_a_kill_never_answers_wrongly(
+    sound: Path, memory_folder: Path, n_damages: int
+) -> None:
     """Without a seal, digests protect everything that a search without a filter reads."""
     draw = random.Random(5)
-    path = tmp_path / "index"
+    path = memory_folder / "index"
 
     def answers() -> list[Any]:
         index = Index.open(path, encoder=WordEncoder())
@@ -103,7 +112,7 @@ def test_catalog_damaged_after_a_kill_never_answers_wrongly(sound: Path, tmp_pat
 
     shutil.copytree(sound, path)
     expected, n_wrong, n_refused = answers(), 0, 0
-    for _ in range(N_DAMAGES // 2):
+    for _ in range(n_damages // 2):
         shutil.rmtree(path)
         shutil.copytree(sound, path)
         (path / "catalog.sqlite3.crc32").unlink()

@@ -77,7 +77,15 @@ def contents(index: Index) -> bytes:
     return b"".join(file.read_bytes() for file in index.path.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.fixture(params=range(6))
+def seed(request: pytest.FixtureRequest) -> int:
+    """Seeds of random documents, of which the soak takes all."""
+    chosen: int = request.param
+    if chosen > 2 and not request.config.getoption("--soak"):
+        pytest.skip("for the soak")
+    return chosen
+
+
 def test_nothing_of_purged_documents_is_left(index: Index, seed: int) -> None:
     draw = random.Random(seed)
     marked = fill(index, draw)
@@ -200,7 +208,6 @@ def test_a_backup_has_nothing_of_deleted_documents(index: Index, tmp_path: Path)
     assert [*copy.documents()] == [*index.documents()]
 
 
-@pytest.mark.parametrize("seed", range(6))
 def test_nothing_of_deleted_documents_is_left_by_compact(index: Index, seed: int) -> None:
     draw = random.Random(seed)
     marked = fill(index, draw)
@@ -213,7 +220,6 @@ def test_nothing_of_deleted_documents_is_left_by_compact(index: Index, seed: int
     assert index.verify() == []
 
 
-@pytest.mark.parametrize("seed", range(6))
 def test_nothing_of_deleted_documents_is_left_by_merges_of_a_small_index(
     index: Index, seed: int
 ) -> None:

@@ -167,8 +167,8 @@ def test_writer_killed_after_a_vacuum_leaves_its_own_log(index: Index, tmp_path:
 def copies_of_a_session(path: Path, target: Path) -> list[Path]:
     """Copy an index after each commit of a writer whose log SQLite empties and begins again."""
     copies: list[Path] = []
-    index = Index.create(path, model=WordEncoder(window=300))
-    documents = [{"id": f"d{i}", "text": f"text number{i}", "m": "x" * 4_000} for i in range(1_200)]
+    index = Index.create(path, model=WordEncoder(window=50))
+    documents = [{"id": f"d{i}", "text": f"text number{i}", "m": "x" * 24_000} for i in range(200)]
 
     def copy(*_: object) -> None:
         copies.append(target / str(len(copies)))
@@ -191,7 +191,7 @@ def test_log_of_the_same_writer_beside_a_later_or_an_earlier_catalog_is_refused(
     copies = copies_of_a_session(tmp_path / "index", tmp_path)
     whole = [shutil.copytree(copy, tmp_path / "whole" / copy.name) for copy in copies]
     states = [open_and_read(path) for path in whole]
-    assert [len(state) for state in states] == [300, 600, 900, 1200, 1199, 1199, 1198]
+    assert [len(state) for state in states] == [50, 100, 150, 200, 199, 199, 198]
     n_refused = 0
     for at, catalog in enumerate(copies):
         for log_at, copy in enumerate(copies):

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,10 @@ def test_power_loss_leaves_the_transforms_that_were_reported_or_the_next(
     before: Disk, events: list[Event], folder: Path, pytestconfig: pytest.Config
 ) -> None:
     assert [event.step for event in events].count(REPORT) == len(SHRINKAGES) - 1
-    n_judged = replay(deepcopy(before), events, folder, _judge, seeds=range(5), n_apart=3)
+    effort: dict[str, Any] = {"seeds": range(2), "n_apart": 6}
+    if pytestconfig.getoption("--soak"):
+        effort = {"seeds": range(9), "n_apart": 1}
+    n_judged = replay(deepcopy(before), events, folder, _judge, **effort)
     tally(pytestconfig, "states after a power loss", n_judged)
     assert n_judged > 100
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,14 +26,20 @@ from tests.storage.stored import contents, layer_paths, query, read_live
 MakeIndex = Callable[[int], Any]  # of a width
 
 
-@pytest.fixture(params=StoredPrecision)
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Index:
+@pytest.fixture(scope="module", params=StoredPrecision)
+def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of three segments, an update and deletions."""
-    made = Index.create(tmp_path / "index", model=WordEncoder(), precision=request.param)
+    path = tmp_path_factory.mktemp("sound") / "index"
+    made = Index.create(path, model=WordEncoder(), precision=request.param)
     made.add(rows(18))
     made.add([{"id": "d3", "text": "changed three"}])
     made.delete("d0", "d17")
-    return made
+    return made.path
+
+
+@pytest.fixture
+def index(sound: Path, tmp_path: Path) -> Index:
+    return Index.open(shutil.copytree(sound, tmp_path / "index"), encoder=WordEncoder())
 
 
 def test_vectors_on_disk_are_the_encoders_rounded_once(index: Index) -> None:

@@ -17,9 +17,12 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from layerdex.errors import DamagedIndexError
@@ -175,13 +178,29 @@ def _has_commit(log: int, header: bytes) -> bool:
 
 
 def _checksum(data: bytes, order: str, start: tuple[int, int]) -> tuple[int, int]:
-    """Continue SQLite's checksum, two numbers of 32 bits, with whole pairs of words."""
-    first, second = start
-    words = struct.unpack(f"{order}{len(data) // 4}I", data)
-    for even, odd in zip(words[::2], words[1::2], strict=True):
-        first = (first + even + second) & 0xFFFFFFFF
-        second = (second + odd + first) & 0xFFFFFFFF
-    return first, second
+    """Continue SQLite's checksum, two numbers of 32 bits, with whole pairs of words.
+
+    Each number is the sum of a word and of the two numbers before it. So the last two are sums of
+    all words, and of the two at the start, each times a Fibonacci number.
+    """
+    words = np.empty(2 + len(data) // 4, dtype=np.uint32)
+    words[:2], words[2:] = start, np.frombuffer(data, dtype=f"{order}u4")
+    weights = _fibonacci(len(words) - 1)
+    first, second = (
+        int(start[0]) * int(weights[n - 3])
+        + int(np.sum(words[1:n] * weights[n - 2 :: -1], dtype=np.uint32))
+        for n in (len(words) - 1, len(words))
+    )
+    return first & 0xFFFFFFFF, second & 0xFFFFFFFF
+
+
+@cache
+def _fibonacci(n: int) -> NDArray[np.uint32]:
+    """Return the first n Fibonacci numbers, from 1 and 1, modulo 2**32."""
+    numbers = [1, 1]
+    while len(numbers) < n:
+        numbers.append((numbers[-1] + numbers[-2]) & 0xFFFFFFFF)
+    return np.array(numbers[:n], dtype=np.uint32)
 
 
 def _unpack(data: bytes) -> int:

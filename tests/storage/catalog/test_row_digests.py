@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from layerdex import Index, LabelTask
 from layerdex.errors import DamagedIndexError
+from tests.encoders import WordEncoder
 from tests.results import first
 from tests.storage.corpora import reopen, rows
 from tests.storage.redigest import redigest
@@ -61,13 +63,24 @@ OF_SEGMENTS = [
 ]
 
 
-@pytest.fixture
-def path(index: Index) -> Path:
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows 1 to 9, of which row 3 (d2) is dead, in two segments, with a best layer."""
+    index = Index.create(tmp_path_factory.mktemp("sound") / "index", model=WordEncoder())
     index.add(rows(9))
     index.delete("d2")
     index.save_best(index.evaluate(LabelTask(k=1)))
-    return index._open.store.path
+    return index.path
+
+
+@pytest.fixture
+def path(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "index"))
+
+
+@pytest.fixture
+def index(path: Path) -> Index:
+    return Index.open(path, encoder=WordEncoder())
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *LIVENESS])

@@ -5,14 +5,14 @@ Older is this version's schema, and the newest is an artificial one (see `next_s
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -26,9 +26,8 @@ from tests.encoders import WordEncoder
 from tests.results import first
 from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
 from tests.storage.permissions import make_read_only, unprivileged
+from tests.storage.scenes import CONTEXT
 from tests.storage.stored import query, read_versions
-
-_ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -98,22 +97,18 @@ def test_two_first_openings_take_turns(old: Path) -> None:
     assert schema_of(old) == NEXT
 
 
-_KILLED = """
-import os, signal, sys
-from pathlib import Path
-from layerdex.storage.catalog import revisions, upgrade
-from tests.storage.next_schema import installed
-name = sys.argv[2]
-owner = revisions if name == "apply_migrations" else upgrade
-real = getattr(owner, name)
-def die(*arguments, **options):
-    if sys.argv[3] == "after":
-        real(*arguments, **options)
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(owner, name, die)
-with installed():
-    upgrade.migrate_if_older(Path(sys.argv[1]))
-"""
+def _migrate_and_die(path: Path, name: str, moment: str) -> None:
+    owner = revisions if name == "apply_migrations" else upgrade
+    real = getattr(owner, name)
+
+    def die(*arguments: Any, **options: Any) -> None:
+        if moment == "after":
+            real(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, die)
+    with installed():
+        upgrade.migrate_if_older(path)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -124,13 +119,10 @@ def test_killed_migration_leaves_the_old_or_the_new_index(
     old: Path, step: str, moment: str
 ) -> None:
     before = read_versions(old)
-    process = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(old), step, moment],
-        cwd=_ROOT,
-        capture_output=True,
-        check=False,
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    process = CONTEXT.Process(target=_migrate_and_die, args=(old, step, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     is_done = (step, moment) == ("put_in_place", "after")
     assert schema_of(old) == (NEXT if is_done else OLD)
     assert read_versions(old) == before

@@ -173,8 +173,9 @@ def _restore_and_die(backup: Path, path: Path, at: int, *, is_atomic: bool) -> N
 
 @pytest.mark.parametrize("is_atomic", [True, False])
 def test_restore_killed_at_any_step_leaves_one_of_the_two_whole(
-    backup: Path, tmp_path: Path, is_atomic: bool
+    backup: Path, tmp_path: Path, is_atomic: bool, pytestconfig: pytest.Config
 ) -> None:
+    apart = 1 if pytestconfig.getoption("--soak") else 5
     seen: list[list[str]] = []
     code: int | None = -signal.SIGKILL
     n_steps = 0
@@ -187,7 +188,7 @@ def test_restore_killed_at_any_step_leaves_one_of_the_two_whole(
         process.start()
         process.join()
         code = process.exitcode
-        n_steps += 1 if n_steps < 3 else 3
+        n_steps += 1 if n_steps < 3 else apart
         kept = folder / "index"
         if not is_atomic and not kept.exists():  # then the old one is beside it
             [kept] = folder.glob(".index.*.old")
