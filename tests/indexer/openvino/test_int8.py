@@ -1,0 +1,237 @@
+"""Models in int8: near to float32, cached, deterministic, and never mixed with exact ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerdex import EncoderOptions, Index, RuntimeOptions
+from layerdex.choices import Dtype, EngineName, LongText, Pooling
+from layerdex.errors import IndexMismatchError, ModelError, OptionError
+from layerdex.indexer.encoder import TransformerEncoder
+from layerdex.indexer.engines.openvino import engine as openvino_engine
+from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
+from layerdex.indexer.engines.openvino.requests import can_run
+from layerdex.indexer.quantization import calibration, fidelity
+from layerdex.sklearn import LayerEmbedder
+from tests.cli.runner import Cli
+from tests.indexer.conftest import TinyModel
+from tests.indexer.openvino.graphs import LAYERS, TEXTS, load
+from tests.indexer.plain import cosines
+from tests.tiny_models import sentence
+
+if find_spec("nncf") is None:
+    pytest.skip("NNCF is not installed", allow_module_level=True)
+
+INT8 = RuntimeOptions(dtype=Dtype.INT8)
+NEAR = 0.98
+
+
+@pytest.fixture(autouse=True)
+def _fast_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any CPU computes in int8; only some are faster in it."""
+    monkeypatch.setattr(calibration, "cpu_has_int8", lambda: True)
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of 200 texts of the tiny models' words: 60 calibrate, 140 check."""
+    file = tmp_path_factory.mktemp("texts") / "texts.txt"
+    lines = [sentence(1 + i % 37, seed=i) for i in range(200)]
+    file.write_text("\n".join(dict.fromkeys(lines)))
+    return str(file)
+
+
+@pytest.fixture(autouse=True)
+def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "N_CALIBRATING", 60)
+
+
+def options(model: Path, texts: str | None, **changes: object) -> EncoderOptions:
+    return EncoderOptions(model=str(model), calibration=texts, **changes)  # type: ignore[arg-type]
+
+
+def quantized(model: Path, texts: str | None, **changes: object) -> TransformerEncoder:
+    return TransformerEncoder(options(model, texts, **changes), runtime=INT8)
+
+
+def test_every_layer_is_near_to_float32(tiny_model: TinyModel, texts: str) -> None:
+    exact = load(tiny_model("bert")).encode(TEXTS, LAYERS).vectors
+    encoder = quantized(tiny_model("bert"), texts)
+    vectors = encoder.encode(TEXTS, LAYERS).vectors
+
+    near = cosines(vectors, exact)
+    assert near[0].min() > 0.9999  # embeddings are looked up
+    assert NEAR < near[1:].min() < 0.99999  # and the rest is not the exact graph
+
+    made = encoder.settings.quantization
+    assert made is not None
+    assert len(made.mean_cosines) == len(LAYERS)
+    assert made.n_calibrating == 60
+    assert NEAR < min(made.lowest_cosines) <= min(made.mean_cosines) < 0.99999
+    assert encoder.settings.calibration == texts
+
+
+def test_fewer_layers_and_other_batches_give_the_same_vectors(
+    tiny_model: TinyModel, texts: str
+) -> None:
+    encoder = quantized(tiny_model("bert"), texts)
+    vectors = encoder.encode(TEXTS, LAYERS).vectors
+    assert cosines(encoder.encode(TEXTS, [2]).vectors, vectors[2:3]).min() > 0.9999
+    alone = np.concatenate([encoder.encode([text], LAYERS).vectors for text in TEXTS], axis=1)
+    assert cosines(alone, vectors).min() > 0.999
+
+
+@pytest.mark.parametrize("pooling", [Pooling.CLS, Pooling.MASK])
+def test_templates_chunks_and_poolings_go_as_in_float32(
+    pooling: Pooling, tiny_model: TinyModel, texts: str
+) -> None:
+    template = "{text} is a [MASK]" if pooling is Pooling.MASK else "a {text}"
+    changes = {"pooling": pooling, "template": template, "long": LongText.CHUNK}
+    exact = TransformerEncoder(
+        EncoderOptions(model=str(tiny_model("bert")), **changes),  # type: ignore[arg-type]
+        runtime=RuntimeOptions(engine=EngineName.OPENVINO, dtype=Dtype.FLOAT32),
+    )
+    encoder = quantized(tiny_model("bert"), texts, **changes)
+    long = [*TEXTS, sentence(100, seed=5)]
+    near = cosines(encoder.encode(long, LAYERS).vectors, exact.encode(long, LAYERS).vectors)
+    assert near.min() > NEAR
+    assert encoder.with_template(template).settings.fingerprint == encoder.settings.fingerprint
+
+
+def test_the_same_texts_give_the_same_bytes_and_others_another_encoder(
+    tiny_model: TinyModel, texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = quantized(tiny_model("bert"), texts)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    again = quantized(tiny_model("bert"), texts)
+    assert again.settings == first.settings
+    assert weights(again) == weights(first)
+
+    lines = Path(texts).read_text().splitlines()
+    (tmp_path / "fewer.txt").write_text("\n".join(lines[:150]))
+    other = quantized(tiny_model("bert"), str(tmp_path / "fewer.txt"))
+    exact = load(tiny_model("bert"))
+    fingerprints = {each.settings.fingerprint for each in (first, other, exact)}
+    assert len(fingerprints) == 3
+
+
+def weights(encoder: TransformerEncoder) -> bytes:
+    return (graph_of(encoder).folder / "graph.bin").read_bytes()
+
+
+def graph_of(encoder: TransformerEncoder) -> CachedGraph:
+    assert isinstance(encoder.engine, openvino_engine.OpenVinoEngine)
+    return encoder.engine._requests.graph
+
+
+def test_an_index_answers_from_the_cache_without_nncf_or_the_texts(
+    tiny_model: TinyModel, texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = str(shutil.copy(texts, tmp_path / "own.txt"))
+    index = Index.create(tmp_path / "index", model=options(tiny_model("bert"), own), runtime=INT8)
+    index.add([{"id": str(i), "text": text} for i, text in enumerate(TEXTS)])
+    Path(own).unlink()
+    monkeypatch.setattr(calibration, "_installed_quantizer", lambda: None)
+
+    for runtime in (None, INT8):
+        found = Index.open(tmp_path / "index", runtime=runtime).search(TEXTS[2], k=1)
+        assert found[0].hits[0].id == "2"
+    for dtype in (Dtype.FLOAT32, Dtype.BFLOAT16):
+        wrong = Index.open(tmp_path / "index", runtime=RuntimeOptions(dtype=dtype))
+        with pytest.raises(IndexMismatchError, match="made in int8"):
+            wrong.search(TEXTS[2])
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    with pytest.raises(ModelError, match="is not in the cache any more"):
+        Index.open(tmp_path / "index").search(TEXTS[2])
+
+
+def test_an_exact_index_refuses_int8(tiny_model: TinyModel, tmp_path: Path) -> None:
+    index = Index.create(
+        tmp_path / "index",
+        model=str(tiny_model("bert")),
+        runtime=RuntimeOptions(dtype=Dtype.FLOAT32, engine=EngineName.TORCH),
+    )
+    index.add([{"id": str(i), "text": text} for i, text in enumerate(TEXTS)])
+    with pytest.raises(IndexMismatchError, match="not made in int8"):
+        Index.open(tmp_path / "index", runtime=INT8).search(TEXTS[2])
+
+
+def test_what_is_too_far_is_refused_unless_forced(
+    tiny_model: TinyModel, texts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fidelity, "LEAST_MEAN_COSINE", 1.0)
+    with pytest.raises(ModelError, match="too far from float32 in int8: mean cosine"):
+        quantized(tiny_model("bert"), texts)
+    forced = RuntimeOptions(dtype=Dtype.INT8, force=True)
+    assert TransformerEncoder(options(tiny_model("bert"), texts), runtime=forced).settings.depth
+
+
+def test_int8_is_openvinos_alone(tiny_model: TinyModel, texts: str) -> None:
+    for runtime, reason in (
+        (RuntimeOptions(dtype=Dtype.INT8, engine=EngineName.TORCH), "torch does not compute"),
+        (RuntimeOptions(dtype=Dtype.INT8, device="cuda"), "runs on the CPU"),
+    ):
+        with pytest.raises(OptionError, match=reason):
+            TransformerEncoder(options(tiny_model("bert"), texts), runtime=runtime)
+    assert load(tiny_model("bert"), dtype=Dtype.AUTO).engine.quantization is None
+
+
+def test_a_forked_child_says_that_it_cannot_run(tiny_model: TinyModel, texts: str) -> None:
+    encoder = quantized(tiny_model("bert"), texts)
+    encoder.encode(TEXTS, LAYERS)
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            assert not can_run()
+            encoder.encode(TEXTS, LAYERS)
+            os.write(write, b"an answer")
+        except ModelError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    assert os.read(read, 1_000).startswith(b"the model cannot run in int8: ")
+    os.close(read)
+
+
+def test_a_damaged_graph_is_quantised_again(
+    tiny_model: TinyModel, texts: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = quantized(tiny_model("bert"), texts)
+    whole = weights(encoder)
+    file = graph_of(encoder).folder / "graph.bin"
+    file.write_bytes(whole[:-1] + b"?")
+    assert weights(quantized(tiny_model("bert"), texts)) == whole
+    assert "is damaged" in caplog.text
+
+
+def test_an_estimator_encodes_in_int8(tiny_model: TinyModel, texts: str) -> None:
+    embedder = LayerEmbedder(str(tiny_model("bert")), dtype="int8", calibration=texts)
+    expected = quantized(tiny_model("bert"), texts).encode(TEXTS, [4]).vectors[0]
+    assert cosines(embedder.fit_transform(TEXTS), expected).min() > 0.999
+
+
+def test_the_command_line_says_how_near_it_is(
+    tiny_model: TinyModel, texts: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cli = Cli()
+    (tmp_path / "docs.txt").write_text("\n".join(TEXTS))
+    index, source = str(tmp_path / "index"), str(tmp_path / "docs.txt")
+    model = ("--model", str(tiny_model("bert")))
+    cli.ok("index", index, source, *model, "--dtype", "int8", "--calibrate", texts)
+    assert "in int8: mean cosine to float32 0.9" in caplog.text
+
+    cli.ok("index", index, source, "--calibrate", texts)
+    info = cli.json("info", index)
+    assert info["quantization"]["n_calibrating"] == 60
+    assert info["calibration"] == texts
+    assert "by NNCF" in cli("info", index).stdout
+    assert "made in int8" in cli.error("search", index, TEXTS[0], "--dtype", "float32")
