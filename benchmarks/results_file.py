@@ -16,6 +16,7 @@ _PACKAGES = (
     "torch",
     "transformers",
     "openvino",
+    "nncf",
     "sentence-transformers",
     "faiss-cpu",
     "sqlalchemy",
