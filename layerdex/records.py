@@ -212,6 +212,15 @@ class Quantization:
         """What decides the vectors; the same for every graph that is made in the same way."""
         return self.method, self.version, self.calibration
 
+    def describe(self) -> str:
+        """Return the figures of all layers in one phrase."""
+        means, overlaps = self.mean_cosines, self.overlaps
+        return (
+            f"mean cosine to float32 {min(means):.4f} to {max(means):.4f} by layer, lowest "
+            f"{min(self.lowest_cosines):.4f}; of 10 neighbours {min(overlaps):.0%} to "
+            f"{max(overlaps):.0%} stay, among {self.n_checked} texts"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderSettings:

@@ -22,7 +22,7 @@ from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import MINILM, find_model, is_missing_folder
 from layerdex.indexer.progress import ReportFraction, report_texts, report_within
 from layerdex.indexer.quantization.calibration import choose_calibration
-from layerdex.indexer.quantization.fidelity import check_fidelity, describe_fidelity
+from layerdex.indexer.quantization.fidelity import check_fidelity
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.chunks import average_chunks
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
@@ -147,9 +147,7 @@ class TransformerEncoder:
         """
         found = notes(self._wanted, self._folder, self.engine.spec, query_template=query_template)
         if (quantization := self._settings.quantization) is not None:
-            found.append(
-                f"the model {self._folder.name!r} in int8: {describe_fidelity(quantization)}"
-            )
+            found.append(f"the model {self._folder.name!r} in int8: {quantization.describe()}")
         return found
 
     def with_template(self, template: str) -> TransformerEncoder:

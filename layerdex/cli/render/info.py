@@ -64,10 +64,8 @@ def print_info(info: IndexInfo, *, title: str) -> None:
 def _describe_int8(encoder: EncoderSettings) -> str | None:
     if (made := encoder.quantization) is None:
         return None
-    from layerdex.indexer.quantization.fidelity import describe_fidelity
-
     by = encoder.calibration or "texts of Layerdex's own"
-    return f"by NNCF {made.version} on {made.n_calibrating} {by}; {describe_fidelity(made)}"
+    return f"by NNCF {made.version} on {made.n_calibrating} {by}; {made.describe()}"
 
 
 def _describe_best(best: Mapping[str, Any] | None) -> str:

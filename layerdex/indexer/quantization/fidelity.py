@@ -45,20 +45,10 @@ def check_fidelity(quantization: Quantization, *, name: str) -> None:
     """Raise `ModelError` for a model whose vectors in int8 are too far from those in float32."""
     if min(quantization.mean_cosines) < LEAST_MEAN_COSINE:
         raise ModelError(
-            f"the model {name!r} is too far from float32 in int8: {describe_fidelity(quantization)}"
+            f"the model {name!r} is too far from float32 in int8: {quantization.describe()}"
             f"; the mean cosine must be {LEAST_MEAN_COSINE} at every layer. Leave out --dtype "
             "int8, calibrate by texts of your own (--calibrate), or take it as it is with --force"
         )
-
-
-def describe_fidelity(quantization: Quantization) -> str:
-    """Return the figures of all layers in one phrase."""
-    means, overlaps = quantization.mean_cosines, quantization.overlaps
-    return (
-        f"mean cosine to float32 {min(means):.4f} to {max(means):.4f} by layer, lowest "
-        f"{min(quantization.lowest_cosines):.4f}; of 10 neighbours {min(overlaps):.0%} to "
-        f"{max(overlaps):.0%} stay, among {quantization.n_checked} texts"
-    )
 
 
 def _neighbors(vectors: Vectors) -> NDArray[np.int64]:
