@@ -87,12 +87,9 @@ def test_fewer_layers_and_other_batches_give_the_same_vectors(
     assert cosines(alone, vectors).min() > 0.999
 
 
-@pytest.mark.parametrize("pooling", [Pooling.CLS, Pooling.MASK])
-def test_templates_chunks_and_poolings_go_as_in_float32(
-    pooling: Pooling, tiny_model: TinyModel, texts: str
-) -> None:
-    template = "{text} is a [MASK]" if pooling is Pooling.MASK else "a {text}"
-    changes = {"pooling": pooling, "template": template, "long": LongText.CHUNK}
+def test_a_template_its_mask_and_chunks_go_as_in_float32(tiny_model: TinyModel, texts: str) -> None:
+    template = "{text} is a [MASK]"
+    changes = {"pooling": Pooling.MASK, "template": template, "long": LongText.CHUNK}
     exact = TransformerEncoder(
         EncoderOptions(model=str(tiny_model("bert")), **changes),  # type: ignore[arg-type]
         runtime=RuntimeOptions(engine=EngineName.OPENVINO, dtype=Dtype.FLOAT32),
@@ -104,21 +101,20 @@ def test_templates_chunks_and_poolings_go_as_in_float32(
     assert encoder.with_template(template).settings.fingerprint == encoder.settings.fingerprint
 
 
-def test_the_same_texts_give_the_same_bytes_and_others_another_encoder(
-    tiny_model: TinyModel, texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_texts_give_the_same_bytes(
+    tiny_model: TinyModel,
+    texts: str,
+    converted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = quantized(tiny_model("bert"), texts)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shutil.copytree(converted, tmp_path / "other")))
+    shutil.rmtree(graph_of(quantized(tiny_model("bert"), texts)).folder)
     again = quantized(tiny_model("bert"), texts)
     assert again.settings == first.settings
     assert weights(again) == weights(first)
-
-    lines = Path(texts).read_text().splitlines()
-    (tmp_path / "fewer.txt").write_text("\n".join(lines[:150]))
-    other = quantized(tiny_model("bert"), str(tmp_path / "fewer.txt"))
-    exact = load(tiny_model("bert"))
-    fingerprints = {each.settings.fingerprint for each in (first, other, exact)}
-    assert len(fingerprints) == 3
+    assert load(tiny_model("bert")).settings.fingerprint != first.settings.fingerprint
 
 
 def weights(encoder: TransformerEncoder) -> bytes:

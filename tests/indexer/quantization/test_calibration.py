@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerdex.choices import Dtype
+from layerdex.choices import Dtype, LongText, Pooling
 from layerdex.errors import MissingPackageError, ModelError, OptionError, SourceError
+from layerdex.indexer.models.fingerprint import fingerprint, read_contents
 from layerdex.indexer.quantization import calibration
 from layerdex.indexer.quantization.calibration import (
     METHOD,
@@ -24,7 +25,7 @@ from layerdex.indexer.quantization.fidelity import (
     check_fidelity,
     measure_fidelity,
 )
-from layerdex.options import RuntimeOptions
+from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import Quantization
 
 INT8 = RuntimeOptions(dtype=Dtype.INT8)
@@ -140,6 +141,24 @@ def test_figures_are_those_of_a_loop() -> None:
             shares.append(len({*nearest[0]} & {*nearest[1]}) / 10)
         assert found.overlaps[layer] == pytest.approx(np.mean(shares), abs=1e-6)
     assert measure_fidelity(exact, exact).overlaps == (1.0, 1.0, 1.0)
+
+
+def test_each_part_of_how_it_is_made_makes_another_encoder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    contents = read_contents(tmp_path)
+    options = EncoderOptions("m", None, None, Pooling.MEAN, "{text}", 10, LongText.TRUNCATE)
+    others = (
+        None,
+        MADE,
+        replace(MADE, method="nncf-ptq-0"),
+        replace(MADE, version="3.5.0"),
+        replace(MADE, calibration="1" * 32),
+    )
+    assert len({fingerprint(contents, options, made) for made in others}) == len(others)
+    measured_elsewhere = replace(MADE, mean_cosines=(0.9999, 0.997, 0.996))
+    assert fingerprint(contents, options, measured_elsewhere) == fingerprint(
+        contents, options, MADE
+    )
 
 
 def test_a_layer_below_the_bound_is_refused_with_its_figures() -> None:
