@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -14,10 +15,13 @@ from layerdex.choices import Pooling
 from layerdex.records import Encoded, EncoderSettings
 
 
+@lru_cache(maxsize=1 << 16)
 def word_vector(word: str, layer: int, width: int) -> NDArray[np.float64]:
     """A word's direction at a layer, the same in every process."""
     seed = int.from_bytes(hashlib.sha256(f"{layer}:{word}".encode()).digest()[:8], "big")
-    return np.random.default_rng(seed).standard_normal(width)
+    vector = np.random.default_rng(seed).standard_normal(width)
+    vector.flags.writeable = False
+    return vector
 
 
 class WordEncoder:
