@@ -113,6 +113,16 @@ def test_a_template_is_whole_around_each_chunk(
             assert chunk.ids == plain_ids(tokenizer, rest, max_length=30)
 
 
+def test_the_end_of_a_text_within_a_token_that_an_earlier_chunk_has_begun_is_kept(
+    tiny_model: TinyModel,
+) -> None:
+    """The last chunk then has no token that begins beyond the earlier ones."""
+    tokenizer = make(tiny_model("xlm-roberta"), max_length=30, template="q: {text}")
+    text = MEDIUM["one space in a hundred words"]
+    for n_characters in range(950, 1_050):
+        assert_covered(pieces(tokenizer, text[:n_characters]), text[:n_characters])
+
+
 @pytest.mark.parametrize("template", ["{text}", "{text} a"])
 def test_a_character_that_does_not_fit_is_said_and_passed(
     template: str, tiny_model: TinyModel
