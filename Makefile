@@ -39,8 +39,10 @@ soak: $(VENV)/.dev  ## a thousand killed writers, power loss, 5,000 sequences, f
 	$(BIN)/pytest tests/storage/test_power_loss.py tests/storage/test_crowd.py \
 	  tests/index/test_sequences.py --sequences 5000
 	$(BIN)/pytest --soak tests/storage/test_hostile.py tests/search/test_hostile_filters.py \
+	  tests/search/test_filter_trees.py \
 	  tests/storage/test_damage.py tests/storage/test_moved.py tests/storage/maintenance \
 	  tests/storage/test_power_loss_transforms.py tests/storage/test_erasure.py
+	$(BIN)/pytest --soak -m soak
 	$(BIN)/python -m tests.fuzz.run --seconds 600
 
 clean:  ## remove the environment and the caches

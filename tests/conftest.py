@@ -32,6 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="all of what the suite samples")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to the soak what goes the same way through the code as another case of its test."""
+    if config.getoption("--soak"):
+        return
+    config.hook.pytest_deselected(items=[one for one in items if one.get_closest_marker("soak")])
+    items[:] = [one for one in items if not one.get_closest_marker("soak")]
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:

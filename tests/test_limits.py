@@ -35,8 +35,10 @@ from layerdex.limits import (
 from tests.cli.conftest import environment
 from tests.cli.test_processes import TIMEOUT_S, WITH_WORDS
 from tests.cli.words import WordTransformer
+from tests.tiny_models import save_tiny_model
 
 MB = 1_000_000
+SOAK = pytest.mark.soak
 RUN = "from layerdex.__main__ import run\nrun()"
 LIMITED = """
 import resource, sys
@@ -101,8 +103,15 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_DATA"])
-@pytest.mark.parametrize("bound_mb", [60, 110, 160, 220, 300, 500])
+@pytest.mark.parametrize(
+    ("name", "bound_mb"),
+    [
+        *(("RLIMIT_AS", bound_mb) for bound_mb in (60, 160, 300)),
+        *(("RLIMIT_DATA", bound_mb) for bound_mb in (110, 220, 500)),
+        *(pytest.param("RLIMIT_AS", bound_mb, marks=SOAK) for bound_mb in (110, 220, 500)),
+        *(pytest.param("RLIMIT_DATA", bound_mb, marks=SOAK) for bound_mb in (60, 160, 300)),
+    ],
+)
 def test_a_search_in_little_memory_answers_or_says_what_is_missing(
     index: Path, name: str, bound_mb: int
 ) -> None:
@@ -116,9 +125,19 @@ def test_a_search_in_little_memory_answers_or_says_what_is_missing(
 
 
 @pytest.mark.minilm
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("engine", ["openvino", "torch"])
-@pytest.mark.parametrize("bound_mb", [500, 1000])
+@pytest.mark.parametrize(
+    ("engine", "bound_mb", "dtype"),
+    [
+        ("openvino", 500, "float32"),
+        ("openvino", 1000, "bfloat16"),
+        ("torch", 500, "bfloat16"),
+        ("torch", 1000, "float32"),
+        pytest.param("openvino", 500, "bfloat16", marks=SOAK),
+        pytest.param("openvino", 1000, "float32", marks=SOAK),
+        pytest.param("torch", 500, "float32", marks=SOAK),
+        pytest.param("torch", 1000, "bfloat16", marks=SOAK),
+    ],
+)
 def test_a_model_in_little_memory_says_what_is_missing(
     tmp_path: Path, engine: str, bound_mb: int, dtype: str
 ) -> None:
@@ -130,7 +149,7 @@ def test_a_model_in_little_memory_says_what_is_missing(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("bound_mb", [250, 300, 350])
+@pytest.mark.parametrize("bound_mb", [250, pytest.param(300, marks=SOAK), 350])
 def test_parquet_in_little_memory_says_what_is_missing(
     tmp_path: Path, index: Path, bound_mb: int
 ) -> None:
@@ -155,15 +174,22 @@ def public(index: Path) -> Iterator[Path]:
 ALL_CPUS = {"OMP_NUM_THREADS": "", "OPENBLAS_NUM_THREADS": ""}
 
 
-@pytest.mark.parametrize("name", ["RLIMIT_NPROC", "RLIMIT_NPROC+RLIMIT_AS"])
-@pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("name", "n_threads"),
+    [
+        *(("RLIMIT_NPROC", n_threads) for n_threads in (1, 2, 3, 5)),
+        *(("RLIMIT_NPROC+RLIMIT_AS", n_threads) for n_threads in (2, 4)),
+        pytest.param("RLIMIT_NPROC", 4, marks=SOAK),
+        *(pytest.param("RLIMIT_NPROC+RLIMIT_AS", n, marks=SOAK) for n in (1, 3, 5)),
+    ],
+)
 def test_no_further_thread_is_one_line(public: Path, n_threads: int, name: str) -> None:
     ended = run_limited(name, n_threads, "search", public, "--like", "d0", **ALL_CPUS)
     if ended.returncode != 0 or n_threads == 1:
         assert re.search(r"thread|may not start so many", error_of(ended))
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("n_threads", [1, pytest.param(2, marks=SOAK)])
 def test_one_thread_for_each_library_needs_no_further_one(public: Path, n_threads: int) -> None:
     ended = run_limited("RLIMIT_NPROC", n_threads, "search", public, "--like", "d0")
     assert ended.returncode == 0, ended.stderr
@@ -183,11 +209,11 @@ def test_a_model_without_threads_is_one_line(public: Path, engine: str, n_thread
     assert not new.exists()
 
 
-@pytest.mark.minilm
 def test_the_first_use_of_a_model_needs_the_memory_of_a_conversion(tmp_path: Path) -> None:
     source, cache = tmp_path / "s.txt", tmp_path / "cache"
     source.write_text("a text\n")
-    command = ("index", tmp_path / "new", source, "--engine", "openvino")
+    model = save_tiny_model("bert", tmp_path / "model")
+    command = ("index", tmp_path / "new", source, "--engine", "openvino", "--model", model)
     variables = {"XDG_CACHE_HOME": str(cache)}
     message = error_of(run_limited("RLIMIT_AS", 1_400 * MB, *command, **variables))
     assert message.startswith("torch needs about ")

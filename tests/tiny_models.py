@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 N_POSITIONS = 40
@@ -84,6 +83,8 @@ def change_json(path: Path, **changes: Any) -> None:
 
 def drop_weight(folder: Path, name: str) -> None:
     """Remove one tensor from a saved model."""
+    from safetensors.torch import load_file, save_file
+
     weights = load_file(folder / "model.safetensors")
     del weights[name]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

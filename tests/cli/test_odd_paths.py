@@ -12,7 +12,8 @@ import pytest
 from tests.cli.conftest import environment
 
 DECOMPOSED, SURROGATE = "e\u0301".encode(), b"\xed\xa0\x80"
-NAMES = [b"latin-\xe9", b"two\nlines", b"q?x#y%20 z", b"dots..", DECOMPOSED, SURROGATE]
+NAMES = [b"latin-\xe9", b"two\nlines", b"q?x#y%20 z", SURROGATE]
+MORE = [pytest.param(name, marks=pytest.mark.soak) for name in (b"dots..", DECOMPOSED)]
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[bytes]:
@@ -25,7 +26,7 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *MORE])
 def test_a_damaged_file_is_named_whatever_its_folder_is_called(
     path: Path, tmp_path: Path, name: bytes
 ) -> None:

@@ -24,6 +24,7 @@ from tests.cli.runner import Cli
 from tests.cli.words import WINDOW, WordTransformer
 
 TIMEOUT_S = 90
+SOAK = pytest.mark.soak
 
 WITH_WORDS = """
 import signal
@@ -73,8 +74,8 @@ def started(*words: object) -> Iterator[subprocess.Popen[str]]:
         ("export", "INDEX"),
         ("search", "INDEX", "--like", "d1", "--json"),
         ("--help",),
-        ("--version",),
-        ("search", "--help"),
+        pytest.param(("--version",), marks=SOAK),
+        pytest.param(("search", "--help"), marks=SOAK),
     ],
 )
 def test_an_answer_that_cannot_be_written_is_one_line(large: Path, words: tuple[str, ...]) -> None:
@@ -198,9 +199,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["export"], '{"id": "d0", "text": "word0 word0'),
         (["search", "--like", "d0", "-k", "499", "--jsonl"], '{"query": "d0", "query_id": "d0"'),
-        (["search", "--like", "d0", "-k", "499", "--json"], "["),
+        pytest.param(["search", "--like", "d0", "-k", "499", "--json"], "[", marks=SOAK),
         (["search", "--like", "d0", "-k", "499"], "d0 · layer 3"),
-        (["search", *["--like", "d0"] * 9, "-k", "99"], "d0 · layer 3"),
+        pytest.param(["search", *["--like", "d0"] * 9, "-k", "99"], "d0 · layer 3", marks=SOAK),
     ],
 )
 def test_a_reader_that_has_seen_enough_is_no_error(

@@ -19,7 +19,11 @@ from tests.cli.runner import Cli
 from tests.cli.test_processes import TIMEOUT_S, WITH_WORDS, started
 
 STDIN, STDOUT, STDERR = range(3)
-CLOSED = [(STDIN,), (STDOUT,), (STDERR,), (STDOUT, STDERR), (STDIN, STDOUT, STDERR)]
+SOAK = pytest.mark.soak
+CLOSED = [
+    *((STDIN,), (STDOUT,), (STDERR,), (STDIN, STDOUT, STDERR)),
+    pytest.param((STDOUT, STDERR), marks=SOAK),
+]
 IS_CLOSED = "Error: cannot write the output: standard output is closed\n"
 Ended = subprocess.CompletedProcess[str]
 
@@ -63,11 +67,11 @@ def test_an_index_is_made_and_a_lost_report_is_told(
     "words",
     [
         ("--help",),
-        ("--version",),
-        ("search", "--help"),
+        pytest.param(("--version",), marks=SOAK),
+        pytest.param(("search", "--help"), marks=SOAK),
         ("info", "INDEX", "--json"),
         ("search", "INDEX", "--like", "bare"),
-        ("dedup", "INDEX", "--threshold", "0.9"),
+        pytest.param(("dedup", "INDEX", "--threshold", "0.9"), marks=SOAK),
         ("export", "INDEX"),
         ("export", "INDEX", "-o", "/dev/stdout"),
     ],

@@ -19,7 +19,7 @@ from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import torch_engine
 from tests.tiny_models import DEPTH, FAMILIES, sentence
 
-TEXTS = [sentence(1 + i % 37, seed=i) for i in range(120)]
+TEXTS = [sentence(1 + i % 37, seed=i) for i in range(60)]
 CPU = torch.device("cpu")
 
 

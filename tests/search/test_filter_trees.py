@@ -217,13 +217,18 @@ TREES: st.SearchStrategy[tuple[str, Test]] = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(TREES)
-def test_selected_documents_are_those_of_a_loop(store: Store, tree: tuple[str, Test]) -> None:
-    said, test = tree
-    expected = [i for i, document in enumerate(DOCUMENTS) if test(document)]
-    assert _select(store, said) == expected
-    assert _select(store, f"not ({said})") == sorted({*range(200)} - {*expected})
+def test_selected_documents_are_those_of_a_loop(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    @settings(max_examples=5_000 if request.config.getoption("--soak") else 120, deadline=None)
+    @given(TREES)
+    def check(tree: tuple[str, Test]) -> None:
+        said, test = tree
+        expected = [i for i, document in enumerate(DOCUMENTS) if test(document)]
+        assert _select(store, said) == expected
+        assert _select(store, f"not ({said})") == sorted({*range(200)} - {*expected})
+
+    check()
 
 
 @pytest.mark.parametrize(

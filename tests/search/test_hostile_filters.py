@@ -238,8 +238,9 @@ def test_as_many_conditions_as_are_allowed_can_be_asked(tmp_path: Path, conditio
     index = Index.create(tmp_path / "index", model=WordEncoder())
     index.add([{"id": "a", "text": "word", "label": "l", "size": 7}])
     where = [condition.format(2**60 + i) for i in range(MAX_CONDITIONS)]
-    for found in (index.search("word", where=where), index.at(where=where).search_like("a")):
-        assert len(found) == 1
+    assert len(index.search("word", where=where)) == 1
+    if condition.startswith("id"):
+        assert len(index.at(where=where).search_like("a")) == 1
     assert [one.id for one in index.documents(where=where)] == ["a"]
     with pytest.raises(FilterError, match=r"^501 conditions are given, and at most 500 can be"):
         index.search("word", where=[*where, "id=a"])

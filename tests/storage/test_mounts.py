@@ -28,9 +28,18 @@ def _can_mount(folder: Path, kind: str) -> bool:
 @pytest.mark.parametrize("kinds", [["inodes", "bind", "restored", "full"], ["overlay"]], ids=str)
 def test_an_index_in_a_mount(tmp_path: Path, kinds: list[str]) -> None:
     """Of several kinds in one process, which names the one that failed."""
-    if not _can_mount(tmp_path, kinds[0]):
-        pytest.skip(f"this system does not allow this mount: {kinds}")
-    script = [sys.executable, "-W", "error", "-m", "tests.storage.mounted", str(tmp_path), *kinds]
+    possible = [kind for kind in kinds if _can_mount(tmp_path, kind)]
+    if not possible:
+        pytest.skip(f"this system does not allow these mounts: {kinds}")
+    script = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "tests.storage.mounted",
+        str(tmp_path),
+        *possible,
+    ]
     child = subprocess.run(
         [*_UNSHARE, *script],
         cwd=Path(__file__).parents[2],

@@ -77,7 +77,11 @@ def split(tokenizer: TextTokenizer, text: str) -> Iterator[Chunk]:
             continue
         is_whole = end > covered
         end = max(end, covered + 1)
-        is_new = [covered <= start + offset < end for offset in prefix.token_starts]
+        # A token that begins before and reaches beyond what is covered has new characters too.
+        is_new = [
+            covered < start + token_end and start + token_start < end
+            for token_start, token_end in zip(prefix.token_starts, prefix.token_ends, strict=True)
+        ]
         n_new = sum(is_new)
         n_unknown = sum(map(and_, is_new, prefix.is_unknown))
         if n_new or not start:

@@ -44,14 +44,15 @@ class Tokens:
 class Prefix:
     """The part of a text that fits: its token ids, with template and special tokens.
 
-    ``token_starts`` are the offsets of the text's own tokens, in characters, ascending;
-    ``starts_word`` tells which of them begin a word (as the tokenizer splits words), and
+    ``token_starts`` and ``token_ends`` are the offsets of the text's own tokens, in characters,
+    ascending; ``starts_word`` tells which of them begin a word (as the tokenizer splits words), and
     ``is_unknown`` which the tokenizer does not know. The rest of the text begins at the character
     ``end``.
     """
 
     ids: list[int]
     token_starts: list[int]
+    token_ends: list[int]
     starts_word: list[bool]
     is_unknown: list[bool]
     end: int
@@ -182,9 +183,9 @@ class TextTokenizer:
             rest = encoding.overflowing[0]
             offsets = zip(rest.offsets, rest.special_tokens_mask, strict=True)
             end = max(0, next(first for (first, _), special in offsets if not special) - start)
-        token_starts, starts_word, ids = _text_tokens(encoding, start, start + len(shortened))
+        starts, ends, starts_word, ids = _text_tokens(encoding, start, start + len(shortened))
         is_unknown = [token == self._unknown_id for token in ids]
-        return Prefix(list(encoding.ids), token_starts, starts_word, is_unknown, end)
+        return Prefix(list(encoding.ids), starts, ends, starts_word, is_unknown, end)
 
     def _finish(self, text: str, shortened: str, encoding: Any) -> tuple[list[int], bool]:
         overflows = bool(encoding.overflowing)
@@ -243,12 +244,15 @@ def with_nothing_known(
     return np.maximum(n_unknown, unreadable).astype(np.int32), unreadable
 
 
-def _text_tokens(encoding: Any, start: int, stop: int) -> tuple[list[int], list[bool], list[int]]:
-    """Return the offsets of a text's tokens in it, which of them begin a word, and their ids.
+def _text_tokens(
+    encoding: Any, start: int, stop: int
+) -> tuple[list[int], list[int], list[bool], list[int]]:
+    """Return where a text's tokens start and end, which of them begin a word, and their ids.
 
     The text is at ``start`` to ``stop`` of what was encoded.
     """
-    token_starts: list[int] = []
+    starts: list[int] = []
+    ends: list[int] = []
     starts_word: list[bool] = []
     ids: list[int] = []
     previous = None
@@ -262,8 +266,9 @@ def _text_tokens(encoding: Any, start: int, stop: int) -> tuple[list[int], list[
     for token, (first, last), special, word in tokens:
         # A token may begin in the template, with the blank before it, and may be empty.
         if not special and first < stop and max(last, first + 1) > start:
-            token_starts.append(max(0, first - start))
+            starts.append(max(0, first - start))
+            ends.append(max(last, first + 1) - start)
             starts_word.append(word != previous)
             ids.append(token)
         previous = word
-    return token_starts, starts_word, ids
+    return starts, ends, starts_word, ids

@@ -22,8 +22,8 @@ LABEL_METRICS = ("macro_f1", "accuracy", "weighted_f1")
 """All from 0 to 1. F1 averages go over labels that are true or predicted somewhere."""
 
 _CONFIDENCE = 0.95
-# Of few documents many resamples are scored at once: one by one, NumPy's calls would take longer
-# than its sums.
+# Of few documents and labels many resamples are scored at once: one by one, NumPy's calls would
+# take longer than its sums.
 _ITEMS_AT_ONCE = 16_384
 
 
@@ -66,7 +66,8 @@ def resample(
     resampled = np.empty((len(predictions), len(LABEL_METRICS), n_resamples))
     tallies = [_Tally(true, predicted) for predicted in predictions]
     draws = draw_counts(len(true), n_resamples, seed=seed)
-    n_at_once = max(1, _ITEMS_AT_ONCE // len(true))
+    sizes = [len(true), *(tally.n_labels for tally in tallies)]
+    n_at_once = max(1, _ITEMS_AT_ONCE // max(sizes))
     for start in range(0, n_resamples, n_at_once):
         n_drawn = np.stack(list(islice(draws, n_at_once)))
         for j, tally in enumerate(tallies):
@@ -105,17 +106,17 @@ class _Tally:
     """Scores a prediction under many weights; scikit-learn would take 100 times as long."""
 
     def __init__(self, true: Codes, predicted: Codes) -> None:
-        self._n_labels = int(max(true.max(), predicted.max())) + 1
+        self.n_labels = int(max(true.max(), predicted.max())) + 1
         self._true = true
         self._predicted = predicted + 1  # no label is counted first, and left out
-        self._hits = np.where(true == predicted, true, self._n_labels)
+        self._hits = np.where(true == predicted, true, self.n_labels)
 
     def metrics(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the values of `LABEL_METRICS` as (3, n_resamples).
 
         ``weights`` (n_resamples, n) count documents.
         """
-        n = self._n_labels
+        n = self.n_labels
         support = _count(self._true, weights, n)
         predicted = _count(self._predicted, weights, n + 1)[:, 1:]
         hits = _count(self._hits, weights, n + 1)[:, :n]

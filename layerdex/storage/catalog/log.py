@@ -178,7 +178,7 @@ def _has_commit(log: int, header: bytes) -> bool:
 
 
 def _checksum(data: bytes, order: str, start: tuple[int, int]) -> tuple[int, int]:
-    """Continue SQLite's checksum, two numbers of 32 bits, with whole pairs of words.
+    """Continue SQLite's checksum, two numbers of 32 bits, with one pair of words or more.
 
     Each number is the sum of a word and of the two numbers before it. So the last two are sums of
     all words, and of the two at the start, each times a Fibonacci number.

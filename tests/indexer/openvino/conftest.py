@@ -11,12 +11,25 @@ import pytest
 
 from tests.indexer.conftest import TinyModel
 from tests.indexer.openvino.graphs import cached_folder, load
+from tests.tiny_models import save_tiny_model
 
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache of converted graphs that these tests share: a conversion takes seconds."""
     return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture(scope="session")
+def _another_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model("bert", tmp_path_factory.mktemp("another"), seed=7)
+
+
+@pytest.fixture
+def another_bert(_shared_cache: None, _another_bert: Path) -> Path:
+    """A BERT with other weights; a test asks for it before `own_copy`, which holds its graph."""
+    load(_another_bert)
+    return _another_bert
 
 
 @pytest.fixture

@@ -179,9 +179,9 @@ def test_a_damaged_record_of_the_agreement_is_measured_again(
 
 
 @pytest.fixture
-def of_another_model(tiny_model: TinyModel, own_copy: Path, tmp_path: Path) -> Path:
+def of_another_model(another_bert: Path, own_copy: Path) -> Path:
     """A cached graph with another model's weights and with checksums that are right."""
-    other = load(save_tiny_model("bert", tmp_path / "other", seed=7)).engine
+    other = load(another_bert).engine
     assert isinstance(other, OpenVinoEngine)
     for file in ("graph.xml", "graph.bin"):
         shutil.copy(other._requests.graph.folder / file, own_copy / file)
@@ -211,10 +211,10 @@ def test_vectors_of_another_model_are_noticed_before_the_first_answer(
 
 
 def test_the_whole_graph_of_another_model_is_not_used(
-    tiny_model: TinyModel, own_copy: Path, tmp_path: Path
+    another_bert: Path, tiny_model: TinyModel, own_copy: Path
 ) -> None:
     expected = load(tiny_model("bert")).encode(TEXTS, LAYERS).vectors
-    other = load(save_tiny_model("bert", tmp_path / "other", seed=7)).engine
+    other = load(another_bert).engine
     assert isinstance(other, OpenVinoEngine)
     shutil.rmtree(own_copy)
     shutil.copytree(other._requests.graph.folder, own_copy)

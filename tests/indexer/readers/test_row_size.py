@@ -309,7 +309,7 @@ def _read_stream(name: str, n: int | None, n_rows: int | None) -> list[str]:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_what_has_no_end_takes_little_memory(name: str) -> None:
-    n = 2 if name in SLOW else 128
+    n = 2 if name in SLOW else 48
     child = run_limited(_read_stream, name, n, None, memory_bytes=128 * MIB, timeout_s=60)
     assert child.exit_code == 0
     assert child.grown_bytes < 32 * MIB
