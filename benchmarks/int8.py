@@ -88,7 +88,7 @@ def load(model: str, dtype: Dtype, max_length: int | None = None) -> Transformer
 
 
 def runtime(dtype: Dtype) -> RuntimeOptions:
-    return RuntimeOptions(engine=EngineName.OPENVINO, dtype=dtype, force=True)
+    return RuntimeOptions(engine=EngineName.OPENVINO, dtype=dtype)
 
 
 def measure_speed(
@@ -152,7 +152,9 @@ def gains(
 def index_of(model: str, dtype: Dtype, documents: Path) -> Iterator[Index]:
     """Yield an index of a file's documents, which is removed in the end."""
     with tempfile.TemporaryDirectory() as folder:
-        index = Index.create(Path(folder) / "index", model=model, runtime=runtime(dtype))
+        index = Index.create(
+            Path(folder) / "index", model=model, runtime=runtime(dtype), force=True
+        )
         index.add(documents)
         yield index
 

@@ -46,6 +46,8 @@ class EncoderOptions:
             check_type(self.template, str, what="a template is a string")
         if self.max_length is not None:
             object.__setattr__(self, "max_length", check_count("max_length", self.max_length))
+        if self.calibration is not None:
+            check_type(self.calibration, str, what="a calibration is a file's path")
         if self.pooling is not None:
             object.__setattr__(self, "pooling", to_choice(Pooling, self.pooling))
         if self.long is not None:
@@ -64,15 +66,13 @@ class RuntimeOptions:
     ``engine`` is ``auto``, ``torch`` or ``openvino``; ``device`` is ``auto``, ``cpu``, ``cuda``
     (all GPUs) or ``cuda:N``; ``dtype`` is ``auto``, ``float32``, ``bfloat16`` or ``int8``. In int8
     a model is another encoder, whose vectors do not mix with those of the others: the index of such
-    an encoder is opened with ``auto`` or ``int8``. ``force`` takes a model in int8 even if its
-    vectors are too far from those in float32. Strings are converted to enums. Raises `OptionError`
-    for any other engine or dtype.
+    an encoder is opened with ``auto`` or ``int8``. Strings are
+    converted to enums. Raises `OptionError` for any other engine or dtype.
     """
 
     engine: EngineName = EngineName.AUTO
     device: str = "auto"
     dtype: Dtype = Dtype.AUTO
-    force: bool = False
 
     def __post_init__(self) -> None:
         """Convert and check the values."""

@@ -48,6 +48,7 @@ class Context:
         self.runtime = RuntimeOptions()
         self.model_folder: str | None = None
         self.adapter_folder: str | None = None
+        self.calibration_file: str | None = None
         if logging.lastResort is not None:  # prints warnings where no log was asked for
             logging.lastResort.setFormatter(_Log())
 
@@ -109,6 +110,7 @@ class Context:
             path,
             model=self.model_folder,
             adapter=self.adapter_folder,
+            calibration=self.calibration_file,
             runtime=self.runtime,
             damaged=damaged,
         )

@@ -27,15 +27,23 @@ def check_encoder(encoder: object) -> None:
 
 
 def make_encoder(
-    options: EncoderOptions, runtime: RuntimeOptions, *, query_template: str | None = None
+    options: EncoderOptions,
+    runtime: RuntimeOptions,
+    *,
+    query_template: str | None = None,
+    force: bool = False,
 ) -> Encoder:
     """Load the encoder of a new index, and log what the index does not follow of the model's files.
 
+    ``force`` takes a model in int8 even if it is too far from float32.
     Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
     """
     from layerdex.indexer.encoder import TransformerEncoder
+    from layerdex.indexer.quantization.fidelity import check_fidelity
 
     encoder = TransformerEncoder(options, runtime=runtime)
+    if (quantization := encoder.settings.quantization) is not None:
+        check_fidelity(quantization, name=encoder.settings.model, force=force)
     for note in encoder.notes(query_template=query_template):
         logger.warning("%s", note)
     for template in dict.fromkeys((encoder.settings.template, query_template or PLAIN)):
@@ -55,11 +63,12 @@ def load_encoder(
     encoder: Encoder | None,
     model: str | None,
     adapter: str | None,
+    calibration: str | None,
     runtime: RuntimeOptions,
 ) -> Encoder:
     """Return ``encoder``, else load the encoder of an index with these stored settings.
 
-    ``model`` and ``adapter`` are their current folders, if they have moved. Raises
+    ``model``, ``adapter`` and ``calibration`` are where they lie now, if they have moved. Raises
     `IndexMismatchError` for an encoder whose vectors cannot be compared with the index's, and as
     `make_encoder` does.
     """
@@ -70,7 +79,9 @@ def load_encoder(
         return encoder
     from layerdex.indexer.encoder import TransformerEncoder
 
-    return TransformerEncoder.for_index(settings, runtime=runtime, model=model, adapter=adapter)
+    return TransformerEncoder.for_index(
+        settings, runtime=runtime, model=model, adapter=adapter, calibration=calibration
+    )
 
 
 def note_changed_adapter(

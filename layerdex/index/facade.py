@@ -104,13 +104,15 @@ class Index:
         precision: StoredPrecision | str = StoredPrecision.FLOAT16,
         query_template: str | None = None,
         runtime: RuntimeOptions | None = None,
+        force: bool = False,
     ) -> Index:
         """Create an empty index in a new or empty directory.
 
         ``model`` is ``minilm``, a local folder, a hub id, `EncoderOptions`, or an encoder of your
         own. ``layers`` are the layers to keep. ``precision`` is how vectors are stored.
         ``query_template`` is put around queries in place of the documents' template. ``runtime``
-        says where the encoder runs. Raises `IndexExistsError`, `ModelError`, `OptionError`, also
+        says where the encoder runs. ``force`` takes a model in int8 even if its vectors are too far
+        from those in float32. Raises `IndexExistsError`, `ModelError`, `OptionError`, also
         for a directory inside another index, or `MissingPackageError`.
         """
         path = to_path(path, what=_WHAT)
@@ -120,7 +122,7 @@ class Index:
         if isinstance(model, str | EncoderOptions):
             options = EncoderOptions(model) if isinstance(model, str) else model
             runtime = RuntimeOptions() if runtime is None else runtime
-            encoder = make_encoder(options, runtime, query_template=query_template)
+            encoder = make_encoder(options, runtime, query_template=query_template, force=force)
         elif runtime is not None:
             raise OptionError("runtime is for a model that Layerdex loads, not for your encoder")
         else:
@@ -142,23 +144,27 @@ class Index:
         *,
         model: str | None = None,
         adapter: str | None = None,
+        calibration: str | None = None,
         encoder: Encoder | None = None,
         runtime: RuntimeOptions | None = None,
         damaged: bool = False,
     ) -> Index:
         """Open an index; its encoder is loaded when first needed.
 
-        ``model`` and ``adapter`` are the folders of the index's model and adapter, if they have
-        moved; ``encoder`` is an encoder of your own; that it is another one than the
-        index's is found when it is first needed. ``damaged`` opens the index even if segment
-        files are missing or cut, to repair it or to save its texts. Raises `IndexNotFoundError`,
-        `SchemaError`, `DamagedIndexError` or `StorageError`.
+        ``model`` and ``adapter`` are the folders of the index's model and adapter, and
+        ``calibration`` the file of its calibrating texts, if they have moved. ``encoder`` is an
+        encoder of your own; that it is another one than the index's is found when it is first
+        needed. ``damaged`` opens the index even if segment files are missing or cut, to repair it
+        or to save its texts. Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or
+        `StorageError`.
         """
         check_type(runtime, (RuntimeOptions, NoneType), what="runtime is `RuntimeOptions`")
         if encoder is not None:
             check_encoder(encoder)
-            if (model, adapter, runtime) != (None, None, None):
-                raise OptionError("give an encoder, or model, adapter and runtime to load one")
+            if any(given is not None for given in (model, adapter, calibration, runtime)):
+                raise OptionError(
+                    "give an encoder, or model, adapter, calibration and runtime to load one"
+                )
         store = Store(to_path(path, what=_WHAT))
         if not damaged:
             store.check_whole()
@@ -170,6 +176,7 @@ class Index:
             encoder=encoder,
             model=model,
             adapter=adapter,
+            calibration=calibration,
             runtime=RuntimeOptions() if runtime is None else runtime,
         )
         return cls(OpenIndex(store, load))

@@ -61,7 +61,10 @@ def _describe_cpu() -> str:
     from layerdex.indexer.engines.devices import cpu_has_bfloat16, cpu_has_int8
 
     dtype = "bfloat16" if cpu_has_bfloat16() else "float32 (no avx512_bf16, no AMX)"
-    int8 = "int8 on request" if cpu_has_int8() else "int8 would be slower (no VNNI, no AMX)"
+    int8 = "int8 would be slower (no VNNI, no AMX)"
+    if cpu_has_int8():
+        is_there = find_spec("nncf") is not None
+        int8 = "int8 on request" if is_there else "int8 with pip install 'layerdex[int8]'"
     return f"{len(os.sched_getaffinity(0))} cores, encodes in {dtype}; {int8}"
 
 

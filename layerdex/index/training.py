@@ -16,6 +16,8 @@ from layerdex.index.evaluating import labelled_table, with_label_field
 from layerdex.index.open_index import OpenIndex, QueryVectors
 from layerdex.index.target_options import TargetOptions
 from layerdex.index.tasks import LabelTask
+from layerdex.indexer.models.compatibility import choose_runtime
+from layerdex.indexer.quantization.calibration import choose_calibration
 from layerdex.indexer.training.plan import Plan
 from layerdex.options import RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
@@ -107,6 +109,8 @@ def tune(
     layer = store.query(lambda snapshot: _tuned_layer(index, options, snapshot))
     import_peft()  # or fail before any work is done
     settings = index.encoder.settings  # has the folder where the model lies now
+    runtime = choose_runtime(settings, runtime)
+    choose_calibration(settings.calibration, runtime, stored=None)  # or fail now too
     task = LabelTask(by, min_per_label, test=test, fields=fields, format=format, dialect=dialect)
     test_set = None if test is None else task.read_test(store)
     layers = tuple(stored for stored in store.layers if stored <= layer)
@@ -136,6 +140,7 @@ def tune(
         replace(settings.options(), adapter=str(target)),
         runtime,
         query_template=store.query_template,
+        force=True,  # what it costs in int8 is part of what is measured
     )
     return Tuning(
         adapter=target,

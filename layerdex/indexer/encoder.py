@@ -22,7 +22,7 @@ from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import MINILM, find_model, is_missing_folder
 from layerdex.indexer.progress import ReportFraction, report_texts, report_within
 from layerdex.indexer.quantization.calibration import choose_calibration
-from layerdex.indexer.quantization.fidelity import check_fidelity
+from layerdex.indexer.quantization.fidelity import check_requantized
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.chunks import average_chunks
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
@@ -65,8 +65,8 @@ class TransformerEncoder:
         calibration = choose_calibration(options.calibration, runtime, stored=quantization)
         self.engine = load_engine(folder, pooling=pooling, runtime=runtime, calibration=calibration)
         made = self.engine.quantization
-        if made is not None and quantization is None and not runtime.force:
-            check_fidelity(made, name=folder.name)
+        if made is not None and quantization is not None:
+            check_requantized(made, quantization, name=folder.name)
         spec = self.engine.spec
         resolved = replace(
             resolve_options(options, folder, spec),
@@ -100,10 +100,11 @@ class TransformerEncoder:
         runtime: RuntimeOptions,
         model: str | None = None,
         adapter: str | None = None,
+        calibration: str | None = None,
     ) -> TransformerEncoder:
         """Load the encoder of an index, or raise `IndexMismatchError`.
 
-        ``model`` and ``adapter`` are their current folders, if they have moved.
+        ``model``, ``adapter`` and ``calibration`` are where they lie now, if they have moved.
         """
         runtime = choose_runtime(settings, runtime)
         options = settings.options()
@@ -121,6 +122,8 @@ class TransformerEncoder:
                 f"the index was made with the adapter in {settings.adapter!r}, which is not "
                 "there: if it has moved, name its folder with --adapter"
             )
+        if calibration is not None:
+            options = replace(options, calibration=calibration)
         encoder = cls(
             options,
             runtime=runtime,

@@ -59,11 +59,13 @@ class WordTransformer(CountingWordEncoder):
         runtime: RuntimeOptions,
         model: str | None = None,
         adapter: str | None = None,
+        calibration: str | None = None,
     ) -> Self:
         options = replace(
             settings.options(),
             model=model or settings.model,
             adapter=adapter or settings.adapter,
+            calibration=calibration or settings.calibration,
         )
         return cls(
             options, runtime=runtime, token_budget=settings.token_budget, window=settings.window

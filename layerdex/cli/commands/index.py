@@ -293,16 +293,16 @@ def _open_or_create(
         "query_template": query_template,
     }
     if not must_exist and not is_index(path):
-        context.set_runtime("force", is_given("force"))
         try:
             settings = {name: value for name, value in stored.items() if value is not None}
-            return context.create_index(path, encoder, **settings), True
+            return context.create_index(path, encoder, **settings, force=is_given("force")), True
         except IndexExistsError:
             if not is_index(path):
                 raise
             # Another first run was faster; this one extends what that one made.
     context.model_folder = find_folder(encoder.model)
     context.adapter_folder = encoder.adapter
+    context.calibration_file = encoder.calibration
     index = context.open_index(path)
     check_settings(index, encoder, **stored)
     return index, False

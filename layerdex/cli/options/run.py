@@ -84,6 +84,10 @@ def _store_folder(context: Context, name: str, value: str | None) -> None:
     setattr(context, f"{name}_folder", value)
 
 
+def _store_calibration(context: Context, _name: str, value: str | None) -> None:
+    context.calibration_file = value
+
+
 model_folder_option = _context_value(
     "--model", store=_store_folder, help="Folder of the index's model, if it has moved."
 )
@@ -91,6 +95,12 @@ stored_encoder_options = combine(
     model_folder_option,
     _context_value(
         "--adapter", store=_store_folder, help="Folder of the index's adapter, if it has moved."
+    ),
+    _context_value(
+        "--calibrate",
+        store=_store_calibration,
+        metavar="FILE",
+        help="The texts that an int8 index's model was quantised by, if they have moved.",
     ),
     runtime_options,
 )

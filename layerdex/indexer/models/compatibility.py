@@ -16,7 +16,7 @@ from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import EncoderSettings, Quantization
 
 # They may differ for the same weights; other weights are reported by their fingerprints.
-_LOCATIONS = ("model", "revision")
+_LOCATIONS = ("model", "revision", "calibration")
 
 
 def check_options(
@@ -153,6 +153,13 @@ def check_fingerprint(settings: EncoderSettings, stored: EncoderSettings) -> Non
     """Raise `IndexMismatchError` unless an encoder with ``settings`` gives the index's vectors."""
     if settings.fingerprint == stored.fingerprint:
         return
+    made, was_made = (each.quantization for each in (settings, stored))
+    if (made and made.identity) != (was_made and was_made.identity):
+        raise IndexMismatchError(
+            f"this index was made {_describe_quantization(was_made)}, not "
+            f"{_describe_quantization(made)}: the vectors cannot be compared; use the same or make "
+            "a new index"
+        )
     names = [field.name for field in fields(EncoderOptions)]
     differences = [
         f"{name.replace('_', ' ')} {_quote(getattr(stored, name))}, not "
@@ -170,6 +177,13 @@ def check_fingerprint(settings: EncoderSettings, stored: EncoderSettings) -> Non
         f"(fingerprint {stored.fingerprint}, the model now has {settings.fingerprint}): "
         "its vectors cannot be compared; use that version or make a new index"
     )
+
+
+def _describe_quantization(quantization: Quantization | None) -> str:
+    if quantization is None:
+        return "with an exact encoder"
+    method, version, digest = quantization.identity
+    return f"in int8 ({method}, NNCF {version}, calibrated by texts of digest {digest[:8]})"
 
 
 def check_padding(settings: EncoderSettings, stored: EncoderSettings) -> None:

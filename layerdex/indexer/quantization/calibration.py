@@ -29,6 +29,7 @@ N_CHECKED = 500
 _LEAST_CALIBRATING = 50
 _LEAST_CHECKED = 100
 _QUANTIZER = "nncf"
+_NOT_CACHED = "is not in this machine's cache (for these versions of OpenVINO and torch)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,12 @@ class CalibrationTexts:
 class Calibration:
     """What decides how a model is quantised, and the file of its texts (None for our own).
 
-    The texts are read only if the model has to be quantised.
+    The texts of an index are read only if its model has to be quantised again.
     """
 
     file: str | None
     identity: tuple[str, str, str]
+    known_texts: CalibrationTexts | None = None
 
     @classmethod
     def of_new(cls, file: str | None) -> Calibration:
@@ -62,7 +64,8 @@ class Calibration:
         if installed is None:
             raise MissingPackageError("int8 needs NNCF: pip install 'layerdex[int8]'")
         resolved = None if file is None else str(Path(file).expanduser().resolve())
-        return cls(resolved, (METHOD, installed, read_texts(resolved).digest))
+        texts = read_texts(resolved)
+        return cls(resolved, (METHOD, installed, texts.digest), texts)
 
     @classmethod
     def of_index(cls, stored: Quantization, file: str | None) -> Calibration:
@@ -70,25 +73,31 @@ class Calibration:
         return cls(file, stored.identity)
 
     def texts(self) -> CalibrationTexts:
-        """Read the texts.
+        """Return the texts.
 
         Raises `ModelError` if this version of Layerdex or NNCF, or the file, is not the one that
-        the index was made with, or `SourceError` if the file cannot be read.
+        the index was made with.
         """
+        if self.known_texts is not None:
+            return self.known_texts
         method, quantizer, digest = self.identity
         installed = _installed_quantizer()
         if method != METHOD or quantizer != installed:
             raise ModelError(
-                f"the index's model was quantised by NNCF {quantizer} ({method}), is not in the "
-                f"cache any more, and cannot be made again by {installed or 'none'} ({METHOD}): "
-                f"pip install nncf=={quantizer}, or make a new index"
+                f"the index's model in int8 {_NOT_CACHED}, and must be quantised as it was: by "
+                f"NNCF {quantizer} ({method}), not {installed or 'without it'} ({METHOD}); pip "
+                f"install nncf=={quantizer}, or make a new index"
             )
-        texts = read_texts(self.file)
-        if texts.digest != digest:
+        try:
+            texts = read_texts(self.file)
+            reason = "are other ones now"
+        except SourceError as error:
+            texts, reason = None, f"cannot be read ({error})"
+        if texts is None or texts.digest != digest:
             raise ModelError(
-                f"{self.file or 'the texts of this Layerdex'}: not the texts that the index's "
-                "model was quantised by, and it is not in the cache any more: name the file that "
-                "was given to --calibrate, or make a new index"
+                f"the index's model in int8 {_NOT_CACHED}, and the texts that it was quantised by, "
+                f"{self.file or 'those of another Layerdex'}, {reason}: name their file with "
+                "--calibrate, or make a new index"
             )
         return texts
 
@@ -96,8 +105,9 @@ class Calibration:
 def read_texts(file: str | None) -> CalibrationTexts:
     """Return the texts of a file that ``index`` could read, or those of the package.
 
-    Of a file's distinct texts, `N_CALIBRATING` evenly spaced ones calibrate and up to `N_CHECKED`
-    of the others check; where fewer than 100 are left, the package's check. Raises `SourceError`.
+    A table's texts are in its column ``text``. Of a file's distinct texts, `N_CALIBRATING` evenly
+    spaced ones calibrate and up to `N_CHECKED` of the others check; where fewer than 100 are left,
+    the package's check. Raises `SourceError`.
     """
     if file is None:
         return CalibrationTexts(_packaged("calibration"), _packaged("check"))
@@ -144,7 +154,10 @@ def choose_calibration(
             raise OptionError("texts to calibrate by are for int8: add --dtype int8")
         return None
     if not cpu_has_int8():
-        slow = "without VNNI or AMX, as this CPU is, int8 is slower than float32"
+        slow = (
+            "this CPU has no VNNI or AMX, as far as is known, and without them int8 is slower than "
+            "float32"
+        )
         if stored is None:
             raise OptionError(f"{slow}: leave out --dtype int8")
         logger.warning("%s", slow)

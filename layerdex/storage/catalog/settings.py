@@ -95,7 +95,7 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         typed = {
             "pooling": Pooling(stored["pooling"]),
             "long": long,
-            "quantization": quantized and Quantization.from_setting(quantized),
+            "quantization": None if quantized is None else Quantization.from_setting(quantized),
         }
         encoder = EncoderSettings(**{**stored, **typed})
         layers = tuple(map(operator.index, read_setting(connection, "layers")))

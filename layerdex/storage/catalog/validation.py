@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from layerdex.records import EncoderSettings
+from layerdex.records import EncoderSettings, Quantization
 from layerdex.storage.vectors.layer_vectors import Segment
 
 _MAX_ROWS = 1 << 62
@@ -74,6 +74,8 @@ def are_settings(
     return (
         all(isinstance(text, str) for text in texts)
         and (encoder.revision is None or isinstance(encoder.revision, str))
+        and (encoder.calibration is None or isinstance(encoder.calibration, str))
+        and (encoder.quantization is None or _is_quantization(encoder.quantization, encoder.depth))
         and all(is_count(number) and number > 0 for number in sizes)
         and isinstance(encoder.pads, bool)
         and encoder.width <= _MAX_COMPONENTS
@@ -84,6 +86,17 @@ def are_settings(
         and layers[0] >= 0
         and layers[-1] <= encoder.depth
         and all(layer < deeper for layer, deeper in pairwise(layers))
+    )
+
+
+def _is_quantization(made: Quantization, depth: object) -> bool:
+    figures = (made.mean_cosines, made.lowest_cosines, made.overlaps)
+    return (
+        all(isinstance(part, str) for part in made.identity)
+        and all(is_count(n) and n > 0 for n in (made.n_calibrating, made.n_checked))
+        and all(isinstance(of_layers, tuple) for of_layers in figures)
+        and all(len(of_layers) - 1 == depth for of_layers in figures)
+        and all(isinstance(figure, float) for of_layers in figures for figure in of_layers)
     )
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from layerdex import EncoderOptions, Index, RuntimeOptions
 from layerdex.choices import Dtype, EngineName, LongText, Pooling
-from layerdex.errors import IndexMismatchError, ModelError, OptionError
+from layerdex.errors import IndexMismatchError, MissingPackageError, ModelError, OptionError
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engines.openvino import engine as openvino_engine
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
 from layerdex.indexer.engines.openvino.requests import can_run
+from layerdex.indexer.models.compatibility import check_fingerprint
 from layerdex.indexer.quantization import calibration, fidelity
+from layerdex.indexer.training.plan import Plan
+from layerdex.records import Encoded, Quantization
 from layerdex.sklearn import LayerEmbedder
 from tests.cli.runner import Cli
 from tests.indexer.conftest import TinyModel
@@ -144,8 +149,13 @@ def test_an_index_answers_from_the_cache_without_nncf_or_the_texts(
             wrong.search(TEXTS[2])
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
-    with pytest.raises(ModelError, match="is not in the cache any more"):
+    with pytest.raises(ModelError, match=r"as it was: by NNCF .*, not without it"):
         Index.open(tmp_path / "index").search(TEXTS[2])
+    monkeypatch.setattr(calibration, "_installed_quantizer", lambda: version("nncf"))
+    with pytest.raises(ModelError, match=r"own.txt, cannot be read .*name their file with --cal"):
+        Index.open(tmp_path / "index").search(TEXTS[2])
+    moved = Index.open(tmp_path / "index", calibration=texts)
+    assert moved.search(TEXTS[2], k=1)[0].hits[0].id == "2"
 
 
 def test_an_exact_index_refuses_int8(tiny_model: TinyModel, tmp_path: Path) -> None:
@@ -160,13 +170,21 @@ def test_an_exact_index_refuses_int8(tiny_model: TinyModel, tmp_path: Path) -> N
 
 
 def test_what_is_too_far_is_refused_unless_forced(
-    tiny_model: TinyModel, texts: str, monkeypatch: pytest.MonkeyPatch
+    tiny_model: TinyModel,
+    texts: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(fidelity, "LEAST_MEAN_COSINE", 1.0)
-    with pytest.raises(ModelError, match="too far from float32 in int8: mean cosine"):
-        quantized(tiny_model("bert"), texts)
-    forced = RuntimeOptions(dtype=Dtype.INT8, force=True)
-    assert TransformerEncoder(options(tiny_model("bert"), texts), runtime=forced).settings.depth
+    (tmp_path / "docs.txt").write_text("\n".join(TEXTS))
+    files = (tmp_path / "index", tmp_path / "docs.txt", "--calibrate", texts)
+    words = ("index", *files, "--dtype", "int8", "--model", tiny_model("bert"))
+    refused = Cli().error(*words)
+    assert "too far from float32 in int8: mean cosine" in refused
+    assert not (tmp_path / "index").exists()
+    Cli().ok(*words, "--force")
+    assert "too far from float32 in int8: mean cosine" in caplog.text
 
 
 def test_int8_is_openvinos_alone(tiny_model: TinyModel, texts: str) -> None:
@@ -213,6 +231,50 @@ def test_an_estimator_encodes_in_int8(tiny_model: TinyModel, texts: str) -> None
     embedder = LayerEmbedder(str(tiny_model("bert")), dtype="int8", calibration=texts)
     expected = quantized(tiny_model("bert"), texts).encode(TEXTS, [4]).vectors[0]
     assert cosines(embedder.fit_transform(TEXTS), expected).min() > 0.999
+
+
+@pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed")
+def test_an_adapter_is_measured_in_int8_too(
+    tiny_model: TinyModel, texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = options(tiny_model("bert"), texts)
+    index = Index.create(tmp_path / "index", model=model, runtime=INT8)
+    index.add(
+        [{"id": str(i), "text": sentence(6, seed=i), "label": "ab"[i % 2]} for i in range(40)]
+    )
+    measured: list[Quantization | None] = []
+    encode = TransformerEncoder.encode
+
+    def note(encoder: TransformerEncoder, *words: Any, **options: Any) -> Encoded:
+        measured.append(encoder.settings.quantization)
+        return encode(encoder, *words, **options)
+
+    monkeypatch.setattr(TransformerEncoder, "encode", note)
+    tuned = index.tune(tmp_path / "adapter", layer=2, plan=Plan(rank=2, n_epochs=1), folds=4)
+    assert tuned.after.n == tuned.before.n
+    assert measured
+    assert all(made is not None for made in measured)
+
+    Path(tmp_path / "gone").mkdir()
+    monkeypatch.setattr(calibration, "_installed_quantizer", lambda: None)
+    with pytest.raises(MissingPackageError):
+        index.tune(tmp_path / "gone" / "adapter", layer=2, folds=4)
+    assert not any((tmp_path / "gone").iterdir())
+
+
+def test_an_exact_encoder_is_not_tuned_or_compared_in_int8(
+    tiny_model: TinyModel, texts: str, tmp_path: Path
+) -> None:
+    documents = [{"id": str(i), "text": text, "label": "a"} for i, text in enumerate(TEXTS)]
+    exact = Index.create(tmp_path / "exact", model=str(tiny_model("bert")))
+    exact.add(documents)
+    with pytest.raises(IndexMismatchError, match="not made in int8"):
+        exact.tune(tmp_path / "adapter", layer=2, runtime=INT8)
+    model = options(tiny_model("bert"), texts)
+    other = Index.create(tmp_path / "other", model=model, runtime=INT8)
+    other.add(documents)
+    with pytest.raises(IndexMismatchError, match="made with an exact encoder, not in int8"):
+        check_fingerprint(other.encoder.settings, exact.encoder.settings)
 
 
 def test_the_command_line_says_how_near_it_is(

@@ -23,6 +23,7 @@ from layerdex.indexer.quantization.calibration import (
 from layerdex.indexer.quantization.fidelity import (
     LEAST_MEAN_COSINE,
     check_fidelity,
+    check_requantized,
     measure_fidelity,
 )
 from layerdex.options import EncoderOptions, RuntimeOptions
@@ -161,8 +162,29 @@ def test_each_part_of_how_it_is_made_makes_another_encoder(tmp_path: Path) -> No
     )
 
 
-def test_a_layer_below_the_bound_is_refused_with_its_figures() -> None:
-    check_fidelity(MADE, name="a")
+def test_a_layer_below_the_bound_is_refused_with_its_figures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    check_fidelity(MADE, name="a", force=False)
     low = replace(MADE, mean_cosines=(1.0, LEAST_MEAN_COSINE - 1e-6, 0.999))
     with pytest.raises(ModelError, match=r"0.9950 to 1.0000 by layer, lowest 0.96.*--force"):
-        check_fidelity(low, name="a")
+        check_fidelity(low, name="a", force=False)
+    with pytest.raises(ModelError, match="too far"):
+        check_fidelity(replace(MADE, mean_cosines=(1.0, np.nan)), name="a", force=False)
+    check_fidelity(low, name="a", force=True)
+    assert "too far from float32" in caplog.text
+
+
+def test_a_graph_that_is_made_again_must_be_as_near_as_the_first() -> None:
+    check_requantized(replace(MADE, mean_cosines=(1.0, 0.995, 0.994)), MADE, name="a")
+    for mean in (0.99, np.nan):
+        worse = replace(MADE, mean_cosines=(1.0, mean, 0.999))
+        with pytest.raises(ModelError, match="not as near to float32 as when"):
+            check_requantized(worse, MADE, name="a")
+
+
+def test_equal_vectors_are_all_neighbours() -> None:
+    random = np.random.default_rng(1)
+    vectors = np.repeat(np.eye(4, dtype=np.float32)[:1], 30, axis=0)[np.newaxis]
+    noise = 1e-7 * random.normal(size=vectors.shape).astype(np.float32)
+    assert measure_fidelity(vectors, vectors + noise).overlaps == (1.0,)

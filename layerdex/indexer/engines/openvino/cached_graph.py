@@ -74,15 +74,15 @@ class CachedGraph:
         return self.folder / _GRAPH
 
     def agreement(self, key: str) -> float | None:
-        """Return the lowest cosine to torch that was recorded for ``key``, if any."""
+        """Return the lowest cosine to `reference` that was recorded for ``key``, if any."""
         try:
             return float(self._manifest.check(_agreement_name(key)).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
     def record_agreement(self, key: str, cosine: float) -> None:
-        """Record the lowest cosine to torch for ``key``, unless the cache is read-only."""
-        logger.info("OpenVINO, %s: lowest cosine to torch %.7f", key, cosine)
+        """Record the lowest cosine to `reference` for ``key``, unless the cache is read-only."""
+        logger.info("OpenVINO, %s: lowest cosine to the reference %.7f", key, cosine)
         with contextlib.suppress(OSError):
             self._manifest.write(_agreement_name(key), repr(cosine).encode())
 
@@ -121,7 +121,10 @@ class CachedGraph:
                 self._manifest.remove(folder.name)
 
     def reference(self) -> tuple[NDArray[np.float32], list[Batch]]:
-        """Return torch's vectors of the probe texts, (depth + 1, n, width), and their batches."""
+        """Return the vectors of the probe texts, (depth + 1, n, width), and their batches.
+
+        They are torch's, and in int8 those of the graph itself where it was made.
+        """
         with np.load(self.folder / _PROBE, allow_pickle=False) as probe:
             batches = [
                 Batch(

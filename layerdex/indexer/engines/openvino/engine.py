@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from layerdex.choices import Dtype, EngineName, Pooling
-from layerdex.errors import ModelError
+from layerdex.errors import LayerdexError, ModelError
 from layerdex.indexer.engines.devices import cpu_has_bfloat16
 from layerdex.indexer.engines.openvino.cache import (
     find_graph,
@@ -127,7 +127,7 @@ class OpenVinoEngine:
         return engine if engine.is_accurate() else None
 
     def is_accurate(self) -> bool:
-        """Return whether the vectors equal torch's, measured once per CPU and dtype."""
+        """Return whether the vectors equal the reference's, measured once per CPU and dtype."""
         cosine = self._requests.graph.agreement(self._kind)
         if cosine is None:
             cosine = self.measure_agreement()
@@ -197,7 +197,7 @@ class OpenVinoEngine:
                 )
                 try:
                     remedy()
-                except (ModelError, OSError) as error:
+                except (LayerdexError, OSError) as error:
                     logger.warning("its graph cannot be made again: %s", error)
                     break
             if (requests := self._probed_requests_to(depth, n_requests)) is not None:

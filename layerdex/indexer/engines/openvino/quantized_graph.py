@@ -8,7 +8,6 @@ So does one linear layer, see `_first_of_activated`.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -18,21 +17,22 @@ from typing import Any
 import numpy as np
 
 from layerdex.choices import Dtype, Pooling
-from layerdex.errors import ModelError
+from layerdex.errors import MissingPackageError, ModelError
 from layerdex.indexer.engines.openvino.cache import new_graph_folder
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph, write_graph
 from layerdex.indexer.engines.openvino.library import import_openvino
-from layerdex.indexer.engines.openvino.requests import compile_options, run
+from layerdex.indexer.engines.openvino.requests import compile_options, run, translate_errors
 from layerdex.indexer.engines.protocol import Engine, ModelSpec, collect_vectors, make_batch
 from layerdex.indexer.quantization.calibration import Calibration
 from layerdex.indexer.quantization.fidelity import measure_fidelity
 from layerdex.indexer.text.batches import plan_batches
-from layerdex.indexer.text.tokenizer import Tokens
+from layerdex.indexer.text.templates import MASK, PLAIN, TEXT
+from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
 from layerdex.records import Quantization
 
 logger = logging.getLogger(__name__)
 
-# Nobody quantises by longer texts; activations of more tokens say little that is new.
+# Of longer texts, which would take most of the time, more tokens say little that is new.
 _MAX_LENGTH = 256
 _TOKEN_BUDGET = 1_024
 _ACTIVATIONS = ("Gelu", "Relu", "Swish", "Tanh", "HSwish", "Mish")
@@ -99,7 +99,7 @@ def _quantize(graph: CachedGraph, inputs: Sequence[dict[str, Any]]) -> Any:
                     names=_first_of_activated(model), types=["Gather"], validate=False
                 ),
             )
-    except (MemoryError, OSError):  # not the model's fault
+    except MemoryError:  # not the model's fault
         raise
     except Exception as error:  # of any kind
         logger.info("NNCF cannot quantise this model", exc_info=True)
@@ -132,6 +132,8 @@ def _import_nncf() -> Any:
     os.environ[name] = "1"
     try:
         import nncf
+    except ImportError as error:
+        raise MissingPackageError(f"int8 needs NNCF, which cannot be imported: {error}") from error
     finally:
         logging.setLoggerClass(logger_class)
         if before is None:
@@ -144,22 +146,29 @@ def _import_nncf() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep NNCF's progress bars off the standard output."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    """Hide NNCF's progress bars, which are on rich's global console."""
+    from rich import get_console
+
+    console = get_console()
+    was_quiet = console.quiet
+    console.quiet = True
+    try:
         yield
+    finally:
+        console.quiet = was_quiet
 
 
 def _tokenize(spec: ModelSpec, texts: Sequence[str], pooling: Pooling) -> Tokens:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(spec.tokenizer.definition)
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(min(spec.n_positions, _MAX_LENGTH))
-    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
-    ids = [row for row in ids if row]  # a tokenizer without special tokens may know nothing
-    # Any position has a state to quantise by.
-    positions = np.zeros(len(ids), dtype=np.int64) if pooling is Pooling.MASK else None
-    return Tokens(ids, np.zeros(len(ids), dtype=np.bool_), positions)
+    needs_mask = pooling is Pooling.MASK
+    tokenizer = TextTokenizer(
+        spec.tokenizer,
+        template=f"{TEXT} {MASK}" if needs_mask else PLAIN,
+        max_length=min(spec.n_positions, _MAX_LENGTH),
+        needs_mask=needs_mask,
+    )
+    tokens = tokenizer.tokenize(texts)
+    known = [text for text, ids in zip(texts, tokens.ids, strict=True) if ids]
+    return tokens if len(known) == len(texts) else tokenizer.tokenize(known)
 
 
 def _alone(tokens: Tokens, i: int) -> dict[str, Any]:
@@ -167,9 +176,6 @@ def _alone(tokens: Tokens, i: int) -> dict[str, Any]:
 
 
 def _request(model: Any) -> Any:
-    compiled = (
-        import_openvino()
-        .Core()
-        .compile_model(model, "CPU", compile_options(Dtype.INT8, n_streams=1))
-    )
-    return compiled.create_infer_request()
+    options = compile_options(Dtype.INT8, n_streams=1)
+    with translate_errors():
+        return import_openvino().Core().compile_model(model, "CPU", options).create_infer_request()

@@ -92,7 +92,7 @@ class Requests:
         """
         requests = self._requests.pop(depth, [])
         if len(requests) < n_requests:
-            with _translate_errors():
+            with translate_errors():
                 compiled = self._compile(depth, min(n_requests, self._n_cores))
                 requests = [compiled.create_infer_request() for _ in range(n_requests)]
             while len(self._requests) >= _MAX_COMPILED:
@@ -140,7 +140,7 @@ def run(
                 idle.append(request)
             request = idle.popleft()
             running.append((batch, request))
-            with _translate_errors():
+            with translate_errors():
                 request.start_async(batch.inputs(), share_inputs=True)
         while running:
             batch_done, request = running.popleft()
@@ -158,14 +158,15 @@ def lowest_cosine(pooled: Sequence[Vectors], expected: Vectors) -> float:
 
 
 def _finish(request: Any, layers: tuple[int, ...]) -> list[Vectors]:
-    with _translate_errors():
+    with translate_errors():
         request.wait()
         tensors = request.output_tensors
     return [np.array(tensors[layer].data) for layer in layers]
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
+    """Raise `ModelError` where OpenVINO fails."""
     try:
         yield
     except RuntimeError as error:  # what OpenVINO's C++ throws
