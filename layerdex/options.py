@@ -66,8 +66,8 @@ class RuntimeOptions:
     ``engine`` is ``auto``, ``torch`` or ``openvino``; ``device`` is ``auto``, ``cpu``, ``cuda``
     (all GPUs) or ``cuda:N``; ``dtype`` is ``auto``, ``float32``, ``bfloat16`` or ``int8``. In int8
     a model is another encoder, whose vectors do not mix with those of the others: the index of such
-    an encoder is opened with ``auto`` or ``int8``. Strings are
-    converted to enums. Raises `OptionError` for any other engine or dtype.
+    an encoder is opened with ``auto`` or ``int8``.
+    Strings are converted to enums. Raises `OptionError` for any other engine or dtype.
     """
 
     engine: EngineName = EngineName.AUTO

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerdex.arguments import check_callbacks, check_unicode, to_path
-from layerdex.choices import Format
+from layerdex.choices import Dtype, Format
 from layerdex.errors import OptionError, StorageError
 from layerdex.index.encoders import make_encoder
 from layerdex.index.evaluating import labelled_table, with_label_field
@@ -17,7 +17,7 @@ from layerdex.index.open_index import OpenIndex, QueryVectors
 from layerdex.index.target_options import TargetOptions
 from layerdex.index.tasks import LabelTask
 from layerdex.indexer.models.compatibility import choose_runtime
-from layerdex.indexer.quantization.calibration import choose_calibration
+from layerdex.indexer.quantization.calibration import Calibration
 from layerdex.indexer.training.plan import Plan
 from layerdex.options import RuntimeOptions
 from layerdex.records import Encoder, EncoderSettings, OnProgress, Source, Vectors
@@ -109,8 +109,7 @@ def tune(
     layer = store.query(lambda snapshot: _tuned_layer(index, options, snapshot))
     import_peft()  # or fail before any work is done
     settings = index.encoder.settings  # has the folder where the model lies now
-    runtime = choose_runtime(settings, runtime)
-    choose_calibration(settings.calibration, runtime, stored=None)  # or fail now too
+    _check_runtime(settings, runtime)
     task = LabelTask(by, min_per_label, test=test, fields=fields, format=format, dialect=dialect)
     test_set = None if test is None else task.read_test(store)
     layers = tuple(stored for stored in store.layers if stored <= layer)
@@ -138,7 +137,7 @@ def tune(
     _write_folder(target, trainer)
     tuned = make_encoder(
         replace(settings.options(), adapter=str(target)),
-        runtime,
+        _measuring_runtime(settings, runtime),
         query_template=store.query_template,
         force=True,  # what it costs in int8 is part of what is measured
     )
@@ -153,6 +152,25 @@ def tune(
         before=with_label_field(before, by),
         after=with_label_field(_measure_after(index, split, tuned, layers), by),
     )
+
+
+def _check_runtime(settings: EncoderSettings, runtime: RuntimeOptions) -> None:
+    """Raise, before any work, what making the tuned encoder of an index in int8 would raise."""
+    choose_runtime(settings, runtime)
+    if settings.quantization is None:
+        return
+    made = Calibration.of_new(settings.calibration)
+    if made.identity != settings.quantization.identity:
+        raise OptionError(
+            "the tuned model would be quantised in another way than the index's, by another NNCF "
+            "or other texts, so that the two cannot be compared: make a new index"
+        )
+
+
+def _measuring_runtime(settings: EncoderSettings, runtime: RuntimeOptions) -> RuntimeOptions:
+    if settings.quantization is None:
+        return runtime
+    return RuntimeOptions(dtype=Dtype.INT8)  # whatever the trainer runs on
 
 
 def _measure_after(

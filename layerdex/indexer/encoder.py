@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.choices import LongText, Pooling
-from layerdex.errors import ModelError
+from layerdex.errors import IndexMismatchError, ModelError
 from layerdex.indexer.engine_factory import load_engine
 from layerdex.indexer.engines.protocol import make_batch
 from layerdex.indexer.fair_lock import FairLock
@@ -65,8 +65,6 @@ class TransformerEncoder:
         calibration = choose_calibration(options.calibration, runtime, stored=quantization)
         self.engine = load_engine(folder, pooling=pooling, runtime=runtime, calibration=calibration)
         made = self.engine.quantization
-        if made is not None and quantization is not None:
-            check_requantized(made, quantization, name=folder.name)
         spec = self.engine.spec
         resolved = replace(
             resolve_options(options, folder, spec),
@@ -123,6 +121,11 @@ class TransformerEncoder:
                 "there: if it has moved, name its folder with --adapter"
             )
         if calibration is not None:
+            if settings.quantization is None:
+                raise IndexMismatchError(
+                    "this index was not made in int8, so that no texts calibrate it: leave out "
+                    "--calibrate"
+                )
             options = replace(options, calibration=calibration)
         encoder = cls(
             options,
@@ -132,6 +135,8 @@ class TransformerEncoder:
             quantization=settings.quantization,
         )
         check_loaded(encoder.settings, settings, encoder._folder)
+        if (made := encoder.engine.quantization) is not None and settings.quantization is not None:
+            check_requantized(made, settings.quantization, name=settings.model)
         encoder._settings = replace(
             encoder.settings, pads=settings.pads, window_bytes=settings.window_bytes
         )

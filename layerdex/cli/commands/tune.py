@@ -16,6 +16,7 @@ from layerdex.cli.options import (
     EnumChoice,
     PathType,
     SourceOptions,
+    calibration_file_option,
     collect,
     combine,
     json_option,
@@ -134,6 +135,7 @@ plan_options = combine(
 @force_option
 @json_option
 @model_folder_option
+@calibration_file_option
 @runtime_options
 @verbosity_options
 @pass_context

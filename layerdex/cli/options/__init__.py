@@ -25,6 +25,7 @@ from layerdex.cli.options.question import (
 )
 from layerdex.cli.options.removal import max_removed_option
 from layerdex.cli.options.run import (
+    calibration_file_option,
     json_option,
     jsonl_option,
     lock_timeout_option,
@@ -73,6 +74,7 @@ __all__ = [
     "SourceOptions",
     "TargetOptions",
     "by_field",
+    "calibration_file_option",
     "collect",
     "combine",
     "display_options",

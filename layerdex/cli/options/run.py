@@ -91,17 +91,18 @@ def _store_calibration(context: Context, _name: str, value: str | None) -> None:
 model_folder_option = _context_value(
     "--model", store=_store_folder, help="Folder of the index's model, if it has moved."
 )
+calibration_file_option = _context_value(
+    "--calibrate",
+    store=_store_calibration,
+    metavar="FILE",
+    help="The texts that an int8 index's model was quantised by, if they have moved.",
+)
 stored_encoder_options = combine(
     model_folder_option,
     _context_value(
         "--adapter", store=_store_folder, help="Folder of the index's adapter, if it has moved."
     ),
-    _context_value(
-        "--calibrate",
-        store=_store_calibration,
-        metavar="FILE",
-        help="The texts that an int8 index's model was quantised by, if they have moved.",
-    ),
+    calibration_file_option,
     runtime_options,
 )
 """For a command that may load the encoder of an existing index."""

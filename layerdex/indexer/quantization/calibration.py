@@ -63,14 +63,14 @@ class Calibration:
         installed = _installed_quantizer()
         if installed is None:
             raise MissingPackageError("int8 needs NNCF: pip install 'layerdex[int8]'")
-        resolved = None if file is None else str(Path(file).expanduser().resolve())
+        resolved = _resolve(file)
         texts = read_texts(resolved)
         return cls(resolved, (METHOD, installed, texts.digest), texts)
 
     @classmethod
     def of_index(cls, stored: Quantization, file: str | None) -> Calibration:
         """Return the calibration that an index was made with."""
-        return cls(file, stored.identity)
+        return cls(_resolve(file), stored.identity)
 
     def texts(self) -> CalibrationTexts:
         """Return the texts.
@@ -82,11 +82,15 @@ class Calibration:
             return self.known_texts
         method, quantizer, digest = self.identity
         installed = _installed_quantizer()
-        if method != METHOD or quantizer != installed:
+        if method != METHOD:
             raise ModelError(
-                f"the index's model in int8 {_NOT_CACHED}, and must be quantised as it was: by "
-                f"NNCF {quantizer} ({method}), not {installed or 'without it'} ({METHOD}); pip "
-                f"install nncf=={quantizer}, or make a new index"
+                f"the index's model in int8 {_NOT_CACHED}, and this Layerdex quantises in another "
+                f"way ({METHOD}, not {method}): make a new index"
+            )
+        if quantizer != installed:
+            raise ModelError(
+                f"the index's model in int8 {_NOT_CACHED}, and was quantised by NNCF {quantizer}; "
+                f"here is {installed or 'none'}: pip install nncf=={quantizer}, or make a new index"
             )
         try:
             texts = read_texts(self.file)
@@ -100,6 +104,10 @@ class Calibration:
                 "--calibrate, or make a new index"
             )
         return texts
+
+
+def _resolve(file: str | None) -> str | None:
+    return None if file is None else str(Path(file).expanduser().resolve())
 
 
 def read_texts(file: str | None) -> CalibrationTexts:

@@ -64,7 +64,7 @@ def split(tokenizer: TextTokenizer, text: str) -> Iterator[Chunk]:
     the chunk before it, at the start of a word if there is one, and together they hold the whole
     text. A chunk without new tokens is left out, unless it is the first.
     """
-    start = covered = 0
+    start = covered = seen = 0
     n_likely = 0
     while covered < len(text):
         # One character more than is tokenised, so that the end of the slice is not taken for the
@@ -77,10 +77,11 @@ def split(tokenizer: TextTokenizer, text: str) -> Iterator[Chunk]:
             continue
         is_whole = end > covered
         end = max(end, covered + 1)
-        # A token that begins before and reaches beyond what is covered has new characters too.
+        # A token that begins before what is covered is new if it reaches beyond all tokens so far;
+        # one that holds parts of two characters is not, if an earlier chunk has it.
         is_new = [
-            covered < start + token_end and start + token_start < end
-            for token_start, token_end in zip(prefix.token_starts, prefix.token_ends, strict=True)
+            start + first < end and (start + first >= covered or start + last > seen)
+            for first, last in zip(prefix.token_starts, prefix.token_ends, strict=True)
         ]
         n_new = sum(is_new)
         n_unknown = sum(map(and_, is_new, prefix.is_unknown))
@@ -88,6 +89,7 @@ def split(tokenizer: TextTokenizer, text: str) -> Iterator[Chunk]:
             n_tokens = len(prefix.token_starts)
             yield Chunk(prefix.ids, start, end, n_tokens, n_new, n_unknown, is_whole)
         covered = end
+        seen = max([seen, *(start + last for last in prefix.token_ends)])
         n_likely = min(max(_MIN_LIKELY, (end - start) * 3 // 2), tokenizer.n_characters)
         start = max(start + 1, min(start + _next_start(prefix), end))
 

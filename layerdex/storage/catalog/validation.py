@@ -96,7 +96,11 @@ def _is_quantization(made: Quantization, depth: object) -> bool:
         and all(is_count(n) and n > 0 for n in (made.n_calibrating, made.n_checked))
         and all(isinstance(of_layers, tuple) for of_layers in figures)
         and all(len(of_layers) - 1 == depth for of_layers in figures)
-        and all(isinstance(figure, float) for of_layers in figures for figure in of_layers)
+        and all(
+            isinstance(figure, float) and math.isfinite(figure)
+            for of_layers in figures
+            for figure in of_layers
+        )
     )
 
 

@@ -109,7 +109,7 @@ def test_an_index_is_quantised_again_only_as_it_was(
     made: Quantization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "_installed_quantizer", lambda: "3.4.0")
-    with pytest.raises(ModelError, match="or make a new index"):
+    with pytest.raises(ModelError, match="make a new index"):
         Calibration.of_index(made, None).texts()
     same = replace(MADE, calibration=read_texts(None).digest)
     assert Calibration.of_index(same, None).texts() == read_texts(None)
@@ -176,8 +176,8 @@ def test_a_layer_below_the_bound_is_refused_with_its_figures(
 
 
 def test_a_graph_that_is_made_again_must_be_as_near_as_the_first() -> None:
-    check_requantized(replace(MADE, mean_cosines=(1.0, 0.995, 0.994)), MADE, name="a")
-    for mean in (0.99, np.nan):
+    check_requantized(replace(MADE, mean_cosines=(1.0, 0.991, 0.989)), MADE, name="a")
+    for mean in (0.98, np.nan):
         worse = replace(MADE, mean_cosines=(1.0, mean, 0.999))
         with pytest.raises(ModelError, match="not as near to float32 as when"):
             check_requantized(worse, MADE, name="a")

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from layerdex.indexer.models.loading import describe_tokenizer
 from layerdex.indexer.text import chunks
 from layerdex.indexer.text.chunks import Chunk, average_chunks, split
-from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
+from layerdex.indexer.text.tokenizer import TextTokenizer, TokenizerSpec, Tokens
 from tests.indexer.conftest import TinyModel
 from tests.indexer.plain import plain_ids, plain_windows
 from tests.indexer.text.test_tokenizer import MEDIUM, STYLES, make, pieces_of_one_word
@@ -121,6 +122,28 @@ def test_the_end_of_a_text_within_a_token_that_an_earlier_chunk_has_begun_is_kep
     text = MEDIUM["one space in a hundred words"]
     for n_characters in range(950, 1_050):
         assert_covered(pieces(tokenizer, text[:n_characters]), text[:n_characters])
+
+
+def test_a_token_of_parts_of_two_characters_counts_once() -> None:
+    """As byte-level tokenizers make them."""
+    texts = []
+    for seed in range(40):
+        codes = np.random.default_rng(seed).integers(0x4E00, 0x4E40, 200)
+        texts.append("".join(map(chr, codes)))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=600, show_progress=False, special_tokens=["<pad>"])
+    )
+    spec = TokenizerSpec(tokenizer.to_str(), pad_id=0, mask_token=None, mask_id=None)
+    short, whole = (
+        TextTokenizer(spec, template="{text}", max_length=n, needs_mask=False) for n in (30, 1_000)
+    )
+    offsets = [offset for text in texts for offset in tokenizer.encode(text).offsets]
+    assert any(last - first > 1 for first, last in offsets)
+    for text in texts:
+        [of_all] = pieces(whole, text)
+        assert sum(chunk.n_new for chunk in pieces(short, text)) == of_all.n_tokens
 
 
 @pytest.mark.parametrize("template", ["{text}", "{text} a"])

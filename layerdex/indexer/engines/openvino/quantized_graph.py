@@ -24,7 +24,7 @@ from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.openvino.requests import compile_options, run, translate_errors
 from layerdex.indexer.engines.protocol import Engine, ModelSpec, collect_vectors, make_batch
 from layerdex.indexer.quantization.calibration import Calibration
-from layerdex.indexer.quantization.fidelity import measure_fidelity
+from layerdex.indexer.quantization.fidelity import N_NEIGHBORS, measure_fidelity
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.templates import MASK, PLAIN, TEXT
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
@@ -50,6 +50,8 @@ def quantize(
     spec = exact.spec
     calibrating = _tokenize(spec, texts.calibrating, pooling)
     checked = _tokenize(spec, texts.checked, pooling)
+    if not calibrating.ids or len(checked.ids) <= N_NEIGHBORS:
+        raise ModelError("the tokenizer knows no word of the texts to quantise by: leave out int8")
     batches = [
         make_batch(checked, indices, pad_id=spec.tokenizer.pad_id)
         for indices in plan_batches(checked.lengths, token_budget=_TOKEN_BUDGET, pads=spec.pads)
@@ -74,8 +76,8 @@ def quantize(
                 method=method,
                 version=version,
                 calibration=digest,
-                n_calibrating=len(texts.calibrating),
-                n_checked=len(texts.checked),
+                n_calibrating=len(calibrating.ids),
+                n_checked=len(checked.ids),
                 mean_cosines=fidelity.mean_cosines,
                 lowest_cosines=fidelity.lowest_cosines,
                 overlaps=fidelity.overlaps,
@@ -132,7 +134,7 @@ def _import_nncf() -> Any:
     os.environ[name] = "1"
     try:
         import nncf
-    except ImportError as error:
+    except Exception as error:  # of any kind, as versions clash
         raise MissingPackageError(f"int8 needs NNCF, which cannot be imported: {error}") from error
     finally:
         logging.setLoggerClass(logger_class)
