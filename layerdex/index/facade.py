@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Never, Unpack, overload
 from layerdex.arguments import check_callbacks, check_type, to_choice, to_list, to_path
 from layerdex.choices import (
     Change,
+    Dtype,
     ExportFormat,
     Format,
     Keep,
@@ -168,6 +169,10 @@ class Index:
         store = Store(to_path(path, what=_WHAT))
         if not damaged:
             store.check_whole()
+        if runtime is not None and runtime.dtype is not Dtype.AUTO:
+            from layerdex.indexer.models.compatibility import choose_runtime
+
+            choose_runtime(store.settings, runtime)  # also where nothing will be encoded
         if encoder is None:
             note_changed_adapter(store.settings, model=model, adapter=adapter)
         load = partial(

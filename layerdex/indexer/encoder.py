@@ -21,7 +21,7 @@ from layerdex.indexer.models.defaults import notes, resolve_options, resolve_poo
 from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import MINILM, find_model, is_missing_folder
 from layerdex.indexer.progress import ReportFraction, report_texts, report_within
-from layerdex.indexer.quantization.calibration import choose_calibration
+from layerdex.indexer.quantization.calibration import check_texts, choose_calibration
 from layerdex.indexer.quantization.fidelity import check_requantized
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.chunks import average_chunks
@@ -126,6 +126,7 @@ class TransformerEncoder:
                     "this index was not made in int8, so that no texts calibrate it: leave out "
                     "--calibrate"
                 )
+            check_texts(calibration, settings.quantization)
             options = replace(options, calibration=calibration)
         encoder = cls(
             options,

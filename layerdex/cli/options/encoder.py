@@ -38,7 +38,7 @@ encoder_options = combine(
         "--calibrate",
         "calibration",
         metavar="FILE",
-        help="Texts to quantise the model by, for --dtype int8. [default: texts of ours]",
+        help="Texts to quantise the model by, for --dtype int8. [default: Layerdex's own]",
     ),
     collect(EncoderOptions, "encoder"),
 )

@@ -64,8 +64,8 @@ def print_info(info: IndexInfo, *, title: str) -> None:
 def _describe_int8(encoder: EncoderSettings) -> str | None:
     if (made := encoder.quantization) is None:
         return None
-    by = encoder.calibration or "texts of Layerdex's own"
-    return f"by NNCF {made.version} on {made.n_calibrating} {by}; {made.describe()}"
+    by = encoder.calibration or "Layerdex's own"
+    return f"by NNCF {made.version} on {made.n_calibrating} texts of {by}; {made.describe()}"
 
 
 def _describe_best(best: Mapping[str, Any] | None) -> str:

@@ -80,6 +80,10 @@ def _next_command(tuning: Tuning, model: EncoderSettings, info: IndexInfo) -> li
     """Return the command that makes an index like the one trained on, but with the adapter."""
     words = ["layerdex", "index", "NEW-INDEX", "SOURCE", "--layers", f"0-{tuning.layer}"]
     options = replace(model.options(), adapter=str(tuning.adapter)).chosen()
+    if model.quantization is not None:
+        words += ["--dtype", "int8"]
+    if file := options.pop("calibration", None):
+        words += ["--calibrate", str(file)]
     for name, value in options.items():
         if value != _DEFAULTS.get(name):
             words += [f"--{name.replace('_', '-')}", str(value)]

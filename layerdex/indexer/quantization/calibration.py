@@ -13,7 +13,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from layerdex.choices import Dtype
-from layerdex.errors import MissingPackageError, ModelError, OptionError, SourceError
+from layerdex.errors import (
+    IndexMismatchError,
+    MissingPackageError,
+    ModelError,
+    OptionError,
+    SourceError,
+)
 from layerdex.indexer.engines.devices import cpu_has_int8
 from layerdex.indexer.readers.sources import read_queries
 from layerdex.options import RuntimeOptions
@@ -104,6 +110,18 @@ class Calibration:
                 "--calibrate, or make a new index"
             )
         return texts
+
+
+def check_texts(file: str, stored: Quantization) -> None:
+    """Raise `IndexMismatchError` unless a file has the texts that an index's model was made by.
+
+    Raises `SourceError` if it cannot be read.
+    """
+    if read_texts(file).digest != stored.calibration:
+        raise IndexMismatchError(
+            f"{file}: not the texts that the index's model was quantised by: name their file, "
+            "leave out --calibrate if the model is in the cache, or make a new index"
+        )
 
 
 def _resolve(file: str | None) -> str | None:

@@ -56,8 +56,8 @@ def check_fidelity(quantization: Quantization, *, name: str, force: bool) -> Non
     )
     if not force or not np.isfinite(quantization.mean_cosines).all():
         raise ModelError(
-            f"{figures}. Leave out --dtype int8, calibrate by texts of your own (--calibrate), or "
-            "take it as it is with --force"
+            f"{figures}. Leave out --dtype int8, calibrate by other texts (many and varied ones, "
+            "with --calibrate), or take it as it is with --force"
         )
     logger.warning("%s", figures)
 

@@ -144,9 +144,8 @@ def test_an_index_answers_from_the_cache_without_nncf_or_the_texts(
         found = Index.open(tmp_path / "index", runtime=runtime).search(TEXTS[2], k=1)
         assert found[0].hits[0].id == "2"
     for dtype in (Dtype.FLOAT32, Dtype.BFLOAT16):
-        wrong = Index.open(tmp_path / "index", runtime=RuntimeOptions(dtype=dtype))
         with pytest.raises(IndexMismatchError, match="made in int8"):
-            wrong.search(TEXTS[2])
+            Index.open(tmp_path / "index", runtime=RuntimeOptions(dtype=dtype))
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     with pytest.raises(ModelError, match=r"was quantised by NNCF .*; here is none: pip install"):
@@ -154,6 +153,9 @@ def test_an_index_answers_from_the_cache_without_nncf_or_the_texts(
     monkeypatch.setattr(calibration, "_installed_quantizer", lambda: version("nncf"))
     with pytest.raises(ModelError, match=r"own.txt, cannot be read .*name their file with --cal"):
         Index.open(tmp_path / "index").search(TEXTS[2])
+    (tmp_path / "other.txt").write_text("\n".join(f"text {i}" for i in range(60)))
+    with pytest.raises(IndexMismatchError, match=r"other.txt: not the texts that"):
+        Index.open(tmp_path / "index", calibration=str(tmp_path / "other.txt")).search(TEXTS[2])
     moved = Index.open(tmp_path / "index", calibration=texts)
     assert moved.search(TEXTS[2], k=1)[0].hits[0].id == "2"
 
@@ -166,7 +168,7 @@ def test_an_exact_index_refuses_int8(tiny_model: TinyModel, tmp_path: Path) -> N
     )
     index.add([{"id": str(i), "text": text} for i, text in enumerate(TEXTS)])
     with pytest.raises(IndexMismatchError, match="not made in int8"):
-        Index.open(tmp_path / "index", runtime=INT8).search(TEXTS[2])
+        Index.open(tmp_path / "index", runtime=INT8)
 
 
 def test_what_is_too_far_is_refused_unless_forced(
@@ -290,6 +292,6 @@ def test_the_command_line_says_how_near_it_is(
     cli.ok("index", index, source, "--calibrate", texts)
     info = cli.json("info", index)
     assert info["quantization"]["n_calibrating"] == 60
-    assert info["calibration"] == texts
+    assert info["calibration_file"] == texts
     assert "by NNCF" in cli("info", index).stdout
     assert "made in int8" in cli.error("search", index, TEXTS[0], "--dtype", "float32")

@@ -47,6 +47,7 @@ def quantize(
     if the cache cannot be written.
     """
     texts = calibration.texts()
+    logger.warning("quantising the model to int8, once for this machine: this takes up to minutes")
     spec = exact.spec
     calibrating = _tokenize(spec, texts.calibrating, pooling)
     checked = _tokenize(spec, texts.checked, pooling)
@@ -135,7 +136,9 @@ def _import_nncf() -> Any:
     try:
         import nncf
     except Exception as error:  # of any kind, as versions clash
-        raise MissingPackageError(f"int8 needs NNCF, which cannot be imported: {error}") from error
+        raise MissingPackageError(
+            f"int8 needs NNCF, which cannot be imported ({error}): pip install 'layerdex[int8]'"
+        ) from error
     finally:
         logging.setLoggerClass(logger_class)
         if before is None:
