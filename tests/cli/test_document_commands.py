@@ -275,6 +275,8 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "window": 8,
         "window_bytes": None,
         "pads": True,
+        "calibration_file": None,
+        "quantization": None,
         "labels": {"card": 7, "food": 6, "rain": 6},
         "best_layer": None,
         "transform": None,
