@@ -74,8 +74,8 @@ runtime_options = combine(
         store=Context.set_runtime,
         type=EnumChoice(Dtype),
         default=Dtype.AUTO.value,
-        help="Data type that the encoder computes in; int8 is faster, less exact, and for an index "
-        "of its own. [default: that of the index; bfloat16 if the hardware has it]",
+        help="Data type that the encoder computes in; int8 is less exact, faster on some CPUs, and "
+        "for an index of its own. [default: that of the index; bfloat16 if the hardware has it]",
     ),
 )
 
