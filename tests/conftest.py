@@ -20,9 +20,13 @@ from layerdex import Index
 from tests.encoders import WordEncoder
 from tests.tallies import hand_over, summary, take_over
 
-# Timings never fail a test, nor does a busy machine.
-settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("no clock")
+# Timings never fail a test, nor does a busy machine. A commit passes or fails alike each time: the
+# soak looks for new cases.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("soak", settings.get_profile("suite"), derandomize=False)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave to the soak what goes the same way through the code as another case of its test."""
     if config.getoption("--soak"):
+        settings.load_profile("soak")
         return
     config.hook.pytest_deselected(items=[one for one in items if one.get_closest_marker("soak")])
     items[:] = [one for one in items if not one.get_closest_marker("soak")]

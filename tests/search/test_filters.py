@@ -133,10 +133,11 @@ def test_comparison_with_what_no_number_is_says_how_to_compare_text(value: str) 
         parse_where(f"year>{value}")
 
 
-_NAMES = st.text(
+_WORDS = st.sampled_from(["and", "OR", "not", "in", "between", "LIKE", "ilike", "is", "null"])
+_NAMES = _WORDS | st.text(
     st.characters(exclude_characters="=<>!", exclude_categories=["Z", "C"]), min_size=1
 ).filter(lambda name: name[0] not in '"(')
-_VALUES = st.text(
+_VALUES = _WORDS | st.text(
     st.characters(exclude_characters="\"'=", exclude_categories=["Z", "C"]), min_size=1
 ).filter(lambda value: re.match(r"[<>]|[+-]?(nan|inf)", value, re.I) is None)  # to be quoted
 
