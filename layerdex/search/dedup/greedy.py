@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from layerdex.arguments import check_between
 from layerdex.choices import Keep
 from layerdex.records import OnProgress, Rows
-from layerdex.search.knn.neighbors import find_neighbors
+from layerdex.search.knn.neighbors import NeighborSearch
+from layerdex.search.knn.tiles.kept import KEPT_BLOCK, keep_greedily
+from layerdex.search.knn.tiles.pairs import encode_for_pairs
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.results import Deduplication, Removal
-from layerdex.search.vectors.similarity import cosine, round_similarity, to_steps
+from layerdex.search.vectors.similarity import round_similarity, to_steps
 from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
@@ -63,7 +65,7 @@ def find_duplicates(
     is_exact[leaders] = False
     removed = np.flatnonzero(~is_kept)
     removed = removed[np.argsort(table.ordinals[removed])]
-    kept_for, similarities = _nearest_kept(layer, table, kept_readable, leaders, removed)
+    kept_for, similarities = _nearest_kept(layer, table, kept_readable, leaders, removed, threshold)
     input_order = np.flatnonzero(is_kept)
     input_order = input_order[np.argsort(table.ordinals[input_order])]
     return Duplicates(
@@ -98,23 +100,13 @@ def _keep_greedily(
     threshold: float,
     on_progress: OnProgress | None,
 ) -> Rows:
-    kept = np.empty(0, dtype=np.int64)
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
-        vectors = layer.gather(block)
-        if len(kept):
-            nearest = find_neighbors(layer, vectors, 1, rows=np.sort(kept))
-            is_new = to_steps(nearest.similarities[:, 0]) < to_steps(threshold)
-            block, vectors = block[is_new], vectors[is_new]
-        close = to_steps(cosine(vectors, vectors)) >= to_steps(threshold)
-        stays = np.ones(len(block), dtype=np.bool_)
-        for i in np.flatnonzero(np.triu(close, 1).any(axis=1)):
-            if stays[i]:
-                stays[i + 1 :] &= ~close[i, i + 1 :]
-        kept = np.concatenate([kept, block[stays]])
+    coded = encode_for_pairs(layer, rows, threshold)
+    kept: list[NDArray[np.int64]] = []
+    for of_block in keep_greedily(coded, int(to_steps(threshold))):
+        kept.append(of_block)
         if on_progress is not None:
-            on_progress(min(start + _BLOCK, len(rows)), len(rows))
-    return kept
+            on_progress(min(len(kept) * KEPT_BLOCK, len(rows)), len(rows))
+    return rows[np.concatenate([np.empty(0, np.int64), *kept])]
 
 
 def _nearest_kept(
@@ -123,6 +115,7 @@ def _nearest_kept(
     kept: Rows,
     leaders: NDArray[np.int64],
     removed: NDArray[np.int64],
+    threshold: float,
 ) -> tuple[Rows, NDArray[np.float32]]:
     """Return the most similar kept document of each removed one, and their similarity.
 
@@ -139,9 +132,10 @@ def _nearest_kept(
     kept_for, similarities = leader.copy(), np.ones(len(leader), dtype=np.float32)
     unreadable = table.rows[leaders[table.unreadable[leaders]]]
     near = np.flatnonzero(~np.isin(leader, np.union1d(kept, unreadable)))
+    search = NeighborSearch(layer, kept, n_queries=len(near))
     for start in range(0, len(near), _BLOCK):
         block = near[start : start + _BLOCK]
-        nearest = find_neighbors(layer, layer.gather(leader[block]), 1, rows=kept)
+        nearest = search.find(layer.gather(leader[block]), 1, min_similarity=threshold)
         kept_for[block], similarities[block] = nearest.rows[:, 0], nearest.similarities[:, 0]
     return kept_for[position], similarities[position]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import check_between
 from layerdex.records import LayerName, OnProgress
-from layerdex.search.knn.neighbors import find_neighbors
+from layerdex.search.knn.neighbors import NeighborSearch
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
 from layerdex.search.vectors.similarity import round_similarity, to_steps
@@ -136,12 +136,15 @@ def find_overlap(
     others = np.flatnonzero(~other_table.unreadable)
     is_compared = ~is_exact & ~table.unreadable if len(others) else np.zeros_like(is_exact)
     compared = np.flatnonzero(is_compared)
+    search = NeighborSearch(other, other_table.rows[others], n_queries=len(compared))
     for start in range(0, len(compared), _BLOCK):
         block = compared[start : start + _BLOCK]
         queries = source.gather(table.rows[block])
-        neighbors = find_neighbors(other, queries, 1, rows=other_table.rows[others])
-        nearest[block] = np.searchsorted(other_table.rows, neighbors.rows[:, 0])
-        similarities[block] = neighbors.similarities[:, 0]
+        found = search.find(queries, 1, min_similarity=threshold)
+        is_found = found.rows[:, 0] >= 0
+        near = block[is_found]
+        nearest[near] = np.searchsorted(other_table.rows, found.rows[is_found, 0])
+        similarities[near] = found.similarities[is_found, 0]
         if on_progress is not None:
             on_progress(min(start + _BLOCK, len(compared)), len(compared))
     is_near = (nearest >= 0) & (to_steps(similarities) >= to_steps(threshold))

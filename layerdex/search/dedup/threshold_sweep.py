@@ -68,7 +68,7 @@ class ThresholdSweep(Tabular):
 
     Of ``n`` documents ``n_exact`` are exact duplicates, removed at any threshold; ``nearest`` is
     the similarity of each readable one of the ``n_texts`` others to the nearest of them, float32 in
-    keep order.
+    keep order, within one `SIMILARITY_STEP`.
     ``percentiles`` are of random pairs among ``n_paired`` of the documents, by names such as
     ``p99.9``. The ``steps`` begin where random pairs end (p99.9), or above, where too many pairs
     are that close to be kept in memory (5 million), or at the lowest of ``nearest``, where no pair

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.search.knn.neighbors import Neighbors, find_neighbors
+from layerdex.search.knn.neighbors import Neighbors, NeighborSearch
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
@@ -38,13 +38,13 @@ def nearest_with_other_text(
     n_spare = 1 << np.ceil(np.log2(group_sizes)).astype(np.int64)
     for group in np.unique(groups[n_spare > _MAX_SPARE]):
         members, others = np.flatnonzero(groups == group), table.rows[groups != group]
+        search = NeighborSearch(source, others, n_queries=len(members))
         for block in _blocks(members):
-            queries = source.gather(table.rows[block])
-            yield block, find_neighbors(source, queries, k, rows=others)
+            yield block, search.find(source.gather(table.rows[block]), k)
+    search = NeighborSearch(source, table.rows, n_queries=len(table.rows))
     for spare in np.unique(n_spare[n_spare <= _MAX_SPARE]).tolist():
         for block in _blocks(np.flatnonzero(n_spare == spare)):
-            queries = source.gather(table.rows[block])
-            neighbors = find_neighbors(source, queries, k + spare, rows=table.rows)
+            neighbors = search.find(source.gather(table.rows[block]), k + spare)
             yield block, _without_own_text(neighbors, table, block, k)
 
 
@@ -65,10 +65,10 @@ def nearest_in_other_folds(
         is_voter = folds != fold
         prepared = prepare(space, table.take(np.flatnonzero(is_voter).tolist()))
         source = prepared.vectors(get_layer)
-        for block in _blocks(np.flatnonzero(~is_voter)):
-            queries = source.gather(table.rows[block])
-            neighbors = find_neighbors(source, queries, k, rows=table.rows[is_voter])
-            yield prepared.target, block, neighbors
+        held_out = np.flatnonzero(~is_voter)
+        search = NeighborSearch(source, table.rows[is_voter], n_queries=len(held_out))
+        for block in _blocks(held_out):
+            yield prepared.target, block, search.find(source.gather(table.rows[block]), k)
 
 
 def _blocks(positions: Positions) -> Iterator[Positions]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from layerdex.choices import Keep
 from layerdex.errors import OptionError
-from layerdex.search.dedup import greedy as dedup
 from layerdex.search.dedup.greedy import Duplicates, find_duplicates
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
+from tests.search.small_tiles import use_small_tiles
 from tests.search.stores import add, create, random_codes, unit_codes
 
 _WIDTH = 6
@@ -126,7 +126,7 @@ def test_blocks_are_compared_with_all_kept_before_them(
     store, texts = clustered
     whole = _find(store, 0.9, keep)
     for size in (7, 100):
-        monkeypatch.setattr(dedup, "_BLOCK", size)
+        use_small_tiles(monkeypatch, size)
         found = _assert_greedy(store, texts, 0.9, keep)
         np.testing.assert_array_equal(found.kept, whole.kept)
 

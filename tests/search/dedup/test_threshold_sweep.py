@@ -18,8 +18,10 @@ from layerdex.search.knn import close_pairs
 from layerdex.search.knn.close_pairs import find_close_pairs
 from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
 from layerdex.search.targets import SearchTarget
+from layerdex.search.vectors.similarity import SIMILARITY_STEP
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
+from tests.search.small_tiles import use_small_tiles
 from tests.search.stores import add, create, unit_codes
 
 _WIDTH, _N = 5, 240
@@ -57,7 +59,7 @@ def sweep(store: Store, space: VectorSpace = _LAYER_0, keep: Keep = Keep.FIRST) 
 @pytest.mark.parametrize(
     ("space", "keep", "block"),
     [
-        (_LAYER_0, Keep.FIRST, 2_048),
+        (_LAYER_0, Keep.FIRST, 512),
         (_LAYER_0, Keep.LONGEST, 17),
         (_LAYER_1, Keep.LAST, 17),
         (VectorSpace(SearchTarget((0, 1), Fuse.MEAN, (1.0, 2.0))), Keep.FIRST, 17),
@@ -66,7 +68,7 @@ def sweep(store: Store, space: VectorSpace = _LAYER_0, keep: Keep = Keep.FIRST) 
 def test_counts_are_those_of_deduplication_at_each_threshold(
     store: Store, space: VectorSpace, keep: Keep, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(close_pairs, "_BLOCK", block)
+    use_small_tiles(monkeypatch, block)
     monkeypatch.setattr(thresholds, "_LOWEST", "p90")
     found = sweep(store, space, keep)
     assert len(found.steps) > 5
@@ -148,11 +150,11 @@ def test_thresholds_of_few_documents_begin_at_the_lowest_nearest(tmp_path: Path)
 def test_the_nearest_are_numpys_and_the_histogram_has_all(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(close_pairs, "_BLOCK", 17)
+    use_small_tiles(monkeypatch, 17)
     found = sweep(store)
     _, true = distinct(store)
     np.fill_diagonal(true, -2)
-    np.testing.assert_allclose(found.nearest, true.max(axis=1), atol=2e-6)
+    np.testing.assert_allclose(found.nearest, true.max(axis=1), atol=SIMILARITY_STEP + 2e-6)
     bounds, counts = found.histogram()
     assert counts.sum() == found.n_texts
     assert bounds[-1] == 1
@@ -190,7 +192,7 @@ def test_documents_that_are_all_one_vector_leave_nothing_to_sweep_or_all(tmp_pat
 def test_equal_vectors_in_too_many_pairs_still_leave_the_step_at_1(
     tmp_path: Path, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(close_pairs, "_BLOCK", 17)
+    use_small_tiles(monkeypatch, 17)
     monkeypatch.setattr(
         thresholds, "find_close_pairs", partial(close_pairs.find_close_pairs, n_most=100)
     )

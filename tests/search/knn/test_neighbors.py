@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex.errors import OptionError
-from layerdex.search.knn import neighbors
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
+from layerdex.search.knn.tiles.nearest import PLAIN_BLOCK
 from layerdex.storage.maintenance.compaction import compact
 from layerdex.storage.store import Store
 from tests.search.brute_force import assert_nearest, cosines, read_live
@@ -247,12 +247,12 @@ def test_nearest_vectors_are_found_though_rounding_made_them_short(
 @pytest.mark.parametrize("n_queries", [4, 20])
 def test_segments_larger_than_a_block_are_searched_whole(tmp_path: Path, n_queries: int) -> None:
     store = create(tmp_path / "index", width=_WIDTH)
-    n = neighbors._BLOCK + 2_000
+    n = PLAIN_BLOCK + 2_000
     codes = random_codes(n, _WIDTH, seed=8)
     codes[-40:] = codes[7]
     add(store, codes)
     rows = np.arange(1, n + 1)
-    edges = codes[[7, neighbors._BLOCK - 1, neighbors._BLOCK, 0]].astype(np.float32)
+    edges = codes[[7, PLAIN_BLOCK - 1, PLAIN_BLOCK, 0]].astype(np.float32)
     queries = np.concatenate([edges, _queries(17)])[:n_queries]
     for k in (5, 30):
         assert_nearest(_find(store, queries, k), queries, rows, codes, k)

@@ -1,0 +1,121 @@
+"""Documents that are kept one after another: those that no kept one is near."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.search.knn.tiles.tile import (
+    N_COLUMNS,
+    N_ROWS,
+    Pairs,
+    Positions,
+    Side,
+    find_pairs,
+    no_pairs,
+    run_in_threads,
+)
+from layerdex.search.knn.tiles.vectors import CodedVectors
+from layerdex.search.vectors.similarity import SIMILARITY_STEP
+
+KEPT_BLOCK = 4 * N_ROWS
+"""Documents that are gone through at once."""
+
+
+def keep_greedily(
+    coded: CodedVectors, min_step: int, *, n_threads: int | None = None
+) -> Iterator[Positions]:
+    """Yield the positions that are kept, block by block: `KEPT_BLOCK` documents are gone through.
+
+    A document is kept unless a kept one before it has a similarity of at least ``min_step``, in
+    steps of `SIMILARITY_STEP`. Memory does not grow with the number of pairs. The codes are used
+    up: those of kept documents take the place of others.
+    """
+    floor = (min_step - 0.5) * SIMILARITY_STEP
+    kept = _Kept(coded)
+    for start in range(0, len(coded), KEPT_BLOCK):
+        block = np.arange(start, min(start + KEPT_BLOCK, len(coded)))
+        parts = [block[at : at + N_ROWS] for at in range(0, len(block), N_ROWS)]
+        near = [np.zeros(len(part), np.bool_) for part in parts]
+        jobs = [partial(kept.mark_near, *each, floor) for each in zip(parts, near, strict=True)]
+        run_in_threads(jobs, n_threads)
+        new = block[~np.concatenate(near)]
+        stays = np.ones(len(new), np.bool_)
+        pairs = _pairs_within(coded, new, floor, n_threads)
+        ends = np.flatnonzero(np.diff(pairs.rows, append=-1)) + 1
+        begin = 0
+        for end in ends.tolist():
+            stays[pairs.rows[begin]] = not stays[pairs.columns[begin:end]].any()
+            begin = end
+        kept.append(new[stays])
+        yield new[stays]
+
+
+class _Kept:
+    """The kept documents: their positions, and their codes at the front of all codes."""
+
+    def __init__(self, coded: CodedVectors) -> None:
+        self._coded = coded
+        self._positions = np.empty(len(coded), np.int64)
+        self._n = 0
+
+    def append(self, positions: Positions) -> None:
+        """Keep documents, which come after those kept before."""
+        at = slice(self._n, self._n + len(positions))
+        self._coded.codes[at] = self._coded.codes[positions]
+        self._positions[at] = positions
+        self._n = at.stop
+
+    def mark_near(self, positions: Positions, near: NDArray[np.bool_], floor: float) -> None:
+        """Set which of at most `N_ROWS` documents are near a kept one."""
+        left = np.arange(len(positions))
+        for start in range(0, self._n, N_COLUMNS):
+            side = _side(self._coded, positions[left])
+            found = find_pairs(
+                self._coded.encoding,
+                side,
+                self._panel(slice(start, min(start + N_COLUMNS, self._n))),
+                np.full(len(left), floor),
+                k=1,
+            )
+            near[left[found.rows]] = True
+            left = np.flatnonzero(~near)
+            if not len(left):
+                return
+
+    def _panel(self, at: slice) -> Side:
+        positions = self._positions[at]
+        return Side(self._coded.codes[at], lambda chosen: self._coded.vectors[positions[chosen]])
+
+
+def _pairs_within(
+    coded: CodedVectors, positions: Positions, floor: float, n_threads: int | None
+) -> Pairs:
+    """Return the pairs among a few documents, numbered from 0, ordered by the later one."""
+    found = [no_pairs()]
+
+    def compare(start: int) -> None:
+        rows = positions[start : start + N_ROWS]
+        for first in range(0, start + len(rows), N_COLUMNS):
+            columns = positions[first : min(first + N_COLUMNS, start + len(rows))]
+            pairs = find_pairs(
+                coded.encoding,
+                _side(coded, rows),
+                _side(coded, columns),
+                np.full(len(rows), floor),
+            )
+            later, earlier = pairs.rows + start, pairs.columns + first
+            is_later = later > earlier
+            found.append(Pairs(later[is_later], earlier[is_later], pairs.similarities[is_later]))
+
+    run_in_threads((partial(compare, at) for at in range(0, len(positions), N_ROWS)), n_threads)
+    pairs = Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    order = np.argsort(pairs.rows, kind="stable")
+    return Pairs(*(column[order] for column in pairs))
+
+
+def _side(coded: CodedVectors, positions: Positions) -> Side:
+    return Side(coded.codes[positions], lambda chosen: coded.vectors[positions[chosen]])
