@@ -14,7 +14,7 @@ LayerdexError
 ├── IndexMismatchError     the index was made with another model, template, pooling, …
 ├── SchemaError            the catalog's schema is newer (or older) than this program's
 ├── DamagedIndexError      catalog and segment files disagree; names ``repair``
-├── LockedIndexError       another process is writing
+├── LockedIndexError       another process is writing, or has locked the catalog
 ├── StorageError           the operating system refused to read or write
 ├── ResourceError          this process may not use the memory or threads that it needs
 ├── DocumentNotFoundError  no live document has that id
@@ -91,7 +91,7 @@ class DamagedIndexError(LayerdexError):
 
 
 class LockedIndexError(LayerdexError):
-    """Another process holds the writer lock; a later try may succeed (EX_TEMPFAIL)."""
+    """Another process holds the writer lock or SQLite's; a later try may succeed (EX_TEMPFAIL)."""
 
     exit_code = 75
 

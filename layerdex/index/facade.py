@@ -156,8 +156,8 @@ class Index:
         ``calibration`` the file of its calibrating texts, if they have moved. ``encoder`` is an
         encoder of your own; that it is another one than the index's is found when it is first
         needed. ``damaged`` opens the index even if segment files are missing or cut, to repair it
-        or to save its texts. Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or
-        `StorageError`.
+        or to save its texts. Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError`,
+        `LockedIndexError` or `StorageError`.
         """
         check_type(runtime, (RuntimeOptions, NoneType), what="runtime is `RuntimeOptions`")
         if encoder is not None:

@@ -87,22 +87,35 @@ def _acquire(lock: BaseFileLock, path: Path, timeout_s: float) -> None:
 
 def _owner(lock: Path) -> int | None:
     """Return the id of the process that holds a lock, or None if the kernel does not say."""
+    owners = _owners(lock, "FLOCK")
+    return owners.pop() if len(owners) == 1 else None
+
+
+def catalog_owner(catalog: Path) -> int | None:
+    """Return the id of the one other process that has an exclusive lock of SQLite, or None."""
+    files = (catalog, catalog.with_name(f"{catalog.name}-shm"))
+    owners = set[int]().union(*(_owners(file, "POSIX") for file in files)) - {os.getpid()}
+    return owners.pop() if len(owners) == 1 else None
+
+
+def _owners(file: Path, kind: str) -> set[int]:
+    """Return the ids of the processes that hold an exclusive lock on a file, as the kernel says."""
     try:
         locks = Path("/proc/locks").read_text(encoding="ascii")
-        status = lock.stat()
+        status = file.stat()
     except OSError:
-        return None
+        return set()
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    owners: dict[str, int] = {}
+    owners: dict[str, set[int]] = {}
     for line in locks.splitlines():
         # "1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234567 0 EOF"; a waiter has "->" after the number.
         _, *rest = line.split()
-        if rest[0] == "FLOCK" and rest[3].isdigit():
+        if rest[0] == kind and rest[2] == "WRITE" and rest[3].isdigit():
             its_device, inode = rest[4].rsplit(":", 1)
             if inode == str(status.st_ino):
-                owners[its_device] = int(rest[3])
+                owners.setdefault(its_device, set()).add(int(rest[3]))
     # btrfs and overlays name another device here than `stat` does.
-    return owners.get(device, next(iter(owners.values())) if len(owners) == 1 else None)
+    return owners.get(device, next(iter(owners.values())) if len(owners) == 1 else set())
 
 
 def is_index(path: Path) -> bool:

@@ -32,6 +32,7 @@ from layerdex.storage.catalog.checks import (
 )
 from layerdex.storage.catalog.engine import (
     create_catalog,
+    set_busy_timeout,
     translate_errors,
     write_engine,
 )
@@ -75,7 +76,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open the index at ``path``; an older schema is migrated first.
 
-        Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError` or `StorageError`.
+        Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError`, `LockedIndexError` or
+        `StorageError`.
         """
         path = resolve(path)  # the working directory may change
         self.path = path
@@ -134,7 +136,11 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
-        """Open the newest commit for reading; it stays the same until the context ends."""
+        """Open the newest commit for reading; it stays the same until the context ends.
+
+        Raises `LockedIndexError` if a process stands still while SQLite opens or closes the catalog
+        for it.
+        """
         with (
             translate_errors(self._catalog),
             self._engine.connect() as connection,
@@ -161,22 +167,25 @@ class Store:
     ) -> Iterator[Writer]:
         """Become the only writer.
 
-        Raises `LockedIndexError` if another writer stays longer than ``lock_timeout_s``, and
-        `DamagedIndexError` if ``check`` finds damage of the catalog.
+        Raises `LockedIndexError` if another writer, or who else has locked the catalog, stays
+        longer than ``lock_timeout_s``, and `DamagedIndexError` if ``check`` finds damage of the
+        catalog. Whoever is the writer waits longer for locks of SQLite.
         """
         with ExitStack() as stack:
             with translate_errors(self.path):
                 place = stack.enter_context(locked(self.path, timeout_s=lock_timeout_s))
                 with place.unmoved():
-                    writer = self._begin_writing(stack, place, check)
+                    writer = self._begin_writing(stack, place, check, lock_timeout_s)
             # Outside `translate_errors`: the caller's errors, as of reading a source, are its own.
             yield writer
 
-    def _begin_writing(self, stack: ExitStack, place: Place, check: CatalogCheck) -> Writer:
+    def _begin_writing(
+        self, stack: ExitStack, place: Place, check: CatalogCheck, timeout_s: float
+    ) -> Writer:
         check_segments_folder(place.path / SEGMENTS)
         make_folder(place.folder / SEGMENTS)
         place.hold_catalog(CATALOG)
-        connection = stack.enter_context(self._connect_writer(place))
+        connection = stack.enter_context(self._connect_writer(place, timeout_s))
         self._check_same(connection)
         connection.rollback()
         is_sound = check_catalog(connection, self._catalog, check)
@@ -191,13 +200,14 @@ class Store:
             codec=self.codec,
         )
         writer.remove_leftovers()
+        set_busy_timeout(connection)  # a run of hours is not lost to someone who is there first
         return writer
 
     @contextmanager
-    def _connect_writer(self, place: Place) -> Iterator[Connection]:
+    def _connect_writer(self, place: Place, timeout_s: float) -> Iterator[Connection]:
         """Open the catalog for writing, and leave it open if it is another's at the end."""
         writer_pid = os.getpid()
-        with write_engine(self._catalog).connect() as connection:
+        with write_engine(self._catalog, busy_timeout_s=timeout_s).connect() as connection:
             driver: Any = connection.connection.driver_connection
             try:
                 yield connection

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import _sqlite3
 import ctypes
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,7 +50,9 @@ class _Vfs(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int) for name in ("iVersion", "szOsFile", "mxPathname")),
         *((name, _Call) for name in ("pNext", "zName", "pAppData", "xOpen", "xDelete")),
-        *((f"other{i}", _Call) for i in range(11)),
+        *((f"other{i}", _Call) for i in range(7)),
+        ("xSleep", _Call),
+        *((f"other{i}", _Call) for i in range(8, 11)),
         *((name, _Call) for name in ("xSetSystemCall", "xGetSystemCall", "xNextSystemCall")),
     ]
 
@@ -62,6 +66,16 @@ _SYNC = ctypes.CFUNCTYPE(_int, _address, _int)
 _SET = ctypes.CFUNCTYPE(_int, _address, ctypes.c_char_p, _address)
 _GET = ctypes.CFUNCTYPE(_address, _address, ctypes.c_char_p)
 _OPEN_DIRECTORY = ctypes.CFUNCTYPE(_int, ctypes.c_char_p, _address)
+_SLEEP = ctypes.CFUNCTYPE(_int, _address, _int)
+# System calls that change files or locks. SQLite reads `errno` after them.
+_CHANGES = {
+    b"fcntl": ctypes.CFUNCTYPE(_int, _int, _int, _address, use_errno=True),
+    b"ftruncate": ctypes.CFUNCTYPE(_int, _int, _int64, use_errno=True),
+    b"pwrite64": ctypes.CFUNCTYPE(
+        ctypes.c_ssize_t, _int, _address, ctypes.c_size_t, _int64, use_errno=True
+    ),
+    b"unlink": ctypes.CFUNCTYPE(_int, ctypes.c_char_p, use_errno=True),
+}
 
 # Objects that SQLite has pointers to must not be freed.
 _referenced: list[Any] = []
@@ -79,15 +93,71 @@ def library() -> ctypes.CDLL | None:
 
 def listen(listener: Listener) -> None:
     """Report to ``listener`` all that SQLite does in this process from now on. Not undone."""
+    vfs = _find_vfs()
+    _watch_open(vfs.contents, listener)
+    _watch_delete(vfs.contents, listener)
+    _watch_folders(vfs, listener)
+
+
+@contextmanager
+def sleepless() -> Iterator[None]:
+    """Have SQLite wait for locks without sleeping, for a while: it counts its sleeps, not time."""
+    vfs = _find_vfs()
+    real = vfs.contents.xSleep
+    vfs.contents.xSleep = _hold(_SLEEP(lambda _, duration_us: duration_us))
+    try:
+        yield
+    finally:
+        vfs.contents.xSleep = real
+
+
+def watch_locked(step: Callable[[str], None]) -> None:
+    """Call ``step`` before each change that SQLite makes while it has an exclusive lock.
+
+    It is given the system call, and the files and first bytes of the locks. Not undone.
+    """
+    vfs, locks = _find_vfs(), dict[tuple[str, int], int]()
+    for name, kind in _CHANGES.items():
+        if address := _GET(vfs.contents.xGetSystemCall)(vfs, name):
+            call = _hold(kind(_stepping(name.decode(), kind(address), locks, step)))
+            code = _SET(vfs.contents.xSetSystemCall)(vfs, name, call)
+            if code != _OK:
+                raise RuntimeError(f"SQLite refused a system call of ours: {code}")
+
+
+def _stepping(
+    name: str, real: Any, locks: dict[tuple[str, int], int], step: Callable[[str], None]
+) -> Callable[..., int]:
+    def call(*arguments: Any) -> int:
+        if locks:
+            step(f"{name} with {sorted(locks)}")
+        code = int(real(*arguments))
+        if name == "fcntl" and code == 0 and arguments[1] == fcntl.F_SETLK:
+            _note_lock(locks, *arguments)
+        return code
+
+    return call
+
+
+def _note_lock(locks: dict[tuple[str, int], int], file: int, _: int, lock: int) -> None:
+    """Note what a call has locked exclusively or released: a ``struct flock`` of Linux."""
+    kind = ctypes.c_short.from_address(lock).value
+    start, n_bytes = (ctypes.c_int64 * 2).from_address(lock + 8)
+    path = Path(f"/proc/self/fd/{file}").readlink().name
+    for key in [key for key in locks if key[0] == path and start <= key[1]]:
+        if n_bytes == 0 or key[1] < start + n_bytes:
+            del locks[key]
+    if kind == fcntl.F_WRLCK:
+        locks[path, start] = n_bytes
+
+
+def _find_vfs() -> Any:
     sqlite = library()
     if sqlite is None:
         raise RuntimeError("this Python's SQLite hides its VFS")
     find: Any = sqlite.sqlite3_vfs_find
     find.restype = ctypes.POINTER(_Vfs)
-    vfs = find(None)
-    _watch_open(vfs.contents, listener)
-    _watch_delete(vfs.contents, listener)
-    _watch_folders(vfs, listener)
+    return find(None)
 
 
 def _watch_open(vfs: _Vfs, listener: Listener) -> None:

@@ -23,6 +23,7 @@ from tests.encoders import WordEncoder
 from tests.results import first
 from tests.storage.corpora import ids_of, reopen, rows
 from tests.storage.scenes import CONTEXT
+from tests.storage.stopping import STATES, stopping, wait_until_stopped, write_by_steps
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,30 +77,32 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 def stop(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGSTOP)
-    stat = Path(f"/proc/{process.pid}/stat")
-    while stat.read_text().rpartition(")")[2].split()[0] != "T":
-        time.sleep(0.001)
+    wait_until_stopped(process.pid)
 
 
 def test_a_stopped_writer_is_named_readers_go_on_and_it_loses_nothing(index: Index) -> None:
     index.add(rows(9))
-    refusals: list[str] = []
-    with running(WRITER, index.path) as writer:
-        for _ in range(15):
-            done = int(line_of(writer))
-            stop(writer)
-            assert first(reopen(index).search("text number7 of 2", k=1))[0].id == "d7"
-            try:
-                index.add(rows(9), lock_timeout_s=0.05)
-            except LockedIndexError as error:
-                refusals.append(str(error))
-            writer.send_signal(signal.SIGCONT)
-    expected = {f"w{n}-{i}" for n in range(done + 1) for i in (1, 2)}
-    assert expected <= set(ids_of(reopen(index)))
+    moments: set[str] = set()
+    seen: list[list[str]] = []
+    with stopping(write_by_steps, index.path) as writer:
+        refusal = rf"another process is writing to .*: process {writer.pid} \(waited 0 s\)"
+        for moment in writer.moments:
+            with pytest.raises(LockedIndexError, match=refusal):
+                index.delete("d1", lock_timeout_s=0)
+            reader = reopen(index)
+            assert first(reader.search("text number7 of 2", k=1))[0].id == "d7"
+            moments.add(moment)
+            seen += [ids] if (ids := ids_of(reader)) not in seen else []
+    assert writer.process.exitcode == 0
+    # Before the segment's files, among them, and before, in and after the transaction.
+    assert moments >= {
+        *("add: COMMIT", "add: write", "add: rename", "add: INSERT document", "add: replace"),
+        *("delete: UPDATE document", "delete: replace", "compact: DELETE segment"),
+        *("compact: rmtree", "purge: rename", "purge: unlink", "purge: replace"),
+    }
+    assert seen == STATES
+    assert ids_of(reopen(index)) == STATES[-1]
     assert reopen(index).verify() == []
-    # How often it was stopped with the lock is chance: it may be never.
-    assert all("lock" in refusal or "writ" in refusal for refusal in refusals)
-    assert all(f"process {writer.pid} (waited" in message for message in refusals)
     assert LockedIndexError.exit_code == 75
 
 

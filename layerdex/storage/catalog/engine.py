@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from layerdex.errors import (
     DamagedIndexError,
+    LockedIndexError,
     OptionError,
     StorageError,
 )
@@ -25,12 +26,16 @@ from layerdex.storage.catalog.journal import check_journal
 from layerdex.storage.catalog.log import check_log, draw_salt
 from layerdex.storage.catalog.revisions import apply_migrations
 from layerdex.storage.catalog.sqlite_connection import CatalogConnection, overwriting
-from layerdex.storage.directory import JOURNALS, check_length
+from layerdex.storage.directory import CATALOG, JOURNALS, catalog_owner, check_length
 from layerdex.storage.files import create_file, has_inode_left, sync_file, sync_folder
 
-# Readers never wait for a writer in WAL mode; this covers the writer's own first checkpoint.
+# In WAL mode readers wait for no commit, but for a process that opens or closes the catalog, or
+# recovers the log that a killed writer left.
 BUSY_TIMEOUT_S = 30.0
 _POLL_S = 0.05
+# What SQLite calls a lock that another process did not release; the second one, after ten seconds
+# of its own, where that process was about to create the shared memory.
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
 
 
 def create_catalog(path: Path, fill: Callable[[Connection], None]) -> None:
@@ -82,30 +87,40 @@ def switch_to_wal(path: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
-def write_engine(path: Path, *, journal: str = "WAL") -> Engine:
-    """Open an existing catalog for the one writer: WAL, commits flushed, BEGIN IMMEDIATE."""
-    return _write_engine(path.absolute(), journal)
+def write_engine(
+    path: Path, *, journal: str = "WAL", busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> Engine:
+    """Open an existing catalog for the one writer: WAL, commits flushed, BEGIN IMMEDIATE.
+
+    A connection waits ``busy_timeout_s`` for locks of SQLite, and not more than `BUSY_TIMEOUT_S`,
+    as Ctrl-C does not end that.
+    """
+    return _write_engine(path.absolute(), journal, min(busy_timeout_s, BUSY_TIMEOUT_S))
 
 
 # SQLAlchemy caches compiled statements per engine, so the engine outlives a `Writer`.
 @lru_cache(maxsize=8)
-def _write_engine(path: Path, journal: str) -> Engine:
+def _write_engine(path: Path, journal: str, busy_timeout_s: float) -> Engine:
     def connect() -> sqlite3.Connection:
         check_log(path)
         check_journal(path)
         connection = sqlite3.connect(
             address_of(path, "rw"),
             uri=True,
-            timeout=BUSY_TIMEOUT_S,
+            timeout=busy_timeout_s,
             isolation_level=None,
             factory=CatalogConnection,
         )
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute(f"PRAGMA journal_mode={journal}")
-        # NORMAL can lose the last commits when the power goes.
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        return overwriting(connection)
+        try:
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute(f"PRAGMA journal_mode={journal}")
+            # NORMAL can lose the last commits when the power goes.
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            return overwriting(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
 
     # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once.
     return new_engine(connect, begin="BEGIN IMMEDIATE")
@@ -124,13 +139,20 @@ def empty_log(connection: Connection, *, timeout_s: float = 0.0) -> bool:
     """
     connection.rollback()
     driver: Any = connection.connection.driver_connection
+    (busy_timeout_ms,) = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute("PRAGMA busy_timeout=0")
     deadline = time.monotonic() + timeout_s
     # Not SQLite's own waiting, which Ctrl-C would not end.
     while not (is_empty := _checkpoint(driver)) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
+    driver.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
     return is_empty
+
+
+def set_busy_timeout(connection: Connection) -> None:
+    """Have a connection wait for SQLite's locks as long as it may, whatever it waited before."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 def _checkpoint(driver: sqlite3.Connection) -> bool:
@@ -153,6 +175,8 @@ def translate_errors(path: Path) -> Iterator[None]:
         original = error.orig if isinstance(error, DatabaseError) else error
         reason = str(original)
         signs = ("no such table", "malformed", "Could not decode")
+        if getattr(original, "sqlite_errorcode", 0) & 0xFF in _LOCKED:
+            raise _locked_error(path, reason) from error
         is_operational = isinstance(original, sqlite3.OperationalError)
         if not is_operational or any(sign in reason for sign in signs):
             raise DamagedIndexError(
@@ -174,6 +198,17 @@ def translate_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         used = error.filename or path
         raise StorageError(f"cannot use {used}: {error.strerror or error}") from error
+
+
+def _locked_error(path: Path, reason: str) -> LockedIndexError:
+    """Return the error of a catalog, or of an index, that SQLite could not lock."""
+    catalog = path if path.name == CATALOG else path / CATALOG
+    owner = catalog_owner(catalog)
+    who = "another process" if owner is None else f"process {owner}"
+    return LockedIndexError(
+        f"{who} has locked the catalog {catalog} ({reason}): try again later; if that process is "
+        "stopped, let it continue or end it"
+    )
 
 
 def new_engine(connect: object, *, begin: str) -> Engine:

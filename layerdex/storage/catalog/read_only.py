@@ -105,7 +105,7 @@ def _connect_read_only(
     )
     try:
         connection.execute("SELECT 1 FROM sqlite_master").close()
-    except sqlite3.OperationalError:
+    except sqlite3.Error:
         connection.close()
         raise
     return connection

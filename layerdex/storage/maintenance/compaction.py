@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
-from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.errors import DamagedIndexError, LockedIndexError, StorageError
 from layerdex.records import OnProgress, Rows
 from layerdex.storage.catalog.changes import insert_segment
 from layerdex.storage.catalog.rows import read_dead, row_array
@@ -114,10 +114,10 @@ def merge_small(store: Store, writer: Writer) -> int:
                     writer.remove_leftovers()
         if n_dropped:
             writer.vacuum(max_pages=_SMALL_CATALOG_PAGES)
-    except (DamagedIndexError, StorageError) as error:
+    except (DamagedIndexError, LockedIndexError, StorageError) as error:
         writer.place.check()
         logger.warning(_UNMERGED, error)
-        with contextlib.suppress(StorageError, DamagedIndexError):
+        with contextlib.suppress(StorageError, DamagedIndexError, LockedIndexError):
             writer.remove_leftovers()
     return n_replaced
 
