@@ -176,7 +176,7 @@ class OpenVinoEngine:
         if self._torch is None:
             why = "OpenVINO's vectors are wrong" if can_run() else LOST_THREADS
             if self.dtype is Dtype.INT8:
-                raise ModelError(f"the model cannot run in int8: {why}")
+                raise ModelError(f"{why}, and torch cannot run a model in int8 in its place")
             logger.warning("torch runs the model: %s", why)
             self._torch = _load_torch(self._folder, self._pooling, self.dtype)
         return self._torch
