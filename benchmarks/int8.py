@@ -153,7 +153,10 @@ def index_of(model: str, dtype: Dtype, documents: Path) -> Iterator[Index]:
     """Yield an index of a file's documents, which is removed in the end."""
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(
-            Path(folder) / "index", model=model, runtime=runtime(dtype), force=True
+            Path(folder) / "index",
+            model=model,
+            runtime=runtime(dtype),
+            force_int8=dtype is Dtype.INT8,
         )
         index.add(documents)
         yield index

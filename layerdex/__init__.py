@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from layerdex.index import Index, LabelTask, PairTask, RetrievalTask, View
     from layerdex.indexer.readers import Dialect, Fields
     from layerdex.indexer.training.plan import Plan
-    from layerdex.options import EncoderOptions, RuntimeOptions
+    from layerdex.options import EncoderOptions, RuntimeOptions, TextFile
     from layerdex.progress import progress_bar
     from layerdex.search.evaluation.report import classification_report
     from layerdex.search.filters import Filter
@@ -27,6 +27,7 @@ __all__ = [
     "Plan",
     "RetrievalTask",
     "RuntimeOptions",
+    "TextFile",
     "View",
     "__version__",
     "classification_report",
@@ -40,6 +41,7 @@ _OUTSIDE_THE_FACADE = {
     "Filter": "layerdex.search.filters",
     "Plan": "layerdex.indexer.training.plan",
     "RuntimeOptions": "layerdex.options",
+    "TextFile": "layerdex.options",
     "classification_report": "layerdex.search.evaluation.report",
     "progress_bar": "layerdex.progress",
 }

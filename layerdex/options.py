@@ -8,11 +8,42 @@ ends (`cli`, `sklearn`); the fingerprint and the check against an index read its
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
+from types import NoneType
 
-from layerdex.arguments import check_count, check_type, to_choice
-from layerdex.choices import Dtype, EngineName, LongText, Pooling
+from layerdex.arguments import check_count, check_type, to_choice, to_path
+from layerdex.choices import Dtype, EngineName, Format, LongText, Pooling, Quoting
+from layerdex.errors import OptionError
 
-__all__ = ["EncoderOptions", "RuntimeOptions"]
+__all__ = ["EncoderOptions", "RuntimeOptions", "TextFile"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A file, or a folder, of texts that may have to be read again, and how it is read.
+
+    The text is in ``text_field``, by default ``text``; the other fields are those of `Dialect`. The
+    path is stored absolute. Strings are converted to enums. Raises `OptionError` for a value that
+    cannot be one.
+    """
+
+    path: str
+    text_field: str | None = None
+    format: Format = Format.AUTO
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoting: Quoting = Quoting.AUTO
+    sheet: str | None = None
+
+    def __post_init__(self) -> None:
+        """Convert and check the values; a `Dialect` checks the others."""
+        if self.path == "-":
+            raise OptionError("standard input cannot be read again: give a file of texts")
+        path = to_path(self.path, what="a file of texts is a path")
+        object.__setattr__(self, "path", str(path.expanduser().absolute()))
+        check_type(self.text_field, (str, NoneType), what="text_field is a field's name")
+        object.__setattr__(self, "format", to_choice(Format, self.format))
+        object.__setattr__(self, "quoting", to_choice(Quoting, self.quoting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +56,8 @@ class EncoderOptions:
     each document, with ``{text}`` in it; by default the model's default prompt, if it has one.
     ``max_length`` is in tokens, special tokens included; the default is the value in the model's
     sentence-transformers files, else at most 512. ``long`` says whether a longer text is truncated
-    or encoded in chunks. ``calibration`` is a file whose texts a model is quantised to int8 by (see
-    `RuntimeOptions`); by default it is texts that come with Layerdex.
+    or encoded in chunks. ``calibration`` is the file of the texts by which a model is quantised to
+    int8 (see `RuntimeOptions`), a `TextFile` or a path; by default these come with Layerdex.
 
     Strings are converted to enums. Raises `OptionError` for an invalid value.
     """
@@ -38,7 +69,7 @@ class EncoderOptions:
     template: str | None = None
     max_length: int | None = None
     long: LongText | None = None
-    calibration: str | None = None
+    calibration: TextFile | None = None
 
     def __post_init__(self) -> None:
         """Convert and check the values."""
@@ -46,8 +77,11 @@ class EncoderOptions:
             check_type(self.template, str, what="a template is a string")
         if self.max_length is not None:
             object.__setattr__(self, "max_length", check_count("max_length", self.max_length))
-        if self.calibration is not None:
-            check_type(self.calibration, str, what="a calibration is a file's path")
+        file: object = self.calibration
+        if isinstance(file, str | Path):
+            object.__setattr__(self, "calibration", TextFile(str(file)))
+        else:
+            check_type(file, (TextFile, NoneType), what="a calibration is a `TextFile` or a path")
         if self.pooling is not None:
             object.__setattr__(self, "pooling", to_choice(Pooling, self.pooling))
         if self.long is not None:

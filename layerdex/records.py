@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.choices import LongText, Pooling
-from layerdex.options import EncoderOptions
+from layerdex.options import EncoderOptions, TextFile
 from layerdex.tabular import TEXT, Brief, Table, TabularList, with_metadata
 from layerdex.wording import counted
 
@@ -250,7 +250,7 @@ class EncoderSettings:
     adapter: str | None = None
     pads: bool = True
     window_bytes: int | None = None
-    calibration: str | None = None
+    calibration: TextFile | None = None
     quantization: Quantization | None = None
 
     def options(self) -> EncoderOptions:

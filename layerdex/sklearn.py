@@ -32,7 +32,7 @@ from layerdex.index.open_index import as_list
 from layerdex.indexer.readers.values import BadValueError, BlankError, text_value
 from layerdex.indexer.vector_cache import VectorCache
 from layerdex.layers import LayerSelection, format_layers, resolve_layer, resolve_layers
-from layerdex.options import EncoderOptions, RuntimeOptions
+from layerdex.options import EncoderOptions, RuntimeOptions, TextFile
 from layerdex.records import Encoder, Vectors
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.voting import labels_of, vote, vote_shares
@@ -92,7 +92,7 @@ class LayerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         adapter: str | None = None,
         max_length: int | None = None,
         long: str = "truncate",
-        calibration: str | None = None,
+        calibration: str | TextFile | None = None,
         device: str = "auto",
         dtype: str = "auto",
         engine: str = "auto",

@@ -31,11 +31,11 @@ def make_encoder(
     runtime: RuntimeOptions,
     *,
     query_template: str | None = None,
-    force: bool = False,
+    force_int8: bool = False,
 ) -> Encoder:
     """Load the encoder of a new index, and log what the index does not follow of the model's files.
 
-    ``force`` takes a model in int8 even if it is too far from float32.
+    ``force_int8`` takes a model in int8 even if it is too far from float32.
     Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
     """
     from layerdex.indexer.encoder import TransformerEncoder
@@ -43,7 +43,7 @@ def make_encoder(
 
     encoder = TransformerEncoder(options, runtime=runtime)
     if (quantization := encoder.settings.quantization) is not None:
-        check_fidelity(quantization, name=encoder.settings.model, force=force)
+        check_fidelity(quantization, name=encoder.settings.model, force=force_int8)
     for note in encoder.notes(query_template=query_template):
         logger.warning("%s", note)
     for template in dict.fromkeys((encoder.settings.template, query_template or PLAIN)):

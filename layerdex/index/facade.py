@@ -105,16 +105,18 @@ class Index:
         precision: StoredPrecision | str = StoredPrecision.FLOAT16,
         query_template: str | None = None,
         runtime: RuntimeOptions | None = None,
-        force: bool = False,
+        force_int8: bool = False,
     ) -> Index:
         """Create an empty index in a new or empty directory.
 
         ``model`` is ``minilm``, a local folder, a hub id, `EncoderOptions`, or an encoder of your
         own. ``layers`` are the layers to keep. ``precision`` is how vectors are stored.
         ``query_template`` is put around queries in place of the documents' template. ``runtime``
-        says where the encoder runs. ``force`` takes a model in int8 even if its vectors are too far
-        from those in float32. Raises `IndexExistsError`, `ModelError`, `OptionError`, also
-        for a directory inside another index, or `MissingPackageError`.
+        says where the encoder runs, and in which dtype. In int8, ``settings.quantization`` says how
+        near to float32 its vectors are; too far is a `ModelError`, unless ``force_int8``. An
+        encoder of your own is taken as it is, and neither of the two may be given. Raises
+        `IndexExistsError`, `ModelError`, `OptionError`, also for a directory inside another index,
+        or `MissingPackageError`.
         """
         path = to_path(path, what=_WHAT)
         precision = to_choice(StoredPrecision, precision)
@@ -123,9 +125,14 @@ class Index:
         if isinstance(model, str | EncoderOptions):
             options = EncoderOptions(model) if isinstance(model, str) else model
             runtime = RuntimeOptions() if runtime is None else runtime
-            encoder = make_encoder(options, runtime, query_template=query_template, force=force)
-        elif runtime is not None:
-            raise OptionError("runtime is for a model that Layerdex loads, not for your encoder")
+            if force_int8 and runtime.dtype is not Dtype.INT8:
+                raise OptionError("only a model in int8 can be forced: add --dtype int8")
+            encoder = make_encoder(
+                options, runtime, query_template=query_template, force_int8=force_int8
+            )
+        elif runtime is not None or force_int8:
+            name = "force_int8" if runtime is None else "runtime"
+            raise OptionError(f"{name} is for a model that Layerdex loads, not for your encoder")
         else:
             check_encoder(model)
             encoder = model
@@ -153,7 +160,8 @@ class Index:
         """Open an index; its encoder is loaded when first needed.
 
         ``model`` and ``adapter`` are the folders of the index's model and adapter, and
-        ``calibration`` the file of its calibrating texts, if they have moved. ``encoder`` is an
+        ``calibration`` the file of the texts that its model was quantised to int8 by, if they have
+        moved. ``encoder`` is an
         encoder of your own; that it is another one than the index's is found when it is first
         needed. ``damaged`` opens the index even if segment files are missing or cut, to repair it
         or to save its texts. Raises `IndexNotFoundError`, `SchemaError`, `DamagedIndexError`,

@@ -24,6 +24,7 @@ class Machine:
     torch: str
     transformers: str
     openvino: str
+    int8: str
     faiss: str
     sqlite: str
     minilm: str
@@ -42,6 +43,7 @@ def describe_machine() -> Machine:
         torch=_version("torch"),
         transformers=_version("transformers"),
         openvino=_version("openvino"),
+        int8=_describe_int8(),
         faiss=", ".join(f"{name} {number}" for name, number in builds.items()) or _NOT_INSTALLED,
         sqlite=sqlite3.sqlite_version,
         minilm=_describe_minilm(),
@@ -58,14 +60,20 @@ def _version(distribution: str) -> str:
 
 
 def _describe_cpu() -> str:
-    from layerdex.indexer.engines.devices import cpu_has_bfloat16, cpu_has_int8
+    from layerdex.indexer.engines.devices import cpu_has_bfloat16
 
     dtype = "bfloat16" if cpu_has_bfloat16() else "float32 (no avx512_bf16, no AMX)"
-    int8 = "int8 would be slower (no VNNI, no AMX)"
-    if cpu_has_int8():
-        is_there = find_spec("nncf") is not None
-        int8 = "int8 on request" if is_there else "int8 with pip install 'layerdex[int8]'"
-    return f"{len(os.sched_getaffinity(0))} cores, encodes in {dtype}; {int8}"
+    return f"{len(os.sched_getaffinity(0))} cores, encodes in {dtype}"
+
+
+def _describe_int8() -> str:
+    from layerdex.indexer.engines.devices import cpu_has_int8
+
+    nncf = _version("nncf")
+    if nncf == _NOT_INSTALLED:
+        nncf += " (pip install 'layerdex[int8]')"
+    cpu = "VNNI or AMX" if cpu_has_int8() else "no VNNI, no AMX: slower than float32"
+    return f"NNCF {nncf}; the CPU has {cpu}"
 
 
 def _describe_gpu() -> str:

@@ -139,7 +139,7 @@ def tune(
         replace(settings.options(), adapter=str(target)),
         _measuring_runtime(settings, runtime),
         query_template=store.query_template,
-        force=True,  # what it costs in int8 is part of what is measured
+        force_int8=True,  # what it costs in int8 is part of what is measured
     )
     return Tuning(
         adapter=target,
@@ -162,8 +162,8 @@ def _check_runtime(settings: EncoderSettings, runtime: RuntimeOptions) -> None:
     made = Calibration.of_new(settings.calibration)
     if made.identity != settings.quantization.identity:
         raise OptionError(
-            "the tuned model would be quantised in another way than the index's, by another NNCF "
-            "or other texts, so that the two cannot be compared: make a new index"
+            "the tuned model would be quantised to int8 by another version of NNCF or Layerdex, or "
+            "by other texts, than the index's, and could not be compared with it: make a new index"
         )
 
 

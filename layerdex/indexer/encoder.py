@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.choices import LongText, Pooling
-from layerdex.errors import IndexMismatchError, ModelError
+from layerdex.errors import ModelError
 from layerdex.indexer.engine_factory import load_engine
 from layerdex.indexer.engines.protocol import make_batch
 from layerdex.indexer.fair_lock import FairLock
@@ -21,7 +21,7 @@ from layerdex.indexer.models.defaults import notes, resolve_options, resolve_poo
 from layerdex.indexer.models.fingerprint import fingerprint
 from layerdex.indexer.models.model_folder import MINILM, find_model, is_missing_folder
 from layerdex.indexer.progress import ReportFraction, report_texts, report_within
-from layerdex.indexer.quantization.calibration import check_texts, choose_calibration
+from layerdex.indexer.quantization.calibration import choose_calibration, find_calibration
 from layerdex.indexer.quantization.fidelity import check_requantized
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.chunks import average_chunks
@@ -66,16 +66,13 @@ class TransformerEncoder:
         self.engine = load_engine(folder, pooling=pooling, runtime=runtime, calibration=calibration)
         made = self.engine.quantization
         spec = self.engine.spec
-        resolved = replace(
-            resolve_options(options, folder, spec),
-            calibration=None if calibration is None else calibration.file,
-        )
+        resolved = resolve_options(options, folder, spec)
         self._wanted = options
         self._folder = folder
         self._lock = FairLock()
         self._token_budget = token_budget or self.engine.token_budget
         self._settings = EncoderSettings(
-            **asdict(resolved),
+            **{field.name: getattr(resolved, field.name) for field in fields(resolved)},
             depth=spec.depth,
             width=spec.width,
             fingerprint=fingerprint(folder.contents, resolved, made),
@@ -121,13 +118,7 @@ class TransformerEncoder:
                 "there: if it has moved, name its folder with --adapter"
             )
         if calibration is not None:
-            if settings.quantization is None:
-                raise IndexMismatchError(
-                    "this index was not made in int8, so that no texts calibrate it: leave out "
-                    "--calibrate"
-                )
-            check_texts(calibration, settings.quantization)
-            options = replace(options, calibration=calibration)
+            options = replace(options, calibration=find_calibration(settings, calibration))
         encoder = cls(
             options,
             runtime=runtime,
@@ -154,10 +145,7 @@ class TransformerEncoder:
 
         ``query_template`` is the index's own, None for the template of the documents.
         """
-        found = notes(self._wanted, self._folder, self.engine.spec, query_template=query_template)
-        if (quantization := self._settings.quantization) is not None:
-            found.append(f"the model {self._folder.name!r} in int8: {quantization.describe()}")
-        return found
+        return notes(self._wanted, self._folder, self.engine.spec, query_template=query_template)
 
     def with_template(self, template: str) -> TransformerEncoder:
         """Return an encoder with another template that shares this encoder's model.

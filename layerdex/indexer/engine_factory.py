@@ -36,8 +36,8 @@ def load_engine(
     OpenVINO in int8. Raises `ModelError`, `OptionError`, `StorageError`, `MissingPackageError` or
     `ResourceError`.
     """
-    if calibration is not None and runtime.engine is EngineName.TORCH:
-        raise OptionError("torch does not compute in int8: leave out --engine torch")
+    if calibration is not None:
+        _check_int8(runtime)
     if (
         calibration is not None
         or runtime.engine is EngineName.OPENVINO
@@ -50,6 +50,19 @@ def load_engine(
     from layerdex.indexer.engines.torch.engine import TorchEngine
 
     return TorchEngine(folder, pooling=pooling, runtime=runtime)
+
+
+def _check_int8(runtime: RuntimeOptions) -> None:
+    """Raise `OptionError` for where a model in int8 cannot run: such a thing is not replaced."""
+    for option, value, possible, where in (
+        ("--engine", runtime.engine, ("auto", "openvino"), "on the openvino engine"),
+        ("--device", runtime.device, ("auto", "cpu"), "on the CPU"),
+    ):
+        if value not in possible:
+            raise OptionError(
+                f"a model in int8 runs only {where}: leave out {option} {value}, or make an index "
+                "without --dtype int8"
+            )
 
 
 def _may_use_openvino(runtime: RuntimeOptions) -> bool:
@@ -84,6 +97,8 @@ def _load_openvino(
     check_limits(OPENVINO, weights_bytes=folder.weights_bytes)  # before a look for an obstacle
     if (obstacle := _find_obstacle(runtime)) is not None:
         reason, hint = obstacle
+        if calibration is not None:
+            raise OptionError(f"a model in int8 runs only on the openvino engine: {reason}")
         if is_required:
             raise OptionError(f"{reason}: {hint}")
         logger.warning("OpenVINO is not used: %s", reason)
@@ -104,17 +119,22 @@ def _load_openvino(
             )
             return None
         engine = _load_uncached(load, error)
-    if engine is None and calibration is not None:
-        raise OptionError(
-            f"the model {folder.name!r} cannot be computed in int8 here: OpenVINO cannot convert "
-            "it, or gives other vectors on this CPU than where it was quantised; leave out int8"
-        )
     if engine is None and is_required:
-        raise OptionError(
-            f"OpenVINO's vectors of the model {folder.name!r} in {runtime.dtype} differ from "
-            "torch's: use --engine torch"
-        )
+        raise OptionError(_describe_failure(folder.name, runtime))
     return engine
+
+
+def _describe_failure(name: str, runtime: RuntimeOptions) -> str:
+    if runtime.dtype is Dtype.INT8:
+        return (
+            f"the model {name!r} cannot run in int8 here: OpenVINO cannot convert it, or its "
+            "vectors on this CPU differ from torch's, or from those where it was quantised; make "
+            "an index without --dtype int8"
+        )
+    return (
+        f"OpenVINO's vectors of the model {name!r} in {runtime.dtype} differ from torch's: use "
+        "--engine torch"
+    )
 
 
 def _find_obstacle(runtime: RuntimeOptions) -> tuple[str, str] | None:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from layerdex import __version__
+from layerdex.index import machine
+from layerdex.indexer.engines import devices
 from tests.cli.runner import Cli
 
 KEYS = [
@@ -24,6 +26,7 @@ KEYS = [
     "torch",
     "transformers",
     "openvino",
+    "int8",
     "faiss",
     "sqlite",
     "minilm",
@@ -70,6 +73,19 @@ def test_a_table_of_what_is_there(cli: Cli, installed: Install) -> None:
     shown = cli.data("doctor")
     assert "faiss          faiss-gpu 1.14.0" in shown
     assert shown.endswith("\nNo problems found.\n")
+
+
+def test_int8_needs_nncf_and_a_cpu_that_is_fast_in_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"nncf": "3.4.0"}
+    real = machine._version
+    monkeypatch.setattr(machine, "_version", lambda name: versions.get(name) or real(name))
+    for flag, cpu in (("avx512_vnni", "VNNI or AMX"), ("avx2", "no VNNI, no AMX: slower than")):
+        monkeypatch.setattr(devices, "_cpu_flags", lambda flag=flag: {flag})
+        assert cli.json("doctor")["int8"].startswith(f"NNCF 3.4.0; the CPU has {cpu}")
+    versions["nncf"] = machine._NOT_INSTALLED
+    assert "NNCF not installed (pip install 'layerdex[int8]')" in cli.data("doctor")
 
 
 def test_two_builds_of_faiss_are_a_problem(cli: Cli, installed: Install) -> None:

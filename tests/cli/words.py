@@ -59,13 +59,12 @@ class WordTransformer(CountingWordEncoder):
         runtime: RuntimeOptions,
         model: str | None = None,
         adapter: str | None = None,
-        calibration: str | None = None,
+        calibration: str | None = None,  # noqa: ARG003
     ) -> Self:
         options = replace(
             settings.options(),
             model=model or settings.model,
             adapter=adapter or settings.adapter,
-            calibration=calibration or settings.calibration,
         )
         return cls(
             options, runtime=runtime, token_budget=settings.token_budget, window=settings.window

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerdex.choices import OnBlank, OnError, StoredPrecision
-from layerdex.cli.conflicts import Requires, check_only, check_rules, is_given
+from layerdex.cli.conflicts import Requires, check_only, check_rules
 from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.files import check_outputs
 from layerdex.cli.options import (
@@ -66,6 +66,11 @@ _USED_TO_DECLARE = (
 @click.option("--layers", help="Layers to store: all, -1, 4 or 0,4-6. [default: all]")
 @encoder_options
 @click.option(
+    "--force-int8",
+    is_flag=True,
+    help="Take --dtype int8 even if its vectors are too far from those in float32.",
+)
+@click.option(
     "--query-template",
     help="Prompt around the text of a search, if it differs, such as 'query: {text}'.",
 )
@@ -105,8 +110,7 @@ _USED_TO_DECLARE = (
     "--force",
     is_flag=True,
     expose_value=False,
-    help="Overwrite the --rejects file; without it, one that is not empty is an error. Take int8 "
-    "even if it is too far from float32.",
+    help="Overwrite the --rejects file; without it, one that is not empty is an error.",
 )
 @click.option(
     "--on-blank",
@@ -137,6 +141,7 @@ def command(
     sources: tuple[str, ...],
     layers: str | None,
     encoder: EncoderOptions,
+    force_int8: bool,
     query_template: str | None,
     precision: StoredPrecision | None,
     source: SourceOptions,
@@ -198,10 +203,11 @@ def command(
     index, is_new = _open_or_create(
         context,
         path,
-        encoder,
+        source.with_calibration(encoder),
         layers=layers,
         precision=precision,
         query_template=query_template,
+        force_int8=force_int8,
         must_exist=dry_run,
     )
     changes = Changes(n_listed=_n_listed(context))
@@ -249,6 +255,8 @@ def command(
     is_refused = 0 < report.n_read == report.n_rejected + report.n_blank
     if is_new and not is_refused:
         context.note(f"Created {path}")
+        if (made := index.settings.quantization) is not None:
+            context.note(f"Its vectors are in int8: {made.describe()}")
     _print_report(context, report, index, path, is_new=is_new)
     if is_refused:
         text_field = source.text_field or source_names(index)["text"]
@@ -279,6 +287,7 @@ def _open_or_create(
     layers: str | None,
     precision: StoredPrecision | None,
     query_template: str | None,
+    force_int8: bool,
     must_exist: bool,
 ) -> tuple[Index, bool]:
     """Return the index, and whether it is new.
@@ -295,14 +304,15 @@ def _open_or_create(
     if not must_exist and not is_index(path):
         try:
             settings = {name: value for name, value in stored.items() if value is not None}
-            return context.create_index(path, encoder, **settings, force=is_given("force")), True
+            return context.create_index(path, encoder, **settings, force_int8=force_int8), True
         except IndexExistsError:
             if not is_index(path):
                 raise
             # Another first run was faster; this one extends what that one made.
     context.model_folder = find_folder(encoder.model)
     context.adapter_folder = encoder.adapter
-    context.calibration_file = encoder.calibration
+    if encoder.calibration is not None:
+        context.calibration_file = encoder.calibration.path
     index = context.open_index(path)
     check_settings(index, encoder, **stored)
     return index, False

@@ -38,7 +38,8 @@ encoder_options = combine(
         "--calibrate",
         "calibration",
         metavar="FILE",
-        help="Texts to quantise the model by, for --dtype int8. [default: Layerdex's own]",
+        help="Texts to quantise the model by, for --dtype int8, read as SOURCE is. [default: "
+        "Layerdex's own]",
     ),
     collect(EncoderOptions, "encoder"),
 )

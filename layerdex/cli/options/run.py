@@ -95,7 +95,7 @@ calibration_file_option = _context_value(
     "--calibrate",
     store=_store_calibration,
     metavar="FILE",
-    help="The texts that an int8 index's model was quantised by, if they have moved.",
+    help="File of the texts that an int8 index's model was quantised by, if it has moved.",
 )
 stored_encoder_options = combine(
     model_folder_option,

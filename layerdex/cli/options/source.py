@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +10,7 @@ import click
 from layerdex.choices import Format, Quoting
 from layerdex.cli.options.grouping import collect, combine
 from layerdex.cli.options.types import EnumChoice, SizeType
+from layerdex.options import EncoderOptions
 
 if TYPE_CHECKING:
     from layerdex.index.files import Dialect, Fields
@@ -70,6 +71,21 @@ class SourceOptions(FormatOptions):
             label=self.label_field,
             metadata=self.metadata_fields or None,
         )
+
+    def with_calibration(self, encoder: EncoderOptions) -> EncoderOptions:
+        """Return the options of an encoder whose calibrating texts are read as the source is."""
+        if encoder.calibration is None:
+            return encoder
+        texts = replace(
+            encoder.calibration,
+            text_field=self.text_field,
+            format=self.format,
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+            quoting=self.quoting,
+            sheet=self.sheet,
+        )
+        return replace(encoder, calibration=texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def print_info(info: IndexInfo, *, title: str) -> None:
 def _describe_int8(encoder: EncoderSettings) -> str | None:
     if (made := encoder.quantization) is None:
         return None
-    by = encoder.calibration or "Layerdex's own"
+    by = "Layerdex's own" if encoder.calibration is None else encoder.calibration.path
     return f"by NNCF {made.version} on {made.n_calibrating} texts of {by}; {made.describe()}"
 
 

@@ -82,8 +82,9 @@ def _next_command(tuning: Tuning, model: EncoderSettings, info: IndexInfo) -> li
     options = replace(model.options(), adapter=str(tuning.adapter)).chosen()
     if model.quantization is not None:
         words += ["--dtype", "int8"]
-    if file := options.pop("calibration", None):
-        words += ["--calibrate", str(file)]
+    options.pop("calibration", None)
+    if (texts := model.calibration) is not None:
+        words += ["--calibrate", texts.path]
     for name, value in options.items():
         if value != _DEFAULTS.get(name):
             words += [f"--{name.replace('_', '-')}", str(value)]

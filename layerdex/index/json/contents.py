@@ -32,7 +32,7 @@ def index_info_to_json(info: IndexInfo) -> Json:
         **pick(info.encoder, *_MODEL),
         **pick(info, "query_template"),
         **pick(info.encoder, *_TEXTS),
-        "calibration_file": info.encoder.calibration,
+        "calibration_file": info.encoder.calibration and info.encoder.calibration.path,
         "quantization": quantization and asdict(quantization),
         **pick(info, "labels", "best_layer", "transform", "head"),
         "source_fields": info.source_fields and info.source_fields.to_setting(),

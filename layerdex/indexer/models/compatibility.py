@@ -10,7 +10,7 @@ from layerdex.choices import Dtype, StoredPrecision
 from layerdex.errors import IndexMismatchError
 from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
 from layerdex.indexer.models.model_folder import ModelFolder, find_model, to_folder
-from layerdex.indexer.quantization.calibration import read_texts
+from layerdex.indexer.quantization.calibration import find_calibration
 from layerdex.layers import LayerSelection, format_layers, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import EncoderSettings, Quantization
@@ -37,6 +37,9 @@ def check_options(
     if layers is not None:
         wanted = format_layers(resolve_layers(layers, depth=settings.depth))
         _check("layers", format_layers(stored_layers), wanted)
+    if options.calibration is not None:
+        find_calibration(settings, options.calibration.path)
+        options = replace(options, calibration=None)
     for name, value in _stored_names(settings, options).chosen().items():
         _check(name.replace("_", " "), getattr(settings, name), value)
     _check("precision", stored_precision, precision)
@@ -53,17 +56,7 @@ def _stored_names(settings: EncoderSettings, options: EncoderOptions) -> Encoder
     if revision not in (None, settings.revision):
         # A branch or tag stands for the commit that the index stores.
         revision = find_model(settings.model, revision=revision).revision
-    calibration = options.calibration
-    if calibration is not None and settings.quantization is not None:
-        calibration = _stored_calibration(settings, settings.quantization, calibration)
-    return replace(
-        options, model=model, adapter=adapter, revision=revision, calibration=calibration
-    )
-
-
-def _stored_calibration(settings: EncoderSettings, stored: Quantization, file: str) -> str | None:
-    """Return the stored name of a file of the same calibrating texts, else ``file``."""
-    return settings.calibration if read_texts(file).digest == stored.calibration else file
+    return replace(options, model=model, adapter=adapter, revision=revision)
 
 
 def same_model(stored: EncoderSettings, model: str) -> str:

@@ -6,11 +6,10 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from pathlib import Path
 
 from layerdex.choices import Dtype
 from layerdex.errors import (
@@ -21,9 +20,11 @@ from layerdex.errors import (
     SourceError,
 )
 from layerdex.indexer.engines.devices import cpu_has_int8
-from layerdex.indexer.readers.sources import read_queries
-from layerdex.options import RuntimeOptions
-from layerdex.records import Quantization
+from layerdex.indexer.readers.common_names import DEFAULT_TEXT_NAME
+from layerdex.indexer.readers.dialect import Dialect
+from layerdex.indexer.readers.sources import may_block, read_texts
+from layerdex.options import RuntimeOptions, TextFile
+from layerdex.records import EncoderSettings, Quantization
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,11 @@ N_CHECKED = 500
 _LEAST_CALIBRATING = 50
 _LEAST_CHECKED = 100
 _QUANTIZER = "nncf"
-_NOT_CACHED = "is not in this machine's cache (for these versions of OpenVINO and torch)"
+_SLOW = "this CPU is slower in int8 than in float32: as far as is known it has no VNNI and no AMX"
+_NOT_AGAIN = (
+    "this machine's cache does not have the index's model in int8 (for these versions of OpenVINO "
+    "and torch), and it cannot be quantised again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +64,23 @@ class Calibration:
     The texts of an index are read only if its model has to be quantised again.
     """
 
-    file: str | None
+    file: TextFile | None
     identity: tuple[str, str, str]
     known_texts: CalibrationTexts | None = None
 
     @classmethod
-    def of_new(cls, file: str | None) -> Calibration:
+    def of_new(cls, file: TextFile | None) -> Calibration:
         """Return the calibration of a new index. Raises `MissingPackageError` or `SourceError`."""
         installed = _installed_quantizer()
         if installed is None:
             raise MissingPackageError("int8 needs NNCF: pip install 'layerdex[int8]'")
-        resolved = _resolve(file)
-        texts = read_texts(resolved)
-        return cls(resolved, (METHOD, installed, texts.digest), texts)
+        texts = read_calibration(file)
+        return cls(file, (METHOD, installed, texts.digest), texts)
 
     @classmethod
-    def of_index(cls, stored: Quantization, file: str | None) -> Calibration:
+    def of_index(cls, stored: Quantization, file: TextFile | None) -> Calibration:
         """Return the calibration that an index was made with."""
-        return cls(_resolve(file), stored.identity)
+        return cls(file, stored.identity)
 
     def texts(self) -> CalibrationTexts:
         """Return the texts.
@@ -90,57 +94,75 @@ class Calibration:
         installed = _installed_quantizer()
         if method != METHOD:
             raise ModelError(
-                f"the index's model in int8 {_NOT_CACHED}, and this Layerdex quantises in another "
-                f"way ({METHOD}, not {method}): make a new index"
+                f"{_NOT_AGAIN}: it was made by the recipe {method}, and this Layerdex has "
+                f"{METHOD}; make a new index"
             )
         if quantizer != installed:
             raise ModelError(
-                f"the index's model in int8 {_NOT_CACHED}, and was quantised by NNCF {quantizer}; "
-                f"here is {installed or 'none'}: pip install nncf=={quantizer}, or make a new index"
+                f"{_NOT_AGAIN}: it was made by NNCF {quantizer}, and here is "
+                f"{installed or 'none'}; pip install nncf=={quantizer}, or make a new index"
             )
         try:
-            texts = read_texts(self.file)
-            reason = "are other ones now"
+            texts = read_calibration(self.file)
         except SourceError as error:
-            texts, reason = None, f"cannot be read ({error})"
-        if texts is None or texts.digest != digest:
             raise ModelError(
-                f"the index's model in int8 {_NOT_CACHED}, and the texts that it was quantised by, "
-                f"{self.file or 'those of another Layerdex'}, {reason}: name their file with "
+                f"{_NOT_AGAIN}: its texts cannot be read ({error}); name their file with "
                 "--calibrate, or make a new index"
+            ) from error
+        if texts.digest != digest:
+            raise ModelError(
+                f"{_NOT_AGAIN}: the texts that come with Layerdex have changed; make a new index"
+                if self.file is None
+                else f"{_NOT_AGAIN}: the texts in {self.file.path} have changed; name the file of "
+                "the first ones with --calibrate, or make a new index"
             )
         return texts
 
 
-def check_texts(file: str, stored: Quantization) -> None:
-    """Raise `IndexMismatchError` unless a file has the texts that an index's model was made by.
+def find_calibration(settings: EncoderSettings, path: str) -> TextFile:
+    """Return a file that has the texts which an index's model was quantised by.
 
-    Raises `SourceError` if it cannot be read.
+    It is read as the first one was. Raises `IndexMismatchError` for other texts or an exact index,
+    `SourceError` for a file that cannot be read.
     """
-    if read_texts(file).digest != stored.calibration:
+    if settings.quantization is None:
         raise IndexMismatchError(
-            f"{file}: not the texts that the index's model was quantised by: name their file, "
-            "leave out --calibrate if the model is in the cache, or make a new index"
+            "this index was not made in int8, and only models in int8 are made by texts: leave out "
+            "--calibrate"
         )
+    first = settings.calibration
+    file = TextFile(path) if first is None else replace(first, path=path)
+    if read_calibration(file).digest != settings.quantization.calibration:
+        by = "those that come with Layerdex" if first is None else f"those of {first.path}"
+        raise IndexMismatchError(
+            f"this index's model was quantised by other texts ({by}) than those of {file.path}: "
+            "leave out --calibrate, or make a new index"
+        )
+    return file
 
 
-def _resolve(file: str | None) -> str | None:
-    return None if file is None else str(Path(file).expanduser().resolve())
+def read_calibration(file: TextFile | None) -> CalibrationTexts:
+    """Return the texts of a file, or those of the package.
 
-
-def read_texts(file: str | None) -> CalibrationTexts:
-    """Return the texts of a file that ``index`` could read, or those of the package.
-
-    A table's texts are in its column ``text``. Of a file's distinct texts, `N_CALIBRATING` evenly
-    spaced ones calibrate and up to `N_CHECKED` of the others check; where fewer than 100 are left,
-    the package's check. Raises `SourceError`.
+    Of a file's distinct texts, `N_CALIBRATING` evenly spaced ones calibrate and up to `N_CHECKED`
+    of the others check; where fewer than 100 are left, the package's check. Raises `SourceError`.
     """
     if file is None:
         return CalibrationTexts(_packaged("calibration"), _packaged("check"))
-    texts = list(dict.fromkeys(text for _, text in read_queries(file, text_field=None)))
+    if may_block(file.path):
+        raise SourceError(
+            f"{file.path}: a pipe cannot be read again, if the model has to be quantised again: "
+            "give a file or a folder"
+        )
+    dialect = Dialect(
+        delimiter=file.delimiter, encoding=file.encoding, quoting=file.quoting, sheet=file.sheet
+    )
+    text_field = DEFAULT_TEXT_NAME if file.text_field is None else file.text_field
+    rows = read_texts(file.path, text_field=text_field, format=file.format, dialect=dialect)
+    texts = list(dict.fromkeys(rows))
     if len(texts) < _LEAST_CALIBRATING:
         raise SourceError(
-            f"{file}: {len(texts)} distinct texts are too few to quantise a model by: give at "
+            f"{file.path}: {len(texts)} distinct texts are too few to quantise a model by: give at "
             f"least {_LEAST_CALIBRATING}"
         )
     chosen = _spaced(texts, N_CALIBRATING)
@@ -168,7 +190,7 @@ def _installed_quantizer() -> str | None:
 
 
 def choose_calibration(
-    file: str | None, runtime: RuntimeOptions, *, stored: Quantization | None
+    file: TextFile | None, runtime: RuntimeOptions, *, stored: Quantization | None
 ) -> Calibration | None:
     """Return by what to quantise the model of a new index, or as ``stored``; None unless in int8.
 
@@ -177,14 +199,12 @@ def choose_calibration(
     """
     if runtime.dtype is not Dtype.INT8:
         if file is not None:
-            raise OptionError("texts to calibrate by are for int8: add --dtype int8")
+            raise OptionError("texts to calibrate by are for int8 only: add --dtype int8")
         return None
+    if stored is not None:
+        if not cpu_has_int8():
+            logger.warning("this index was made in int8: %s", _SLOW)
+        return Calibration.of_index(stored, file)
     if not cpu_has_int8():
-        slow = (
-            "this CPU has no VNNI or AMX, as far as is known, and without them int8 is slower than "
-            "float32"
-        )
-        if stored is None:
-            raise OptionError(f"{slow}: leave out --dtype int8")
-        logger.warning("%s", slow)
-    return Calibration.of_new(file) if stored is None else Calibration.of_index(stored, file)
+        raise OptionError(f"{_SLOW}; leave out --dtype int8")
+    return Calibration.of_new(file)

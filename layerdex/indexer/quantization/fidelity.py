@@ -46,20 +46,21 @@ def measure_fidelity(exact: EncodedVectors, quantized: EncodedVectors) -> Fideli
 def check_fidelity(quantization: Quantization, *, name: str, force: bool) -> None:
     """Raise `ModelError` for a model whose vectors in int8 are too far from those in float32.
 
-    With ``force`` it is logged.
+    With ``force`` only for one whose vectors are not finite; else it is logged.
     """
     if all(mean >= LEAST_MEAN_COSINE for mean in quantization.mean_cosines):  # and none is NaN
         return
-    figures = (
-        f"the model {name!r} is too far from float32 in int8: {quantization.describe()}; the mean "
-        f"cosine should be {LEAST_MEAN_COSINE} at every layer"
-    )
-    if not force or not np.isfinite(quantization.mean_cosines).all():
+    too_far = f"the model {name!r} is too far from float32 in int8"
+    bound = f"the mean cosine should be {LEAST_MEAN_COSINE} at every layer"
+    if not np.isfinite(quantization.mean_cosines).all():
+        raise ModelError(f"{too_far}, and gives no finite vectors: leave out --dtype int8")
+    if not force:
         raise ModelError(
-            f"{figures}. Leave out --dtype int8, calibrate by other texts (many and varied ones, "
-            "with --calibrate), or take it as it is with --force"
+            f"{too_far}: {quantization.describe()}; {bound}. Leave out --dtype int8, calibrate by "
+            "other texts (many and varied ones, with --calibrate), or take it as it is with "
+            "--force-int8"
         )
-    logger.warning("%s", figures)
+    logger.warning("%s, as was forced: %s", too_far, bound)
 
 
 def check_requantized(made: Quantization, stored: Quantization, *, name: str) -> None:
@@ -68,8 +69,9 @@ def check_requantized(made: Quantization, stored: Quantization, *, name: str) ->
     # Another CPU rounds otherwise, and other texts may check: twice as far is another model.
     if not all(1 - now <= 2 * (1 - then) + _MAX_LOSS for now, then in pairs):
         raise ModelError(
-            f"the model {name!r} quantised on this machine is not as near to float32 as when the "
-            f"index was made: {made.describe()}; then: {stored.describe()}. Make a new index"
+            f"the model {name!r}, quantised to int8 again on this machine, is not as near to "
+            f"float32 as when the index was made: now {made.describe()}; then {stored.describe()}. "
+            "Make a new index, or ask this one on the machine that made it"
         )
 
 

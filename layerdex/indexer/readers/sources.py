@@ -132,6 +132,20 @@ def read_queries(
     return queries
 
 
+def read_texts(
+    source: Source,
+    *,
+    text_field: str = DEFAULT_TEXT_NAME,
+    format: Format | str = Format.AUTO,
+    dialect: Dialect | None = None,
+) -> list[str]:
+    """Return the texts of a source; a table's empty cells are left out.
+
+    Raises `RowError` for another row without a text, or `SourceError`.
+    """
+    return _texts(source, format, QueryFields(text=text_field, id=UNSET), dialect)
+
+
 def read_ids(
     source: Source,
     *,
@@ -143,19 +157,25 @@ def read_ids(
 
     Raises `RowError` for another row without an id, `SourceError` for a file without ids.
     """
-    fields = IdFields(text=id_field)
-    rows = read_all([source], format=format, fields=fields, dialect=dialect)
-    ids = []
+    ids = _texts(source, format, IdFields(text=id_field), dialect)
+    if not ids:
+        name = source_name(source) if isinstance(source, str | Path) else "<memory>"
+        raise SourceError(f"{name}: there are no ids")
+    return ids
+
+
+def _texts(
+    source: Source, format_: Format | str, fields: Fields, dialect: Dialect | None
+) -> list[str]:
+    texts = []
+    rows = read_all([source], format=format_, fields=fields, dialect=dialect)
     for row in settle_blanks(rows, None):
         if isinstance(row, Blank):
             continue
         if isinstance(row, Rejected):
             raise RowError(str(row))
-        ids.append(row.text)
-    if not ids:
-        name = source_name(source) if isinstance(source, str | Path) else "<memory>"
-        raise SourceError(f"{name}: there are no ids")
-    return ids
+        texts.append(row.text)
+    return texts
 
 
 def _check_fields(fields: object) -> None:

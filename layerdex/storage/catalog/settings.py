@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from layerdex.choices import LongText, Pooling, StoredPrecision
-from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.errors import DamagedIndexError, OptionError, StorageError
+from layerdex.options import TextFile
 from layerdex.records import EncoderSettings, Quantization, Rows
 from layerdex.storage.catalog.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.catalog.row_digests import damage_error
@@ -91,10 +92,11 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         stored: dict[str, Any] = read_setting(connection, "encoder")
         # Indexes from before long texts could be chunked do not have this setting.
         long = LongText(stored.get("long", LongText.TRUNCATE))
-        quantized = stored.get("quantization")
+        quantized, texts = stored.get("quantization"), stored.get("calibration")
         typed = {
             "pooling": Pooling(stored["pooling"]),
             "long": long,
+            "calibration": None if texts is None else TextFile(**texts),
             "quantization": None if quantized is None else Quantization.from_setting(quantized),
         }
         encoder = EncoderSettings(**{**stored, **typed})
@@ -106,7 +108,7 @@ def read_settings(connection: Connection, path: Path) -> Settings:
         query_template = read_setting(connection, QUERY_TEMPLATE)
         if not isinstance(query_template, str | None):
             raise TypeError
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OptionError, TypeError, ValueError) as error:
         raise DamagedIndexError(
             f"the catalog of {path} has damaged settings: restore it from a backup"
         ) from error

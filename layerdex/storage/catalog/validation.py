@@ -74,7 +74,6 @@ def are_settings(
     return (
         all(isinstance(text, str) for text in texts)
         and (encoder.revision is None or isinstance(encoder.revision, str))
-        and (encoder.calibration is None or isinstance(encoder.calibration, str))
         and (encoder.quantization is None or _is_quantization(encoder.quantization, encoder.depth))
         and all(is_count(number) and number > 0 for number in sizes)
         and isinstance(encoder.pads, bool)

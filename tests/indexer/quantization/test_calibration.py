@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from layerdex.indexer.quantization.calibration import (
     N_CHECKED,
     Calibration,
     choose_calibration,
-    read_texts,
+    read_calibration,
 )
 from layerdex.indexer.quantization.fidelity import (
     LEAST_MEAN_COSINE,
@@ -26,7 +27,7 @@ from layerdex.indexer.quantization.fidelity import (
     check_requantized,
     measure_fidelity,
 )
-from layerdex.options import EncoderOptions, RuntimeOptions
+from layerdex.options import EncoderOptions, RuntimeOptions, TextFile
 from layerdex.records import Quantization
 
 INT8 = RuntimeOptions(dtype=Dtype.INT8)
@@ -42,13 +43,13 @@ MADE = Quantization(
 )
 
 
-def numbered(folder: Path, n: int) -> str:
+def numbered(folder: Path, n: int) -> TextFile:
     (folder / "texts.txt").write_text("".join(f"text number {i}\n" for i in range(n)))
-    return str(folder / "texts.txt")
+    return TextFile(str(folder / "texts.txt"))
 
 
 def test_the_packages_texts_are_many_and_none_calibrates_and_checks() -> None:
-    texts = read_texts(None)
+    texts = read_calibration(None)
     assert (len(texts.calibrating), len(texts.checked)) == (N_CALIBRATING, N_CHECKED)
     assert len({*texts.calibrating, *texts.checked}) == N_CALIBRATING + N_CHECKED
     lengths = sorted(len(text) for text in texts.calibrating)
@@ -59,12 +60,12 @@ def test_the_packages_texts_are_many_and_none_calibrates_and_checks() -> None:
 
 
 def test_a_files_texts_are_spaced_and_the_others_check(tmp_path: Path) -> None:
-    texts = read_texts(numbered(tmp_path, 1_000))
+    texts = read_calibration(numbered(tmp_path, 1_000))
     assert texts.calibrating == tuple(f"text number {i}" for i in range(0, 1_000, 5))
     assert len(texts.checked) == N_CHECKED
     assert not {*texts.calibrating} & {*texts.checked}
-    assert read_texts(numbered(tmp_path, 1_000)).digest == texts.digest
-    assert read_texts(numbered(tmp_path, 999)).digest != texts.digest
+    assert read_calibration(numbered(tmp_path, 1_000)).digest == texts.digest
+    assert read_calibration(numbered(tmp_path, 999)).digest != texts.digest
 
 
 def test_repeats_of_a_text_count_once_and_few_texts_are_checked_by_the_packages(
@@ -72,14 +73,27 @@ def test_repeats_of_a_text_count_once_and_few_texts_are_checked_by_the_packages(
 ) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("".join(f"text number {i % 60}\n" for i in range(600)))
-    texts = read_texts(str(file))
+    texts = read_calibration(TextFile(str(file)))
     assert len(texts.calibrating) == 60
-    assert texts.checked == read_texts(None).checked
+    assert texts.checked == read_calibration(None).checked
 
 
 def test_too_few_texts_are_an_error_with_their_number(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"49 distinct texts are too few .* at least 50"):
-        read_texts(numbered(tmp_path, 49))
+        read_calibration(numbered(tmp_path, 49))
+
+
+def test_a_folder_is_read_and_what_cannot_be_read_again_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i in range(60):
+        (folder / f"{i:02}.txt").write_text(f"text number {i}\n")
+    assert len(read_calibration(TextFile(str(folder))).calibrating) == 60
+    with pytest.raises(OptionError, match="standard input cannot be read again: give a file"):
+        TextFile("-")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="pipe cannot be read again"):
+        read_calibration(TextFile(str(tmp_path / "pipe")))
 
 
 def test_texts_to_calibrate_by_need_int8(tmp_path: Path) -> None:
@@ -92,12 +106,12 @@ def test_a_cpu_that_is_slower_in_int8_makes_no_index_and_answers_from_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(calibration, "cpu_has_int8", lambda: False)
-    with pytest.raises(OptionError, match="slower than float32: leave out --dtype int8"):
+    with pytest.raises(OptionError, match=r"slower in int8 than .*; leave out --dtype int8"):
         choose_calibration(None, INT8, stored=None)
     chosen = choose_calibration(None, INT8, stored=MADE)
     assert chosen is not None
     assert chosen.identity == MADE.identity
-    assert "slower than float32" in caplog.text
+    assert "made in int8: this CPU is slower" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -111,8 +125,8 @@ def test_an_index_is_quantised_again_only_as_it_was(
     monkeypatch.setattr(calibration, "_installed_quantizer", lambda: "3.4.0")
     with pytest.raises(ModelError, match="make a new index"):
         Calibration.of_index(made, None).texts()
-    same = replace(MADE, calibration=read_texts(None).digest)
-    assert Calibration.of_index(same, None).texts() == read_texts(None)
+    same = replace(MADE, calibration=read_calibration(None).digest)
+    assert Calibration.of_index(same, None).texts() == read_calibration(None)
 
 
 def test_without_nncf_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +181,7 @@ def test_a_layer_below_the_bound_is_refused_with_its_figures(
 ) -> None:
     check_fidelity(MADE, name="a", force=False)
     low = replace(MADE, mean_cosines=(1.0, LEAST_MEAN_COSINE - 1e-6, 0.999))
-    with pytest.raises(ModelError, match=r"0.9950 to 1.0000 by layer, lowest 0.96.*--force"):
+    with pytest.raises(ModelError, match=r"0.9950 to 1.0000 by layer, lowest 0.96.*--force-int8"):
         check_fidelity(low, name="a", force=False)
     with pytest.raises(ModelError, match="too far"):
         check_fidelity(replace(MADE, mean_cosines=(1.0, np.nan)), name="a", force=False)

@@ -30,6 +30,7 @@ from layerdex.indexer.engines.openvino.requests import (
     LOST_THREADS,
     Requests,
     can_run,
+    describe_dtype,
     lowest_cosine,
     run,
 )
@@ -85,7 +86,9 @@ class OpenVinoEngine:
         self.dtype = Dtype.FLOAT32 if is_bfloat16 and not _supports_bfloat16(core) else dtype
         self.token_budget = _TOKEN_BUDGETS[self.dtype]
         # What the agreement and a compiled graph depend on.
-        self._kind = f"{self.dtype} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        self._kind = (
+            f"{describe_dtype(self.dtype)} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        )
         self._folder = folder
         self._pooling = pooling
         self._make = make or partial(_convert, folder, pooling)
@@ -173,7 +176,7 @@ class OpenVinoEngine:
         if self._torch is None:
             why = "OpenVINO's vectors are wrong" if can_run() else LOST_THREADS
             if self.dtype is Dtype.INT8:
-                raise ModelError(f"the model cannot run in int8: {why}")
+                raise ModelError(f"{why}, and torch cannot run a model in int8 in its place")
             logger.warning("torch runs the model: %s", why)
             self._torch = _load_torch(self._folder, self._pooling, self.dtype)
         return self._torch

@@ -47,12 +47,15 @@ def quantize(
     if the cache cannot be written.
     """
     texts = calibration.texts()
-    logger.warning("quantising the model to int8, once for this machine: this takes up to minutes")
+    logger.info("quantising the model to int8, once for this machine: this takes up to minutes")
     spec = exact.spec
     calibrating = _tokenize(spec, texts.calibrating, pooling)
     checked = _tokenize(spec, texts.checked, pooling)
     if not calibrating.ids or len(checked.ids) <= N_NEIGHBORS:
-        raise ModelError("the tokenizer knows no word of the texts to quantise by: leave out int8")
+        raise ModelError(
+            "the tokenizer knows too few of the texts to quantise by: calibrate by others, with "
+            "--calibrate, or leave out --dtype int8"
+        )
     batches = [
         make_batch(checked, indices, pad_id=spec.tokenizer.pad_id)
         for indices in plan_batches(checked.lengths, token_budget=_TOKEN_BUDGET, pads=spec.pads)
@@ -107,7 +110,8 @@ def _quantize(graph: CachedGraph, inputs: Sequence[dict[str, Any]]) -> Any:
     except Exception as error:  # of any kind
         logger.info("NNCF cannot quantise this model", exc_info=True)
         raise ModelError(
-            f"NNCF cannot quantise this model ({type(error).__name__}: {error}): leave out int8"
+            f"NNCF cannot quantise this model ({type(error).__name__}: {error}): leave out "
+            "--dtype int8"
         ) from error
 
 
