@@ -18,6 +18,7 @@ from layerdex.errors import IndexMismatchError, MissingPackageError, ModelError,
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engines.openvino import engine as openvino_engine
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
+from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.openvino.requests import can_run
 from layerdex.indexer.models.compatibility import check_fingerprint
 from layerdex.indexer.quantization import calibration, fidelity
@@ -120,6 +121,28 @@ def test_the_same_texts_give_the_same_bytes(
     assert again.settings == first.settings
     assert weights(again) == weights(first)
     assert load(tiny_model("bert")).settings.fingerprint != first.settings.fingerprint
+
+
+def test_weights_are_rounded_by_their_inputs_and_attention_is_left_alone(
+    tiny_model: TinyModel,
+    texts: str,
+    converted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shutil.copytree(converted, tmp_path / "other")))
+    shutil.rmtree(graph_of(quantized(tiny_model("bert"), texts)).folder)
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        encoder = quantized(tiny_model("bert"), texts)
+    # Six in each block, without the one that stays exact.
+    n_layers = 6 * (len(LAYERS) - 1) - 1
+    assert f"the weights of {n_layers} linear layers are rounded by their inputs" in caplog.text
+    nodes = import_openvino().Core().read_model(graph_of(encoder).path).get_ordered_ops()
+    kinds = [node.get_type_name() for node in nodes]
+    # The inputs of query, key and value are one.
+    assert kinds.count("FakeQuantize") == 4 * (len(LAYERS) - 1) - 1
 
 
 def weights(encoder: TransformerEncoder) -> bytes:
