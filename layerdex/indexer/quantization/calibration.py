@@ -28,7 +28,7 @@ from layerdex.records import EncoderSettings, Quantization
 
 logger = logging.getLogger(__name__)
 
-METHOD = "nncf-ptq-1"
+METHOD = "nncf-ptq-2"
 """Layerdex's recipe; increase its number when a change to it changes vectors."""
 
 N_CALIBRATING = 200
