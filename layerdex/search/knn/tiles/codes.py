@@ -22,6 +22,7 @@ from layerdex.search.knn.tiles.arithmetic import (
     fastest_arithmetic,
     int8_for,
 )
+from layerdex.threads import single_threaded_blas
 
 N_SAMPLED = 4_096
 """Vectors that the axes and the length of codes are chosen by."""
@@ -29,8 +30,7 @@ N_SAMPLED = 4_096
 PAIR_NS = 700.0
 """What a pair costs that a tile cannot rule out; see `Arithmetic.score_ns`."""
 
-_LENGTHS = (32, 48, 64, 96, 128, 192, 256)
-_N_ITERATIONS = 3
+_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 288, 320)
 _SLACK = 1e-7
 """For the rounding of a similarity to float32, sums in float64, axes not quite orthogonal."""
 
@@ -113,22 +113,15 @@ def choose_encoding(
     floors = np.broadcast_to(np.asarray(floors, np.float64), len(rows))
     tried = [_make(name, columns, axes[:, : m - 1]) for m in lengths] if axes is not None else []
     tried.append(_make(name, columns, None))
-    return min(tried, key=lambda one: _cost(one, rows, columns, floors))
+    return min(tried, key=lambda one: _cost(one, rows, columns[::2], floors))
 
 
 def principal_axes(vectors: Vectors, n: int) -> NDArray[np.float64]:
-    """Return about the first n axes of vectors (n_vectors, width), not centred, (width, n).
-
-    Any orthonormal axes give right answers, so a few rounds of subspace iteration do (Halko,
-    Martinsson and Tropp, SIAM Review 53, 2011).
-    """
+    """Return the first n axes of vectors (n_vectors, width), not centred, (width, n)."""
     wide = vectors.astype(np.float64)
-    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((wide.shape[1], n)))[0]
-    for _ in range(_N_ITERATIONS):
-        axes = np.linalg.qr(wide.T @ (wide @ axes))[0]
-    # Ordered by what they explain, so that the first m of them are the best m.
-    _, order = np.linalg.eigh((wide @ axes).T @ (wide @ axes))
-    return np.asarray(axes @ order[:, ::-1])
+    with single_threaded_blas():
+        axes = np.linalg.eigh(wide.T @ wide).eigenvectors
+    return np.asarray(axes[:, ::-1][:, :n])
 
 
 def _make(name: str, sample: Vectors, axes: NDArray[np.float64] | None) -> Encoding:
@@ -151,7 +144,7 @@ def _cost(
     # The largest errors are of few vectors, and columns in order of them would meet alone.
     usual = right[np.argsort(right.errors)[: len(right) // 2 + 1]]
     bounds = floors - encoding.margins(left, usual)
-    products = decode(left.values) @ decode(right.values).T
+    products = decode(left.values).astype(np.float32) @ decode(right.values).astype(np.float32).T
     share = float(np.mean(products >= bounds[:, None]))
     return encoding.arithmetic.score_ns(left.values.shape[1]) + PAIR_NS * share
 

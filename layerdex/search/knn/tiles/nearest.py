@@ -98,7 +98,9 @@ class NearestSearch:
         return self._coded
 
 
-def _compare(encoding: Encoding, side: Side, best: Best, panels: Iterable[tuple[int, Side]]) -> None:
+def _compare(
+    encoding: Encoding, side: Side, best: Best, panels: Iterable[tuple[int, Side]]
+) -> None:
     for first, panel in panels:
         found = find_pairs(encoding, side, panel, best.floors(first), k=best.k)
         best.add(found.shift(0, first))

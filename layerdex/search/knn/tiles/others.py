@@ -16,7 +16,6 @@ from layerdex.search.knn.tiles.tile import (
     N_ROWS,
     Positions,
     find_pairs,
-    is_later,
     run_in_threads,
 )
 from layerdex.search.knn.tiles.vectors import ManyVectors, blocks_of, encode_all
@@ -58,18 +57,13 @@ def find_others(
         for other, (first, panel) in zip(best, coded.panels(block.stop), strict=False):
             row_floors = own.floors(first)[at : at + N_ROWS]
             column_floors = other.floors(block.start)[: len(panel.codes)]
-            comes_later = is_later(block.start, first)
-
-            def is_wanted(i: Positions, j: Positions) -> NDArray[np.bool_]:
-                return comes_later(i, j) & (groups[block.start + i] != groups[first + j])
-
             found = find_pairs(
                 coded.encoding,
                 side,
                 panel,
                 row_floors,
                 column_floors=column_floors,
-                is_wanted=is_wanted,
+                is_wanted=partial(_is_wanted, groups, block.start, first),
                 k=k,
             )
             serves_row = found.similarities >= row_floors[found.rows]
@@ -79,10 +73,18 @@ def find_others(
 
     def tell(n_done: int) -> None:
         if on_progress is not None:
-            on_progress(blocks[n_done - 1].stop ** 2, n * n)
+            on_progress(blocks[n_done - 1].stop ** 2 // n, n)
 
     run_in_threads((partial(compare, block) for block in blocks), n_threads, tell)
     return close(best, k)
+
+
+def _is_wanted(
+    groups: NDArray[np.int64], first_row: int, first_column: int, i: Positions, j: Positions
+) -> NDArray[np.bool_]:
+    rows, columns = i + first_row, j + first_column
+    is_wanted: NDArray[np.bool_] = (rows > columns) & (groups[rows] != groups[columns])
+    return is_wanted
 
 
 def _first_floors(

@@ -37,7 +37,7 @@ class Pairs(NamedTuple):
 
     def take(self, chosen: Positions | NDArray[np.bool_]) -> Pairs:
         """Return some of the pairs."""
-        return Pairs(*(column[chosen] for column in self))
+        return Pairs(self.rows[chosen], self.columns[chosen], self.similarities[chosen])
 
     def shift(self, rows: int, columns: int) -> Pairs:
         """Return the pairs with both positions moved on."""
@@ -173,7 +173,7 @@ def _products(
         # Most pairs are far below, which float32 tells in a third of the time.
         error = Float32().roundoff(left.shape[1] + 1)
         near = np.flatnonzero(np.vecdot(left, right) >= lowest[block] - error)
-        wide = np.vecdot(left[near].astype(np.float64), right[near].astype(np.float64))
+        wide = np.vecdot(left[near], right[near], dtype=np.float64)
         found = Pairs(i[block][near], j[block][near], _similarities(wide))
         parts.append(found.take(found.similarities >= lowest[block][near]))
     return join(parts)

@@ -38,8 +38,11 @@ class ManyVectors:
             pass  # opens every file, which threads could not
         if len(rows) * source.width * np.float32().nbytes <= _MOST_HELD_BYTES:
             held = np.empty((len(rows), source.width), np.float32)
-            for block in blocks_of(len(rows)):
+
+            def fill(block: slice) -> None:
                 held[block] = source.gather(rows[block])
+
+            run_in_threads(partial(fill, block) for block in blocks_of(len(rows)))
             self._held = held
 
     def __len__(self) -> int:
