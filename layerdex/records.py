@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -36,6 +37,17 @@ Source = str | Path | Iterable[Mapping[str, Any]]
 
 OnProgress = Callable[[int, int | None], None]
 """Called with how much is done and the total, which is None where it is unknown."""
+
+
+def progress_of_parts(on_progress: OnProgress | None, n_parts: int) -> list[OnProgress | None]:
+    """Return a callback for each of several equal parts, which are done one after another."""
+    if on_progress is None:
+        return [None] * n_parts
+
+    def tell(at: int, done: int, total: int | None) -> None:
+        on_progress(at * (total or 0) + done, None if total is None else n_parts * total)
+
+    return [partial(tell, at) for at in range(n_parts)]
 
 
 class Unset(Enum):

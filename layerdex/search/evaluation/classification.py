@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import format_value
 from layerdex.errors import NoLabelsError
-from layerdex.records import OnProgress, Vectors
+from layerdex.records import OnProgress, Vectors, progress_of_parts
 from layerdex.search.evaluation.evaluation import Classification, Evaluation, Method
 from layerdex.search.evaluation.folds import assign_folds, two_labels
 from layerdex.search.evaluation.held_out import (
@@ -131,8 +131,11 @@ def predict_leave_one_out(
 ) -> list[PredictedLabels]:
     """Return the labels predicted by `evaluate_leave_one_out`, in the order of ``table``."""
 
-    def find(space: VectorSpace, k: int) -> Blocks:
-        for positions, neighbors in nearest_with_other_text(space.vectors(get_layer), table, k):
+    def find(space: VectorSpace, k: int, on_progress: OnProgress | None) -> Blocks:
+        blocks = nearest_with_other_text(
+            space.vectors(get_layer), table, k, on_progress=on_progress
+        )
+        for positions, neighbors in blocks:
             yield space.target, positions, neighbors
 
     return _predict(find, table, options, spaces, on_progress)
@@ -153,8 +156,10 @@ def predict_on_folds(
     ``folds`` (n,) has the fold of each document.
     """
 
-    def find(space: VectorSpace, k: int) -> Blocks:
-        return nearest_in_other_folds(get_layer, table, folds, k, space=space, prepare=prepare)
+    def find(space: VectorSpace, k: int, on_progress: OnProgress | None) -> Blocks:
+        return nearest_in_other_folds(
+            get_layer, table, folds, k, space=space, prepare=prepare, on_progress=on_progress
+        )
 
     return _predict(find, table, options, spaces, on_progress)
 
@@ -170,7 +175,7 @@ def _check_shared_label(table: DocumentTable, test_labels: Sequence[str]) -> Non
 
 
 def _predict(
-    find: Callable[[VectorSpace, int], Blocks],
+    find: Callable[[VectorSpace, int, OnProgress | None], Blocks],
     table: DocumentTable,
     options: VotingOptions,
     spaces: Sequence[VectorSpace],
@@ -178,19 +183,15 @@ def _predict(
 ) -> list[PredictedLabels]:
     """Let the neighbours vote that ``find`` yields for blocks of held-out documents."""
     _, codes = encode_labels(table.labels)
-    n_total, n_done = len(codes) * len(spaces), 0
     shape = (len(codes), min(max(options.ks), len(codes)))
     votes: list[NeighborVotes] = []
-    for space in spaces:
+    for tell, space in zip(progress_of_parts(on_progress, len(spaces)), spaces, strict=True):
         target = space.target
         labels = np.full(shape, NO_LABEL, dtype=np.int64)
         similarities = np.full(shape, -1, dtype=np.float32)
-        for prepared, positions, neighbors in find(space, max(options.ks)):
+        for prepared, positions, neighbors in find(space, max(options.ks), tell):
             target, width = prepared, neighbors.rows.shape[1]
             labels[positions, :width] = labels_of(neighbors, table.rows, codes)
             similarities[positions, :width] = np.maximum(neighbors.similarities, -1)
-            n_done += len(positions)
-            if on_progress is not None:
-                on_progress(n_done, n_total)
         votes.append(NeighborVotes(target, labels, similarities))
     return count_votes(votes, options)

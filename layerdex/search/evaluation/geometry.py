@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.arguments import check_count
-from layerdex.records import OnProgress, Rows, Vectors
-from layerdex.search.knn.neighbors import Neighbors, find_neighbors
+from layerdex.records import OnProgress, Vectors
+from layerdex.search.knn.neighbors import Neighbors
 from layerdex.search.knn.random_pairs import N_PAIRED, compare_pairs, percentiles_of
 from layerdex.search.knn.sampling import sample_texts
+from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.plots.heat_map import draw_heat_map
 from layerdex.search.vectors.similarity import to_steps
 from layerdex.storage.catalog.filters import Where
@@ -144,7 +145,7 @@ def _describe(
     layer: int, source: VectorSource, table: DocumentTable, k: int, pairs: Mapping[str, float]
 ) -> tuple[LayerShape, NDArray[np.int64]]:
     vectors = source.gather(table.rows)
-    neighbors = find_others(source, table.rows, vectors, k)
+    neighbors = Neighbors(*find_others(source, table.rows, k))  # positions, not rows
     distances, n_repeated = _two_distances(vectors, neighbors)
     shape = LayerShape(
         layer=layer,
@@ -156,23 +157,6 @@ def _describe(
         percentiles=pairs,
     )
     return shape, neighbors.rows
-
-
-def find_others(source: VectorSource, rows: Rows, vectors: Vectors, k: int) -> Neighbors:
-    """Return the k nearest other documents of each of n, as positions (n, k) in ``rows``.
-
-    ``vectors`` (n, width) are those of ``rows``.
-    """
-    positions, similarities = [], []
-    for start in range(0, len(rows), _BLOCK):
-        own = np.arange(start, min(start + _BLOCK, len(rows)))
-        neighbors = find_neighbors(source, vectors[own], k + 1, rows=rows)
-        at = np.searchsorted(rows, neighbors.rows)
-        # Behind more than k equal vectors with smaller rows, a document does not find itself.
-        others = np.argsort(at == own[:, None], axis=1, kind="stable")[:, :k]
-        positions.append(np.take_along_axis(at, others, axis=1))
-        similarities.append(np.take_along_axis(neighbors.similarities, others, axis=1))
-    return Neighbors(np.concatenate(positions), np.concatenate(similarities))
 
 
 def effective_rank(vectors: Vectors) -> float:

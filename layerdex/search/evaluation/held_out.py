@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.records import OnProgress
 from layerdex.search.knn.neighbors import Neighbors, NeighborSearch
+from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 _BLOCK = 4_096
-_MAX_SPARE = 64
 
 Positions = NDArray[np.int64]
 """Positions of documents in a table, (n,)."""
@@ -24,28 +25,21 @@ Prepare = Callable[[VectorSpace, DocumentTable], VectorSpace]
 
 
 def nearest_with_other_text(
-    source: VectorSource, table: DocumentTable, k: int
+    source: VectorSource, table: DocumentTable, k: int, *, on_progress: OnProgress | None = None
 ) -> Iterator[tuple[Positions, Neighbors]]:
     """Yield the k nearest documents with another text, for blocks of positions in ``table``.
 
     The blocks, of distinct positions that together are all, depend on ``table`` alone, so that
     those of several sources can be read side by side. Missing neighbours come last and hold row
-    -1.
+    -1. All are found before the first block comes.
     """
-    groups = table.content_groups
-    group_sizes = np.bincount(groups)[groups]
-    # A document with n repeats needs n spare neighbours; a large group is filtered out instead.
-    n_spare = 1 << np.ceil(np.log2(group_sizes)).astype(np.int64)
-    for group in np.unique(groups[n_spare > _MAX_SPARE]):
-        members, others = np.flatnonzero(groups == group), table.rows[groups != group]
-        search = NeighborSearch(source, others, n_queries=len(members))
-        for block in _blocks(members):
-            yield block, search.find(source.gather(table.rows[block]), k)
-    search = NeighborSearch(source, table.rows, n_queries=len(table.rows))
-    for spare in np.unique(n_spare[n_spare <= _MAX_SPARE]).tolist():
-        for block in _blocks(np.flatnonzero(n_spare == spare)):
-            neighbors = search.find(source.gather(table.rows[block]), k + spare)
-            yield block, _without_own_text(neighbors, table, block, k)
+    n = len(table.rows)
+    found, similarities = find_others(
+        source, table.rows, min(k, n), groups=table.content_groups, on_progress=on_progress
+    )
+    rows = np.where(found < 0, -1, table.rows[found])
+    for block in _blocks(np.arange(n)):
+        yield block, Neighbors(rows[block], similarities[block])
 
 
 def nearest_in_other_folds(
@@ -56,11 +50,13 @@ def nearest_in_other_folds(
     *,
     space: VectorSpace,
     prepare: Prepare,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[SearchTarget, Positions, Neighbors]]:
     """Yield the k nearest documents of other folds, for blocks of positions in ``table``.
 
     ``folds`` (n,) has the fold of each document. The target is that of the prepared space.
     """
+    n_done = 0
     for fold in np.unique(folds):
         is_voter = folds != fold
         prepared = prepare(space, table.take(np.flatnonzero(is_voter).tolist()))
@@ -69,22 +65,11 @@ def nearest_in_other_folds(
         search = NeighborSearch(source, table.rows[is_voter], n_queries=len(held_out))
         for block in _blocks(held_out):
             yield prepared.target, block, search.find(source.gather(table.rows[block]), k)
+            n_done += len(block)
+            if on_progress is not None:
+                on_progress(n_done, len(folds))
 
 
 def _blocks(positions: Positions) -> Iterator[Positions]:
     for start in range(0, len(positions), _BLOCK):
         yield positions[start : start + _BLOCK]
-
-
-def _without_own_text(
-    neighbors: Neighbors, table: DocumentTable, block: Positions, k: int
-) -> Neighbors:
-    groups = table.content_groups
-    at = np.searchsorted(table.rows, np.maximum(neighbors.rows, table.rows[0]))
-    is_same = (groups[at] == groups[block][:, None]) | (neighbors.rows < 0)
-    first = np.argsort(is_same, axis=1, kind="stable")[:, :k]
-    rows = np.where(is_same, -1, neighbors.rows)
-    return Neighbors(
-        np.take_along_axis(rows, first, axis=1),
-        np.take_along_axis(neighbors.similarities, first, axis=1),
-    )

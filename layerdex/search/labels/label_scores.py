@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.arguments import check_count
-from layerdex.records import OnProgress
+from layerdex.records import OnProgress, progress_of_parts
 from layerdex.search.evaluation.folds import two_labels
 from layerdex.search.evaluation.held_out import nearest_with_other_text
 from layerdex.search.evaluation.metrics import Codes
@@ -86,8 +86,10 @@ def score_labels(
     """
     k = min(check_count("k", k), len(table.rows))
     scores = _empty_scores(*two_labels(table), n_spaces=len(spaces), n_listed=min(N_LISTED, k))
-    per_space = (nearest_with_other_text(space.vectors(get_layer), table, k) for space in spaces)
-    n_done = 0
+    per_space = (
+        nearest_with_other_text(space.vectors(get_layer), table, k, on_progress=tell)
+        for tell, space in zip(progress_of_parts(on_progress, len(spaces)), spaces, strict=True)
+    )
     for blocks in zip(*per_space, strict=True):
         positions, neighbors = blocks[listed]
         width = min(scores.nearest.rows.shape[1], neighbors.rows.shape[1])
@@ -100,9 +102,6 @@ def score_labels(
         for start in range(0, len(positions), size):
             part = slice(start, start + size)
             _judge(scores, positions[part], [(labels[part], near[part]) for labels, near in votes])
-        n_done += len(positions)
-        if on_progress is not None:
-            on_progress(n_done, len(table.rows))
     return scores
 
 

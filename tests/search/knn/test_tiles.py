@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from layerdex.records import Vectors
 from layerdex.search.knn.tiles import nearest as nearest_module
+from layerdex.search.knn.tiles import others as others_module
 from layerdex.search.knn.tiles.arithmetic import BFloat16, Float32, Int8, _int8_is_exact
 from layerdex.search.knn.tiles.codes import (
     PLAIN,
@@ -19,8 +20,9 @@ from layerdex.search.knn.tiles.codes import (
 )
 from layerdex.search.knn.tiles.kept import keep_greedily
 from layerdex.search.knn.tiles.nearest import NearestSearch
+from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.knn.tiles.pairs import each_pair, encode_for_pairs
-from layerdex.search.knn.tiles.tile import Pairs
+from layerdex.search.knn.tiles.tile import Pairs, find_pairs
 from layerdex.search.knn.tiles.vectors import CodedVectors
 from layerdex.search.vectors.in_memory import InMemoryVectors
 from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
@@ -184,6 +186,65 @@ def _check_nearest(
     assert (steps[clear] == expected[clear]).all()
     order = np.lexsort((np.broadcast_to(rows, true.shape), -to_steps(true)), axis=1)[:, :k]
     assert (rows[order][clear] == found[clear]).all()
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_nearest_others_are_those_of_brute_force(
+    vectors: Vectors, arithmetic: str, n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_small_tiles(monkeypatch, 16)
+    random = np.random.default_rng(3)
+    rows = np.sort(random.choice(10 * _N, _N, replace=False))
+    source = InMemoryVectors(rows, vectors)
+    true = exact(vectors, vectors)
+    few_groups = random.integers(0, 40, _N)
+    few_groups[:30] = 3
+    for groups in (None, few_groups):
+        of = np.arange(_N) if groups is None else groups
+        others = np.where(of[:, None] == of, np.float32(-2), true)
+        for k in (1, 7, 150):
+            found, similarities = find_others(
+                source, rows, k, groups=groups, arithmetic=arithmetic, n_threads=n_threads
+            )
+            _check_nearest(rows[found], similarities, others, rows)
+
+
+def test_documents_with_fewer_than_k_others_have_no_more() -> None:
+    vectors = _narrow(np.random.default_rng(7))
+    source = InMemoryVectors(np.arange(_N), vectors)
+    for n in (0, 1, 2, 5):
+        found, similarities = find_others(source, np.arange(n), 6)
+        assert found.shape == similarities.shape == (n, 6)
+        for i in range(n):
+            assert sorted(found[i, : n - 1]) == [j for j in range(n) if j != i]
+            assert (found[i, n - 1 :] == -1).all()
+            assert (similarities[i, n - 1 :] == -2).all()
+    found, _ = find_others(source, np.arange(_N), 3, groups=np.zeros(_N, np.int64))
+    assert (found == -1).all()
+
+
+def test_equal_vectors_leave_no_more_pairs_than_are_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_small_tiles(monkeypatch, 16)
+    n_found = 0
+    whole = find_pairs
+
+    def count(*args: object, **kwargs: object) -> Pairs:
+        nonlocal n_found
+        pairs = whole(*args, **kwargs)  # type: ignore[arg-type]
+        n_found += len(pairs.rows)
+        return pairs
+
+    monkeypatch.setattr(others_module, "find_pairs", count)
+    for make in (_equal, _few_distinct):
+        n_found = 0
+        vectors = np.tile(make(np.random.default_rng(8)), (5, 1))
+        rows = np.arange(len(vectors))
+        find_others(InMemoryVectors(rows, vectors), rows, 2, arithmetic="float32", n_threads=1)
+        # A block meets equal vectors in one tile, or in the first that has k of them.
+        assert n_found < 3 * 48 * len(rows) < len(rows) ** 2 / 6
 
 
 def test_neighbors_below_a_floor_may_be_left_out_and_no_others() -> None:

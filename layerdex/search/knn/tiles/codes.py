@@ -30,9 +30,8 @@ N_SAMPLED = 4_096
 PAIR_NS = 700.0
 """What a pair costs that a tile cannot rule out; see `Arithmetic.score_ns`."""
 
-_LENGTHS = (32, 48, 64, 96, 128, 192, 256)
-_N_ITERATIONS = 3
-_N_FOR_AXES = 2_048
+_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 288, 320)
+_N_FOR_AXES, _N_ITERATIONS = 2_048, 3
 _SLACK = 1e-7
 """For the rounding of a similarity to float32, sums in float64, axes not quite orthogonal."""
 
@@ -112,27 +111,29 @@ def choose_encoding(
     width = columns.shape[1]
     lengths = [m for m in _LENGTHS if m < width]
     floors = np.broadcast_to(np.asarray(floors, np.float64), len(rows))
-    with single_threaded_blas():  # a QR by two threads that wait for each other is 80 times as slow
+    with single_threaded_blas():
         tried = [_make(name, columns, None)]
         if lengths:
             axes = principal_axes(columns[:_N_FOR_AXES], max(lengths) - 1)
             tried += [_make(name, columns, axes[:, : m - 1]) for m in lengths]
-        return min(tried, key=lambda one: _cost(one, rows, columns, floors))
+        return min(tried, key=lambda one: _cost(one, rows, columns[::2], floors))
 
 
 def principal_axes(vectors: Vectors, n: int) -> NDArray[np.float64]:
     """Return about the first n axes of vectors (n_vectors, width), not centred, (width, n).
 
     Any orthonormal axes give right answers, so a few rounds of subspace iteration do (Halko,
-    Martinsson and Tropp, SIAM Review 53, 2011).
+    Martinsson and Tropp, SIAM Review 53, 2011): all axes of wide vectors would take long.
     """
     wide = vectors.astype(np.float64)
-    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((wide.shape[1], n)))[0]
-    for _ in range(_N_ITERATIONS):
-        axes = np.linalg.qr(wide.T @ (wide @ axes))[0]
-    # Ordered by what they explain, so that the first m of them are the best m.
-    _, order = np.linalg.eigh((wide @ axes).T @ (wide @ axes))
-    return np.asarray(axes @ order[:, ::-1])
+    with single_threaded_blas():  # a QR by two threads that wait for each other is 80 times as slow
+        axes = np.linalg.qr(np.random.default_rng(0).standard_normal((wide.shape[1], n)))[0]
+        for _ in range(_N_ITERATIONS):
+            axes = np.linalg.qr(wide.T @ (wide @ axes))[0]
+        # Ordered by what they explain, so that the first m of them are the best m.
+        along = wide @ axes
+        order = np.linalg.eigh(along.T @ along).eigenvectors
+        return np.asarray(axes @ order[:, ::-1])
 
 
 def _make(name: str, sample: Vectors, axes: NDArray[np.float64] | None) -> Encoding:
@@ -155,7 +156,7 @@ def _cost(
     # The largest errors are of few vectors, and columns in order of them would meet alone.
     usual = right[np.argsort(right.errors)[: len(right) // 2 + 1]]
     bounds = floors - encoding.margins(left, usual)
-    products = decode(left.values) @ decode(right.values).T
+    products = decode(left.values).astype(np.float32) @ decode(right.values).astype(np.float32).T
     share = float(np.mean(products >= bounds[:, None]))
     return encoding.arithmetic.score_ns(left.values.shape[1]) + PAIR_NS * share
 

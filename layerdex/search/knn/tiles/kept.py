@@ -15,6 +15,8 @@ from layerdex.search.knn.tiles.tile import (
     Positions,
     Side,
     find_pairs,
+    is_later,
+    join,
     no_pairs,
     run_in_threads,
 )
@@ -106,15 +108,13 @@ def _pairs_within(
                 _side(coded, rows),
                 _side(coded, columns),
                 np.full(len(rows), floor),
+                is_wanted=is_later(start, first),
             )
-            later, earlier = pairs.rows + start, pairs.columns + first
-            is_later = later > earlier
-            found.append(Pairs(later[is_later], earlier[is_later], pairs.similarities[is_later]))
+            found.append(pairs.shift(start, first))
 
     run_in_threads((partial(compare, at) for at in range(0, len(positions), N_ROWS)), n_threads)
-    pairs = Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
-    order = np.argsort(pairs.rows, kind="stable")
-    return Pairs(*(column[order] for column in pairs))
+    pairs = join(found)
+    return pairs.take(np.argsort(pairs.rows, kind="stable"))
 
 
 def _side(coded: CodedVectors, positions: Positions) -> Side:

@@ -8,16 +8,10 @@ from functools import partial
 import numpy as np
 
 from layerdex.records import OnProgress, Rows
-from layerdex.search.knn.tiles.codes import PLAIN, choose_encoding
-from layerdex.search.knn.tiles.tile import N_ROWS, Pairs, find_pairs, run_in_threads
-from layerdex.search.knn.tiles.vectors import CodedVectors, ManyVectors
+from layerdex.search.knn.tiles.tile import N_ROWS, Pairs, find_pairs, is_later, run_in_threads
+from layerdex.search.knn.tiles.vectors import CodedVectors, ManyVectors, encode_all
 from layerdex.search.vectors.similarity import SIMILARITY_STEP
 from layerdex.storage.vectors.layer_vectors import VectorSource
-
-N_CODED = 16_384
-"""Fewer vectors are compared before shorter codes of them are made."""
-
-_N_SAMPLED_ROWS = 256
 
 
 def encode_for_pairs(
@@ -30,11 +24,7 @@ def encode_for_pairs(
 ) -> CodedVectors:
     """Return n documents, ``rows`` in any order, with codes for pairs above a similarity."""
     vectors = ManyVectors(source, rows)
-    if len(vectors) < N_CODED and arithmetic is None:
-        return CodedVectors(PLAIN, vectors, vectors.encode(PLAIN, n_threads))
-    sample = vectors.sample()
-    encoding = choose_encoding(sample[:_N_SAMPLED_ROWS], sample, min_similarity, arithmetic)
-    return CodedVectors(encoding, vectors, vectors.encode(encoding, n_threads))
+    return encode_all(vectors, min_similarity, arithmetic=arithmetic, n_threads=n_threads)
 
 
 def each_pair(
@@ -58,11 +48,11 @@ def each_pair(
         side = coded.side(block)
         for first, panel in coded.panels(block.stop):
             floors = np.full(len(side.codes), (min_step() - 0.5) * SIMILARITY_STEP)
-            found = find_pairs(coded.encoding, side, panel, floors)
-            pairs = Pairs(found.rows + block.start, found.columns + first, found.similarities)
-            is_later = pairs.rows > pairs.columns
-            if is_later.any():
-                take(Pairs(*(column[is_later] for column in pairs)))
+            found = find_pairs(
+                coded.encoding, side, panel, floors, is_wanted=is_later(block.start, first)
+            )
+            if len(found.rows):
+                take(found.shift(block.start, first))
 
     def tell(n_done: int) -> None:
         if on_progress is not None:

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerdex.records import Rows, Vectors
-from layerdex.search.knn.tiles.codes import N_SAMPLED, Codes, Encoding
+from layerdex.search.knn.tiles.codes import N_SAMPLED, PLAIN, Codes, Encoding, choose_encoding
 from layerdex.search.knn.tiles.tile import N_COLUMNS, Positions, Side, run_in_threads
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
+N_CODED = 16_384
+"""Fewer vectors are compared before shorter codes of them are made."""
+
+_N_SAMPLED_ROWS = 512
 _MOST_HELD_BYTES = 1 << 30
 _BLOCK = 16_384
 
@@ -33,8 +38,11 @@ class ManyVectors:
             pass  # opens every file, which threads could not
         if len(rows) * source.width * np.float32().nbytes <= _MOST_HELD_BYTES:
             held = np.empty((len(rows), source.width), np.float32)
-            for block in _blocks(len(rows), _BLOCK):
+
+            def fill(block: slice) -> None:
                 held[block] = source.gather(rows[block])
+
+            run_in_threads(partial(fill, block) for block in blocks_of(len(rows)))
             self._held = held
 
     def __len__(self) -> int:
@@ -43,12 +51,12 @@ class ManyVectors:
     def __getitem__(self, at: Positions | slice) -> Vectors:
         return self._source.gather(self._rows[at]) if self._held is None else self._held[at]
 
-    def sample(self) -> Vectors:
-        """Return at most `N_SAMPLED` of the vectors, always the same."""
+    def sample(self) -> Positions:
+        """Return the positions of at most `N_SAMPLED`, always the same."""
         if len(self) <= N_SAMPLED:
-            return self[:]
+            return np.arange(len(self))
         drawn = np.random.default_rng(0).choice(len(self), N_SAMPLED, replace=False)
-        return self[np.sort(drawn)]
+        return np.sort(drawn)
 
     def encode(self, encoding: Encoding, n_threads: int | None = None) -> Codes:
         """Return the codes of all."""
@@ -58,7 +66,7 @@ class ManyVectors:
         def fill(block: slice) -> None:
             codes[block] = encoding.encode(self[block])
 
-        run_in_threads((partial(fill, block) for block in _blocks(n, _BLOCK)), n_threads)
+        run_in_threads((partial(fill, block) for block in blocks_of(n)), n_threads)
         return codes
 
 
@@ -84,10 +92,31 @@ class CodedVectors:
 
     def panels(self, stop: int | None = None) -> Iterator[tuple[int, Side]]:
         """Yield the vectors before ``stop`` in the sides of tiles, each with its first position."""
-        for block in _blocks(len(self) if stop is None else stop, N_COLUMNS):
+        for block in blocks_of(len(self) if stop is None else stop, N_COLUMNS):
             yield block.start, self.side(block)
 
 
-def _blocks(n: int, size: int) -> Iterator[slice]:
+def encode_all(
+    vectors: ManyVectors,
+    floors: NDArray[np.float64] | float,
+    *,
+    arithmetic: str | None = None,
+    n_threads: int | None = None,
+) -> CodedVectors:
+    """Return vectors with codes by which to compare them with each other.
+
+    ``floors`` is the similarity that matters, of each (n,) or of all.
+    """
+    encoding = PLAIN
+    if len(vectors) >= N_CODED or arithmetic is not None:
+        at = vectors.sample()
+        sample, rows = vectors[at], slice(_N_SAMPLED_ROWS)
+        floors = np.broadcast_to(floors, len(vectors))[at[rows]]
+        encoding = choose_encoding(sample[rows], sample, floors, arithmetic)
+    return CodedVectors(encoding, vectors, vectors.encode(encoding, n_threads))
+
+
+def blocks_of(n: int, size: int = _BLOCK) -> Iterator[slice]:
+    """Yield n positions in slices of a size, the last one shorter."""
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
