@@ -36,10 +36,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="all of what the suite samples")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the soak look for new cases: tests take the profile when they are imported."""
+    if config.getoption("--soak"):
+        settings.load_profile("soak")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave to the soak what goes the same way through the code as another case of its test."""
     if config.getoption("--soak"):
-        settings.load_profile("soak")
         return
     config.hook.pytest_deselected(items=[one for one in items if one.get_closest_marker("soak")])
     items[:] = [one for one in items if not one.get_closest_marker("soak")]

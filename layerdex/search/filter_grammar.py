@@ -154,9 +154,10 @@ class _Parser:
             operator = _OPERATOR.match(self._text, self._past_blanks(quoted.end()))
             return operator and _Head(quoted[1].replace('""', '"'), operator, is_quoted=True)
         end = at + _MAX_NAME if strict else len(self._text)
-        found = _OPERATOR.finditer(self._text, at, end)
-        # A field may be called "like" or "in": a word that comes first is no operator.
-        operator = next((one for one in found if one["symbol"] or one.start() > at), None)
+        operator = _OPERATOR.search(self._text, at, end)
+        if operator and operator.start() == at and not operator["symbol"]:
+            # A field may be called "like" or "not": a word that comes first is no operator.
+            operator = _OPERATOR.search(self._text, at + 1, end)
         field = self._text[at : operator.start()].rstrip() if operator else ""
         if operator is None or field[:1] in ("", '"'):
             return None

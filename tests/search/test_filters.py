@@ -133,6 +133,17 @@ def test_comparison_with_what_no_number_is_says_how_to_compare_text(value: str) 
         parse_where(f"year>{value}")
 
 
+@pytest.mark.parametrize("expression", ["not in a", " not in a", "b=1 and not in a"])
+def test_field_may_be_called_as_a_word_of_the_grammar(expression: str) -> None:
+    *_, last = parse_where(expression)
+    assert last == Condition("not", Operator.IN, ("a",))
+    assert (
+        parse_where(" in  in a")
+        == parse_where("in in a")
+        == (Condition("in", Operator.IN, ("a",)),)
+    )
+
+
 _WORDS = st.sampled_from(["and", "OR", "not", "in", "between", "LIKE", "ilike", "is", "null"])
 _NAMES = _WORDS | st.text(
     st.characters(exclude_characters="=<>!", exclude_categories=["Z", "C"]), min_size=1

@@ -15,7 +15,7 @@ from layerdex.search.knn.tiles.kept import KEPT_BLOCK, keep_greedily
 from layerdex.search.knn.tiles.pairs import encode_for_pairs
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.results import Deduplication, Removal
-from layerdex.search.vectors.similarity import round_similarity, to_steps
+from layerdex.search.vectors.similarity import SIMILARITY_STEP, round_similarity, to_steps
 from layerdex.storage.snapshot import DocumentTable, Snapshot
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
@@ -106,7 +106,9 @@ def _keep_greedily(
         kept.append(of_block)
         if on_progress is not None:
             on_progress(min(len(kept) * KEPT_BLOCK, len(rows)), len(rows))
-    return rows[np.concatenate([np.empty(0, np.int64), *kept])]
+    positions = np.concatenate([np.empty(0, np.int64), *kept])
+    of_kept: Rows = rows[positions]
+    return of_kept
 
 
 def _nearest_kept(
@@ -133,9 +135,11 @@ def _nearest_kept(
     unreadable = table.rows[leaders[table.unreadable[leaders]]]
     near = np.flatnonzero(~np.isin(leader, np.union1d(kept, unreadable)))
     search = NeighborSearch(layer, kept, n_queries=len(near))
+    # A little lower, as vectors may be computed from stored ones with other roundings.
+    lowest = max(threshold - 2 * SIMILARITY_STEP, -1)
     for start in range(0, len(near), _BLOCK):
         block = near[start : start + _BLOCK]
-        nearest = search.find(layer.gather(leader[block]), 1, min_similarity=threshold)
+        nearest = search.find(layer.gather(leader[block]), 1, min_similarity=lowest)
         kept_for[block], similarities[block] = nearest.rows[:, 0], nearest.similarities[:, 0]
     return kept_for[position], similarities[position]
 

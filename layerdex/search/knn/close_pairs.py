@@ -56,10 +56,11 @@ def find_close_pairs(
     each_pair(coded, lambda: collector.min_step, collector.take, on_progress=on_progress)
     nearest = collector.nearest
     alone = np.flatnonzero(to_steps(nearest) < collector.min_step)
+    del coded  # the search makes codes of its own
     search = NearestSearch(source, np.sort(rows), n_queries=len(alone))
     for start in range(0, len(alone), _BLOCK):
         block = alone[start : start + _BLOCK]
-        found, similarities = search.find(coded.vectors[block], 2)
+        found, similarities = search.find(source.gather(rows[block]), 2)
         # A document may be behind others that equal it.
         is_other = found[:, 0] != rows[block]
         nearest[block] = np.where(is_other, *similarities.T)

@@ -20,7 +20,7 @@ from layerdex.errors import OptionError
 from layerdex.records import Rows, Vectors
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.transformed_scan import scan_transformed
-from layerdex.search.vectors.similarity import SIMILARITY_STEP, cosine, to_steps
+from layerdex.search.vectors.similarity import cosine, floor_of, to_steps
 from layerdex.search.vectors.transform import Transform, TransformedVectors
 from layerdex.storage.vectors.codecs import NORM_TOLERANCE
 from layerdex.storage.vectors.layer_vectors import LayerVectors, SegmentSlice, VectorSource
@@ -82,7 +82,7 @@ class NeighborSearch:
             self._many = NearestSearch(self._layer, self._rows, n_queries=self._n_queries)
         floor = -2.0
         if min_similarity is not None:
-            floor = (float(to_steps(min_similarity)) - 0.5) * SIMILARITY_STEP
+            floor = float(floor_of(to_steps(min_similarity)))
         rows, similarities = self._many.find(queries, k, floor)
         return Neighbors(rows, similarities)
 

@@ -25,6 +25,15 @@ def to_steps(similarities: NDArray[np.floating] | float) -> NDArray[np.float64]:
     return steps
 
 
+def floor_of(steps: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Return similarities that all those in a step or above it reach, and very few others.
+
+    Half a step is rounded to an even one, and not exact in float64: `to_steps` decides.
+    """
+    floors: NDArray[np.float64] = (np.asarray(steps, np.float64) - 0.5) * SIMILARITY_STEP - 1e-12
+    return floors
+
+
 def round_similarity(similarity: float) -> float:
     """Round a similarity to the step within which similarities count as equal."""
     return round(float(similarity), _DECIMALS)

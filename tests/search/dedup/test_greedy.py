@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from layerdex.choices import Keep
 from layerdex.errors import OptionError
+from layerdex.records import Rows, Vectors
 from layerdex.search.dedup.greedy import Duplicates, find_duplicates
+from layerdex.search.vectors.in_memory import InMemoryVectors
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
 from tests.search.small_tiles import use_small_tiles
@@ -165,6 +167,33 @@ def test_removed_document_belongs_to_its_most_similar_kept_one(tmp_path: Path) -
     assert (found.removed.tolist(), found.kept_for.tolist()) == ([3], [2])
     assert found.similarities[0] == pytest.approx(np.cos(np.deg2rad(10)), abs=1e-3)
     assert found.is_exact.tolist() == [False]
+
+
+def test_removed_document_at_the_edge_of_the_threshold_has_a_kept_one(tmp_path: Path) -> None:
+    # Transformed vectors differ in the last digits by how they are read.
+    random = np.random.default_rng(7)
+    base = unit_codes(random.standard_normal((60, _WIDTH))).astype(np.float64)
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    other = random.standard_normal(base.shape)
+    other -= np.sum(other * base, axis=1, keepdims=True) * base
+    other /= np.linalg.norm(other, axis=1, keepdims=True)
+    cosines = (0.9 - 0.5e-5 + random.uniform(-1e-7, 1e-7, 60))[:, None]
+    vectors = np.concatenate([base, cosines * base + np.sqrt(1 - cosines**2) * other])
+    source = _Wobbling(np.arange(1, 121), vectors.astype(np.float32))
+    store = create(tmp_path / "index", width=_WIDTH)
+    add(store, unit_codes(vectors))
+    table = store.query(lambda snapshot: snapshot.document_table())
+    found = find_duplicates(source, table, threshold=0.9)
+    assert len(found.removed) > 10
+    assert found.kept_for.min() >= 1
+    assert found.similarities.min() > 0.89
+
+
+class _Wobbling(InMemoryVectors):
+    """Vectors that are a little shorter when they are gathered one by one."""
+
+    def gather(self, rows: Rows) -> Vectors:
+        return super().gather(rows) * np.float32(1 + 1.5e-7)
 
 
 def test_repeats_of_a_removed_text_go_to_its_nearest_kept(tmp_path: Path) -> None:

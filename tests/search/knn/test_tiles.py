@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from layerdex.errors import DamagedIndexError
 from layerdex.records import Vectors
 from layerdex.search.knn.tiles import nearest as nearest_module
 from layerdex.search.knn.tiles import others as others_module
@@ -107,7 +109,8 @@ def exact(left: Vectors, right: Vectors) -> NDArray[np.float32]:
 
 def is_certain(similarities: NDArray[np.float32], step: float) -> NDArray[np.bool_]:
     """Return which similarities sums in another order could not move across a step's edge."""
-    return np.abs(similarities / SIMILARITY_STEP - (step - 0.5)) > 2e-7 / SIMILARITY_STEP
+    away = np.abs(similarities / SIMILARITY_STEP - (step - 0.5)) > 2e-7 / SIMILARITY_STEP
+    return np.asarray(away)
 
 
 def encodings(sample: Vectors) -> list[Encoding]:
@@ -320,6 +323,34 @@ def test_vectors_too_many_to_be_held_are_read_when_they_are_needed(
     search = NearestSearch(InMemoryVectors(np.arange(_N), vectors), n_queries=9_999)
     read = search.find(vectors, 5)
     np.testing.assert_array_equal(held, read)
+
+
+def test_half_a_step_is_rounded_as_everywhere() -> None:
+    # 55/64 is the lower edge of step 85,938, as halves are rounded to even numbers.
+    vectors = np.zeros((2, 3), np.float32)
+    vectors[0, 0] = 1
+    vectors[1, :2] = 55 / 64, np.sqrt(1 - (55 / 64) ** 2)
+    assert exact(vectors, vectors)[0, 1] == 55 / 64
+    assert to_steps(55 / 64) == 85_938
+    for step, n_kept in ((85_937, 1), (85_938, 1), (85_939, 2)):
+        coded = encode_for_pairs(InMemoryVectors(np.arange(2), vectors), np.arange(2), 0.8)
+        assert sum(len(kept) for kept in keep_greedily(coded, step)) == n_kept
+        pairs: list[Pairs] = []
+        each_pair(coded, partial(int, step), pairs.append)
+        assert len(pairs) == 2 - n_kept
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_vector_that_is_no_number_is_damage_and_no_missing_neighbor(arithmetic: str) -> None:
+    vectors = _narrow(np.random.default_rng(8))
+    vectors[31, 2] = np.nan
+    source = InMemoryVectors(np.arange(_N), vectors)
+    for n_queries in (1, 10_000):
+        search = NearestSearch(source, n_queries=n_queries, arithmetic=arithmetic)
+        with pytest.raises(DamagedIndexError, match="no number"):
+            search.find(vectors[:3], 2)
+    with pytest.raises(DamagedIndexError, match="no number"):
+        encode_for_pairs(source, np.arange(_N), 0.9, arithmetic=arithmetic)
 
 
 def test_int8_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.cpu import cpu_has_bfloat16, cpu_has_int8
+from layerdex.limits import TORCH, check_limits
 
 UNIT_ROUNDOFF = 2.0**-24
 """Of float32: the relative error of one rounding."""
@@ -27,6 +28,8 @@ class Arithmetic(Protocol):
 
     name: str
     dtype: np.dtype[Any]
+    is_exact: bool
+    """Whether codes are float32 vectors as they are."""
 
     def score_ns(self, m: int) -> float:
         """Return about how long one thread takes for a product of m components, and a look at it.
@@ -63,6 +66,7 @@ class Float32:
 
     name = "float32"
     dtype = np.dtype(np.float32)
+    is_exact = True
 
     def score_ns(self, m: int) -> float:
         """See `Arithmetic`."""
@@ -97,6 +101,7 @@ class BFloat16:
 
     name = "bfloat16"
     dtype = np.dtype(np.int16)
+    is_exact = False
 
     def score_ns(self, m: int) -> float:
         """See `Arithmetic`."""
@@ -143,6 +148,7 @@ class Int8:
 
     name = "int8"
     dtype = np.dtype(np.int8)
+    is_exact = False
 
     def __init__(self, step: float) -> None:
         self._step = step
@@ -153,7 +159,8 @@ class Int8:
 
     def encode(self, vectors: NDArray[np.float64]) -> NDArray[Any]:
         """See `Arithmetic`."""
-        return np.clip(np.rint(vectors / self._step), -_LARGEST, _LARGEST).astype(np.int8)
+        whole: NDArray[Any] = np.clip(np.rint(vectors / self._step), -_LARGEST, _LARGEST)
+        return whole.astype(np.int8)
 
     def decode(self, codes: NDArray[Any]) -> NDArray[np.float64]:
         """See `Arithmetic`."""
@@ -183,7 +190,7 @@ class Int8:
 def int8_for(sample: NDArray[np.float64]) -> Int8:
     """Return int8 with the step for vectors like a sample's (n, m): a few are clipped."""
     largest = float(np.quantile(np.abs(sample), 0.9999)) * 1.05
-    return Int8(max(largest, np.finfo(np.float32).tiny) / _LARGEST)
+    return Int8(max(largest, 1e-30) / _LARGEST)
 
 
 @cache
@@ -194,15 +201,18 @@ def fastest_arithmetic() -> str:
     the largest products are right: without these instructions they may saturate.
     """
     tried: list[Arithmetic] = [Float32()]
+    if not (cpu_has_bfloat16() or cpu_has_int8()):
+        return tried[0].name
+    check_limits(TORCH)
     tried += [BFloat16()] * cpu_has_bfloat16()
     tried += [Int8(1 / _LARGEST)] * (cpu_has_int8() and _int8_is_exact())
-    return min(tried, key=_seconds).name if len(tried) > 1 else tried[0].name
+    return min(tried, key=_seconds).name
 
 
 def _int8_is_exact() -> bool:
     """Return whether products of whole numbers are right, the largest ones too."""
     generator = np.random.default_rng(0)
-    n_rows, n_columns, m = 64, 96, 128
+    n_rows, n_columns, m = 64, 96, 1_024
     rows = generator.integers(-_LARGEST, _LARGEST, (n_rows, m), endpoint=True, dtype=np.int8)
     columns = generator.integers(-_LARGEST, _LARGEST, (n_columns, m), endpoint=True, dtype=np.int8)
     rows[0], columns[0], columns[1] = _LARGEST, _LARGEST, -_LARGEST

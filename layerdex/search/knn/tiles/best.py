@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.search.knn.tiles.tile import Pairs, Positions, join, no_pairs
-from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
+from layerdex.search.vectors.similarity import SIMILARITY_STEP, floor_of, to_steps
 
 _MOST_STEPS = round(1 / SIMILARITY_STEP)
 
@@ -31,8 +31,8 @@ class Best:
         """Return the similarities (n,) that count of vectors whose positions begin at ``first``."""
         with self._lock:
             # Where all the best come before these, an equal one is no better.
-            edge = np.where(self._last < first, 0.5, -0.5)
-            return np.maximum((self._kth + edge) * SIMILARITY_STEP, self._lowest)
+            steps = self._kth + (self._last < first)
+            return np.maximum(floor_of(steps), self._lowest)
 
     def add(self, pairs: Pairs) -> None:
         """Take pairs of a query, as the row, and the position of what it was compared with."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.errors import DamagedIndexError
 from layerdex.records import Vectors
 from layerdex.search.knn.tiles.arithmetic import (
     Arithmetic,
@@ -72,10 +73,15 @@ class Encoding:
         return width if self.axes is None else self.axes.shape[1] + 1
 
     def encode(self, vectors: Vectors) -> Codes:
-        """Return the codes of unit vectors, (n, width) float32."""
-        if self is PLAIN:
-            wide_lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-            return Codes(vectors, np.zeros(len(vectors)), wide_lengths)
+        """Return the codes of unit vectors, (n, width) float32.
+
+        Raises `DamagedIndexError` for one that is not finite.
+        """
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+        if not np.isfinite(lengths).all():
+            raise DamagedIndexError("a stored vector has a component that is no number: restore it")
+        if self.arithmetic.is_exact and self.axes is None and self.rotation is None:
+            return Codes(vectors, np.zeros(len(vectors)), lengths)
         wide = vectors.astype(np.float64)
         if self.axes is not None:
             wide = _shorten(wide, self.axes)
@@ -89,7 +95,8 @@ class Encoding:
         """Return how far below the similarity a product of each row may be, (n_rows,)."""
         error, length = columns.errors.max(), columns.lengths.max()
         roundoff = self.arithmetic.roundoff(rows.values.shape[1])
-        return rows.errors * (length + error) + rows.lengths * (error + roundoff * length) + _SLACK
+        of_errors: NDArray[np.float64] = rows.errors * (length + error)
+        return of_errors + rows.lengths * (error + roundoff * length) + _SLACK
 
 
 PLAIN = Encoding(Float32())
@@ -175,4 +182,5 @@ _REST_SLACK = 1e-12
 
 
 def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    lengths: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return lengths

@@ -21,7 +21,7 @@ from layerdex.search.knn.tiles.tile import (
     run_in_threads,
 )
 from layerdex.search.knn.tiles.vectors import CodedVectors
-from layerdex.search.vectors.similarity import SIMILARITY_STEP
+from layerdex.search.vectors.similarity import floor_of
 
 KEPT_BLOCK = 4 * N_ROWS
 """Documents that are gone through at once."""
@@ -36,17 +36,16 @@ def keep_greedily(
     steps of `SIMILARITY_STEP`. Memory does not grow with the number of pairs. The codes are used
     up: those of kept documents take the place of others.
     """
-    floor = (min_step - 0.5) * SIMILARITY_STEP
     kept = _Kept(coded)
     for start in range(0, len(coded), KEPT_BLOCK):
         block = np.arange(start, min(start + KEPT_BLOCK, len(coded)))
         parts = [block[at : at + N_ROWS] for at in range(0, len(block), N_ROWS)]
         near = [np.zeros(len(part), np.bool_) for part in parts]
-        jobs = [partial(kept.mark_near, *each, floor) for each in zip(parts, near, strict=True)]
+        jobs = [partial(kept.mark_near, *each, min_step) for each in zip(parts, near, strict=True)]
         run_in_threads(jobs, n_threads)
         new = block[~np.concatenate(near)]
         stays = np.ones(len(new), np.bool_)
-        pairs = _pairs_within(coded, new, floor, n_threads)
+        pairs = _pairs_within(coded, new, min_step, n_threads)
         ends = np.flatnonzero(np.diff(pairs.rows, append=-1)) + 1
         begin = 0
         for end in ends.tolist():
@@ -71,19 +70,19 @@ class _Kept:
         self._positions[at] = positions
         self._n = at.stop
 
-    def mark_near(self, positions: Positions, near: NDArray[np.bool_], floor: float) -> None:
+    def mark_near(self, positions: Positions, near: NDArray[np.bool_], min_step: int) -> None:
         """Set which of at most `N_ROWS` documents are near a kept one."""
         left = np.arange(len(positions))
         for start in range(0, self._n, N_COLUMNS):
-            side = _side(self._coded, positions[left])
+            side = self._coded.chosen(positions[left])
             found = find_pairs(
                 self._coded.encoding,
                 side,
                 self._panel(slice(start, min(start + N_COLUMNS, self._n))),
-                np.full(len(left), floor),
+                np.full(len(left), floor_of(min_step)),
                 k=1,
             )
-            near[left[found.rows]] = True
+            near[left[found.reaching(min_step).rows]] = True
             left = np.flatnonzero(~near)
             if not len(left):
                 return
@@ -94,7 +93,7 @@ class _Kept:
 
 
 def _pairs_within(
-    coded: CodedVectors, positions: Positions, floor: float, n_threads: int | None
+    coded: CodedVectors, positions: Positions, min_step: int, n_threads: int | None
 ) -> Pairs:
     """Return the pairs among a few documents, numbered from 0, ordered by the later one."""
     found = [no_pairs()]
@@ -105,17 +104,13 @@ def _pairs_within(
             columns = positions[first : min(first + N_COLUMNS, start + len(rows))]
             pairs = find_pairs(
                 coded.encoding,
-                _side(coded, rows),
-                _side(coded, columns),
-                np.full(len(rows), floor),
+                coded.chosen(rows),
+                coded.chosen(columns),
+                np.full(len(rows), floor_of(min_step)),
                 is_wanted=is_later(start, first),
             )
-            found.append(pairs.shift(start, first))
+            found.append(pairs.reaching(min_step).shift(start, first))
 
     run_in_threads((partial(compare, at) for at in range(0, len(positions), N_ROWS)), n_threads)
     pairs = join(found)
     return pairs.take(np.argsort(pairs.rows, kind="stable"))
-
-
-def _side(coded: CodedVectors, positions: Positions) -> Side:
-    return Side(coded.codes[positions], lambda chosen: coded.vectors[positions[chosen]])

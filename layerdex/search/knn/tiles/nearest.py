@@ -15,8 +15,8 @@ from layerdex.search.knn.tiles.tile import N_COLUMNS, N_ROWS, Side, find_pairs, 
 from layerdex.search.knn.tiles.vectors import N_CODED, CodedVectors, ManyVectors
 from layerdex.storage.vectors.layer_vectors import VectorSlice, VectorSource
 
-PLAIN_BLOCK = 16_384
-"""Plain vectors that are decoded at once: 25 MB at width 384."""
+PLAIN_BLOCK = 4_096
+"""Plain vectors that are decoded at once: 6 MB at width 384."""
 
 _N_SAMPLED_QUERIES = 256
 N_CODED_QUERIES = 1_000

@@ -19,7 +19,7 @@ from layerdex.search.knn.tiles.tile import (
     run_in_threads,
 )
 from layerdex.search.knn.tiles.vectors import ManyVectors, blocks_of, encode_all
-from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
+from layerdex.search.vectors.similarity import floor_of, to_steps
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 _N_ALIKE = 1_024
@@ -103,7 +103,7 @@ def _first_floors(
         products = near @ near.T
         products[of[:, None] == of] = -2
         kth = np.partition(products, -k, axis=1)[:, -k]
-        lowest = (to_steps(kth - error) - 0.5) * SIMILARITY_STEP
+        lowest = floor_of(to_steps(kth - error))
         floors[alike] = np.where(kth > -2, lowest, -2)
 
     order = _order_alike(vectors, n_threads)

@@ -10,7 +10,7 @@ import numpy as np
 from layerdex.records import OnProgress, Rows
 from layerdex.search.knn.tiles.tile import N_ROWS, Pairs, find_pairs, is_later, run_in_threads
 from layerdex.search.knn.tiles.vectors import CodedVectors, ManyVectors, encode_all
-from layerdex.search.vectors.similarity import SIMILARITY_STEP
+from layerdex.search.vectors.similarity import floor_of
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 
@@ -47,10 +47,12 @@ def each_pair(
     def compare(block: slice) -> None:
         side = coded.side(block)
         for first, panel in coded.panels(block.stop):
-            floors = np.full(len(side.codes), (min_step() - 0.5) * SIMILARITY_STEP)
+            lowest = min_step()
+            floors = np.full(len(side.codes), floor_of(lowest))
             found = find_pairs(
                 coded.encoding, side, panel, floors, is_wanted=is_later(block.start, first)
             )
+            found = found.reaching(lowest)
             if len(found.rows):
                 take(found.shift(block.start, first))
 

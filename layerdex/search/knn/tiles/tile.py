@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from threading import local
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from layerdex.limits import Pool
 from layerdex.records import Vectors
 from layerdex.search.knn.tiles.arithmetic import Float32
 from layerdex.search.knn.tiles.codes import Codes, Encoding
-from layerdex.search.vectors.similarity import SIMILARITY_STEP
+from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
 from layerdex.threads import Threads, single_threaded_blas
 
 N_ROWS, N_COLUMNS = 512, 2_048
@@ -24,6 +26,9 @@ _DENSE_SHARE = 0.04
 
 _PAIRS_AT_ONCE = 512
 """Pairs whose vectors are laid side by side: they stay in the cache. 4,096 take 4 times as long."""
+
+_BEYOND = 4.0
+"""No product of codes of unit vectors is as large."""
 
 Positions = NDArray[np.int64]
 
@@ -38,6 +43,10 @@ class Pairs(NamedTuple):
     def take(self, chosen: Positions | NDArray[np.bool_]) -> Pairs:
         """Return some of the pairs."""
         return Pairs(self.rows[chosen], self.columns[chosen], self.similarities[chosen])
+
+    def reaching(self, step: int) -> Pairs:
+        """Return those whose similarity is in a step of `SIMILARITY_STEP` or above it."""
+        return self.take(to_steps(self.similarities) >= step)
 
     def shift(self, rows: int, columns: int) -> Pairs:
         """Return the pairs with both positions moved on."""
@@ -115,7 +124,9 @@ def find_pairs(
 def _limits(
     encoding: Encoding, codes: Codes, others: Codes, floors: NDArray[np.float64]
 ) -> NDArray[Any]:
-    return encoding.arithmetic.limits(floors - encoding.margins(codes, others))
+    bounds = floors - encoding.margins(codes, others)
+    bounds[floors > 1] = _BEYOND  # what only a higher similarity would improve is done
+    return encoding.arithmetic.limits(bounds)
 
 
 def _lowest(
@@ -143,7 +154,7 @@ def run_in_threads(
     ``on_done`` is told how many of the first are done.
     """
     n_threads = Pool.BLAS.size() if n_threads is None else n_threads
-    with single_threaded_blas():
+    with single_threaded_blas(), _single_threaded_torch():
         if n_threads == 1:
             for n, job in enumerate(work):
                 job()
@@ -155,6 +166,21 @@ def run_in_threads(
                 future.result()
                 if on_done is not None:
                     on_done(n + 1)
+
+
+@contextmanager
+def _single_threaded_torch() -> Iterator[None]:
+    """Let PyTorch multiply in the thread that calls it, if codes are multiplied by it."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _all_products(rows: Side, columns: Side, hit: Positions) -> NDArray[np.float32]:

@@ -90,6 +90,10 @@ class CodedVectors:
 
         return Side(self.codes[at], read)
 
+    def chosen(self, positions: Positions) -> Side:
+        """Return those at some positions as one side of a tile."""
+        return Side(self.codes[positions], lambda at: self.vectors[positions[at]])
+
     def panels(self, stop: int | None = None) -> Iterator[tuple[int, Side]]:
         """Yield the vectors before ``stop`` in the sides of tiles, each with its first position."""
         for block in blocks_of(len(self) if stop is None else stop, N_COLUMNS):
