@@ -95,8 +95,9 @@ class Encoding:
         """Return how far below the similarity a product of each row may be, (n_rows,)."""
         error, length = columns.errors.max(), columns.lengths.max()
         roundoff = self.arithmetic.roundoff(rows.values.shape[1])
-        of_errors: NDArray[np.float64] = rows.errors * (length + error)
-        return of_errors + rows.lengths * (error + roundoff * length) + _SLACK
+        of_errors = rows.errors * (length + error)
+        of_roundoff = rows.lengths * (error + roundoff * length)
+        return np.asarray(of_errors + of_roundoff + _SLACK)
 
 
 PLAIN = Encoding(Float32())
