@@ -6,6 +6,7 @@ computed in full, in float64. ``docs/tiles.md`` derives the margin.
 
 ``codes`` makes the codes and picks their length, ``arithmetic`` multiplies them in float32,
 bfloat16 or int8, ``tile`` finds what a tile cannot rule out, ``vectors`` computes it in full.
-``nearest`` finds nearest neighbours that way, ``pairs`` all pairs above a similarity, and ``kept``
-those that greedy deduplication keeps. May import `search.vectors` and `storage.vectors`.
+``nearest`` finds the neighbours of queries that way, ``others`` those of each document among the
+others (``best`` keeps both), ``pairs`` all pairs above a similarity, and ``kept`` those that greedy
+deduplication keeps. May import `search.vectors` and `storage.vectors`.
 """

@@ -100,10 +100,11 @@ def find_pairs(
         hit = np.arange(len(raw))
         is_left = raw >= limits[:, None]
         is_left |= raw >= _limits(encoding, columns.codes, rows.codes, column_floors)
-    most = _DENSE_SHARE * is_left.size
-    if is_wanted is not None and np.count_nonzero(is_left) > most:
+    n_left, most = np.count_nonzero(is_left), _DENSE_SHARE * is_left.size
+    if is_wanted is not None and n_left > most:
         is_left &= is_wanted(hit[:, None], np.arange(n_columns))
-    if np.count_nonzero(is_left) > most:
+        n_left = np.count_nonzero(is_left)
+    if n_left > most:
         products = np.where(is_left, _all_products(rows, columns, hit), np.float32(-2))
         is_near = products >= _lowest(floors[hit], k, products)[:, None]
         if column_floors is not None:
