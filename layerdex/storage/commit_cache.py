@@ -1,18 +1,22 @@
-"""What an open index caches between questions: the commit, mapped layer files, and rows."""
+"""What an open index caches between questions: the commit, mapped layer files, rows, filters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from layerdex.forks import ForkLock
 from layerdex.records import Rows
 from layerdex.storage.catalog.segments import segment_rows
-from layerdex.storage.catalog.settings import Commit, read_commit, read_mark
+from layerdex.storage.catalog.settings import Commit, CommitMark, read_commit, read_mark
+from layerdex.storage.derived import DerivedCache
 from layerdex.storage.vectors.layer_file import LayerFile
 from layerdex.storage.vectors.layer_vectors import Segment
+
+T = TypeVar("T")
 
 # The kernel allows a process some 65,000 maps.
 _MAX_MAPPED = 16_384
@@ -31,6 +35,7 @@ class CommitCache:
         self._commit: Commit | None = None
         self._files: dict[tuple[str, int], LayerFile] = {}
         self._rows: dict[str, Rows] = {}
+        self._derived = DerivedCache()
         self._lock = ForkLock()
 
     def commit(self, connection: Connection) -> Commit:
@@ -43,6 +48,7 @@ class CommitCache:
             with self._lock:
                 self._commit = commit
                 self._drop_stale(commit)
+            self._derived.keep_only(commit.mark)
         return commit
 
     def rows(self, connection: Connection, segment: Segment) -> Rows:
@@ -53,6 +59,12 @@ class CommitCache:
         if rows is None:
             rows = self._rows[segment.name] = segment_rows(connection, segment)
         return rows
+
+    def derived(
+        self, mark: CommitMark, key: Hashable, compute: Callable[[], T], size: Callable[[T], int]
+    ) -> T:
+        """Return what ``compute`` returns at a commit, from the cache if it is kept there."""
+        return self._derived.get(mark, key, compute, size)
 
     def file(self, segment: Segment, layer: int) -> LayerFile:
         """Return a layer's file, which is checked and mapped on its first use."""
