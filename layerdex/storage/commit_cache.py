@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from layerdex.forks import ForkLock
+from layerdex.limits import Pool
 from layerdex.records import Rows
 from layerdex.storage.catalog.segments import segment_rows
 from layerdex.storage.catalog.settings import Commit, CommitMark, read_commit, read_mark
 from layerdex.storage.derived import DerivedCache
 from layerdex.storage.vectors.layer_file import LayerFile
 from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.threads import map_in_threads
 
 T = TypeVar("T")
+
+_MIN_BYTES_FOR_THREADS = 8_000_000
+"""To be read for checksums: one thread takes some 4 ms."""
 
 # The kernel allows a process some 65,000 maps.
 _MAX_MAPPED = 16_384
@@ -79,6 +85,16 @@ class CommitCache:
             while len(self._files) >= _MAX_MAPPED:
                 self._files.pop(next(iter(self._files)))
             return self._files.setdefault(key, file)
+
+    def files(self, segments: Sequence[Segment], layer: int) -> list[LayerFile]:
+        """Return a layer's file of each segment; several threads check those that are new."""
+        with self._lock:
+            opened = [self._files.get((segment.name, layer)) for segment in segments]
+        new = [segment for segment, file in zip(segments, opened, strict=True) if file is None]
+        n_bytes = sum(segment.files[layer].size_bytes for segment in new if layer in segment.files)
+        n_threads = Pool.BLAS.size() if n_bytes >= _MIN_BYTES_FOR_THREADS else 1
+        files = iter(map_in_threads(partial(self.file, layer=layer), new, n_threads=n_threads))
+        return [next(files) if file is None else file for file in opened]
 
     def _drop_stale(self, commit: Commit) -> None:
         by_name = {segment.name: segment for segment in commit.segments}

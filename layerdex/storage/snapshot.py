@@ -140,7 +140,7 @@ class Snapshot:
             keeps_length=self._codec.keeps_length,
             dead=self.dead,
             rows_of=self.segment_rows,
-            open_file=lambda segment: self._open(segment, layer),
+            open_files=lambda segments: self._open(segments, layer),
         )
 
     def hold(self, layers: Iterable[int]) -> None:
@@ -149,8 +149,9 @@ class Snapshot:
         Raises FileNotFoundError if a compaction already has.
         """
         for layer in layers:
-            for segment in self.segments:
-                self._held[segment.name, layer] = self._cache.file(segment, layer)
+            files = self._cache.files(self.segments, layer)
+            for segment, file in zip(self.segments, files, strict=True):
+                self._held[segment.name, layer] = file
 
     def rows(self, where: Where = ()) -> Rows:
         """Return the rows of the live documents that match every condition, ascending."""
@@ -318,9 +319,11 @@ class Snapshot:
             DateField.size_bytes,
         )
 
-    def _open(self, segment: Segment, layer: int) -> LayerFile:
-        held = self._held.get((segment.name, layer))
-        return self._cache.file(segment, layer) if held is None else held
+    def _open(self, segments: Sequence[Segment], layer: int) -> list[LayerFile]:
+        held = {segment.name: self._held.get((segment.name, layer)) for segment in segments}
+        others = [segment for segment in segments if held[segment.name] is None]
+        opened = iter(self._cache.files(others, layer))
+        return [held[segment.name] or next(opened) for segment in segments]
 
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
         if where not in self._clauses:
