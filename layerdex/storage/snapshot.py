@@ -17,6 +17,8 @@ from layerdex.errors import DocumentNotFoundError, FilterError
 from layerdex.records import Document, Rows
 from layerdex.storage.catalog.date_fields import DateField
 from layerdex.storage.catalog.documents import (
+    ReadingCounts,
+    count_readings,
     find_field_of,
     read_documents,
     read_metadata_types,
@@ -271,6 +273,10 @@ class Snapshot:
     def unknown(self) -> list[tuple[int, str, int, int, bool]]:
         """Return row, id, tokens, unknown ones and unreadability of each text with unknown ones."""
         return read_unknown(self.connection)
+
+    def count_readings(self) -> ReadingCounts:
+        """Count the live documents whose texts the encoder did not read whole."""
+        return count_readings(self.connection)
 
     def count_labels(self) -> dict[str, int]:
         """Return the number of live documents per label, the most frequent label first."""
