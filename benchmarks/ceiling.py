@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from layerdex.indexer.engines.devices import cpu_has_bfloat16
+from layerdex.cpu import cpu_has_bfloat16
 from layerdex.indexer.engines.openvino.library import import_openvino
 
 SIZES = (256, 512, 1024, 2048, 4096, 8192)

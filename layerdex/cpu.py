@@ -1,4 +1,4 @@
-"""What the processor computes in, and how many threads may."""
+"""What this machine's processor has instructions for."""
 
 from __future__ import annotations
 

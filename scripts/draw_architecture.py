@@ -64,6 +64,7 @@ ROOMS = {name: room for row in ROWS for name, room in row.items()}
 FILES = {
     "arguments": "checks of what callers pass",
     "choices": "enums",
+    "cpu": "instructions of the processor",
     "errors": "the tree of exceptions",
     "layers": "what layer numbers mean",
     "limits": "memory and threads at hand",

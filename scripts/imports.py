@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "arguments",
         "choices",
+        "cpu",
         "errors",
         "forks",
         "layers",

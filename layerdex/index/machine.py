@@ -60,14 +60,14 @@ def _version(distribution: str) -> str:
 
 
 def _describe_cpu() -> str:
-    from layerdex.indexer.engines.devices import cpu_has_bfloat16
+    from layerdex.cpu import cpu_has_bfloat16
 
     dtype = "bfloat16" if cpu_has_bfloat16() else "float32 (no avx512_bf16, no AMX)"
     return f"{len(os.sched_getaffinity(0))} cores, encodes in {dtype}"
 
 
 def _describe_int8() -> str:
-    from layerdex.indexer.engines.devices import cpu_has_int8
+    from layerdex.cpu import cpu_has_int8
 
     nncf = _version("nncf")
     if nncf == _NOT_INSTALLED:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerdex.choices import Dtype
+from layerdex.cpu import cpu_has_bfloat16
 from layerdex.errors import OptionError
 
 if TYPE_CHECKING:
@@ -70,23 +71,6 @@ def choose_dtype(dtype: Dtype, device: torch.device) -> Dtype:
     else:
         is_fast = cpu_has_bfloat16()
     return Dtype.BFLOAT16 if is_fast else Dtype.FLOAT32
-
-
-def cpu_has_bfloat16() -> bool:
-    """Return whether the CPU has instructions for bfloat16 products (known on Linux only)."""
-    return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
-
-
-def cpu_has_int8() -> bool:
-    """Return whether the CPU has instructions for int8 products (known on Linux only)."""
-    return bool(_cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        return set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return set()
 
 
 def _describe_devices(n_gpus: int) -> str:

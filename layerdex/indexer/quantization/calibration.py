@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 from layerdex.choices import Dtype
+from layerdex.cpu import cpu_has_int8
 from layerdex.errors import (
     IndexMismatchError,
     MissingPackageError,
@@ -19,7 +20,6 @@ from layerdex.errors import (
     OptionError,
     SourceError,
 )
-from layerdex.indexer.engines.devices import cpu_has_int8
 from layerdex.indexer.readers.common_names import DEFAULT_TEXT_NAME
 from layerdex.indexer.readers.dialect import Dialect
 from layerdex.indexer.readers.sources import may_block, read_texts
@@ -28,7 +28,7 @@ from layerdex.records import EncoderSettings, Quantization
 
 logger = logging.getLogger(__name__)
 
-METHOD = "nncf-ptq-1"
+METHOD = "nncf-ptq-2"
 """Layerdex's recipe; increase its number when a change to it changes vectors."""
 
 N_CALIBRATING = 200

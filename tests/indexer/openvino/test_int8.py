@@ -130,6 +130,28 @@ def test_the_same_texts_give_the_same_bytes(
     assert load(tiny_model("bert")).settings.fingerprint != first.settings.fingerprint
 
 
+def test_weights_are_rounded_by_their_inputs_and_attention_is_left_alone(
+    tiny_model: TinyModel,
+    texts: str,
+    converted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shutil.copytree(converted, tmp_path / "other")))
+    shutil.rmtree(graph_of(quantized(tiny_model("bert"), texts)).folder)
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        encoder = quantized(tiny_model("bert"), texts)
+    # Six in each block, without the one that stays exact.
+    n_layers = 6 * (len(LAYERS) - 1) - 1
+    assert f"the weights of {n_layers} linear layers are rounded by their inputs" in caplog.text
+    nodes = import_openvino().Core().read_model(graph_of(encoder).path).get_ordered_ops()
+    kinds = [node.get_type_name() for node in nodes]
+    # The inputs of query, key and value are one.
+    assert kinds.count("FakeQuantize") == 4 * (len(LAYERS) - 1) - 1
+
+
 def weights(encoder: TransformerEncoder) -> bytes:
     return (graph_of(encoder).folder / "graph.bin").read_bytes()
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from layerdex.choices import Dtype, EngineName, Pooling
+from layerdex.cpu import cpu_has_bfloat16
 from layerdex.errors import LayerdexError, ModelError
-from layerdex.indexer.engines.devices import cpu_has_bfloat16
 from layerdex.indexer.engines.openvino.cache import (
     find_graph,
     quantized_folder,

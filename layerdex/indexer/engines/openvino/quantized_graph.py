@@ -1,8 +1,9 @@
 """Quantising a converted model to int8 with NNCF, and measuring what that costs.
 
 Weights and the inputs of the linear layers become int8, with SmoothQuant (Xiao and others, ICML
-2023) and a correction of the biases; embeddings, attention, norms and pooling keep their precision.
-So does one linear layer, see `_first_of_activated`.
+2023), a correction of the biases, and weights rounded as in `weight_rounding`; embeddings,
+attention, norms and pooling keep their precision. So does one linear layer, see
+`_first_of_activated`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from layerdex.indexer.engines.openvino.cache import new_graph_folder
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph, write_graph
 from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.openvino.requests import compile_options, run, translate_errors
+from layerdex.indexer.engines.openvino.weight_rounding import round_weights
 from layerdex.indexer.engines.protocol import Engine, ModelSpec, collect_vectors, make_batch
 from layerdex.indexer.quantization.calibration import Calibration
 from layerdex.indexer.quantization.fidelity import N_NEIGHBORS, measure_fidelity
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 # Of longer texts, which would take most of the time, more tokens say little that is new.
 _MAX_LENGTH = 256
 _TOKEN_BUDGET = 1_024
+# Of what is large in an input, the share that goes to the weights.
+_SMOOTHING = 0.8
 _ACTIVATIONS = ("Gelu", "Relu", "Swish", "Tanh", "HSwish", "Mish")
 
 
@@ -91,20 +95,30 @@ def quantize(
 
 def _quantize(graph: CachedGraph, inputs: Sequence[dict[str, Any]]) -> Any:
     nncf = _import_nncf()
-    model = import_openvino().Core().read_model(graph.path)
+    core = import_openvino().Core()
+    model = core.read_model(graph.path)
     try:
         with _quiet():
-            return nncf.quantize(
+            quantized = nncf.quantize(
                 model,
                 nncf.Dataset(list(inputs)),
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=len(inputs),
                 fast_bias_correction=True,
-                # Looking embeddings up costs nothing, and layer 0 stays exact.
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=_SMOOTHING)
+                ),
+                # Looking embeddings up costs nothing, and layer 0 stays exact. Attention is
+                # computed in bfloat16 in any case, so that rounding its inputs would only lose.
                 ignored_scope=nncf.IgnoredScope(
-                    names=_first_of_activated(model), types=["Gather"], validate=False
+                    names=_first_of_activated(model),
+                    types=["Gather", "ScaledDotProductAttention"],
+                    validate=False,
                 ),
             )
+        n_rounded = round_weights(quantized, core.read_model(graph.path), inputs)
+        logger.info("the weights of %d linear layers are rounded by their inputs", n_rounded)
+        return quantized
     except MemoryError:  # not the model's fault
         raise
     except Exception as error:  # of any kind

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from layerdex.choices import Dtype
+from layerdex.cpu import cpu_has_int8
 from layerdex.errors import ModelError
 from layerdex.forks import abandon, renew_after_fork
-from layerdex.indexer.engines.devices import cpu_has_int8
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
 from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.protocol import Batch, Pooled

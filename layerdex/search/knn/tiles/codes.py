@@ -22,15 +22,17 @@ from layerdex.search.knn.tiles.arithmetic import (
     fastest_arithmetic,
     int8_for,
 )
+from layerdex.threads import single_threaded_blas
 
 N_SAMPLED = 4_096
-"""Vectors that the axes and the length of codes are chosen by."""
+"""Vectors that the length of codes is chosen by."""
 
 PAIR_NS = 700.0
 """What a pair costs that a tile cannot rule out; see `Arithmetic.score_ns`."""
 
 _LENGTHS = (32, 48, 64, 96, 128, 192, 256)
 _N_ITERATIONS = 3
+_N_FOR_AXES = 2_048
 _SLACK = 1e-7
 """For the rounding of a similarity to float32, sums in float64, axes not quite orthogonal."""
 
@@ -109,11 +111,13 @@ def choose_encoding(
     name = arithmetic or fastest_arithmetic()
     width = columns.shape[1]
     lengths = [m for m in _LENGTHS if m < width]
-    axes = principal_axes(columns, max(lengths) - 1) if lengths else None
     floors = np.broadcast_to(np.asarray(floors, np.float64), len(rows))
-    tried = [_make(name, columns, axes[:, : m - 1]) for m in lengths] if axes is not None else []
-    tried.append(_make(name, columns, None))
-    return min(tried, key=lambda one: _cost(one, rows, columns, floors))
+    with single_threaded_blas():  # a QR by two threads that wait for each other is 80 times as slow
+        tried = [_make(name, columns, None)]
+        if lengths:
+            axes = principal_axes(columns[:_N_FOR_AXES], max(lengths) - 1)
+            tried += [_make(name, columns, axes[:, : m - 1]) for m in lengths]
+        return min(tried, key=lambda one: _cost(one, rows, columns, floors))
 
 
 def principal_axes(vectors: Vectors, n: int) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ from layerdex.storage.vectors.layer_vectors import VectorSlice, VectorSource
 PLAIN_BLOCK = 16_384
 """Plain vectors that are decoded at once: 25 MB at width 384."""
 
-_N_SAMPLED_QUERIES = 512
+_N_SAMPLED_QUERIES = 256
 N_CODED_QUERIES = 1_000
 """For fewer queries, plain vectors are compared before their codes are made."""
 

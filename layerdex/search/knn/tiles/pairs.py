@@ -17,7 +17,7 @@ from layerdex.storage.vectors.layer_vectors import VectorSource
 N_CODED = 16_384
 """Fewer vectors are compared before shorter codes of them are made."""
 
-_N_SAMPLED_ROWS = 512
+_N_SAMPLED_ROWS = 256
 
 
 def encode_for_pairs(
