@@ -5,6 +5,7 @@ of the time of indexing. ``--vectors`` gives the pool, (n, width) or (n_layers, 
 it the pool is random, around common directions and with few large components, as vectors of texts
 are.
 A filter keeps 1 % or 57 % of the documents by a number, or 57 % by a time, all of which differ.
+The first of two questions with the same filter reads its rows, later ones have them.
 ``--index`` keeps the index, and measures the one that is there.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -88,9 +90,8 @@ def main() -> None:
     encoder = MixingEncoder(read_pool(options), options.seed)
     print("seed", options.seed, file=sys.stderr)
     with contextlib.ExitStack() as stack:
-        path = options.index
-        if path is None:
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "index"
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        path = options.index or folder / "index"
         indexing = None if path.exists() else fill(path, encoder, options.n_documents)
         results: dict[str, Any] = {
             "documents": options.n_documents,
@@ -100,7 +101,7 @@ def main() -> None:
             "seed": options.seed,
             "vectors": "random" if options.vectors is None else options.vectors.name,
             "indexing": indexing,
-            **measure(path, encoder, options.n_documents, options.rounds),
+            **measure(path, encoder, options, bytecode=folder / "bytecode"),
         }
     arguments = f"--n-documents {options.n_documents} --n-layers {options.n_layers}"
     command = f"python -m benchmarks.scale {arguments} --rounds {options.rounds}"
@@ -153,8 +154,11 @@ def documents(n: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def measure(path: Path, encoder: MixingEncoder, n: int, rounds: int) -> dict[str, Any]:
+def measure(
+    path: Path, encoder: MixingEncoder, options: argparse.Namespace, *, bytecode: Path
+) -> dict[str, Any]:
     """Time questions and cold processes alternately; the first question of each kind is apart."""
+    n, rounds = options.n_documents, options.rounds
     index = Index.open(path, encoder=encoder)
     middle = (FIRST_MINUTE + timedelta(minutes=round(0.43 * n))).isoformat()
     batch = [f"{QUESTIONS} {i * 31}" for i in range(N_QUERIES)]
@@ -172,8 +176,11 @@ def measure(path: Path, encoder: MixingEncoder, n: int, rounds: int) -> dict[str
         "get": [*LAYERDEX, "get", str(path), f"d{n // 2}"],
         "search --like": [*LAYERDEX, "search", str(path), "--like", f"d{n // 2}"],
     }
+    # As it is installed: some environments keep Python from writing bytecode, which takes a second.
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     cold: dict[str, Callable[[], object]] = {
-        name: partial(subprocess.run, command, check=True, capture_output=True)
+        name: partial(subprocess.run, command, check=True, capture_output=True, env=environment)
         for name, command in commands.items()
     }
     for run in cold.values():
