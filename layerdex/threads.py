@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from math import ceil
 from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 
+_JOBS_PER_THREAD = 4
 _limit_is_held = Lock()
 
 
@@ -39,6 +42,24 @@ class Threads(ThreadPoolExecutor):
         # A cancelled future wakes nobody.
         wait([running for running in self._at_work if not running.cancelled()])
         self.shutdown()
+
+
+def map_in_threads(
+    function: Callable[[_S], _T], items: Sequence[_S], *, n_threads: int
+) -> list[_T]:
+    """Return the results for all items in their order, computed by at most ``n_threads``."""
+    if n_threads == 1 or len(items) < 2:
+        return [function(item) for item in items]
+    # A few jobs for each thread: one for each item would take longer to hand out than some items.
+    size = ceil(len(items) / (_JOBS_PER_THREAD * n_threads))
+    jobs = [items[start : start + size] for start in range(0, len(items), size)]
+
+    def run(job: Sequence[_S]) -> list[_T]:
+        return [function(item) for item in job]
+
+    with Threads(min(n_threads, len(jobs)), "layerdex-map") as threads:
+        running = [threads.submit(run, job) for job in jobs]
+        return [result for future in running for result in future.result()]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from layerdex.search.evaluation.geometry import effective_rank
 from layerdex.search.labels.head import _fit
-from layerdex.threads import Threads, single_threaded_blas
+from layerdex.threads import Threads, map_in_threads, single_threaded_blas
 
 INTERRUPTED = """
 import sys, time
@@ -162,3 +162,19 @@ def test_eigenvalues_and_heads_are_computed_in_one_thread(
     assert seen == [{1}]
     _fit(1.0, vectors, np.array([0, 1, 0, 1, 0, 1]))
     assert seen == [{1}, {1}]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+@pytest.mark.parametrize("n", [0, 1, 2, 23])
+def test_results_come_in_the_order_of_the_items(n: int, n_threads: int) -> None:
+    assert map_in_threads(lambda item: item**2, range(n), n_threads=n_threads) == [
+        item**2 for item in range(n)
+    ]
+
+
+def test_the_first_error_of_a_thread_is_raised() -> None:
+    def fail(item: int) -> int:
+        raise ValueError(f"at {item}")
+
+    with pytest.raises(ValueError, match="at 0"):
+        map_in_threads(fail, range(9), n_threads=3)

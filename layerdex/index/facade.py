@@ -23,13 +23,10 @@ from layerdex.choices import (
 )
 from layerdex.errors import OptionError
 from layerdex.index import (
-    best_layer,
     documents,
-    heads,
     label_changes,
     source_options,
     stored_transforms,
-    training,
     vectors,
 )
 from layerdex.index.encoders import (
@@ -44,7 +41,6 @@ from layerdex.index.open_index import OpenIndex, as_list
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.target_signature import takes_target
 from layerdex.index.tasks import LABEL, Task
-from layerdex.index.view import View
 from layerdex.layers import LayerSelection, name_layers, resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import (
@@ -60,22 +56,23 @@ from layerdex.records import (
     Vectors,
 )
 from layerdex.removals import DEFAULT_SHARE, MaxRemoved, RemovalLimit
-from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.vote_scores import N_RESAMPLES
 from layerdex.search.filters import Expressions, parse_where
-from layerdex.search.labels.probe import Probe
 from layerdex.search.results import Deduplication, Predictions, SearchResults
-from layerdex.search.transforms.fit import TransformFit
 from layerdex.storage.maintenance.info import IndexInfo, read_info
 from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
     from layerdex.index.document_reader import DocumentReader
     from layerdex.index.training import Tuning
+    from layerdex.index.view import View
     from layerdex.indexer.pipeline.pipeline import BuildReport
     from layerdex.indexer.readers.dialect import Dialect
     from layerdex.indexer.readers.fields import Fields
     from layerdex.indexer.training.plan import Plan
+    from layerdex.search.evaluation.evaluation import Evaluation
+    from layerdex.search.labels.probe import Probe
+    from layerdex.search.transforms.fit import TransformFit
     from layerdex.storage.maintenance.compaction import Compaction
     from layerdex.storage.maintenance.verify import Problem
 
@@ -205,6 +202,8 @@ class Index:
     if not TYPE_CHECKING:  # else every name would be an attribute to type checkers
 
         def __getattr__(self, name: str) -> object:
+            from layerdex.index.view import View
+
             if not name.startswith("_") and hasattr(View, name):
                 raise AttributeError(
                     f"'Index' object has no attribute {name!r}: use index.at().{name}()",
@@ -250,6 +249,8 @@ class Index:
         are resolved when a question is answered.
         Raises `LayerError`, `OptionError` or `FilterError`.
         """
+        from layerdex.index.view import View  # imports all kinds of questions
+
         options = TargetOptions.parse(**target)
         options.check(self._open)
         return View(self._open, options)
@@ -600,7 +601,9 @@ class Index:
 
         Raises `OptionError` for an evaluation of transformed vectors: questions take plain ones.
         """
-        best_layer.save(self._open, evaluation, lock_timeout_s=lock_timeout_s)
+        from layerdex.index.best_layer import save
+
+        save(self._open, evaluation, lock_timeout_s=lock_timeout_s)
 
     def fit_transforms(
         self,
@@ -632,7 +635,9 @@ class Index:
         Raises `OptionError` for a probe of an index with other layers or vectors of another width,
         `IndexMismatchError` for one of another model, `LockedIndexError` or `StorageError`.
         """
-        heads.save_head(self._open, probe, lock_timeout_s=lock_timeout_s)
+        from layerdex.index.heads import save_head
+
+        save_head(self._open, probe, lock_timeout_s=lock_timeout_s)
 
     def classify_with_head(
         self, texts: str | Iterable[str], *, min_confidence: float = 0.0
@@ -642,7 +647,9 @@ class Index:
         A label is None below ``min_confidence``. Raises `OptionError` where no head is stored,
         `IndexMismatchError` for one that does not fit the index, `DamagedIndexError`.
         """
-        predictions = heads.classify_with_head(self._open, texts, min_confidence=min_confidence)
+        from layerdex.index.heads import classify_with_head
+
+        predictions = classify_with_head(self._open, texts, min_confidence=min_confidence)
         return Predictions(predictions, texts=texts)
 
     def tune(
@@ -670,7 +677,9 @@ class Index:
         folder exists or the index has an adapter already, `NoLabelsError`, `ModelError` or
         `MissingPackageError` (the extra ``tune``).
         """
-        return training.tune(
+        from layerdex.index.training import tune
+
+        return tune(
             self._open,
             adapter,
             TargetOptions.parse(layer=layer, where=where),

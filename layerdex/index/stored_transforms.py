@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,13 +17,6 @@ from layerdex.arguments import check_callbacks
 from layerdex.choices import TransformName
 from layerdex.errors import DamagedIndexError, IndexMismatchError, OptionError
 from layerdex.records import OnProgress
-from layerdex.search.knn.sampling import sample_documents
-from layerdex.search.transforms.fit import (
-    N_FITTED,
-    TransformFit,
-    check_shrinkage,
-    fit_layers,
-)
 from layerdex.search.vectors.transform import Transform, Transforms
 from layerdex.storage.artifact_changes import remove_artifact, save_artifact
 from layerdex.storage.artifacts import (
@@ -37,6 +30,9 @@ from layerdex.storage.catalog.changes import NEXT_ROW
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
+
+if TYPE_CHECKING:
+    from layerdex.search.transforms.fit import TransformFit
 
 STALE_SHARE = 0.1
 
@@ -59,6 +55,9 @@ def fit_transforms(
     on_progress: OnProgress | None,
 ) -> TransformFit:
     """Fit transforms at all stored layers on all documents, and store them; see `Index`."""
+    from layerdex.search.knn.sampling import sample_documents
+    from layerdex.search.transforms.fit import N_FITTED, check_shrinkage, fit_layers
+
     check_callbacks(on_progress=on_progress)
     shrinkages = None
     if shrinkage is not None:

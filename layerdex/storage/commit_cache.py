@@ -1,18 +1,28 @@
-"""What an open index caches between questions: the commit, mapped layer files, and rows."""
+"""What an open index caches between questions: the commit, mapped layer files, rows, filters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from layerdex.forks import ForkLock
+from layerdex.limits import Pool
 from layerdex.records import Rows
 from layerdex.storage.catalog.segments import segment_rows
-from layerdex.storage.catalog.settings import Commit, read_commit, read_mark
+from layerdex.storage.catalog.settings import Commit, CommitMark, read_commit, read_mark
+from layerdex.storage.derived import DerivedCache
 from layerdex.storage.vectors.layer_file import LayerFile
 from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.threads import map_in_threads
+
+T = TypeVar("T")
+
+_MIN_BYTES_FOR_THREADS = 8_000_000
+"""To be read for checksums: one thread takes some 4 ms."""
 
 # The kernel allows a process some 65,000 maps.
 _MAX_MAPPED = 16_384
@@ -31,6 +41,7 @@ class CommitCache:
         self._commit: Commit | None = None
         self._files: dict[tuple[str, int], LayerFile] = {}
         self._rows: dict[str, Rows] = {}
+        self._derived = DerivedCache()
         self._lock = ForkLock()
 
     def commit(self, connection: Connection) -> Commit:
@@ -43,6 +54,7 @@ class CommitCache:
             with self._lock:
                 self._commit = commit
                 self._drop_stale(commit)
+            self._derived.keep_only(commit.mark)
         return commit
 
     def rows(self, connection: Connection, segment: Segment) -> Rows:
@@ -53,6 +65,12 @@ class CommitCache:
         if rows is None:
             rows = self._rows[segment.name] = segment_rows(connection, segment)
         return rows
+
+    def derived(
+        self, mark: CommitMark, key: Hashable, compute: Callable[[], T], size: Callable[[T], int]
+    ) -> T:
+        """Return what ``compute`` returns at a commit, from the cache if it is kept there."""
+        return self._derived.get(mark, key, compute, size)
 
     def file(self, segment: Segment, layer: int) -> LayerFile:
         """Return a layer's file, which is checked and mapped on its first use."""
@@ -67,6 +85,16 @@ class CommitCache:
             while len(self._files) >= _MAX_MAPPED:
                 self._files.pop(next(iter(self._files)))
             return self._files.setdefault(key, file)
+
+    def files(self, segments: Sequence[Segment], layer: int) -> list[LayerFile]:
+        """Return a layer's file of each segment; several threads check those that are new."""
+        with self._lock:
+            opened = [self._files.get((segment.name, layer)) for segment in segments]
+        new = [segment for segment, file in zip(segments, opened, strict=True) if file is None]
+        n_bytes = sum(segment.files[layer].size_bytes for segment in new if layer in segment.files)
+        n_threads = Pool.BLAS.size() if n_bytes >= _MIN_BYTES_FOR_THREADS else 1
+        files = iter(map_in_threads(partial(self.file, layer=layer), new, n_threads=n_threads))
+        return [next(files) if file is None else file for file in opened]
 
     def _drop_stale(self, commit: Commit) -> None:
         by_name = {segment.name: segment for segment in commit.segments}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
@@ -15,7 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Select, select
 
 from layerdex.errors import DocumentNotFoundError, FilterError
 from layerdex.records import Document, Rows
+from layerdex.storage.catalog.date_fields import DateField
 from layerdex.storage.catalog.documents import (
+    ReadingCounts,
+    count_readings,
     find_field_of,
     read_documents,
     read_metadata_types,
@@ -24,11 +27,12 @@ from layerdex.storage.catalog.documents import (
 )
 from layerdex.storage.catalog.field_names import Field, lookup_field
 from layerdex.storage.catalog.field_texts import live_texts
-from layerdex.storage.catalog.filters import Where, where_clauses
+from layerdex.storage.catalog.filters import FilterCompiler, Where, where_clauses
 from layerdex.storage.catalog.labels import count_labels, has_single_label, read_labelled
 from layerdex.storage.catalog.metadata import ValueType, encode_value
 from layerdex.storage.catalog.no_match import describe_no_match
 from layerdex.storage.catalog.row_digests import damage_error
+from layerdex.storage.catalog.row_sets import matching_rows
 from layerdex.storage.catalog.rows import (
     MAX_PARAMETERS,
     VERSION_COLUMNS,
@@ -138,7 +142,7 @@ class Snapshot:
             keeps_length=self._codec.keeps_length,
             dead=self.dead,
             rows_of=self.segment_rows,
-            open_file=lambda segment: self._open(segment, layer),
+            open_files=lambda segments: self._open(segments, layer),
         )
 
     def hold(self, layers: Iterable[int]) -> None:
@@ -147,13 +151,13 @@ class Snapshot:
         Raises FileNotFoundError if a compaction already has.
         """
         for layer in layers:
-            for segment in self.segments:
-                self._held[segment.name, layer] = self._cache.file(segment, layer)
+            files = self._cache.files(self.segments, layer)
+            for segment, file in zip(self.segments, files, strict=True):
+                self._held[segment.name, layer] = file
 
     def rows(self, where: Where = ()) -> Rows:
         """Return the rows of the live documents that match every condition, ascending."""
-        query = self._matching(select(DOCUMENT.c.row), where).order_by(DOCUMENT.c.row)
-        return self._told(row_array(self.connection.scalars(query)), where)
+        return self._told(self._rows(where), where)
 
     def segment_rows(self, segment: Segment) -> Rows:
         """Return the row at each position of a segment, dead versions included."""
@@ -170,17 +174,13 @@ class Snapshot:
         Without conditions it reads them from the index on labels alone. Neither labels nor rows are
         checked against their digests: check those that end up in an answer.
         """
-        if where:
-            query = self._matching(select(DOCUMENT.c.row), where)
-            labelled = query.where(DOCUMENT.c.label.is_not(None)).order_by(DOCUMENT.c.row)
-            rows = row_array(self.connection.scalars(labelled))
-            self._check_matches(len(rows), where)
-            return rows
-        # A forged catalog may claim segments of any size.
-        check_counts(self.connection, self.segments, self.path)
-        rows = np.concatenate([np.empty(0, np.int64), *map(self.segment_rows, self.segments)])
-        live = np.setdiff1d(read_labelled(self.connection), self.dead)
-        return rows[np.isin(rows, live)]
+        labelled = self._kept_rows("labelled", self._read_labelled)
+        if not where:
+            return labelled
+        rows = self._rows(where)
+        rows = rows[np.isin(rows, labelled, assume_unique=True)]
+        self._check_matches(len(rows), where)
+        return rows
 
     def has_single_label(self) -> bool:
         """Return whether all live documents with a label have the same one, and some have one."""
@@ -274,6 +274,10 @@ class Snapshot:
         """Return row, id, tokens, unknown ones and unreadability of each text with unknown ones."""
         return read_unknown(self.connection)
 
+    def count_readings(self) -> ReadingCounts:
+        """Count the live documents whose texts the encoder did not read whole."""
+        return count_readings(self.connection)
+
     def count_labels(self) -> dict[str, int]:
         """Return the number of live documents per label, the most frequent label first."""
         return count_labels(self.connection)
@@ -283,13 +287,53 @@ class Snapshot:
         field = self.find_field(name)
         return set() if field is None else set(live_texts(self.connection, field))
 
-    def _open(self, segment: Segment, layer: int) -> LayerFile:
-        held = self._held.get((segment.name, layer))
-        return self._cache.file(segment, layer) if held is None else held
+    def _rows(self, where: Where) -> Rows:
+        if not where:
+            return self._kept_rows("live", self._read_live)
+        return self._kept_rows(where, lambda: self._read_matching(where))
+
+    def _kept_rows(self, key: Hashable, read: Callable[[], Rows]) -> Rows:
+        """Return rows that are the same for all of a commit's questions, which share them."""
+
+        def read_once() -> Rows:
+            rows = read()
+            rows.setflags(write=False)
+            return rows
+
+        return self._cache.derived(self.mark, key, read_once, lambda rows: rows.nbytes)
+
+    def _read_live(self) -> Rows:
+        # A forged catalog may claim segments of any size.
+        check_counts(self.connection, self.segments, self.path)
+        rows = np.concatenate([np.empty(0, np.int64), *map(self.segment_rows, self.segments)])
+        return np.setdiff1d(rows, self.dead, assume_unique=True)
+
+    def _read_labelled(self) -> Rows:
+        live = self._rows(())
+        labelled = read_labelled(self.connection, n_positions(self.segments))
+        return live[np.isin(live, labelled, assume_unique=True)]
+
+    def _read_matching(self, where: Where) -> Rows:
+        compiler = FilterCompiler.of(self.connection, where, self._read_dates)
+        return matching_rows(compiler, where, self._rows(()))
+
+    def _read_dates(self, field: Field, form: str | None) -> DateField:
+        return self._cache.derived(
+            self.mark,
+            (field.reference, form),
+            lambda: DateField.read(self.connection, field, form),
+            DateField.size_bytes,
+        )
+
+    def _open(self, segments: Sequence[Segment], layer: int) -> list[LayerFile]:
+        held = {segment.name: self._held.get((segment.name, layer)) for segment in segments}
+        others = [segment for segment in segments if held[segment.name] is None]
+        opened = iter(self._cache.files(others, layer))
+        return [held[segment.name] or next(opened) for segment in segments]
 
     def _matching(self, query: Select[*Columns], where: Where) -> Select[*Columns]:
         if where not in self._clauses:
-            self._clauses[where] = where_clauses(self.connection, where)
+            self._clauses[where] = where_clauses(self.connection, where, self._read_dates)
         return query.where(LIVE, *self._clauses[where])
 
     def _versions(self, where: Where) -> Sequence[Any]:

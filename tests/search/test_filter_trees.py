@@ -58,7 +58,10 @@ def _store(path: Path, documents: list[Document], labels: list[str | None] | Non
 def _select(store: Store, *where: str, **date_formats: str) -> list[int]:
     parsed = parse_where(Filter(*where, date_formats=date_formats))
     with store.read() as snapshot:
-        return [row - 1 for row in snapshot.rows(parsed).tolist()]
+        rows = snapshot.rows(parsed).tolist()
+        # Sets of rows joined in NumPy, and one statement of SQL.
+        assert sorted(snapshot.rows_in_input_order(parsed).tolist()) == rows
+        return [row - 1 for row in rows]
 
 
 def _interval(text: str) -> tuple[datetime, datetime] | None:

@@ -50,6 +50,28 @@ def test_labelled_rows_are_those_of_live_documents_with_a_label(
     assert found.tolist() == expected
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+def test_labels_of_live_documents_are_counted_the_most_frequent_first(
+    labelled: Index, compacted: bool
+) -> None:
+    if compacted:
+        labelled.compact()
+    counted = query(
+        labelled._open.store.path,
+        "SELECT label, count(*) FROM document WHERE live AND label IS NOT NULL "
+        "GROUP BY label ORDER BY count(*) DESC, label",
+    )
+    counts = labelled._open.store.query(lambda snapshot: snapshot.count_labels())
+    assert [*counts.items()] == [*map(tuple, counted)]
+    assert "l9" in counts
+
+
+def test_a_label_of_dead_documents_alone_is_not_counted(labelled: Index) -> None:
+    labelled.delete("u1")
+    counts = labelled._open.store.query(lambda snapshot: snapshot.count_labels())
+    assert set(counts) == {"l0", "l1", "l2"}
+
+
 def test_labelled_rows_can_be_filtered(labelled: Index) -> None:
     small = "row IN (SELECT row FROM metadatum WHERE name = 'size' AND number < 9)"
     expected = _labelled(labelled, small)

@@ -22,6 +22,7 @@ LOOK_UPS: list[Callable[[Index], object]] = [
     lambda index: index.add([{"id": "d5", "text": "changed"}]),
     lambda index: index.truncated(),
     lambda index: index.unknown(),
+    lambda index: index.info(),
     lambda index: first(index.search("text", where="label=l1")),
     lambda index: first(reopen(index).search("text")),  # the rows that are dead
     lambda index: index._open.store.query(lambda snapshot: snapshot.labelled_rows()),

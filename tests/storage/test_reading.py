@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sqlalchemy import Engine, event
 
 from layerdex import Index
+from layerdex.choices import Operator
 from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.predicates import Condition
 from layerdex.storage import commit_cache
 from layerdex.storage.catalog.segments import segment_rows
 from layerdex.storage.vectors.layer_file import LayerFile
@@ -22,6 +26,8 @@ from tests.encoders import WordEncoder
 from tests.results import first, hits_by_layer
 from tests.storage.corpora import flip_byte, reopen, rows
 from tests.storage.stored import layer_paths, read_live
+
+SMALL = (Condition("size", Operator.LESS, ("5",)),)
 
 
 def test_snapshot_stays_the_same_through_commits(index: Index) -> None:
@@ -257,3 +263,53 @@ def test_rows_of_a_compacted_segment_are_read_once(
         assert first(reader.search(f"text number{i} of {i % 5}", k=1))[0].id == f"d{i}"
         assert hits_by_layer(reader.search_like(f"d{i}", k=3))
     assert len(asked) == 1
+
+
+def test_a_filter_is_read_once_for_a_commit(index: Index) -> None:
+    index.add(rows(16))
+    index.delete("d3")
+    reader = reopen(index)
+    before = _read_filtered(reader)
+    asked: list[str] = []
+    watch = partial(_note_metadata, asked)
+    event.listen(Engine, "before_cursor_execute", watch)
+    try:
+        again = _read_filtered(reader)
+        n_again = len(asked)
+        index.add([{"id": "late", "text": "a late text", "size": 2}])
+        index.delete("d1")
+        after = _read_filtered(reader)
+    finally:
+        event.remove(Engine, "before_cursor_execute", watch)
+    assert before == again == ["d0", "d1", "d2", "d4"]
+    assert n_again == 0
+    assert after == ["d0", "d2", "d4", "late"]
+    assert asked
+
+
+def test_rows_of_a_filter_are_those_of_the_commit_that_is_read(index: Index) -> None:
+    index.add(rows(8))
+    reader = reopen(index)._open.store
+    with reader.read() as older:
+        index.delete("d1")
+        with reader.read() as newer:
+            assert [len(each.rows(SMALL)) for each in (older, newer, older)] == [5, 4, 5]
+            assert [len(each.labelled_rows()) for each in (older, newer, older)] == [8, 7, 8]
+
+
+def test_shared_rows_cannot_be_changed(index: Index) -> None:
+    index.add(rows(8))
+    with index._open.store.read() as snapshot:
+        for found in (snapshot.rows(), snapshot.rows(SMALL), snapshot.labelled_rows()):
+            with pytest.raises(ValueError, match="read-only"):
+                found[0] = 7
+
+
+def _read_filtered(reader: Index) -> list[str]:
+    return sorted(hit.id for hit in first(reader.search("text", k=99, where="size<5")))
+
+
+def _note_metadata(asked: list[str], *arguments: Any) -> None:
+    statement = arguments[2]
+    if "group_concat" in statement:
+        asked.append(statement)

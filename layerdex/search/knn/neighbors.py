@@ -1,10 +1,10 @@
 """Exact nearest neighbours.
 
 Two methods give the same result, and each is many times faster than the other somewhere. A single
-query scans the mapped codes with FAISS. Batches and selective filters decode the rows to float32
-and compare them in tiles. (100,000 × 384, k = 10: one query 4 ms against 190 ms.) Only codes that
-keep a vector's length are scanned; int8 is always decoded. A query of transformed vectors scans the
-codes too (see `transformed_scan`).
+query scans the mapped codes with FAISS (see `segment_scan`). Batches and selective filters decode
+the rows to float32 and compare them in tiles. (100,000 × 384, k = 10: one query 4 ms against
+190 ms.) Only codes that keep a vector's length are scanned; int8 is always decoded. A query of
+transformed vectors scans the codes too (see `transformed_scan`).
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ from numpy.typing import NDArray
 from layerdex.arguments import check_count
 from layerdex.errors import OptionError
 from layerdex.records import Rows, Vectors
+from layerdex.search.knn.segment_scan import is_scanned, nearest_of_segments
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.transformed_scan import scan_transformed
 from layerdex.search.vectors.similarity import cosine, floor_of, to_steps
 from layerdex.search.vectors.transform import Transform, TransformedVectors
-from layerdex.storage.vectors.codecs import NORM_TOLERANCE
 from layerdex.storage.vectors.layer_vectors import LayerVectors, SegmentSlice, VectorSource
 
 _NO_ROW = -1
 _N_SCANNED_QUERIES = 16
-_SCANNED_SHARE = 0.1
-_N_EXTRA = 16  # neighbours fetched beyond k, to see whether equal ones were cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,47 +108,27 @@ def _scanned(layer: VectorSource) -> tuple[LayerVectors, Transform | None] | Non
 def _find_by_scan(
     layer: LayerVectors, transform: Transform | None, query: Vectors, k: int, rows: Rows | None
 ) -> Neighbors:
-    """Collect enough candidates from each segment for the exact k nearest of one query."""
-    candidates = [(np.empty(0, np.int64), np.empty(0, np.float32))]
-    for part in layer.slices(rows):
-        if len(part.rows) < _SCANNED_SHARE * part.file.n:
-            vectors = part.decode(0, len(part.rows))
-            if transform is not None:
-                vectors = transform.apply(vectors)
-            candidates.append((part.rows, cosine(query, vectors)[0]))
-        elif transform is not None:
-            candidates.append(scan_transformed(transform, part, query, k))
-        else:
-            candidates.append(_scan(part, query, k))
-    candidate_rows, similarities = (
+    """Return the exact k nearest of one query."""
+    parts = [*layer.slices(rows)]
+    if transform is None:
+        found, similarities = nearest_of_segments(parts, query, k)
+        return _take(found[None], similarities[None], k)
+    candidates = [_transformed(transform, part, query, k) for part in parts]
+    candidate_rows, of_candidates = (
         np.concatenate(column) for column in zip(*candidates, strict=True)
     )
-    return _take(candidate_rows[None], similarities[None], k)
+    return _take(candidate_rows[None], of_candidates[None], k)
 
 
-def _scan(part: SegmentSlice, query: Vectors, k: int) -> tuple[Rows, NDArray[np.float32]]:
-    """Return candidates that include every row which may be among the k nearest."""
-    allowed = None
-    if not part.is_whole:
-        allowed = np.zeros(part.file.n, dtype=np.bool_)
-        allowed[part.positions] = True
-    n_wanted = k + _N_EXTRA
-    while True:
-        products, positions = part.file.scan(query, n_wanted, allowed=allowed)
-        similarities = cosine(query, part.file.decode(positions))[0]
-        if len(positions) >= len(part.rows):
-            break
-        # The highest similarity that a row left out may have: its product by the shortest length.
-        ceiling = products[-1] / (1 - np.sign(products[-1]) * NORM_TOLERANCE)
-        kth = np.partition(similarities, -k)[-k]
-        if to_steps(ceiling) < to_steps(kth):
-            break
-        n_wanted *= 2
-    order = np.argsort(positions)
-    return part.rows[np.searchsorted(part.positions, positions[order])], similarities[order]
+def _transformed(
+    transform: Transform, part: SegmentSlice, query: Vectors, k: int
+) -> tuple[Rows, NDArray[np.float32]]:
+    if is_scanned(part):
+        return scan_transformed(transform, part, query, k)
+    return part.rows, cosine(query, transform.apply(part.decode(0, len(part.rows))))[0]
 
 
-def _take(rows: Rows, similarities: NDArray[np.float32], k: int) -> Neighbors:
+def _take(rows: Rows, similarities: NDArray[np.floating], k: int) -> Neighbors:
     """Order candidates by similarity step and row, and keep k, padded where there are fewer."""
     missing = max(k - rows.shape[1], 0)
     rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=_NO_ROW)

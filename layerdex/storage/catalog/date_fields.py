@@ -32,6 +32,10 @@ _CLOCK = r"(?P<clock>,? [0-9]{1,2}:[0-9]{2}(?P<seconds>:[0-9]{2})?)?"
 _OTHER_FORM = re.compile(rf"(?:{_OTHER_FORMS.pattern}){_CLOCK}")
 
 
+_TEXT_BYTES, _DATE_BYTES = 60, 300
+"""Of Python's objects for a text, and for one that is a date."""
+
+
 def parse_date(text: str, form: str | None) -> Interval | None:
     """Read a date in the declared forms, if there are any, or in ISO 8601.
 
@@ -80,6 +84,11 @@ class DateField:
             else:
                 dates.append((text, interval))
         return cls(field, dates, others, form)
+
+    def size_bytes(self) -> int:
+        """Return about how much memory it takes."""
+        n_characters = sum(map(len, self.others)) + sum(len(text) for text, _ in self.dates)
+        return n_characters + _TEXT_BYTES * len(self.others) + _DATE_BYTES * len(self.dates)
 
     def matching(
         self, connection: Connection, operator: Operator, bounds: Sequence[Interval]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeGuard
 
@@ -75,6 +76,27 @@ def find_field_of(connection: Connection, values: Sequence[str]) -> str | None:
         live = query.join(DOCUMENT, DOCUMENT.c.row == METADATUM.c.row).where(LIVE)
         counts.update(dict(connection.execute(live.group_by(METADATUM.c.name)).all()))
     return max(sorted(counts), key=counts.__getitem__, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingCounts:
+    """Live texts that were truncated, that have unknown tokens, and that have no others."""
+
+    n_truncated: int
+    n_unknown: int
+    n_unreadable: int
+
+
+def count_readings(connection: Connection) -> ReadingCounts:
+    """Count texts that the encoder did not read whole, by SQLite's indexes of them.
+
+    Their rows are not checked: see `read_truncated` and `read_unknown`.
+    """
+    counts = (
+        connection.scalar(select(func.count()).select_from(DOCUMENT).where(LIVE, *clauses))
+        for clauses in ((TRUNCATED,), (UNKNOWN,), (UNKNOWN, DOCUMENT.c.unreadable))
+    )
+    return ReadingCounts(*(count or 0 for count in counts))
 
 
 def read_truncated(connection: Connection) -> list[tuple[int, str, int, int]]:

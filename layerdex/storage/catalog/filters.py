@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Select,
     and_,
     case,
     cast,
@@ -35,11 +37,14 @@ from layerdex.storage.catalog.date_fields import (
 from layerdex.storage.catalog.field_names import Field, find_field, lookup_field
 from layerdex.storage.catalog.field_texts import compile_pattern, distinct_texts, is_one_of
 from layerdex.storage.catalog.metadata import ValueType, parse_number
-from layerdex.storage.catalog.schema import DOCUMENT, METADATUM
+from layerdex.storage.catalog.schema import DOCUMENT, LIVE, METADATUM
 from layerdex.storage.catalog.source_fields import read_date_formats
 
 Where = tuple[Predicate, ...]
 """Predicates that must all hold."""
+
+ReadDates = Callable[[Field, str | None], DateField]
+"""Reads the dates of a field in the declared form."""
 
 _FIRST_INEXACT, _PAST_INTEGERS = 1 << 53, 1 << 63
 """Integers from here on, up to SQLite's largest, are not exact as floats."""
@@ -54,17 +59,22 @@ _COMPARISONS: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
 }
 
 
-def where_clauses(connection: Connection, where: Where) -> list[ColumnElement[bool]]:
+def where_clauses(
+    connection: Connection, where: Where, read_dates: ReadDates | None = None
+) -> list[ColumnElement[bool]]:
     """Return the SQL clauses over `DOCUMENT` for the predicates in ``where``.
 
     Fields are named as `find_field` says. A document that lacks a field matches ``!=``, ``is null``
     and what is negated, as NOT is the plain complement. Raises `FilterError` for a field that no
     document has, and for dates that cannot be compared.
     """
-    for condition in conditions_of(*where):
-        _check_unicode(condition)
-    compiler = _Compiler(connection)
+    compiler = FilterCompiler.of(connection, where, read_dates)
     return [compiler.clause(predicate) for predicate in where]
+
+
+def negated(condition: Condition) -> Not:
+    """Return what ``!=`` means: the complement of ``=``."""
+    return Not(replace(condition, operator=Operator.EQUAL))
 
 
 def _check_unicode(condition: Condition) -> None:
@@ -76,13 +86,23 @@ def _check_unicode(condition: Condition) -> None:
 
 
 @dataclass(slots=True)
-class _Compiler:
+class FilterCompiler:
     """What is read of the catalog for one filter, once for each field."""
 
     connection: Connection
+    read_dates: ReadDates
     _stored_formats: dict[str, str] | None = None
     _forms: dict[tuple[tuple[str, str], ...], dict[str, str]] = field(default_factory=dict)
     _dates: dict[tuple[str, str | None], DateField] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, connection: Connection, where: Where, read_dates: ReadDates | None = None
+    ) -> FilterCompiler:
+        """Return one for ``where``, whose conditions are checked."""
+        for condition in conditions_of(*where):
+            _check_unicode(condition)
+        return cls(connection, read_dates or partial(DateField.read, connection))
 
     def clause(self, predicate: Predicate) -> ColumnElement[bool]:
         """Return a clause that is true, or else false or null."""
@@ -95,19 +115,42 @@ class _Compiler:
                 # A label that is null makes a comparison null, whose complement would be null too.
                 return not_(func.coalesce(self.clause(part), literal(False)))
             case Condition(operator=Operator.NOT_EQUAL):
-                return self.clause(Not(replace(predicate, operator=Operator.EQUAL)))
+                return self.clause(negated(predicate))
             case Condition():
-                return self._of_field(predicate)
+                found = self._field(predicate)
+                if found.column is not None:
+                    return self._of_column(found, found.column, predicate)
+                rows, is_complement = self._of_metadata(found, predicate)
+                is_listed = DOCUMENT.c.row.in_(rows)
+                return not_(is_listed) if is_complement else is_listed
 
-    def _of_field(self, condition: Condition) -> ColumnElement[bool]:
-        found = find_field(self.connection, condition.field, is_quoted=condition.is_quoted)
-        is_null = condition.operator is Operator.IS_NULL
-        if found.column is not None:
-            return found.column.is_(None) if is_null else self._comparison(found, condition)
+    def rows_query(self, condition: Condition) -> tuple[Select[int], bool]:
+        """Return a query for the rows that meet a condition, and whether for all others instead.
+
+        It is none with ``!=``. Rows of dead versions may be among them.
+        """
+        found = self._field(condition)
+        if found.column is None:
+            return self._of_metadata(found, condition)
+        query = select(DOCUMENT.c.row).where(self._of_column(found, found.column, condition))
+        # SQLite's index of ids has live documents only; that of labels is enough without the rest.
+        return query if found.is_label else query.where(LIVE), False
+
+    def _field(self, condition: Condition) -> Field:
+        return find_field(self.connection, condition.field, is_quoted=condition.is_quoted)
+
+    def _of_column(
+        self, found: Field, column: Column[str] | Column[str | None], condition: Condition
+    ) -> ColumnElement[bool]:
+        if condition.operator is Operator.IS_NULL:
+            return column.is_(None)
+        return self._comparison(found, condition)
+
+    def _of_metadata(self, found: Field, condition: Condition) -> tuple[Select[int], bool]:
         rows = select(METADATUM.c.row).where(METADATUM.c.name == found.name)
-        if is_null:
-            return DOCUMENT.c.row.not_in(rows)
-        return DOCUMENT.c.row.in_(rows.where(self._comparison(found, condition)))
+        if condition.operator is Operator.IS_NULL:
+            return rows, True
+        return rows.where(self._comparison(found, condition)), False
 
     def _comparison(self, found: Field, condition: Condition) -> ColumnElement[bool]:
         text = METADATUM.c.text if found.column is None else found.column
@@ -127,7 +170,7 @@ class _Compiler:
             return _plain(found, condition.operator, condition.values)
         key = (found.reference, form)  # the label is no metadata field that is called label
         if (field := self._dates.get(key)) is None:
-            field = self._dates[key] = DateField.read(self.connection, found, form)
+            field = self._dates[key] = self.read_dates(found, form)
         texts = field.matching(self.connection, condition.operator, dates)
         clause = is_one_of(text, texts)
         return or_(clause, _plain(found, Operator.IN, tuple(others))) if others else clause

@@ -110,7 +110,7 @@ def read_info(store: Store) -> IndexInfo:
     """Read the `IndexInfo` of the newest commit."""
     damaged: list[str] = []
     with store.read() as snapshot:
-        unknown = snapshot.unknown()
+        readings = snapshot.count_readings()
         best_layer = _unless_damaged(
             "best_layer",
             "the best layer",
@@ -142,9 +142,9 @@ def read_info(store: Store) -> IndexInfo:
             n_documents=snapshot.n_documents,
             n_dead=n_stored - snapshot.n_documents,
             n_segments=len(snapshot.segments),
-            n_truncated=len(snapshot.truncated()),
-            n_unknown=len(unknown),
-            n_unreadable=sum(unreadable for *_, unreadable in unknown),
+            n_truncated=readings.n_truncated,
+            n_unknown=readings.n_unknown,
+            n_unreadable=readings.n_unreadable,
             size_bytes=_size_bytes(store.path),
             layers=store.layers,
             precision=store.precision,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -30,6 +32,22 @@ def load_faiss() -> Any:
         limit = min(faiss.get_deserialization_vector_byte_limit(), _memory_bytes())
         faiss.set_deserialization_vector_byte_limit(limit)
     return faiss
+
+
+@contextmanager
+def one_omp_thread() -> Iterator[None]:
+    """Have FAISS use the calling thread alone for what this thread calls inside.
+
+    OpenMP's number of threads is each thread's own. A second thread that has nothing to do in a
+    scan of one query spins until its end, on a core that others need.
+    """
+    faiss = load_faiss()
+    n_threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(n_threads)
 
 
 @cache

@@ -111,7 +111,11 @@ class LayerFile:
 
     def decode(self, positions: Positions | slice) -> Vectors:
         """Return the unit vectors at ``positions``, (m, width) float32."""
-        return normalize(self._codec.decode(self._codes[positions]))
+        return self.decode_codes(self._codes[positions])
+
+    def decode_codes(self, codes: Codes) -> Vectors:
+        """Return the unit vectors of codes, of this file or another one of its layer."""
+        return normalize(self._codec.decode(codes))
 
     def decode_stored(self, positions: Positions | slice) -> Vectors:
         """Return stored vectors, (m, width) float32, normalized if the codec keeps no lengths."""

@@ -11,6 +11,9 @@ import numpy as np
 from layerdex.records import Rows, Vectors
 from layerdex.storage.vectors.layer_file import LayerFile, Positions
 
+_OPENED_TOGETHER = 256
+"""Segments whose files are opened at the same time, which reads them whole for their checksums."""
+
 
 class VectorSlice(Protocol):
     """Vectors of some documents."""
@@ -90,6 +93,12 @@ class SegmentSlice:
         return self.file.decode(self.positions[start:stop])
 
 
+def decode_slices(parts: Sequence[SegmentSlice]) -> Vectors:
+    """Return the unit vectors of slices of one layer, at least one, one after another, float32."""
+    codes = [part.file.codes(part.positions) for part in parts]
+    return parts[0].file.decode_codes(np.concatenate(codes))
+
+
 class LayerVectors:
     """The vectors of all live documents at one layer, segment by segment."""
 
@@ -102,7 +111,7 @@ class LayerVectors:
         keeps_length: bool,
         dead: Rows,
         rows_of: Callable[[Segment], Rows],
-        open_file: Callable[[Segment], LayerFile],
+        open_files: Callable[[Sequence[Segment]], list[LayerFile]],
     ) -> None:
         self.n_documents = n_documents
         self.width = width
@@ -110,16 +119,19 @@ class LayerVectors:
         self._segments = segments
         self._dead = dead
         self._rows_of = rows_of
-        self._open_file = open_file
+        self._open_files = open_files
 
     def slices(self, rows: Rows | None = None) -> Iterator[SegmentSlice]:
         """Yield the live documents, or those of ``rows`` (ascending and live), by segment."""
-        for segment in self._segments:
+        for start in range(0, len(self._segments), _OPENED_TOGETHER):
+            segments = self._segments[start : start + _OPENED_TOGETHER]
             if rows is None:  # the file's size bounds the rows that a forged catalog may claim
-                self._open_file(segment)
-            chosen, positions = self._locate(segment, rows)
-            if len(chosen):
-                yield SegmentSlice(chosen, positions, self._open_file(segment))
+                self._open_files(segments)
+            located = [(segment, *self._locate(segment, rows)) for segment in segments]
+            chosen = [each for each in located if len(each[1])]
+            files = self._open_files([segment for segment, *_ in chosen])
+            for (_, of_segment, positions), file in zip(chosen, files, strict=True):
+                yield SegmentSlice(of_segment, positions, file)
 
     def gather(self, rows: Rows) -> Vectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
