@@ -126,6 +126,7 @@ class Snapshot:
         self._width = width
         self._codec = codec
         self._held: dict[tuple[str, int], LayerFile] = {}
+        self._segment_rows: dict[str, Rows] = {}
         self._clauses: dict[Where, list[ColumnElement[bool]]] = {}
         self._is_told = False
 
@@ -161,7 +162,10 @@ class Snapshot:
 
     def segment_rows(self, segment: Segment) -> Rows:
         """Return the row at each position of a segment, dead versions included."""
-        return self._cache.rows(self.connection, segment)
+        # Kept here too: a newer commit may empty the cache while threads read, which cannot ask SQL.
+        if (rows := self._segment_rows.get(segment.name)) is None:
+            rows = self._segment_rows[segment.name] = self._cache.rows(self.connection, segment)
+        return rows
 
     def has_dead(self, segment: Segment) -> bool:
         """Return whether a segment has dead versions."""
