@@ -162,7 +162,7 @@ class Snapshot:
 
     def segment_rows(self, segment: Segment) -> Rows:
         """Return the row at each position of a segment, dead versions included."""
-        # Kept here too: a newer commit may empty the cache while threads read, which cannot ask SQL.
+        # Kept here too: a newer commit may empty the cache while threads read that may not ask SQL.
         if (rows := self._segment_rows.get(segment.name)) is None:
             rows = self._segment_rows[segment.name] = self._cache.rows(self.connection, segment)
         return rows
