@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import math
 import os
@@ -15,6 +16,9 @@ from layerdex.errors import OptionError
 
 Choice = TypeVar("Choice", bound=StrEnum)
 Item = TypeVar("Item")
+
+TAB_NAMES = ("tab", "\\t")
+"""What a shell's user can type for a tab."""
 
 
 def to_choice(kind: type[Choice], value: str) -> Choice:
@@ -30,6 +34,31 @@ def to_path(value: str | os.PathLike[str], *, what: str) -> Path:
     if not is_path(value):
         raise OptionError(f"{what}, not {format_value(value)}")
     return Path(value)
+
+
+def to_delimiter(value: str) -> str:
+    """Return the one character between the cells of a table; a tab may be named."""
+    if value in TAB_NAMES:
+        return "\t"
+    if len(value) != 1 or value in '"\r\n\0':
+        raise OptionError(
+            f"delimiter must be one character that is not a quote, or tab, "
+            f"got {format_value(value)}"
+        )
+    return value
+
+
+def to_encoding(value: str) -> str:
+    """Return Python's name for an encoding of text; a byte order mark is recognised anyway."""
+    try:
+        "".encode(value)  # refuses codecs that are not encodings of text, such as base64
+        name = codecs.lookup(value).name
+    except (LookupError, ValueError):
+        raise OptionError(
+            f"{format_value(value)} is not an encoding that Python knows; "
+            f"names are utf-8, utf-16-le, cp1252, latin-1, ..."
+        ) from None
+    return "utf-8" if name == "utf-8-sig" else name
 
 
 def check_unicode(path: Path, *, what: str) -> Path:

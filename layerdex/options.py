@@ -11,7 +11,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType
 
-from layerdex.arguments import check_count, check_type, to_choice, to_path
+from layerdex.arguments import (
+    check_count,
+    check_type,
+    to_choice,
+    to_delimiter,
+    to_encoding,
+    to_path,
+)
 from layerdex.choices import Dtype, EngineName, Format, LongText, Pooling, Quoting
 from layerdex.errors import OptionError
 
@@ -36,12 +43,22 @@ class TextFile:
     sheet: str | None = None
 
     def __post_init__(self) -> None:
-        """Convert and check the values; a `Dialect` checks the others."""
+        """Convert and check the values, as a `Dialect` does."""
         if self.path == "-":
             raise OptionError("standard input cannot be read again: give a file of texts")
         path = to_path(self.path, what="a file of texts is a path")
-        object.__setattr__(self, "path", str(path.expanduser().absolute()))
+        try:
+            path = path.expanduser()
+        except RuntimeError as error:
+            raise OptionError(f"{self.path}: there is no home folder of that name") from error
+        object.__setattr__(self, "path", str(path.absolute()))
         check_type(self.text_field, (str, NoneType), what="text_field is a field's name")
+        for name in ("delimiter", "encoding", "sheet"):
+            check_type(getattr(self, name), (str, NoneType), what=f"{name} is a string")
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", to_delimiter(self.delimiter))
+        if self.encoding is not None:
+            object.__setattr__(self, "encoding", to_encoding(self.encoding))
         object.__setattr__(self, "format", to_choice(Format, self.format))
         object.__setattr__(self, "quoting", to_choice(Quoting, self.quoting))
 

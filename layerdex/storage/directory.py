@@ -92,9 +92,13 @@ def _owner(lock: Path) -> int | None:
 
 
 def catalog_owner(catalog: Path) -> int | None:
-    """Return the id of the one other process that has an exclusive lock of SQLite, or None."""
+    """Return the id of the one process that has an exclusive lock of SQLite, or None.
+
+    It is this process only if no other one has such a lock.
+    """
     files = (catalog, catalog.with_name(f"{catalog.name}-shm"))
-    owners = set[int]().union(*(_owners(file, "POSIX") for file in files)) - {os.getpid()}
+    owners = set[int]().union(*(_owners(file, "POSIX") for file in files))
+    owners = owners - {os.getpid()} or owners
     return owners.pop() if len(owners) == 1 else None
 
 

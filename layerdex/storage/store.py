@@ -168,8 +168,9 @@ class Store:
         """Become the only writer.
 
         Raises `LockedIndexError` if another writer, or who else has locked the catalog, stays
-        longer than ``lock_timeout_s``, and `DamagedIndexError` if ``check`` finds damage of the
-        catalog. Whoever is the writer waits longer for locks of SQLite.
+        longer than ``lock_timeout_s`` (for SQLite's own locks at least half a second), and
+        `DamagedIndexError` if ``check`` finds damage of the catalog. Whoever is the writer waits
+        longer for locks of SQLite.
         """
         with ExitStack() as stack:
             with translate_errors(self.path):

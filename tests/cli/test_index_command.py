@@ -35,6 +35,23 @@ def test_a_first_run_creates_the_index(cli: Cli, new: Path, source: Path) -> Non
     assert cli.jsonl("export", new) == EXPORTED
 
 
+def test_int8_is_not_forced_on_an_index_that_is_not_in_it(
+    cli: Cli, path: Path, source: Path
+) -> None:
+    assert cli.error("index", path, source, "--force-int8") == (
+        "this index was not made in int8, and --force-int8 is for a new one: leave the option "
+        "out, or make a new index"
+    )
+
+
+def test_a_file_to_calibrate_by_in_no_ones_home_is_an_error(
+    cli: Cli, new: Path, source: Path
+) -> None:
+    words = ("index", new, source, "--dtype", "int8", "--calibrate", "~nosuchuser/x")
+    assert cli.error(*words) == "~nosuchuser/x: there is no home folder of that name"
+    assert not new.exists()
+
+
 def test_quiet_leaves_only_the_data(cli: Cli, new: Path, source: Path) -> None:
     assert cli.data("index", new, source, "-q").startswith("20 read = 20 new")
 

@@ -234,6 +234,59 @@ def test_a_change_waits_for_sqlite_as_long_as_for_another_writer(index: Index) -
     index.delete("d1", lock_timeout_s=0)
 
 
+def test_a_change_waits_a_moment_for_sqlite_even_if_it_waits_for_no_other_writer(
+    index: Index,
+) -> None:
+    # Other programs open and close the catalog without the writer's lock.
+    with begun(index.path) as foreign:
+        timer = threading.Timer(0.15, partial(foreign.execute, "ROLLBACK"))
+        timer.start()
+        index.delete("d1", lock_timeout_s=0)
+        timer.join()
+        foreign.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        with pytest.raises(LockedIndexError):
+            index.delete("d2", lock_timeout_s=0)
+        assert 0.3 < time.monotonic() - start < 15
+    assert "d1" not in ids_of(index)
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the kernel does not list locks")
+def test_a_lock_of_this_very_process_is_not_said_to_be_anothers(index: Index) -> None:
+    catalog = index.path / "catalog.sqlite3"
+    with begun(index.path), pytest.raises(LockedIndexError) as caught:
+        index.delete("d1", lock_timeout_s=0)
+    assert str(caught.value) == (
+        f"another connection of this process has locked the catalog {catalog} (database is "
+        "locked): try again later; end what it does, or close it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("about", "existing", "named"),
+    [
+        ("catalog.sqlite3", "catalog.sqlite3", "catalog.sqlite3"),
+        ("catalog.sqlite3.new", "catalog.sqlite3.new", "catalog.sqlite3.new"),
+        (".", "catalog.sqlite3", "catalog.sqlite3"),
+        (".", "catalog.sqlite3.new", "catalog.sqlite3.new"),
+        ("segments", "catalog.sqlite3", "catalog.sqlite3"),
+        ("gone", "other", "gone"),
+    ],
+)
+def test_an_error_of_a_lock_names_the_catalog_that_is_there(
+    tmp_path: Path, about: str, existing: str, named: str
+) -> None:
+    (tmp_path / "segments").mkdir()
+    (tmp_path / existing).touch()
+    error = sqlite3.OperationalError("why")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    with pytest.raises(LockedIndexError) as caught, engine.translate_errors(tmp_path / about):
+        raise error
+    assert str(caught.value).startswith(
+        f"another process or connection has locked the catalog {tmp_path / named} (why)"
+    )
+
+
 def test_a_writer_that_has_begun_waits_longer_whatever_its_lock_timeout(index: Index) -> None:
     with index._open.store.write(lock_timeout_s=0) as writer, begun(index.path) as foreign:
         timer = threading.Timer(0.5, partial(foreign.execute, "ROLLBACK"))

@@ -37,7 +37,13 @@ from layerdex.cli.render.changes import (
     print_report,
 )
 from layerdex.cli.render.text import counted, describe_unknown, one_line
-from layerdex.errors import IndexExistsError, LayerdexError, LockedIndexError, RowError
+from layerdex.errors import (
+    IndexExistsError,
+    IndexMismatchError,
+    LayerdexError,
+    LockedIndexError,
+    RowError,
+)
 
 if TYPE_CHECKING:
     from layerdex.index import Index
@@ -292,7 +298,8 @@ def _open_or_create(
 ) -> tuple[Index, bool]:
     """Return the index, and whether it is new.
 
-    Raises `IndexMismatchError` for an option that differs from what the index stored.
+    Raises `IndexMismatchError` for an option that differs from what the index stored, and for
+    ``force_int8`` if the index is not in int8.
     """
     from layerdex.index.checks import check_settings, find_folder, is_index
 
@@ -314,6 +321,12 @@ def _open_or_create(
     if encoder.calibration is not None:
         context.calibration_file = encoder.calibration.path
     index = context.open_index(path)
+    # In int8 it may be what an interrupted run with the same options has made.
+    if force_int8 and index.settings.quantization is None:
+        raise IndexMismatchError(
+            "this index was not made in int8, and --force-int8 is for a new one: leave the option "
+            "out, or make a new index"
+        )
     check_settings(index, encoder, **stored)
     return index, False
 

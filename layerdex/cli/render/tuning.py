@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +12,7 @@ from layerdex.choices import LongText, StoredPrecision
 from layerdex.cli.render.metrics import describe_range
 from layerdex.cli.render.tables import make_table, print_table
 from layerdex.cli.render.text import counted, escape
-from layerdex.options import EncoderOptions
+from layerdex.options import EncoderOptions, TextFile
 
 if TYPE_CHECKING:
     from layerdex.index.checks import IndexInfo
@@ -84,7 +84,7 @@ def _next_command(tuning: Tuning, model: EncoderSettings, info: IndexInfo) -> li
         words += ["--dtype", "int8"]
     options.pop("calibration", None)
     if (texts := model.calibration) is not None:
-        words += ["--calibrate", texts.path]
+        words += ["--calibrate", texts.path, *_reading_options(texts)]
     for name, value in options.items():
         if value != _DEFAULTS.get(name):
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -92,4 +92,18 @@ def _next_command(tuning: Tuning, model: EncoderSettings, info: IndexInfo) -> li
         words += ["--query-template", info.query_template]
     if info.precision is not StoredPrecision.FLOAT16:
         words += ["--precision", info.precision.value]
+    return words
+
+
+def _reading_options(texts: TextFile) -> list[str]:
+    """Return the options by which a file was read, where they differ from the defaults.
+
+    `layerdex index` reads SOURCE by them as well.
+    """
+    words = []
+    for field in fields(texts):
+        value = getattr(texts, field.name)
+        if field.name != "path" and value != field.default:
+            shown = "tab" if value == "\t" else str(value)
+            words += [f"--{field.name.replace('_', '-')}", shown]
     return words

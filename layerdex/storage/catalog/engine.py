@@ -32,6 +32,9 @@ from layerdex.storage.files import create_file, has_inode_left, sync_file, sync_
 # In WAL mode readers wait for no commit, but for a process that opens or closes the catalog, or
 # recovers the log that a killed writer left.
 BUSY_TIMEOUT_S = 30.0
+# Other programs lock everyone out for some milliseconds whenever they open or close the catalog:
+# of writers that did not wait at all, a sixth was refused beside such programs.
+LEAST_BUSY_TIMEOUT_S = 0.5
 _POLL_S = 0.05
 # What SQLite calls a lock that another process did not release; the second one, after ten seconds
 # of its own, where that process was about to create the shared memory.
@@ -92,13 +95,15 @@ def write_engine(
 ) -> Engine:
     """Open an existing catalog for the one writer: WAL, commits flushed, BEGIN IMMEDIATE.
 
-    A connection waits ``busy_timeout_s`` for locks of SQLite, and not more than `BUSY_TIMEOUT_S`,
-    as Ctrl-C does not end that.
+    A connection waits ``busy_timeout_s`` for locks of SQLite, but at least
+    `LEAST_BUSY_TIMEOUT_S`, and not more than `BUSY_TIMEOUT_S`, as Ctrl-C does not end that.
     """
-    return _write_engine(path.absolute(), journal, min(busy_timeout_s, BUSY_TIMEOUT_S))
+    timeout_s = min(max(busy_timeout_s, LEAST_BUSY_TIMEOUT_S), BUSY_TIMEOUT_S)
+    return _write_engine(path.absolute(), journal, timeout_s)
 
 
-# SQLAlchemy caches compiled statements per engine, so the engine outlives a `Writer`.
+# SQLAlchemy caches compiled statements per engine, so the engine outlives a `Writer`. The timeout
+# is part of the key because opening, with its PRAGMA journal_mode, may have to wait already.
 @lru_cache(maxsize=8)
 def _write_engine(path: Path, journal: str, busy_timeout_s: float) -> Engine:
     def connect() -> sqlite3.Connection:
@@ -202,13 +207,23 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 def _locked_error(path: Path, reason: str) -> LockedIndexError:
     """Return the error of a catalog, or of an index, that SQLite could not lock."""
-    catalog = path if path.name == CATALOG else path / CATALOG
+    catalog = _catalog_at(path)
     owner = catalog_owner(catalog)
-    who = "another process" if owner is None else f"process {owner}"
-    return LockedIndexError(
-        f"{who} has locked the catalog {catalog} ({reason}): try again later; if that process is "
-        "stopped, let it continue or end it"
-    )
+    if owner == os.getpid():
+        who, hint = "another connection of this process", "later; end what it does, or close it"
+    else:
+        who = "another process or connection" if owner is None else f"process {owner}"
+        hint = "later; if that process is stopped, let it continue or end it"
+    return LockedIndexError(f"{who} has locked the catalog {catalog} ({reason}): try again {hint}")
+
+
+def _catalog_at(path: Path) -> Path:
+    """Return which catalog an error about ``path``, it or a folder of its index, is about."""
+    if path.is_file():
+        return path
+    names = (CATALOG, f"{CATALOG}.new")  # the second one until it is renamed
+    found = (folder / name for folder in (path, path.parent) for name in names)
+    return next(filter(Path.is_file, found), path)
 
 
 def new_engine(connect: object, *, begin: str) -> Engine:

@@ -221,6 +221,7 @@ def test_what_is_too_far_is_refused_unless_forced(
     forced = Cli().ok(*words, "--force-int8")
     assert "too far from float32 in int8, as was forced" in caplog.text
     assert (caplog.text + forced.stderr).count("mean cosine to float32") == 1
+    Cli().ok(*words, "--force-int8")  # as after an interruption
     exact = ("index", tmp_path / "exact", tmp_path / "docs.txt", "--model", tiny_model("bert"))
     assert "add --dtype int8" in Cli().error(*exact, "--force-int8")
     own = quantized(tiny_model("bert"), texts)

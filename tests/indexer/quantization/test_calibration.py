@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from layerdex.indexer.quantization.fidelity import (
     check_requantized,
     measure_fidelity,
 )
+from layerdex.indexer.readers.dialect import Dialect
 from layerdex.options import EncoderOptions, RuntimeOptions, TextFile
 from layerdex.records import Quantization
 
@@ -94,6 +96,34 @@ def test_a_folder_is_read_and_what_cannot_be_read_again_is_an_error(tmp_path: Pa
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SourceError, match="pipe cannot be read again"):
         read_calibration(TextFile(str(tmp_path / "pipe")))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"path": "~nosuchuser/x"}, "~nosuchuser/x: there is no home folder of that name"),
+        ({"delimiter": 5}, "delimiter is a string, not 5"),
+        ({"delimiter": [1]}, r"delimiter is a string, not \[1\]"),
+        ({"delimiter": ";;"}, "delimiter must be one character"),
+        ({"encoding": 5}, "encoding is a string, not 5"),
+        ({"encoding": "base64"}, "'base64' is not an encoding that Python knows"),
+        ({"sheet": 3}, "sheet is a string, not 3"),
+    ],
+)
+def test_what_a_file_of_texts_cannot_have_is_an_error_at_once(
+    values: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(OptionError, match=reason):
+        TextFile(**{"path": "texts.csv", **values})
+
+
+def test_a_file_of_texts_is_converted_as_a_dialect_is() -> None:
+    given: dict[str, Any] = {"delimiter": "tab", "encoding": "UTF-8-SIG", "sheet": "one"}
+    file, dialect = TextFile("texts.tsv", **given), Dialect(**given)
+    for name in given:
+        assert getattr(file, name) == getattr(dialect, name)
+    assert (file.delimiter, file.encoding) == ("\t", "utf-8")
+    assert hash(file) == hash(TextFile("texts.tsv", **given))
 
 
 def test_texts_to_calibrate_by_need_int8(tmp_path: Path) -> None:
