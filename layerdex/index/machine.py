@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from layerdex.cpu import cpu_has_bfloat16, cpu_has_int8
+
 _NOT_INSTALLED = "not installed"
 _FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
 
@@ -60,15 +62,11 @@ def _version(distribution: str) -> str:
 
 
 def _describe_cpu() -> str:
-    from layerdex.cpu import cpu_has_bfloat16
-
     dtype = "bfloat16" if cpu_has_bfloat16() else "float32 (no avx512_bf16, no AMX)"
     return f"{len(os.sched_getaffinity(0))} cores, encodes in {dtype}"
 
 
 def _describe_int8() -> str:
-    from layerdex.cpu import cpu_has_int8
-
     nncf = _version("nncf")
     if nncf == _NOT_INSTALLED:
         nncf += " (pip install 'layerdex[int8]')"

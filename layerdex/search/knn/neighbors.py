@@ -130,13 +130,15 @@ def _transformed(
 
 def _take(rows: Rows, similarities: NDArray[np.floating], k: int) -> Neighbors:
     """Order candidates by similarity step and row, and keep k, padded where there are fewer."""
+    # Rounded first: a similarity is in the step that its shown value is in.
+    similarities = similarities.astype(np.float32)
     missing = max(k - rows.shape[1], 0)
     rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=_NO_ROW)
     similarities = np.pad(similarities, ((0, 0), (0, missing)), constant_values=-np.inf)
     order = np.lexsort((rows, -to_steps(similarities)), axis=-1)[:, :k]
     return Neighbors(
         np.take_along_axis(rows, order, axis=1),
-        np.take_along_axis(similarities, order, axis=1).astype(np.float32),
+        np.take_along_axis(similarities, order, axis=1),
     )
 
 

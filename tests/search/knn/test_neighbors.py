@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex.errors import OptionError
+from layerdex.search.knn import neighbors
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.tiles.nearest import PLAIN_BLOCK
 from layerdex.storage.maintenance.compaction import compact
@@ -256,6 +257,15 @@ def test_segments_larger_than_a_block_are_searched_whole(tmp_path: Path, n_queri
     queries = np.concatenate([edges, _queries(17)])[:n_queries]
     for k in (5, 30):
         assert_nearest(_find(store, queries, k), queries, rows, codes, k)
+
+
+def test_similarity_is_in_the_step_that_it_is_shown_in() -> None:
+    # In float64 the first is in the step of the second, and its row is lower.
+    exact = np.array([[0.808325005, 0.80833]])
+    assert np.rint(exact / 1e-5).tolist() == [[80_833, 80_833]]
+    found = neighbors._take(np.array([[1, 2]]), exact, 2)
+    assert found.rows.tolist() == [[2, 1]]
+    assert np.rint(found.similarities.astype(np.float64) / 1e-5).tolist() == [[80_833, 80_832]]
 
 
 def test_empty_index_has_no_neighbors(tmp_path: Path) -> None:
