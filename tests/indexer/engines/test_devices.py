@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from layerdex import cpu
 from layerdex.choices import Dtype
 from layerdex.errors import OptionError
-from layerdex.indexer.engines import devices
 from layerdex.indexer.engines.devices import choose_devices, choose_dtype
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def set_flags(monkeypatch: pytest.MonkeyPatch, path: Path, flags: str | None) -> None:
     if flags is not None:
         path.write_text(f"processor\t: 0\nmodel name\t: A CPU\nflags\t\t: {flags}\n\n" * 2)
-    monkeypatch.setattr(devices, "Path", lambda name: path if name == "/proc/cpuinfo" else None)
+    monkeypatch.setattr(cpu, "Path", lambda name: path if name == "/proc/cpuinfo" else None)
 
 
 @pytest.mark.usefixtures("no_cuda")
