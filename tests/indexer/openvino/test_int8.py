@@ -264,6 +264,7 @@ def test_a_forked_child_says_that_it_cannot_run(tiny_model: TinyModel, texts: st
     os.close(read)
 
 
+@pytest.mark.soak
 def test_a_damaged_graph_is_quantised_again(
     tiny_model: TinyModel, texts: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -382,6 +383,7 @@ def test_an_estimator_encodes_in_int8(tiny_model: TinyModel, texts: str) -> None
     assert cosines(embedder.fit_transform(TEXTS), expected).min() > 0.999
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed")
 def test_an_adapter_is_measured_in_int8_too(
     tiny_model: TinyModel, texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -155,18 +155,25 @@ def run_in_threads(
     ``on_done`` is told how many of the first are done.
     """
     n_threads = Pool.BLAS.size() if n_threads is None else n_threads
-    with single_threaded_blas(), _single_threaded_torch():
-        if n_threads == 1:
-            for n, job in enumerate(work):
-                job()
-                if on_done is not None:
-                    on_done(n + 1)
-            return
-        with Threads(n_threads, "layerdex-tiles") as threads:
-            for n, future in enumerate([threads.submit(job) for job in work]):
-                future.result()
-                if on_done is not None:
-                    on_done(n + 1)
+
+    def tell(n_done: int) -> None:
+        if on_done is not None:
+            on_done(n_done)
+
+    jobs = list(work)
+    if n_threads == 1 or len(jobs) == 1:  # limits take some milliseconds, and would change nothing
+        for n, job in enumerate(jobs):
+            job()
+            tell(n + 1)
+        return
+    with (
+        single_threaded_blas(),
+        _single_threaded_torch(),
+        Threads(n_threads, "layerdex-tiles") as threads,
+    ):
+        for n, future in enumerate([threads.submit(job) for job in jobs]):
+            future.result()
+            tell(n + 1)
 
 
 @contextmanager
