@@ -114,6 +114,7 @@ def test_a_template_its_mask_and_chunks_go_as_in_float32(tiny_model: TinyModel, 
     assert encoder.with_template(template).settings.fingerprint == encoder.settings.fingerprint
 
 
+@pytest.mark.soak
 def test_the_same_texts_give_the_same_bytes(
     tiny_model: TinyModel,
     texts: str,
