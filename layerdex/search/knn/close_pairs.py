@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.records import OnProgress, Rows
-from layerdex.search.knn.tiles.nearest import NearestSearch
-from layerdex.search.knn.tiles.pairs import each_pair, encode_for_pairs
+from layerdex.search.knn.tiles.others import first_floors
+from layerdex.search.knn.tiles.pairs import each_pair
 from layerdex.search.knn.tiles.tile import Pairs
-from layerdex.search.vectors.similarity import to_steps
+from layerdex.search.knn.tiles.vectors import ManyVectors, encode_all
+from layerdex.search.vectors.similarity import floor_of, to_steps
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 N_MOST_PAIRS = 5_000_000  # 60 MB
-
-_BLOCK = 16_384
 
 Steps = NDArray[np.int32]
 """Similarities in units of `SIMILARITY_STEP`, within which they count as equal."""
@@ -51,39 +50,39 @@ def find_close_pairs(
     Where more than ``n_most`` pairs reach the minimum, it is raised, so that memory does not grow
     with the square of n. The result has all pairs at the raised minimum.
     """
-    collector = _Collector(int(to_steps(min_similarity)), n_most, len(rows))
-    coded = encode_for_pairs(source, rows, min_similarity)
-    each_pair(coded, lambda: collector.min_step, collector.take, on_progress=on_progress)
-    nearest = collector.nearest
-    alone = np.flatnonzero(to_steps(nearest) < collector.min_step)
-    del coded  # the search makes codes of its own
-    search = NearestSearch(source, np.sort(rows), n_queries=len(alone))
-    for start in range(0, len(alone), _BLOCK):
-        block = alone[start : start + _BLOCK]
-        found, similarities = search.find(source.gather(rows[block]), 2)
-        # A document may be behind others that equal it.
-        is_other = found[:, 0] != rows[block]
-        nearest[block] = np.where(is_other, *similarities.T)
+    vectors = ManyVectors(source, rows)
+    nearest = first_floors(vectors, 1, np.arange(len(rows)))
+    floors = np.minimum(nearest, floor_of(to_steps(min_similarity)))
+    collector = _Collector(int(to_steps(min_similarity)), n_most, nearest)
+    coded = encode_all(vectors, floors)
+    each_pair(coded, collector.floors, collector.take, on_progress=on_progress)
     return collector.close()
 
 
 class _Collector:
     """Collects pairs, and raises the minimum where they become too many."""
 
-    def __init__(self, min_step: int, n_most: int, n: int) -> None:
+    def __init__(self, min_step: int, n_most: int, nearest: NDArray[np.float64]) -> None:
+        """Take ``nearest`` (n,), a similarity that each document's nearest neighbour reaches."""
         self.min_step = min_step
-        self.nearest = np.full(n, -2, dtype=np.float32)
+        # The greatest float32 below: rounding may have raised it.
+        self._nearest = np.nextafter(nearest.astype(np.float32), np.float32(-4))
         self._n_most = n_most
         self._n = 0
         self._blocks = [(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))]
         self._lock = Lock()
+
+    def floors(self, documents: slice) -> NDArray[np.float64]:
+        """Return the similarities that pairs must reach to be close, or the nearest of one."""
+        nearer = np.nextafter(self._nearest[documents], np.float32(4))  # one as near is no news
+        return np.minimum(nearer.astype(np.float64), floor_of(self.min_step))
 
     def take(self, pairs: Pairs) -> None:
         """Keep pairs, and raise the minimum if there are too many."""
         steps = to_steps(pairs.similarities).astype(np.int32)
         with self._lock:
             for side in (pairs.rows, pairs.columns):
-                np.maximum.at(self.nearest, side, pairs.similarities)
+                np.maximum.at(self._nearest, side, pairs.similarities)
             is_close = steps >= self.min_step
             self._blocks.append(
                 (
@@ -113,4 +112,4 @@ class _Collector:
         """Return the pairs, ordered by their later and then their earlier position."""
         earlier, later, steps = self._merged()
         order = np.lexsort((earlier, later))
-        return ClosePairs(self.min_step, earlier[order], later[order], steps[order], self.nearest)
+        return ClosePairs(self.min_step, earlier[order], later[order], steps[order], self._nearest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from layerdex.search.knn.tiles.pairs import each_pair, encode_for_pairs
 from layerdex.search.knn.tiles.tile import Pairs, find_pairs
 from layerdex.search.knn.tiles.vectors import CodedVectors
 from layerdex.search.vectors.in_memory import InMemoryVectors
-from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
+from layerdex.search.vectors.similarity import SIMILARITY_STEP, floor_of, to_steps
 from tests.search.small_tiles import use_small_tiles
 
 _N, _WIDTH = 220, 40
@@ -270,18 +269,22 @@ def test_pairs_are_those_of_brute_force(
     order = np.random.default_rng(4).permutation(_N)  # documents come in any order
     source = InMemoryVectors(np.arange(_N), vectors)
     step = int(to_steps(min_similarity))
+    # Of every third document other pairs matter, too.
+    floors = np.full(_N, floor_of(step))
+    floors[::3] -= 0.2
     for n_threads in (1, 3):
         coded = encode_for_pairs(
             source, order, min_similarity, arithmetic=arithmetic, n_threads=n_threads
         )
         parts: list[Pairs] = []
-        each_pair(coded, lambda: step, parts.append, n_threads=n_threads)
+        each_pair(coded, floors.__getitem__, parts.append, n_threads=n_threads)
         found = np.zeros((_N, _N), np.int64)
         for part in parts:
             np.add.at(found, (part.rows, part.columns), 1)
         true = exact(vectors[order], vectors[order])
-        expected = np.tril(to_steps(true) >= step, -1)
-        certain = is_certain(true, step)
+        lowest = np.minimum(floors[:, None], floors)
+        expected = np.tril(true >= lowest, -1)
+        certain = np.abs(true - lowest) > 2e-7
         np.testing.assert_array_equal(found[certain], expected[certain])
         assert found.max() <= 1
         assert not np.triu(found).any()
@@ -336,7 +339,7 @@ def test_half_a_step_is_rounded_as_everywhere() -> None:
         coded = encode_for_pairs(InMemoryVectors(np.arange(2), vectors), np.arange(2), 0.8)
         assert sum(len(kept) for kept in keep_greedily(coded, step)) == n_kept
         pairs: list[Pairs] = []
-        each_pair(coded, partial(int, step), pairs.append)
+        each_pair(coded, np.full(2, floor_of(step)).__getitem__, pairs.append)
         assert len(pairs) == 2 - n_kept
 
 

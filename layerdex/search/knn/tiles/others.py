@@ -45,7 +45,7 @@ def find_others(
     vectors = ManyVectors(source, rows)
     n = len(vectors)
     groups = np.arange(n) if groups is None else groups
-    floors = _first_floors(vectors, k, groups, n_threads)
+    floors = first_floors(vectors, k, groups, n_threads)
     coded = encode_all(vectors, floors, arithmetic=arithmetic, n_threads=n_threads)
     best = [Best(k, floors[panel]) for panel in blocks_of(n, N_COLUMNS)]
     # In their order, as equal vectors are ruled out where all the best come before them.
@@ -87,8 +87,8 @@ def _is_wanted(
     return is_wanted
 
 
-def _first_floors(
-    vectors: ManyVectors, k: int, groups: NDArray[np.int64], n_threads: int | None
+def first_floors(
+    vectors: ManyVectors, k: int, groups: NDArray[np.int64], n_threads: int | None = None
 ) -> NDArray[np.float64]:
     """Return for each vector (n,) a similarity that its k nearest reach.
 

@@ -1,4 +1,4 @@
-"""Which pairs of documents are within a similarity, each pair once."""
+"""Which pairs of documents are similar enough for one of the two, each pair once."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerdex.records import OnProgress, Rows
 from layerdex.search.knn.tiles.tile import N_ROWS, Pairs, find_pairs, is_later, run_in_threads
 from layerdex.search.knn.tiles.vectors import CodedVectors, ManyVectors, encode_all
-from layerdex.search.vectors.similarity import floor_of
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 
@@ -29,16 +29,16 @@ def encode_for_pairs(
 
 def each_pair(
     coded: CodedVectors,
-    min_step: Callable[[], int],
+    floors: Callable[[slice], NDArray[np.float64]],
     take: Callable[[Pairs], None],
     *,
     n_threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Hand over all pairs, the later position as the row, whose similarity reaches a step.
+    """Hand over all pairs, the later position as the row, that reach the floor of one of the two.
 
-    ``min_step``, in steps of `SIMILARITY_STEP`, may rise meanwhile. Both functions are called by
-    several threads.
+    ``floors`` returns the similarities that matter to the documents at some positions, which may
+    rise meanwhile. Both functions are called by several threads.
     """
     n = len(coded)
     # The longest first, so that no thread is left with one when the others are done.
@@ -47,12 +47,14 @@ def each_pair(
     def compare(block: slice) -> None:
         side = coded.side(block)
         for first, panel in coded.panels(block.stop):
-            lowest = min_step()
-            floors = np.full(len(side.codes), floor_of(lowest))
             found = find_pairs(
-                coded.encoding, side, panel, floors, is_wanted=is_later(block.start, first)
+                coded.encoding,
+                side,
+                panel,
+                floors(block),
+                column_floors=floors(slice(first, first + len(panel.codes))),
+                is_wanted=is_later(block.start, first),
             )
-            found = found.reaching(lowest)
             if len(found.rows):
                 take(found.shift(block.start, first))
 
