@@ -36,6 +36,17 @@ def to_path(value: str | os.PathLike[str], *, what: str) -> Path:
     return Path(value)
 
 
+def expand_home(path: Path) -> Path:
+    """Return a path with the home folder in place of ``~`` or ``~user`` at its start.
+
+    Raises `OptionError` where there is none.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise OptionError(f"{path}: there is no home folder of that name") from error
+
+
 def to_delimiter(value: str) -> str:
     """Return the one character between the cells of a table; a tab may be named."""
     if value in TAB_NAMES:

@@ -14,6 +14,7 @@ from types import NoneType
 from layerdex.arguments import (
     check_count,
     check_type,
+    expand_home,
     to_choice,
     to_delimiter,
     to_encoding,
@@ -47,11 +48,7 @@ class TextFile:
         if self.path == "-":
             raise OptionError("standard input cannot be read again: give a file of texts")
         path = to_path(self.path, what="a file of texts is a path")
-        try:
-            path = path.expanduser()
-        except RuntimeError as error:
-            raise OptionError(f"{self.path}: there is no home folder of that name") from error
-        object.__setattr__(self, "path", str(path.absolute()))
+        object.__setattr__(self, "path", str(expand_home(path).absolute()))
         check_type(self.text_field, (str, NoneType), what="text_field is a field's name")
         for name in ("delimiter", "encoding", "sheet"):
             check_type(getattr(self, name), (str, NoneType), what=f"{name} is a string")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerdex.arguments import check_callbacks, check_unicode, to_path
+from layerdex.arguments import check_callbacks, check_unicode, expand_home, to_path
 from layerdex.choices import Dtype, Format
 from layerdex.errors import OptionError, StorageError
 from layerdex.index.encoders import make_encoder
@@ -195,7 +195,7 @@ def _tuned_layer(index: OpenIndex, options: TargetOptions, snapshot: Snapshot) -
 
 
 def _check_target(adapter: str | Path) -> Path:
-    target = to_path(adapter, what="an adapter is a folder's path").expanduser().resolve()
+    target = expand_home(to_path(adapter, what="an adapter is a folder's path")).resolve()
     if target.exists():
         raise OptionError(f"{target} exists already: give the adapter a new folder")
     if not target.parent.is_dir():

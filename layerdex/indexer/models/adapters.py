@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerdex.arguments import check_unicode, to_path
+from layerdex.arguments import check_unicode, expand_home, to_path
 from layerdex.errors import MissingPackageError, ModelError
 from layerdex.indexer.models.fingerprint import ADAPTER_FILES, ModelContents, base_digest
 from layerdex.indexer.models.safety import check_fetched, read_json
@@ -42,7 +42,7 @@ def find_adapter(path: str, *, base: ModelContents) -> Path:
     Only safetensors weights are read. Raises `ModelError` for a folder without an adapter, and for
     an adapter that `tune` made for another model than ``base``.
     """
-    folder = to_path(path, what="an adapter is a folder's path").expanduser().resolve()
+    folder = expand_home(to_path(path, what="an adapter is a folder's path")).resolve()
     check_unicode(folder, what="the path of the adapter,")
     if not folder.exists():
         raise ModelError(f"no adapter folder {str(folder)!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
-from layerdex.arguments import to_path
+from layerdex.arguments import expand_home, to_path
 from layerdex.choices import Dtype, StoredPrecision
 from layerdex.errors import IndexMismatchError
 from layerdex.indexer.models.fingerprint import earlier_fingerprint, fingerprint
@@ -91,7 +91,7 @@ def same_adapter(stored: EncoderSettings, adapter: str, *, model: str | None) ->
     """
     if stored.adapter is None:
         return adapter
-    folder = to_path(adapter, what="an adapter is a folder's path").expanduser().resolve()
+    folder = expand_home(to_path(adapter, what="an adapter is a folder's path")).resolve()
     if str(folder) == stored.adapter:
         return stored.adapter
     base = find_model(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from layerdex.arguments import check_unicode, to_path
+from layerdex.arguments import check_unicode, expand_home, to_path
 from layerdex.choices import Pooling
 from layerdex.errors import MissingPackageError, ModelError, OptionError
 from layerdex.indexer.models.fingerprint import ModelContents, read_contents
@@ -94,10 +93,7 @@ def is_missing_folder(model: str) -> bool:
 
 def to_folder(model: str) -> Path:
     """Return a model's name as the path of a folder, which may not exist."""
-    folder = to_path(model, what="a model is minilm, a folder or a hub id")
-    with contextlib.suppress(RuntimeError):  # ~user without a home
-        folder = folder.expanduser()
-    return folder
+    return expand_home(to_path(model, what="a model is minilm, a folder or a hub id"))
 
 
 def _packaged_minilm() -> Path:

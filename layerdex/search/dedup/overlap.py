@@ -124,9 +124,9 @@ def find_overlap(
 ) -> Overlap:
     """Find each document's nearest document of the other index, if it is within the threshold.
 
-    A document with the same text is found whatever its vector: the first of the other index, at
-    similarity 1. Unreadable texts are found by their text only. Raises `OptionError` for a
-    threshold outside [-1, 1].
+    A document with the same text is found whatever its vector, at similarity 1: the first of the
+    other index with the same label, else the first. Unreadable texts are found by their text
+    only. Raises `OptionError` for a threshold outside [-1, 1].
     """
     threshold = check_between("a similarity threshold", threshold, -1, 1)
     nearest = _same_text(table, other_table)
@@ -171,6 +171,15 @@ def find_overlap(
 
 
 def _same_text(table: DocumentTable, other: DocumentTable) -> NDArray[np.int64]:
-    """Return the position of the first other document with the same text, (n,), -1 for none."""
-    first = {digest: i for i, digest in reversed(list(enumerate(other.content_hashes)))}
-    return np.array([first.get(digest, -1) for digest in table.content_hashes], dtype=np.int64)
+    """Return the position of an other document with the same text, (n,), -1 for none.
+
+    It is the first with the same label, too, else the first: labels are in conflict only where no
+    document agrees.
+    """
+    each = list(zip(other.content_hashes, other.labels, strict=True))
+    backwards = range(len(each) - 1, -1, -1)
+    first = {each[i][0]: i for i in backwards}
+    first_alike = {each[i]: i for i in backwards}
+    own = zip(table.content_hashes, table.labels, strict=True)
+    found = (first_alike.get(one, first.get(one[0], -1)) for one in own)
+    return np.fromiter(found, np.int64, len(table.content_hashes))

@@ -65,6 +65,12 @@ def test_a_tilde_is_the_home_folder(bert: Path, monkeypatch: pytest.MonkeyPatch)
     assert find_model("~/bert").path == bert.resolve()
 
 
+@pytest.mark.parametrize("argument", ["name", "adapter"])
+def test_a_user_without_a_home_folder_is_named(argument: str, bert: Path) -> None:
+    with pytest.raises(OptionError, match="^~nosuchuser/x: there is no home folder of that name$"):
+        find_model(**{"name": str(bert), argument: "~nosuchuser/x"})
+
+
 def test_a_folder_without_configuration_is_no_model(bert: Path) -> None:
     (bert / "config.json").unlink()
 

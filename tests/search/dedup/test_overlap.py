@@ -70,6 +70,19 @@ def test_only_two_different_labels_are_a_conflict(indexes: tuple[Index, Index]) 
     assert find(indexes, 1.0, 3).n_conflicts == 1
 
 
+def test_a_document_with_the_same_label_comes_before_the_first_with_the_same_text(
+    tmp_path: Path,
+) -> None:
+    rows = [{"id": f"{n}", "text": "twice", "label": n} for n in ("first", "second", None)]
+    index = Index.create(tmp_path / "index", model=WordEncoder())
+    index.add(rows)
+    [found] = index.at(layer=0).find_overlap(index)
+    assert [(leak.id, leak.other) for leak in found.shared] == [
+        (each, each) for each in ("first", "second", "None")
+    ]
+    assert found.n_conflicts == 0
+
+
 def test_several_layers_and_fused_ones(indexes: tuple[Index, Index]) -> None:
     train, test = indexes
     found = test.at(layer="0,3").find_overlap(train, threshold=0.7)
