@@ -67,7 +67,7 @@ def test_a_tilde_is_the_home_folder(bert: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("argument", ["name", "adapter"])
 def test_a_user_without_a_home_folder_is_named(argument: str, bert: Path) -> None:
-    with pytest.raises(OptionError, match="^~nosuchuser/x: there is no home folder of that name$"):
+    with pytest.raises(OptionError, match=r"^~nosuchuser/x: there is no home folder"):
         find_model(**{"name": str(bert), argument: "~nosuchuser/x"})
 
 
