@@ -7,6 +7,11 @@ are.
 A filter keeps 1 % or 57 % of the documents by a number, or 57 % by a time, all of which differ.
 The first of two questions with the same filter reads its rows, later ones have them.
 ``--index`` keeps the index, and measures the one that is there.
+
+``--whole`` adds questions about all documents, each asked once at the deepest layer. Their time is
+also given as a share of G32: what half of all products of the vectors with each other take, by
+plain products in float32 before and after. One warm question is compared with how fast the
+same threads read memory.
 """
 
 from __future__ import annotations
@@ -28,17 +33,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.plain_products import share_of_products
 from benchmarks.results_file import save, spread
 from layerdex.choices import Pooling
-from layerdex.index import Index
+from layerdex.index import Index, LabelTask
+from layerdex.limits import Pool
 from layerdex.records import Encoded, EncoderSettings
+from layerdex.threads import map_in_threads
 
 WINDOW, K, N_LABELS, N_BUCKETS, N_QUERIES = 4_096, 10, 50, 1_000, 1_000
 POOL, N_CENTERS, WIDTH = 16_384, 512, 384
 FIRST_MINUTE = datetime(2020, 1, 1)
 LAYERDEX = [sys.executable, "-m", "layerdex"]
+N_MULTIPLIED, READ_BYTES = 16_384, 1 << 28
 QUESTIONS = "question"
 """What a text starts with that is none of a document."""
+
+
+WHOLE: dict[str, Callable[[Index, int], object]] = {
+    "dedup": lambda index, layer: index.at(layer=layer).deduplicate(threshold=0.9),
+    "suggest": lambda index, layer: index.at(layer=layer).suggest_thresholds(),
+    "evaluate": lambda index, layer: index.at(layer=layer).evaluate(LabelTask(k=K)),
+}
 
 
 class MixingEncoder:
@@ -85,7 +101,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--index", type=Path)
-    parser.add_argument("--name", default="scale", help="of the result file")
+    parser.add_argument("--whole", nargs="+", choices=WHOLE, default=[])
+    parser.add_argument("--name", help="of the result file")
     options = parser.parse_args()
     encoder = MixingEncoder(read_pool(options), options.seed)
     print("seed", options.seed, file=sys.stderr)
@@ -102,10 +119,13 @@ def main() -> None:
             "vectors": "random" if options.vectors is None else options.vectors.name,
             "indexing": indexing,
             **measure(path, encoder, options, bytecode=folder / "bytecode"),
+            "whole": measure_whole(path, encoder, options.whole),
         }
     arguments = f"--n-documents {options.n_documents} --n-layers {options.n_layers}"
     command = f"python -m benchmarks.scale {arguments} --rounds {options.rounds}"
-    save(options.name, command, results)
+    if options.whole:
+        command += f" --whole {' '.join(options.whole)}"
+    save(options.name or f"scale-{options.n_documents}", command, results)
 
 
 def read_pool(options: argparse.Namespace) -> NDArray[np.float32]:
@@ -188,16 +208,50 @@ def measure(
     with sampled_memory() as peak_mb:
         first = {name: round(timed(question), 3) for name, question in questions.items()}
         seconds: dict[str, list[float]] = {name: [] for name in (*questions, *cold)}
+        shares: list[float] = []
         for _ in range(rounds):
             for name, run in (*questions.items(), *cold.items()):
                 seconds[name].append(timed(run))
+            read_bytes_s = read_memory()
+            layer_bytes = n * encoder.settings.width * 2
+            shares.append(layer_bytes / seconds["search"][-1] / read_bytes_s)
     return {
         "rounds": rounds,
+        "search_share_of_memory_bandwidth": spread(shares),
         "first_seconds": first,
         "warm_seconds": {name: spread(seconds[name]) for name in questions},
         "cold_seconds": {name: spread(seconds[name]) for name in cold},
         "peak_mb": round(peak_mb[0]),
     }
+
+
+def measure_whole(
+    path: Path, encoder: MixingEncoder, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Ask each question once, and return its time, its share of G32 and the most memory."""
+    index = Index.open(path, encoder=encoder)
+    layer = index.layers[-1]
+    with index._open.store.read() as snapshot:
+        sample = snapshot.layer(layer).gather(snapshot.rows()[:N_MULTIPLIED])
+    results = {}
+    for name in names:
+        with sampled_memory() as peak_mb:
+            taken = share_of_products(partial(WHOLE[name], index, layer), sample, len(index))
+        results[name] = {
+            **{figure: round(value, 3) for figure, value in taken.items()},
+            "peak_mb": round(peak_mb[0]),
+        }
+        print(name, results[name], file=sys.stderr)
+    return results
+
+
+def read_memory() -> float:
+    """Return the bytes per second that the threads of a question read from memory."""
+    n_threads = Pool.BLAS.size()
+    parts = np.ones((n_threads, READ_BYTES // n_threads // 4), np.float32)
+    start = time.perf_counter()
+    map_in_threads(lambda part: float(np.dot(part, part)), list(parts), n_threads=n_threads)
+    return parts.nbytes / (time.perf_counter() - start)
 
 
 def timed(run: Callable[[], object]) -> float:

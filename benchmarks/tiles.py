@@ -10,16 +10,14 @@ An index of 57,000 different texts, say, is made by `layerdex index`; labels are
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.plain_products import share_of_products
 from benchmarks.results_file import save, spread
 from layerdex.index import Index
-from layerdex.records import Vectors
 from layerdex.search.dedup.greedy import find_duplicates
 from layerdex.search.evaluation.held_out import nearest_with_other_text
 from layerdex.search.knn.close_pairs import find_close_pairs
@@ -28,7 +26,7 @@ from layerdex.search.knn.sampling import sample_texts
 from layerdex.search.knn.tiles.arithmetic import fastest_arithmetic
 from layerdex.storage.snapshot import Snapshot
 
-_K, _ROWS, _N_SAMPLED = 10, 2_048, 16_384
+_K, _N_SAMPLED = 10, 16_384
 
 
 def main() -> None:
@@ -60,36 +58,24 @@ def _measure(snapshot: Snapshot, layer: int, n_rounds: int) -> dict[str, Any]:
         ),
     }
     sample = source.gather(rows[:_N_SAMPLED])
-    shares: dict[str, list[float]] = {name: [] for name in questions}
-    seconds: dict[str, list[float]] = {name: [] for name in questions}
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in questions}
     found: dict[str, int] = {}
+
+    def ask(name: str) -> None:
+        found[name] = questions[name]()
+
     for _ in range(n_rounds):
-        for name, ask in questions.items():
-            before = _g32(sample, len(table.rows))
-            start = time.perf_counter()
-            found[name] = ask()
-            seconds[name].append(time.perf_counter() - start)
-            plain = (before + _g32(sample, len(table.rows))) / 2
-            shares[name].append(seconds[name][-1] / plain)
-            print(f"layer {layer}, {name}: {shares[name][-1]:.2f} G32", flush=True)
+        for name in questions:
+            measured = share_of_products(partial(ask, name), sample, len(table.rows))
+            taken[name].append(measured)
+            print(f"layer {layer}, {name}: {measured['share_of_g32']:.2f} G32", flush=True)
     return {
         name: {
-            "share of G32": spread(shares[name]),
-            "seconds": spread(seconds[name]),
+            **{figure: spread([one[figure] for one in taken[name]]) for figure in taken[name][0]},
             "found": found[name],
         }
         for name in questions
     }
-
-
-def _g32(sample: Vectors, n: int) -> float:
-    """Return the seconds that n² / 2 products take, by some of them."""
-    out = np.empty((_ROWS, len(sample)), np.float32)
-    start = time.perf_counter()
-    n_rows = len(sample) // _ROWS * _ROWS
-    for at in range(0, n_rows, _ROWS):
-        np.matmul(sample[at : at + _ROWS], sample.T, out=out)
-    return (time.perf_counter() - start) * n * n / 2 / (n_rows * len(sample))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ PLAIN_BLOCK = 4_096
 """Plain vectors that are decoded at once: 6 MB at width 384."""
 
 _N_SAMPLED_QUERIES = 256
-N_CODED_QUERIES = 1_000
-"""For fewer queries, plain vectors are compared before their codes are made."""
+N_CODED_QUERIES = 8_000
+"""For fewer queries, plain vectors are compared before their codes are made, which takes some 16 µs
+each: in float32, as long as what 8,000 products are shorter by."""
 
 
 class NearestSearch:
