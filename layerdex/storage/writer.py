@@ -52,7 +52,8 @@ from layerdex.storage.files import remove_tree, sync_file, sync_folder, write_fi
 from layerdex.storage.place import Place
 from layerdex.storage.vectors.codecs import Codec, Codes
 from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
-from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile, n_positions
+from layerdex.storage.vectors.layer_vectors import Segment, n_positions
+from layerdex.storage.vectors.segment_file import SegmentFile
 from layerdex.threads import Threads
 
 # Rounding, checksums and flushes take most of a commit and release the GIL.
@@ -245,8 +246,8 @@ class Writer:
 
         def write(layer: int, codes: Codes) -> SegmentFile:
             data = serialize_layer(codes, self._codec)
-            crc32 = write_file(temporary / layer_filename(layer), data)
-            return SegmentFile(data.nbytes, crc32)
+            write_file(temporary / layer_filename(layer), data)
+            return SegmentFile.of(data)
 
         with self.changing_files():
             temporary.mkdir()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
+from ctypes import c_ubyte
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,9 +17,11 @@ from layerdex.records import Vectors
 from layerdex.storage.files import checksum, open_own
 from layerdex.storage.vectors.codecs import Codec, Codes, normalize
 from layerdex.storage.vectors.faiss_library import load_faiss
+from layerdex.storage.vectors.segment_file import BLOCK_BYTES, CheckedBlocks, SegmentFile
 
 Positions = NDArray[np.int64]
 
+_CHANGED = "wrong checksum"
 _OTHER_INDEX = "not the index that the catalog describes"
 _OTHER_ORDER = "written on a machine of the other byte order"
 
@@ -68,18 +72,20 @@ def check_size(path: Path, size_bytes: int) -> None:
 
 
 class LayerFile:
-    """A mapped layer file: n vectors of ``width`` components, at positions 0 to n-1."""
+    """A mapped layer file: n vectors of ``width`` components, at positions 0 to n-1.
+
+    Whatever reads vectors checks the blocks that they are in, once per process, and raises
+    `DamagedIndexError` if one has changed. Later damage is not noticed.
+    """
 
     def __init__(
-        self, path: Path, *, n: int, width: int, codec: Codec, size_bytes: int, crc32: int
+        self, path: Path, recorded: SegmentFile, *, n: int, width: int, codec: Codec
     ) -> None:
-        """Check the file at ``path`` against its size and CRC-32, and map it.
+        """Check size, header and first block of the file at ``path``, and map it.
 
-        Raises FileNotFoundError, or `DamagedIndexError` if it is not the described file.
+        Raises FileNotFoundError, or `DamagedIndexError` if it is not the recorded file.
         """
-        inode = _check_content(
-            path, n=n, width=width, codec=codec, size_bytes=size_bytes, crc32=crc32
-        )
+        inode = _check_start(path, recorded, n=n, width=width, codec=codec)
         code_size = width * codec.code_bytes
         try:
             index = _map(path)
@@ -97,6 +103,11 @@ class LayerFile:
         self.n = n
         codes = load_faiss().rev_swig_ptr(index.codes.data(), n * code_size)
         self._codes: Codes = codes.reshape(n, code_size)
+        # FAISS maps a file from its first byte on, and gives the place of the codes only.
+        self._header_bytes = recorded.size_bytes - len(codes)
+        start = codes.ctypes.data - self._header_bytes
+        mapped = (c_ubyte * recorded.size_bytes).from_address(start)
+        self._blocks = CheckedBlocks(np.ctypeslib.as_array(mapped), recorded)
 
     def is_current(self, path: Path) -> bool:
         """Return whether ``path`` still is the mapped file, which a repair may have replaced."""
@@ -107,11 +118,17 @@ class LayerFile:
 
     def codes(self, positions: Positions | slice) -> Codes:
         """Return the codes at ``positions``."""
+        if not self._blocks.are_all_checked:
+            self._check(positions)
         return self._codes[positions]
+
+    def check(self) -> None:
+        """Check the whole file."""
+        self.codes(slice(None))
 
     def decode(self, positions: Positions | slice) -> Vectors:
         """Return the unit vectors at ``positions``, (m, width) float32."""
-        return self.decode_codes(self._codes[positions])
+        return self.decode_codes(self.codes(positions))
 
     def decode_codes(self, codes: Codes) -> Vectors:
         """Return the unit vectors of codes, of this file or another one of its layer."""
@@ -119,7 +136,7 @@ class LayerFile:
 
     def decode_stored(self, positions: Positions | slice) -> Vectors:
         """Return stored vectors, (m, width) float32, normalized if the codec keeps no lengths."""
-        vectors = self._codec.decode(self._codes[positions])
+        vectors = self._codec.decode(self.codes(positions))
         return vectors if self._codec.keeps_length else normalize(vectors)
 
     def scan(
@@ -132,6 +149,7 @@ class LayerFile:
         `NORM_TOLERANCE`, so this is only for codecs that keep lengths. Raises `DamagedIndexError`
         if results are missing for another reason: FAISS skips vectors with NaN.
         """
+        self.check()
         faiss = load_faiss()
         parameters = None
         if allowed is not None:
@@ -144,15 +162,26 @@ class LayerFile:
             raise DamagedIndexError(f"{self._path} has a vector with NaN: restore the index")
         return products[0][is_result], positions[0][is_result]
 
+    def _check(self, positions: Positions | slice) -> None:
+        if isinstance(positions, slice):
+            first, stop, _ = positions.indices(self.n)
+            starts, stops = np.array([first]), np.array([stop])
+        else:
+            starts, stops = positions, positions + 1
+        is_any = starts < stops
+        code_size = self._codes.shape[1]
+        starts, stops = (self._header_bytes + at[is_any] * code_size for at in (starts, stops))
+        if not self._blocks.are_sound(starts, stops):
+            raise _damage_error(self._path, _CHANGED)
 
-def _check_content(
-    path: Path, *, n: int, width: int, codec: Codec, size_bytes: int, crc32: int
-) -> int:
-    """Raise `DamagedIndexError` unless the file is the described one; return its inode.
 
-    This happens once per process, before FAISS parses the file. Later damage is not noticed.
+def _check_start(path: Path, recorded: SegmentFile, *, n: int, width: int, codec: Codec) -> int:
+    """Raise `DamagedIndexError` unless size, header and first block are right; return the inode.
+
+    This comes before FAISS parses the file. A file without hashes of blocks is checked whole.
     """
     n_code_bytes = n * width * codec.code_bytes
+    size_bytes = recorded.size_bytes
     with open_layer(path) as file:  # the error of FAISS would not say why the file cannot be read
         status = os.fstat(file.fileno())
         if status.st_size != size_bytes:
@@ -162,12 +191,16 @@ def _check_content(
         header = codec.header(n, width)
         if size_bytes != len(header) + n_code_bytes:
             raise _damage_error(path, _OTHER_INDEX)
-        if checksum(file) != crc32:
-            raise _damage_error(path, "wrong checksum")
+        start = file.read(BLOCK_BYTES)
+        if recorded.block_hashes is None:
+            is_sound = checksum(file, zlib.crc32(start)) == recorded.crc32
+        else:
+            is_sound = recorded.is_block(0, start)
+        if not is_sound:
+            raise _damage_error(path, _CHANGED)
         # A forged file can have the right checksum. With exactly this header nothing is left for
         # FAISS to read from it: no other type of index, no count, no path of another file.
-        file.seek(0)
-        if (start := file.read(len(header))) != header:
+        if start[: len(header)] != header:
             # FAISS writes all numbers in the machine's order, also the one that is its mark.
             is_swapped = start[:4] == header[:4][::-1]
             raise _damage_error(path, _OTHER_ORDER if is_swapped else _OTHER_INDEX)

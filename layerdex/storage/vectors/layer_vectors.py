@@ -10,9 +10,10 @@ import numpy as np
 
 from layerdex.records import Rows, Vectors
 from layerdex.storage.vectors.layer_file import LayerFile, Positions
+from layerdex.storage.vectors.segment_file import SegmentFile
 
 _OPENED_TOGETHER = 256
-"""Segments whose files are opened at the same time, which reads them whole for their checksums."""
+"""Segments whose files are opened at the same time, which reads the start of each."""
 
 
 class VectorSlice(Protocol):
@@ -41,14 +42,6 @@ class VectorSource(Protocol):
     def gather(self, rows: Rows) -> Vectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentFile:
-    """Size and CRC-32 of a layer file, as recorded in the catalog."""
-
-    size_bytes: int
-    crc32: int
 
 
 @dataclass(frozen=True, slots=True)
