@@ -201,6 +201,12 @@ def has_inode_left(folder: Path) -> bool:
     return state.f_favail > 0 or state.f_files == 0  # such as btrfs, which has no table
 
 
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes this user can still write to the disk of a folder. Raises OSError."""
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
+
+
 def name_start(path: Path) -> str:
     """Return a path's last name, cut so that the name of a file beside it can begin with it."""
     return os.fsdecode(os.fsencode(path.name)[:_MAX_START_BYTES])

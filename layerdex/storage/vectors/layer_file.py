@@ -17,6 +17,7 @@ from layerdex.records import Vectors
 from layerdex.storage.files import checksum, open_own
 from layerdex.storage.vectors.codecs import Codec, Codes, normalize
 from layerdex.storage.vectors.faiss_library import load_faiss
+from layerdex.storage.vectors.read_advice import read_in_order
 from layerdex.storage.vectors.segment_file import BLOCK_BYTES, CheckedBlocks, SegmentFile
 
 Positions = NDArray[np.int64]
@@ -36,15 +37,23 @@ def serialize_layer(codes: Codes, codec: Codec) -> NDArray[np.uint8]:
 
     Raises `StorageError` if FAISS writes a format that `LayerFile` does not read.
     """
-    width = codes.shape[1] // codec.code_bytes
-    index = codec.new_index(width)
-    # Codes, not vectors: FAISS's own encoder may round differently.
-    index.add_sa_codes(np.ascontiguousarray(codes))
-    serialized: NDArray[np.uint8] = load_faiss().serialize_index(index)
-    header = codec.header(len(codes), width)
-    if bytes(serialized[: len(header)]) != header:
+    data, of_data = empty_layer(len(codes), codes.shape[1] // codec.code_bytes, codec)
+    of_data[:] = codes
+    return data
+
+
+def empty_layer(n: int, width: int, codec: Codec) -> tuple[NDArray[np.uint8], Codes]:
+    """Return the bytes of a FAISS index over n codes that are still to be set, and the codes.
+
+    FAISS itself would hold them twice more. Raises `StorageError` as `serialize_layer` does.
+    """
+    written = load_faiss().serialize_index(codec.new_index(width))
+    if bytes(written) != codec.header(0, width):
         raise StorageError("this FAISS writes another format: install faiss 1.12 to 1.15")
-    return serialized
+    header = codec.header(n, width)
+    data = np.empty(len(header) + n * width * codec.code_bytes, dtype=np.uint8)
+    data[: len(header)] = np.frombuffer(header, dtype=np.uint8)
+    return data, data[len(header) :].reshape(n, width * codec.code_bytes)
 
 
 def open_layer(path: Path) -> BinaryIO:
@@ -140,27 +149,49 @@ class LayerFile:
         return vectors if self._codec.keeps_length else normalize(vectors)
 
     def scan(
-        self, query: Vectors, k: int, *, allowed: NDArray[np.bool_] | None
+        self,
+        query: Vectors,
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        within: range | None = None,
     ) -> tuple[NDArray[np.float32], Positions]:
         """Return the k largest raw inner products with a query, (1, width), and their positions.
 
-        ``allowed`` is a mask over positions; with fewer than k of them the result is shorter. Raw
-        means not divided by the lengths of decoded vectors, which differ from 1 by up to
-        `NORM_TOLERANCE`, so this is only for codecs that keep lengths. Raises `DamagedIndexError`
-        if results are missing for another reason: FAISS skips vectors with NaN.
+        ``within`` are the positions to scan, without gaps; all if it is None. ``allowed`` is a mask
+        over these. With fewer than k of them the result is shorter. Raw means not divided by the
+        lengths of decoded vectors, which differ from 1 by up to `NORM_TOLERANCE`, so this is only
+        for codecs that keep lengths. Raises `DamagedIndexError` if results are missing for another
+        reason: FAISS skips vectors with NaN.
         """
-        self.check()
-        faiss = load_faiss()
+        within = range(self.n) if within is None else within
+        codes = self.codes(slice(within.start, within.stop))
         parameters = None
         if allowed is not None:
+            faiss = load_faiss()
             bitmap = np.packbits(allowed, bitorder="little")
             parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
-        products, positions = self._index.search(query, min(k, self.n), params=parameters)
+        k = min(k, len(within))
+        with read_in_order(codes):
+            products, positions = self._index_of(codes).search(query, k, params=parameters)
         is_result = positions[0] >= 0
-        n_allowed = self.n if allowed is None else np.count_nonzero(allowed)
+        n_allowed = len(within) if allowed is None else np.count_nonzero(allowed)
         if np.count_nonzero(is_result) < min(k, n_allowed):
             raise DamagedIndexError(f"{self._path} has a vector with NaN: restore the index")
-        return products[0][is_result], positions[0][is_result]
+        return products[0][is_result], within.start + positions[0][is_result]
+
+    def _index_of(self, codes: Codes) -> Any:
+        """Return a FAISS index over neighboring codes, which are not copied."""
+        if len(codes) == self.n:
+            return self._index
+        faiss = load_faiss()
+        index = self._codec.new_index(codes.shape[1] // self._codec.code_bytes)
+        # With the owner of the mapped file's codes, the file stays mapped as long as the index.
+        index.codes = faiss.MaybeOwnedVectorUInt8.create_view(
+            faiss.swig_ptr(codes), codes.size, self._index.codes.owner
+        )
+        index.ntotal = len(codes)
+        return index
 
     def _check(self, positions: Positions | slice) -> None:
         if isinstance(positions, slice):

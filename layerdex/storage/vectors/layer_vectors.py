@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -75,13 +76,21 @@ class SegmentSlice:
     file: LayerFile
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it has every position of the file."""
-        return len(self.rows) == self.file.n
+    def span(self) -> range:
+        """The positions from the first to the last, at least one, those between included."""
+        return range(int(self.positions[0]), int(self.positions[-1]) + 1)
+
+    def pieces(self, n_positions: int) -> Iterator[SegmentSlice]:
+        """Yield it in slices with spans of at most ``n_positions``."""
+        starts = range(self.span.start, self.span.stop, n_positions)
+        ends = np.searchsorted(self.positions, [*starts[1:], self.span.stop]).tolist()
+        for start, end in pairwise([0, *ends]):
+            if start < end:
+                yield SegmentSlice(self.rows[start:end], self.positions[start:end], self.file)
 
     def decode(self, start: int, stop: int) -> Vectors:
         """Return the unit vectors of ``rows[start:stop]``, float32."""
-        if self.is_whole:
+        if len(self.rows) == self.file.n:
             return self.file.decode(slice(start, stop))
         return self.file.decode(self.positions[start:stop])
 
