@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,13 +31,14 @@ def save_artifact(
 
     # safetensors writes an array's memory as it is, whatever its order.
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    data = np.frombuffer(save(contiguous), dtype=np.uint8)
+    data = save(contiguous)
     name = f"{uuid.uuid4().hex}.safetensors"
     with _changing(writer, kind) as folder:
         make_folder(folder)
-        crc32 = write_file(folder / name, data)
+        write_file(folder / name, np.frombuffer(data, dtype=np.uint8))
         sync_folder(folder)
-        writer.set(kind.name, {**record, "file": name, "size_bytes": len(data), "crc32": crc32})
+        of_file = {"file": name, "size_bytes": len(data), "crc32": zlib.crc32(data)}
+        writer.set(kind.name, {**record, **of_file})
         for entry in folder.iterdir():
             if entry.name != name:
                 remove_tree(entry)

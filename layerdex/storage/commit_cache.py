@@ -22,7 +22,7 @@ from layerdex.threads import map_in_threads
 T = TypeVar("T")
 
 _MIN_BYTES_FOR_THREADS = 8_000_000
-"""To be read for checksums: one thread takes some 4 ms."""
+"""To be read for checksums: one thread takes some ms."""
 
 # The kernel allows a process some 65,000 maps.
 _MAX_MAPPED = 16_384
@@ -79,7 +79,7 @@ class CommitCache:
             file = self._files.get(key)
         if file is not None:
             return file
-        # Outside the lock: reading a whole file for its checksum takes long.
+        # Outside the lock: it is read in part, and an older one whole.
         file = self._open_file(segment, layer)
         with self._lock:
             while len(self._files) >= _MAX_MAPPED:
@@ -91,7 +91,8 @@ class CommitCache:
         with self._lock:
             opened = [self._files.get((segment.name, layer)) for segment in segments]
         new = [segment for segment, file in zip(segments, opened, strict=True) if file is None]
-        n_bytes = sum(segment.files[layer].size_bytes for segment in new if layer in segment.files)
+        files_of_new = [segment.files[layer] for segment in new if layer in segment.files]
+        n_bytes = sum(file.n_bytes_when_opened for file in files_of_new)
         n_threads = Pool.BLAS.size() if n_bytes >= _MIN_BYTES_FOR_THREADS else 1
         files = iter(map_in_threads(partial(self.file, layer=layer), new, n_threads=n_threads))
         return [next(files) if file is None else file for file in opened]

@@ -24,8 +24,8 @@ _MAX_START_BYTES = 100
 _STDERR = 2
 
 
-def write_file(path: Path, data: NDArray[np.uint8]) -> int:
-    """Create ``path`` with ``data``, flush it to the disk, and return its CRC-32.
+def write_file(path: Path, data: NDArray[np.uint8]) -> None:
+    """Create ``path`` with ``data``, and flush it to the disk.
 
     On failure the file is removed, as other files need the room on a full disk. FAISS's own
     ``write_index`` is not used: on a full disk it returned normally and left a truncated file
@@ -45,7 +45,6 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> int:
         raise
     finally:
         os.close(descriptor)
-    return zlib.crc32(view)
 
 
 def create_file(path: Path) -> None:
@@ -124,9 +123,11 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def checksum(file: BinaryIO) -> int:
-    """Return the CRC-32 of the rest of a file. Raises OSError."""
-    value = 0
+def checksum(file: BinaryIO, value: int = 0) -> int:
+    """Return the CRC-32 of the rest of a file, behind bytes with the CRC-32 ``value``.
+
+    Raises OSError.
+    """
     while chunk := file.read(_CHUNK_BYTES):
         value = zlib.crc32(chunk, value)
     return value
@@ -198,6 +199,12 @@ def has_inode_left(folder: Path) -> bool:
     except OSError:
         return True
     return state.f_favail > 0 or state.f_files == 0  # such as btrfs, which has no table
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes this user can still write to the disk of a folder. Raises OSError."""
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
 
 
 def name_start(path: Path) -> str:

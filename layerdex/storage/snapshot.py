@@ -120,7 +120,8 @@ class Snapshot:
         self.path = path
         self.mark = commit.mark
         self.segments: Sequence[Segment] = commit.segments
-        self.n_documents = n_positions(commit.segments) - len(commit.dead)
+        # A damaged catalog may have lost segments, and not their dead versions.
+        self.n_documents = max(0, n_positions(commit.segments) - len(commit.dead))
         self.dead = commit.dead
         self._cache = cache
         self._width = width

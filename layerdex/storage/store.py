@@ -247,7 +247,7 @@ class Store:
         return self.path / SEGMENTS / segment.name / layer_filename(layer)
 
     def open_file(self, segment: Segment, layer: int) -> LayerFile:
-        """Map a segment's layer file, checked against the catalog.
+        """Map a segment's layer file, which checks itself against the catalog as it is read.
 
         Raises FileNotFoundError or `DamagedIndexError`.
         """
@@ -256,11 +256,10 @@ class Store:
             raise DamagedIndexError(f"{path} is not in the catalog: run 'layerdex repair'")
         return LayerFile(
             path,
+            recorded,
             n=segment.n_documents,
             width=self.settings.width,
             codec=self.codec,
-            size_bytes=recorded.size_bytes,
-            crc32=recorded.crc32,
         )
 
     def check_catalog(self) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from layerdex.errors import DocumentNotFoundError, ModelError
-from layerdex.records import EncodedVectors, Rows
+from layerdex.records import EncodedVectors, Rows, Vectors
 from layerdex.removals import RemovalLimit
 from layerdex.storage.artifacts import remove_unreferenced_artifacts
 from layerdex.storage.catalog.changes import (
@@ -50,9 +51,10 @@ from layerdex.storage.catalog.vacuum import is_vacuumed, mark_vacuumed
 from layerdex.storage.directory import CATALOG, SEGMENTS
 from layerdex.storage.files import remove_tree, sync_file, sync_folder, write_file
 from layerdex.storage.place import Place
-from layerdex.storage.vectors.codecs import Codec, Codes
+from layerdex.storage.vectors.codecs import Codec
 from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
-from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile, n_positions
+from layerdex.storage.vectors.layer_vectors import Segment, n_positions
+from layerdex.storage.vectors.segment_file import SegmentFile
 from layerdex.threads import Threads
 
 # Rounding, checksums and flushes take most of a commit and release the GIL.
@@ -162,8 +164,8 @@ class Writer:
         """
         check_shape(vectors, (len(self._layers), len(versions), self._width))
         with _mapper(vectors.nbytes) as map_layers:
-            codes = list(map_layers(self._codec.encode, vectors))
-            name, files = self.write_segment(codes, map_layers)
+            layers = list(map_layers(self._serialize, vectors))
+            name, files = self.write_segment(layers, map_layers)
         with self.change() as connection:
             first_row = advance_counter(connection, NEXT_ROW, len(versions))
             rows = range(first_row, first_row + len(versions))
@@ -233,20 +235,21 @@ class Writer:
             return read_segments(connection)
 
     def write_segment(
-        self, layers: Iterable[Codes], map_layers: Callable[..., Iterable[Any]] = map
+        self,
+        layers: Iterable[NDArray[np.uint8]],
+        map_layers: Callable[..., Iterable[Any]] = map,
     ) -> tuple[str, dict[int, SegmentFile]]:
         """Write the files of a new segment, which is not yet committed; return name and files.
 
-        ``layers`` are the codes of each stored layer, ascending. ``map_layers`` is called like
-        `map`, which has one layer at a time in memory.
+        ``layers`` are the bytes of the file of each stored layer, ascending. ``map_layers`` is
+        called like `map`, which has one layer at a time in memory.
         """
         name = uuid.uuid4().hex[:16]
         temporary = self._folder / f"{name}.new"
 
-        def write(layer: int, codes: Codes) -> SegmentFile:
-            data = serialize_layer(codes, self._codec)
-            crc32 = write_file(temporary / layer_filename(layer), data)
-            return SegmentFile(data.nbytes, crc32)
+        def write(layer: int, data: NDArray[np.uint8]) -> SegmentFile:
+            write_file(temporary / layer_filename(layer), data)
+            return SegmentFile.of(data)
 
         with self.changing_files():
             temporary.mkdir()
@@ -255,6 +258,9 @@ class Writer:
             temporary.rename(self._folder / name)
             sync_folder(self._folder)
         return name, files
+
+    def _serialize(self, vectors: Vectors) -> NDArray[np.uint8]:
+        return serialize_layer(self._codec.encode(vectors), self._codec)
 
     @contextmanager
     def changing_files(self) -> Iterator[Path]:

@@ -79,7 +79,7 @@ def test_a_newer_schema_needs_a_newer_layerdex(
     with closing(sqlite3.connect(path / "catalog.sqlite3")) as catalog, catalog:
         catalog.execute("UPDATE alembic_version SET version_num = '9999'")
     assert cli.error(command, path, *rest) == (
-        "this index has schema 9999, and this version of Layerdex reads 0003: use a newer Layerdex"
+        "this index has schema 9999, and this version of Layerdex reads 0004: use a newer Layerdex"
     )
 
 

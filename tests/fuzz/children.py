@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 import traceback
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -18,6 +17,7 @@ from layerdex.errors import LayerdexError
 from layerdex.indexer.readers import read_source
 from layerdex.storage.vectors.codecs import codec_of
 from layerdex.storage.vectors.layer_file import LayerFile
+from layerdex.storage.vectors.segment_file import SegmentFile
 from tests.fuzz import samples
 from tests.fuzz.mutate import mutate
 
@@ -96,14 +96,12 @@ def _read_documents(path: Path) -> None:
 
 def _read_layer(path: Path, precision: StoredPrecision) -> None:
     """Read a layer file as under the catalog of a forger, whose size and checksum fit."""
-    data = path.read_bytes()
     file = LayerFile(
         path,
+        SegmentFile.of(np.fromfile(path, dtype=np.uint8)),
         n=samples.N,
         width=samples.WIDTH,
         codec=codec_of(precision),
-        size_bytes=len(data),
-        crc32=zlib.crc32(data),
     )
     with np.errstate(all="ignore"):  # components of any bits
         file.decode(slice(None))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from tests.encoders import WordEncoder
 from tests.results import by_layer, first, hits_by_layer
 from tests.storage.corpora import rows
 from tests.storage.redigest import redigest
-from tests.storage.stored import query
+from tests.storage.stored import put_record, query
 
 HUGE = 1_000_000_000_000
 
@@ -52,7 +51,12 @@ FORGERIES: dict[str, tuple[str, ...]] = {
     "a segment below": ("UPDATE segment SET name = name || '/..' WHERE id = 1",),
     "a huge size": ("UPDATE segment_file SET size_bytes = 9223372036854775807",),
     "a size that is text": ("UPDATE segment_file SET size_bytes = 'x'",),
-    "a checksum that is text": ("UPDATE segment_file SET crc32 = 'x'",),
+    "a checksum that is text": ("UPDATE segment_file SET crc32 = 'x', block_hashes = NULL",),
+    "two kinds of checksums": ("UPDATE segment_file SET crc32 = 5",),
+    "no checksum": ("UPDATE segment_file SET block_hashes = NULL",),
+    "a hash too few": ("UPDATE segment_file SET block_hashes = x'00'",),
+    "hashes that are text": ("UPDATE segment_file SET block_hashes = '12345678'",),
+    "hashes that are a number": ("UPDATE segment_file SET block_hashes = 5",),
     "a layer below zero": ("UPDATE segment_file SET layer = -1 - layer",),
     "no files": ("DELETE FROM segment_file",),
     "no segments": ("DELETE FROM segment",),
@@ -131,13 +135,7 @@ def forge_file(path: Path, content: bytes) -> Path:
     file = path / "segments" / str(name) / "layer-00.faiss"
     file.unlink()
     file.write_bytes(content)
-    query(
-        path,
-        f"UPDATE segment_file SET size_bytes = {len(content)}, crc32 = {zlib.crc32(content)} "
-        f"WHERE layer = {int(file.stem[-2:])} AND segment_id = "
-        f"(SELECT id FROM segment WHERE name = '{file.parent.name}')",
-    )
-    redigest(path)
+    put_record(path, file)
     return file
 
 

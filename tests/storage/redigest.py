@@ -40,10 +40,16 @@ def _redigest_segments(connection: sqlite3.Connection) -> None:
     query = "SELECT id, name, n_documents, first_row, last_row FROM segment"
     for segment_id, *columns in connection.execute(query).fetchall():
         files = connection.execute(
-            "SELECT layer, size_bytes, crc32 FROM segment_file WHERE segment_id = ? ORDER BY layer",
+            "SELECT layer, size_bytes, crc32, block_hashes FROM segment_file "
+            "WHERE segment_id = ? ORDER BY layer",
             (segment_id,),
         )
-        digest = _digest(*columns, *(value for file in files for value in file))
+        of_files = []
+        for *file, hashes in files:
+            of_files += file
+            if hashes is not None:
+                of_files.append(hashes.hex() if isinstance(hashes, bytes) else str(hashes))
+        digest = _digest(*columns, *of_files)
         connection.execute("UPDATE segment SET digest = ? WHERE id = ?", (digest, segment_id))
 
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import faiss
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
+
+from tests.storage.redigest import redigest
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,25 @@ def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
 
 def layer_paths(path: Path) -> list[Path]:
     return sorted((path / "segments").glob("*/*.faiss"))
+
+
+def record_of(data: bytes) -> tuple[int, bytes]:
+    """Return size and hashes of blocks of a layer file, computed apart from the package."""
+    blocks = [data[start : start + (1 << 17)] for start in range(0, len(data), 1 << 17)]
+    hashes = [xxhash.xxh3_64(block).intdigest().to_bytes(8, "big") for block in blocks]
+    return len(data), b"".join(hashes)
+
+
+def put_record(path: Path, file: Path) -> None:
+    """Make the catalog of the index at ``path`` record a layer file as it is, digests included."""
+    size_bytes, hashes = record_of(file.read_bytes())
+    query(
+        path,
+        f"UPDATE segment_file SET size_bytes = {size_bytes}, block_hashes = x'{hashes.hex()}' "
+        f"WHERE layer = {int(file.stem[-2:])} AND segment_id = "
+        f"(SELECT id FROM segment WHERE name = '{file.parent.name}')",
+    )
+    redigest(path)
 
 
 def read_codes(file: Path) -> NDArray[np.floating]:

@@ -82,9 +82,9 @@ def test_layers_are_written_by_threads_where_that_pays(
 ) -> None:
     names: list[str] = []
 
-    def write(path: Path, data: Any) -> int:
+    def write(path: Path, data: Any) -> None:
         names.append(threading.current_thread().name)
-        return write_file(path, data)
+        write_file(path, data)
 
     monkeypatch.setattr("layerdex.storage.writer.write_file", write)
     index.add(rows(2))

@@ -32,11 +32,11 @@ def _break_write(monkeypatch: pytest.MonkeyPatch) -> None:
 def _break_second_file(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = write_file
 
-    def write(path: Path, data: Any) -> int:
+    def write(path: Path, data: Any) -> None:
         if path.name == "layer-01.faiss":
             path.write_bytes(data.tobytes()[: data.nbytes // 2])
             _fail()
-        return whole(path, data)
+        whole(path, data)
 
     monkeypatch.setattr("layerdex.storage.writer.write_file", write)
 
@@ -137,10 +137,12 @@ def test_failed_window_keeps_the_windows_before(
 ) -> None:
     whole, n_calls = write_file, 0
 
-    def write(path: Path, data: Any) -> int:
+    def write(path: Path, data: Any) -> None:
         nonlocal n_calls
         n_calls += 1
-        return _fail() if n_calls > 2 * len(index.layers) else whole(path, data)
+        if n_calls > 2 * len(index.layers):
+            _fail()
+        whole(path, data)
 
     monkeypatch.setattr("layerdex.storage.writer.write_file", write)
     with pytest.raises(StorageError):

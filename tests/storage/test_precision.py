@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tests.results import first
 from tests.rounding import rounded
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
 from tests.storage.redigest import redigest
-from tests.storage.stored import contents, layer_paths, query, read_live
+from tests.storage.stored import contents, layer_paths, put_record, query, read_live
 
 MakeIndex = Callable[[int], Any]  # of a width
 
@@ -144,14 +143,8 @@ def _put(index: Index, make: MakeIndex, *, n: int, width: int) -> None:
     file = index._open.store.path / "segments" / name / "layer-03.faiss"
     foreign = make(width)
     foreign.add(np.rint(100 * _random(n, width)))
-    data = faiss.serialize_index(foreign).tobytes()
-    file.write_bytes(data)
-    query(
-        index._open.store.path,
-        f"UPDATE segment_file SET size_bytes = {len(data)}, crc32 = {zlib.crc32(data)} "
-        f"WHERE layer = 3 AND segment_id = (SELECT id FROM segment WHERE name = '{name}')",
-    )
-    redigest(index._open.store.path)
+    file.write_bytes(faiss.serialize_index(foreign).tobytes())
+    put_record(index._open.store.path, file)
 
 
 @pytest.mark.parametrize("kind", [*StoredPrecision, *_FOREIGN])

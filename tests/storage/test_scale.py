@@ -49,9 +49,9 @@ def test_opening_many_documents_maps_no_layer_file(
     mapped: list[str] = []
     whole = LayerFile.__init__
 
-    def init(self: LayerFile, path: Path, **options: Any) -> None:
+    def init(self: LayerFile, path: Path, *recorded: Any, **options: Any) -> None:
         mapped.append(path.name)
-        whole(self, path, **options)
+        whole(self, path, *recorded, **options)
 
     monkeypatch.setattr(LayerFile, "__init__", init)
     index = Index.open(tmp_path / "index", encoder=encoder)

@@ -67,7 +67,7 @@ def test_newer_schema_is_an_error_and_the_catalog_stays_untouched(index: Index) 
     path = index._open.store.path
     query(path, "UPDATE alembic_version SET version_num = '9999'")
     before = (path / "catalog.sqlite3").read_bytes()
-    with pytest.raises(SchemaError, match=r"schema 9999.*reads 0003.*newer Layerdex"):
+    with pytest.raises(SchemaError, match=r"schema 9999.*reads 0004.*newer Layerdex"):
         Index.open(path)
     assert (path / "catalog.sqlite3").read_bytes() == before
 

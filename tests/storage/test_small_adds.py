@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from layerdex import Index
 from layerdex.indexer.pipeline import build
 from layerdex.storage import writer
-from layerdex.storage.maintenance import compaction
+from layerdex.storage.maintenance import compaction, merge_policy
 from layerdex.storage.snapshot import Snapshot
 from tests.encoders import WordEncoder
 from tests.hits import similarities_of
@@ -127,6 +128,50 @@ def test_a_full_disk_while_merging_leaves_the_segments_and_a_warning(
     assert reopen(index).verify() == []
     index.add(rows(1, start=10))
     assert _n_segments(index) < 5
+
+
+def test_what_the_disk_has_no_room_for_is_left_out_and_said_once(
+    index: Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten windows of 8 vectors, and ten of one, are merged in a run of two merges each."""
+    monkeypatch.setattr(build, "_WINDOWS_BEFORE_MERGING", 1)
+    index.add(rows(80), auto_compact=False)
+    for row in rows(10, start=80):
+        index.add([row], auto_compact=False)
+    sizes = query(index.path, "SELECT sum(size_bytes) FROM segment_file GROUP BY segment_id")
+    ((of_large,), (of_small,)) = sizes[0], sizes[-1]
+    assert 10 * of_small < 10 * of_large
+    monkeypatch.setattr(compaction, "free_bytes", lambda _: 10 * of_large - 1)
+    with caplog.at_level(logging.WARNING):
+        assert index.add(rows(1, start=90)).n_new == 1
+    assert caplog.text.count("are not merged") == 1
+    assert f"{10 * of_large:,} bytes" in caplog.text
+    assert _n_segments(index) == 11  # the small ones are one
+    assert ids_of(index) == [f"d{i}" for i in range(91)]
+    monkeypatch.setattr(compaction, "free_bytes", lambda _: 1 << 30)
+    index.add([])
+    assert _n_segments(index) <= 3
+    assert (ids_of(index), index.verify()) == ([f"d{i}" for i in range(91)], [])
+
+
+def test_long_runs_make_segments_of_the_target_and_copy_each_vector_once(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge_policy, "TARGET_DOCUMENTS", 128)
+    monkeypatch.setattr(build, "_WINDOWS_BEFORE_MERGING", 16)
+    merged: list[int] = []
+    merge = compaction._merge
+
+    def count(store: Any, writer: Any, group: Any) -> int:
+        merged.append(sum(segment.n_documents for segment in group))
+        return merge(store, writer, group)
+
+    monkeypatch.setattr(compaction, "_merge", count)
+    index.add(rows(8 * 45))
+    assert merged == [128, 128, 104]
+    sizes = query(index.path, "SELECT n_documents FROM segment ORDER BY first_row")
+    assert sizes == [(128,), (128,), (104,)]
+    assert (ids_of(index), index.verify()) == ([f"d{i}" for i in range(360)], [])
 
 
 def test_a_damaged_segment_is_not_merged_and_does_not_stop_an_add(

@@ -32,14 +32,14 @@ from layerdex.records import Blank, Encoder, EncoderSettings, Rejected, SourceDo
 from layerdex.removals import RemovalLimit
 from layerdex.storage.catalog.rows import Version, count_before, find_live, find_vanished, live_ids
 from layerdex.storage.catalog.settings import SYNC_START
-from layerdex.storage.maintenance.compaction import merge_small
+from layerdex.storage.maintenance.compaction import SmallMerges
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
 
 _NOT_REMOVED = "new and changed documents are in, nothing was removed"
 
-# Many such short windows are merged during the run, as merging all at its end would take long.
-_WINDOWS_BEFORE_MERGING = 100
+# Full windows then make a segment of just `TARGET_DOCUMENTS`, and are copied once.
+_WINDOWS_BEFORE_MERGING = 64
 
 
 def build(
@@ -80,6 +80,7 @@ def build(
         start = RunStart(writer.live_ids, may_mix=names.mixes_ids)
         pipeline = Pipeline(writer, ids, prefetcher, callbacks, start, reads_ahead=reads_ahead)
         n_windows = 0
+        merges = SmallMerges(store, writer)
         recorder = Recorder(writer, names)
         if sync:
             with writer.transaction() as connection:
@@ -94,7 +95,7 @@ def build(
                 pipeline.take(window)
                 n_windows += 1
                 if auto_compact and n_windows % _WINDOWS_BEFORE_MERGING == 0:
-                    merge_small(store, writer)
+                    merges.merge()
         except Exception:
             # Windows before a row that fails are committed, at most two. An interruption does not
             # wait for them.
@@ -109,7 +110,7 @@ def build(
             limit = RemovalLimit() if limit is None else limit
             _remove_vanished(writer, pipeline, ids, limit, on_change, first_new=first_new)
         if auto_compact:
-            merge_small(store, writer)
+            merges.merge()
     return pipeline.report
 
 

@@ -123,7 +123,7 @@ def _find_by_scan(
 def _transformed(
     transform: Transform, part: SegmentSlice, query: Vectors, k: int
 ) -> tuple[Rows, NDArray[np.float32]]:
-    if is_scanned(part):
+    if is_scanned(part, part.file.n):
         return scan_transformed(transform, part, query, k)
     return part.rows, cosine(query, transform.apply(part.decode(0, len(part.rows))))[0]
 

@@ -1,8 +1,8 @@
 """The nearest documents of one query among stored vectors, by several threads.
 
-FAISS compares one query in one thread, so each thread scans segments of its own. A scan bounds
-similarities: of the documents that may be among the k nearest of all, and of no others, vectors are
-decoded. A segment of which a filter keeps little is decoded instead of scanned.
+FAISS compares one query in one thread, so each thread scans segments of its own, or pieces of
+large ones. A scan bounds similarities: of the documents that may be among the k nearest of all, and
+of no others, vectors are decoded. A piece of which a filter keeps little is decoded instead.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _MIN_COMPONENTS_FOR_THREADS = 1 << 23
 """Of all vectors: one thread scans them in 2 ms, and starting threads takes a quarter of one."""
 
 _JOBS_PER_THREAD = 4
+_SCANNED_TOGETHER = 32_768
+"""Documents of a piece: two of width 384 take 3 ms, and each some 0.1 ms beside its scan."""
 
 
 class _Bounds(NamedTuple):
@@ -47,9 +49,9 @@ class _Bounds(NamedTuple):
     highest: NDArray[np.float64]
 
 
-def is_scanned(part: SegmentSlice) -> bool:
-    """Return whether a scan of the whole segment is faster than decoding some of it."""
-    return len(part.rows) >= _SCANNED_SHARE * part.file.n
+def is_scanned(part: SegmentSlice, n: int) -> bool:
+    """Return whether scanning n documents is faster than decoding those of a slice."""
+    return len(part.rows) >= _SCANNED_SHARE * n
 
 
 def nearest_of_segments(
@@ -59,6 +61,7 @@ def nearest_of_segments(
 
     Similarities are summed in float64.
     """
+    parts = [piece for part in parts for piece in part.pieces(_SCANNED_TOGETHER)]
     n_wanted = k + _N_EXTRA
     bounds = _bound(parts, query, n_wanted)
     while True:
@@ -87,7 +90,7 @@ def nearest_of_segments(
 
 
 def _bound(parts: Sequence[SegmentSlice], query: Vectors, n_wanted: int) -> list[_Bounds]:
-    n_components = sum(part.file.n for part in parts) * query.shape[1]
+    n_components = sum(len(part.span) for part in parts) * query.shape[1]
     n_threads = Pool.BLAS.size() if n_components >= _MIN_COMPONENTS_FOR_THREADS else 1
     n_jobs = min(n_threads * _JOBS_PER_THREAD, len(parts)) if n_threads > 1 else 1
     ends = [len(parts) * job // n_jobs for job in range(n_jobs + 1)] if parts else [0]
@@ -98,7 +101,11 @@ def _bound(parts: Sequence[SegmentSlice], query: Vectors, n_wanted: int) -> list
 
 def _bound_job(parts: Sequence[SegmentSlice], *, query: Vectors, n_wanted: int) -> list[_Bounds]:
     with one_omp_thread():
-        found = {id(part): _scan(part, query, n_wanted) for part in parts if is_scanned(part)}
+        found = {
+            id(part): _scan(part, query, n_wanted)
+            for part in parts
+            if is_scanned(part, len(part.span))
+        }
     for group in _together([part for part in parts if id(part) not in found]):
         similarities = cosine(query, decode_slices(group))[0].astype(np.float64)
         ends = np.cumsum([len(part.rows) for part in group])[:-1]
@@ -110,12 +117,12 @@ def _bound_job(parts: Sequence[SegmentSlice], *, query: Vectors, n_wanted: int) 
 
 
 def _scan(part: SegmentSlice, query: Vectors, n_wanted: int) -> _Bounds:
-    allowed = None
-    if not part.is_whole:
-        allowed = np.zeros(part.file.n, dtype=np.bool_)
-        allowed[part.positions] = True
-    products, positions = part.file.scan(query, n_wanted, allowed=allowed)
-    at = positions if part.is_whole else np.searchsorted(part.positions, positions)
+    span, allowed = part.span, None
+    if len(part.rows) < len(span):
+        allowed = np.zeros(len(span), dtype=np.bool_)
+        allowed[part.positions - span.start] = True
+    products, positions = part.file.scan(query, n_wanted, allowed=allowed, within=span)
+    at = np.searchsorted(part.positions, positions)
     wide = products.astype(np.float64)
     # A product is one with a vector whose length is 1 within the tolerance.
     off = np.sign(wide) * NORM_TOLERANCE

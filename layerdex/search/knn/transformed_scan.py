@@ -20,6 +20,7 @@ from layerdex.storage.vectors.layer_vectors import SegmentSlice
 _UNIT_ROUNDOFF = 2.0**-24
 _SHORTEST = 1e-6
 """Of a mapped vector; the length of shorter ones is mostly rounding error."""
+_SCANNED_TOGETHER = 4_096
 _MARGIN = 2e-5  # two similarity steps: within one, the lower row comes first
 
 
@@ -49,9 +50,12 @@ def _estimate(
     (Higham, *Accuracy and Stability of Numerical Algorithms*, 3.1).
     """
     weights = query if transform.matrix is None else query @ transform.matrix
-    products, positions = segment.file.scan(weights[None], segment.file.n, allowed=None)
     of_position = np.empty(segment.file.n)
-    of_position[positions] = products
+    # In pieces, as FAISS sorts all products of a scan.
+    for start in range(0, segment.file.n, _SCANNED_TOGETHER):
+        within = range(start, min(start + _SCANNED_TOGETHER, segment.file.n))
+        products, positions = segment.file.scan(weights[None], len(within), within=within)
+        of_position[positions] = products
     stored, mapped = transform.lengths(segment.file)[:, segment.positions]
     mapped = np.maximum(mapped, _SHORTEST)
     offset = float(np.dot(weights.astype(np.float64), transform.mean))

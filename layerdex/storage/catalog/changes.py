@@ -33,7 +33,8 @@ from layerdex.storage.catalog.schema import (
     SEGMENT_FILE,
     SETTING,
 )
-from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile
+from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.storage.vectors.segment_file import SegmentFile
 
 NEXT_ROW = "next_row"
 NEXT_ORDINAL = "next_ordinal"

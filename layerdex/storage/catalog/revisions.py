@@ -6,8 +6,8 @@ from sqlalchemy import Connection, text
 
 from layerdex.errors import DamagedIndexError, SchemaError
 
-SCHEMA_VERSION = "0003"
-OLDER_SCHEMAS: tuple[str, ...] = ("0002",)
+SCHEMA_VERSION = "0004"
+OLDER_SCHEMAS: tuple[str, ...] = ("0002", "0003")
 """Revisions that `apply_migrations` brings to `SCHEMA_VERSION`."""
 
 REVISION_FOLDERS = ["layerdex:storage/catalog/migrations/versions"]

@@ -68,12 +68,17 @@ def metadata_digest(fields: Iterable[tuple[str, str, str, float | None]]) -> int
 
 
 def segment_digest(segment: Segment) -> int:
-    """Return the digest of a segment's row, without its id, and of the rows of its files."""
-    of_files = [
-        value
-        for layer, file in sorted(segment.files.items())
-        for value in (layer, file.size_bytes, file.crc32)
-    ]
+    """Return the digest of a segment's row, without its id, and of the rows of its files.
+
+    A file without hashes of blocks is digested as in schema 0003.
+    """
+    of_files: list[Field] = []
+    for layer, file in sorted(segment.files.items()):
+        of_files += [layer, file.size_bytes, file.crc32]
+        if file.block_hashes is not None:
+            # SQLite allows any type anywhere; `is_valid` refuses others.
+            is_blob = isinstance(file.block_hashes, bytes)
+            of_files.append(file.block_hashes.hex() if is_blob else str(file.block_hashes))
     bounds = segment.first_row, segment.last_row
     return fields_digest(segment.name, segment.n_documents, *bounds, *of_files)
 

@@ -62,12 +62,14 @@ class _SegmentColumns(TypedColumns):
 
 
 class _SegmentFileColumns(TypedColumns):
-    """The FAISS file of one layer of a segment, with its size and CRC-32."""
+    """The FAISS file of one layer of a segment, with its size and checksum; see `SegmentFile`."""
 
     segment_id: Named[int] = Column(ForeignKey("segment.id", ondelete="CASCADE"), primary_key=True)
     layer: Named[int] = Column(primary_key=True)
     size_bytes: Named[int] = Column(BigInteger)
-    crc32: Named[int] = Column(BigInteger)
+    crc32: Named[int | None] = Column(BigInteger)
+    # Added by schema 0004, so at the end.
+    block_hashes: Named[bytes | None]
 
 
 class _DocumentColumns(TypedColumns):

@@ -13,7 +13,8 @@ from layerdex.storage.catalog.row_digests import check_digest, damage_error, seg
 from layerdex.storage.catalog.rows import row_array
 from layerdex.storage.catalog.schema import DOCUMENT, SEGMENT, SEGMENT_FILE
 from layerdex.storage.catalog.validation import are_segments
-from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile
+from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.storage.vectors.segment_file import SegmentFile
 
 SEGMENT_NAME = re.compile(r"[0-9a-f]{16}")
 
@@ -21,11 +22,12 @@ SEGMENT_NAME = re.compile(r"[0-9a-f]{16}")
 def read_segments(connection: Connection) -> list[Segment]:
     """Return all segments in row order."""
     files: dict[int, dict[int, SegmentFile]] = {}
-    columns = (SEGMENT_FILE.c.segment_id, SEGMENT_FILE.c.layer)
-    for segment_id, layer, size_bytes, crc32 in connection.execute(
-        select(*columns, SEGMENT_FILE.c.size_bytes, SEGMENT_FILE.c.crc32).order_by(*columns)
-    ):
-        files.setdefault(segment_id, {})[layer] = SegmentFile(size_bytes, crc32)
+    keys = (SEGMENT_FILE.c.segment_id, SEGMENT_FILE.c.layer)
+    of_files = select(
+        *keys, SEGMENT_FILE.c.size_bytes, SEGMENT_FILE.c.crc32, SEGMENT_FILE.c.block_hashes
+    ).order_by(*keys)
+    for segment_id, layer, size_bytes, crc32, hashes in connection.execute(of_files):
+        files.setdefault(segment_id, {})[layer] = SegmentFile(size_bytes, crc32, hashes)
     query = select(
         SEGMENT.c.id,
         SEGMENT.c.name,

@@ -55,9 +55,10 @@ def are_segments(segments: Sequence[Segment]) -> bool:
 def _is_segment(segment: Segment) -> bool:
     numbers = [segment.n_documents, segment.first_row, segment.last_row]
     for layer, file in segment.files.items():
-        numbers += [layer, file.size_bytes, file.crc32]
+        numbers += [layer, file.size_bytes, file.crc32 or 0]
     return (
         all(is_count(number) for number in numbers)
+        and all(file.is_valid for file in segment.files.values())
         and 0 < segment.first_row <= segment.last_row
         and 0 < segment.n_documents <= segment.last_row - segment.first_row + 1
     )

@@ -183,9 +183,9 @@ def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> Non
     check_size(source, recorded.size_bytes)
     with errors_named(source), open_layer(source) as file:
         data = np.fromfile(file, dtype=np.uint8)
-    crc32 = write_file(folder / source.name, data)
-    if crc32 != recorded.crc32:
+    if not recorded.matches(data):
         raise DamagedIndexError(f"{source} is damaged: run 'layerdex repair' on this index first")
+    write_file(folder / source.name, data)
 
 
 def _copy_artifact(snapshot: Snapshot, kind: ArtifactKind, folder: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, select
 
 from layerdex.errors import DamagedIndexError, LockedIndexError, StorageError
@@ -16,12 +17,11 @@ from layerdex.storage.catalog.changes import insert_segment
 from layerdex.storage.catalog.rows import read_dead, row_array
 from layerdex.storage.catalog.schema import DEAD, DOCUMENT, LIVE, SEGMENT
 from layerdex.storage.catalog.segments import read_segments, segment_rows
-from layerdex.storage.files import remove_tree
+from layerdex.storage.files import free_bytes, remove_tree
 from layerdex.storage.maintenance.merge_policy import choose_merges, split_at_target
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
-from layerdex.storage.vectors.codecs import Codes
-from layerdex.storage.vectors.layer_file import LayerFile, Positions
+from layerdex.storage.vectors.layer_file import LayerFile, Positions, empty_layer
 from layerdex.storage.vectors.layer_vectors import Segment, n_positions
 from layerdex.storage.writer import Writer
 
@@ -92,42 +92,68 @@ def plan_compaction(store: Store, snapshot: Snapshot) -> Compaction:
     return Compaction(n_merged, len(segments) - n_merged + n_new, n_dead, n_bytes_freed)
 
 
-def merge_small(store: Store, writer: Writer) -> int:
-    """Merge what `merge_policy` chooses, until nothing is left; return the number of replaced ones.
+class SmallMerges:
+    """Merges of small segments during one run and at its end.
 
-    Unlike `compact` it does not touch full segments and rewrites only a small catalog, so that its
-    time and memory do not grow with the index. On a full disk all segments stay as they are, and
-    with a damaged file the group that it belongs to; a warning is logged. Everything is committed
-    before, and answers are the same.
+    Unlike `compact` they touch no large segments and rewrite only a small catalog, so that their
+    time does not grow with the index. What cannot be merged stays as it is, and a warning is logged
+    once: a group with a damaged file, one that the disk has no room for beside the segments that it
+    replaces, and all of them where the disk is full nevertheless. Everything is committed before,
+    and answers are the same.
     """
-    n_replaced = n_dropped = 0
-    skipped: set[str] = set()
-    try:
-        while groups := _small_groups(writer, skipped):
-            for group in groups:
-                try:
-                    n_dropped += _merge(store, writer, group)
-                    n_replaced += len(group)
-                except DamagedIndexError as error:
-                    logger.warning(_UNMERGED, error)
-                    skipped.update(segment.name for segment in group)
-                    writer.remove_leftovers()
-        if n_dropped:
-            writer.vacuum(max_pages=_SMALL_CATALOG_PAGES)
-    except (DamagedIndexError, LockedIndexError, StorageError) as error:
-        writer.place.check()
-        logger.warning(_UNMERGED, error)
-        with contextlib.suppress(StorageError, DamagedIndexError, LockedIndexError):
-            writer.remove_leftovers()
-    return n_replaced
 
+    def __init__(self, store: Store, writer: Writer) -> None:
+        self._store = store
+        self._writer = writer
+        self._left_out: set[str] = set()
+        self._has_lacked_room = False
 
-def _small_groups(writer: Writer, skipped: Container[str]) -> list[list[Segment]]:
-    """Return the groups to merge, without those that have a skipped segment."""
-    with writer.transaction() as connection:
-        segments, sizes = _read_sizes(connection)
-    groups = [segments[merge.start : merge.stop] for merge in choose_merges(sizes)]
-    return [group for group in groups if not any(s.name in skipped for s in group)]
+    def merge(self) -> int:
+        """Merge what `merge_policy` chooses, until nothing is left; return how many it replaced."""
+        n_replaced = n_dropped = 0
+        writer = self._writer
+        try:
+            while groups := self._groups():
+                for group in groups:
+                    if not self._has_room(group):
+                        self._leave_out(group)
+                        continue
+                    try:
+                        n_dropped += _merge(self._store, writer, group)
+                        n_replaced += len(group)
+                    except DamagedIndexError as error:
+                        logger.warning(_UNMERGED, error)
+                        self._leave_out(group)
+                        writer.remove_leftovers()
+            if n_dropped:
+                writer.vacuum(max_pages=_SMALL_CATALOG_PAGES)
+        except (DamagedIndexError, LockedIndexError, StorageError) as error:
+            writer.place.check()
+            logger.warning(_UNMERGED, error)
+            with contextlib.suppress(StorageError, DamagedIndexError, LockedIndexError):
+                writer.remove_leftovers()
+        return n_replaced
+
+    def _groups(self) -> list[list[Segment]]:
+        """Return the groups to merge, but for those with a segment that is left out."""
+        with self._writer.transaction() as connection:
+            segments, sizes = _read_sizes(connection)
+        groups = [segments[merge.start : merge.stop] for merge in choose_merges(sizes)]
+        return [group for group in groups if not any(s.name in self._left_out for s in group)]
+
+    def _leave_out(self, group: Sequence[Segment]) -> None:
+        self._left_out.update(segment.name for segment in group)
+
+    def _has_room(self, group: Sequence[Segment]) -> bool:
+        """Return whether the disk has room for what replaces a group, or warn if it has not."""
+        n_bytes = sum(file.size_bytes for segment in group for file in segment.files.values())
+        with self._writer.changing_files() as folder:
+            n_free = free_bytes(folder)
+        if n_bytes > n_free and not self._has_lacked_room:
+            reason = f"their copy takes {n_bytes:,} bytes, and the disk has {n_free:,} left"
+            logger.warning(_UNMERGED, reason)
+            self._has_lacked_room = True
+        return n_bytes <= n_free
 
 
 def _groups(segments: list[Segment], sizes: list[int]) -> list[list[Segment]]:
@@ -176,16 +202,15 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> int:
         rows = row_array(connection.scalars(query))
         positions = [_positions(segment_rows(connection, segment), rows) for segment in group]
 
-    def merged_layers() -> Iterator[Codes]:
-        width = store.settings.width * store.codec.code_bytes
+    def merged_layers() -> Iterator[NDArray[np.uint8]]:
         for layer in store.layers:
-            codes: Codes = np.empty((len(rows), width), dtype=np.uint8)
+            data, codes = empty_layer(len(rows), store.settings.width, store.codec)
             start = 0
             for segment, at in zip(group, positions, strict=True):
                 # One mapped file at a time: the kernel allows about 65,000 maps.
                 codes[start : start + len(at)] = _open(store, segment, layer).codes(at)
                 start += len(at)
-            yield codes
+            yield data
 
     new = writer.write_segment(merged_layers()) if len(rows) else None
     with writer.change() as connection:

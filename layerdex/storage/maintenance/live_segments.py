@@ -16,7 +16,8 @@ from layerdex.storage.files import write_file
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
-from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile
+from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.storage.vectors.segment_file import SegmentFile
 
 
 class LiveSegment:
@@ -41,8 +42,8 @@ class LiveSegment:
         codes = self._store.open_file(self._segment, layer).codes(self._positions)
         data = serialize_layer(codes, self._store.codec)
         folder.mkdir(exist_ok=True)
-        crc32 = write_file(folder / layer_filename(layer), data)
-        self._files[layer] = SegmentFile(data.nbytes, crc32)
+        write_file(folder / layer_filename(layer), data)
+        self._files[layer] = SegmentFile.of(data)
 
     def replace(self, connection: Connection) -> None:
         """Put this segment in the place of the one with dead versions, in a copied catalog."""

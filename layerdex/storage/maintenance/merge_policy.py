@@ -2,8 +2,10 @@
 
 This is Lucene's LogDocMergePolicy (apache/lucene, ``LogMergePolicy.java``), which merges only
 neighbors: row ranges must not overlap. Segments whose sizes are of one order of magnitude form a
-level, and ten on a level become one segment of the next level. So there are at most nine segments
-per level, and a document is copied about once per level: log10 of the number of documents.
+level, and ten on a level become one segment of the next level, up to `TARGET_DOCUMENTS`. So there
+are at most nine segments per level below it, and a document is copied about once per level: log10
+of the number of documents, and never more than five times. A long run merges many windows at once,
+and copies a document once.
 """
 
 from __future__ import annotations
@@ -15,12 +17,8 @@ from collections.abc import Iterator, Sequence
 _MERGE_FACTOR = 10
 _LEVEL_SPAN = 0.75
 
-FULL_DOCUMENTS = 4_096
-"""Segments with at least this many live documents, the most in a window, are not merged: copying
-them takes long and gains little. `compact` merges them too."""
-
-TARGET_DOCUMENTS = 65_536
-"""The largest segment that a merge makes: 50 MB per layer of width 384, held in memory."""
+TARGET_DOCUMENTS = 262_144
+"""The largest segment that a merge makes: 200 MB per layer of width 384, held in memory."""
 
 
 def choose_merges(sizes: Sequence[int]) -> list[range]:
@@ -31,10 +29,14 @@ def choose_merges(sizes: Sequence[int]) -> list[range]:
     """
     merges: list[range] = []
     start = 0
-    for end in [at for at, size in enumerate(sizes) if size >= FULL_DOCUMENTS] + [len(sizes)]:
+    # No two of these fit into one segment.
+    full = [at for at, size in enumerate(sizes) if size > TARGET_DOCUMENTS // 2]
+    for end in [*full, len(sizes)]:
         for level in _levels(sizes, start, end):
-            if len(level) >= _MERGE_FACTOR:
-                merges += [merge for merge in split_at_target(sizes, level) if len(merge) > 1]
+            *whole, rest = split_at_target(sizes, level)
+            merges += [merge for merge in whole if len(merge) > 1]
+            if len(rest) >= _MERGE_FACTOR:
+                merges.append(rest)
         start = end + 1
     return merges
 

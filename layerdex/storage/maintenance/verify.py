@@ -26,7 +26,8 @@ from layerdex.storage.files import remove_tree, sync_folder, write_file
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.codecs import Codes
 from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
-from layerdex.storage.vectors.layer_vectors import Segment, SegmentFile
+from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.storage.vectors.segment_file import SegmentFile
 from layerdex.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -159,11 +160,11 @@ def restore_layers(
             temporary = target.with_suffix(".new")
             remove_tree(temporary)
             data = serialize_layer(codes, store.codec)
-            crc32 = write_file(temporary, data)
+            write_file(temporary, data)
             if target.is_dir():
                 remove_tree(target)  # a file cannot be renamed over a folder
             temporary.replace(target)
-            restored[layer] = SegmentFile(data.nbytes, crc32)
+            restored[layer] = SegmentFile.of(data)
         sync_folder(folder)
         sync_folder(folder.parent)
     with writer.change() as connection:
@@ -178,7 +179,7 @@ def restore_layers(
 
 def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
     try:
-        store.open_file(segment, layer)
+        store.open_file(segment, layer).check()
     except FileNotFoundError:
         return "missing"
     except IsADirectoryError:

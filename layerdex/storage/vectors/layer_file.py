@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
+from ctypes import c_ubyte
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,9 +17,12 @@ from layerdex.records import Vectors
 from layerdex.storage.files import checksum, open_own
 from layerdex.storage.vectors.codecs import Codec, Codes, normalize
 from layerdex.storage.vectors.faiss_library import load_faiss
+from layerdex.storage.vectors.read_advice import read_in_order
+from layerdex.storage.vectors.segment_file import BLOCK_BYTES, CheckedBlocks, SegmentFile
 
 Positions = NDArray[np.int64]
 
+_CHANGED = "wrong checksum"
 _OTHER_INDEX = "not the index that the catalog describes"
 _OTHER_ORDER = "written on a machine of the other byte order"
 
@@ -32,15 +37,23 @@ def serialize_layer(codes: Codes, codec: Codec) -> NDArray[np.uint8]:
 
     Raises `StorageError` if FAISS writes a format that `LayerFile` does not read.
     """
-    width = codes.shape[1] // codec.code_bytes
-    index = codec.new_index(width)
-    # Codes, not vectors: FAISS's own encoder may round differently.
-    index.add_sa_codes(np.ascontiguousarray(codes))
-    serialized: NDArray[np.uint8] = load_faiss().serialize_index(index)
-    header = codec.header(len(codes), width)
-    if bytes(serialized[: len(header)]) != header:
+    data, of_data = empty_layer(len(codes), codes.shape[1] // codec.code_bytes, codec)
+    of_data[:] = codes
+    return data
+
+
+def empty_layer(n: int, width: int, codec: Codec) -> tuple[NDArray[np.uint8], Codes]:
+    """Return the bytes of a FAISS index over n codes that are still to be set, and the codes.
+
+    FAISS itself would hold them twice more. Raises `StorageError` as `serialize_layer` does.
+    """
+    written = load_faiss().serialize_index(codec.new_index(width))
+    if bytes(written) != codec.header(0, width):
         raise StorageError("this FAISS writes another format: install faiss 1.12 to 1.15")
-    return serialized
+    header = codec.header(n, width)
+    data = np.empty(len(header) + n * width * codec.code_bytes, dtype=np.uint8)
+    data[: len(header)] = np.frombuffer(header, dtype=np.uint8)
+    return data, data[len(header) :].reshape(n, width * codec.code_bytes)
 
 
 def open_layer(path: Path) -> BinaryIO:
@@ -68,18 +81,20 @@ def check_size(path: Path, size_bytes: int) -> None:
 
 
 class LayerFile:
-    """A mapped layer file: n vectors of ``width`` components, at positions 0 to n-1."""
+    """A mapped layer file: n vectors of ``width`` components, at positions 0 to n-1.
+
+    Whatever reads vectors checks the blocks that they are in, once per process, and raises
+    `DamagedIndexError` if one has changed. Later damage is not noticed.
+    """
 
     def __init__(
-        self, path: Path, *, n: int, width: int, codec: Codec, size_bytes: int, crc32: int
+        self, path: Path, recorded: SegmentFile, *, n: int, width: int, codec: Codec
     ) -> None:
-        """Check the file at ``path`` against its size and CRC-32, and map it.
+        """Check size, header and first block of the file at ``path``, and map it.
 
-        Raises FileNotFoundError, or `DamagedIndexError` if it is not the described file.
+        Raises FileNotFoundError, or `DamagedIndexError` if it is not the recorded file.
         """
-        inode = _check_content(
-            path, n=n, width=width, codec=codec, size_bytes=size_bytes, crc32=crc32
-        )
+        inode = _check_start(path, recorded, n=n, width=width, codec=codec)
         code_size = width * codec.code_bytes
         try:
             index = _map(path)
@@ -97,6 +112,11 @@ class LayerFile:
         self.n = n
         codes = load_faiss().rev_swig_ptr(index.codes.data(), n * code_size)
         self._codes: Codes = codes.reshape(n, code_size)
+        # FAISS maps a file from its first byte on, and gives the place of the codes only.
+        self._header_bytes = recorded.size_bytes - len(codes)
+        start = codes.ctypes.data - self._header_bytes
+        mapped = (c_ubyte * recorded.size_bytes).from_address(start)
+        self._blocks = CheckedBlocks(np.ctypeslib.as_array(mapped), recorded)
 
     def is_current(self, path: Path) -> bool:
         """Return whether ``path`` still is the mapped file, which a repair may have replaced."""
@@ -107,11 +127,17 @@ class LayerFile:
 
     def codes(self, positions: Positions | slice) -> Codes:
         """Return the codes at ``positions``."""
+        if not self._blocks.are_all_checked:
+            self._check(positions)
         return self._codes[positions]
+
+    def check(self) -> None:
+        """Check the whole file."""
+        self.codes(slice(None))
 
     def decode(self, positions: Positions | slice) -> Vectors:
         """Return the unit vectors at ``positions``, (m, width) float32."""
-        return self.decode_codes(self._codes[positions])
+        return self.decode_codes(self.codes(positions))
 
     def decode_codes(self, codes: Codes) -> Vectors:
         """Return the unit vectors of codes, of this file or another one of its layer."""
@@ -119,40 +145,74 @@ class LayerFile:
 
     def decode_stored(self, positions: Positions | slice) -> Vectors:
         """Return stored vectors, (m, width) float32, normalized if the codec keeps no lengths."""
-        vectors = self._codec.decode(self._codes[positions])
+        vectors = self._codec.decode(self.codes(positions))
         return vectors if self._codec.keeps_length else normalize(vectors)
 
     def scan(
-        self, query: Vectors, k: int, *, allowed: NDArray[np.bool_] | None
+        self,
+        query: Vectors,
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        within: range | None = None,
     ) -> tuple[NDArray[np.float32], Positions]:
         """Return the k largest raw inner products with a query, (1, width), and their positions.
 
-        ``allowed`` is a mask over positions; with fewer than k of them the result is shorter. Raw
-        means not divided by the lengths of decoded vectors, which differ from 1 by up to
-        `NORM_TOLERANCE`, so this is only for codecs that keep lengths. Raises `DamagedIndexError`
-        if results are missing for another reason: FAISS skips vectors with NaN.
+        ``within`` are the positions to scan, without gaps; all if it is None. ``allowed`` is a mask
+        over these. With fewer than k of them the result is shorter. Raw means not divided by the
+        lengths of decoded vectors, which differ from 1 by up to `NORM_TOLERANCE`, so this is only
+        for codecs that keep lengths. Raises `DamagedIndexError` if results are missing for another
+        reason: FAISS skips vectors with NaN.
         """
-        faiss = load_faiss()
+        within = range(self.n) if within is None else within
+        codes = self.codes(slice(within.start, within.stop))
         parameters = None
         if allowed is not None:
+            faiss = load_faiss()
             bitmap = np.packbits(allowed, bitorder="little")
             parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
-        products, positions = self._index.search(query, min(k, self.n), params=parameters)
+        k = min(k, len(within))
+        with read_in_order(codes):
+            products, positions = self._index_of(codes).search(query, k, params=parameters)
         is_result = positions[0] >= 0
-        n_allowed = self.n if allowed is None else np.count_nonzero(allowed)
+        n_allowed = len(within) if allowed is None else np.count_nonzero(allowed)
         if np.count_nonzero(is_result) < min(k, n_allowed):
             raise DamagedIndexError(f"{self._path} has a vector with NaN: restore the index")
-        return products[0][is_result], positions[0][is_result]
+        return products[0][is_result], within.start + positions[0][is_result]
+
+    def _index_of(self, codes: Codes) -> Any:
+        """Return a FAISS index over neighboring codes, which are not copied."""
+        if len(codes) == self.n:
+            return self._index
+        faiss = load_faiss()
+        index = self._codec.new_index(codes.shape[1] // self._codec.code_bytes)
+        # With the owner of the mapped file's codes, the file stays mapped as long as the index.
+        index.codes = faiss.MaybeOwnedVectorUInt8.create_view(
+            faiss.swig_ptr(codes), codes.size, self._index.codes.owner
+        )
+        index.ntotal = len(codes)
+        return index
+
+    def _check(self, positions: Positions | slice) -> None:
+        if isinstance(positions, slice):
+            first, stop, _ = positions.indices(self.n)
+            starts, stops = np.array([first]), np.array([stop])
+        else:
+            starts, stops = positions, positions + 1
+        is_any = starts < stops
+        code_size = self._codes.shape[1]
+        starts, stops = (self._header_bytes + at[is_any] * code_size for at in (starts, stops))
+        if not self._blocks.are_sound(starts, stops):
+            raise _damage_error(self._path, _CHANGED)
 
 
-def _check_content(
-    path: Path, *, n: int, width: int, codec: Codec, size_bytes: int, crc32: int
-) -> int:
-    """Raise `DamagedIndexError` unless the file is the described one; return its inode.
+def _check_start(path: Path, recorded: SegmentFile, *, n: int, width: int, codec: Codec) -> int:
+    """Raise `DamagedIndexError` unless size, header and first block are right; return the inode.
 
-    This happens once per process, before FAISS parses the file. Later damage is not noticed.
+    This comes before FAISS parses the file. A file without hashes of blocks is checked whole.
     """
     n_code_bytes = n * width * codec.code_bytes
+    size_bytes = recorded.size_bytes
     with open_layer(path) as file:  # the error of FAISS would not say why the file cannot be read
         status = os.fstat(file.fileno())
         if status.st_size != size_bytes:
@@ -162,12 +222,16 @@ def _check_content(
         header = codec.header(n, width)
         if size_bytes != len(header) + n_code_bytes:
             raise _damage_error(path, _OTHER_INDEX)
-        if checksum(file) != crc32:
-            raise _damage_error(path, "wrong checksum")
+        start = file.read(BLOCK_BYTES)
+        if recorded.block_hashes is None:
+            is_sound = checksum(file, zlib.crc32(start)) == recorded.crc32
+        else:
+            is_sound = recorded.is_block(0, start)
+        if not is_sound:
+            raise _damage_error(path, _CHANGED)
         # A forged file can have the right checksum. With exactly this header nothing is left for
         # FAISS to read from it: no other type of index, no count, no path of another file.
-        file.seek(0)
-        if (start := file.read(len(header))) != header:
+        if start[: len(header)] != header:
             # FAISS writes all numbers in the machine's order, also the one that is its mark.
             is_swapped = start[:4] == header[:4][::-1]
             raise _damage_error(path, _OTHER_ORDER if is_swapped else _OTHER_INDEX)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
 from layerdex.records import Rows, Vectors
 from layerdex.storage.vectors.layer_file import LayerFile, Positions
+from layerdex.storage.vectors.segment_file import SegmentFile
 
 _OPENED_TOGETHER = 256
-"""Segments whose files are opened at the same time, which reads them whole for their checksums."""
+"""Segments whose files are opened at the same time, which reads the start of each."""
 
 
 class VectorSlice(Protocol):
@@ -41,14 +43,6 @@ class VectorSource(Protocol):
     def gather(self, rows: Rows) -> Vectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentFile:
-    """Size and CRC-32 of a layer file, as recorded in the catalog."""
-
-    size_bytes: int
-    crc32: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +76,21 @@ class SegmentSlice:
     file: LayerFile
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it has every position of the file."""
-        return len(self.rows) == self.file.n
+    def span(self) -> range:
+        """The positions from the first to the last, at least one, those between included."""
+        return range(int(self.positions[0]), int(self.positions[-1]) + 1)
+
+    def pieces(self, n_positions: int) -> Iterator[SegmentSlice]:
+        """Yield it in slices with spans of at most ``n_positions``."""
+        starts = range(self.span.start, self.span.stop, n_positions)
+        ends = np.searchsorted(self.positions, [*starts[1:], self.span.stop]).tolist()
+        for start, end in pairwise([0, *ends]):
+            if start < end:
+                yield SegmentSlice(self.rows[start:end], self.positions[start:end], self.file)
 
     def decode(self, start: int, stop: int) -> Vectors:
         """Return the unit vectors of ``rows[start:stop]``, float32."""
-        if self.is_whole:
+        if len(self.rows) == self.file.n:
             return self.file.decode(slice(start, stop))
         return self.file.decode(self.positions[start:stop])
 

@@ -45,6 +45,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Have three threads scan and open segments of any size; return those that have scanned."""
     monkeypatch.setattr(segment_scan, "_MIN_COMPONENTS_FOR_THREADS", 0)
+    monkeypatch.setattr(segment_scan, "_SCANNED_TOGETHER", 70)
     monkeypatch.setattr(commit_cache, "_MIN_BYTES_FOR_THREADS", 0)
     monkeypatch.setattr(layer_vectors, "_OPENED_TOGETHER", 2)
     monkeypatch.setattr(Pool, "size", lambda _: 3)

@@ -55,6 +55,8 @@ OF_SEGMENTS = [
     "UPDATE segment SET n_documents = 7 WHERE id = 1",
     "UPDATE segment SET name = '0123456789abcdef' WHERE id = 1",
     "UPDATE segment_file SET crc32 = 5 WHERE segment_id = 1 AND layer = 2",
+    "UPDATE segment_file SET block_hashes = x'0102030405060708' WHERE segment_id = 1 AND layer = 2",
+    "UPDATE segment_file SET block_hashes = NULL WHERE segment_id = 1 AND layer = 2",
     "UPDATE segment_file SET layer = 9 WHERE segment_id = 1 AND layer = 2",
     "DELETE FROM segment_file WHERE segment_id = 1 AND layer = 2",
     OF_BEST_LAYER,

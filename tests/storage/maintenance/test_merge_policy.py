@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from layerdex.storage.maintenance.merge_policy import (
-    FULL_DOCUMENTS,
-    TARGET_DOCUMENTS,
-    choose_merges,
-)
+from layerdex.storage.maintenance.merge_policy import TARGET_DOCUMENTS, choose_merges
+
+WINDOW = 4_096
+HALF = TARGET_DOCUMENTS // 2
 
 
 def _settle(sizes: list[int]) -> int:
@@ -23,7 +22,7 @@ def _settle(sizes: list[int]) -> int:
             n_merged = sum(sizes[merge.start : merge.stop])
             assert len(merge) > 1
             assert n_merged <= TARGET_DOCUMENTS
-            assert all(size < FULL_DOCUMENTS for size in sizes[merge.start : merge.stop])
+            assert all(size <= HALF for size in sizes[merge.start : merge.stop])
             sizes[merge.start : merge.stop] = [n_merged]
             n_copied += n_merged
     return n_copied
@@ -64,17 +63,53 @@ def test_adds_of_any_sizes_leave_few_segments_and_copy_little(seed: int) -> None
     adds = [int(10 ** chance.uniform(0, 3.5)) for _ in range(400)]
     n_most, sizes, n_copied = _add(adds)
     assert sum(sizes) == sum(adds)
-    # Between two full segments there may be nine on each of some levels, each 0.75 high or more.
-    n_full = sum(size >= FULL_DOCUMENTS for size in sizes)
-    assert n_most <= 9 * (math.ceil(math.log10(FULL_DOCUMENTS) / 0.75) + 1) + n_full + 10
+    assert n_most <= 9 * math.ceil(math.log10(sum(adds)) / 0.75) + 10
     assert n_copied <= 6 * sum(adds)
 
 
 def test_full_segments_are_never_copied() -> None:
-    sizes = [FULL_DOCUMENTS] * 30
-    assert choose_merges(sizes) == []
-    mixed = [*[FULL_DOCUMENTS] * 3, *[5] * 6, FULL_DOCUMENTS + 1, *[5] * 10]
+    full = HALF + 1
+    assert choose_merges([full] * 30) == []
+    mixed = [*[full] * 3, *[5] * 6, full + 1, *[5] * 10]
     assert choose_merges(mixed) == [range(10, 20)]
+
+
+def test_segments_that_fill_the_target_are_merged_before_there_are_ten() -> None:
+    size = TARGET_DOCUMENTS // 5
+    assert choose_merges([size] * 5) == []
+    assert choose_merges([size] * 6) == [range(5)]
+    assert choose_merges([size] * 11) == [range(5), range(5, 10)]
+    assert choose_merges([HALF, HALF, HALF]) == [range(2)]
+
+
+@pytest.mark.parametrize("n_together", [1, 64])
+def test_ten_million_documents_are_some_hundred_segments_and_copied_twice(n_together: int) -> None:
+    """Windows that are merged after each, as by runs of one, or after 64, as in a long run."""
+    n_windows = 10_000_000 // WINDOW
+    sizes: list[int] = []
+    n_copied, n_most = 0, 0
+    for n in range(0, n_windows, n_together):
+        sizes += [WINDOW] * min(n_together, n_windows - n)
+        n_copied += _settle(sizes)
+        n_most = max(n_most, len(sizes))
+    assert n_most <= 60
+    assert n_copied <= (1 if n_together > 1 else 2) * n_windows * WINDOW
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_document_is_copied_five_times_at_most(seed: int) -> None:
+    chance = random.Random(seed)
+    sizes: list[int] = []
+    ages: list[int] = []  # how often the documents of each segment were copied
+    while sum(sizes) < 3_000_000:
+        sizes.append(int(10 ** chance.uniform(2, 4.5)))
+        ages.append(0)
+        while merges := choose_merges(sizes):
+            for merge in reversed(merges):
+                at = slice(merge.start, merge.stop)
+                sizes[at], ages[at] = [sum(sizes[at])], [max(ages[at]) + 1]
+    assert max(ages) <= 5
+    assert len(sizes) <= 60
 
 
 def test_smaller_segments_between_large_ones_go_with_them() -> None:
@@ -87,6 +122,6 @@ def test_dead_segments_count_as_small() -> None:
 
 
 def test_a_long_level_is_merged_at_once_within_the_target() -> None:
-    sizes = [8] * 12_500
+    sizes = [32] * 12_500
     assert choose_merges(sizes) == [range(8_192), range(8_192, 12_500)]
-    assert _settle(sizes) == 100_000
+    assert _settle(sizes) == 400_000

@@ -14,7 +14,7 @@ from tests.encoders import WordEncoder
 from tests.storage.corpora import Row, rows
 from tests.storage.stored import query
 
-OLD, NEXT = "0003", "9000"
+OLD, NEXT = "0004", "9000"
 DOCUMENTS: list[Row] = [
     {**row, "ok": True, "zero": -0.0} if row["id"] == "d3" else row for row in rows(12)
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError, ModelError, SchemaError
 from layerdex.storage.vectors.codecs import NORM_TOLERANCE, as_stored, codec_of, read_precision
 from layerdex.storage.vectors.layer_file import LayerFile, serialize_layer
+from layerdex.storage.vectors.segment_file import SegmentFile
 from tests.rounding import decoded, rounded
 from tests.storage.stored import components
 
@@ -133,18 +133,14 @@ def test_a_scan_finds_what_was_forged_to_be_no_vector(
     codes = codec.encode(vectors).copy()
     codes[4, : codec.code_bytes] = 0xFF  # NaN
     path = tmp_path / "layer"
-    size_bytes, crc32 = _write(path, serialize_layer(codes, codec))
-    file = LayerFile(path, n=9, width=_WIDTH, codec=codec, size_bytes=size_bytes, crc32=crc32)
+    data = serialize_layer(codes, codec)
+    data.tofile(path)
+    file = LayerFile(path, SegmentFile.of(data), n=9, width=_WIDTH, codec=codec)
     with pytest.raises(DamagedIndexError, match="NaN"):
         file.scan(vectors[:1], 9, allowed=None)
     allowed = np.arange(9) != 4
     assert sorted(file.scan(vectors[:1], 9, allowed=allowed)[1]) == np.flatnonzero(allowed).tolist()
     assert file.scan(vectors[:1], 1, allowed=None)[1].tolist() == [0]
-
-
-def _write(path: Path, data: NDArray[np.uint8]) -> tuple[int, int]:
-    path.write_bytes(data.tobytes())
-    return len(data), zlib.crc32(data.tobytes())
 
 
 def test_largest_component_of_int8_is_127_whatever_its_sign() -> None:

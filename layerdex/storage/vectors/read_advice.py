@@ -1,0 +1,45 @@
+"""Telling the kernel how mapped bytes are about to be read.
+
+FAISS maps files for reading at random: cold, a file of 200 MB was then read page by page in 5 s,
+and in 0.15 s as one that is read in order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@contextmanager
+def read_in_order(data: NDArray[np.uint8]) -> Iterator[None]:
+    """Have the kernel read ahead in ``data`` while the caller reads it from its start."""
+    _advise(data, mmap.MADV_SEQUENTIAL)
+    try:
+        yield
+    finally:
+        _advise(data, mmap.MADV_RANDOM)
+
+
+def will_read(data: NDArray[np.uint8]) -> None:
+    """Have the kernel read a few pages at once, rather than each when it is needed."""
+    _advise(data, mmap.MADV_WILLNEED)
+
+
+def _advise(data: NDArray[np.uint8], advice: int) -> None:
+    # Advice changes no result, so it may fail, as it does where memory is not mapped from a file.
+    first = data.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    _madvise()(first, data.ctypes.data + data.nbytes - first, advice)
+
+
+@cache
+def _madvise() -> Any:
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return function

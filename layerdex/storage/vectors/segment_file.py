@@ -1,0 +1,125 @@
+"""What the catalog records of a layer file: its size, and a hash of each block.
+
+A reader checks the blocks that it reads. Files of schema 0003 and before have one checksum of the
+whole instead, and are read whole when they are opened.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_digest
+
+from layerdex.storage.vectors.read_advice import read_in_order, will_read
+
+BLOCK_BYTES = 1 << 17
+"""xxhash lets other threads run while it hashes more than 64 KiB; this takes it some 10 µs."""
+
+_HASH_BYTES = 8
+_MANY_BLOCKS = 16
+"""2 MB, of which the kernel reads ahead several hundred KB at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """Size and checksum of a layer file, as recorded in the catalog.
+
+    ``block_hashes`` has 8 bytes for each `BLOCK_BYTES` of the file, the last block being shorter:
+    its XXH3 of 64 bits, big-endian. A file of an older schema has the CRC-32 of the whole instead,
+    and always just one of the two is None.
+    """
+
+    size_bytes: int
+    crc32: int | None
+    block_hashes: bytes | None
+
+    @classmethod
+    def of(cls, data: NDArray[np.uint8]) -> SegmentFile:
+        """Return the record of a file with these bytes."""
+        starts = range(0, len(data), BLOCK_BYTES)
+        view = data.data  # slicing an array would take longer
+        hashes = [xxh3_64_digest(view[start : start + BLOCK_BYTES]) for start in starts]
+        return cls(len(data), None, b"".join(hashes))
+
+    @property
+    def n_blocks(self) -> int:
+        """The number of blocks."""
+        return -(-self.size_bytes // BLOCK_BYTES)
+
+    @property
+    def n_bytes_when_opened(self) -> int:
+        """The number of bytes that are checked when the file is opened."""
+        return self.size_bytes if self.block_hashes is None else min(self.size_bytes, BLOCK_BYTES)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether there is either a checksum or a hash for each block; the size is a count."""
+        if self.crc32 is not None or not isinstance(self.block_hashes, bytes):
+            return isinstance(self.crc32, int) and self.block_hashes is None
+        return len(self.block_hashes) == self.n_blocks * _HASH_BYTES
+
+    def matches(self, data: NDArray[np.uint8]) -> bool:
+        """Return whether these are the bytes of the recorded file."""
+        if self.block_hashes is None:
+            return len(data) == self.size_bytes and zlib.crc32(data.data) == self.crc32
+        return SegmentFile.of(data) == self
+
+    def is_block(self, at: int, data: Any) -> bool:
+        """Return whether a buffer holds the block at a position, of a file with hashes."""
+        start = at * _HASH_BYTES
+        recorded = (self.block_hashes or b"")[start : start + _HASH_BYTES]
+        return bool(xxh3_64_digest(data) == recorded)
+
+
+class CheckedBlocks:
+    """The blocks of a mapped file, each compared with its hash before it is first read.
+
+    Damage that comes later is not noticed. Two threads may check the same block, to the same end.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], recorded: SegmentFile) -> None:
+        """Take the bytes of a whole file, of which the first block is already checked."""
+        self._data = data
+        self._recorded = recorded
+        self._is_checked = np.zeros(recorded.n_blocks, dtype=np.bool_)
+        # There is no hash to compare with: a file without was read whole.
+        self._is_checked[: 1 if recorded.block_hashes is not None else None] = True
+        self.are_all_checked = bool(self._is_checked.all())
+
+    def are_sound(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> bool:
+        """Return whether all blocks are sound that have a byte from a start up to its stop.
+
+        No stop is less than or equal to its start.
+        """
+        n_blocks = len(self._is_checked)
+        # +1 where a range of blocks begins and -1 behind its end: the sum is positive within one.
+        changes = np.bincount(starts // BLOCK_BYTES, minlength=n_blocks + 1)
+        changes -= np.bincount((stops - 1) // BLOCK_BYTES + 1, minlength=n_blocks + 1)
+        is_read = np.cumsum(changes)[:n_blocks] > 0
+        unchecked = np.flatnonzero(is_read & ~self._is_checked)
+        if not len(unchecked):
+            return True
+        first, stop = int(unchecked[0]), int(unchecked[-1]) + 1
+        if len(unchecked) >= max(_MANY_BLOCKS, (stop - first) // 2):
+            with read_in_order(self._bytes(first, stop)):
+                is_sound = all(map(self._check, unchecked.tolist()))
+        else:
+            is_sound = all(map(self._check_one, unchecked.tolist()))
+        self.are_all_checked = bool(self._is_checked.all())
+        return is_sound
+
+    def _bytes(self, first: int, stop: int) -> NDArray[np.uint8]:
+        return self._data[first * BLOCK_BYTES : stop * BLOCK_BYTES]
+
+    def _check(self, at: int) -> bool:
+        is_sound = self._recorded.is_block(at, self._bytes(at, at + 1).data)
+        self._is_checked[at] |= is_sound
+        return is_sound
+
+    def _check_one(self, at: int) -> bool:
+        will_read(self._bytes(at, at + 1))
+        return self._check(at)

@@ -1,0 +1,281 @@
+"""Hashes of blocks: what an answer reads is checked, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xxhash import xxh3_64_digest
+
+from layerdex import Index
+from layerdex.choices import StoredPrecision
+from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.storage.catalog import revisions
+from layerdex.storage.catalog.seal import seal_path
+from layerdex.storage.vectors import layer_file, segment_file
+from layerdex.storage.vectors.codecs import codec_of
+from layerdex.storage.vectors.layer_file import LayerFile, serialize_layer
+from layerdex.storage.vectors.segment_file import BLOCK_BYTES, SegmentFile
+from tests.encoders import WordEncoder
+from tests.results import first
+from tests.storage.corpora import flip_byte, reopen, rows
+from tests.storage.redigest import redigest
+from tests.storage.stored import contents, layer_paths, query, read_live, record_of
+
+WIDTH, N = 96, 3_000  # five blocks of float16
+CODEC = codec_of(StoredPrecision.FLOAT16)
+HEADER = len(CODEC.header(N, WIDTH))
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    vectors = np.random.default_rng(0).standard_normal((N, WIDTH)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+@pytest.fixture
+def written(tmp_path: Path, vectors: np.ndarray) -> tuple[Path, SegmentFile]:
+    data = serialize_layer(CODEC.encode(vectors), CODEC)
+    path = tmp_path / "layer-00.faiss"
+    data.tofile(path)
+    return path, SegmentFile.of(data)
+
+
+def _open(written: tuple[Path, SegmentFile]) -> LayerFile:
+    return LayerFile(*written, n=N, width=WIDTH, codec=CODEC)
+
+
+def _block_of(position: int) -> int:
+    return (HEADER + position * WIDTH * 2) // BLOCK_BYTES
+
+
+def test_hashes_are_those_of_blocks_by_size(written: tuple[Path, SegmentFile]) -> None:
+    path, recorded = written
+    data = path.read_bytes()
+    assert (recorded.size_bytes, recorded.block_hashes) == record_of(data)
+    assert recorded.n_blocks == 5
+    assert recorded.is_valid
+    for size in (1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1):
+        part = np.frombuffer(data[:size], dtype=np.uint8)
+        of_part = SegmentFile.of(part)
+        assert (of_part.size_bytes, of_part.block_hashes) == record_of(data[:size])
+        assert of_part.matches(part)
+        assert not of_part.matches(part[:-1])
+        assert not of_part.matches(part ^ np.uint8(1))
+
+
+READINGS: dict[str, Callable[[LayerFile, np.ndarray], object]] = {
+    "codes": lambda file, at: file.codes(at),
+    "decode": lambda file, at: file.decode(at),
+    "decode_stored": lambda file, at: file.decode_stored(at),
+    "a slice": lambda file, at: file.decode(slice(int(at.min()), int(at.max()) + 1)),
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_each_reading_checks_its_blocks_and_no_others(
+    written: tuple[Path, SegmentFile], vectors: np.ndarray, reading: str
+) -> None:
+    """Every vector is read with one byte changed: its first, its last, or none of its own."""
+    path, _ = written
+    read, sound = READINGS[reading], path.read_bytes()
+    draw = np.random.default_rng(1)
+    # Also those beside an edge, which have bytes in two blocks.
+    edges = [(BLOCK_BYTES * k - HEADER) // (WIDTH * 2) for k in range(1, 5)]
+    for position in {0, N - 1, *edges, *draw.integers(N, size=20).tolist()}:
+        other = int(draw.integers(N))
+        own = HEADER + position * WIDTH * 2
+        for at in (own, own + WIDTH * 2 - 1, HEADER + other * WIDTH * 2):
+            damaged = bytearray(sound)
+            damaged[at] ^= 0x10
+            path.write_bytes(damaged)
+            blocks = {_block_of(position), (own + WIDTH * 2 - 1) // BLOCK_BYTES, 0}  # 0: on opening
+            is_read = at // BLOCK_BYTES in blocks
+            try:
+                found = read(_open(written), np.array([position]))
+            except DamagedIndexError as error:
+                message = f"{path} is damaged (wrong checksum): run 'layerdex repair' on this index"
+                assert (is_read, str(error)) == (True, message)  # noqa: PT017
+            else:
+                assert not is_read
+                expected = CODEC.encode(vectors[position : position + 1])
+                if reading == "codes":
+                    np.testing.assert_array_equal(found, expected)
+    path.write_bytes(sound)
+
+
+@pytest.mark.parametrize("at", [HEADER, BLOCK_BYTES, N * WIDTH * 2, HEADER + N * WIDTH * 2 - 1])
+def test_a_scan_checks_the_whole_file(
+    written: tuple[Path, SegmentFile], vectors: np.ndarray, at: int
+) -> None:
+    path, _ = written
+    flip_byte(path, at)
+    allowed = np.zeros(N, dtype=np.bool_)
+    allowed[:1] = True
+    for mask in (None, allowed):
+        with pytest.raises(DamagedIndexError, match=r"wrong checksum.*layerdex repair"):
+            _open(written).scan(vectors[:1], 3, allowed=mask)
+
+
+def test_a_block_is_read_again_without_a_second_check(
+    written: tuple[Path, SegmentFile], vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[int] = []
+
+    def count(data: bytes) -> bytes:
+        hashed.append(len(data))
+        return xxh3_64_digest(data)
+
+    monkeypatch.setattr(segment_file, "xxh3_64_digest", count)
+    file = _open(written)
+    assert len(hashed) == 1
+    for _ in range(2):
+        file.decode(np.array([N - 1, 0, N - 1]))
+        assert len(hashed) == 2
+    for _ in range(2):
+        file.scan(vectors[:1], 3, allowed=None)
+        assert len(hashed) == 5
+    assert file.codes(np.empty(0, np.int64)).shape == (0, WIDTH * 2)
+    assert file.codes(slice(5, 5)).shape == (0, WIDTH * 2)
+
+
+def test_vectors_longer_than_a_block_are_checked_in_every_block(tmp_path: Path) -> None:
+    width, codec = 3 * BLOCK_BYTES // 4, codec_of(StoredPrecision.FLOAT32)
+    one = np.zeros((3, width), dtype=np.float32)
+    one[:, 7] = 1
+    data = serialize_layer(codec.encode(one), codec)
+    path, header = tmp_path / "layer-00.faiss", len(codec.header(3, width))
+    for block in range(1, len(data) // BLOCK_BYTES):
+        data.tofile(path)
+        flip_byte(path, block * BLOCK_BYTES + 99)
+        for position in range(3):
+            start = header + position * width * 4
+            file = LayerFile(path, SegmentFile.of(data), n=3, width=width, codec=codec)
+            if start // BLOCK_BYTES <= block <= (start + width * 4 - 1) // BLOCK_BYTES:
+                with pytest.raises(DamagedIndexError):
+                    file.decode(np.array([position]))
+            else:
+                np.testing.assert_array_equal(file.decode(np.array([position])), one[:1])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Blocks of few vectors, so that a small index has many."""
+    size = 256
+    monkeypatch.setattr(segment_file, "BLOCK_BYTES", size)
+    monkeypatch.setattr(layer_file, "BLOCK_BYTES", size)
+    return size
+
+
+def test_damage_that_no_answer_reads_is_found_by_verify_compaction_and_backup(
+    tmp_path: Path, small_blocks: int
+) -> None:
+    index = Index.create(tmp_path / "index", model=WordEncoder(window=100), layers=3)
+    index.add(rows(90))
+    sound = contents(index.path)
+    (file,) = layer_paths(index.path)
+    flip_byte(file, -3)  # of the last document
+
+    def near(where: str) -> set[str]:
+        return {hit.id for hit in first(reopen(index).search("number1", k=3, where=where))}
+
+    assert near("id in d3,d4") == {"d3", "d4"}  # a filter of few reads these alone
+    with pytest.raises(DamagedIndexError, match=rf"{file}.*wrong checksum.*layerdex repair"):
+        near("id in d3,d89")
+    with pytest.raises(DamagedIndexError, match=rf"{file}.*wrong checksum.*layerdex repair"):
+        near("size>=0")
+    assert [(p.path, p.reason) for p in reopen(index).verify()] == [(file, "wrong checksum")]
+    index.delete("d0")
+    with pytest.raises(DamagedIndexError, match="wrong checksum"):
+        reopen(index).compact()
+    for _ in range(2):  # with dead versions and without
+        with pytest.raises((DamagedIndexError, StorageError), match="repair"):
+            reopen(index).backup(tmp_path / "copy")
+        assert index.repair(reopen(index).verify()) == 1
+        assert contents(index.path) == sound
+        index.compact()
+        (file,) = layer_paths(index.path)
+        sound = contents(index.path)
+        flip_byte(file, -3)
+
+
+def _bring_to_schema_0003(path: Path) -> None:
+    """Give an index the catalog that a version before hashes of blocks would have written."""
+    catalog = path / "catalog.sqlite3"
+    with closing(sqlite3.connect(catalog)) as connection, connection:
+        for segment_id, name in connection.execute("SELECT id, name FROM segment").fetchall():
+            for file in (path / "segments" / name).iterdir():
+                connection.execute(
+                    "UPDATE segment_file SET crc32 = ?, block_hashes = NULL "
+                    "WHERE segment_id = ? AND layer = ?",
+                    (zlib.crc32(file.read_bytes()), segment_id, int(file.stem[-2:])),
+                )
+    redigest(path)
+    with closing(sqlite3.connect(catalog)) as connection, connection:
+        connection.executescript(
+            "CREATE TABLE old (segment_id INTEGER NOT NULL, layer INTEGER NOT NULL, "
+            "size_bytes BIGINT NOT NULL, crc32 BIGINT NOT NULL, "
+            "CONSTRAINT pk_segment_file PRIMARY KEY (segment_id, layer), "
+            "CONSTRAINT fk_segment_file_segment_id_segment FOREIGN KEY(segment_id) "
+            "REFERENCES segment (id) ON DELETE CASCADE);"
+            "INSERT INTO old SELECT segment_id, layer, size_bytes, crc32 FROM segment_file;"
+            "DROP TABLE segment_file; ALTER TABLE old RENAME TO segment_file;"
+            "UPDATE alembic_version SET version_num = '0003'"
+        )
+    seal_path(catalog).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def older(tmp_path: Path, small_blocks: int) -> Path:
+    """Two segments of schema 0003, which has checksums of whole files."""
+    index = Index.create(tmp_path / "index", model=WordEncoder(window=30), layers=3)
+    index.add(rows(60))
+    index.delete("d3")
+    _bring_to_schema_0003(index.path)
+    return index.path
+
+
+def _records(path: Path) -> list[tuple[object, ...]]:
+    return query(path, "SELECT crc32 IS NULL, block_hashes IS NULL FROM segment_file")
+
+
+def test_an_index_of_the_schema_before_keeps_its_checksums_until_its_files_are_rewritten(
+    older: Path,
+) -> None:
+    before, files = read_live(older), contents(older)
+    index = Index.open(older, encoder=WordEncoder(window=30))
+    assert query(older, "SELECT version_num FROM alembic_version") == [(revisions.SCHEMA_VERSION,)]
+    assert index.verify() == []
+    assert contents(older) == files
+    assert _records(older) == [(0, 1)] * 2
+    index.add(rows(10, start=60))
+    assert sorted(_records(older)) == [(0, 1), (0, 1), (1, 0)]
+    assert index.backup(older.with_name("copy")) == 69
+    # The segment with a dead version is copied without it, the others as they are.
+    assert sorted(_records(older.with_name("copy"))) == [(0, 1), (1, 0), (1, 0)]
+    index.compact()
+    assert _records(older) == [(1, 0)]
+    assert {name: read_live(older)[name] for name in before} == before
+    assert (index.verify(), Index.open(older.with_name("copy")).verify()) == ([], [])
+
+
+@pytest.mark.parametrize("at", [0, 300, -3])
+def test_damage_of_an_older_file_is_found_wherever_it_is(older: Path, at: int) -> None:
+    file = layer_paths(older)[0]
+    sound = file.read_bytes()
+    flip_byte(file, at)
+    index = Index.open(older, encoder=WordEncoder(window=30))
+    for where in (None, "id in d4,d35"):
+        with pytest.raises(DamagedIndexError, match=rf"{file}.*wrong checksum.*layerdex repair"):
+            index.search("number1", k=1, where=where)
+    assert [(p.path, p.reason) for p in index.verify()] == [(file, "wrong checksum")]
+    assert index.repair(index.verify()) == 1
+    assert file.read_bytes() == sound
+    assert sorted(_records(older)) == [(0, 1), (1, 0)]
+    assert index.verify() == []
