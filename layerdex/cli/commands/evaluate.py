@@ -43,19 +43,21 @@ if TYPE_CHECKING:
     from layerdex.index.tasks import Task
     from layerdex.search.evaluation.evaluation import Evaluation
 
-_OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "test", "report")
+_OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "sample", "test", "report")
 _OF_PAIRS = ("sentence1_field", "sentence2_field", "score_field", "positive_from")
 _NOT_OF_PAIRS = ("text_field", "id_field", "metadata_fields", "where")
 _OF_FILES = ("text_field", "id_field", "label_field", "metadata_fields", *FORMAT_OPTIONS)
-_OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields")
+_OF_ONE_INDEX = ("sample", "test", "report", "save_best", "transform", "metadata_fields")
 _NOT_OF_HEAD = (
     *("k", "weights", "by", "min_per_label", "folds", "layer", "fuse", "transform", "where"),
-    *("save_best", "plot", "compare_with", "queries", "pairs"),
+    *("sample", "save_best", "plot", "compare_with", "queries", "pairs"),
 )
 _RULES: tuple[Rule, ...] = (
     Together("queries", "qrels"),
     Requires("query_template", "queries"),
     Requires("rules", "queries"),
+    Requires("seed", "sample"),
+    Excludes("sample", ("folds", "test", "report")),
     *(Requires(option, "pairs") for option in _OF_PAIRS),
     Excludes("queries", ("pairs", *_OF_LABELS, "label_field", "metadata_fields", "format")),
     Excludes("pairs", (*_OF_LABELS, *_NOT_OF_PAIRS)),
@@ -118,10 +120,10 @@ def command(
 ) -> None:
     """Measure at every layer of INDEX how well neighbours predict labels.
 
-    Each labelled document is classified by all others, except those with exactly its text; or
-    fold by fold; or the documents of a --test FILE are classified by those of the index. The best
-    layer has the highest macro-F1 at the first k; a tie goes to the shallower. The frugal layer is
-    the shallowest that is not measurably worse (95 %, paired bootstrap).
+    Each labelled document, or each of a --sample, is classified by all others, except those with
+    exactly its text; or fold by fold; or the documents of a --test FILE are classified by those of
+    the index. The best layer has the highest macro-F1 at the first k; a tie goes to the shallower.
+    The frugal layer is the shallowest that is not measurably worse (95 %, paired bootstrap).
 
     Without labels, --queries and --qrels give nDCG@10, recall@100 and MRR@10 by layer, and --pairs
     Spearman's correlation, or average precision and the best threshold. docs/evaluation.md has the
@@ -129,6 +131,7 @@ def command(
 
     \b
     layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png
+    layerdex evaluate my-index --sample 10000
     layerdex evaluate my-index --test test.jsonl --report
     layerdex evaluate my-index --test test.jsonl --with head
     layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5

@@ -16,8 +16,10 @@ from layerdex.search.evaluation.held_out import (
     Positions,
     Prepare,
     nearest_in_other_folds,
+    nearest_of_sample,
     nearest_with_other_text,
 )
+from layerdex.search.evaluation.label_sample import LabelSample, draw_sample
 from layerdex.search.evaluation.vote_scores import (
     NeighborVotes,
     PredictedLabels,
@@ -41,18 +43,24 @@ def evaluate_leave_one_out(
     options: VotingOptions,
     *,
     spaces: Sequence[VectorSpace],
+    n_sampled: int | None = None,
+    seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Classify each labelled document by all others, at each space.
 
-    Documents with the same text as the held-out one never vote. Raises `NoLabelsError` for fewer
-    than two labels.
+    Documents with the same text as the held-out one never vote. With ``n_sampled``, only that many
+    are classified, the same at each space, drawn by `draw_sample` with ``seed``; figures are then
+    estimates for all. Raises `NoLabelsError` for fewer than two labels, `OptionError` as
+    `draw_sample` does.
     """
     names, codes = two_labels(table)
+    sample = None if n_sampled is None else draw_sample(codes, n_sampled, seed=seed)
     predictions = predict_leave_one_out(
-        get_layer, table, options, spaces=spaces, on_progress=on_progress
+        get_layer, table, options, spaces=spaces, sample=sample, on_progress=on_progress
     )
-    classification = Classification(Method.LEAVE_ONE_OUT, names, codes)
+    true = codes if sample is None else sample.true
+    classification = Classification(Method.LEAVE_ONE_OUT, names, true, sample=sample)
     return score_predictions(predictions, classification, n_resamples=options.n_resamples)
 
 
@@ -127,18 +135,25 @@ def predict_leave_one_out(
     options: VotingOptions,
     *,
     spaces: Sequence[VectorSpace],
+    sample: LabelSample | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[PredictedLabels]:
-    """Return the labels predicted by `evaluate_leave_one_out`, in the order of ``table``."""
+    """Return the labels predicted by `evaluate_leave_one_out`.
+
+    They are in the order of ``table``, or of ``sample``.
+    """
 
     def find(space: VectorSpace, k: int, on_progress: OnProgress | None) -> Blocks:
-        blocks = nearest_with_other_text(
-            space.vectors(get_layer), table, k, on_progress=on_progress
-        )
+        source = space.vectors(get_layer)
+        if sample is None:
+            blocks = nearest_with_other_text(source, table, k, on_progress=on_progress)
+        else:
+            blocks = nearest_of_sample(source, table, sample.positions, k, on_progress=on_progress)
         for positions, neighbors in blocks:
             yield space.target, positions, neighbors
 
-    return _predict(find, table, options, spaces, on_progress)
+    n = len(table.rows) if sample is None else len(sample)
+    return _predict(find, table, n, options, spaces, on_progress)
 
 
 def predict_on_folds(
@@ -161,7 +176,7 @@ def predict_on_folds(
             get_layer, table, folds, k, space=space, prepare=prepare, on_progress=on_progress
         )
 
-    return _predict(find, table, options, spaces, on_progress)
+    return _predict(find, table, len(table.rows), options, spaces, on_progress)
 
 
 def _check_shared_label(table: DocumentTable, test_labels: Sequence[str]) -> None:
@@ -177,13 +192,14 @@ def _check_shared_label(table: DocumentTable, test_labels: Sequence[str]) -> Non
 def _predict(
     find: Callable[[VectorSpace, int, OnProgress | None], Blocks],
     table: DocumentTable,
+    n: int,
     options: VotingOptions,
     spaces: Sequence[VectorSpace],
     on_progress: OnProgress | None,
 ) -> list[PredictedLabels]:
-    """Let the neighbours vote that ``find`` yields for blocks of held-out documents."""
+    """Let the neighbours vote that ``find`` yields for blocks of n held-out documents."""
     _, codes = encode_labels(table.labels)
-    shape = (len(codes), min(max(options.ks), len(codes)))
+    shape = (n, min(max(options.ks), len(codes)))
     votes: list[NeighborVotes] = []
     for tell, space in zip(progress_of_parts(on_progress, len(spaces)), spaces, strict=True):
         target = space.target

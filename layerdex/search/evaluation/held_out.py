@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress
+from layerdex.records import OnProgress, progress_of_parts
 from layerdex.search.knn.neighbors import Neighbors, NeighborSearch
+from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
@@ -40,6 +42,31 @@ def nearest_with_other_text(
     rows = np.where(found < 0, -1, table.rows[found])
     for block in _blocks(np.arange(n)):
         yield block, Neighbors(rows[block], similarities[block])
+
+
+def nearest_of_sample(
+    source: VectorSource,
+    table: DocumentTable,
+    sample: Positions,
+    k: int,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Iterator[tuple[Positions, Neighbors]]:
+    """Yield the same neighbours of some documents, for blocks of positions in ``sample``.
+
+    ``sample`` (n_sampled,) are positions in ``table``.
+    """
+    search = NearestSearch(source, table.rows, n_queries=len(sample), groups=table.content_groups)
+    parts = progress_of_parts(on_progress, ceil(len(sample) / _BLOCK))
+    for block, tell in zip(_blocks(np.arange(len(sample))), parts, strict=True):
+        asked = sample[block]
+        found = search.find(
+            source.gather(table.rows[asked]),
+            min(k, len(table.rows)),
+            groups=table.content_groups[asked],
+            on_progress=tell,
+        )
+        yield block, Neighbors(*found)
 
 
 def nearest_in_other_folds(

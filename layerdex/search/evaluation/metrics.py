@@ -7,7 +7,7 @@ same resamples (the paired bootstrap: Koehn, EMNLP 2004).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -40,32 +40,43 @@ class Interval:
         return self.low <= 0 <= self.high
 
 
-def score(true: Codes, predicted: Codes) -> dict[str, float]:
-    """Return scikit-learn's values of `LABEL_METRICS` for n documents; no label is a wrong one."""
+def score(
+    true: Codes, predicted: Codes, weights: NDArray[np.float64] | None = None
+) -> dict[str, float]:
+    """Return scikit-learn's values of `LABEL_METRICS` for n documents; no label is a wrong one.
+
+    ``weights`` (n,) say how many documents each stands for, where they are a sample.
+    """
     from sklearn.metrics import precision_recall_fscore_support
 
     occurring = np.setdiff1d(np.union1d(true, predicted), [-1])
     _, _, f1, support = precision_recall_fscore_support(
-        true, predicted, labels=occurring, average=None, zero_division=0
+        true, predicted, labels=occurring, average=None, zero_division=0, sample_weight=weights
     )
     return {
         "macro_f1": float(np.mean(f1)),
-        "accuracy": float(np.mean(true == predicted)),
+        "accuracy": float(np.average(true == predicted, weights=weights)),
         "weighted_f1": float(np.average(f1, weights=support)),
     }
 
 
 def resample(
-    true: Codes, predictions: Sequence[Codes], *, n_resamples: int, seed: int = 0
+    true: Codes,
+    predictions: Sequence[Codes],
+    *,
+    n_resamples: int,
+    seed: int = 0,
+    draws: Iterable[NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
     """Return metrics on resamples, (n_predictions, len(LABEL_METRICS), n_resamples).
 
     Resample i draws the same documents for every prediction, so that differences are paired.
-    Labels that a resample lacks do not count in its averages.
+    Labels that a resample lacks do not count in its averages. ``draws`` has the weights (n,) of the
+    documents in each resample, in place of how often `draw_counts` draws them.
     """
     resampled = np.empty((len(predictions), len(LABEL_METRICS), n_resamples))
     tallies = [_Tally(true, predicted) for predicted in predictions]
-    draws = draw_counts(len(true), n_resamples, seed=seed)
+    draws = iter(draw_counts(len(true), n_resamples, seed=seed) if draws is None else draws)
     sizes = [len(true), *(tally.n_labels for tally in tallies)]
     n_at_once = max(1, _ITEMS_AT_ONCE // max(sizes))
     for start in range(0, n_resamples, n_at_once):
