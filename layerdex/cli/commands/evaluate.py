@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from layerdex.cli.options import (
     target_options,
     verbosity_options,
 )
+from layerdex.cli.progress import Pace
 from layerdex.cli.render.comparison import print_comparison
 from layerdex.cli.render.evaluation import print_evaluation, print_report
 from layerdex.cli.render.figures import check_picture, save_figure
@@ -41,7 +42,17 @@ from layerdex.cli.render.figures import check_picture, save_figure
 if TYPE_CHECKING:
     from layerdex.index import Index
     from layerdex.index.tasks import Task
+    from layerdex.records import OnProgress
     from layerdex.search.evaluation.evaluation import Evaluation
+
+_SHORTER = ("sample", "folds", "test", "queries", "pairs")
+_N_PROPOSED = 10_000
+_N_LARGE = 4 * _N_PROPOSED
+"""Of fewer documents, a sample would not take much less time than all."""
+
+_JUDGED_AFTER_S, _MANY_MINUTES = 5.0, 3.0
+_N_STEPS = 1_000
+"""Of the progress of one task: what each counts differs."""
 
 _OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "sample", "test", "report")
 _OF_PAIRS = ("sentence1_field", "sentence2_field", "score_field", "positive_from")
@@ -178,11 +189,18 @@ def _evaluate(
 ) -> Evaluation:
     """Print the evaluations, and return the first."""
     from layerdex.index.json import evaluations_to_json
+    from layerdex.records import progress_of_shares
 
     with context.progress("Evaluating") as on_progress:
         view = target.bind(index)
+        hint = SampleHint(context.note, on_progress)
+        may_be_long = not any(map(is_given, _SHORTER)) and len(index) >= _N_LARGE
+        told = progress_of_shares(
+            hint if may_be_long else on_progress, [1.0] * len(tasks), len(tasks) * _N_STEPS
+        )
         evaluations = [
-            view.evaluate(task, n_resamples=n_resamples, on_progress=on_progress) for task in tasks
+            view.evaluate(task, n_resamples=n_resamples, on_progress=tell)
+            for tell, task in zip(told, tasks, strict=True)
         ]
 
     def table() -> None:
@@ -195,6 +213,36 @@ def _evaluate(
         table=table, document=lambda: evaluations_to_json(evaluations, with_report=report)
     )
     return evaluations[0]
+
+
+class SampleHint:
+    """Progress that proposes a sample, once, where all documents turn out to take minutes."""
+
+    def __init__(
+        self,
+        note: Callable[[str], None],
+        on_progress: OnProgress | None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._note = note
+        self._on_progress = on_progress
+        self._pace = Pace() if pace is None else pace
+        self._is_given = False
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Take how much is done, and pass it on."""
+        self._pace.update(done, total)
+        left_s, elapsed_s = self._pace.left_s, self._pace.elapsed_s
+        if not self._is_given and left_s is not None and elapsed_s >= _JUDGED_AFTER_S:
+            minutes = (elapsed_s + left_s) / 60
+            if minutes > _MANY_MINUTES:
+                self._is_given = True
+                self._note(
+                    f"All documents will take about {minutes:.0f} minutes: --sample {_N_PROPOSED} "
+                    "takes a fraction of that, and its figures have intervals"
+                )
+        if self._on_progress is not None:
+            self._on_progress(done, total)
 
 
 def _compare(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import format_value
 from layerdex.errors import NoLabelsError
-from layerdex.records import OnProgress, Vectors, progress_of_parts
+from layerdex.records import OnProgress, Vectors, progress_of_parts, progress_of_shares
 from layerdex.search.evaluation.evaluation import Classification, Evaluation, Method
 from layerdex.search.evaluation.folds import assign_folds, two_labels
 from layerdex.search.evaluation.held_out import (
@@ -20,6 +20,7 @@ from layerdex.search.evaluation.held_out import (
     nearest_with_other_text,
 )
 from layerdex.search.evaluation.label_sample import LabelSample, draw_sample
+from layerdex.search.evaluation.metrics import resample_ns
 from layerdex.search.evaluation.vote_scores import (
     NeighborVotes,
     PredictedLabels,
@@ -28,6 +29,7 @@ from layerdex.search.evaluation.vote_scores import (
     score_predictions,
 )
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
+from layerdex.search.knn.tiles.costs import others_ns, queries_ns
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.knn.voting import NO_LABEL, encode_labels, labels_of
 from layerdex.search.targets import SearchTarget
@@ -56,12 +58,23 @@ def evaluate_leave_one_out(
     """
     names, codes = two_labels(table)
     sample = None if n_sampled is None else draw_sample(codes, n_sampled, seed=seed)
-    predictions = predict_leave_one_out(
-        get_layer, table, options, spaces=spaces, sample=sample, on_progress=on_progress
-    )
     true = codes if sample is None else sample.true
+    n_predictions = len(spaces) * len(options.ks) * len(options.weights)
+    score_ns = resample_ns(len(true), n_predictions, options.n_resamples)
+    search_ns = 0.0
+    if on_progress is not None:
+        n, width = len(codes), spaces[0].vectors(get_layer).width
+        search_ns = others_ns(n, width) if sample is None else queries_ns(len(sample), n, width)
+    told = progress_of_shares(
+        on_progress, (len(spaces) * search_ns, score_ns), len(spaces) * len(codes)
+    )
+    predictions = predict_leave_one_out(
+        get_layer, table, options, spaces=spaces, sample=sample, on_progress=told[0]
+    )
     classification = Classification(Method.LEAVE_ONE_OUT, names, true, sample=sample)
-    return score_predictions(predictions, classification, n_resamples=options.n_resamples)
+    return score_predictions(
+        predictions, classification, n_resamples=options.n_resamples, on_progress=told[1]
+    )
 
 
 def evaluate_on_folds(
@@ -115,13 +128,15 @@ def evaluate_on_test(
     names, codes = encode_labels([*table.labels, *test_labels])
     known, true = codes[: len(table.rows)], codes[len(table.rows) :]
     votes: list[NeighborVotes] = []
-    for space in spaces:
+    for tell, space in zip(progress_of_parts(on_progress, len(spaces)), spaces, strict=True):
         source, queries = space.vectors(get_layer), space.queries(vectors)
-        neighbors = find_neighbors(source, queries, max(options.ks), rows=table.rows)
+        neighbors = find_neighbors(
+            source, queries, max(options.ks), rows=table.rows, on_progress=tell
+        )
         labels = labels_of(neighbors, table.rows, known)
         votes.append(NeighborVotes(space.target, labels, np.maximum(neighbors.similarities, -1)))
-        if on_progress is not None:
-            on_progress(len(votes), len(spaces))
+        if tell is not None:
+            tell(len(queries), len(queries))
     return score_predictions(
         count_votes(votes, options),
         Classification(Method.TEST, names, true),

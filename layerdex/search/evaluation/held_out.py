@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, progress_of_parts
+from layerdex.records import OnProgress, progress_of_shares
 from layerdex.search.knn.neighbors import Neighbors, NeighborSearch
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
@@ -57,8 +57,12 @@ def nearest_of_sample(
     ``sample`` (n_sampled,) are positions in ``table``.
     """
     search = NearestSearch(source, table.rows, n_queries=len(sample), groups=table.content_groups)
-    parts = progress_of_parts(on_progress, ceil(len(sample) / _BLOCK))
-    for block, tell in zip(_blocks(np.arange(len(sample))), parts, strict=True):
+    blocks = [*_blocks(np.arange(len(sample)))]
+    shares = [1.0 * len(block) for block in blocks]
+    if on_progress is not None:  # the first search makes the codes
+        shares[0] += (READ_NS + ENCODE_NS) / pair_ns(len(table.rows), source.width)
+    told = progress_of_shares(on_progress, shares, len(sample))
+    for block, tell in zip(blocks, told, strict=True):
         asked = sample[block]
         found = search.find(
             source.gather(table.rows[asked]),

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.records import OnProgress
+
 Codes = NDArray[np.int64]
 """Label codes, (n,); -1 stands for no label."""
 
@@ -67,6 +69,7 @@ def resample(
     n_resamples: int,
     seed: int = 0,
     draws: Iterable[NDArray[np.float64]] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> NDArray[np.float64]:
     """Return metrics on resamples, (n_predictions, len(LABEL_METRICS), n_resamples).
 
@@ -83,7 +86,14 @@ def resample(
         n_drawn = np.stack(list(islice(draws, n_at_once)))
         for j, tally in enumerate(tallies):
             resampled[j, :, start : start + len(n_drawn)] = tally.metrics(n_drawn)
+        if on_progress is not None:
+            on_progress(start + len(n_drawn), n_resamples)
     return resampled
+
+
+def resample_ns(n: int, n_predictions: int, n_resamples: int) -> float:
+    """Return about how long `resample` takes, in nanoseconds, for the proportions of progress."""
+    return n * n_resamples * (4.0 + 6.0 * n_predictions)
 
 
 def interval(resampled: NDArray[np.float64]) -> Interval:

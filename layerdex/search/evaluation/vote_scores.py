@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from layerdex.arguments import check_count
 from layerdex.choices import Weights
 from layerdex.errors import OptionError
-from layerdex.records import LayerName
+from layerdex.records import LayerName, OnProgress
 from layerdex.search.evaluation.best_layer import intervals_of, make_evaluation
 from layerdex.search.evaluation.evaluation import (
     Classification,
@@ -79,7 +79,11 @@ def count_votes(votes: Sequence[NeighborVotes], options: VotingOptions) -> list[
 
 
 def score_predictions(
-    predictions: Sequence[PredictedLabels], classification: Classification, *, n_resamples: int
+    predictions: Sequence[PredictedLabels],
+    classification: Classification,
+    *,
+    n_resamples: int,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Score predicted labels against the true ones, and compare the targets.
 
@@ -95,6 +99,7 @@ def score_predictions(
         [each.codes for each in predictions],
         n_resamples=n_resamples,
         draws=None if sample is None else sample.draw_weights(n_resamples),
+        on_progress=on_progress,
     )
     if sample is not None and n_resamples:
         estimates = np.array([[each[name] for name in LABEL_METRICS] for each in values])

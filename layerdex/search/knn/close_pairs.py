@@ -8,7 +8,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows
+from layerdex.records import OnProgress, Rows, progress_of_shares
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.pairs import each_pair, encode_for_pairs
 from layerdex.search.knn.tiles.tile import Pairs
@@ -52,15 +53,20 @@ def find_close_pairs(
     with the square of n. The result has all pairs at the raised minimum.
     """
     collector = _Collector(int(to_steps(min_similarity)), n_most, len(rows))
-    coded = encode_for_pairs(source, rows, min_similarity)
-    each_pair(coded, lambda: collector.min_step, collector.take, on_progress=on_progress)
+    n, compare_ns = len(rows), len(rows) / 2 * pair_ns(len(rows), source.width)
+    # One document in twenty, say, has no close pair, and is searched for among all.
+    shares = (READ_NS + ENCODE_NS, compare_ns, 0.1 * compare_ns)
+    told = progress_of_shares(on_progress, shares, n)
+    coded = encode_for_pairs(source, rows, min_similarity, on_progress=told[0])
+    each_pair(coded, lambda: collector.min_step, collector.take, on_progress=told[1])
     nearest = collector.nearest
     alone = np.flatnonzero(to_steps(nearest) < collector.min_step)
     del coded  # the search makes codes of its own
     search = NearestSearch(source, np.sort(rows), n_queries=len(alone))
-    for start in range(0, len(alone), _BLOCK):
-        block = alone[start : start + _BLOCK]
-        found, similarities = search.find(source.gather(rows[block]), 2)
+    blocks = [alone[start : start + _BLOCK] for start in range(0, len(alone), _BLOCK)]
+    told = progress_of_shares(told[2], [len(block) for block in blocks], len(alone))
+    for block, tell in zip(blocks, told, strict=True):
+        found, similarities = search.find(source.gather(rows[block]), 2, on_progress=tell)
         # A document may be behind others that equal it.
         is_other = found[:, 0] != rows[block]
         nearest[block] = np.where(is_other, *similarities.T)

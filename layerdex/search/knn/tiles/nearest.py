@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows, Vectors
+from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import PLAIN, Encoding, choose_encoding
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,
@@ -79,7 +80,13 @@ class NearestSearch:
         """
         lowest = np.broadcast_to(np.asarray(floors, np.float64), len(queries))
         is_plain = self._n_queries < N_CODED_QUERIES or len(self._rows) < N_CODED
-        coded = None if is_plain else self._encoded(queries, k, lowest)
+        shares = (0.0, 1.0)
+        if not is_plain and self._coded is None and on_progress is not None:
+            n = len(self._rows)
+            compare_ns = len(queries) * pair_ns(n, self._source.width)
+            shares = (READ_NS + ENCODE_NS, compare_ns)
+        told = progress_of_shares(on_progress, shares, len(queries))
+        coded = None if is_plain else self._encoded(queries, k, lowest, told[0])
         encoding = PLAIN if coded is None else coded.encoding
         asked = []
         for at in range(0, len(queries), N_ROWS):
@@ -90,15 +97,10 @@ class NearestSearch:
                 is_other = partial(_is_other, groups[at : at + N_ROWS], self._groups)
             asked.append(_Asked(side, Best(k, lowest[at : at + N_ROWS]), is_other))
         if coded is None:
-            jobs = [*self._plain_jobs(asked)]
+            jobs = self._plain_jobs(asked)
         else:
-            jobs = [partial(_compare, encoding, each, coded.panels()) for each in asked]
-
-        def tell(n_done: int) -> None:
-            if on_progress is not None:
-                on_progress(n_done, len(jobs))
-
-        run_in_threads(jobs, self._n_threads, tell)
+            jobs = (partial(_compare, encoding, each, coded.panels()) for each in asked)
+        run_in_threads(jobs, self._n_threads, told[1])
         positions, similarities = close([each.best for each in asked], k)
         return np.where(positions < 0, -1, self._rows[positions]), similarities
 
@@ -111,9 +113,16 @@ class NearestSearch:
                 yield partial(_compare_part, asked, part, start, stop, first)
             first += n
 
-    def _encoded(self, queries: Vectors, k: int, lowest: NDArray[np.float64]) -> CodedVectors:
+    def _encoded(
+        self,
+        queries: Vectors,
+        k: int,
+        lowest: NDArray[np.float64],
+        on_progress: OnProgress | None,
+    ) -> CodedVectors:
         if self._coded is None:
-            vectors = ManyVectors(self._source, self._rows)
+            told = progress_of_shares(on_progress, (READ_NS, ENCODE_NS), len(self._rows))
+            vectors = ManyVectors(self._source, self._rows, told[0])
             sample = vectors[vectors.sample()]
             drawn = np.random.default_rng(0).choice(
                 len(queries), min(len(queries), _N_SAMPLED_QUERIES), replace=False
@@ -123,7 +132,7 @@ class NearestSearch:
             near = np.partition(queries[drawn] @ sample.T, -place, axis=1)[:, -place]
             floors = np.maximum(near, lowest[drawn])
             encoding = choose_encoding(queries[drawn], sample, floors, self._arithmetic)
-            codes = vectors.encode(encoding, self._n_threads)
+            codes = vectors.encode(encoding, self._n_threads, told[1])
             self._coded = CodedVectors(encoding, vectors, codes)
         return self._coded
 
