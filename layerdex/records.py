@@ -50,6 +50,24 @@ def progress_of_parts(on_progress: OnProgress | None, n_parts: int) -> list[OnPr
     return [partial(tell, at) for at in range(n_parts)]
 
 
+def progress_of_shares(
+    on_progress: OnProgress | None, shares: Sequence[float], total: int
+) -> list[OnProgress | None]:
+    """Return a callback for each of several parts, which take these shares of the time.
+
+    They are done one after another, and count up to ``total`` together.
+    """
+    if on_progress is None:
+        return [None] * len(shares)
+    ends = [sum(shares[:at]) / (sum(shares) or 1) for at in range(len(shares) + 1)]
+
+    def tell(at: int, done: int, of: int | None) -> None:
+        within = done / of if of else 0.0
+        on_progress(round(total * (ends[at] + (ends[at + 1] - ends[at]) * within)), total)
+
+    return [partial(tell, at) for at in range(len(shares))]
+
+
 class Unset(Enum):
     """The type of `UNSET`: a field that is missing, as opposed to null."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from math import ceil
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -23,10 +23,13 @@ class Threads(ThreadPoolExecutor):
     The base class only joins the threads. If that is interrupted, CPython 3.11 believes that a
     running thread has ended (`Thread.join` acquires the thread's own lock), never waits for it
     again, and aborts when the interpreter exits while C++ code runs in that thread.
+
+    Work that takes long looks at ``is_ending`` from time to time, so that Ctrl-C need not wait.
     """
 
     def __init__(self, n_threads: int, name: str) -> None:
         super().__init__(n_threads, name)
+        self.is_ending = Event()
         self._at_work: list[Future[Any]] = []
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
@@ -38,6 +41,7 @@ class Threads(ThreadPoolExecutor):
 
     def __exit__(self, *_: object) -> None:
         """Cancel what has not started and wait for the rest."""
+        self.is_ending.set()
         self.shutdown(wait=False, cancel_futures=True)
         # A cancelled future wakes nobody.
         wait([running for running in self._at_work if not running.cancelled()])
@@ -54,10 +58,11 @@ def map_in_threads(
     size = ceil(len(items) / (_JOBS_PER_THREAD * n_threads))
     jobs = [items[start : start + size] for start in range(0, len(items), size)]
 
-    def run(job: Sequence[_S]) -> list[_T]:
-        return [function(item) for item in job]
-
     with Threads(min(n_threads, len(jobs)), "layerdex-map") as threads:
+
+        def run(job: Sequence[_S]) -> list[_T]:
+            return [function(item) for item in job if not threads.is_ending.is_set()]
+
         running = [threads.submit(run, job) for job in jobs]
         return [result for future in running for result in future.result()]
 

@@ -37,6 +37,8 @@ class TaskOptions:
     by: tuple[str, ...]
     min_per_label: int
     folds: int | None
+    sample: int | None
+    seed: int
     test: str | None
     classifier: Classifier
     queries: str | None
@@ -85,6 +87,8 @@ class TaskOptions:
                 by=field,
                 min_per_label=self.min_per_label,
                 folds=self.folds,
+                sample=self.sample,
+                seed=self.seed,
                 k=self.k,
                 weights=weights,
                 test=self.test,
@@ -124,6 +128,19 @@ task_options = combine(
         type=click.IntRange(min=2),
         metavar="N",
         help="Cross-validate on N folds instead of leaving one document out.",
+    ),
+    click.option(
+        "--sample",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Leave out N documents only, drawn label by label, and estimate the figures for all.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Random seed of --sample.",
     ),
     click.option(
         "--test",

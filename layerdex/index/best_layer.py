@@ -34,4 +34,6 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
     if classification is None:
         return {"method": evaluation.subject.value, **best.values}
     values = {name: best.values[name] for name in ("macro_f1", "accuracy")}
-    return {"method": classification.method.value, "k": best.k, **values}
+    sample = classification.sample
+    drawn = {} if sample is None else {"n_sampled": len(sample)}
+    return {"method": classification.method.value, "k": best.k, **values, **drawn}

@@ -64,6 +64,8 @@ def _compare_labels(
     n_resamples: int,
     on_progress: OnProgress | None,
 ) -> Comparison:
+    if task.sample is not None:
+        raise OptionError("indexes are compared on all documents that they share, not on a sample")
     voting = task.voting(n_resamples)
     spaces = [options.compared_spaces(index) for index in indexes]
     for compared in spaces:

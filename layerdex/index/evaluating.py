@@ -145,7 +145,13 @@ def _evaluate_held_out(
         if task.folds is None:
             fitted = [fit(space, table) for space in spaces]
             return evaluate_leave_one_out(
-                snapshot.layer, table, voting, spaces=fitted, on_progress=on_progress
+                snapshot.layer,
+                table,
+                voting,
+                spaces=fitted,
+                n_sampled=task.sample,
+                seed=task.seed,
+                on_progress=on_progress,
             )
         return evaluate_on_folds(
             snapshot.layer,

@@ -263,12 +263,17 @@ class Index:
         k: int = 10,
         min_similarity: float | str | None = None,
         query_template: str | None = None,
+        on_progress: OnProgress | None = None,
         **target: Unpack[TargetArguments],
     ) -> SearchResults:
         """Return the k nearest documents of each text; see `View.search` and `at`."""
         view = self.at(**target)
         return view.search(
-            queries, k=k, min_similarity=min_similarity, query_template=query_template
+            queries,
+            k=k,
+            min_similarity=min_similarity,
+            query_template=query_template,
+            on_progress=on_progress,
         )
 
     @takes_target
@@ -291,11 +296,17 @@ class Index:
         k: int = 10,
         weights: Weights | str = Weights.DISTANCE,
         min_confidence: float = 0.0,
+        on_progress: OnProgress | None = None,
         **target: Unpack[TargetArguments],
     ) -> Predictions:
         """Label texts by the vote of their neighbours; see `View.classify` and `at`."""
-        view = self.at(**target)
-        return view.classify(texts, k=k, weights=weights, min_confidence=min_confidence)
+        return self.at(**target).classify(
+            texts,
+            k=k,
+            weights=weights,
+            min_confidence=min_confidence,
+            on_progress=on_progress,
+        )
 
     @takes_target
     def deduplicate(

@@ -14,7 +14,7 @@ from layerdex.forks import ForkLock
 from layerdex.index.encoders import with_template
 from layerdex.index.stored_transforms import StoredTransforms
 from layerdex.layers import LayerSelection, resolve_stored
-from layerdex.records import Encoded, Encoder, Vectors
+from layerdex.records import Encoded, Encoder, OnProgress, ReportingEncoder, Vectors
 from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
@@ -95,15 +95,22 @@ class NotEncodedError(Exception):
 class QueryVectors:
     """The vectors of texts at the layers that a question needs, each encoded once.
 
-    ``template`` is put around the texts in place of the documents' own.
+    ``template`` is put around the texts in place of the documents' own. ``on_progress`` counts the
+    texts encoded, if the encoder says how many.
     """
 
     def __init__(
-        self, index: OpenIndex, texts: str | Iterable[str], *, template: str | None = None
+        self,
+        index: OpenIndex,
+        texts: str | Iterable[str],
+        *,
+        template: str | None = None,
+        on_progress: OnProgress | None = None,
     ):
         self.texts = read_texts(texts)
         self._index = index
         self._template = template
+        self._on_progress = on_progress
         self._vectors: dict[int, Vectors] = {}
 
     def at(self, layers: Iterable[int]) -> dict[int, Vectors]:
@@ -124,11 +131,17 @@ class QueryVectors:
         elif missing:
             encoder = self._index.encoder_for(self._template)
             codec = self._index.store.codec
-            encoded = encoder.encode(self.texts, missing)
+            encoded = self._encode(encoder, missing)
             self._note_unreadable(encoded)
             for layer, vectors in zip(missing, encoded.vectors, strict=True):
                 self._vectors[layer] = as_stored(vectors, codec)
         return self._vectors
+
+    def _encode(self, encoder: Encoder, layers: tuple[int, ...]) -> Encoded:
+        tell, n = self._on_progress, len(self.texts)
+        if tell is None or not isinstance(encoder, ReportingEncoder):
+            return encoder.encode(self.texts, layers)
+        return encoder.encode(self.texts, layers, on_progress=lambda done: tell(done, n))
 
     def _note_unreadable(self, encoded: Encoded) -> None:
         if self._vectors or encoded.unreadable is None or not encoded.unreadable.any():
@@ -156,11 +169,14 @@ def _answer(ask: Callable[[], T]) -> T:
 
 
 def query_vectors(
-    index: OpenIndex, texts: str | Iterable[str], template: str | None
+    index: OpenIndex,
+    texts: str | Iterable[str],
+    template: str | None,
+    on_progress: OnProgress | None = None,
 ) -> QueryVectors:
     """Return the vectors of queries, inside ``template`` or else the index's query template."""
     template = index.store.query_template if template is None else template
-    return QueryVectors(index, texts, template=template)
+    return QueryVectors(index, texts, template=template, on_progress=on_progress)
 
 
 def read_texts(texts: str | Iterable[str]) -> list[str]:

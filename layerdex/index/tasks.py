@@ -43,17 +43,20 @@ class LabelTask:
     labels. Labels with fewer than ``min_per_label`` documents are left out. ``k`` and ``weights``
     are one value or several; the first of each decides the best layer. ``test`` is a source read
     with ``fields`` (None: the names of text and label in the index's own sources), ``format`` and
-    ``dialect``. Documents with the text of the held-out one never vote. With the ``classifier``
-    head, the stored head predicts the labels of a test set instead, at its own layer; then the
-    target, ``by``, ``min_per_label``, ``k`` and ``weights`` say nothing.
+    ``dialect``. Documents with the text of the held-out one never vote. With ``sample``, only that
+    many documents are classified by all others, drawn label by label with ``seed``, and figures are
+    estimates for all; one of all documents is no sample. With the ``classifier`` head, the stored
+    head predicts the labels of a test set instead, at its own layer; then the target, ``by``,
+    ``min_per_label``, ``k`` and ``weights`` say nothing.
 
     A transform is fitted on the documents that may vote: for each fold on those of the other
     folds, and leaving one out, once, on all. No label enters the fit. The shrinkage of whitening is
     chosen on folds of the same documents by their labels; leaving one out, these are also the
     labels predicted, one number for all.
 
-    Raises `OptionError` for values out of range, or for both folds and a test set; evaluating
-    raises `NoLabelsError` for fewer than two labels.
+    Raises `OptionError` for values out of range, or for two of folds, a sample and a test set;
+    evaluating raises `NoLabelsError` for fewer than two labels, `OptionError` for a sample without
+    two documents of each label that has two.
     """
 
     by: str = LABEL
@@ -66,6 +69,8 @@ class LabelTask:
     format: Format | str = Format.AUTO
     dialect: Dialect | None = None
     classifier: Classifier | str = Classifier.NEIGHBORS
+    sample: int | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the numbers and words."""
@@ -81,6 +86,11 @@ class LabelTask:
             check_count("folds", self.folds, least=2)
             if self.test is not None:
                 raise OptionError("give folds or a test set, not both")
+        if self.sample is not None:
+            check_count("sample", self.sample)
+            if self.folds is not None or self.test is not None:
+                raise OptionError("a sample is classified by all others: give no folds, no test")
+        check_count("the seed", self.seed, least=0)
         if isinstance(self.k, Iterable):
             object.__setattr__(self, "k", tuple(to_list(self.k, what=_K)))
         if not isinstance(self.weights, str):

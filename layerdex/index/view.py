@@ -21,7 +21,7 @@ from layerdex.index.open_index import (
 )
 from layerdex.index.target_options import TargetOptions, check_has_vectors, default_layer
 from layerdex.index.tasks import LABEL, LabelTask, Task
-from layerdex.records import OnProgress
+from layerdex.records import OnProgress, progress_of_parts, progress_of_shares
 from layerdex.search.dedup.greedy import deduplicate
 from layerdex.search.dedup.overlap import Overlap, Overlaps, find_overlap
 from layerdex.search.dedup.threshold_sweep import ThresholdSweep, sweep_thresholds
@@ -31,6 +31,7 @@ from layerdex.search.evaluation.geometry import N_SAMPLED, Geometry, describe_la
 from layerdex.search.evaluation.vote_scores import N_RESAMPLES, VotingOptions
 from layerdex.search.knn.random_pairs import parse_min_similarity
 from layerdex.search.knn.search import search_by_documents, search_documents
+from layerdex.search.knn.tiles.costs import pair_ns
 from layerdex.search.labels.classify import classify_texts
 from layerdex.search.labels.label_issues import LabelIssues, find_label_issues
 from layerdex.search.labels.label_scores import N_NEIGHBORS
@@ -43,6 +44,12 @@ from layerdex.search.results import (
     SearchResults,
 )
 from layerdex.storage.snapshot import Snapshot
+
+_ENCODE_TEXT_NS = 1e6
+"""About what a short text takes with a small model on a CPU."""
+
+_N_STEPS = 1_000
+"""Of the progress of a batch of texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ class View:
         k: int = 10,
         min_similarity: float | str | None = None,
         query_template: str | None = None,
+        on_progress: OnProgress | None = None,
     ) -> SearchResults:
         """Return the k documents most similar to each text: a result per query and layer.
 
@@ -84,22 +92,42 @@ class View:
         pairs of documents are below at the layer. ``query_template`` is put around the texts in
         place of the index's own.
         """
-        texts = query_vectors(self._index, queries, query_template)
+        check_callbacks(on_progress=on_progress)
+        told = progress_of_shares(on_progress, self._shares_of_search(on_progress), _N_STEPS)
+        texts = query_vectors(self._index, queries, query_template, told[0])
         check_count("k", k)
         lowest = None if min_similarity is None else parse_min_similarity(min_similarity)
 
         def question(snapshot: Snapshot) -> list[SearchResult]:
             spaces = self._options.spaces(self._index, snapshot)
             vectors = texts.at(layer for space in spaces for layer in space.layers)
+            parts = progress_of_parts(told[1], len(spaces))
             by_space = [
                 search_documents(
-                    snapshot, texts.texts, vectors, space=space, k=k, min_similarity=lowest
+                    snapshot,
+                    texts.texts,
+                    vectors,
+                    space=space,
+                    k=k,
+                    min_similarity=lowest,
+                    on_progress=tell,
                 )
-                for space in spaces
+                for tell, space in zip(parts, spaces, strict=True)
             ]
             return [result for results in zip(*by_space, strict=True) for result in results]
 
         return SearchResults(self._index.query(question))
+
+    def _shares_of_search(self, on_progress: OnProgress | None) -> tuple[float, float]:
+        """Return what encoding a text and searching by it take, in nanoseconds."""
+        if on_progress is None:
+            return _ENCODE_TEXT_NS, 0.0
+
+        def search_ns(snapshot: Snapshot) -> float:
+            n, width = snapshot.n_documents, self._index.store.settings.width
+            return n * pair_ns(n, width) * len(self._options.spaces(self._index, snapshot))
+
+        return _ENCODE_TEXT_NS, self._index.query(search_ns)
 
     def search_like(
         self,
@@ -134,6 +162,7 @@ class View:
         weights: Weights | str = Weights.DISTANCE,
         min_confidence: float = 0.0,
         on_result: Callable[[list[Prediction], DocumentReader], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Predictions:
         """Label texts by the vote of their k nearest labelled documents.
 
@@ -142,8 +171,9 @@ class View:
         ``on_result`` is as in `deduplicate`. Raises
         `NoLabelsError` where no document of the target has a label.
         """
-        check_callbacks(on_result=on_result)
-        vectors = QueryVectors(self._index, texts)
+        check_callbacks(on_result=on_result, on_progress=on_progress)
+        told = progress_of_shares(on_progress, self._shares_of_search(on_progress), _N_STEPS)
+        vectors = QueryVectors(self._index, texts, on_progress=told[0])
         check_count("k", k)
         weights = to_choice(Weights, weights)
 
@@ -157,6 +187,7 @@ class View:
                 k=k,
                 weights=weights,
                 min_confidence=min_confidence,
+                on_progress=told[1],
             )
             if on_result is not None:
                 on_result(predictions, DocumentReader(self._index.store, snapshot))
@@ -247,9 +278,11 @@ class View:
                     tables[1],
                     space=space,
                     threshold=threshold,
-                    on_progress=on_progress,
+                    on_progress=tell,
                 )
-                for space in spaces
+                for tell, space in zip(
+                    progress_of_parts(on_progress, len(spaces)), spaces, strict=True
+                )
             ]
             if on_result is not None:
                 on_result(overlaps, DocumentReader(self._index.store, first))

@@ -71,6 +71,37 @@ def without_intervals(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return layers
 
 
+def test_a_sample_estimates_the_figures_of_all(cli: Cli, path: Path) -> None:
+    n = len(LABELLED)
+    found = cli.json("evaluate", path, "--sample", "8", "--seed", "3", "-k", "1,5", "--save-best")
+    assert (found["method"], found["n"], found["n_sampled"]) == ("leave-one-out", n, 8)
+    assert len(without_intervals(found["layers"])) == 8
+    best = cli.json("info", path)["best_layer"]
+    assert (best["layer"], best["n"], best["n_sampled"]) == (found["best_layer"], n, 8)
+    shown = cli.ok("evaluate", path, "--sample", "8").stdout
+    assert f"leave-one-out, 8 of {n} documents, 3 labels" in shown
+    # Of all documents it is no sample.
+    assert cli.json("evaluate", path, "--sample", "500") == cli.json("evaluate", path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sample", "3"], "at least two documents of each label, 6 in all, got 3"),
+        (["--sample", "8", "--report"], "--report cannot be used with --sample"),
+        (["--sample", "8", "--folds", "2"], "--folds cannot be used with --sample"),
+        (["--sample", "8", "--compare", "INDEX"], "--sample cannot be used with --compare"),
+        (["--seed", "8"], "--seed requires --sample"),
+    ],
+)
+def test_a_sample_that_cannot_be_is_refused(
+    cli: Cli, shared: Path, options: list[str], message: str
+) -> None:
+    result = cli("evaluate", shared, *[shared if each == "INDEX" else each for each in options])
+    assert result.exit_code != 0
+    assert message in result.stderr
+
+
 @pytest.fixture
 def test_file(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "test.jsonl", TEST)

@@ -47,6 +47,7 @@ DOCUMENTS_OF: dict[str, list[tuple[str, ...]]] = {
         ("evaluate", "index", "-k", "1,5", "--weights", "both", "--report"),
         ("evaluate", "index", "--folds", "3", "--layers", "1:2,2", "--fuse", "mean", *WHITEN),
         ("evaluate", "index", "--test", "test.jsonl", "--resamples", "0"),
+        ("evaluate", "index", "--sample", "8"),
         ("evaluate", "full", "--test", "test.jsonl", "--with", "head", "--report"),
     ],
     "evaluate --by A --by B --json": [("evaluate", "index", "--by", "lang", "--by", "label")],

@@ -154,10 +154,11 @@ def seen_on_a_terminal(
 def test_progress_of_files_has_an_end_and_that_of_a_pipe_a_count(
     tmp_path: Path, source: Path
 ) -> None:
-    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "a", source)
+    at_once = "from layerdex.cli import progress\nprogress._SHOWN_AFTER_S = 0.01\n" + WITH_WORDS
+    shown = seen_on_a_terminal("-c", at_once, "index", tmp_path / "a", source)
     assert "100%" in shown
     assert "20 rows" in shown
-    shown = seen_on_a_terminal("-c", WITH_WORDS, "index", tmp_path / "b", "-", stdin=source)
+    shown = seen_on_a_terminal("-c", at_once, "index", tmp_path / "b", "-", stdin=source)
     assert "%" not in shown
     assert "20 rows" in shown
 

@@ -39,10 +39,9 @@ from layerdex.cli.render.predictions import print_predictions, shown_neighbors
 if TYPE_CHECKING:
     from layerdex.cli.render.cells import Detail
     from layerdex.index import Index
-    from layerdex.index.batches import Classify
     from layerdex.index.document_reader import DocumentReader
     from layerdex.index.files import InputTable
-    from layerdex.records import Document
+    from layerdex.records import Document, OnProgress
     from layerdex.search.results import Prediction
 
 _OF_NEIGHBORS = ("k", "layer", "fuse", "transform", "weights", "where")
@@ -151,11 +150,16 @@ def command(
     view = target.bind(index)
     neighbors = ShownNeighbors(is_wanted=context.form is OutputForm.TABLE and not to_file)
 
-    def classify(batch: Sequence[str]) -> list[Prediction]:
+    def classify(batch: Sequence[str], on_progress: OnProgress | None = None) -> list[Prediction]:
         if classifier is Classifier.HEAD:
             return index.classify_with_head(batch, min_confidence=min_confidence)
         return view.classify(
-            batch, k=k, weights=weights, min_confidence=min_confidence, on_result=neighbors.read
+            batch,
+            k=k,
+            weights=weights,
+            min_confidence=min_confidence,
+            on_result=neighbors.read,
+            on_progress=on_progress,
         )
 
     def known() -> frozenset[str]:
@@ -175,7 +179,9 @@ def command(
     else:
         detail = display.resolve(index)
         asked = read_asked_texts(context, index, texts, source)
-        predictions = _classify_texts(context, asked, classify, neighbors, detail)
+        with context.progress("Classifying") as on_progress:
+            predictions = classify([text for _, text in asked], on_progress)
+        _print_predictions(context, asked, predictions, neighbors, detail)
     _note_labels(context, index, classifier, predictions)
 
 
@@ -229,16 +235,14 @@ class ShownNeighbors:
         self.documents.update({document.id: document for document in documents})
 
 
-def _classify_texts(
+def _print_predictions(
     context: Context,
     asked: Sequence[AskedText],
-    classify: Classify,
+    predictions: Sequence[Prediction],
     neighbors: ShownNeighbors,
     detail: Detail,
-) -> Sequence[Prediction]:
+) -> None:
     from layerdex.index.json import prediction_to_json
-
-    predictions = classify([text for _, text in asked])
 
     def rows() -> list[dict[str, object]]:
         return [
@@ -251,7 +255,6 @@ def _classify_texts(
         document=rows,
         lines=rows,
     )
-    return predictions
 
 
 def _note_labels(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from layerdex.cli.options import (
     target_options,
     verbosity_options,
 )
+from layerdex.cli.progress import Pace
 from layerdex.cli.render.comparison import print_comparison
 from layerdex.cli.render.evaluation import print_evaluation, print_report
 from layerdex.cli.render.figures import check_picture, save_figure
@@ -41,21 +42,33 @@ from layerdex.cli.render.figures import check_picture, save_figure
 if TYPE_CHECKING:
     from layerdex.index import Index
     from layerdex.index.tasks import Task
+    from layerdex.records import OnProgress
     from layerdex.search.evaluation.evaluation import Evaluation
 
-_OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "test", "report")
+_SHORTER = ("sample", "folds", "test", "queries", "pairs")
+_N_PROPOSED = 10_000
+_N_LARGE = 4 * _N_PROPOSED
+"""Of fewer documents, a sample would not take much less time than all."""
+
+_JUDGED_AFTER_S, _MANY_MINUTES = 5.0, 3.0
+_N_STEPS = 1_000
+"""Of the progress of one task: what each counts differs."""
+
+_OF_LABELS = ("k", "weights", "by", "min_per_label", "folds", "sample", "test", "report")
 _OF_PAIRS = ("sentence1_field", "sentence2_field", "score_field", "positive_from")
 _NOT_OF_PAIRS = ("text_field", "id_field", "metadata_fields", "where")
 _OF_FILES = ("text_field", "id_field", "label_field", "metadata_fields", *FORMAT_OPTIONS)
-_OF_ONE_INDEX = ("test", "report", "save_best", "transform", "metadata_fields")
+_OF_ONE_INDEX = ("sample", "test", "report", "save_best", "transform", "metadata_fields")
 _NOT_OF_HEAD = (
     *("k", "weights", "by", "min_per_label", "folds", "layer", "fuse", "transform", "where"),
-    *("save_best", "plot", "compare_with", "queries", "pairs"),
+    *("sample", "save_best", "plot", "compare_with", "queries", "pairs"),
 )
 _RULES: tuple[Rule, ...] = (
     Together("queries", "qrels"),
     Requires("query_template", "queries"),
     Requires("rules", "queries"),
+    Requires("seed", "sample"),
+    Excludes("sample", ("folds", "test", "report")),
     *(Requires(option, "pairs") for option in _OF_PAIRS),
     Excludes("queries", ("pairs", *_OF_LABELS, "label_field", "metadata_fields", "format")),
     Excludes("pairs", (*_OF_LABELS, *_NOT_OF_PAIRS)),
@@ -118,10 +131,10 @@ def command(
 ) -> None:
     """Measure at every layer of INDEX how well neighbours predict labels.
 
-    Each labelled document is classified by all others, except those with exactly its text; or
-    fold by fold; or the documents of a --test FILE are classified by those of the index. The best
-    layer has the highest macro-F1 at the first k; a tie goes to the shallower. The frugal layer is
-    the shallowest that is not measurably worse (95 %, paired bootstrap).
+    Each labelled document, or each of a --sample, is classified by all others, except those with
+    exactly its text; or fold by fold; or the documents of a --test FILE are classified by those of
+    the index. The best layer has the highest macro-F1 at the first k; a tie goes to the shallower.
+    The frugal layer is the shallowest that is not measurably worse (95 %, paired bootstrap).
 
     Without labels, --queries and --qrels give nDCG@10, recall@100 and MRR@10 by layer, and --pairs
     Spearman's correlation, or average precision and the best threshold. docs/evaluation.md has the
@@ -129,6 +142,7 @@ def command(
 
     \b
     layerdex evaluate my-index -k 1,5,10 --save-best --plot layers.png
+    layerdex evaluate my-index --sample 10000
     layerdex evaluate my-index --test test.jsonl --report
     layerdex evaluate my-index --test test.jsonl --with head
     layerdex evaluate my-index --layers 4-6 --fuse mean --folds 5
@@ -175,11 +189,18 @@ def _evaluate(
 ) -> Evaluation:
     """Print the evaluations, and return the first."""
     from layerdex.index.json import evaluations_to_json
+    from layerdex.records import progress_of_shares
 
     with context.progress("Evaluating") as on_progress:
         view = target.bind(index)
+        hint = SampleHint(context.note, on_progress)
+        may_be_long = not any(map(is_given, _SHORTER)) and len(index) >= _N_LARGE
+        told = progress_of_shares(
+            hint if may_be_long else on_progress, [1.0] * len(tasks), len(tasks) * _N_STEPS
+        )
         evaluations = [
-            view.evaluate(task, n_resamples=n_resamples, on_progress=on_progress) for task in tasks
+            view.evaluate(task, n_resamples=n_resamples, on_progress=tell)
+            for tell, task in zip(told, tasks, strict=True)
         ]
 
     def table() -> None:
@@ -192,6 +213,36 @@ def _evaluate(
         table=table, document=lambda: evaluations_to_json(evaluations, with_report=report)
     )
     return evaluations[0]
+
+
+class SampleHint:
+    """Progress that proposes a sample, once, where all documents turn out to take minutes."""
+
+    def __init__(
+        self,
+        note: Callable[[str], None],
+        on_progress: OnProgress | None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._note = note
+        self._on_progress = on_progress
+        self._pace = Pace() if pace is None else pace
+        self._is_given = False
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Take how much is done, and pass it on."""
+        self._pace.update(done, total)
+        left_s, elapsed_s = self._pace.left_s, self._pace.elapsed_s
+        if not self._is_given and left_s is not None and elapsed_s >= _JUDGED_AFTER_S:
+            minutes = (elapsed_s + left_s) / 60
+            if minutes > _MANY_MINUTES:
+                self._is_given = True
+                self._note(
+                    f"All documents will take about {minutes:.0f} minutes: --sample {_N_PROPOSED} "
+                    "takes a fraction of that, and its figures have intervals"
+                )
+        if self._on_progress is not None:
+            self._on_progress(done, total)
 
 
 def _compare(

@@ -99,15 +99,18 @@ def command(
     detail = display.resolve(index)
     answers = []
     if like:
-        results = view.search_like(like, k=k, min_similarity=min_similarity)
+        with context.progress("Searching"):
+            results = view.search_like(like, k=k, min_similarity=min_similarity)
         answers += Answer.group(like, results)
     if asked:
-        results = view.search(
-            [text for _, text in asked],
-            k=k,
-            min_similarity=min_similarity,
-            query_template=query_template,
-        )
+        with context.progress("Searching") as on_progress:
+            results = view.search(
+                [text for _, text in asked],
+                k=k,
+                min_similarity=min_similarity,
+                query_template=query_template,
+                on_progress=on_progress,
+            )
         answers += Answer.group([identifier for identifier, _ in asked], results)
 
     def rows() -> list[dict[str, object]]:

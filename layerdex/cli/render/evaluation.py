@@ -82,7 +82,7 @@ def _is_head(evaluation: Evaluation) -> bool:
 def count_labels(evaluation: Evaluation) -> int:
     """Return how many labels the documents have; 0 if no labels were predicted."""
     classification = evaluation.classification
-    return 0 if classification is None else len(set(classification.true.tolist()))
+    return 0 if classification is None else int((classification.n_of_label > 0).sum())
 
 
 def note_left_out(evaluation: Evaluation, note: Note) -> None:
@@ -189,7 +189,7 @@ def _note_single(evaluation: Evaluation, note: Note) -> None:
     predicted = evaluation.best.predicted
     if predicted is not None and (n := int(np.sum(predicted < 0))):
         note(f"{counted(n, 'document')} counted as wrong: no document with another text can vote")
-    if n := int(np.sum(np.bincount(classification.true) == 1)):
+    if n := int(np.sum(classification.n_of_label == 1)):
         note(
             f"{counted(n, 'label')} with a single document, which no other can vote for: "
             "leave such labels out with --min-per-label 2"

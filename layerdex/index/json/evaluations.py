@@ -30,6 +30,7 @@ def evaluation_to_json(evaluation: Evaluation) -> Json:
     return {
         **pick(classification, "method"),
         **pick(evaluation, "n"),
+        **({} if classification.sample is None else {"n_sampled": len(classification.sample)}),
         **pick(classification, "label_field"),
         "layers": [_label_scores(scores) for scores in evaluation.scores],
         **_best(evaluation),

@@ -8,7 +8,7 @@ import numpy as np
 
 from layerdex.errors import DamagedIndexError
 from layerdex.indexer.text.windows import split_windows
-from layerdex.records import Encoder, OnProgress
+from layerdex.records import Encoder, OnProgress, progress_of_shares
 from layerdex.storage.catalog.checks import CatalogCheck
 from layerdex.storage.maintenance.verify import (
     Problem,
@@ -52,24 +52,32 @@ def repair(
     with store.write(lock_timeout_s=lock_timeout_s, check=check) as writer:
         existing = {segment.name for segment in writer.segments()}
         damaged = {name: entry for name, entry in damaged.items() if name in existing}
-        for done, (segment, layers) in enumerate(damaged.values(), 1):
+        sizes = [segment.n_documents for segment, _ in damaged.values()]
+        told = progress_of_shares(on_progress, sizes, len(damaged))
+        for tell, (segment, layers) in zip(told, damaged.values(), strict=True):
             texts = segment_texts(writer, segment)
-            codes = _encode(load_encoder(), texts, sorted(layers), store)
+            codes = _encode(load_encoder(), texts, sorted(layers), store, tell)
             restore_layers(store, writer, segment, codes)
             n_files += len(layers)
-            if on_progress is not None:
-                on_progress(done, len(damaged))
     return n_files
 
 
 def _encode(
-    encoder: Encoder, texts: Sequence[str], layers: Sequence[int], store: Store
+    encoder: Encoder,
+    texts: Sequence[str],
+    layers: Sequence[int],
+    store: Store,
+    on_progress: OnProgress | None,
 ) -> dict[int, Codes]:
     """Encode and round window by window, as a merged segment has many windows."""
     parts: dict[int, list[Codes]] = {layer: [] for layer in layers}
+    n_done = 0
     for window_texts in split_windows(texts, store.settings):
         vectors = encoder.encode(window_texts, layers).vectors
         check_shape(vectors, (len(layers), len(window_texts), store.settings.width))
         for layer, layer_vectors in zip(layers, vectors, strict=True):
             parts[layer].append(store.codec.encode(layer_vectors))
+        n_done += len(window_texts)
+        if on_progress is not None:
+            on_progress(n_done, len(texts))
     return {layer: np.concatenate(codes) for layer, codes in parts.items()}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.arguments import check_between
 from layerdex.choices import Keep
-from layerdex.records import OnProgress, Rows
+from layerdex.records import OnProgress, Rows, progress_of_shares
 from layerdex.search.knn.neighbors import NeighborSearch
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.kept import KEPT_BLOCK, keep_greedily
 from layerdex.search.knn.tiles.pairs import encode_for_pairs
 from layerdex.search.knn.vector_space import VectorSpace
@@ -58,14 +60,17 @@ def find_duplicates(
     leaders = leaders_of(table, keep)
     unreadable = table.unreadable[leaders]
     readable = table.rows[leaders[~unreadable]]
-    kept_readable = np.sort(_keep_greedily(layer, readable, threshold, on_progress))
+    told = progress_of_shares(on_progress, _shares(len(readable), layer.width), len(readable))
+    kept_readable = np.sort(_keep_greedily(layer, readable, threshold, told[0], told[1]))
     kept = np.union1d(kept_readable, table.rows[leaders[unreadable]])
     is_kept = np.isin(table.rows, kept)
     is_exact = np.ones(len(table.rows), dtype=np.bool_)
     is_exact[leaders] = False
     removed = np.flatnonzero(~is_kept)
     removed = removed[np.argsort(table.ordinals[removed])]
-    kept_for, similarities = _nearest_kept(layer, table, kept_readable, leaders, removed, threshold)
+    kept_for, similarities = _nearest_kept(
+        layer, table, kept_readable, leaders, removed, threshold, told[2]
+    )
     input_order = np.flatnonzero(is_kept)
     input_order = input_order[np.argsort(table.ordinals[input_order])]
     return Duplicates(
@@ -98,17 +103,36 @@ def _keep_greedily(
     layer: VectorSource,
     rows: Rows,
     threshold: float,
+    on_encoded: OnProgress | None,
     on_progress: OnProgress | None,
 ) -> Rows:
-    coded = encode_for_pairs(layer, rows, threshold)
+    coded = encode_for_pairs(layer, rows, threshold, on_progress=on_encoded)
     kept: list[NDArray[np.int64]] = []
+    n_blocks = ceil(len(rows) / KEPT_BLOCK)
+    share, n_kept, n_compared = 0.0, 0, 0
     for of_block in keep_greedily(coded, int(to_steps(threshold))):
         kept.append(of_block)
+        # A block is compared with all that were kept before it and with itself. The next ones keep
+        # as many, by what this one kept.
+        n_compared += n_kept + KEPT_BLOCK
+        n_kept += len(of_block)
+        n_left = n_blocks - len(kept)
+        to_come = n_left * (n_kept + KEPT_BLOCK + n_left * len(of_block) / 2)
+        share = max(share, n_compared / (n_compared + to_come))
         if on_progress is not None:
-            on_progress(min(len(kept) * KEPT_BLOCK, len(rows)), len(rows))
+            on_progress(round(share * len(rows)), len(rows))
     positions = np.concatenate([np.empty(0, np.int64), *kept])
     of_kept: Rows = rows[positions]
     return of_kept
+
+
+def _shares(n: int, width: int) -> tuple[float, float, float]:
+    """Return the shares of encoding n documents, comparing them, and the search for each removed.
+
+    That of one in ten is a guess: nobody knows yet how many there will be.
+    """
+    compare_ns = n / 2 * pair_ns(n, width)
+    return READ_NS + ENCODE_NS, compare_ns, 0.2 * compare_ns
 
 
 def _nearest_kept(
@@ -118,6 +142,7 @@ def _nearest_kept(
     leaders: NDArray[np.int64],
     removed: NDArray[np.int64],
     threshold: float,
+    on_progress: OnProgress | None,
 ) -> tuple[Rows, NDArray[np.float32]]:
     """Return the most similar kept document of each removed one, and their similarity.
 
@@ -137,9 +162,12 @@ def _nearest_kept(
     search = NeighborSearch(layer, kept, n_queries=len(near))
     # A little lower, as vectors may be computed from stored ones with other roundings.
     lowest = max(threshold - 2 * SIMILARITY_STEP, -1)
-    for start in range(0, len(near), _BLOCK):
-        block = near[start : start + _BLOCK]
-        nearest = search.find(layer.gather(leader[block]), 1, min_similarity=lowest)
+    blocks = [near[start : start + _BLOCK] for start in range(0, len(near), _BLOCK)]
+    told = progress_of_shares(on_progress, [len(block) for block in blocks], len(near))
+    for block, tell in zip(blocks, told, strict=True):
+        nearest = search.find(
+            layer.gather(leader[block]), 1, min_similarity=lowest, on_progress=tell
+        )
         kept_for[block], similarities[block] = nearest.rows[:, 0], nearest.similarities[:, 0]
     return kept_for[position], similarities[position]
 

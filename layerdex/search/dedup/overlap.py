@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.arguments import check_between
-from layerdex.records import LayerName, OnProgress
+from layerdex.records import LayerName, OnProgress, progress_of_shares
 from layerdex.search.knn.neighbors import NeighborSearch
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
@@ -137,16 +137,15 @@ def find_overlap(
     is_compared = ~is_exact & ~table.unreadable if len(others) else np.zeros_like(is_exact)
     compared = np.flatnonzero(is_compared)
     search = NeighborSearch(other, other_table.rows[others], n_queries=len(compared))
-    for start in range(0, len(compared), _BLOCK):
-        block = compared[start : start + _BLOCK]
+    blocks = [compared[start : start + _BLOCK] for start in range(0, len(compared), _BLOCK)]
+    told = progress_of_shares(on_progress, [len(block) for block in blocks], len(compared))
+    for block, tell in zip(blocks, told, strict=True):
         queries = source.gather(table.rows[block])
-        found = search.find(queries, 1, min_similarity=threshold)
+        found = search.find(queries, 1, min_similarity=threshold, on_progress=tell)
         is_found = found.rows[:, 0] >= 0
         near = block[is_found]
         nearest[near] = np.searchsorted(other_table.rows, found.rows[is_found, 0])
         similarities[near] = found.similarities[is_found, 0]
-        if on_progress is not None:
-            on_progress(min(start + _BLOCK, len(compared)), len(compared))
     is_near = (nearest >= 0) & (to_steps(similarities) >= to_steps(threshold))
     is_shared = is_exact | is_near
     order = np.argsort(table.ordinals)

@@ -14,6 +14,7 @@ from layerdex.arguments import format_value
 from layerdex.choices import RetrievalRules, Weights
 from layerdex.errors import OptionError
 from layerdex.records import LayerName
+from layerdex.search.evaluation.label_sample import LabelSample
 from layerdex.search.evaluation.metrics import Codes, Interval
 from layerdex.search.plots.figures import axes_or_new, figure_of
 from layerdex.search.plots.layer_curves import (
@@ -66,7 +67,8 @@ class Method(StrEnum):
 class Classification(Brief):
     """How labels were predicted, and the true ones: ``true`` (n,) are codes into ``label_names``.
 
-    ``n_folds`` is None unless ``method`` is `Method.FOLDS`.
+    ``n_folds`` is None unless ``method`` is `Method.FOLDS`. Where only a ``sample`` was classified,
+    ``true`` is (n_sampled,).
     """
 
     method: Method
@@ -74,6 +76,14 @@ class Classification(Brief):
     true: Codes = field(repr=False)
     n_folds: int | None = None
     label_field: str = "label"
+    sample: LabelSample | None = field(default=None, repr=False)
+
+    @property
+    def n_of_label(self) -> NDArray[np.int64]:
+        """How many documents there are of each label, (n_labels,)."""
+        if self.sample is not None:
+            return self.sample.n_of_label
+        return np.bincount(self.true, minlength=len(self.label_names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +107,8 @@ class LayerScores(Brief):
     """The scores of one target, by metric.
 
     ``intervals`` are 95 % confidence intervals, empty without resamples. ``k``, ``weights`` and
-    ``predicted``, (n,) label codes, belong to the classification by neighbours and are None for
-    other subjects.
+    ``predicted``, label codes in the order of `Classification.true`, belong to the classification
+    by neighbours and are None for other subjects.
     """
 
     target: SearchTarget
@@ -133,7 +143,7 @@ class FrugalLayer:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evaluation(Tabular):
-    """Scores of each target, from ``n`` documents, queries or pairs.
+    """Scores of each target, from ``n`` documents, queries or pairs, or estimates for n documents.
 
     ``scores`` has one entry for each target, and for labels for each k and weighting as well, in
     the order asked for. The first of ``metrics`` decides ``best_layer``, at the first k and
@@ -196,16 +206,20 @@ class Evaluation(Tabular):
     @property
     def counted(self) -> str:
         """How many documents, queries or pairs were evaluated, in words."""
-        return counted(self.n, *_NOUNS[self.subject])
+        sample = None if self.classification is None else self.classification.sample
+        drawn = "" if sample is None else f"{len(sample):,} of "
+        return drawn + counted(self.n, *_NOUNS[self.subject])
 
     def report(self, layer: LayerName, k: int | None = None) -> str:
         """Return scikit-learn's classification report for a layer.
 
-        Raises `OptionError` unless labels were predicted there.
+        Raises `OptionError` unless labels were predicted there, of all documents.
         """
         from sklearn.metrics import classification_report
 
         classification, predicted = self._predictions(layer, k, None)
+        if classification.sample is not None:
+            raise OptionError("a report needs all documents: a sample has too few of most labels")
         names = np.array([*classification.label_names, "(none)"])
         true = names[classification.true]
         report: str = classification_report(
@@ -216,7 +230,7 @@ class Evaluation(Tabular):
     def label_codes(
         self, layer: LayerName, k: int | None = None, weights: Weights | None = None
     ) -> tuple[Codes, Codes]:
-        """Return the true and the predicted label codes at a layer, (n,) each; see `at`.
+        """Return the true and the predicted label codes at a layer; see `Classification`, `at`.
 
         Raises `OptionError` unless labels were predicted there.
         """

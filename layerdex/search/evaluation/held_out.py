@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress
+from layerdex.records import OnProgress, progress_of_shares
 from layerdex.search.knn.neighbors import Neighbors, NeighborSearch
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
+from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
@@ -40,6 +42,35 @@ def nearest_with_other_text(
     rows = np.where(found < 0, -1, table.rows[found])
     for block in _blocks(np.arange(n)):
         yield block, Neighbors(rows[block], similarities[block])
+
+
+def nearest_of_sample(
+    source: VectorSource,
+    table: DocumentTable,
+    sample: Positions,
+    k: int,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Iterator[tuple[Positions, Neighbors]]:
+    """Yield the same neighbours of some documents, for blocks of positions in ``sample``.
+
+    ``sample`` (n_sampled,) are positions in ``table``.
+    """
+    search = NearestSearch(source, table.rows, n_queries=len(sample), groups=table.content_groups)
+    blocks = [*_blocks(np.arange(len(sample)))]
+    shares = [1.0 * len(block) for block in blocks]
+    if on_progress is not None:  # the first search makes the codes
+        shares[0] += (READ_NS + ENCODE_NS) / pair_ns(len(table.rows), source.width)
+    told = progress_of_shares(on_progress, shares, len(sample))
+    for block, tell in zip(blocks, told, strict=True):
+        asked = sample[block]
+        found = search.find(
+            source.gather(table.rows[asked]),
+            min(k, len(table.rows)),
+            groups=table.content_groups[asked],
+            on_progress=tell,
+        )
+        yield block, Neighbors(*found)
 
 
 def nearest_in_other_folds(

@@ -7,13 +7,15 @@ same resamples (the paired bootstrap: Koehn, EMNLP 2004).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from layerdex.records import OnProgress
 
 Codes = NDArray[np.int64]
 """Label codes, (n,); -1 stands for no label."""
@@ -40,39 +42,58 @@ class Interval:
         return self.low <= 0 <= self.high
 
 
-def score(true: Codes, predicted: Codes) -> dict[str, float]:
-    """Return scikit-learn's values of `LABEL_METRICS` for n documents; no label is a wrong one."""
+def score(
+    true: Codes, predicted: Codes, weights: NDArray[np.float64] | None = None
+) -> dict[str, float]:
+    """Return scikit-learn's values of `LABEL_METRICS` for n documents; no label is a wrong one.
+
+    ``weights`` (n,) say how many documents each stands for, where they are a sample.
+    """
     from sklearn.metrics import precision_recall_fscore_support
 
     occurring = np.setdiff1d(np.union1d(true, predicted), [-1])
     _, _, f1, support = precision_recall_fscore_support(
-        true, predicted, labels=occurring, average=None, zero_division=0
+        true, predicted, labels=occurring, average=None, zero_division=0, sample_weight=weights
     )
     return {
         "macro_f1": float(np.mean(f1)),
-        "accuracy": float(np.mean(true == predicted)),
+        "accuracy": float(np.average(true == predicted, weights=weights)),
         "weighted_f1": float(np.average(f1, weights=support)),
     }
 
 
 def resample(
-    true: Codes, predictions: Sequence[Codes], *, n_resamples: int, seed: int = 0
+    true: Codes,
+    predictions: Sequence[Codes],
+    *,
+    n_resamples: int,
+    seed: int = 0,
+    draws: Iterable[NDArray[np.float64]] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> NDArray[np.float64]:
     """Return metrics on resamples, (n_predictions, len(LABEL_METRICS), n_resamples).
 
     Resample i draws the same documents for every prediction, so that differences are paired.
-    Labels that a resample lacks do not count in its averages.
+    Labels that a resample lacks do not count in its averages. ``draws`` has the weights (n,) of the
+    documents in each resample, in place of how often `draw_counts` draws them.
     """
     resampled = np.empty((len(predictions), len(LABEL_METRICS), n_resamples))
     tallies = [_Tally(true, predicted) for predicted in predictions]
-    draws = draw_counts(len(true), n_resamples, seed=seed)
+    draws = iter(draw_counts(len(true), n_resamples, seed=seed) if draws is None else draws)
     sizes = [len(true), *(tally.n_labels for tally in tallies)]
     n_at_once = max(1, _ITEMS_AT_ONCE // max(sizes))
     for start in range(0, n_resamples, n_at_once):
         n_drawn = np.stack(list(islice(draws, n_at_once)))
         for j, tally in enumerate(tallies):
             resampled[j, :, start : start + len(n_drawn)] = tally.metrics(n_drawn)
+        if on_progress is not None:
+            on_progress(start + len(n_drawn), n_resamples)
     return resampled
+
+
+def resample_ns(n: int, n_predictions: int, n_resamples: int) -> float:
+    """Return about how long `resample` takes, in nanoseconds, for the proportions of progress."""
+    return n * n_resamples * (4.0 + 6.0 * n_predictions)
 
 
 def interval(resampled: NDArray[np.float64]) -> Interval:

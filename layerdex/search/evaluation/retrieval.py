@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from layerdex.arguments import check_count, format_value
 from layerdex.choices import RetrievalRules
 from layerdex.errors import NoLabelsError, SourceError
-from layerdex.records import LayerName, OnProgress, Vectors
+from layerdex.records import LayerName, OnProgress, Vectors, progress_of_parts
 from layerdex.search.evaluation.best_layer import intervals_of, make_evaluation
 from layerdex.search.evaluation.evaluation import (
     Evaluation,
@@ -109,14 +109,14 @@ def evaluate_retrieval(
     depth = _DEPTH + (retrieval.n_own_left_out > 0)
     scores: list[LayerScores] = []
     resampled: dict[LayerName, NDArray[np.float64]] = {}
-    for space in spaces:
-        neighbors = space.find(get_layer, vectors, depth, rows=table.rows)
+    for tell, space in zip(progress_of_parts(on_progress, len(spaces)), spaces, strict=True):
+        neighbors = space.find(get_layer, vectors, depth, rows=table.rows, on_progress=tell)
         by_query = _score(_rankings(neighbors.rows, table, queries), queries)
         means = resampled[space.name] = resample_means(by_query, n_resamples=n_resamples)
         values = dict(zip(RETRIEVAL_METRICS, by_query.mean(axis=0).tolist(), strict=True))
         scores.append(LayerScores(space.target, values, intervals_of(RETRIEVAL_METRICS, means)))
-        if on_progress is not None:
-            on_progress(len(scores), len(spaces))
+        if tell is not None:
+            tell(len(queries.ids), len(queries.ids))
     return make_evaluation(
         Subject.QUERIES,
         scores,

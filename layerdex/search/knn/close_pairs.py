@@ -8,8 +8,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows
-from layerdex.search.knn.tiles.others import first_floors
+from layerdex.records import OnProgress, Rows, progress_of_shares
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
+from layerdex.search.knn.tiles.others import alike_ns, first_floors
 from layerdex.search.knn.tiles.pairs import each_pair
 from layerdex.search.knn.tiles.tile import Pairs
 from layerdex.search.knn.tiles.vectors import ManyVectors, encode_all
@@ -50,12 +51,15 @@ def find_close_pairs(
     Where more than ``n_most`` pairs reach the minimum, it is raised, so that memory does not grow
     with the square of n. The result has all pairs at the raised minimum.
     """
-    vectors = ManyVectors(source, rows)
-    nearest = first_floors(vectors, 1, np.arange(len(rows)))
+    n, width = len(rows), source.width
+    shares = (READ_NS, alike_ns(width), ENCODE_NS, n / 2 * pair_ns(n, width))
+    told = progress_of_shares(on_progress, shares, n)
+    vectors = ManyVectors(source, rows, told[0])
+    nearest = first_floors(vectors, 1, np.arange(n), on_progress=told[1])
     floors = np.minimum(nearest, floor_of(to_steps(min_similarity)))
     collector = _Collector(int(to_steps(min_similarity)), n_most, nearest)
-    coded = encode_all(vectors, floors)
-    each_pair(coded, collector.floors, collector.take, on_progress=on_progress)
+    coded = encode_all(vectors, floors, on_progress=told[2])
+    each_pair(coded, collector.floors, collector.take, on_progress=told[3])
     return collector.close()
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import check_count
 from layerdex.errors import OptionError
-from layerdex.records import Rows, Vectors
+from layerdex.records import OnProgress, Rows, Vectors
 from layerdex.search.knn.segment_scan import is_scanned, nearest_of_segments
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.transformed_scan import scan_transformed
@@ -56,7 +56,14 @@ class NeighborSearch:
         self._many: NearestSearch | None = None
         self._n_documents = layer.n_documents if rows is None else len(rows)
 
-    def find(self, queries: Vectors, k: int, *, min_similarity: float | None = None) -> Neighbors:
+    def find(
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        min_similarity: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Neighbors:
         """Return the k nearest documents of each query, (n, width) float32, of any length.
 
         Similarity is the cosine; two that fall in the same step of `SIMILARITY_STEP` are ordered
@@ -81,18 +88,24 @@ class NeighborSearch:
         floor = -2.0
         if min_similarity is not None:
             floor = float(floor_of(to_steps(min_similarity)))
-        rows, similarities = self._many.find(queries, k, floor)
+        rows, similarities = self._many.find(queries, k, floor, on_progress=on_progress)
         return Neighbors(rows, similarities)
 
 
 def find_neighbors(
-    layer: VectorSource, queries: Vectors, k: int, *, rows: Rows | None = None
+    layer: VectorSource,
+    queries: Vectors,
+    k: int,
+    *,
+    rows: Rows | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Neighbors:
     """Return the k nearest live documents of each query; see `NeighborSearch.find`.
 
     ``rows`` (ascending) restricts the search; it is applied before neighbours are taken.
     """
-    return NeighborSearch(layer, rows, n_queries=len(queries)).find(queries, k)
+    search = NeighborSearch(layer, rows, n_queries=len(queries))
+    return search.find(queries, k, on_progress=on_progress)
 
 
 def _scanned(layer: VectorSource) -> tuple[LayerVectors, Transform | None] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from layerdex.arguments import check_count
-from layerdex.records import Document, Rows, Vectors
+from layerdex.records import Document, OnProgress, Rows, Vectors
 from layerdex.search.knn.neighbors import Neighbors
 from layerdex.search.knn.random_pairs import MinSimilarity, resolve_min_similarity
 from layerdex.search.knn.vector_space import VectorSpace
@@ -25,6 +25,7 @@ def search_documents(
     k: int,
     min_similarity: MinSimilarity | None = None,
     excluded: Rows | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[SearchResult]:
     """Return the hits of each of n queries, whose ``vectors`` (n, width) are given by layer.
 
@@ -42,7 +43,7 @@ def search_documents(
         # A document has no rank in its own ranking; there is one query, see `search_by_documents`.
         rows = np.setdiff1d(snapshot.rows() if rows is None else rows, excluded)
     n_fetched = k if excluded is None else k + 1
-    neighbors = space.find(snapshot.layer, vectors, n_fetched, rows=rows)
+    neighbors = space.find(snapshot.layer, vectors, n_fetched, rows=rows, on_progress=on_progress)
     documents = snapshot.documents({int(row) for row in neighbors.rows.ravel() if row >= 0})
     excluded_rows = [None] * len(queries) if excluded is None else excluded.tolist()
     return [

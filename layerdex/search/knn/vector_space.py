@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from layerdex.choices import TransformName
-from layerdex.records import LayerName, Rows, Vectors
+from layerdex.records import LayerName, OnProgress, Rows, Vectors
 from layerdex.search.knn.neighbors import Neighbors, find_neighbors
 from layerdex.search.knn.rank_fusion import rank_fused
 from layerdex.search.targets import SearchTarget
@@ -62,7 +62,13 @@ class VectorSpace:
         return per_layer[0] if fuse is None else fuse_vectors(per_layer, fuse, self.target.weights)
 
     def find(
-        self, get_layer: GetLayer, vectors: Mapping[int, Vectors], k: int, *, rows: Rows | None
+        self,
+        get_layer: GetLayer,
+        vectors: Mapping[int, Vectors],
+        k: int,
+        *,
+        rows: Rows | None,
+        on_progress: OnProgress | None = None,
     ) -> Neighbors:
         """Return the k nearest documents of n queries; see `find_neighbors`.
 
@@ -72,7 +78,8 @@ class VectorSpace:
             sources = [self._document_vectors(get_layer, layer) for layer in self.layers]
             weights = self.target.weights
             return rank_fused(sources, self._query_vectors(vectors), weights, k, rows=rows)
-        return find_neighbors(self.vectors(get_layer), self.queries(vectors), k, rows=rows)
+        source, queries = self.vectors(get_layer), self.queries(vectors)
+        return find_neighbors(source, queries, k, rows=rows, on_progress=on_progress)
 
     def _document_vectors(self, get_layer: GetLayer, layer: int) -> VectorSource:
         stored = get_layer(layer)

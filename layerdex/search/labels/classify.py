@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from layerdex.arguments import check_between, check_count
 from layerdex.choices import Weights
 from layerdex.errors import DamagedIndexError, NoLabelsError
-from layerdex.records import Rows, Vectors
+from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares
 from layerdex.search.knn.neighbors import Neighbors
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.knn.voting import encode_labels, labels_of, vote
@@ -25,6 +25,9 @@ from layerdex.search.vectors.similarity import round_similarity
 from layerdex.storage.snapshot import DocumentTable, Snapshot
 
 _N_ROUNDS = 2
+_SHARES = (8.0, 1.0, 1.0)
+"""Of the rounds and of the search by labelled rows: mostly the first round is all."""
+_N_STEPS = 1_000
 _MARGIN = 2
 _MOST_FETCHED = 2_048
 """If more neighbours are needed to find k with a label, the rows with one are looked up instead."""
@@ -39,6 +42,7 @@ def classify_texts(
     k: int,
     weights: Weights,
     min_confidence: float = 0.0,
+    on_progress: OnProgress | None = None,
 ) -> list[Prediction]:
     """Return each text's label by the vote of its k nearest labelled documents.
 
@@ -48,7 +52,9 @@ def classify_texts(
     check_between("min_confidence", min_confidence, 0, 1)
     if not len(texts):
         return []
-    neighbors, table = find_labelled(snapshot, vectors, space, check_count("k", k))
+    neighbors, table = find_labelled(
+        snapshot, vectors, space, check_count("k", k), on_progress=on_progress
+    )
     names, codes = encode_labels(table.labels)
     labels = labels_of(neighbors, table.rows, codes)
     votes = vote(labels, neighbors.similarities, weights)
@@ -67,7 +73,12 @@ def classify_texts(
 
 
 def find_labelled(
-    snapshot: Snapshot, vectors: Mapping[int, Vectors], space: VectorSpace, k: int
+    snapshot: Snapshot,
+    vectors: Mapping[int, Vectors],
+    space: VectorSpace,
+    k: int,
+    *,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Neighbors, DocumentTable]:
     """Return the k nearest labelled documents of n queries, and the table of those found.
 
@@ -79,8 +90,9 @@ def find_labelled(
     n_candidates = snapshot.n_documents if rows is None else len(rows)
     n_fetched = min(k, n_candidates)
     # Each round reads all vectors: after one, the share with a label says how many are enough.
-    for _ in range(_N_ROUNDS if n_fetched else 0):
-        neighbors = space.find(snapshot.layer, vectors, n_fetched, rows=rows)
+    told = progress_of_shares(on_progress, _SHARES, _N_STEPS)
+    for tell in told[:_N_ROUNDS] if n_fetched else []:
+        neighbors = space.find(snapshot.layer, vectors, n_fetched, rows=rows, on_progress=tell)
         table = snapshot.table_of(_distinct(neighbors))
         is_labelled = np.array([label is not None for label in table.labels])
         is_candidate = is_labelled[np.searchsorted(table.rows, neighbors.rows)]
@@ -98,7 +110,7 @@ def find_labelled(
             if not space.target.where
             else "no document that meets the conditions has a label"
         )
-    neighbors = space.find(snapshot.layer, vectors, k, rows=labelled_rows)
+    neighbors = space.find(snapshot.layer, vectors, k, rows=labelled_rows, on_progress=told[-1])
     table = snapshot.table_of(_distinct(neighbors))
     if None in table.labels:
         raise DamagedIndexError(

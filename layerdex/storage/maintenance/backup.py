@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy.exc import DatabaseError
 
 from layerdex.errors import DamagedIndexError, IndexExistsError, StorageError
-from layerdex.records import OnProgress
+from layerdex.records import OnProgress, progress_of_shares
 from layerdex.storage.artifacts import (
     ARTIFACT_KINDS,
     ArtifactKind,
@@ -159,13 +159,15 @@ def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgres
         for segment in snapshot.segments
         if snapshot.has_dead(segment)
     }
-    for done, (segment, layer) in enumerate(files, 1):
+    sizes = [segment.files[layer].size_bytes for segment, layer in files]
+    told = progress_of_shares(on_progress, sizes, len(files))
+    for tell, (segment, layer) in zip(told, files, strict=True):
         if (copy := live.get(segment.name)) is not None:
             copy.copy_layer(layer, folder / SEGMENTS / copy.name)
         else:
             _copy_layer(store, segment, layer, folder / SEGMENTS / segment.name)
-        if on_progress is not None:
-            on_progress(done, len(files))
+        if tell is not None:
+            tell(1, 1)
     for entry in (folder / SEGMENTS).iterdir():
         sync_folder(entry)
     sync_folder(folder / SEGMENTS)

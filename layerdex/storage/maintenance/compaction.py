@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, select
 
 from layerdex.errors import DamagedIndexError, LockedIndexError, StorageError
-from layerdex.records import OnProgress, Rows
+from layerdex.records import OnProgress, Rows, progress_of_shares
 from layerdex.storage.catalog.changes import insert_segment
 from layerdex.storage.catalog.rows import read_dead, row_array
 from layerdex.storage.catalog.schema import DEAD, DOCUMENT, LIVE, SEGMENT
@@ -185,14 +185,18 @@ def _merge_all(
 ) -> int:
     """Merge each group, and return the number of dead versions that they had."""
     n_dropped = 0
-    for done, group in enumerate(groups, 1):
-        n_dropped += _merge(store, writer, group)
-        if on_progress is not None:
-            on_progress(done, len(groups))
+    told = progress_of_shares(on_progress, [*map(n_positions, groups)], len(groups))
+    for tell, group in zip(told, groups, strict=True):
+        n_dropped += _merge(store, writer, group, tell)
     return n_dropped
 
 
-def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> int:
+def _merge(
+    store: Store,
+    writer: Writer,
+    group: Sequence[Segment],
+    on_progress: OnProgress | None = None,
+) -> int:
     """Make a group one segment, and return the number of dead versions that it had."""
     first, last = group[0].first_row, group[-1].last_row
     within = DOCUMENT.c.row.between(first, last)
@@ -203,7 +207,9 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> int:
         positions = [_positions(segment_rows(connection, segment), rows) for segment in group]
 
     def merged_layers() -> Iterator[NDArray[np.uint8]]:
-        for layer in store.layers:
+        for n_done, layer in enumerate(store.layers):
+            if on_progress is not None:
+                on_progress(n_done, len(store.layers))
             data, codes = empty_layer(len(rows), store.settings.width, store.codec)
             start = 0
             for segment, at in zip(group, positions, strict=True):
@@ -221,6 +227,8 @@ def _merge(store: Store, writer: Writer, group: Sequence[Segment]) -> int:
     with writer.changing_files() as folder:
         for segment in group:
             remove_tree(folder / segment.name)
+    if on_progress is not None:
+        on_progress(len(store.layers), len(store.layers))
     return n_positions(group) - len(rows)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from layerdex.errors import DamagedIndexError
-from layerdex.records import OnProgress
+from layerdex.records import OnProgress, progress_of_shares
 from layerdex.storage.artifacts import ARTIFACT_KINDS, ArtifactKind, read_artifact_file
 from layerdex.storage.catalog.checks import catalog_faults
 from layerdex.storage.catalog.documents import is_text_of
@@ -103,11 +103,13 @@ def _verify_files(
 ) -> list[Problem]:
     problems: list[Problem] = []
     files = [(segment, layer) for segment in segments for layer in store.layers]
-    for done, (segment, layer) in enumerate(files, 1):
+    sizes = [segment.files[layer].size_bytes for segment, layer in files]
+    told = progress_of_shares(on_progress, sizes, len(files))
+    for tell, (segment, layer) in zip(told, files, strict=True):
         if (reason := _verify_file(store, segment, layer)) is not None:
             problems.append(Problem(store.file_path(segment, layer), reason, segment, layer))
-        if on_progress is not None:
-            on_progress(done, len(files))
+        if tell is not None:
+            tell(1, 1)
     return problems
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -23,7 +25,7 @@ from layerdex.search.knn.tiles.kept import keep_greedily
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.knn.tiles.pairs import each_pair, encode_for_pairs
-from layerdex.search.knn.tiles.tile import Pairs, find_pairs
+from layerdex.search.knn.tiles.tile import Pairs, Side, find_pairs, run_in_threads
 from layerdex.search.knn.tiles.vectors import CodedVectors
 from layerdex.search.vectors.in_memory import InMemoryVectors
 from layerdex.search.vectors.similarity import SIMILARITY_STEP, floor_of, to_steps
@@ -367,3 +369,26 @@ def test_int8_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Int8, "multiply", saturate)
     assert not _int8_is_exact()
+
+
+def test_an_error_ends_what_is_at_work_between_two_tiles() -> None:
+    vectors = np.eye(8, dtype=np.float32)
+    side = Side(PLAIN.encode(vectors), vectors.__getitem__)
+    n_compared, has_begun = 0, threading.Event()
+
+    def compare() -> None:
+        nonlocal n_compared
+        for _ in range(1_000_000):  # a minute
+            find_pairs(PLAIN, side, side, np.ones(8))
+            n_compared += 1
+            has_begun.set()
+
+    def fail() -> None:
+        assert has_begun.wait(20)
+        raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_in_threads([fail, compare, compare], 2)
+    assert 0 < n_compared < 1_000_000
+    assert time.monotonic() - begun < 10

@@ -7,10 +7,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows
+from layerdex.records import OnProgress, Rows, progress_of_shares
 from layerdex.search.knn.tiles.arithmetic import Float32
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import principal_axes
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns, plain_ns
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,
@@ -42,11 +43,15 @@ def find_others(
     summed in float64; those in the same step of `SIMILARITY_STEP` are ordered by position. Where
     there are fewer than k, position -1 and similarity -2 come last.
     """
-    vectors = ManyVectors(source, rows)
-    n = len(vectors)
+    n = len(rows)
+    shares = (READ_NS, alike_ns(source.width), ENCODE_NS, n / 2 * pair_ns(n, source.width))
+    told = progress_of_shares(on_progress, shares, n)
+    vectors = ManyVectors(source, rows, told[0])
     groups = np.arange(n) if groups is None else groups
-    floors = first_floors(vectors, k, groups, n_threads)
-    coded = encode_all(vectors, floors, arithmetic=arithmetic, n_threads=n_threads)
+    floors = first_floors(vectors, k, groups, n_threads, on_progress=told[1])
+    coded = encode_all(
+        vectors, floors, arithmetic=arithmetic, n_threads=n_threads, on_progress=told[2]
+    )
     best = [Best(k, floors[panel]) for panel in blocks_of(n, N_COLUMNS)]
     # In their order, as equal vectors are ruled out where all the best come before them.
     blocks = list(blocks_of(n, N_ROWS))
@@ -71,9 +76,9 @@ def find_others(
             serves_column = found.similarities >= column_floors[found.columns]
             other.add(found.take(serves_column).turn().shift(0, block.start))
 
-    def tell(n_done: int) -> None:
-        if on_progress is not None:
-            on_progress(blocks[n_done - 1].stop ** 2 // n, n)
+    def tell(n_done: int, _: int | None) -> None:
+        if (tell_compared := told[3]) is not None:
+            tell_compared(blocks[n_done - 1].stop ** 2, n * n)
 
     run_in_threads((partial(compare, block) for block in blocks), n_threads, tell)
     return close(best, k)
@@ -87,8 +92,17 @@ def _is_wanted(
     return is_wanted
 
 
+def alike_ns(width: int) -> float:
+    """Return the nanoseconds that `first_floors` takes for each vector."""
+    return plain_ns(_N_ALIKE, width)
+
+
 def first_floors(
-    vectors: ManyVectors, k: int, groups: NDArray[np.int64], n_threads: int | None = None
+    vectors: ManyVectors,
+    k: int,
+    groups: NDArray[np.int64],
+    n_threads: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> NDArray[np.float64]:
     """Return for each vector (n,) a similarity that its k nearest reach.
 
@@ -108,7 +122,8 @@ def first_floors(
 
     order = _order_alike(vectors, n_threads)
     parts = np.array_split(order, max(len(order) // _N_ALIKE, 1))
-    run_in_threads((partial(compare, part) for part in parts if len(part) >= k), n_threads)
+    jobs = (partial(compare, part) for part in parts if len(part) >= k)
+    run_in_threads(jobs, n_threads, on_progress)
     return floors
 
 

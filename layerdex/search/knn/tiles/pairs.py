@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows
+from layerdex.records import OnProgress, Rows, progress_of_shares
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS
 from layerdex.search.knn.tiles.tile import N_ROWS, Pairs, find_pairs, is_later, run_in_threads
 from layerdex.search.knn.tiles.vectors import CodedVectors, ManyVectors, encode_all
 from layerdex.storage.vectors.layer_vectors import VectorSource
@@ -21,10 +22,17 @@ def encode_for_pairs(
     *,
     arithmetic: str | None = None,
     n_threads: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> CodedVectors:
     """Return n documents, ``rows`` in any order, with codes for pairs above a similarity."""
-    vectors = ManyVectors(source, rows)
-    return encode_all(vectors, min_similarity, arithmetic=arithmetic, n_threads=n_threads)
+    told = progress_of_shares(on_progress, (READ_NS, ENCODE_NS), len(rows))
+    return encode_all(
+        ManyVectors(source, rows, told[0]),
+        min_similarity,
+        arithmetic=arithmetic,
+        n_threads=n_threads,
+        on_progress=told[1],
+    )
 
 
 def each_pair(
@@ -58,7 +66,7 @@ def each_pair(
             if len(found.rows):
                 take(found.shift(block.start, first))
 
-    def tell(n_done: int) -> None:
+    def tell(n_done: int, _: int | None) -> None:
         if on_progress is not None:
             on_progress(n * n - blocks[n_done - 1].start ** 2, n * n)
 

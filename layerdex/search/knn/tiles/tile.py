@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from threading import local
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.limits import Pool
-from layerdex.records import Vectors
+from layerdex.records import OnProgress, Vectors
 from layerdex.search.knn.tiles.arithmetic import Float32
 from layerdex.search.knn.tiles.codes import Codes, Encoding
 from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
@@ -67,7 +68,8 @@ class Side(NamedTuple):
 IsWanted = Callable[[Positions, Positions], NDArray[np.bool_]]
 """Tells which of some rows and columns matter as pairs, for arrays of shapes that broadcast."""
 
-_buffers = local()
+_own = local()
+"""What a thread has to itself: memory for a tile, and how it is told to end."""
 
 
 def find_pairs(
@@ -87,6 +89,8 @@ def find_pairs(
     reach the column's floor instead. With ``is_wanted``, other pairs are left out. With ``k``, some
     of the pairs may be that are not among the first k of a row, or of a column that has a floor.
     """
+    if (is_ending := getattr(_own, "is_ending", None)) is not None and is_ending.is_set():
+        raise CancelledError  # Ctrl-C does not wait for the tiles of a whole block
     n_columns = len(columns.codes)
     raw = encoding.arithmetic.multiply(rows.codes.values, columns.codes.values, _buffer())
     limits = _limits(encoding, rows.codes, columns.codes, floors)
@@ -147,20 +151,20 @@ def _similarities(products: NDArray[np.float64]) -> NDArray[np.float32]:
 def run_in_threads(
     work: Iterable[Callable[[], None]],
     n_threads: int | None = None,
-    on_done: Callable[[int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Call each function, several at a time, each with one thread of BLAS.
 
     One at a time by several threads would wait for the slowest of them at each small product.
-    ``on_done`` is told how many of the first are done.
+    ``on_progress`` is told how many of the first are done.
     """
     n_threads = Pool.BLAS.size() if n_threads is None else n_threads
+    jobs = list(work)
 
     def tell(n_done: int) -> None:
-        if on_done is not None:
-            on_done(n_done)
+        if on_progress is not None:
+            on_progress(n_done, len(jobs))
 
-    jobs = list(work)
     if n_threads == 1 or len(jobs) == 1:  # limits take some milliseconds, and would change nothing
         for n, job in enumerate(jobs):
             job()
@@ -171,7 +175,12 @@ def run_in_threads(
         _single_threaded_torch(),
         Threads(n_threads, "layerdex-tiles") as threads,
     ):
-        for n, future in enumerate([threads.submit(job) for job in jobs]):
+
+        def run(job: Callable[[], None]) -> None:
+            _own.is_ending = threads.is_ending
+            job()
+
+        for n, future in enumerate([threads.submit(run, job) for job in jobs]):
             future.result()
             tell(n + 1)
 
@@ -230,7 +239,7 @@ def no_pairs() -> Pairs:
 
 def _buffer() -> NDArray[np.int32]:
     """Return this thread's own memory for the products of a tile."""
-    if not hasattr(_buffers, "products"):
-        _buffers.products = np.empty(N_ROWS * N_COLUMNS, np.int32)
-    found: NDArray[np.int32] = _buffers.products
+    if not hasattr(_own, "products"):
+        _own.products = np.empty(N_ROWS * N_COLUMNS, np.int32)
+    found: NDArray[np.int32] = _own.products
     return found

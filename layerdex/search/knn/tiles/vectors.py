@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import Rows, Vectors
+from layerdex.records import OnProgress, Rows, Vectors
 from layerdex.search.knn.tiles.codes import N_SAMPLED, PLAIN, Codes, Encoding, choose_encoding
 from layerdex.search.knn.tiles.tile import N_COLUMNS, Positions, Side, run_in_threads
 from layerdex.storage.vectors.layer_vectors import VectorSource
@@ -29,7 +29,9 @@ class ManyVectors:
     they are called for.
     """
 
-    def __init__(self, source: VectorSource, rows: Rows) -> None:
+    def __init__(
+        self, source: VectorSource, rows: Rows, on_progress: OnProgress | None = None
+    ) -> None:
         self._source = source
         self._rows = rows
         self._held: Vectors | None = None
@@ -42,7 +44,8 @@ class ManyVectors:
             def fill(block: slice) -> None:
                 held[block] = source.gather(rows[block])
 
-            run_in_threads(partial(fill, block) for block in blocks_of(len(rows)))
+            blocks = blocks_of(len(rows))
+            run_in_threads((partial(fill, block) for block in blocks), on_progress=on_progress)
             self._held = held
 
     def __len__(self) -> int:
@@ -58,7 +61,12 @@ class ManyVectors:
         drawn = np.random.default_rng(0).choice(len(self), N_SAMPLED, replace=False)
         return np.sort(drawn)
 
-    def encode(self, encoding: Encoding, n_threads: int | None = None) -> Codes:
+    def encode(
+        self,
+        encoding: Encoding,
+        n_threads: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Codes:
         """Return the codes of all."""
         n, m = len(self), encoding.n_components(self.width)
         codes = Codes(np.empty((n, m), encoding.arithmetic.dtype), np.empty(n), np.empty(n))
@@ -66,7 +74,7 @@ class ManyVectors:
         def fill(block: slice) -> None:
             codes[block] = encoding.encode(self[block])
 
-        run_in_threads((partial(fill, block) for block in blocks_of(n)), n_threads)
+        run_in_threads((partial(fill, block) for block in blocks_of(n)), n_threads, on_progress)
         return codes
 
 
@@ -106,6 +114,7 @@ def encode_all(
     *,
     arithmetic: str | None = None,
     n_threads: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> CodedVectors:
     """Return vectors with codes by which to compare them with each other.
 
@@ -117,7 +126,7 @@ def encode_all(
         sample, rows = vectors[at], slice(_N_SAMPLED_ROWS)
         floors = np.broadcast_to(floors, len(vectors))[at[rows]]
         encoding = choose_encoding(sample[rows], sample, floors, arithmetic)
-    return CodedVectors(encoding, vectors, vectors.encode(encoding, n_threads))
+    return CodedVectors(encoding, vectors, vectors.encode(encoding, n_threads, on_progress))
 
 
 def blocks_of(n: int, size: int = _BLOCK) -> Iterator[slice]:
