@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ settings.load_profile("suite")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the soak kill and try more often than the suite."""
     parser.addoption("--kills", type=int, default=25, help="writers killed in each way")
-    parser.addoption("--sequences", type=int, default=50, help="sequences held to the model")
+    parser.addoption("--sequences", type=int, default=30, help="sequences held to the model")
     parser.addoption("--soak", action="store_true", help="all of what the suite samples")
 
 
@@ -46,8 +47,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave to the soak what goes the same way through the code as another case of its test."""
     if config.getoption("--soak"):
         return
-    config.hook.pytest_deselected(items=[one for one in items if one.get_closest_marker("soak")])
-    items[:] = [one for one in items if not one.get_closest_marker("soak")]
+    n_before: Counter[str] = Counter()
+    left: list[pytest.Item] = []
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        sampled = item.get_closest_marker("one_in")
+        if item.get_closest_marker("soak") or (sampled and n_before[name] % sampled.args[0]):
+            left.append(item)
+        n_before[name] += 1
+    config.hook.pytest_deselected(items=left)
+    chosen = set(items) - set(left)
+    items[:] = [item for item in items if item in chosen]
 
 
 def pytest_terminal_summary(

@@ -79,6 +79,7 @@ def test_the_picture_has_a_place_for_every_room() -> None:
     assert FILES.keys() == set(FOUNDATIONS)
 
 
+@pytest.mark.soak
 def test_the_same_source_draws_the_same_bytes(tmp_path: Path) -> None:
     draw(tmp_path / "first.svg")
     draw(tmp_path / "second.svg")

@@ -114,7 +114,9 @@ def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("engine", ["words", "torch", "openvino"])
+@pytest.mark.parametrize(
+    "engine", ["words", pytest.param("torch", marks=pytest.mark.soak), "openvino"]
+)
 def test_children_answer_as_their_parent_does_and_a_pool_of_them_writes(
     engine: str, tmp_path: Path
 ) -> None:

@@ -209,6 +209,7 @@ def test_a_model_without_threads_is_one_line(public: Path, engine: str, n_thread
     assert not new.exists()
 
 
+@pytest.mark.soak
 def test_the_first_use_of_a_model_needs_the_memory_of_a_conversion(tmp_path: Path) -> None:
     source, cache = tmp_path / "s.txt", tmp_path / "cache"
     source.write_text("a text\n")

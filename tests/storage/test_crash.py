@@ -56,7 +56,7 @@ def test_writer_killed_at_any_step_loses_and_doubles_nothing(
     scene: Scene, memory_folder: Path, pytestconfig: pytest.Config
 ) -> None:
     n_kills = _share(pytestconfig)
-    for at in _choose(scene, n_each=2 if n_kills < 10 else 4, n=n_kills):
+    for at in _choose(scene, n_each=1 if n_kills < 10 else 4, n=n_kills):
         code, _ = run(scene, memory_folder, die_at=at)
         assert code == -signal.SIGKILL
         tally(pytestconfig, _KILLS)

@@ -30,6 +30,7 @@ def advanced(path: Path, row: int) -> Index:
     return Index.open(path, encoder=WordEncoder())
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("row", [(1 << 31) - 12, (1 << 32) - 12, (1 << 53) - 12, (1 << 62) - 100])
 def test_rows_near_a_boundary_are_only_numbers(tmp_path: Path, row: int) -> None:
     large, small = advanced(tmp_path / "large", row), advanced(tmp_path / "small", 1)

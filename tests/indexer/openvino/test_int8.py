@@ -100,6 +100,7 @@ def test_fewer_layers_and_other_batches_give_the_same_vectors(
     assert cosines(alone, vectors).min() > 0.999
 
 
+@pytest.mark.soak
 def test_a_template_its_mask_and_chunks_go_as_in_float32(tiny_model: TinyModel, texts: str) -> None:
     template = "{text} is a [MASK]"
     changes = {"pooling": Pooling.MASK, "template": template, "long": LongText.CHUNK}

@@ -148,6 +148,7 @@ def test_short_codes_rule_out_most_pairs_of_narrow_vectors() -> None:
         assert n_true <= np.count_nonzero(raw >= limits[:, None]) < 1.5 * n_true
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_nearest_are_those_of_brute_force(
@@ -192,6 +193,7 @@ def _check_nearest(
     assert (rows[order][clear] == found[clear]).all()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_nearest_others_are_those_of_brute_force(
@@ -262,6 +264,7 @@ def test_neighbors_below_a_floor_may_be_left_out_and_no_others() -> None:
         assert (found[similarities < 0.7] == -1).all() or n_queries == 1
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("min_similarity", [-1.0, 0.3, 0.9, 1.0])
 def test_pairs_are_those_of_brute_force(
@@ -292,6 +295,7 @@ def test_pairs_are_those_of_brute_force(
         assert not np.triu(found).any()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_kept_are_those_of_a_loop(
     vectors: Vectors, arithmetic: str, monkeypatch: pytest.MonkeyPatch

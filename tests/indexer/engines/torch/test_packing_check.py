@@ -128,6 +128,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("how", BROKEN)
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -233,6 +234,7 @@ def test_texts_are_checked_beside_all_special_ids_and_others_of_the_whole_vocabu
     np.testing.assert_array_equal(_other_texts(texts, special_ids, n_ids=600)[0], others[0])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("family", PACKED)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_positions_that_run_on_across_texts_are_noticed(
@@ -262,6 +264,7 @@ def test_positions_that_count_from_0_are_noticed_in_the_roberta_family(
     assert_stays_as_it_was(load_model(tiny_model(family), dtype=dtype))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("pool_by", [Pooling.MEAN, Pooling.CLS, Pooling.MAX, Pooling.MASK])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_wrong_pooling_is_noticed(
