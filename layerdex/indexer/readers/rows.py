@@ -268,6 +268,8 @@ def is_vector_name(name: object) -> bool:
 
 
 def _metadata_name(name: object) -> str:
+    if type(name) is str and name.isidentifier() and name.isascii():  # as most names are
+        return name
     if not isinstance(name, str):
         raise BadValueError(f"metadata field {name!r} has a name that is no string ({kind(name)})")
     if not name:
