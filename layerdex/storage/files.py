@@ -133,12 +133,12 @@ def checksum(file: BinaryIO, value: int = 0) -> int:
     return value
 
 
-def checksum_of(descriptor: int) -> int:
-    """Return the CRC-32 of a whole file without moving its offset, which forks share."""
-    value = at = 0
+def chunks_of(descriptor: int) -> Iterator[bytes]:
+    """Yield the contents of a whole file without moving its offset, which forks share."""
+    at = 0
     while chunk := os.pread(descriptor, _CHUNK_BYTES, at):
-        value, at = zlib.crc32(chunk, value), at + len(chunk)
-    return value
+        yield chunk
+        at += len(chunk)
 
 
 def sync_file(path: Path) -> None:

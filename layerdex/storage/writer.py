@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,11 @@ from layerdex.records import EncodedVectors, Rows, Vectors
 from layerdex.removals import RemovalLimit
 from layerdex.storage.artifacts import remove_unreferenced_artifacts
 from layerdex.storage.catalog.changes import (
+    NEXT_ORDINAL,
     NEXT_ROW,
     FieldUpdate,
     NewVersion,
+    VersionRows,
     advance_counter,
     insert_segment,
     insert_versions,
@@ -33,6 +35,7 @@ from layerdex.storage.catalog.changes import (
     mark_dead,
     put_setting,
     update_fields,
+    version_rows,
 )
 from layerdex.storage.catalog.engine import empty_log, translate_errors
 from layerdex.storage.catalog.log import log_path, next_salt, write_salt_to_log
@@ -62,6 +65,8 @@ _MAX_THREADS = min(4, len(os.sched_getaffinity(0)))
 # 1,500 texts at the 7 layers of MiniLM; with less, starting threads takes as long as it saves.
 _MIN_BYTES_FOR_THREADS = 1 << 24
 N_MISSING_NAMED = 3
+
+T = TypeVar("T")
 
 
 class Writer:
@@ -163,14 +168,26 @@ class Writer:
         index's precision. Raises `ModelError` for vectors that are not of unit length.
         """
         check_shape(vectors, (len(self._layers), len(versions), self._width))
+        with self.transaction() as connection:
+            counters = [read_setting(connection, key) for key in (NEXT_ROW, NEXT_ORDINAL)]
+
+        def prepare() -> VersionRows:
+            return version_rows(versions, first_row=counters[0], first_ordinal=counters[1])
+
         with _mapper(vectors.nbytes) as map_layers:
             layers = list(map_layers(self._serialize, vectors))
-            name, files = self.write_segment(layers, map_layers)
+            name, files, rows = self._write_segment(layers, map_layers, prepare)
         with self.change() as connection:
-            first_row = advance_counter(connection, NEXT_ROW, len(versions))
-            rows = range(first_row, first_row + len(versions))
-            insert_segment(connection, name, files, rows)
-            insert_versions(connection, versions, rows)
+            n_new = len(versions) - len(rows.replaced)
+            before = [
+                advance_counter(connection, NEXT_ROW, len(versions)),
+                advance_counter(connection, NEXT_ORDINAL, n_new),
+            ]
+            if before != counters:  # someone has removed the lock, and another writer came between
+                counters = before
+                rows = prepare()
+            insert_segment(connection, name, files, rows.rows)
+            insert_versions(connection, rows)
             update_fields(connection, field_updates)
 
     def update_fields(self, field_updates: Sequence[FieldUpdate]) -> None:
@@ -235,14 +252,25 @@ class Writer:
             return read_segments(connection)
 
     def write_segment(
-        self,
-        layers: Iterable[NDArray[np.uint8]],
-        map_layers: Callable[..., Iterable[Any]] = map,
+        self, layers: Iterable[NDArray[np.uint8]]
     ) -> tuple[str, dict[int, SegmentFile]]:
         """Write the files of a new segment, which is not yet committed; return name and files.
 
-        ``layers`` are the bytes of the file of each stored layer, ascending. ``map_layers`` is
-        called like `map`, which has one layer at a time in memory.
+        ``layers`` are the bytes of the file of each stored layer, ascending; one at a time is in
+        memory.
+        """
+        name, files, _ = self._write_segment(layers, map, lambda: None)
+        return name, files
+
+    def _write_segment(
+        self,
+        layers: Iterable[NDArray[np.uint8]],
+        map_layers: Callable[..., Iterable[Any]],
+        meanwhile: Callable[[], T],
+    ) -> tuple[str, dict[int, SegmentFile], T]:
+        """Write a segment as `write_segment` does, and return what ``meanwhile`` returned.
+
+        ``map_layers`` is called like `map`; it may write in other threads.
         """
         name = uuid.uuid4().hex[:16]
         temporary = self._folder / f"{name}.new"
@@ -253,11 +281,13 @@ class Writer:
 
         with self.changing_files():
             temporary.mkdir()
-            files = dict(zip(self._layers, map_layers(write, self._layers, layers), strict=True))
+            written = map_layers(write, self._layers, layers)
+            prepared = meanwhile()
+            files = dict(zip(self._layers, written, strict=True))
             sync_folder(temporary)
             temporary.rename(self._folder / name)
             sync_folder(self._folder)
-        return name, files
+        return name, files, prepared
 
     def _serialize(self, vectors: Vectors) -> NDArray[np.uint8]:
         return serialize_layer(self._codec.encode(vectors), self._codec)

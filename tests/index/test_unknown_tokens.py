@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +13,9 @@ from layerdex.errors import DamagedIndexError, ModelError, OptionError
 from layerdex.index.open_index import query_vectors
 from layerdex.records import Encoded, Unknown
 from layerdex.storage.catalog import revisions
-from layerdex.storage.catalog.seal import seal_path
 from tests.encoders import CountingWordEncoder, WordEncoder
 from tests.storage.corpora import rows
+from tests.storage.older_schemas import bring_to_schema_0002
 from tests.storage.stored import query, read_versions
 
 # An emoji is unknown, and one unknown word is like any other.
@@ -189,7 +187,7 @@ def test_an_encoder_that_counts_wrongly_is_refused(
 def test_an_index_of_the_schema_before_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "index"
     Index.create(path, model=WordEncoder()).add(rows(12))
-    _bring_to_schema_0002(path)
+    bring_to_schema_0002(path)
     before = read_versions(path)
 
     index = Index.open(path, encoder=CountingWordEncoder())
@@ -200,14 +198,3 @@ def test_an_index_of_the_schema_before_is_migrated(tmp_path: Path) -> None:
     index.add([{"id": "new", "text": "😀"}])
     assert [text.id for text in index.unknown()] == ["new"]
     assert index.verify() == []
-
-
-def _bring_to_schema_0002(path: Path) -> None:
-    catalog = path / "catalog.sqlite3"
-    with closing(sqlite3.connect(catalog)) as connection, connection:
-        connection.executescript(
-            "DROP INDEX ix_document_unknown; ALTER TABLE document DROP COLUMN n_unknown;"
-            "ALTER TABLE document DROP COLUMN unreadable;"
-            "UPDATE alembic_version SET version_num = '0002'"
-        )
-    seal_path(catalog).unlink()

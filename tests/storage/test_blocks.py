@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-import zlib
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,6 @@ from layerdex import Index
 from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.storage.catalog import revisions
-from layerdex.storage.catalog.seal import seal_path
 from layerdex.storage.vectors import layer_file, segment_file
 from layerdex.storage.vectors.codecs import codec_of
 from layerdex.storage.vectors.layer_file import LayerFile, serialize_layer
@@ -24,7 +20,7 @@ from layerdex.storage.vectors.segment_file import BLOCK_BYTES, SegmentFile
 from tests.encoders import WordEncoder
 from tests.results import first
 from tests.storage.corpora import flip_byte, reopen, rows
-from tests.storage.redigest import redigest
+from tests.storage.older_schemas import bring_to_schema_0003
 from tests.storage.stored import contents, layer_paths, query, read_live, record_of
 
 WIDTH, N = 96, 3_000  # five blocks of float16
@@ -205,39 +201,13 @@ def test_damage_that_no_answer_reads_is_found_by_verify_compaction_and_backup(
         flip_byte(file, -3)
 
 
-def _bring_to_schema_0003(path: Path) -> None:
-    """Give an index the catalog that a version before hashes of blocks would have written."""
-    catalog = path / "catalog.sqlite3"
-    with closing(sqlite3.connect(catalog)) as connection, connection:
-        for segment_id, name in connection.execute("SELECT id, name FROM segment").fetchall():
-            for file in (path / "segments" / name).iterdir():
-                connection.execute(
-                    "UPDATE segment_file SET crc32 = ?, block_hashes = NULL "
-                    "WHERE segment_id = ? AND layer = ?",
-                    (zlib.crc32(file.read_bytes()), segment_id, int(file.stem[-2:])),
-                )
-    redigest(path)
-    with closing(sqlite3.connect(catalog)) as connection, connection:
-        connection.executescript(
-            "CREATE TABLE old (segment_id INTEGER NOT NULL, layer INTEGER NOT NULL, "
-            "size_bytes BIGINT NOT NULL, crc32 BIGINT NOT NULL, "
-            "CONSTRAINT pk_segment_file PRIMARY KEY (segment_id, layer), "
-            "CONSTRAINT fk_segment_file_segment_id_segment FOREIGN KEY(segment_id) "
-            "REFERENCES segment (id) ON DELETE CASCADE);"
-            "INSERT INTO old SELECT segment_id, layer, size_bytes, crc32 FROM segment_file;"
-            "DROP TABLE segment_file; ALTER TABLE old RENAME TO segment_file;"
-            "UPDATE alembic_version SET version_num = '0003'"
-        )
-    seal_path(catalog).unlink(missing_ok=True)
-
-
 @pytest.fixture
 def older(tmp_path: Path, small_blocks: int) -> Path:
     """Two segments of schema 0003, which has checksums of whole files."""
     index = Index.create(tmp_path / "index", model=WordEncoder(window=30), layers=3)
     index.add(rows(60))
     index.delete("d3")
-    _bring_to_schema_0003(index.path)
+    bring_to_schema_0003(index.path)
     return index.path
 
 

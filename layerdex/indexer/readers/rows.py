@@ -226,8 +226,10 @@ def _candidates(row: Mapping[object, object], fields: Fields) -> Iterator[RawFie
         yield from _named(row, {}, fields.optional_names)
         return
     paths = [name for name in own if name and "." in name and name not in row]
-    roots = {path.partition(".")[0] for path in paths}
-    read = {path.partition(".")[0] for path in paths if find_field(row, path) is not MISSING}
+    roots, read = set[str](), set[str]()
+    if paths:
+        roots = {path.partition(".")[0] for path in paths}
+        read = {path.partition(".")[0] for path in paths if find_field(row, path) is not MISSING}
     for name, value in row.items():
         if name in own or (isinstance(value, VECTOR_TYPES) and is_vector_name(name)):
             continue
@@ -268,6 +270,8 @@ def is_vector_name(name: object) -> bool:
 
 
 def _metadata_name(name: object) -> str:
+    if type(name) is str and name.isidentifier() and name.isascii():  # as most names are
+        return name
     if not isinstance(name, str):
         raise BadValueError(f"metadata field {name!r} has a name that is no string ({kind(name)})")
     if not name:

@@ -36,6 +36,9 @@ class NullError(BlankError):
     """A value that is missing where there must be one."""
 
 
+_PLAIN_TYPES = (str, int, bool)
+
+
 class Unreadable:
     """A cell that its file format could not decode."""
 
@@ -54,6 +57,8 @@ def plain(value: object, *, field: str) -> object:
 
     Raises `BadValueError` for an unreadable cell.
     """
+    if type(value) in _PLAIN_TYPES:  # as most values are
+        return value
     if isinstance(value, Unreadable):
         raise BadValueError(f"{field} cannot be read: {value.reason}")
     # .item() of nanoseconds would be an int

@@ -4,6 +4,9 @@ Digests protect the rows that a question reads (see `row_digests`). They cannot 
 page or SQLite index hides from a question; the seal does. A writer breaks it before its first
 change and renews it at the end, so that after a killed writer there is none until the next writer
 ends.
+
+It is an XXH3 of 64 bits. Schema 0003 and before had a CRC-32, after which the seal's file is still
+named, and which is checked before a migration.
 """
 
 from __future__ import annotations
@@ -14,18 +17,21 @@ import re
 import zlib
 from pathlib import Path
 
+from xxhash import xxh3_64
+
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog.log import has_log
 from layerdex.storage.descriptors import opened
-from layerdex.storage.files import checksum_of, open_own, sync_folder
+from layerdex.storage.files import chunks_of, open_own, sync_folder
 
 logger = logging.getLogger(__name__)
 
 WRONG_SEAL = "wrong checksum"
 
 _SUFFIX = ".crc32"
-_LENGTH = 18
-_CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
+_LENGTH = 26
+_CRC_DIGITS = 8
+_CONTENT = re.compile(rb"([0-9a-f]{8}|[0-9a-f]{16}) ([0-9a-f]{8})\n")
 
 
 def seal_path(catalog: Path) -> Path:
@@ -36,7 +42,7 @@ def seal_path(catalog: Path) -> Path:
 def check_seal(catalog: Path) -> bool:
     """Return whether a catalog is sealed; raise `DamagedIndexError` if the seal is wrong."""
     while (before := _read(catalog)) is not None and not has_log(catalog):
-        if _checksum(catalog) == before:
+        if _checksum(catalog, is_crc=len(before) == _CRC_DIGITS) == before:
             return True
         # A writer may have started meanwhile, or even be done; it breaks the seal first.
         if _read(catalog) == before and not has_log(catalog):
@@ -75,7 +81,7 @@ def renew_seal(catalog: Path) -> None:
         return
     temporary = _unfinished(catalog)
     try:
-        digits = b"%08x" % _checksum(catalog)
+        digits = _checksum(catalog)
         # Not flushed: a seal torn by a power loss counts as none.
         temporary.write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
         temporary.replace(seal_path(catalog))
@@ -89,16 +95,25 @@ def renew_seal(catalog: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _checksum(catalog: Path) -> int:
+def _checksum(catalog: Path, *, is_crc: bool = False) -> bytes:
+    """Return the checksum of a catalog in hexadecimal digits."""
     with opened(catalog) as descriptor:
-        return checksum_of(descriptor)
+        if is_crc:
+            crc32 = 0
+            for chunk in chunks_of(descriptor):
+                crc32 = zlib.crc32(chunk, crc32)
+            return b"%08x" % crc32
+        hashed = xxh3_64()
+        for chunk in chunks_of(descriptor):
+            hashed.update(chunk)
+        return hashed.hexdigest().encode()
 
 
 def _unfinished(catalog: Path) -> Path:
     return catalog.with_name(catalog.name + _SUFFIX + ".new")
 
 
-def _read(catalog: Path) -> int | None:
+def _read(catalog: Path) -> bytes | None:
     content = _content(catalog)
     return None if content is None else _checksum_in(content)
 
@@ -111,8 +126,8 @@ def _content(catalog: Path) -> bytes | None:
         return None
 
 
-def _checksum_in(content: bytes) -> int | None:
+def _checksum_in(content: bytes) -> bytes | None:
     match = _CONTENT.fullmatch(content)
     if match is None or zlib.crc32(match[1]) != int(match[2], 16):
         return None
-    return int(match[1], 16)
+    return match[1]

@@ -7,15 +7,17 @@ import os
 import random
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, LayerdexError
 from layerdex.storage.catalog import seal
 from layerdex.storage.catalog.seal import check_seal, seal_path
-from layerdex.storage.files import checksum_of
+from layerdex.storage.files import chunks_of
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
 from tests.storage.stored import read_versions
 
@@ -32,7 +34,7 @@ def test_seal_is_the_checksum_of_the_catalog_and_there_from_the_start(index: Ind
 
     def is_true() -> bool:
         content = seal_path(catalog).read_text(encoding="ascii")
-        return int(content.split()[0], 16) == zlib.crc32(catalog.read_bytes())
+        return content.split()[0] == xxhash.xxh3_64(catalog.read_bytes()).hexdigest()
 
     assert is_true()
     index.add(rows(3))
@@ -136,20 +138,29 @@ def test_torn_seal_is_none(index: Index, catalog: Path, content: bytes) -> None:
     assert len(ids_of(reopen(index))) == 8
 
 
+def test_a_seal_of_an_older_version_is_a_crc(index: Index, catalog: Path) -> None:
+    digits = b"%08x" % zlib.crc32(catalog.read_bytes())
+    seal_path(catalog).write_bytes(digits + b" %08x\n" % zlib.crc32(digits))
+    assert check_seal(catalog)
+    flip_byte(catalog, 5_000)
+    with pytest.raises(DamagedIndexError, match="wrong checksum"):
+        check_seal(catalog)
+
+
 def test_writer_that_begins_during_the_check_is_no_damage(
     index: Index, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_calls = 0
 
-    def overtaken(descriptor: int) -> int:
+    def overtaken(descriptor: int) -> Iterator[bytes]:
         nonlocal n_calls
         n_calls += 1
         if n_calls == 1:
             index.delete("d1")
-            return 0
-        return checksum_of(descriptor)
+            return iter([b"other"])
+        return chunks_of(descriptor)
 
-    monkeypatch.setattr(seal, "checksum_of", overtaken)
+    monkeypatch.setattr(seal, "chunks_of", overtaken)
     check_seal(catalog)
     assert n_calls > 1
 
