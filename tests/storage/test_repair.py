@@ -49,7 +49,9 @@ def test_repair_restores_identical_bytes(filled: Index) -> None:
         target.verify(), on_progress=lambda done, total: steps.append((done, total))
     )
     assert n_files == 2 + 1 + 4
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert len(steps) >= 3
+    assert sorted(steps) == steps  # in documents
+    assert steps[-1][0] == steps[-1][1]
     assert contents(path) == before
     assert query(path, "SELECT * FROM segment_file") == catalog
     assert target.verify() == []

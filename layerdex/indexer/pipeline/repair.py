@@ -53,7 +53,7 @@ def repair(
         existing = {segment.name for segment in writer.segments()}
         damaged = {name: entry for name, entry in damaged.items() if name in existing}
         sizes = [segment.n_documents for segment, _ in damaged.values()]
-        told = progress_of_shares(on_progress, sizes, len(damaged))
+        told = progress_of_shares(on_progress, sizes, sum(sizes))
         for tell, (segment, layers) in zip(told, damaged.values(), strict=True):
             texts = segment_texts(writer, segment)
             codes = _encode(load_encoder(), texts, sorted(layers), store, tell)

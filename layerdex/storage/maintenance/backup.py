@@ -160,7 +160,7 @@ def _copy(store: Store, snapshot: Snapshot, folder: Path, on_progress: OnProgres
         if snapshot.has_dead(segment)
     }
     sizes = [segment.files[layer].size_bytes for segment, layer in files]
-    told = progress_of_shares(on_progress, sizes, len(files))
+    told = progress_of_shares(on_progress, sizes, sum(sizes))
     for tell, (segment, layer) in zip(told, files, strict=True):
         if (copy := live.get(segment.name)) is not None:
             copy.copy_layer(layer, folder / SEGMENTS / copy.name)

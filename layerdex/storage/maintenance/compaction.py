@@ -185,7 +185,8 @@ def _merge_all(
 ) -> int:
     """Merge each group, and return the number of dead versions that they had."""
     n_dropped = 0
-    told = progress_of_shares(on_progress, [*map(n_positions, groups)], len(groups))
+    sizes = [n_positions(group) for group in groups]
+    told = progress_of_shares(on_progress, sizes, sum(sizes))
     for tell, group in zip(told, groups, strict=True):
         n_dropped += _merge(store, writer, group, tell)
     return n_dropped

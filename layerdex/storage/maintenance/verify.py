@@ -104,7 +104,7 @@ def _verify_files(
     problems: list[Problem] = []
     files = [(segment, layer) for segment in segments for layer in store.layers]
     sizes = [segment.files[layer].size_bytes for segment, layer in files]
-    told = progress_of_shares(on_progress, sizes, len(files))
+    told = progress_of_shares(on_progress, sizes, sum(sizes))
     for tell, (segment, layer) in zip(told, files, strict=True):
         if (reason := _verify_file(store, segment, layer)) is not None:
             problems.append(Problem(store.file_path(segment, layer), reason, segment, layer))
