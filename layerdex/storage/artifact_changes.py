@@ -62,6 +62,7 @@ def keep_artifacts(
     with _changing(writer, kind) as folder:
         writer.set(kind.name, [*records])
         _remove_others(folder, kind, [*records])
+        sync_folder(folder)  # a power loss must not bring back what was removed
 
 
 def remove_artifact(writer: Writer, kind: ArtifactKind) -> None:

@@ -2,8 +2,8 @@
 
 Queries are split in halves. On the first one each setting's recall is bounded, and the cheapest
 whose bound reaches the target is taken; on the second half its bound must hold again, or the next
-dearer one is taken. What is reported is of the second half. Costs are counted, not timed, so that
-the same vectors give the same choice.
+dearer one is taken. With a filter, each bound is the lower of two filters. What is reported is of
+the second half. Costs are counted, not timed, so that the same vectors give the same choice.
 
 The bound is Wilson's (1927, JASA 22) for a share of n_eff trials, one-sided, where n_eff is how
 many independent trials have the variance that recall has between queries (Korn and Graubard 1998,
@@ -14,7 +14,7 @@ that all have recall 1 would claim a bound of 1, and this one never does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,10 @@ from layerdex.storage.vectors.approximate import ApproximateIndex
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
 SHARES = (1.0, 0.1, 0.01)
-"""Of the vectors that a filter keeps, drawn at random."""
+"""Of the vectors that a filter keeps: drawn at random, and as many that are near to each other.
+
+Where documents on one topic are kept, most queries are far from all of them, and recall is lower.
+"""
 
 _CANDIDATES = (20, 50, 100, 200, 400)
 _Z = 1.6448536269514722  # of a one-sided 95 % bound
@@ -89,45 +92,59 @@ def choose(
     setting reaches the target, the one of the highest bound is returned.
     """
     rng = np.random.default_rng(_SEED)
+    first_row = int(rows[0])
     measured = []
     for done, share in enumerate(SHARES, 1):
         n_kept = round(share * len(rows))
         if n_kept < MEASURED_K**2:  # an exact search then, see `ApproximateLayer.at_share`
             break
-        kept = rows
+        kept = [rows]
         if share < 1:
-            kept = np.sort(rng.choice(rows, n_kept, replace=False))
-        measured.append(_choose_at(vectors, index, kept, int(rows[0]), questions, share, target))
+            at_random = np.sort(rng.choice(rows, n_kept, replace=False))
+            together = index.numbers_around(int(rng.integers(index.n_lists)), n_kept) + first_row
+            kept = [at_random, together]
+        filters = [_Filter(each, first_row, _floors(vectors, each, questions)) for each in kept]
+        measured.append(_choose_at(vectors, index, filters, questions, share, target))
         if on_done is not None:
             on_done(done)
     return tuple(measured)
 
 
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """The rows that a filter keeps, and for each query the step of its k-th nearest of them."""
+
+    rows: Rows
+    first_row: int
+    floors: NDArray[np.float64]
+
+
 def _choose_at(
     vectors: VectorSource,
     index: ApproximateIndex,
-    kept: Rows,
-    first_row: int,
+    filters: Sequence[_Filter],
     questions: Questions,
     share: float,
     target: float,
 ) -> Measured:
-    floors = _floors(vectors, kept, questions)
-    half = len(floors) // 2
+    half = len(questions.own) // 2
     best: tuple[float, Measured] | None = None  # that reaches the target, with its cost
     highest = Measured(share, index.n_lists, max(_CANDIDATES), 0.0, 0.0)
     for n_probes in _numbers_of_probes(index):
         if best is not None and scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
             break
-        recalls = _recalls(vectors, index, kept, first_row, questions, floors, share, n_probes)
-        for n_candidates, of_queries in zip(_CANDIDATES, recalls, strict=True):
-            first, second = of_queries[:half], of_queries[half:]
-            bound, cost = recall_bound(second), scan_cost(index, n_probes, n_candidates)
-            made = Measured(share, n_probes, n_candidates, float(second.mean()), bound)
+        by_filter = [_recalls(vectors, index, each, questions, n_probes) for each in filters]
+        for n_candidates, recalls in zip(_CANDIDATES, zip(*by_filter, strict=True), strict=True):
+            first = min(recall_bound(of_filter[:half]) for of_filter in recalls)
+            bound, recall = min(
+                (recall_bound(of_filter[half:]), float(of_filter[half:].mean()))
+                for of_filter in recalls
+            )
+            made = Measured(share, n_probes, n_candidates, recall, bound)
+            cost = scan_cost(index, n_probes, n_candidates)
             if bound > highest.bound:
                 highest = made
-            reaches = min(recall_bound(first), bound) >= target
-            if reaches and (best is None or cost < best[0]):
+            if min(first, bound) >= target and (best is None or cost < best[0]):
                 best = cost, made
     return highest if best is None else best[1]
 
@@ -156,22 +173,21 @@ def _floors(vectors: VectorSource, kept: Rows, questions: Questions) -> NDArray[
 def _recalls(
     vectors: VectorSource,
     index: ApproximateIndex,
-    kept: Rows,
-    first_row: int,
+    of: _Filter,
     questions: Questions,
-    floors: NDArray[np.float64],
-    share: float,
     n_probes: int,
 ) -> list[NDArray[np.float64]]:
     """Return for each number of candidates the recall of each query.
 
     A candidate that is as similar as the k-th nearest counts: of equal documents any will do.
     """
-    selection = None if share == 1 else index.select(kept - first_row)
+    selection = None
+    if len(of.rows) < index.n:
+        selection = index.select(of.rows - of.first_row)
     n = max(_CANDIDATES)
     numbers = index.scan(questions.vectors, n, n_probes=n_probes, selection=selection)
-    candidates = np.where(numbers < 0, -1, numbers + first_row)
+    candidates = np.where(numbers < 0, -1, numbers + of.first_row)
     candidates[candidates == questions.own[:, None]] = -1
     steps = to_steps(compare_candidates(vectors, questions.vectors, candidates))
-    n_found = np.cumsum(steps >= floors[:, None], axis=1)
+    n_found = np.cumsum(steps >= of.floors[:, None], axis=1)
     return [np.minimum(n_found[:, m - 1], MEASURED_K) / MEASURED_K for m in _CANDIDATES]

@@ -144,6 +144,18 @@ class ApproximateIndex:
             len(numbers),
         )
 
+    def numbers_around(self, at: int, n: int) -> Numbers:
+        """Return the numbers in lists around a list, ascending: the nearest that have n or more."""
+        centroid = self._index.quantizer.reconstruct(at)[None]
+        nearest = self._index.quantizer.search(centroid, self.n_lists)[1][0].tolist()
+        parts = []
+        for near in nearest:
+            if n <= 0:
+                break
+            parts.append(self._numbers_in(near))
+            n -= len(parts[-1])
+        return np.sort(np.concatenate(parts))
+
     def scan(
         self, queries: Vectors, n: int, *, n_probes: int, selection: Selection | None
     ) -> Numbers:
