@@ -96,7 +96,9 @@ def choose(
     measured = []
     for done, share in enumerate(SHARES, 1):
         n_kept = round(share * len(rows))
-        if n_kept < MEASURED_K**2:  # an exact search then, see `ApproximateLayer.at_share`
+        if (
+            share < 1 and n_kept < MEASURED_K**2
+        ):  # an exact search then, see `ApproximateLayer.at_share`
             break
         kept = [rows]
         if share < 1:

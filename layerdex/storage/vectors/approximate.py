@@ -41,7 +41,7 @@ _MOST_SPARSE, _LEAST_SPAN = 256, 1 << 24
 
 def count_lists(n: int) -> int:
     """Return how many lists n vectors are put into: about four times the root of n."""
-    return max(_LISTS_PER_ROOT * isqrt(n), 1)
+    return min(_LISTS_PER_ROOT * isqrt(n), n)
 
 
 def n_trained(n_lists: int) -> int:
