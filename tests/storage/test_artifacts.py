@@ -60,7 +60,7 @@ RECORDS: dict[str, dict[str, Any]] = {
 def _save(store: Store, kind: ArtifactKind, value: float) -> Path:
     with store.write() as writer:
         tensors = {"matrix": np.full((2, 3), value).T}  # in another order than C's
-        beside = [] if kind is APPROXIMATES else None
+        beside: list[dict[str, Any]] | None = [] if kind is APPROXIMATES else None
         save_artifact(writer, kind, tensors, RECORDS[kind.name], beside=beside)
     [file] = (store.path / kind.folder).iterdir()
     return file

@@ -148,9 +148,9 @@ def find_approximate(
         or scan_cost(index, n_probes, n_candidates) >= _ROW_COST * n_covered
     ):
         return _exactly(vectors, queries, k, rows if where else None)
-    selection = None
-    if n_covered < index.n:
-        selection = _selection(snapshot, approximate, covered, where)
+    # Also where all are wanted: a forged index may have numbers of rows that there are not.
+    chosen = _selection(snapshot, approximate, covered, where)
+    selection = chosen if n_covered < index.n else None
     units = unit_queries(queries)
     numbers = index.scan(units, n_candidates, n_probes=n_probes, selection=selection)
     candidates = np.where(numbers < 0, -1, numbers + approximate.first_row)

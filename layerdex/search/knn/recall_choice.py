@@ -96,9 +96,8 @@ def choose(
     measured = []
     for done, share in enumerate(SHARES, 1):
         n_kept = round(share * len(rows))
-        if (
-            share < 1 and n_kept < MEASURED_K**2
-        ):  # an exact search then, see `ApproximateLayer.at_share`
+        # So few are compared exactly; see `ApproximateLayer.at_share`.
+        if share < 1 and n_kept < MEASURED_K**2:
             break
         kept = [rows]
         if share < 1:
