@@ -144,9 +144,7 @@ FORGED: dict[str, Callable[[Tensors], Tensors]] = {
     "a centroid that is not finite": _with("centroids", _set(0, np.nan)),
     "codebooks that are not finite": _with("codebooks", _set(0, np.inf)),
     "short codebooks": _with("codebooks", lambda array: array[:-1]),
-    "a list of a negative size": _with(
-        "sizes", lambda array: np.where(array == array[0], -1, array)
-    ),
+    "lists of a negative size": _with("sizes", lambda array: -array),
     "lists of a huge size": _with("sizes", _set(0, 1 << 62)),
     "sizes of another type": _with("sizes", lambda array: array.astype(np.int32)),
     "sizes that add up to another number": _with("sizes", lambda array: array + 1),
@@ -213,6 +211,16 @@ def test_record_that_is_none_is_damage(path: Path, changed: dict[str, Any]) -> N
         load(path, 3)
     assert open_(path).info().damaged == ("approximate",)
     assert [problem.artifact for problem in open_(path).verify()] == [APPROXIMATES]
+
+
+def test_forged_rows_that_there_are_not_are_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = load_file(file_of(path, 2))
+    forge(path, tensors, first_row=2, next_row=N + 2)
+    monkeypatch.setattr("layerdex.search.knn.approximate._ROW_COST", 1e9)
+    with pytest.raises(DamagedIndexError, match="accelerate"):
+        open_(path).search_like("d1", layer=2)
 
 
 @pytest.mark.parametrize("name", ["../catalog.sqlite3", "/etc/passwd"])

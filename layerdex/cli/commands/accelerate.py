@@ -67,7 +67,8 @@ def command(
 
     \b
     layerdex accelerate my-index --layers 6
-    layerdex accelerate my-index --layers 4,6 --recall 0.95 --queries questions.txt
+    layerdex accelerate my-index --layers 4,6 --recall 0.95
+    layerdex accelerate my-index --layers 6 --queries questions.txt
     layerdex accelerate my-index --drop
     """
     from layerdex.index.json import to_json

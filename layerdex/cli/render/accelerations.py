@@ -16,7 +16,7 @@ def print_accelerations(made: Sequence[Acceleration]) -> None:
     """Print what was chosen and measured, per layer and filter."""
     first = made[0]
     title = (
-        f"{counted(first.n, 'document')}; recall@10 on {counted(first.n_queries, 'query')}, "
+        f"{counted(first.n, 'document')}; recall@10 on {first.n_queries:,} queries, "
         f"target {first.target:g}"
     )
     columns = (">layer", ">filter keeps", ">lists", ">candidates", ">recall", ">at least")

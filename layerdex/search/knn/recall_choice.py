@@ -74,7 +74,9 @@ def recall_bound(recalls: NDArray[np.float64]) -> float:
         n_eff = min(n * mean * (1 - mean) / variance, n * MEASURED_K)
     centre = mean + _Z**2 / (2 * n_eff)
     spread = _Z * math.sqrt(mean * (1 - mean) / n_eff + _Z**2 / (4 * n_eff**2))
-    return max((centre - spread) / (1 + _Z**2 / n_eff), 0.0)
+    bound = (centre - spread) / (1 + _Z**2 / n_eff)
+    # Never more than if all queries had recall 1, which n trials without a failure show.
+    return min(max(bound, 0.0), n / (n + _Z**2))
 
 
 def choose(

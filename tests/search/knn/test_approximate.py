@@ -273,4 +273,7 @@ def test_bounds_hold_for_about_95_of_100_samples() -> None:
         held = np.mean([recall_bound(of_sample) <= rate for of_sample in recalls])
         assert held >= 0.93
     assert recall_bound(np.ones(500)) < 0.996
+    nearly = np.ones(500)
+    nearly[:3] = 0.9
+    assert recall_bound(nearly) == pytest.approx(recall_bound(np.ones(500)))  # not above it
     assert recall_bound(np.ones(n_questions(0.99) // 2)) > 0.99
