@@ -77,7 +77,10 @@ def measure(index: Index, recall: float, rounds: int) -> dict[str, Any]:
         "build_seconds": round(seconds),
         "bytes_per_vector": round(made.size_bytes / made.n, 1),
         "measured": [
-            [each.share, each.n_probes, each.n_candidates, round(each.bound, 4)]
+            [
+                *(each.share, each.n_probes, each.n_probes_together, each.n_candidates),
+                round(each.bound, 4),
+            ]
             for each in made.measured
         ],
         "by_filter": {name: by_filter(index, n, rounds) for name, n in FILTERS.items()},

@@ -52,7 +52,16 @@ RECORDS: dict[str, dict[str, Any]] = {
         "n_lists": 1,
         "target": 0.9,
         "n_queries": 1,
-        "measured": [{"share": 1.0, "n_probes": 1, "n_candidates": 1, "recall": 1, "bound": 1}],
+        "measured": [
+            {
+                "share": 1.0,
+                "n_probes": 1,
+                "n_probes_together": 1,
+                "n_candidates": 1,
+                "recall": 1,
+                "bound": 1,
+            }
+        ],
     },
 }
 

@@ -19,14 +19,15 @@ def print_accelerations(made: Sequence[Acceleration]) -> None:
         f"{counted(first.n, 'document')}; recall@10 on {first.n_queries:,} queries, "
         f"target {first.target:g}"
     )
-    columns = (">layer", ">filter keeps", ">lists", ">candidates", ">recall", ">at least")
-    table = make_table(*columns, title=title)
+    counts = (">lists", ">of a topic", ">candidates")
+    table = make_table(">layer", ">filter keeps", *counts, ">recall", ">at least", title=title)
     for layer in made:
         for measured in layer.measured:
             table.add_row(
                 str(layer.layer),
                 f"{100 * measured.share:g} %",
                 f"{measured.n_probes:,}",
+                f"{measured.n_probes_together:,}",
                 f"{measured.n_candidates:,}",
                 f"{measured.recall:.4f}",
                 f"{measured.bound:.4f}",

@@ -37,9 +37,10 @@ from layerdex.storage.vectors.layer_vectors import VectorSource
 MEASURED_K = 10
 """Recall is measured of this many neighbours; for more, candidates and lists grow with them."""
 
-_QUERIES_TOGETHER = 64
+_QUERIES_TOGETHER = 256
 _CANDIDATE_COST = 50.0
 _ROW_COST = 10.0
+_SPREAD = 0.95
 """Of an exact comparison and of a filter's row, where comparing a code costs 1."""
 
 
@@ -47,19 +48,17 @@ _ROW_COST = 10.0
 class Measured:
     """How much a scan does where a filter keeps a ``share`` of the vectors, and what it finds.
 
-    It compares the lists of ``n_probes`` centroids, and ``n_candidates`` exactly. ``recall`` is the
+    It compares the lists of ``n_probes`` centroids, or of ``n_probes_together`` where a filter
+    keeps documents that are near to each other, and ``n_candidates`` exactly. ``recall`` is the
     mean over queries of the share of the 10 nearest that is found, ``bound`` its lower 95 % bound.
     """
 
     share: float
     n_probes: int
+    n_probes_together: int
     n_candidates: int
     recall: float
     bound: float
-
-    def cost(self, index: ApproximateIndex) -> float:
-        """Return what it takes for a query, in codes compared."""
-        return scan_cost(index, self.n_probes, self.n_candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,7 @@ class ApproximateLayer:
         return Measured(
             share,
             between(wider.n_probes, narrower.n_probes),
+            between(wider.n_probes_together, narrower.n_probes_together),
             between(wider.n_candidates, narrower.n_candidates),
             min(wider.recall, narrower.recall),
             min(wider.bound, narrower.bound),
@@ -151,6 +151,8 @@ def find_approximate(
     # Also where all are wanted: a forged index may have numbers of rows that there are not.
     chosen = _selection(snapshot, approximate, covered, where)
     selection = chosen if n_covered < index.n else None
+    if not _is_spread(index, chosen):
+        n_probes = min(math.ceil(plan.n_probes_together * more), index.n_lists)
     units = unit_queries(queries)
     numbers = index.scan(units, n_candidates, n_probes=n_probes, selection=selection)
     candidates = np.where(numbers < 0, -1, numbers + approximate.first_row)
@@ -192,6 +194,12 @@ def compare_candidates(
             pass  # opens every file, which threads could not
     run_in_threads(partial(compare, block) for block in blocks)
     return similarities
+
+
+def _is_spread(index: ApproximateIndex, selection: Selection) -> bool:
+    """Return whether a filter keeps entries in as many lists as if they were drawn at random."""
+    missed = math.pow(1 - selection.n / index.n, index.n / index.n_lists)
+    return selection.n_lists >= _SPREAD * (1 - missed) * index.n_lists
 
 
 def _exactly(

@@ -2,7 +2,7 @@
 
 Queries are split in halves. On the first one each setting's recall is bounded, and the cheapest
 whose bound reaches the target is taken; on the second half its bound must hold again, or the next
-dearer one is taken. With a filter, each bound is the lower of two filters. What is reported is of
+dearer one is taken. What is reported is of
 the second half. Costs are counted, not timed, so that the same vectors give the same choice.
 
 The bound is Wilson's (1927, JASA 22) for a share of n_eff trials, one-sided, where n_eff is how
@@ -107,7 +107,8 @@ def choose(
             together = index.numbers_around(int(rng.integers(index.n_lists)), n_kept) + first_row
             kept = [at_random, together]
         filters = [_Filter(each, first_row, _floors(vectors, each, questions)) for each in kept]
-        measured.append(_choose_at(vectors, index, filters, questions, share, target))
+        by_filter = [_choose_at(vectors, index, each, questions, share, target) for each in filters]
+        measured.append(_combined(by_filter))
         if on_done is not None:
             on_done(done)
     return tuple(measured)
@@ -122,32 +123,45 @@ class _Filter:
     floors: NDArray[np.float64]
 
 
+def _combined(by_filter: Sequence[Measured]) -> Measured:
+    """Return what reaches the lowest bound of all filters, the last of which is the hardest kind.
+
+    More candidates than were measured lose nothing.
+    """
+    first, lowest = by_filter[0], min(by_filter, key=lambda each: each.bound)
+    return Measured(
+        first.share,
+        first.n_probes,
+        max(each.n_probes for each in by_filter),
+        max(each.n_candidates for each in by_filter),
+        lowest.recall,
+        lowest.bound,
+    )
+
+
 def _choose_at(
     vectors: VectorSource,
     index: ApproximateIndex,
-    filters: Sequence[_Filter],
+    of: _Filter,
     questions: Questions,
     share: float,
     target: float,
 ) -> Measured:
     half = len(questions.own) // 2
     best: tuple[float, Measured] | None = None  # that reaches the target, with its cost
-    highest = Measured(share, index.n_lists, max(_CANDIDATES), 0.0, 0.0)
+    highest = Measured(share, index.n_lists, index.n_lists, max(_CANDIDATES), 0.0, 0.0)
     for n_probes in _numbers_of_probes(index):
         if best is not None and scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
             break
-        by_filter = [_recalls(vectors, index, each, questions, n_probes) for each in filters]
-        for n_candidates, recalls in zip(_CANDIDATES, zip(*by_filter, strict=True), strict=True):
-            first = min(recall_bound(of_filter[:half]) for of_filter in recalls)
-            bound, recall = min(
-                (recall_bound(of_filter[half:]), float(of_filter[half:].mean()))
-                for of_filter in recalls
-            )
-            made = Measured(share, n_probes, n_candidates, recall, bound)
+        by_candidates = _recalls(vectors, index, of, questions, n_probes)
+        for n_candidates, recalls in zip(_CANDIDATES, by_candidates, strict=True):
+            first, second = recalls[:half], recalls[half:]
+            bound, recall = recall_bound(second), float(second.mean())
+            made = Measured(share, n_probes, n_probes, n_candidates, recall, bound)
             cost = scan_cost(index, n_probes, n_candidates)
             if bound > highest.bound:
                 highest = made
-            if min(first, bound) >= target and (best is None or cost < best[0]):
+            if min(recall_bound(first), bound) >= target and (best is None or cost < best[0]):
                 best = cost, made
     return highest if best is None else best[1]
 

@@ -183,13 +183,14 @@ def _is_measured(measured: object) -> bool:
     if not isinstance(measured, Mapping):
         return False
     shares = [measured.get(name) for name in ("share", "recall", "bound")]
-    counts = [measured.get(name) for name in ("n_probes", "n_candidates")]
+    names = ("n_probes", "n_probes_together", "n_candidates")
+    counts = [measured.get(name) for name in names]
     return (
         all(isinstance(share, float | int) and 0 <= share <= 1 for share in shares)
         and measured["share"] > 0
         and all(is_count(n) for n in counts)
         and 0 < measured["n_candidates"] <= _MAX_CANDIDATES
-        and measured["n_probes"] > 0
+        and min(measured["n_probes"], measured["n_probes_together"]) > 0
     )
 
 

@@ -58,12 +58,13 @@ def is_dense(n: int, span: int) -> bool:
 class Selection:
     """Which entries of an index are wanted: as bits by number, and as bits of lists with some.
 
-    ``lists`` is None if every list has one. ``n`` counts the entries.
+    ``lists`` is None if all ``n_lists`` have one. ``n`` counts the entries.
     """
 
     numbers: NDArray[np.uint8]
     lists: NDArray[np.uint8] | None
     n: int
+    n_lists: int
 
     @property
     def size_bytes(self) -> int:
@@ -142,6 +143,7 @@ class ApproximateIndex:
             np.packbits(wanted, bitorder="little"),
             None if has_some.all() else np.packbits(has_some, bitorder="little"),
             len(numbers),
+            int(np.count_nonzero(has_some)),
         )
 
     def numbers_around(self, at: int, n: int) -> Numbers:

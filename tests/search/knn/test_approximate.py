@@ -168,7 +168,7 @@ def test_deleted_documents_are_left_out_and_added_ones_found(path: Path) -> None
 def test_too_few_candidates_are_an_exact_search(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = Measured(1.0, 1, 3, 1.0, 0.9)
+    few = Measured(1.0, 1, 1, 3, 1.0, 0.9)
     monkeypatch.setattr(ApproximateLayer, "at_share", lambda *_: few)
     found = ask(path)
     assert (found.bounds == 1).all()
