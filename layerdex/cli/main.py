@@ -28,6 +28,7 @@ _COMMANDS = (
     "layers",
     "probe",
     "transform",
+    "accelerate",
     "tune",
     "dedup",
     "suspects",

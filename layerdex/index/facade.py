@@ -63,6 +63,7 @@ from layerdex.storage.maintenance.info import IndexInfo, read_info
 from layerdex.storage.store import Store
 
 if TYPE_CHECKING:
+    from layerdex.index.accelerating import Acceleration
     from layerdex.index.document_reader import DocumentReader
     from layerdex.index.training import Tuning
     from layerdex.index.view import View
@@ -263,6 +264,7 @@ class Index:
         k: int = 10,
         min_similarity: float | str | None = None,
         query_template: str | None = None,
+        exact: bool = False,
         on_progress: OnProgress | None = None,
         **target: Unpack[TargetArguments],
     ) -> SearchResults:
@@ -273,6 +275,7 @@ class Index:
             k=k,
             min_similarity=min_similarity,
             query_template=query_template,
+            exact=exact,
             on_progress=on_progress,
         )
 
@@ -283,10 +286,12 @@ class Index:
         *,
         k: int = 10,
         min_similarity: float | str | None = None,
+        exact: bool = False,
         **target: Unpack[TargetArguments],
     ) -> SearchResults:
         """Return the k nearest documents of stored documents; see `View.search_like` and `at`."""
-        return self.at(**target).search_like(ids, k=k, min_similarity=min_similarity)
+        view = self.at(**target)
+        return view.search_like(ids, k=k, min_similarity=min_similarity, exact=exact)
 
     @takes_target
     def classify(
@@ -639,6 +644,42 @@ class Index:
     def remove_transforms(self, *, lock_timeout_s: float = 10.0) -> None:
         """Remove the stored transforms, if there are any."""
         stored_transforms.remove_transforms(self._open.store, lock_timeout_s=lock_timeout_s)
+
+    def accelerate(
+        self,
+        layers: LayerSelection = "all",
+        *,
+        recall: float = 0.99,
+        queries: str | Iterable[str] | None = None,
+        lock_timeout_s: float = 10.0,
+        on_progress: OnProgress | None = None,
+    ) -> list[Acceleration]:
+        """Build an approximate index for each of some layers, and store it in place of any before.
+
+        From then on `search` and `search_like` use it for plain vectors at these layers, unless
+        ``exact`` is True; other questions stay exact. How much it does is the least for which the
+        lower 95 % bound of recall@10 reaches ``recall``, from 0.5 to 0.999. That is measured with
+        ``queries``, if given, and stored vectors up to the number that is needed. Documents added
+        later are compared exactly. Where they, or those removed, exceed a sixth, it is stale, and
+        answers are exact until it is built again. Raises `OptionError` for fewer than 20,000
+        documents, `LockedIndexError` or `StorageError`.
+        """
+        from layerdex.index.accelerating import accelerate
+
+        return accelerate(
+            self._open,
+            layers=layers,
+            recall=recall,
+            queries=queries,
+            lock_timeout_s=lock_timeout_s,
+            on_progress=on_progress,
+        )
+
+    def remove_approximates(self, *, lock_timeout_s: float = 10.0) -> None:
+        """Remove the approximate indexes of all layers, if there are any: answers are exact."""
+        from layerdex.index.accelerating import remove_approximates
+
+        remove_approximates(self._open.store, lock_timeout_s=lock_timeout_s)
 
     def save_head(self, probe: Probe, *, lock_timeout_s: float = 10.0) -> None:
         """Store a probe's head in place of any before; it does not change as documents are added.

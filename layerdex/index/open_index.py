@@ -11,6 +11,7 @@ import numpy as np
 from layerdex.arguments import format_value, to_list
 from layerdex.errors import OptionError
 from layerdex.forks import ForkLock
+from layerdex.index.approximates import LoadedApproximates
 from layerdex.index.encoders import with_template
 from layerdex.index.stored_transforms import StoredTransforms
 from layerdex.layers import LayerSelection, resolve_stored
@@ -31,6 +32,7 @@ class OpenIndex:
     def __init__(self, store: Store, load_encoder: Callable[[], Encoder]) -> None:
         self.store = store
         self.transforms: StoredTransforms | None = None  # the newest that were loaded
+        self.approximates = LoadedApproximates()
         self._load_encoder = load_encoder
         self._encoder: Encoder | None = None
         self._templated: tuple[str, Encoder] | None = None  # the last, as a tokenizer takes 50 ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from functools import partial
 
 from layerdex.arguments import check_callbacks, check_count, check_type, to_choice
 from layerdex.choices import Keep, Weights
@@ -30,7 +31,7 @@ from layerdex.search.evaluation.evaluation import Evaluation
 from layerdex.search.evaluation.geometry import N_SAMPLED, Geometry, describe_layers
 from layerdex.search.evaluation.vote_scores import N_RESAMPLES, VotingOptions
 from layerdex.search.knn.random_pairs import parse_min_similarity
-from layerdex.search.knn.search import search_by_documents, search_documents
+from layerdex.search.knn.search import GetApproximate, search_by_documents, search_documents
 from layerdex.search.knn.tiles.costs import pair_ns
 from layerdex.search.labels.classify import classify_texts
 from layerdex.search.labels.label_issues import LabelIssues, find_label_issues
@@ -81,6 +82,7 @@ class View:
         k: int = 10,
         min_similarity: float | str | None = None,
         query_template: str | None = None,
+        exact: bool = False,
         on_progress: OnProgress | None = None,
     ) -> SearchResults:
         """Return the k documents most similar to each text: a result per query and layer.
@@ -90,13 +92,15 @@ class View:
         query and so an index of its own, not that of a pandas series of queries.
         ``min_similarity`` is from -1 to 1, or such as ``"p99"``: the similarity that 99 % of random
         pairs of documents are below at the layer. ``query_template`` is put around the texts in
-        place of the index's own.
+        place of the index's own. Where `Index.accelerate` was asked for, plain vectors are compared
+        approximately, and ``result.exact`` is False; with ``exact`` every document is compared.
         """
         check_callbacks(on_progress=on_progress)
         told = progress_of_shares(on_progress, self._shares_of_search(on_progress), _N_STEPS)
         texts = query_vectors(self._index, queries, query_template, told[0])
         check_count("k", k)
         lowest = None if min_similarity is None else parse_min_similarity(min_similarity)
+        check_type(exact, bool, what="exact is True or False")
 
         def question(snapshot: Snapshot) -> list[SearchResult]:
             spaces = self._options.spaces(self._index, snapshot)
@@ -110,6 +114,7 @@ class View:
                     space=space,
                     k=k,
                     min_similarity=lowest,
+                    get_approximate=self._get_approximate(snapshot, exact),
                     on_progress=tell,
                 )
                 for tell, space in zip(parts, spaces, strict=True)
@@ -135,6 +140,7 @@ class View:
         *,
         k: int = 10,
         min_similarity: float | str | None = None,
+        exact: bool = False,
     ) -> SearchResults:
         """Search by documents' stored vectors; see `search`. A document is no hit of itself.
 
@@ -144,15 +150,28 @@ class View:
         for document_id in ids:
             check_type(document_id, str, what="an id is a string")
         lowest = None if min_similarity is None else parse_min_similarity(min_similarity)
+        check_type(exact, bool, what="exact is True or False")
 
         def question(snapshot: Snapshot) -> list[SearchResult]:
             by_space = [
-                search_by_documents(snapshot, ids, space=space, k=k, min_similarity=lowest)
+                search_by_documents(
+                    snapshot,
+                    ids,
+                    space=space,
+                    k=k,
+                    min_similarity=lowest,
+                    get_approximate=self._get_approximate(snapshot, exact),
+                )
                 for space in self._options.spaces(self._index, snapshot)
             ]
             return [result for results in zip(*by_space, strict=True) for result in results]
 
         return SearchResults(self._index.query(question))
+
+    def _get_approximate(self, snapshot: Snapshot, exact: bool) -> GetApproximate | None:
+        if exact:
+            return None
+        return partial(self._index.approximates.find, self._index.store, snapshot)
 
     def classify(
         self,

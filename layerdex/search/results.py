@@ -81,12 +81,20 @@ class Hit(Brief):
 class SearchResult(Sequence[Hit], Tabular):
     """The hits of one query at one target, the nearest first; itself a sequence of them.
 
-    ``query`` is the text, or the id of the document that was searched by.
+    ``query`` is the text, or the id of the document that was searched by. ``recall_bound`` is None
+    where every document was compared, so that no hit is missed; where an approximate index answered
+    (see `Index.accelerate`), it is the lower 95 % bound of recall@10 that was measured for it.
     """
 
     query: str
     target: SearchTarget
     hits: tuple[Hit, ...]
+    recall_bound: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether every document was compared."""
+        return self.recall_bound is None
 
     @property
     def layer(self) -> LayerName:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,18 @@ from layerdex.storage.writer import Writer
 
 
 def save_artifact(
-    writer: Writer, kind: ArtifactKind, tensors: Tensors, record: Mapping[str, Any]
-) -> None:
-    """Save an artifact in place of the previous one of its kind.
+    writer: Writer,
+    kind: ArtifactKind,
+    tensors: Tensors,
+    record: Mapping[str, Any],
+    *,
+    beside: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Save an artifact in place of the previous one of its kind, or of those not ``beside`` it.
 
-    ``record`` is stored in the catalog, as JSON, together with the file's name, size and CRC-32.
-    The file is written and flushed under a new name before the catalog names it, so that a killed
+    ``beside`` are the records that stay, for a kind with several files. ``record`` is stored in the
+    catalog, as JSON, together with the file's name, size and CRC-32, and returned with them. The
+    file is written and flushed under a new name before the catalog names it, so that a killed
     process leaves the old artifact or the new one. Raises `StorageError` or `DamagedIndexError`.
     """
     from safetensors.numpy import save
@@ -38,10 +44,27 @@ def save_artifact(
         write_file(folder / name, np.frombuffer(data, dtype=np.uint8))
         sync_folder(folder)
         of_file = {"file": name, "size_bytes": len(data), "crc32": zlib.crc32(data)}
-        writer.set(kind.name, {**record, **of_file})
-        for entry in folder.iterdir():
-            if entry.name != name:
-                remove_tree(entry)
+        saved = {**record, **of_file}
+        setting = saved if beside is None else [*beside, saved]
+        writer.set(kind.name, setting)
+        _remove_others(folder, kind, setting)
+    return saved
+
+
+def keep_artifacts(
+    writer: Writer, kind: ArtifactKind, records: Sequence[Mapping[str, Any]]
+) -> None:
+    """Remove all files of a kind from the catalog, then from the disk, but those of ``records``.
+
+    Raises as `save_artifact` does.
+    """
+    if not records:
+        remove_artifact(writer, kind)
+        return
+    with _changing(writer, kind) as folder:
+        writer.set(kind.name, [*records])
+        _remove_others(folder, kind, [*records])
+        sync_folder(folder)  # a power loss must not bring back what was removed
 
 
 def remove_artifact(writer: Writer, kind: ArtifactKind) -> None:
@@ -49,6 +72,13 @@ def remove_artifact(writer: Writer, kind: ArtifactKind) -> None:
     with _changing(writer, kind) as folder:
         writer.set(kind.name, None)
         remove_tree(folder)
+
+
+def _remove_others(folder: Path, kind: ArtifactKind, setting: Any) -> None:
+    named = {record["file"] for record in kind.records(setting)}
+    for entry in folder.iterdir():
+        if entry.name not in named:
+            remove_tree(entry)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Artifacts: models learned from an index and stored with it, in files that the catalog names.
 
-A classification head lies in ``heads/``, vector transforms lie in ``transforms/``, each as one
-safetensors file. An index has at most one artifact of each kind.
+A classification head lies in ``heads/``, vector transforms lie in ``transforms/``, approximate
+indexes in ``approximate/``, each as one safetensors file. An index has at most one head, one file
+of transforms, and one approximate index per layer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ from layerdex.errors import DamagedIndexError
 from layerdex.storage.catalog.row_digests import damage_error
 from layerdex.storage.catalog.rows import read_setting
 from layerdex.storage.catalog.schema import DOCUMENT, LIVE
-from layerdex.storage.catalog.validation import is_head, is_transform
-from layerdex.storage.directory import HEADS, TRANSFORMS
+from layerdex.storage.catalog.validation import are_approximate, is_head, is_transform
+from layerdex.storage.directory import APPROXIMATE, HEADS, TRANSFORMS
 from layerdex.storage.files import open_own, remove_tree
 from layerdex.storage.snapshot import Snapshot
 
 _FILE_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
-# Twenty times the size of two transforms per layer of BERT-large. A forged file that claims more
-# is rejected before it is read into memory.
+# Twenty times the size of two transforms per layer of BERT-large, or an approximate index of 37
+# million vectors of MiniLM. A forged file that claims more is rejected before it is read.
 _MAX_BYTES = 4 << 30
+_CHUNK_BYTES = 1 << 22
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -39,7 +41,8 @@ class ArtifactKind:
     """A kind of artifact.
 
     ``name`` is the key of its setting in the catalog, ``folder`` the folder of its file, and
-    ``words`` the command that makes it. ``is_valid`` checks the value of the setting.
+    ``words`` the command that makes it. ``is_valid`` checks the value of the setting, which is a
+    file's record, or a list of records for a kind with several files.
     """
 
     name: str
@@ -51,10 +54,17 @@ class ArtifactKind:
         """Return the command that makes a new artifact of this kind."""
         return " ".join(("layerdex", self.words[0], *index, *self.words[1:]))
 
+    def records(self, setting: Any) -> Sequence[Mapping[str, Any]]:
+        """Return the records of a valid setting, one for each file."""
+        if setting is None:
+            return []
+        return setting if isinstance(setting, list) else [setting]
+
 
 HEAD = ArtifactKind("head", HEADS, ("probe", "--save"), is_head)
 TRANSFORM = ArtifactKind("transform", TRANSFORMS, ("transform",), is_transform)
-ARTIFACT_KINDS = (HEAD, TRANSFORM)
+APPROXIMATES = ArtifactKind("approximate", APPROXIMATE, ("accelerate",), are_approximate)
+ARTIFACT_KINDS = (HEAD, TRANSFORM, APPROXIMATES)
 
 
 def load_artifact(snapshot: Snapshot, kind: ArtifactKind) -> tuple[Tensors, dict[str, Any]] | None:
@@ -64,26 +74,30 @@ def load_artifact(snapshot: Snapshot, kind: ArtifactKind) -> tuple[Tensors, dict
     saved meanwhile and starts the question again, and `DamagedIndexError` if the file is not the
     one that the catalog describes.
     """
+    record = read_artifact_record(snapshot, kind)
+    return None if record is None else (load_tensors(snapshot.path, kind, record), record)
+
+
+def load_tensors(index: Path, kind: ArtifactKind, record: Mapping[str, Any]) -> Tensors:
+    """Return the tensors of an artifact's file; raises as `read_artifact_file` does."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    record = read_artifact_record(snapshot, kind)
-    if record is None:
-        return None
-    data = read_artifact_file(snapshot.path, kind, record)
+    data = read_artifact_file(index, kind, record)
     try:
-        return load(data), record
+        return load(data)
     # A forged file can have the right checksum. KeyError: a dtype that NumPy does not have.
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise artifact_damage(kind, snapshot.path / kind.folder / record["file"]) from error
+        raise artifact_damage(kind, index / kind.folder / record["file"]) from error
 
 
-def read_artifact_record(snapshot: Snapshot, kind: ArtifactKind) -> dict[str, Any] | None:
+def read_artifact_record(snapshot: Snapshot, kind: ArtifactKind) -> Any:
     """Return the catalog's record of an artifact, or None if the index has none.
 
-    Raises `DamagedIndexError` for a setting that is not a valid record.
+    It is a list of records for a kind with several files. Raises `DamagedIndexError` for a setting
+    that is not valid.
     """
-    record: dict[str, Any] | None = snapshot.setting(kind.name)
+    record = snapshot.setting(kind.name)
     if record is not None and not kind.is_valid(record):
         raise damage_error(f"the setting {kind.name!r}")
     return record
@@ -95,22 +109,33 @@ def read_artifact_file(index: Path, kind: ArtifactKind, record: Mapping[str, Any
     Raises FileNotFoundError if the file is missing, and `DamagedIndexError` if it is not the file
     that ``record`` describes.
     """
+    return b"".join(read_chunks(index, kind, record))
+
+
+def read_chunks(index: Path, kind: ArtifactKind, record: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the bytes of an artifact's file in parts; raises as `read_artifact_file` does.
+
+    The checksum is compared after the last part.
+    """
     name = str(record["file"])
     path = index / kind.folder / name
     if _FILE_NAME.fullmatch(name) is None:  # a forged name could lead out of the index
         raise artifact_damage(kind, path)
+    crc32 = 0
     try:
         with open_own(path) as file:
             size = os.fstat(file.fileno()).st_size
-            is_expected_size = size == record["size_bytes"] and size <= _MAX_BYTES
-            data = file.read() if is_expected_size else b""
+            if size != record["size_bytes"] or size > _MAX_BYTES:
+                raise artifact_damage(kind, path)
+            while chunk := file.read(_CHUNK_BYTES):
+                crc32 = zlib.crc32(chunk, crc32)
+                yield chunk
     except FileNotFoundError:
         raise
     except OSError as error:
         raise artifact_damage(kind, path) from error
-    if len(data) != record["size_bytes"] or zlib.crc32(data) != record["crc32"]:
+    if crc32 != record["crc32"]:
         raise artifact_damage(kind, path)
-    return data
 
 
 def artifact_damage(kind: ArtifactKind, path: Path) -> DamagedIndexError:
@@ -136,8 +161,9 @@ def remove_unreferenced_artifacts(index: Path, connection: Connection) -> None:
             continue
         if record is not None and not kind.is_valid(record):
             continue
+        referenced = {each["file"] for each in kind.records(record)}
         for file in files:
-            if record is None or file.name != record["file"]:
+            if file.name not in referenced:
                 remove_tree(file)
 
 

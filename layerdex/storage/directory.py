@@ -25,6 +25,7 @@ CATALOG = "catalog.sqlite3"
 SEGMENTS = "segments"
 HEADS = "heads"
 TRANSFORMS = "transforms"
+APPROXIMATE = "approximate"
 LOCK = "writer.lock"
 JOURNALS = ("", "-journal", "-wal", "-shm")
 """What the names of SQLite's files add to a catalog's name."""
@@ -40,7 +41,7 @@ _FILES = {
 _OWN = re.compile(
     rf"{'|'.join(map(re.escape, sorted(_FILES)))}"
     rf"|{SEGMENTS}(/[0-9a-f]{{16}}(\.new)?(/layer-[0-9]+\.(faiss|new))?)?"
-    rf"|({HEADS}|{TRANSFORMS})(/[0-9a-f]{{32}}\.safetensors)?"
+    rf"|({HEADS}|{TRANSFORMS}|{APPROXIMATE})(/[0-9a-f]{{32}}\.safetensors)?"
     r"|(.*/)?\.nfs[0-9a-f]+"  # what NFS keeps of a removed file that is still open
 )
 # MAX_PATHNAME in SQLite's os_unix.c, less the name of its journal.

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -32,12 +32,19 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> None:
     (faiss-cpu 1.15.1). Raises OSError.
     """
     view = np.ascontiguousarray(data).data.cast("B")
+    starts = range(0, len(view), _CHUNK_BYTES)
+    write_chunks(path, (view[start : start + _CHUNK_BYTES] for start in starts))
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Create ``path`` as `write_file` does, from parts that need not be in memory together."""
     descriptor = _above_standard(_create(path))
     try:
         with errors_named(path):
-            start = 0
-            while start < len(view):
-                start += os.write(descriptor, view[start : start + _CHUNK_BYTES])
+            for chunk in chunks:
+                left = memoryview(chunk)
+                while left:
+                    left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)
     except BaseException:
         with suppress(OSError):

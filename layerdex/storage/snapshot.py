@@ -55,6 +55,7 @@ from layerdex.storage.vectors.layer_vectors import LayerVectors, Segment, n_posi
 logger = logging.getLogger(__name__)
 Columns = TypeVarTuple("Columns")
 Found = TypeVar("Found", bound=Sized)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,10 @@ class Snapshot:
             rows_of=self.segment_rows,
             open_files=lambda segments: self._open(segments, layer),
         )
+
+    def derived(self, key: Hashable, compute: Callable[[], T], size: Callable[[T], int]) -> T:
+        """Return what ``compute`` returns, which all questions of the commit share for a key."""
+        return self._cache.derived(self.mark, key, compute, size)
 
     def hold(self, layers: Iterable[int]) -> None:
         """Open all files of these layers, so that no compaction can remove one.

@@ -20,6 +20,7 @@ COMMANDS = {
     "layers": "[OPTIONS] INDEX",
     "probe": "[OPTIONS] INDEX",
     "transform": "[OPTIONS] INDEX",
+    "accelerate": "[OPTIONS] INDEX",
     "tune": "[OPTIONS] INDEX ADAPTER",
     "dedup": "[OPTIONS] INDEX",
     "suspects": "[OPTIONS] INDEX",

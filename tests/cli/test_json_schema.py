@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from layerdex import Index
+from layerdex.index import accelerating
 from layerdex.index.json import output_schema, read_schemas, to_json
 from layerdex.options import EncoderOptions
 from scripts.json_reference import TARGET, render
@@ -20,6 +21,7 @@ from tests.cli.runner import Cli
 from tests.cli.test_evaluate_command import TEST
 from tests.cli.test_measures import PAIRS, QRELS, QUERIES
 from tests.cli.words import WordTransformer
+from tests.storage.steps import accelerate
 
 Place = Callable[[Sequence[str]], list[str]]
 
@@ -71,6 +73,7 @@ DOCUMENTS_OF: dict[str, list[tuple[str, ...]]] = {
     "layers --json": [("layers", "index", "-k", "4")],
     "probe --json": [("probe", "index", "-k", "3", "--layers", "1,2")],
     "transform --json": [("transform", "new"), ("transform", "new", "--shrinkage", "0.3")],
+    "accelerate --json": [("accelerate", "new", "--layers", "0,2")],
     "dedup --json": [
         ("dedup", "index", "--threshold", "0.4", "--layer", "1"),
         ("dedup", "full", "--layer", "0,1", "--fuse", "mean", *WHITEN),
@@ -134,6 +137,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         index.fit_transforms()
         index.save_head(index.at().probe(k=2, folds=2))
         index.save_best(index.evaluate(n_resamples=50))
+        if name == "full":
+            accelerate(index, 0.5)
     changed = [*DOCUMENTS[5:7], {**DOCUMENTS[7], "text": "new"}, {"id": "n", "text": "x"}]
     sources: dict[str, Sequence[Mapping[str, Any]]] = {
         "test": TEST,
@@ -161,6 +166,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Work among what was built; what a command changes or writes lies in a folder of its own."""
     monkeypatch.chdir(built)
+    monkeypatch.setattr(accelerating, "N_LEAST", 1)
 
     def give(words: Sequence[str]) -> list[str]:
         if "new" in words:

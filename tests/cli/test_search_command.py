@@ -15,7 +15,7 @@ from tests.cli.runner import Cli
 from tests.cli.words import WordTransformer, nearest, similarities
 
 QUERY = "where is my card"
-KEYS = ["query", "rank", "id", "similarity", "label", "text", "metadata", "layer"]
+KEYS = ["query", "rank", "id", "similarity", "label", "text", "metadata", "layer", "exact"]
 BY_ID = {one["id"]: one for one in EXPORTED}
 
 
@@ -31,6 +31,7 @@ def expected_hits(query: str, layer: int, k: int, **extra: Any) -> list[dict[str
             "similarity": pytest.approx(similarity, abs=1.5e-5),
             **{name: BY_ID[identifier][name] for name in ("label", "text", "metadata")},
             "layer": layer,
+            "exact": True,
         }
         for rank, (identifier, similarity) in enumerate(found, 1)
     ]
@@ -334,7 +335,7 @@ def test_layers_can_be_fused(cli: Cli, shared: Path) -> None:
     assert header.split() == ["#", "score", "document"]
     ranked = cli.json("search", shared, "my card", "--layer", "0-3", "--fuse", "rrf", "-k", "2")
     assert [list(hit) for hit in ranked] == [
-        ["query", "rank", "id", "score", "label", "text", "metadata", "layer"]
+        ["query", "rank", "id", "score", "label", "text", "metadata", "layer", "exact"]
     ] * 2
     assert first.split()[:3] == ["1", f"{ranked[0]['score']:.5f}", ranked[0]["id"]]
     # One layer alone is fused to its own ranking.

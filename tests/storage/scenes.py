@@ -16,10 +16,21 @@ from tests.encoders import WordEncoder
 from tests.results import hits_by_layer
 from tests.storage.corpora import flip_byte, rows
 from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
-from tests.storage.steps import DELETED, NEW_SHRINKAGE, TENTH, child, corpus, failing_child, operate
+from tests.storage.steps import (
+    DELETED,
+    NEW_RECALL,
+    NEW_SHRINKAGE,
+    TENTH,
+    accelerate,
+    child,
+    corpus,
+    failing_child,
+    operate,
+)
 from tests.storage.stored import Version, layer_paths, query, read_versions
 
 _OLD_SHRINKAGE = 0.2
+_OLD_RECALL = 0.5
 
 # Each child is forked from a process that has imported everything, so it starts at once.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -55,6 +66,8 @@ def _prepare(operation: str, path: Path) -> None:
         index.delete("old3", "d7")
     if operation == "transform":
         index.fit_transforms(shrinkage=_OLD_SHRINKAGE)
+    if operation == "accelerate":
+        accelerate(index, _OLD_RECALL)
     if operation == "repair":
         first, second, *_, last = layer_paths(path)
         flip_byte(first)
@@ -151,6 +164,8 @@ def _check(scene: Scene, path: Path) -> None:
         _check_state(scene, read_versions(path))
     if scene.operation == "transform":
         assert _use_transforms(path) in (_OLD_SHRINKAGE, NEW_SHRINKAGE)
+    if scene.operation == "accelerate":
+        assert _load_approximates(path) <= {_OLD_RECALL, NEW_RECALL}
     encoder = WordEncoder()
     _rerun(scene, path, encoder)
     assert read_versions(path) == scene.states[-1]
@@ -204,6 +219,10 @@ def _rerun(scene: Scene, path: Path, encoder: WordEncoder) -> None:
             index.fit_transforms(shrinkage=NEW_SHRINKAGE)
             assert _use_transforms(path) == NEW_SHRINKAGE
             assert len(list((path / "transforms").iterdir())) == 1
+        case "accelerate":
+            accelerate(index, NEW_RECALL)
+            assert _load_approximates(path) == {NEW_RECALL}
+            assert len(list((path / "approximate").iterdir())) == 2
 
 
 def _contents(path: Path) -> list[bytes]:
@@ -216,6 +235,17 @@ def _use_transforms(path: Path) -> float:
     assert hits_by_layer(index.search_like("d4", layer="all", transform="whiten"))
     [shrinkage] = set((index.info().transform or {})["shrinkages"].values())
     return float(shrinkage)
+
+
+def _load_approximates(path: Path) -> set[float]:
+    """Load the approximate indexes of two layers, and return the recalls that they are for."""
+    index = Index.open(path)
+    with index._open.store.read() as snapshot:
+        for layer in (2, 3):
+            found = index._open.approximates.find(index._open.store, snapshot, layer)
+            assert found is not None
+            assert found.index.n == snapshot.n_documents
+    return {each["target"] for each in index.info().approximate or []}
 
 
 def spread(places: list[int], n: int) -> list[int]:

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event
 
 from layerdex import Index
 from layerdex.errors import LayerdexError
+from layerdex.index import accelerating
 from layerdex.indexer.pipeline.build import build
 from layerdex.indexer.readers.sources import read_all
 from layerdex.storage import writer
@@ -26,9 +27,20 @@ from tests.encoders import ConcurrentWordEncoder, WordEncoder
 from tests.storage.corpora import Row, rows
 from tests.storage.next_schema import installed
 
-OPERATIONS = ("index", "delete", "purge", "compact", "merge", "repair", "transform", "migrate")
+OPERATIONS = (
+    "index",
+    "delete",
+    "purge",
+    "compact",
+    "merge",
+    "repair",
+    "transform",
+    "accelerate",
+    "migrate",
+)
 DELETED = ("old3", "d4", "d5")
 NEW_SHRINKAGE = 0.7
+NEW_RECALL = 0.6
 TENTH: list[Row] = [{"id": "tenth", "text": "with this there are ten segments"}]
 
 
@@ -72,6 +84,17 @@ def operate(
             index.repair(index.verify())
         case "transform":
             index.fit_transforms(shrinkage=NEW_SHRINKAGE)
+        case "accelerate":
+            accelerate(index, NEW_RECALL)
+
+
+def accelerate(index: Index, recall: float) -> None:
+    """Build approximate indexes of two layers, although the index is small."""
+    least, accelerating.N_LEAST = accelerating.N_LEAST, 1
+    try:
+        index.accelerate("2,3", recall=recall)
+    finally:
+        accelerating.N_LEAST = least
 
 
 @contextmanager

@@ -12,7 +12,15 @@ import pytest
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
 from layerdex.storage.artifact_changes import remove_artifact, save_artifact
-from layerdex.storage.artifacts import ARTIFACT_KINDS, HEAD, ArtifactKind, load_artifact
+from layerdex.storage.artifacts import (
+    APPROXIMATES,
+    ARTIFACT_KINDS,
+    HEAD,
+    ArtifactKind,
+    load_artifact,
+    load_tensors,
+    read_artifact_record,
+)
 from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
@@ -35,22 +43,44 @@ RECORDS: dict[str, dict[str, Any]] = {
         "n_fitted": 3,
         "next_row": 4,
     },
+    "approximate": {
+        "fingerprint": "f",
+        "layer": 1,
+        "n": 3,
+        "first_row": 1,
+        "next_row": 4,
+        "n_lists": 1,
+        "target": 0.9,
+        "n_queries": 1,
+        "measured": [
+            {
+                "share": 1.0,
+                "n_probes": 1,
+                "n_probes_together": 1,
+                "n_candidates": 1,
+                "recall": 1,
+                "bound": 1,
+            }
+        ],
+    },
 }
 
 
 def _save(store: Store, kind: ArtifactKind, value: float) -> Path:
     with store.write() as writer:
         tensors = {"matrix": np.full((2, 3), value).T}  # in another order than C's
-        save_artifact(writer, kind, tensors, RECORDS[kind.name])
+        beside: list[dict[str, Any]] | None = [] if kind is APPROXIMATES else None
+        save_artifact(writer, kind, tensors, RECORDS[kind.name], beside=beside)
     [file] = (store.path / kind.folder).iterdir()
     return file
 
 
 def _value(snapshot: Snapshot, kind: ArtifactKind) -> float | None:
-    loaded = load_artifact(snapshot, kind)
-    if loaded is None:
+    records = kind.records(read_artifact_record(snapshot, kind))
+    if not records:
         return None
-    tensors, record = loaded
+    [record] = records
+    tensors = load_tensors(snapshot.path, kind, record)
     assert {name: record[name] for name in RECORDS[kind.name]} == RECORDS[kind.name]
     assert tensors["matrix"].shape == (3, 2)
     return float(tensors["matrix"][0, 0])
@@ -126,7 +156,7 @@ def test_artifact_that_is_missing_without_a_newer_commit_is_damage(
         if remove_folder:
             file.parent.rmdir()
         with pytest.raises(DamagedIndexError, match=rf"the {kind.name} .*{file.name} is damaged"):
-            index._open.store.query(lambda snapshot: load_artifact(snapshot, kind))
+            index._open.store.query(lambda snapshot: _value(snapshot, kind))
 
 
 def test_unrelated_commit_does_not_hide_a_missing_artifact(index: Index) -> None:

@@ -27,7 +27,7 @@ from layerdex.cli.options import (
     target_options,
     verbosity_options,
 )
-from layerdex.cli.render.hits import Answer, describe_nothing, print_answer
+from layerdex.cli.render.hits import Answer, describe_nothing, describe_recall, print_answer
 
 
 @click.command("search", short_help="Find the documents nearest to a text.")
@@ -53,6 +53,11 @@ from layerdex.cli.render.hits import Answer, describe_nothing, print_answer
     help="Only hits at least this similar: from -1 to 1, or a percentile such as p99: the "
     "similarity that 99 % of random pairs of documents are below at the layer.",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Compare every document, also at layers with an approximate index.",
+)
 @display_options
 @json_option
 @jsonl_option
@@ -69,13 +74,15 @@ def command(
     target: TargetOptions,
     query_template: str | None,
     min_similarity: float | str | None,
+    exact: bool,
     display: DisplayOptions,
 ) -> None:
     """Find the documents of INDEX most similar to each QUERY.
 
-    Similarity is the cosine at a layer. Every document is compared, so no hit is missed. Layers
-    can be fused: by the mean of their vectors, by their vectors side by side (concat), or by their
-    rankings (rrf), which have a score instead: the mean of 1 / (60 + rank).
+    Similarity is the cosine at a layer. Every document is compared, so no hit is missed, unless
+    'layerdex accelerate' has built an approximate index of the layer. Layers can be fused: by the
+    mean of their vectors, by their vectors side by side (concat), or by their rankings (rrf), which
+    have a score instead: the mean of 1 / (60 + rank).
 
     \b
     layerdex search my-index "battery died after a week"
@@ -100,7 +107,7 @@ def command(
     answers = []
     if like:
         with context.progress("Searching"):
-            results = view.search_like(like, k=k, min_similarity=min_similarity)
+            results = view.search_like(like, k=k, min_similarity=min_similarity, exact=exact)
         answers += Answer.group(like, results)
     if asked:
         with context.progress("Searching") as on_progress:
@@ -109,6 +116,7 @@ def command(
                 k=k,
                 min_similarity=min_similarity,
                 query_template=query_template,
+                exact=exact,
                 on_progress=on_progress,
             )
         answers += Answer.group([identifier for identifier, _ in asked], results)
@@ -130,3 +138,5 @@ def command(
             context.note(f"Nothing found for {answer.results[0].query!r}: {reason}")
 
     context.print(table=table, document=rows, lines=rows)
+    if (note := describe_recall(answers)) is not None:
+        context.note(note)

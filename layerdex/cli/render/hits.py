@@ -14,6 +14,7 @@ from layerdex.cli.render.text import one_line
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from layerdex.records import LayerName
     from layerdex.search.results import Hit, SearchResult
 
 _LAYER_WIDTH = 26  # three layers on 80 columns; in fewer columns, ids are broken too often
@@ -44,6 +45,20 @@ def describe_nothing(subject: str, where: object, min_similarity: float | str | 
         return f"{subject} meets --where" if where else f"the index has {subject}"
     meeting = " that meets --where" if where else ""
     return f"{subject}{meeting} reaches --min-similarity {min_similarity}"
+
+
+def describe_recall(answers: Sequence[Answer]) -> str | None:
+    """Return which answers are approximate and how good, or None if all are exact."""
+    bounds: dict[LayerName, float] = {}
+    for answer in answers:
+        for result in answer.results:
+            if result.recall_bound is not None:
+                bound = bounds.setdefault(result.target.name, result.recall_bound)
+                bounds[result.target.name] = min(bound, result.recall_bound)
+    if not bounds:
+        return None
+    parts = ", ".join(f"{bound:.4f} at layer {layer}" for layer, bound in bounds.items())
+    return f"Approximate, recall@10 measured as at least {parts}; --exact compares every document"
 
 
 def print_answer(results: Sequence[SearchResult], detail: Detail = Detail()) -> None:  # noqa: B008 - frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerdex.cli.render.tables import make_list, print_table
@@ -52,6 +52,9 @@ def print_info(info: IndexInfo, *, title: str) -> None:
         if "transform" in info.damaged
         else _describe_transform(info.transform),
         "head": _DAMAGED if "head" in info.damaged else _describe_head(info.head),
+        "approximate": _DAMAGED
+        if "approximate" in info.damaged
+        else _describe_approximate(info.approximate),
         "for queries": info.query_template,
         "long texts": f"{encoder.long} at {counted(encoder.max_length, 'token')}",
         "batches": None if encoder.pads else "equal lengths only, as padding changes vectors",
@@ -106,6 +109,21 @@ def _describe_transform(transform: Mapping[str, Any] | None) -> str | None:
         return None
     changed = counted(transform["n_changed"], "document")
     return f"fitted on {counted(transform['n'], 'document')}; {changed} added or removed since"
+
+
+def _describe_approximate(layers: Sequence[Mapping[str, Any]] | None) -> str | None:
+    if layers is None:
+        return None
+    return "; ".join(map(_describe_approximate_layer, layers))
+
+
+def _describe_approximate_layer(made: Mapping[str, Any]) -> str:
+    bound = min(measured["bound"] for measured in made["measured"])
+    described = f"layer {made['layer']}, recall at least {bound:.4f} (target {made['target']:g})"
+    if made["n_tail"] or made["n_dead"]:
+        changed = f"{made['n_tail']:,} added and {made['n_dead']:,} removed"
+        described += f", {changed} since of {made['n']:,}"
+    return described + (", stale: not used" if made["is_stale"] else "")
 
 
 def _describe_head(head: Mapping[str, Any] | None) -> str | None:

@@ -34,7 +34,7 @@ def index_info_to_json(info: IndexInfo) -> Json:
         **pick(info.encoder, *_TEXTS),
         "calibration_file": info.encoder.calibration and info.encoder.calibration.path,
         "quantization": quantization and asdict(quantization),
-        **pick(info, "labels", "best_layer", "transform", "head"),
+        **pick(info, "labels", "best_layer", "transform", "head", "approximate"),
         "source_fields": info.source_fields and info.source_fields.to_setting(),
         "date_formats": info.date_formats,
     }

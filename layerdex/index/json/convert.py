@@ -32,7 +32,7 @@ from layerdex.index.json.evaluations import (
     transform_fit_to_json,
     tuning_to_json,
 )
-from layerdex.index.json.plain import Json, plain, transform_of
+from layerdex.index.json.plain import Json, pick, plain, transform_of
 
 if TYPE_CHECKING:
     from layerdex.choices import Change
@@ -60,6 +60,7 @@ def search_to_json(results: Sequence[SearchResult], *, query_id: str | None) -> 
             **hit_to_json(hit),
             "layer": result.target.name,
             **transform_of(result.target),
+            **pick(result, "exact"),
         }
         for result in results
         for hit in result.hits
@@ -114,6 +115,7 @@ def deletion_to_json(
 
 
 _CONVERTERS: dict[str, Callable[[Any], Json]] = {
+    "Acceleration": plain,
     "ClassificationReport": classification_report_to_json,
     "Comparison": comparison_to_json,
     "Deduplication": deduplication_to_json,

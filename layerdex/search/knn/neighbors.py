@@ -74,12 +74,7 @@ class NeighborSearch:
         if k == 0 or not len(queries):
             shape = (len(queries), k)
             return Neighbors(np.empty(shape, np.int64), np.empty(shape, np.float32))
-        # In float32 the squares of components beyond 1e±19 overflow or vanish.
-        wide = np.asarray(queries, dtype=np.float64)
-        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-        if not (np.isfinite(lengths) & (lengths > 0)).all():
-            raise OptionError("a query vector is zero or not finite")
-        queries = (wide / lengths[:, None]).astype(np.float32)
+        queries = unit_queries(queries)
         if self._scanned is not None and len(queries) <= _N_SCANNED_QUERIES:
             scanned = self._scanned
             return _stack([_find_by_scan(*scanned, one[None], k, self._rows) for one in queries])
@@ -108,6 +103,20 @@ def find_neighbors(
     return search.find(queries, k, on_progress=on_progress)
 
 
+def unit_queries(queries: Vectors) -> Vectors:
+    """Return vectors (n, width) of any length as unit vectors, float32.
+
+    Raises `OptionError` for one that is zero or not finite.
+    """
+    # In float32 the squares of components beyond 1e±19 overflow or vanish.
+    wide = np.asarray(queries, dtype=np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise OptionError("a query vector is zero or not finite")
+    units: Vectors = (wide / lengths[:, None]).astype(np.float32)
+    return units
+
+
 def _scanned(layer: VectorSource) -> tuple[LayerVectors, Transform | None] | None:
     """Return the layer whose codes can be scanned and its transform, or None to decode."""
     transform = None
@@ -125,12 +134,12 @@ def _find_by_scan(
     parts = [*layer.slices(rows)]
     if transform is None:
         found, similarities = nearest_of_segments(parts, query, k)
-        return _take(found[None], similarities[None], k)
+        return take_nearest(found[None], similarities[None], k)
     candidates = [_transformed(transform, part, query, k) for part in parts]
     candidate_rows, of_candidates = (
         np.concatenate(column) for column in zip(*candidates, strict=True)
     )
-    return _take(candidate_rows[None], of_candidates[None], k)
+    return take_nearest(candidate_rows[None], of_candidates[None], k)
 
 
 def _transformed(
@@ -141,7 +150,7 @@ def _transformed(
     return part.rows, cosine(query, transform.apply(part.decode(0, len(part.rows))))[0]
 
 
-def _take(rows: Rows, similarities: NDArray[np.floating], k: int) -> Neighbors:
+def take_nearest(rows: Rows, similarities: NDArray[np.floating], k: int) -> Neighbors:
     """Order candidates by similarity step and row, and keep k, padded where there are fewer."""
     # Rounded first: a similarity is in the step that its shown value is in.
     similarities = similarities.astype(np.float32)

@@ -45,6 +45,12 @@ class VectorSpace:
         """Whether there are rankings only, and no vectors."""
         return self.target.is_ranking
 
+    @property
+    def stored_layer(self) -> int | None:
+        """The layer whose vectors are compared as they are stored, None if they are changed."""
+        is_plain = self.target.fuse is None and self.transforms is None
+        return self.layers[0] if is_plain else None
+
     def transformed(self, name: TransformName, transforms: Transforms) -> VectorSpace:
         """Return this space with its layers transformed, in place of any transform before."""
         return VectorSpace(replace(self.target, transform=name), transforms)

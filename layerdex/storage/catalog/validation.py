@@ -18,6 +18,7 @@ _MAX_ROWS = 1 << 62
 """Less than 64 bits can hold, so that counters can advance."""
 _MAX_COMPONENTS = 1 << 20
 _MAX_BLOCKS = 1 << 16
+_MAX_CANDIDATES = 1 << 16
 
 _NONE = type(None)
 _VERSIONS = {
@@ -146,6 +147,51 @@ def is_transform(value: object) -> bool:
         and len(layers) == len(shrinkages)
         and all(map(is_count, layers))
         and all(isinstance(share, float | int) and 0 < share <= 1 for share in shrinkages)
+    )
+
+
+def are_approximate(value: object) -> bool:
+    """Return whether a setting is the records of approximate indexes, at most one per layer."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(map(_is_approximate, value))
+        and len({record["layer"] for record in value}) == len(value)
+    )
+
+
+def _is_approximate(record: object) -> bool:
+    if not isinstance(record, Mapping):
+        return False
+    counts = ["layer", "size_bytes", "crc32", "n", "first_row", "next_row", "n_lists", "n_queries"]
+    measured, target = record.get("measured"), record.get("target")
+    return (
+        all(isinstance(record.get(name), str) for name in ("file", "fingerprint"))
+        and all(is_count(record.get(name)) for name in counts)
+        and isinstance(target, float)
+        and 0 < target < 1
+        and record["n"] > 0
+        and 0 < record["first_row"] < record["next_row"]
+        and isinstance(measured, list)
+        and bool(measured)
+        and all(map(_is_measured, measured))
+        and measured[0]["share"] == 1
+        and all(more["share"] > less["share"] for more, less in pairwise(measured))
+    )
+
+
+def _is_measured(measured: object) -> bool:
+    if not isinstance(measured, Mapping):
+        return False
+    shares = [measured.get(name) for name in ("share", "recall", "bound")]
+    names = ("n_probes", "n_probes_together", "n_candidates")
+    counts = [measured.get(name) for name in names]
+    return (
+        all(isinstance(share, float | int) and 0 <= share <= 1 for share in shares)
+        and measured["share"] > 0
+        and all(is_count(n) for n in counts)
+        and 0 < measured["n_candidates"] <= _MAX_CANDIDATES
+        and min(measured["n_probes"], measured["n_probes_together"]) > 0
     )
 
 

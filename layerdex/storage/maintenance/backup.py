@@ -20,8 +20,8 @@ from layerdex.records import OnProgress, progress_of_shares
 from layerdex.storage.artifacts import (
     ARTIFACT_KINDS,
     ArtifactKind,
-    read_artifact_file,
     read_artifact_record,
+    read_chunks,
 )
 from layerdex.storage.catalog.checks import catalog_faults
 from layerdex.storage.catalog.engine import switch_to_wal, translate_errors, write_engine
@@ -36,6 +36,7 @@ from layerdex.storage.files import (
     name_start,
     sync_file,
     sync_folder,
+    write_chunks,
     write_file,
 )
 from layerdex.storage.maintenance.live_segments import LiveSegment, drop_dead_versions
@@ -192,12 +193,12 @@ def _copy_layer(store: Store, segment: Segment, layer: int, folder: Path) -> Non
 
 def _copy_artifact(snapshot: Snapshot, kind: ArtifactKind, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    record = read_artifact_record(snapshot, kind)
-    if record is None:
+    records = kind.records(read_artifact_record(snapshot, kind))
+    if not records:
         return
-    data = read_artifact_file(snapshot.path, kind, record)
     folder.mkdir()
-    write_file(folder / record["file"], np.frombuffer(data, dtype=np.uint8))
+    for record in records:
+        write_chunks(folder / record["file"], read_chunks(snapshot.path, kind, record))
     sync_folder(folder)
 
 

@@ -15,6 +15,7 @@ from layerdex.choices import StoredPrecision
 from layerdex.errors import DamagedIndexError
 from layerdex.layers import format_layers, name_layers
 from layerdex.records import EncoderSettings
+from layerdex.storage.approximates import measure_freshness, read_approximates
 from layerdex.storage.artifacts import (
     HEAD,
     TRANSFORM,
@@ -57,8 +58,12 @@ class IndexInfo(Tabular):
     shrinkage per layer. ``head`` is None without a head, or has its layer, the ``label_field`` and
     number of labels that it predicts (``n_labels``), the number of documents that it was fitted on
     (``n``), and those of its labels that no document has any more (``vanished_labels``).
+    ``approximate`` has what `Index.accelerate` recorded of each layer: the number of documents
+    (``n``), the ``target`` of recall@10, for how many queries (``n_queries``) recall and bound were
+    ``measured`` at which filters with which parameters; how many documents were added
+    (``n_tail``) and removed (``n_dead``) since, and whether it is not used any more (``is_stale``).
     ``source_fields`` are the names of fields in the sources, None before the first run, and
-    ``date_formats`` the forms of dates by field. If one of the last five is damaged, it is None,
+    ``date_formats`` the forms of dates by field. If one of the last six is damaged, it is None,
     ``damaged`` has its name, and a warning is logged.
     """
 
@@ -78,6 +83,7 @@ class IndexInfo(Tabular):
     query_template: str | None
     transform: dict[str, Any] | None
     head: dict[str, Any] | None
+    approximate: list[dict[str, Any]] | None
     source_fields: SourceFields | None
     date_formats: dict[str, str] | None
     damaged: tuple[str, ...] = field(default=(), compare=False)
@@ -124,6 +130,12 @@ def read_info(store: Store) -> IndexInfo:
         head = _unless_damaged(
             "head", "the head, if there is one,", lambda: _head(snapshot), damaged
         )
+        approximate = _unless_damaged(
+            "approximate",
+            "the approximate index, if there is one,",
+            lambda: _approximate(store, snapshot),
+            damaged,
+        )
         fields = _unless_damaged(
             SOURCE_FIELDS,
             "the names of fields in the sources",
@@ -154,6 +166,7 @@ def read_info(store: Store) -> IndexInfo:
             query_template=store.query_template,
             transform=transform,
             head=head,
+            approximate=approximate,
             source_fields=fields,
             date_formats=date_formats,
             damaged=tuple(damaged),
@@ -193,6 +206,20 @@ def _head(snapshot: Snapshot) -> Record:
         "n_labels": len(record["labels"]),
         "vanished_labels": list(find_vanished_labels(snapshot, record)),
     }
+
+
+def _approximate(store: Store, snapshot: Snapshot) -> list[dict[str, Any]] | None:
+    described = []
+    for record in sorted(read_approximates(snapshot), key=lambda each: int(each["layer"])):
+        state = measure_freshness(snapshot, record, fingerprint=store.settings.fingerprint)
+        names = ("layer", "n", "target", "n_queries", "size_bytes", "measured")
+        described.append(
+            {
+                **{name: record[name] for name in names},
+                **{name: getattr(state, name) for name in ("n_tail", "n_dead", "is_stale")},
+            }
+        )
+    return described or None
 
 
 def _size_bytes(folder: Path) -> int:

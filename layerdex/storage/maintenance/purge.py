@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 from layerdex.errors import StorageError
 from layerdex.records import OnProgress
+from layerdex.storage.approximates import remove_with_dead
+from layerdex.storage.artifacts import APPROXIMATES
 from layerdex.storage.catalog.engine import remove_unfinished
 from layerdex.storage.directory import CATALOG
 from layerdex.storage.files import sync_folder
 from layerdex.storage.maintenance.compaction import drop_dead
 from layerdex.storage.store import Store
 from layerdex.storage.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 
 def purge(
@@ -19,10 +25,21 @@ def purge(
 
     The segments that have some are rewritten without them, then the catalog. At the end SQLite's
     log is emptied, for which open questions must end: raises `StorageError` if one is still open
-    after ``timeout_s``. Artifacts stay (see `traces`). What a file system keeps of removed
-    files is out of reach.
+    after ``timeout_s``. Head and transforms stay (see `traces`); approximate indexes with vectors
+    of removed documents go, which is logged. What a file system keeps of removed files is out of
+    reach.
     """
     n_dropped = drop_dead(store, writer, on_progress=on_progress)
+    with store.read() as snapshot:
+        layers = remove_with_dead(snapshot, writer)
+    for layer in layers:
+        logger.warning(
+            "the approximate index of layer %s had vectors of removed documents, and is removed, "
+            "too: run '%s --layers %s' to build it again",
+            layer,
+            APPROXIMATES.remedy(str(store.path)),
+            layer,
+        )
     writer.vacuum()
     with writer.changing_files() as folder:
         remove_unfinished(folder.parent / CATALOG)  # a copy that a killed migration left

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import OnProgress, progress_of_shares
-from layerdex.storage.artifacts import ARTIFACT_KINDS, ArtifactKind, read_artifact_file
+from layerdex.storage.artifacts import ARTIFACT_KINDS, ArtifactKind, read_chunks
 from layerdex.storage.catalog.checks import catalog_faults
 from layerdex.storage.catalog.documents import is_text_of
 from layerdex.storage.catalog.engine import translate_errors
@@ -65,37 +65,39 @@ def verify(store: Store, *, on_progress: OnProgress | None = None) -> list[Probl
     A torn seal protects nothing and damages nothing: it is logged, and is not a problem.
     """
     problems = _verify_seal(store) + _verify_catalog(store)
-    records: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     with store.read() as snapshot:
         segments = snapshot.segments
         for kind in ARTIFACT_KINDS:
             with contextlib.suppress(DamagedIndexError):  # `_verify_catalog` reports the setting
-                records[kind.name] = snapshot.setting(kind.name)
+                settings[kind.name] = snapshot.setting(kind.name)
     with translate_errors(store.path):
         problems += _verify_files(store, segments, on_progress)
     for kind in ARTIFACT_KINDS:
-        problems += _verify_artifact(store, kind, records.get(kind.name))
+        problems += _verify_artifact(store, kind, settings.get(kind.name))
     with store.read() as snapshot:  # a segment that a compaction has removed is not missing
         names = {segment.name for segment in snapshot.segments}
     return [p for p in problems if p.segment is None or p.segment.name in names]
 
 
-def _verify_artifact(store: Store, kind: ArtifactKind, record: Any) -> list[Problem]:
-    if record is None:
+def _verify_artifact(store: Store, kind: ArtifactKind, setting: Any) -> list[Problem]:
+    if setting is None:
         return []
     path = store.path / kind.folder
-    if kind.is_valid(record):
+    reason = f"the {kind.name} is missing or damaged: run '{kind.remedy()}' again"
+    if not kind.is_valid(setting):
+        return [Problem(path, reason, artifact=kind)]
+    problems = []
+    for record in kind.records(setting):
         try:
-            read_artifact_file(store.path, kind, record)
+            for _ in read_chunks(store.path, kind, record):
+                pass
         except (DamagedIndexError, FileNotFoundError):
             with store.read() as snapshot:
-                if snapshot.setting(kind.name) != record:  # another was saved meanwhile
+                if snapshot.setting(kind.name) != setting:  # another was saved meanwhile
                     return []
-            path /= str(record["file"])
-        else:
-            return []
-    reason = f"the {kind.name} is missing or damaged: run '{kind.remedy()}' again"
-    return [Problem(path, reason, artifact=kind)]
+            problems.append(Problem(path / str(record["file"]), reason, artifact=kind))
+    return problems
 
 
 def _verify_files(

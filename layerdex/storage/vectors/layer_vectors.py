@@ -13,6 +13,7 @@ from layerdex.records import Rows, Vectors
 from layerdex.storage.vectors.layer_file import LayerFile, Positions
 from layerdex.storage.vectors.segment_file import SegmentFile
 
+_DECODED_TOGETHER = 32_768
 _OPENED_TOGETHER = 256
 """Segments whose files are opened at the same time, which reads the start of each."""
 
@@ -125,8 +126,9 @@ class LayerVectors:
 
     def slices(self, rows: Rows | None = None) -> Iterator[SegmentSlice]:
         """Yield the live documents, or those of ``rows`` (ascending and live), by segment."""
-        for start in range(0, len(self._segments), _OPENED_TOGETHER):
-            segments = self._segments[start : start + _OPENED_TOGETHER]
+        concerned = self._segments if rows is None else self._segments_with(rows)
+        for start in range(0, len(concerned), _OPENED_TOGETHER):
+            segments = concerned[start : start + _OPENED_TOGETHER]
             if rows is None:  # the file's size bounds the rows that a forged catalog may claim
                 self._open_files(segments)
             located = [(segment, *self._locate(segment, rows)) for segment in segments]
@@ -137,6 +139,9 @@ class LayerVectors:
 
     def gather(self, rows: Rows) -> Vectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
+        if 0 < len(rows) <= _DECODED_TOGETHER:  # few of each of many segments
+            distinct, inverse = np.unique(rows, return_inverse=True)
+            return decode_slices([*self.slices(distinct)])[inverse]
         return self._gather(rows, lambda segment: segment.decode(0, len(segment.rows)))
 
     def gather_stored(self, rows: Rows) -> Vectors:
@@ -150,6 +155,14 @@ class LayerVectors:
             start = np.searchsorted(distinct, segment.rows[0])
             vectors[start : start + len(segment.rows)] = read(segment)
         return vectors[inverse]
+
+    def _segments_with(self, rows: Rows) -> Sequence[Segment]:
+        """Return the segments that may have some of the rows, ascending."""
+        if len(rows) >= len(self._segments):
+            return self._segments
+        firsts = np.array([segment.first_row for segment in self._segments])
+        at = np.unique(np.searchsorted(firsts, rows, side="right") - 1)
+        return [self._segments[i] for i in at.tolist() if i >= 0]
 
     def _locate(self, segment: Segment, rows: Rows | None) -> tuple[Rows, Positions]:
         bounds = [segment.first_row, segment.last_row + 1]

@@ -263,7 +263,7 @@ def test_similarity_is_in_the_step_that_it_is_shown_in() -> None:
     # In float64 the first is in the step of the second, and its row is lower.
     exact = np.array([[0.808325005, 0.80833]])
     assert np.rint(exact / 1e-5).tolist() == [[80_833, 80_833]]
-    found = neighbors._take(np.array([[1, 2]]), exact, 2)
+    found = neighbors.take_nearest(np.array([[1, 2]]), exact, 2)
     assert found.rows.tolist() == [[2, 1]]
     assert np.rint(found.similarities.astype(np.float64) / 1e-5).tolist() == [[80_833, 80_832]]
 

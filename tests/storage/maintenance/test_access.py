@@ -17,6 +17,7 @@ from tests.encoders import WordEncoder
 from tests.storage.corpora import ids_of, rows
 from tests.storage.next_schema import installed
 from tests.storage.permissions import unprivileged
+from tests.storage.steps import accelerate
 
 GROUP = 4_321
 
@@ -49,8 +50,9 @@ def test_every_file_has_the_mode_that_the_umask_gives(
 ) -> None:
     with umask(mask):
         index = Index.create(tmp_path / "index", model=WordEncoder())
-        index.add(rows(9))
+        index.add(rows(20))
         index.fit_transforms()
+        accelerate(index, 0.5)
         with index._open.store.write():
             assert {"catalog.sqlite3-wal", "catalog.sqlite3-shm"} <= modes(index.path).keys()
             assert_modes(index.path, folders=folders, files=files)

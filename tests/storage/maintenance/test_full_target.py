@@ -19,6 +19,7 @@ from layerdex import Index
 from layerdex.errors import LayerdexError, StorageError
 from tests.encoders import WordEncoder
 from tests.storage.corpora import ids_of, rows
+from tests.storage.steps import accelerate
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def source(tmp_path: Path) -> Index:
     index = Index.create(tmp_path / "source", model=WordEncoder())
     index.add(rows(24))
     index.fit_transforms()
+    accelerate(index, 0.5)
     return index
 
 

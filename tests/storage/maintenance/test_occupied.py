@@ -68,6 +68,7 @@ def put_link(link: Path) -> None:
         (f"{SEGMENT}/layer-00.faiss.bak", put_file),
         (f"{SEGMENT}.old", put_folder),
         ("transforms/mine.safetensors", put_file),
+        ("approximate/mine.safetensors", put_file),
         ("heads/deep", put_folder),
     ],
 )

@@ -1,0 +1,208 @@
+"""Building an approximate index of a layer, with how much it does chosen by measured recall."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select
+
+from layerdex.arguments import check_between, check_callbacks
+from layerdex.errors import OptionError, StorageError
+from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors
+from layerdex.layers import LayerSelection
+from layerdex.records import OnProgress, Rows, Vectors, progress_of_parts
+from layerdex.search.knn.approximate import Measured
+from layerdex.search.knn.recall_choice import SHARES, Questions, choose, n_questions
+from layerdex.storage.approximates import read_approximates
+from layerdex.storage.artifact_changes import remove_artifact, save_artifact
+from layerdex.storage.artifacts import APPROXIMATES, Tensors
+from layerdex.storage.catalog.changes import NEXT_ROW
+from layerdex.storage.catalog.schema import DOCUMENT
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.store import Store
+from layerdex.storage.vectors.approximate import (
+    ApproximateIndex,
+    count_lists,
+    is_dense,
+    n_trained,
+)
+
+RECALL = 0.99
+N_LEAST = 20_000
+"""Fewer documents are compared in a millisecond, which candidates alone would take."""
+
+_LEAST_RECALL, _MOST_RECALL = 0.5, 0.999
+_ADDED_TOGETHER = 65_536
+_SEED = 0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceleration:
+    """An approximate index of a layer, built of n documents for a ``target`` of recall@10.
+
+    ``measured`` has what was chosen and measured without a filter, and for filters that keep a
+    tenth and a hundredth. ``n_queries`` is the number of queries that each bound is of.
+    """
+
+    layer: int
+    n: int
+    target: float
+    n_queries: int
+    size_bytes: int
+    measured: tuple[Measured, ...]
+
+    @property
+    def reaches_target(self) -> bool:
+        """Whether all bounds reach the target."""
+        return all(measured.bound >= self.target for measured in self.measured)
+
+
+def accelerate(
+    index: OpenIndex,
+    *,
+    layers: LayerSelection,
+    recall: float,
+    queries: str | Iterable[str] | None,
+    lock_timeout_s: float,
+    on_progress: OnProgress | None,
+) -> list[Acceleration]:
+    """Build and store an approximate index for each of some layers; see `Index.accelerate`."""
+    check_callbacks(on_progress=on_progress)
+    target = float(check_between("recall", recall, _LEAST_RECALL, _MOST_RECALL))
+    chosen = index.resolve_layers(layers)
+    texts = None if queries is None else query_vectors(index, queries, None)
+    return [
+        _accelerate_layer(index, layer, target, texts, lock_timeout_s, of_layer)
+        for layer, of_layer in zip(chosen, progress_of_parts(on_progress, len(chosen)), strict=True)
+    ]
+
+
+def remove_approximates(store: Store, *, lock_timeout_s: float) -> None:
+    """Remove the approximate indexes of all layers; without any, nothing happens."""
+    with store.write(lock_timeout_s=lock_timeout_s) as writer:
+        remove_artifact(writer, APPROXIMATES)
+
+
+def _accelerate_layer(
+    index: OpenIndex,
+    layer: int,
+    target: float,
+    texts: QueryVectors | None,
+    lock_timeout_s: float,
+    on_progress: OnProgress | None,
+) -> Acceleration:
+    def question(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any], int]:
+        given = None if texts is None else texts.at([layer])[layer]
+        tensors, record = _build(snapshot, layer, target, given, on_progress)
+        return tensors, record, _count_versions(snapshot, record)
+
+    # It takes minutes for a million documents: others may write meanwhile.
+    tensors, record, n_versions = index.query(question)
+    record["fingerprint"] = index.store.settings.fingerprint
+    with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
+        with index.store.read() as snapshot:
+            if _count_versions(snapshot, record) != n_versions:
+                # Their vectors must not come back in this file.
+                raise StorageError(
+                    "documents were removed for good while the approximate index was built: "
+                    "build it again"
+                )
+            others = [each for each in read_approximates(snapshot) if each["layer"] != layer]
+        saved = save_artifact(writer, APPROXIMATES, tensors, record, beside=others)
+    names = ("layer", "n", "target", "n_queries", "size_bytes")
+    measured = tuple(Measured(**each) for each in saved["measured"])
+    made = Acceleration(**{name: saved[name] for name in names}, measured=measured)
+    if not made.reaches_target:
+        logger.warning(
+            "layer %s: no setting reaches a recall of %g; of the one stored it is at least %.4f",
+            layer,
+            target,
+            min(each.bound for each in measured),
+        )
+    return made
+
+
+def _build(
+    snapshot: Snapshot,
+    layer: int,
+    target: float,
+    given: Vectors | None,
+    on_progress: OnProgress | None,
+) -> tuple[Tensors, dict[str, Any]]:
+    rows, vectors = snapshot.rows(), snapshot.layer(layer)
+    if len(rows) < N_LEAST:
+        raise OptionError(
+            f"the index has {len(rows):,} documents: exact search of fewer than {N_LEAST:,} is as "
+            "fast as an approximate one"
+        )
+    n, first_row, next_row = len(rows), int(rows[0]), int(snapshot.setting(NEXT_ROW))
+    if not is_dense(n, next_row - first_row):
+        raise OptionError(
+            "most rows of this index are gone: export it and index that, then build it"
+        )
+    n_lists = count_lists(n)
+    n_done, n_all = 0, 2 * n + len(SHARES) * n // 4
+
+    def tell(more: int) -> None:
+        nonlocal n_done
+        n_done += more
+        if on_progress is not None:
+            on_progress(min(n_done, n_all), n_all)
+
+    tell(0)
+    rng = np.random.default_rng(_SEED)
+    sample = np.sort(rng.choice(rows, min(n_trained(n_lists), n), replace=False))
+    made = ApproximateIndex.train(
+        vectors.gather(sample), n_lists=n_lists, span=next_row - first_row
+    )
+    tell(n)
+    for part in vectors.slices():
+        for start in range(0, len(part.rows), _ADDED_TOGETHER):
+            stop = min(start + _ADDED_TOGETHER, len(part.rows))
+            made.add(part.decode(start, stop), part.rows[start:stop] - first_row)
+            tell(stop - start)
+    made.finish()
+    questions = _questions(rng, vectors.gather, rows, given, target)
+    measured = choose(vectors, made, rows, questions, target=target, on_done=lambda _: tell(n // 4))
+    tell(n_all - n_done)
+    record = {
+        "layer": layer,
+        "n": n,
+        "first_row": first_row,
+        "next_row": next_row,
+        "n_lists": n_lists,
+        "target": target,
+        "n_queries": len(questions.own) - len(questions.own) // 2,
+        "measured": [asdict(each) for each in measured],
+    }
+    return made.to_tensors(), record
+
+
+def _questions(
+    rng: np.random.Generator,
+    gather: Callable[[Rows], Vectors],
+    rows: Rows,
+    given: Vectors | None,
+    target: float,
+) -> Questions:
+    """Return the given queries, and stored vectors up to the number that is needed."""
+    given = np.empty((0, 0), np.float32) if given is None else given
+    n_stored = min(max(n_questions(target) - len(given), 0), len(rows))
+    own = rng.choice(rows, n_stored, replace=False)
+    stored = gather(own)
+    vectors = np.concatenate([given, stored]) if len(given) else stored
+    own = np.concatenate([np.full(len(given), -1), own])
+    order = rng.permutation(len(vectors))
+    return Questions(vectors[order], own[order])
+
+
+def _count_versions(snapshot: Snapshot, record: Mapping[str, Any]) -> int:
+    """Return how many versions there are of those that were there when an index was built."""
+    query = select(func.count()).select_from(DOCUMENT)
+    return snapshot.connection.scalar(query.where(DOCUMENT.c.row < record["next_row"])) or 0

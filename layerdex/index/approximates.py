@@ -1,0 +1,89 @@
+"""The approximate indexes stored with an index, as searches find them.
+
+Each is of one layer and of the documents that were there when it was built. Documents added since
+are compared exactly, and those removed are left out of its scan, until they are too many.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from layerdex.forks import ForkLock
+from layerdex.search.knn.approximate import ApproximateLayer, Measured
+from layerdex.storage.approximates import measure_freshness, read_approximates
+from layerdex.storage.artifacts import APPROXIMATES, artifact_damage, load_tensors
+from layerdex.storage.snapshot import Snapshot
+from layerdex.storage.store import Store
+from layerdex.storage.vectors.approximate import ApproximateIndex
+
+_MOST_LOADED_BYTES = 2 << 30
+
+logger = logging.getLogger(__name__)
+
+
+class LoadedApproximates:
+    """The approximate indexes that an open index has loaded; those used least recently go first."""
+
+    def __init__(self) -> None:
+        self._by_file: dict[str, ApproximateLayer] = {}
+        self._lock = ForkLock()
+
+    def find(self, store: Store, snapshot: Snapshot, layer: int) -> ApproximateLayer | None:
+        """Return the approximate index of a layer, None if there is none that fits the documents.
+
+        A stale one is logged as a warning. Raises FileNotFoundError, as for an artifact that was
+        replaced meanwhile, or `DamagedIndexError`.
+        """
+        for record in read_approximates(snapshot):
+            if record["layer"] != layer:
+                continue
+            fingerprint = store.settings.fingerprint
+            state = measure_freshness(snapshot, record, fingerprint=fingerprint)
+            if not state.is_stale:
+                return self._get(store, record)
+            logger.warning(
+                "the approximate index of layer %s is not used, and answers are exact: it %s. Run "
+                "'%s --layers %s' to build it again",
+                layer,
+                state.reason,
+                APPROXIMATES.remedy(str(store.path)),
+                layer,
+            )
+        return None
+
+    def _get(self, store: Store, record: Mapping[str, Any]) -> ApproximateLayer:
+        """Return the index of a record; raises FileNotFoundError or `DamagedIndexError`."""
+        with self._lock:
+            loaded = self._by_file.pop(record["file"], None)
+            if loaded is not None:
+                self._by_file[record["file"]] = loaded  # now the one used last
+                return loaded
+        loaded = _load(store, record)  # outside the lock: it takes long
+        with self._lock:
+            self._by_file[record["file"]] = loaded
+            while len(self._by_file) > 1 and self._n_bytes() > _MOST_LOADED_BYTES:
+                del self._by_file[next(iter(self._by_file))]
+        return loaded
+
+    def _n_bytes(self) -> int:
+        return sum(loaded.index.size_bytes for loaded in self._by_file.values())
+
+
+def _load(store: Store, record: Mapping[str, Any]) -> ApproximateLayer:
+    tensors = load_tensors(store.path, APPROXIMATES, record)
+    try:
+        made = ApproximateIndex.from_tensors(
+            tensors,
+            width=store.settings.width,
+            n=record["n"],
+            n_lists=record["n_lists"],
+            span=record["next_row"] - record["first_row"],
+        )
+    except ValueError as error:
+        path = store.path / APPROXIMATES.folder / record["file"]
+        raise artifact_damage(APPROXIMATES, path) from error
+    measured = tuple(Measured(**each) for each in record["measured"])
+    first_row, next_row = record["first_row"], record["next_row"]
+    return ApproximateLayer(made, record["layer"], record["file"], first_row, next_row, measured)

@@ -1,0 +1,210 @@
+"""Choosing how much an approximate scan does, so that its recall reaches a target.
+
+Queries are split in halves. On the first one each setting's recall is bounded, and the cheapest
+whose bound reaches the target is taken; on the second half its bound must hold again, or the next
+dearer one is taken. What is reported is of
+the second half. Costs are counted, not timed, so that the same vectors give the same choice.
+
+The bound is Wilson's (1927, JASA 22) for a share of n_eff trials, one-sided, where n_eff is how
+many independent trials have the variance that recall has between queries (Korn and Graubard 1998,
+Survey Methodology 24: effective sample size). Recall is 1 for most queries: a bootstrap of queries
+that all have recall 1 would claim a bound of 1, and this one never does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerdex.records import Rows, Vectors
+from layerdex.search.knn.approximate import (
+    MEASURED_K,
+    Measured,
+    compare_candidates,
+    scan_cost,
+)
+from layerdex.search.knn.neighbors import find_neighbors
+from layerdex.search.vectors.similarity import to_steps
+from layerdex.storage.vectors.approximate import ApproximateIndex
+from layerdex.storage.vectors.layer_vectors import VectorSource
+
+SHARES = (1.0, 0.1, 0.01)
+"""Of the vectors that a filter keeps: drawn at random, and as many that are near to each other.
+
+Where documents on one topic are kept, most queries are far from all of them, and recall is lower.
+"""
+
+_CANDIDATES = (20, 50, 100, 200, 400)
+_Z = 1.6448536269514722  # of a one-sided 95 % bound
+_LEAST_PER_HALF, _MOST_PER_HALF = 500, 5_000
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Unit vectors (n, width) to search by, in random order; ``own`` (n,) is a stored one's row.
+
+    Of other queries it is -1. A document is no neighbour of itself.
+    """
+
+    vectors: Vectors
+    own: Rows
+
+
+def n_questions(target: float) -> int:
+    """Return how many queries are needed for both halves to be able to bound a recall.
+
+    Twice as many as would do if all neighbours were found.
+    """
+    per_half = math.ceil(2 * _Z**2 * target / (1 - target))
+    return 2 * min(max(per_half, _LEAST_PER_HALF), _MOST_PER_HALF)
+
+
+def recall_bound(recalls: NDArray[np.float64]) -> float:
+    """Return the one-sided lower 95 % bound of the mean of recalls (n,), each from 0 to 1."""
+    n, mean = len(recalls), float(recalls.mean())
+    variance = float(recalls.var(ddof=1)) if n > 1 else 0.0
+    n_eff = float(n)
+    if variance > 0:
+        # No more than if each neighbour of each query were a trial of its own.
+        n_eff = min(n * mean * (1 - mean) / variance, n * MEASURED_K)
+    centre = mean + _Z**2 / (2 * n_eff)
+    spread = _Z * math.sqrt(mean * (1 - mean) / n_eff + _Z**2 / (4 * n_eff**2))
+    bound = (centre - spread) / (1 + _Z**2 / n_eff)
+    # Never more than if all queries had recall 1, which n trials without a failure show.
+    return min(max(bound, 0.0), n / (n + _Z**2))
+
+
+def choose(
+    vectors: VectorSource,
+    index: ApproximateIndex,
+    rows: Rows,
+    questions: Questions,
+    *,
+    target: float,
+    on_done: Callable[[int], None] | None = None,
+) -> tuple[Measured, ...]:
+    """Return the setting for each of `SHARES` in which at least ten vectors for each query are.
+
+    ``rows`` are those of the index, ascending, in the order of its numbers from ``rows[0]``. If no
+    setting reaches the target, the one of the highest bound is returned.
+    """
+    rng = np.random.default_rng(_SEED)
+    first_row = int(rows[0])
+    measured = []
+    for done, share in enumerate(SHARES, 1):
+        n_kept = round(share * len(rows))
+        # So few are compared exactly; see `ApproximateLayer.at_share`.
+        if share < 1 and n_kept < MEASURED_K**2:
+            break
+        kept = [rows]
+        if share < 1:
+            at_random = np.sort(rng.choice(rows, n_kept, replace=False))
+            together = index.numbers_around(int(rng.integers(index.n_lists)), n_kept) + first_row
+            kept = [at_random, together]
+        filters = [_Filter(each, first_row, _floors(vectors, each, questions)) for each in kept]
+        by_filter = [_choose_at(vectors, index, each, questions, share, target) for each in filters]
+        measured.append(_combined(by_filter))
+        if on_done is not None:
+            on_done(done)
+    return tuple(measured)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """The rows that a filter keeps, and for each query the step of its k-th nearest of them."""
+
+    rows: Rows
+    first_row: int
+    floors: NDArray[np.float64]
+
+
+def _combined(by_filter: Sequence[Measured]) -> Measured:
+    """Return what reaches the lowest bound of all filters, the last of which is the hardest kind.
+
+    More candidates than were measured lose nothing.
+    """
+    first, lowest = by_filter[0], min(by_filter, key=lambda each: each.bound)
+    return Measured(
+        first.share,
+        first.n_probes,
+        max(each.n_probes for each in by_filter),
+        max(each.n_candidates for each in by_filter),
+        lowest.recall,
+        lowest.bound,
+    )
+
+
+def _choose_at(
+    vectors: VectorSource,
+    index: ApproximateIndex,
+    of: _Filter,
+    questions: Questions,
+    share: float,
+    target: float,
+) -> Measured:
+    half = len(questions.own) // 2
+    best: tuple[float, Measured] | None = None  # that reaches the target, with its cost
+    highest = Measured(share, index.n_lists, index.n_lists, max(_CANDIDATES), 0.0, 0.0)
+    for n_probes in _numbers_of_probes(index):
+        if best is not None and scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
+            break
+        by_candidates = _recalls(vectors, index, of, questions, n_probes)
+        for n_candidates, recalls in zip(_CANDIDATES, by_candidates, strict=True):
+            first, second = recalls[:half], recalls[half:]
+            bound, recall = recall_bound(second), float(second.mean())
+            made = Measured(share, n_probes, n_probes, n_candidates, recall, bound)
+            cost = scan_cost(index, n_probes, n_candidates)
+            if bound > highest.bound:
+                highest = made
+            if min(recall_bound(first), bound) >= target and (best is None or cost < best[0]):
+                best = cost, made
+    return highest if best is None else best[1]
+
+
+def _numbers_of_probes(index: ApproximateIndex) -> Iterator[int]:
+    n = 1
+    while n < index.n_lists:
+        yield n
+        n = math.ceil(n * math.sqrt(2))
+    yield index.n_lists
+
+
+def _floors(vectors: VectorSource, kept: Rows, questions: Questions) -> NDArray[np.float64]:
+    """Return the step of similarity of the k-th nearest of each query, itself left out."""
+    found = find_neighbors(vectors, questions.vectors, MEASURED_K + 1, rows=kept)
+    steps = to_steps(found.similarities)
+    steps[found.rows == questions.own[:, None]] = np.inf
+    has_own = np.isposinf(steps).any(axis=1)
+    ordered = -np.sort(-steps, axis=1)
+    floors: NDArray[np.float64] = np.where(
+        has_own, ordered[:, MEASURED_K], ordered[:, MEASURED_K - 1]
+    )
+    return floors
+
+
+def _recalls(
+    vectors: VectorSource,
+    index: ApproximateIndex,
+    of: _Filter,
+    questions: Questions,
+    n_probes: int,
+) -> list[NDArray[np.float64]]:
+    """Return for each number of candidates the recall of each query.
+
+    A candidate that is as similar as the k-th nearest counts: of equal documents any will do.
+    """
+    selection = None
+    if len(of.rows) < index.n:
+        selection = index.select(of.rows - of.first_row)
+    n = max(_CANDIDATES)
+    numbers = index.scan(questions.vectors, n, n_probes=n_probes, selection=selection)
+    candidates = np.where(numbers < 0, -1, numbers + of.first_row)
+    candidates[candidates == questions.own[:, None]] = -1
+    steps = to_steps(compare_candidates(vectors, questions.vectors, candidates))
+    n_found = np.cumsum(steps >= of.floors[:, None], axis=1)
+    return [np.minimum(n_found[:, m - 1], MEASURED_K) / MEASURED_K for m in _CANDIDATES]

@@ -1,0 +1,93 @@
+"""``layerdex accelerate``, and what ``search`` and ``info`` say of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerdex import Index
+from layerdex.index import accelerating
+from layerdex.search.knn import approximate
+from tests.cli.corpus import write_jsonl
+from tests.cli.runner import Cli
+
+QUERY = "my card is at the bank"
+
+
+@pytest.fixture
+def accelerated(cli: Cli, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An index with an approximate index of layer 2, used although it is small."""
+    monkeypatch.setattr(accelerating, "N_LEAST", 1)
+    monkeypatch.setattr(approximate, "_ROW_COST", 1e9)
+    result = cli.ok("accelerate", path, "--layers", 2, "--recall", 0.5)
+    assert result.stdout.startswith("20 documents; recall@10 on 10 queries, target 0.5\n")
+    return path
+
+
+def test_answers_say_whether_they_are_exact(cli: Cli, accelerated: Path) -> None:
+    found = cli.json("search", accelerated, QUERY, "--layer", 2, "-k", 3)
+    assert [hit["exact"] for hit in found] == [False] * 3
+    exact = cli.json("search", accelerated, QUERY, "--layer", 2, "-k", 3, "--exact")
+    assert [hit["exact"] for hit in exact] == [True] * 3
+    assert [hit["id"] for hit in found] == [hit["id"] for hit in exact]  # all are candidates
+    assert {hit["exact"] for hit in cli.json("search", accelerated, QUERY, "--layer", 1)} == {True}
+    like = ("--like", "card-0", "--layer", 2, "-k", 3)
+    assert not cli.json("search", accelerated, *like)[0]["exact"]
+    assert cli.json("search", accelerated, *like, "--exact")[0]["exact"]
+
+
+def test_a_note_gives_the_recall_and_how_to_do_without(cli: Cli, accelerated: Path) -> None:
+    [made] = cli.json("info", accelerated)["approximate"]
+    bound = min(measured["bound"] for measured in made["measured"])
+    result = cli.ok("search", accelerated, QUERY, "--layer", "1,2")
+    assert result.stderr == (
+        f"Approximate, recall@10 measured as at least {bound:.4f} at layer 2; --exact compares "
+        "every document\n"
+    )
+    assert cli.data("search", accelerated, QUERY, "--layer", "1,2", "--exact")
+    assert cli.ok("search", accelerated, QUERY, "--layer", "1,2", "-q").stderr == ""
+
+
+def test_info_shows_target_bound_and_changes(
+    cli: Cli, accelerated: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    [made] = cli.json("info", accelerated)["approximate"]
+    assert (made["layer"], made["n"], made["target"], made["is_stale"]) == (2, 20, 0.5, False)
+    assert "layer 2, recall at least" in " ".join(cli.data("info", accelerated).split())
+    cli.ok("delete", accelerated, "card-0", "card-1", "card-2", "card-3")
+    [made] = cli.json("info", accelerated)["approximate"]
+    assert (made["n_dead"], made["n_tail"], made["is_stale"]) == (4, 0, True)
+    assert "stale: not used" in " ".join(cli.data("info", accelerated).split())
+    assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
+    assert f"'layerdex accelerate {accelerated} --layers 2'" in caplog.text
+
+
+def test_drop_removes_all(cli: Cli, accelerated: Path) -> None:
+    result = cli.ok("accelerate", accelerated, "--drop")
+    assert result.stderr == f"Removed the approximate indexes of {accelerated}\n"
+    assert cli.json("info", accelerated)["approximate"] is None
+    assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
+    assert "--drop" in cli.usage("accelerate", accelerated, "--drop", "--json")
+
+
+def test_queries_of_a_file_count(cli: Cli, accelerated: Path, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "asked.jsonl", [{"text": f"my card {i}"} for i in range(30)])
+    [made] = cli.json("accelerate", accelerated, "--layers", 1, "--queries", file, "--recall", 0.5)
+    assert (made["layer"], made["n_queries"]) == (1, 25)  # a half, with the 20 documents
+    assert [one["layer"] for one in Index.open(accelerated).info().approximate or []] == [1, 2]
+
+
+def test_a_recall_that_no_setting_reaches_is_said(
+    cli: Cli, accelerated: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Ten queries cannot show it, even if nothing was missed.
+    cli.ok("accelerate", accelerated, "--layers", 2, "--recall", 0.99)
+    assert "no setting reaches a recall of 0.99" in caplog.text
+    [made] = cli.json("info", accelerated)["approximate"]
+    assert made["measured"][0]["bound"] < 0.99
+
+
+def test_a_small_index_is_refused(cli: Cli, path: Path) -> None:
+    assert "exact search of fewer than 20,000" in cli.error("accelerate", path)
+    assert "between 0.5 and 0.999" in cli.error("accelerate", path, "--recall", 1)
