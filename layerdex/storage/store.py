@@ -3,6 +3,7 @@
 my-index/
 catalog.sqlite3
 catalog.sqlite3.crc32
+approximate/<name>.safetensors
 heads/<name>.safetensors
 segments/<name>/layer-00.faiss ...
 transforms/<name>.safetensors

@@ -39,8 +39,10 @@ MEASURED_K = 10
 
 _QUERIES_TOGETHER = 256
 _CANDIDATE_COST = 50.0
-_ROW_COST = 10.0
+_ROW_COST = 50.0
 _SPREAD = 0.95
+"""Of the lists that as many entries drawn at random would be in."""
+
 """Of an exact comparison and of a filter's row, where comparing a code costs 1."""
 
 
