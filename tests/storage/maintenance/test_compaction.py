@@ -81,7 +81,7 @@ def test_merged_segments_stay_within_the_target(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merge_policy, "TARGET_DOCUMENTS", 20)
-    index.add(rows(40))
+    index.add(rows(40), auto_compact=False)
     before = read_live(index._open.store.path)
     assert index.compact() == 4
     sizes = query(index._open.store.path, "SELECT n_documents FROM segment ORDER BY first_row")
