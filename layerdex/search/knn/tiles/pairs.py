@@ -9,8 +9,15 @@ import numpy as np
 
 from layerdex.records import OnProgress, Rows, progress_of_shares
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS
+from layerdex.search.knn.tiles.device import DeviceVectors, asked_device
 from layerdex.search.knn.tiles.tile import N_ROWS, Pairs, find_pairs, is_later, run_in_threads
-from layerdex.search.knn.tiles.vectors import CodedVectors, ManyVectors, encode_all
+from layerdex.search.knn.tiles.vectors import (
+    N_CODED,
+    CodedVectors,
+    ManyVectors,
+    blocks_of,
+    encode_all,
+)
 from layerdex.search.vectors.similarity import floor_of
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
@@ -23,11 +30,14 @@ def encode_for_pairs(
     arithmetic: str | None = None,
     n_threads: int | None = None,
     on_progress: OnProgress | None = None,
-) -> CodedVectors:
+) -> CodedVectors | DeviceVectors:
     """Return n documents, ``rows`` in any order, with codes for pairs above a similarity."""
     told = progress_of_shares(on_progress, (READ_NS, ENCODE_NS), len(rows))
+    vectors = ManyVectors(source, rows, told[0])
+    if len(rows) >= N_CODED and (device := asked_device()) is not None:
+        return DeviceVectors(device, vectors, told[1])
     return encode_all(
-        ManyVectors(source, rows, told[0]),
+        vectors,
         min_similarity,
         arithmetic=arithmetic,
         n_threads=n_threads,
@@ -36,7 +46,7 @@ def encode_for_pairs(
 
 
 def each_pair(
-    coded: CodedVectors,
+    coded: CodedVectors | DeviceVectors,
     min_step: Callable[[], int],
     take: Callable[[Pairs], None],
     *,
@@ -49,6 +59,9 @@ def each_pair(
     several threads.
     """
     n = len(coded)
+    if isinstance(coded, DeviceVectors):
+        _each_pair_on(coded, min_step, take, on_progress)
+        return
     # The longest first, so that no thread is left with one when the others are done.
     blocks = [slice(start, min(start + N_ROWS, n)) for start in reversed(range(0, n, N_ROWS))]
 
@@ -69,3 +82,22 @@ def each_pair(
             on_progress(n * n - blocks[n_done - 1].start ** 2, n * n)
 
     run_in_threads((partial(compare, block) for block in blocks), n_threads, tell)
+
+
+def _each_pair_on(
+    coded: DeviceVectors,
+    min_step: Callable[[], int],
+    take: Callable[[Pairs], None],
+    on_progress: OnProgress | None,
+) -> None:
+    n, device = len(coded), coded.device
+    for at in blocks_of(n, device.n_rows):
+        for block in blocks_of(at.stop, device.n_columns):
+            lowest = min_step()
+            floors = np.full(at.stop - at.start, floor_of(lowest))
+            found = coded.find_pairs(at, block, floors, is_later(at.start, block.start))
+            found = found.reaching(lowest)
+            if len(found.rows):
+                take(found.shift(at.start, block.start))
+        if on_progress is not None:
+            on_progress(at.stop**2, n * n)
