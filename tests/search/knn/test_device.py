@@ -7,13 +7,16 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Vectors
 from layerdex.search.knn.tiles import device as device_module
+from layerdex.search.knn.tiles import others as others_module
 from layerdex.search.knn.tiles import tile
-from layerdex.search.knn.tiles.device import Device, DeviceVectors, asked_device, use_device
+from layerdex.search.knn.tiles.asked_device import asked_device, use_device
+from layerdex.search.knn.tiles.device import Device, DeviceVectors
 from layerdex.search.knn.tiles.kept import keep_greedily
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
@@ -33,16 +36,15 @@ from tests.search.knn.test_tiles import (
 )
 from tests.search.small_tiles import use_small_tiles
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+ON_A_GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
 
-@pytest.fixture(params=DEVICES)
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=ON_A_GPU)])
 def name(request: pytest.FixtureRequest) -> str:
     given: str = request.param
-    if given == "cuda":
-        torch = pytest.importorskip("torch")
-        if not torch.cuda.is_available():
-            pytest.skip("no GPU")
     return given
 
 
@@ -52,7 +54,10 @@ def vectors(request: pytest.FixtureRequest) -> Vectors:
     return made
 
 
-@pytest.fixture(params=["sent", "too many to be sent", "streamed"])
+SOAKED = [pytest.param(how, marks=pytest.mark.soak) for how in ("sent by tiles", "streamed")]
+
+
+@pytest.fixture(params=["sent", *SOAKED])
 def device(
     request: pytest.FixtureRequest, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Device]:
@@ -60,7 +65,7 @@ def device(
     use_small_tiles(monkeypatch, 16)
     monkeypatch.setattr(device_module, "N_ROWS", 16)
     monkeypatch.setattr(device_module, "N_COLUMNS", 48)
-    if request.param == "too many to be sent":
+    if request.param == "sent by tiles":
         monkeypatch.setattr(device_module, "_MOST_LEFT", 40)
     budget = 1_000 if request.param == "streamed" else None
     made = Device(name, n_rows=40, n_columns=90, budget_bytes=budget)
@@ -101,9 +106,9 @@ def test_nearest_others_are_those_of_brute_force(
         of = np.arange(_N) if groups is None else groups
         others = np.where(of[:, None] == of, np.float32(-2), true)
         for k in (1, 7, 150):
-            found, similarities = find_others(
-                InMemoryVectors(rows, vectors), rows, k, groups=groups
-            )
+            with monkeypatch.context() as patch:
+                patch.setattr(others_module, "find_pairs", None)  # the CPU's way
+                found, similarities = find_others(source, rows, k, groups=groups)
             _check_nearest(rows[found], similarities, others, rows)
 
 

@@ -8,9 +8,6 @@ device is used. Its "cpu" does what a GPU does, for tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,24 +112,6 @@ class DeviceCodes(NamedTuple):
     values: torch.Tensor
     errors: NDArray[np.float64]
     lengths: NDArray[np.float64]
-
-
-_asked: ContextVar[Callable[[], Device | None]] = ContextVar("device", default=lambda: None)
-
-
-@contextmanager
-def use_device(choose: Callable[[], Device | None]) -> Iterator[None]:
-    """Compare many vectors on a device, chosen when one is needed first; None is the CPU."""
-    token = _asked.set(choose)
-    try:
-        yield
-    finally:
-        _asked.reset(token)
-
-
-def asked_device() -> Device | None:
-    """Return the device that comparisons of many vectors shall use, if not the CPU."""
-    return _asked.get()()
 
 
 class DeviceVectors:

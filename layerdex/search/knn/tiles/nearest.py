@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares
+from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import PLAIN, Encoding, choose_encoding
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
-from layerdex.search.knn.tiles.device import Device, DeviceVectors, asked_device
+from layerdex.search.knn.tiles.device import Device, DeviceVectors
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,

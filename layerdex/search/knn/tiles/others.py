@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from layerdex.records import OnProgress, Rows, progress_of_shares
 from layerdex.search.knn.tiles.arithmetic import Float32
+from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import principal_axes
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns, plain_ns
-from layerdex.search.knn.tiles.device import Device, DeviceVectors, asked_device
+from layerdex.search.knn.tiles.device import Device, DeviceVectors
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,

@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 
 from layerdex.records import OnProgress, Rows, progress_of_shares
+from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS
-from layerdex.search.knn.tiles.device import DeviceVectors, asked_device
+from layerdex.search.knn.tiles.device import DeviceVectors
 from layerdex.search.knn.tiles.tile import N_ROWS, Pairs, find_pairs, is_later, run_in_threads
 from layerdex.search.knn.tiles.vectors import (
     N_CODED,
