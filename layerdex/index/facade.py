@@ -38,6 +38,7 @@ from layerdex.index.encoders import (
 )
 from layerdex.index.label_changes import LabelChanges, Labels
 from layerdex.index.open_index import OpenIndex, as_list
+from layerdex.index.search_device import SearchDevice
 from layerdex.index.target_options import TargetArguments, TargetOptions
 from layerdex.index.target_signature import takes_target
 from layerdex.index.tasks import LABEL, Task
@@ -190,7 +191,8 @@ class Index:
             calibration=calibration,
             runtime=RuntimeOptions() if runtime is None else runtime,
         )
-        return cls(OpenIndex(store, load))
+        device = "auto" if runtime is None else runtime.device
+        return cls(OpenIndex(store, load, SearchDevice(device)))
 
     def __repr__(self) -> str:
         layers = name_layers(self.layers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,13 +13,18 @@ from layerdex.errors import OptionError
 from layerdex.forks import ForkLock
 from layerdex.index.approximates import LoadedApproximates
 from layerdex.index.encoders import with_template
+from layerdex.index.search_device import SearchDevice
 from layerdex.index.stored_transforms import StoredTransforms
 from layerdex.layers import LayerSelection, resolve_stored
 from layerdex.records import Encoded, Encoder, OnProgress, ReportingEncoder, Vectors
+from layerdex.search.knn.tiles.asked_device import use_device
 from layerdex.storage.queries import query_both
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.codecs import as_stored
+
+if TYPE_CHECKING:
+    from layerdex.search.knn.tiles.device import Device
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +34,15 @@ T = TypeVar("T")
 class OpenIndex:
     """The parts of an open index that `Index`, its views and its artifacts share."""
 
-    def __init__(self, store: Store, load_encoder: Callable[[], Encoder]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        load_encoder: Callable[[], Encoder],
+        choose_device: Callable[[], Device | None] | None = None,
+    ) -> None:
+        """Take a store; ``choose_device`` says where many vectors are compared."""
         self.store = store
+        self._choose_device = SearchDevice() if choose_device is None else choose_device
         self.transforms: StoredTransforms | None = None  # the newest that were loaded
         self.approximates = LoadedApproximates()
         self._load_encoder = load_encoder
@@ -66,11 +78,13 @@ class OpenIndex:
         No transaction is open while a model is loaded or runs. The last try resolves the target
         again, and alone gives the answer.
         """
-        return _answer(lambda: self.store.query(question))
+        with use_device(self._choose_device):
+            return _answer(lambda: self.store.query(question))
 
     def query_with(self, other: OpenIndex, question: Callable[[Snapshot, Snapshot], T]) -> T:
         """Answer a question from the newest commits of this index and another; see `query`."""
-        return _answer(lambda: query_both(self.store, other.store, question))
+        with use_device(self._choose_device):
+            return _answer(lambda: query_both(self.store, other.store, question))
 
     def resolve_layers(self, layers: LayerSelection) -> tuple[int, ...]:
         """Return the stored layers of a selection, ascending; raises `LayerError`."""

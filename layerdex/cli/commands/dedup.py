@@ -23,6 +23,7 @@ from layerdex.cli.options import (
     json_option,
     path_argument,
     plot_path,
+    search_device_option,
     target_options,
     verbosity_options,
 )
@@ -99,6 +100,7 @@ _RULES = (
 )
 @display_options
 @json_option
+@search_device_option
 @verbosity_options
 @pass_context
 def command(

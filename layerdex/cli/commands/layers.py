@@ -13,6 +13,7 @@ from layerdex.cli.options import (
     json_option,
     path_argument,
     plot_path,
+    search_device_option,
     target_options,
     verbosity_options,
 )
@@ -41,6 +42,7 @@ from layerdex.cli.render.geometry import print_geometry
 )
 @force_option
 @json_option
+@search_device_option
 @verbosity_options
 @pass_context
 def command(

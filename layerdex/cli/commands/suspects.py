@@ -21,6 +21,7 @@ from layerdex.cli.options import (
     jsonl_option,
     min_per_label_option,
     path_argument,
+    search_device_option,
     target_options,
     verbosity_options,
 )
@@ -82,6 +83,7 @@ _N_LISTED = 10
 @display_options
 @json_option
 @jsonl_option
+@search_device_option
 @verbosity_options
 @pass_context
 def command(

@@ -31,6 +31,7 @@ from layerdex.cli.options.run import (
     lock_timeout_option,
     model_folder_option,
     runtime_options,
+    search_device_option,
     stored_encoder_options,
     verbosity_options,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "plot_path",
     "query_template_option",
     "runtime_options",
+    "search_device_option",
     "source_options",
     "stored_encoder_options",
     "target_options",

@@ -67,7 +67,7 @@ runtime_options = combine(
         store=Context.set_runtime,
         default="auto",
         show_default=True,
-        help="auto, cpu, cuda (all GPUs) or cuda:N.",
+        help="auto, cpu, cuda (all GPUs) or cuda:N; with cuda, vectors are compared there, too.",
     ),
     _context_value(
         "--dtype",
@@ -78,6 +78,16 @@ runtime_options = combine(
         "for an index of its own. [default: that of the index; bfloat16 if the hardware has it]",
     ),
 )
+
+
+search_device_option = _context_value(
+    "--device",
+    store=Context.set_runtime,
+    default="auto",
+    show_default=True,
+    help="Where many vectors are compared: auto (the CPU), cpu, cuda or cuda:N; same answers.",
+)
+"""For a command that compares vectors and loads no encoder."""
 
 
 def _store_folder(context: Context, name: str, value: str | None) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from layerdex.records import OnProgress, Rows, progress_of_shares
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.others import alike_ns, first_floors
-from layerdex.search.knn.tiles.pairs import each_pair
+from layerdex.search.knn.tiles.pairs import each_pair, encode_vectors
 from layerdex.search.knn.tiles.tile import Pairs
-from layerdex.search.knn.tiles.vectors import ManyVectors, encode_all
+from layerdex.search.knn.tiles.vectors import ManyVectors
 from layerdex.search.vectors.similarity import floor_of, to_steps
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
@@ -58,7 +58,7 @@ def find_close_pairs(
     nearest = first_floors(vectors, 1, np.arange(n), on_progress=told[1])
     floors = np.minimum(nearest, floor_of(to_steps(min_similarity)))
     collector = _Collector(int(to_steps(min_similarity)), n_most, nearest)
-    coded = encode_all(vectors, floors, on_progress=told[2])
+    coded = encode_vectors(vectors, floors, on_progress=told[2])
     each_pair(coded, collector.floors, collector.take, on_progress=told[3])
     return collector.close()
 

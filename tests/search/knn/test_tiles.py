@@ -21,6 +21,7 @@ from layerdex.search.knn.tiles.codes import (
     choose_encoding,
     principal_axes,
 )
+from layerdex.search.knn.tiles.device import DeviceVectors
 from layerdex.search.knn.tiles.kept import keep_greedily
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
@@ -316,7 +317,7 @@ def test_kept_are_those_of_a_loop(
             assert np.concatenate(kept).tolist() == expected
 
 
-def _coded(vectors: Vectors, threshold: float, arithmetic: str) -> CodedVectors:
+def _coded(vectors: Vectors, threshold: float, arithmetic: str) -> CodedVectors | DeviceVectors:
     source = InMemoryVectors(np.arange(_N), vectors)
     return encode_for_pairs(source, np.arange(_N), threshold, arithmetic=arithmetic)
 

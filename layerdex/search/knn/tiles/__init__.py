@@ -8,5 +8,6 @@ computed in full, in float64. ``docs/tiles.md`` derives the margin.
 bfloat16 or int8, ``tile`` finds what a tile cannot rule out, ``vectors`` computes it in full.
 ``nearest`` finds the neighbours of queries that way, ``others`` those of each document among the
 others (``best`` keeps both), ``pairs`` all pairs above a similarity, and ``kept`` those that greedy
-deduplication keeps. May import `search.vectors` and `storage.vectors`.
+deduplication keeps. ``device`` does all of that on a GPU, which ``asked_device`` names. May import
+`search.vectors` and `storage.vectors`.
 """

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.search.knn.tiles.device import DeviceVectors
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,
@@ -28,7 +29,7 @@ KEPT_BLOCK = 4 * N_ROWS
 
 
 def keep_greedily(
-    coded: CodedVectors, min_step: int, *, n_threads: int | None = None
+    coded: CodedVectors | DeviceVectors, min_step: int, *, n_threads: int | None = None
 ) -> Iterator[Positions]:
     """Yield the positions that are kept, block by block: `KEPT_BLOCK` documents are gone through.
 
@@ -36,16 +37,14 @@ def keep_greedily(
     steps of `SIMILARITY_STEP`. Memory does not grow with the number of pairs. The codes are used
     up: those of kept documents take the place of others.
     """
-    kept = _Kept(coded)
+    kept: _Kept | _KeptOnDevice
+    kept = _KeptOnDevice(coded) if isinstance(coded, DeviceVectors) else _Kept(coded, n_threads)
     for start in range(0, len(coded), KEPT_BLOCK):
         block = np.arange(start, min(start + KEPT_BLOCK, len(coded)))
-        parts = [block[at : at + N_ROWS] for at in range(0, len(block), N_ROWS)]
-        near = [np.zeros(len(part), np.bool_) for part in parts]
-        jobs = [partial(kept.mark_near, *each, min_step) for each in zip(parts, near, strict=True)]
-        run_in_threads(jobs, n_threads)
-        new = block[~np.concatenate(near)]
+        new = block[~kept.are_near(block, min_step)]
         stays = np.ones(len(new), np.bool_)
-        pairs = _pairs_within(coded, new, min_step, n_threads)
+        pairs = kept.pairs_within(new, min_step)
+        pairs = pairs.take(np.argsort(pairs.rows, kind="stable"))
         ends = np.flatnonzero(np.diff(pairs.rows, append=-1)) + 1
         begin = 0
         for end in ends.tolist():
@@ -58,8 +57,9 @@ def keep_greedily(
 class _Kept:
     """The kept documents: their positions, and their codes at the front of all codes."""
 
-    def __init__(self, coded: CodedVectors) -> None:
+    def __init__(self, coded: CodedVectors, n_threads: int | None) -> None:
         self._coded = coded
+        self._n_threads = n_threads
         self._positions = np.empty(len(coded), np.int64)
         self._n = 0
 
@@ -70,7 +70,19 @@ class _Kept:
         self._positions[at] = positions
         self._n = at.stop
 
-    def mark_near(self, positions: Positions, near: NDArray[np.bool_], min_step: int) -> None:
+    def are_near(self, positions: Positions, min_step: int) -> NDArray[np.bool_]:
+        """Return which of some documents are near a kept one, (n_positions,)."""
+        parts = [positions[at : at + N_ROWS] for at in range(0, len(positions), N_ROWS)]
+        near = [np.zeros(len(part), np.bool_) for part in parts]
+        jobs = [partial(self._mark_near, *each, min_step) for each in zip(parts, near, strict=True)]
+        run_in_threads(jobs, self._n_threads)
+        return np.concatenate(near)
+
+    def pairs_within(self, positions: Positions, min_step: int) -> Pairs:
+        """Return the pairs among a few documents, numbered from 0, the later one first."""
+        return _pairs_within(self._coded, positions, min_step, self._n_threads)
+
+    def _mark_near(self, positions: Positions, near: NDArray[np.bool_], min_step: int) -> None:
         """Set which of at most `N_ROWS` documents are near a kept one."""
         left = np.arange(len(positions))
         for start in range(0, self._n, N_COLUMNS):
@@ -92,10 +104,33 @@ class _Kept:
         return Side(self._coded.codes[at], lambda chosen: self._coded.vectors[positions[chosen]])
 
 
+class _KeptOnDevice:
+    """The kept documents, with their codes at the front of all codes on a device."""
+
+    def __init__(self, coded: DeviceVectors) -> None:
+        self._coded = coded
+        self._positions = np.empty(len(coded), np.int64)
+        self._n = 0
+
+    def append(self, positions: Positions) -> None:
+        """Keep documents, which come after those kept before."""
+        self._coded.move_to_front(positions, self._n)
+        self._positions[self._n : self._n + len(positions)] = positions
+        self._n += len(positions)
+
+    def are_near(self, positions: Positions, min_step: int) -> NDArray[np.bool_]:
+        """Return which of some documents are near a kept one, (n_positions,)."""
+        return self._coded.are_near(positions, self._positions[: self._n], min_step)
+
+    def pairs_within(self, positions: Positions, min_step: int) -> Pairs:
+        """Return the pairs among a few documents, numbered from 0, the later one first."""
+        return self._coded.find_pairs_within(positions, min_step)
+
+
 def _pairs_within(
     coded: CodedVectors, positions: Positions, min_step: int, n_threads: int | None
 ) -> Pairs:
-    """Return the pairs among a few documents, numbered from 0, ordered by the later one."""
+    """Return the pairs among a few documents, numbered from 0, the later one first."""
     found = [no_pairs()]
 
     def compare(start: int) -> None:
@@ -112,5 +147,4 @@ def _pairs_within(
             found.append(pairs.reaching(min_step).shift(start, first))
 
     run_in_threads((partial(compare, at) for at in range(0, len(positions), N_ROWS)), n_threads)
-    pairs = join(found)
-    return pairs.take(np.argsort(pairs.rows, kind="stable"))
+    return join(found)

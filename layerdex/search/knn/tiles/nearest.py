@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares
+from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import PLAIN, Encoding, choose_encoding
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
+from layerdex.search.knn.tiles.device import Device, DeviceVectors
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,
@@ -21,7 +23,7 @@ from layerdex.search.knn.tiles.tile import (
     find_pairs,
     run_in_threads,
 )
-from layerdex.search.knn.tiles.vectors import N_CODED, CodedVectors, ManyVectors
+from layerdex.search.knn.tiles.vectors import N_CODED, CodedVectors, ManyVectors, blocks_of
 from layerdex.storage.vectors.layer_vectors import VectorSlice, VectorSource
 
 PLAIN_BLOCK = 4_096
@@ -56,6 +58,7 @@ class NearestSearch:
         self._n_threads = n_threads
         self._chosen = rows
         self._coded: CodedVectors | None = None
+        self._on_device: DeviceVectors | None = None
         parts = [part.rows for part in source.slices(rows)]
         self._rows = np.concatenate([np.empty(0, np.int64), *parts])
         self._groups = groups
@@ -87,6 +90,8 @@ class NearestSearch:
             compare_ns = len(queries) * pair_ns(n, self._source.width)
             shares = (READ_NS + ENCODE_NS, compare_ns)
         told = progress_of_shares(on_progress, shares, len(queries))
+        if not is_plain and (device := asked_device()) is not None:
+            return self._find_on(device, queries, k, lowest, groups, told)
         coded = None if is_plain else self._encoded(queries, k, lowest, told[0])
         encoding = PLAIN if coded is None else coded.encoding
         asked = []
@@ -103,6 +108,33 @@ class NearestSearch:
             jobs = (partial(_compare, encoding, each, coded.panels()) for each in asked)
         run_in_threads(jobs, self._n_threads, told[1])
         positions, similarities = close([each.best for each in asked], k)
+        return np.where(positions < 0, -1, self._rows[positions]), similarities
+
+    def _find_on(
+        self,
+        device: Device,
+        queries: Vectors,
+        k: int,
+        lowest: NDArray[np.float64],
+        groups: NDArray[np.int64] | None,
+        told: list[OnProgress | None],
+    ) -> tuple[Rows, NDArray[np.float32]]:
+        if self._on_device is None:
+            vectors = ManyVectors(self._source, self._rows)
+            self._on_device = DeviceVectors(device, vectors, told[0])
+        best = []
+        for at in blocks_of(len(queries), device.n_rows):
+            block = queries[at]
+            best.append(Best(k, lowest[at]))
+            self._on_device.find_nearest(
+                Side(PLAIN.encode(block), block.__getitem__),
+                best[-1],
+                own_groups=None if groups is None else groups[at],
+                groups=self._groups,
+            )
+            if (tell := told[1]) is not None:
+                tell(at.stop, len(queries))
+        positions, similarities = close(best, k)
         return np.where(positions < 0, -1, self._rows[positions]), similarities
 
     def _plain_jobs(self, asked: list[_Asked]) -> Iterator[Callable[[], None]]:

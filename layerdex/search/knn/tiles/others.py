@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from layerdex.records import OnProgress, Rows, progress_of_shares
 from layerdex.search.knn.tiles.arithmetic import Float32
+from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import principal_axes
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns, plain_ns
+from layerdex.search.knn.tiles.device import Device, DeviceVectors
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,
@@ -19,7 +21,7 @@ from layerdex.search.knn.tiles.tile import (
     find_pairs,
     run_in_threads,
 )
-from layerdex.search.knn.tiles.vectors import ManyVectors, blocks_of, encode_all
+from layerdex.search.knn.tiles.vectors import N_CODED, ManyVectors, blocks_of, encode_all
 from layerdex.search.vectors.similarity import floor_of, to_steps
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
@@ -48,6 +50,8 @@ def find_others(
     told = progress_of_shares(on_progress, shares, n)
     vectors = ManyVectors(source, rows, told[0])
     groups = np.arange(n) if groups is None else groups
+    if n >= N_CODED and (device := asked_device()) is not None:
+        return _find_on(device, vectors, k, groups, told)
     floors = first_floors(vectors, k, groups, n_threads, on_progress=told[1])
     coded = encode_all(
         vectors, floors, arithmetic=arithmetic, n_threads=n_threads, on_progress=told[2]
@@ -81,6 +85,23 @@ def find_others(
             tell_compared(blocks[n_done - 1].stop ** 2, n * n)
 
     run_in_threads((partial(compare, block) for block in blocks), n_threads, tell)
+    return close(best, k)
+
+
+def _find_on(
+    device: Device,
+    vectors: ManyVectors,
+    k: int,
+    groups: NDArray[np.int64],
+    told: list[OnProgress | None],
+) -> tuple[Positions, NDArray[np.float32]]:
+    """Return the same from a device, which compares each two twice: it has no use for floors."""
+    coded, best = DeviceVectors(device, vectors, told[2]), []
+    for at in blocks_of(len(coded), device.n_rows):
+        best.append(Best(k, np.full(at.stop - at.start, -2.0)))
+        coded.find_nearest(coded.side(at), best[-1], own_groups=groups[at], groups=groups)
+        if (tell := told[3]) is not None:
+            tell(at.stop, len(coded))
     return close(best, k)
 
 

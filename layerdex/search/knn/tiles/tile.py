@@ -123,7 +123,7 @@ def find_pairs(
     lowest = floors[i]
     if column_floors is not None:
         lowest = np.minimum(lowest, column_floors[j])
-    return _products(rows, columns, i, j, lowest)
+    return rescore(rows, columns, i, j, lowest)
 
 
 def _limits(
@@ -206,9 +206,10 @@ def _all_products(rows: Side, columns: Side, hit: Positions) -> NDArray[np.float
     return _similarities(left @ right.T)
 
 
-def _products(
+def rescore(
     rows: Side, columns: Side, i: Positions, j: Positions, lowest: NDArray[np.float64]
 ) -> Pairs:
+    """Return those of some pairs (n_pairs,) that reach their ``lowest`` (n_pairs,) similarity."""
     parts = [no_pairs()]
     for start in range(0, len(i), _PAIRS_AT_ONCE):
         block = slice(start, start + _PAIRS_AT_ONCE)
