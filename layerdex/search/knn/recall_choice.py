@@ -14,8 +14,10 @@ that all have recall 1 would claim a bound of 1, and this one never does.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,22 +150,35 @@ def _choose_at(
     target: float,
 ) -> Measured:
     half = len(questions.own) // 2
-    best: tuple[float, Measured] | None = None  # that reaches the target, with its cost
-    highest = Measured(share, index.n_lists, index.n_lists, max(_CANDIDATES), 0.0, 0.0)
-    for n_probes in _numbers_of_probes(index):
-        if best is not None and scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
-            break
+
+    @cache
+    def measure(n_probes: int) -> list[tuple[float, Measured]]:
+        """Return for each number of candidates the lower bound of both halves, and the figures."""
+        made = []
         by_candidates = _recalls(vectors, index, of, questions, n_probes)
         for n_candidates, recalls in zip(_CANDIDATES, by_candidates, strict=True):
-            first, second = recalls[:half], recalls[half:]
-            bound, recall = recall_bound(second), float(second.mean())
-            made = Measured(share, n_probes, n_probes, n_candidates, recall, bound)
-            cost = scan_cost(index, n_probes, n_candidates)
-            if bound > highest.bound:
-                highest = made
-            if min(recall_bound(first), bound) >= target and (best is None or cost < best[0]):
+            bound, recall = recall_bound(recalls[half:]), float(recalls[half:].mean())
+            figures = Measured(share, n_probes, n_probes, n_candidates, recall, bound)
+            made.append((min(recall_bound(recalls[:half]), bound), figures))
+        return made
+
+    def reaches(n_probes: int) -> bool:
+        return max(bound for bound, _ in measure(n_probes)) >= target
+
+    # More lists find more, so that few of the numbers have to be tried.
+    numbers = [*_numbers_of_probes(index)]
+    start = bisect_left(numbers, True, key=reaches)
+    best: tuple[float, Measured] | None = None  # that reaches the target, with its cost
+    for n_probes in numbers[start:]:
+        if best is not None and scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
+            break
+        for bound, made in measure(n_probes):
+            cost = scan_cost(index, n_probes, made.n_candidates)
+            if bound >= target and (best is None or cost < best[0]):
                 best = cost, made
-    return highest if best is None else best[1]
+    if best is not None:
+        return best[1]
+    return max((made for _, made in measure(index.n_lists)), key=lambda made: made.bound)
 
 
 def _numbers_of_probes(index: ApproximateIndex) -> Iterator[int]:
