@@ -279,6 +279,7 @@ def test_info_json_has_counts_sizes_and_settings(cli: Cli, path: Path) -> None:
         "quantization": None,
         "labels": {"card": 7, "food": 6, "rain": 6},
         "best_layer": None,
+        "approximate": None,
         "transform": None,
         "head": None,
         "source_fields": {"text": "text", "id": "id", "label": "label", "metadata": None},
