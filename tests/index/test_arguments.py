@@ -99,7 +99,7 @@ SETTINGS: list[tuple[dict[str, object], str]] = [
     ({"model": 5}, "an encoder has settings and encode"),
     ({"model": object()}, "an encoder has settings and encode"),
     ({"model": WordEncoder}, "an encoder has settings and encode"),
-    ({"model": "~nobody-of-that-name/x"}, "no model folder"),
+    ({"model": "~nobody-of-that-name/x"}, "there is no home folder of that name"),
     ({"precision": "float8"}, "'float8' is not one of float16"),
     ({"model": WordEncoder(), "layers": 5.5}, "a layer must be a whole number, got 5.5"),
     ({"model": WordEncoder(), "layers": "x"}, "cannot read layers 'x'"),

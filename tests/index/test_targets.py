@@ -63,7 +63,7 @@ def test_a_target_that_cannot_be_is_refused_at_once(filled: Index, target: dict[
         (
             "search",
             "whre",
-            "did you mean where? (it takes queries, k, min_similarity, query_template, la",
+            "did you mean where? (it takes queries, k, min_similarity, query_template, ex",
         ),
         ("search", "top_k", "did you mean k?"),
         ("classify", "n_neighbors", "did you mean k?"),

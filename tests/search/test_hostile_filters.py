@@ -161,7 +161,7 @@ def _is_known(condition: Condition) -> bool:
 def test_random_filters_select_what_a_loop_selects(
     index: Index, request: pytest.FixtureRequest
 ) -> None:
-    n_examples = 10_000 if request.config.getoption("--soak") else 350
+    n_examples = 10_000 if request.config.getoption("--soak") else 500
     selected: set[int] = set()
 
     # The suite tries the same ones each time; the soak looks for new ones.
@@ -183,7 +183,7 @@ def test_random_filters_select_what_a_loop_selects(
 
     with index._open.store.read() as snapshot:
         check()
-    assert len(selected) > 20  # filters that always select all or nothing would prove nothing
+    assert len(selected) > 15  # filters that always select all or nothing would prove nothing
     assert query(index._open.store.path, "SELECT count(*) FROM document") == [(N_DOCUMENTS,)]
 
 
