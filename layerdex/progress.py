@@ -22,9 +22,16 @@ class ProgressBar:
     def __init__(self, description: str | None = None) -> None:
         self._description = description
         self._bar: Any = None
+        self._told: tuple[int, int | None] | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Show that ``done`` of ``total`` is done; less than before is the start of more work."""
+        """Show that ``done`` of ``total`` is done; less than before is the start of more work.
+
+        A call equal to the last one changes nothing: the end of a part is often that of the whole.
+        """
+        if (done, total) == self._told:
+            return
+        self._told = (done, total)
         if self._bar is not None and done < self._bar.n:
             self.close()
         if self._bar is None:

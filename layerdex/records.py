@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -59,7 +60,8 @@ def progress_of_shares(
     """
     if on_progress is None:
         return [None] * len(shares)
-    ends = [sum(shares[:at]) / (sum(shares) or 1) for at in range(len(shares) + 1)]
+    sums = [0.0, *accumulate(shares)]
+    ends = [each / (sums[-1] or 1) for each in sums]
 
     def tell(at: int, done: int, of: int | None) -> None:
         within = done / of if of else 0.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -150,3 +152,26 @@ def test_parts_count_up_to_their_total_by_their_shares() -> None:
             tell(each, of)
     assert told == [(10, 80), (20, 80), (20, 80), (20, 80), (50, 80), (80, 80)]
     assert progress_of_shares(None, [1, 2], 5) == [None, None]
+
+
+def test_many_parts_take_no_time_to_tell_apart() -> None:
+    n_read = 0
+
+    class Shares(list[float]):
+        def __getitem__(self, at: Any) -> Any:
+            nonlocal n_read
+            n_read += len(super().__getitem__(at)) if isinstance(at, slice) else 1
+            return super().__getitem__(at)
+
+        def __iter__(self) -> Iterator[float]:
+            nonlocal n_read
+            n_read += len(self)
+            return super().__iter__()
+
+    told: list[tuple[int, int | None]] = []
+    parts = progress_of_shares(lambda *each: told.append(each), Shares([0.1] * 1_000), 1_000)
+    assert n_read <= 5_000
+    for tell in parts:
+        assert tell is not None
+        tell(1, 1)
+    assert told == [(n, 1_000) for n in range(1, 1_001)]

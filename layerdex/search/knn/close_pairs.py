@@ -48,8 +48,9 @@ def find_close_pairs(
 ) -> ClosePairs:
     """Compare each two of n documents (``rows`` in any order, n >= 2) once.
 
-    Where more than ``n_most`` pairs reach the minimum, it is raised, so that memory does not grow
-    with the square of n. The result has all pairs at the raised minimum.
+    Where more than ``n_most`` (2 or more) pairs reach the minimum, it is raised, so that memory
+    does not grow with the square of n. The result has all pairs at the raised minimum, which is the
+    lowest that fewer than half of ``n_most`` reach, however many threads there are.
     """
     n, width = len(rows), source.width
     shares = (READ_NS, alike_ns(width), ENCODE_NS, n / 2 * pair_ns(n, width))
@@ -68,7 +69,7 @@ class _Collector:
 
     def __init__(self, min_step: int, n_most: int, nearest: NDArray[np.float64]) -> None:
         """Take ``nearest`` (n,), a similarity that each document's nearest neighbour reaches."""
-        self.min_step = min_step
+        self.min_step = self._first_step = min_step
         # The greatest float32 below: rounding may have raised it.
         self._nearest = np.nextafter(nearest.astype(np.float32), np.float32(-4))
         self._n_most = n_most
@@ -114,6 +115,10 @@ class _Collector:
 
     def close(self) -> ClosePairs:
         """Return the pairs, ordered by their later and then their earlier position."""
+        # Where the last raise left the minimum depends on the order of the blocks, which threads
+        # decide. A raised one is never above that of all pairs at once: raise it to there.
+        if self.min_step > self._first_step and self._n >= self._n_most // 2:
+            self._raise_min_step()
         earlier, later, steps = self._merged()
         order = np.lexsort((earlier, later))
         return ClosePairs(self.min_step, earlier[order], later[order], steps[order], self._nearest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from layerdex.search.dedup.greedy import find_duplicates
 from layerdex.search.dedup.threshold_sweep import ThresholdSweep, sweep_thresholds
 from layerdex.search.knn import close_pairs
 from layerdex.search.knn.close_pairs import find_close_pairs
+from layerdex.search.knn.tiles import tile
+from layerdex.search.knn.tiles.tile import Pairs
 from layerdex.search.knn.vector_space import VectorSpace, layer_spaces
 from layerdex.search.targets import SearchTarget
-from layerdex.search.vectors.similarity import SIMILARITY_STEP
+from layerdex.search.vectors.similarity import SIMILARITY_STEP, to_steps
 from layerdex.storage.store import Store
 from tests.search.brute_force import cosines, read_live
 from tests.search.small_tiles import use_small_tiles
@@ -175,6 +178,41 @@ def test_too_many_close_pairs_raise_the_floor_and_stay_complete(store: Store) ->
     above = every.steps >= few.min_step
     assert few.earlier.tolist() == every.earlier[above].tolist()
     assert few.later.tolist() == every.later[above].tolist()
+
+
+@pytest.mark.parametrize("n_most", [2, 3, 40, 900])
+@pytest.mark.parametrize("n_threads", [1, 2, 4])
+def test_the_raised_floor_is_the_same_whatever_the_threads_do(
+    store: Store, monkeypatch: pytest.MonkeyPatch, n_most: int, n_threads: int
+) -> None:
+    use_small_tiles(monkeypatch, 17)
+    monkeypatch.setattr(tile, "Pool", SimpleNamespace(BLAS=SimpleNamespace(size=lambda: n_threads)))
+    with store.read() as snapshot:
+        rows, source = snapshot.rows(), snapshot.layer(0)
+        every = find_close_pairs(source, rows, 0.2)
+        few = find_close_pairs(source, rows, 0.2, n_most=n_most)
+    assert len(every.steps) > n_most
+    assert few.min_step == np.sort(every.steps)[-(n_most // 2)] + 1
+    assert few.steps.tolist() == every.steps[every.steps >= few.min_step].tolist()
+    assert few.nearest.tolist() == every.nearest.tolist()
+
+
+@pytest.mark.parametrize("n_values", [3, 40, 4_000])
+def test_the_raised_floor_is_the_same_in_any_order_of_the_blocks(n_values: int) -> None:
+    random = np.random.default_rng(n_values)
+    n, n_most = 500, 60
+    values = random.integers(1, n_values + 1, n) / n_values  # with many ties, or with few
+    steps = np.sort(to_steps(values))
+    found = set()
+    for _ in range(40):
+        collector = close_pairs._Collector(0, n_most, np.full(n + 1, -2.0))
+        cuts = np.sort(random.choice(n, random.integers(1, 60), replace=False))
+        for at in np.split(random.permutation(n), cuts):
+            collector.take(Pairs(at + 1, np.zeros_like(at), values[at].astype(np.float32)))
+        closed = collector.close()
+        found.add((closed.min_step, len(closed.steps)))
+    raised = int(steps[-(n_most // 2)]) + 1
+    assert found == {(raised, int(np.sum(steps >= raised)))}
 
 
 def test_documents_that_are_all_one_vector_leave_nothing_to_sweep_or_all(tmp_path: Path) -> None:
