@@ -22,7 +22,7 @@ from layerdex.index.open_index import (
 )
 from layerdex.index.target_options import TargetOptions, check_has_vectors, default_layer
 from layerdex.index.tasks import LABEL, LabelTask, Task
-from layerdex.records import OnProgress, progress_of_parts, progress_of_shares
+from layerdex.records import OnProgress, progress_of_parts, progress_of_shares, tell_end
 from layerdex.search.dedup.greedy import deduplicate
 from layerdex.search.dedup.overlap import Overlap, Overlaps, find_overlap
 from layerdex.search.dedup.threshold_sweep import ThresholdSweep, sweep_thresholds
@@ -119,6 +119,7 @@ class View:
                 )
                 for tell, space in zip(parts, spaces, strict=True)
             ]
+            tell_end(told[1])
             return [result for results in zip(*by_space, strict=True) for result in results]
 
         return SearchResults(self._index.query(question))

@@ -19,7 +19,10 @@ from layerdex.errors import (
     NoLabelsError,
     OptionError,
 )
+from layerdex.index import view
 from layerdex.index.document_reader import DocumentReader
+from layerdex.records import OnProgress
+from layerdex.search.dedup import greedy
 from layerdex.search.labels.label_issues import LabelIssues
 from layerdex.search.results import Hit, Prediction
 from tests.encoders import WordEncoder
@@ -52,6 +55,31 @@ def _assert_hits(hits: Sequence[Hit], expected: list[tuple[str, float]]) -> None
 @pytest.mark.parametrize("k", [1, 10, 99])
 def test_search_finds_the_nearest_at_each_layer(filled: Index, layer: int, k: int) -> None:
     _assert_hits(first(filled.search(QUERY, k=k, layer=layer)), nearest(QUERY, ROWS, layer, k))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda index, tell: index.search(QUERY, on_progress=tell),
+        lambda index, tell: index.at(layer="all").search(QUERY, on_progress=tell),
+        lambda index, tell: index.at(layer="all").search([QUERY] * 20, on_progress=tell),
+        lambda index, tell: index.classify(QUERY, on_progress=tell),
+        lambda index, tell: index.classify([QUERY] * 20, on_progress=tell),
+        lambda index, tell: index.deduplicate(threshold=1, on_progress=tell),
+    ],
+    ids=["one text", "layers", "texts", "one label", "labels", "no duplicates"],
+)
+def test_progress_reaches_its_total_where_the_last_part_has_nothing_to_do(
+    filled: Index, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Index, OnProgress], object]
+) -> None:
+    # The first part takes so little that it does not hide the last.
+    monkeypatch.setattr(view, "_ENCODE_TEXT_NS", 1.0)
+    monkeypatch.setattr(greedy, "READ_NS", 0.0)
+    monkeypatch.setattr(greedy, "ENCODE_NS", 0.0)
+    told: list[tuple[int, int | None]] = []
+    ask(filled, lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1]
+    assert told == sorted(told)
 
 
 def test_layers_answer_differently(filled: Index) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import check_between
 from layerdex.choices import Keep
-from layerdex.records import OnProgress, Rows, progress_of_shares
+from layerdex.records import OnProgress, Rows, progress_of_shares, tell_end
 from layerdex.search.knn.neighbors import NeighborSearch
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.kept import KEPT_BLOCK, keep_greedily
@@ -71,6 +71,7 @@ def find_duplicates(
     kept_for, similarities = _nearest_kept(
         layer, table, kept_readable, leaders, removed, threshold, told[2]
     )
+    tell_end(told[2])
     input_order = np.flatnonzero(is_kept)
     input_order = input_order[np.argsort(table.ordinals[input_order])]
     return Duplicates(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from layerdex.arguments import check_between, check_count
 from layerdex.choices import Weights
 from layerdex.errors import DamagedIndexError, NoLabelsError
-from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares
+from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares, tell_end
 from layerdex.search.knn.neighbors import Neighbors
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.knn.voting import encode_labels, labels_of, vote
@@ -98,6 +98,7 @@ def find_labelled(
         is_candidate = is_labelled[np.searchsorted(table.rows, neighbors.rows)]
         n_found = int(is_candidate.sum(axis=1).min())
         if n_found >= min(k, n_candidates):
+            tell_end(told[-1])
             return _first(neighbors, is_candidate, k), table
         n_needed = ceil(_MARGIN * k * n_fetched / max(n_found, 0.5))
         if n_fetched == n_candidates or n_needed > _MOST_FETCHED:
@@ -116,6 +117,7 @@ def find_labelled(
         raise DamagedIndexError(
             "the catalog's index of labels disagrees with its rows: restore it from a backup"
         )
+    tell_end(told[-1])
     return neighbors, table
 
 
