@@ -144,9 +144,9 @@ def test_only_asked_layers_are_mapped_and_each_once(
     mapped: list[str] = []
     whole = LayerFile.__init__
 
-    def init(self: LayerFile, path: Path, **options: Any) -> None:
+    def init(self: LayerFile, path: Path, *recorded: Any, **options: Any) -> None:
         mapped.append(path.name)
-        whole(self, path, **options)
+        whole(self, path, *recorded, **options)
 
     monkeypatch.setattr(LayerFile, "__init__", init)
     reader = reopen(index)

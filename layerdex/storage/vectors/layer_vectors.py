@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from layerdex.errors import DamagedIndexError
 from layerdex.records import Rows, Vectors
 from layerdex.storage.vectors.layer_file import LayerFile, Positions
 from layerdex.storage.vectors.segment_file import SegmentFile
@@ -141,7 +142,7 @@ class LayerVectors:
         """Return the unit vectors of ``rows``, in any order, as (len(rows), width) float32."""
         if 0 < len(rows) <= _DECODED_TOGETHER:  # few of each of many segments
             distinct, inverse = np.unique(rows, return_inverse=True)
-            return decode_slices([*self.slices(distinct)])[inverse]
+            return decode_slices(self._slices_of_all(distinct))[inverse]
         return self._gather(rows, lambda segment: segment.decode(0, len(segment.rows)))
 
     def gather_stored(self, rows: Rows) -> Vectors:
@@ -151,10 +152,20 @@ class LayerVectors:
     def _gather(self, rows: Rows, read: Callable[[SegmentSlice], Vectors]) -> Vectors:
         distinct, inverse = np.unique(rows, return_inverse=True)
         vectors = np.empty((len(distinct), self.width), dtype=np.float32)
-        for segment in self.slices(distinct):
+        for segment in self._slices_of_all(distinct):
             start = np.searchsorted(distinct, segment.rows[0])
             vectors[start : start + len(segment.rows)] = read(segment)
         return vectors[inverse]
+
+    def _slices_of_all(self, rows: Rows) -> list[SegmentSlice]:
+        """Return the slices of ``rows``, ascending.
+
+        Raises `DamagedIndexError` for a row of no segment.
+        """
+        slices = [*self.slices(rows)]
+        if sum(len(part.rows) for part in slices) != len(rows):
+            raise DamagedIndexError("the catalog has documents without vectors: restore a backup")
+        return slices
 
     def _segments_with(self, rows: Rows) -> Sequence[Segment]:
         """Return the segments that may have some of the rows, ascending."""
