@@ -184,3 +184,16 @@ def test_a_component_that_is_no_number_is_damage() -> None:
 
 def test_without_a_choice_there_is_no_device() -> None:
     assert asked_device() is None
+
+
+def test_what_the_caller_asks_of_pytorch_changes_no_answer(name: str) -> None:
+    vectors = KINDS[0](np.random.default_rng(5))
+    coded = DeviceVectors(
+        Device(name), ManyVectors(InMemoryVectors(np.arange(_N), vectors), np.arange(_N))
+    )
+    plain = coded.find_pairs_within(np.arange(_N), int(to_steps(0.8)))
+    with torch.autocast(name, dtype=torch.bfloat16):
+        found = coded.find_pairs_within(np.arange(_N), int(to_steps(0.8)))
+    assert len(plain.rows) > 100
+    for one, other in zip(plain, found, strict=True):
+        np.testing.assert_array_equal(one, other)
