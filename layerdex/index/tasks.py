@@ -45,9 +45,10 @@ class LabelTask:
     with ``fields`` (None: the names of text and label in the index's own sources), ``format`` and
     ``dialect``. Documents with the text of the held-out one never vote. With ``sample``, only that
     many documents are classified by all others, drawn label by label with ``seed``, and figures are
-    estimates for all; one of all documents is no sample. With the ``classifier`` head, the stored
-    head predicts the labels of a test set instead, at its own layer; then the target, ``by``,
-    ``min_per_label``, ``k`` and ``weights`` say nothing.
+    estimates for all; one of all documents is no sample. Intervals are too narrow where labels have
+    shares of it below two documents, or where hardly any document is wrong. With the ``classifier``
+    head, the stored head predicts the labels of a test set instead, at its own layer; then the
+    target, ``by``, ``min_per_label``, ``k`` and ``weights`` say nothing.
 
     A transform is fitted on the documents that may vote: for each fold on those of the other
     folds, and leaving one out, once, on all. No label enters the fit. The shrinkage of whitening is

@@ -84,6 +84,28 @@ def test_a_sample_estimates_the_figures_of_all(cli: Cli, path: Path) -> None:
     assert cli.json("evaluate", path, "--sample", "500") == cli.json("evaluate", path)
 
 
+def test_a_sample_that_says_less_than_its_intervals_is_noted(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{label}{i}", "text": f"{label} {'word ' * i}", "label": label}
+        for label, n in (("a", 20), ("b", 8), ("c", 3))
+        for i in range(n)
+    ]
+    cli.ok("index", tmp_path / "index", write_jsonl(tmp_path / "rows.jsonl", rows))
+    words = ("evaluate", tmp_path / "index", "--layers", "0,1")
+    # Of 31 documents nine: 3 documents have a share of 0.9, and 7 have one of 2.
+    share, few = cli.ok(*words, "--sample", "9").stderr.splitlines()
+    assert share.startswith("1 label with a share of the sample below two documents: macro-F1")
+    assert share.endswith("Use --min-per-label 7 or a larger --sample")
+    assert few.startswith("Fewer than 10 documents of the sample are wrong, or right, at layers 0,")
+    shown = cli.ok(*words, "--sample", "9", "--min-per-label", "7").stderr
+    assert shown.splitlines() == [few]
+    assert cli.ok(*words, "--sample", "24", "--resamples", "0").stderr == ""
+    assert cli.ok(*words).stderr == ""
+    # Where it would leave one label, a larger number is no way out.
+    shown = cli.ok(*words, "--where", "label!=b", "--sample", "9").stderr
+    assert "intervals are too narrow. Use a larger --sample\n" in shown
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -36,6 +36,21 @@ class LabelSample:
         return int(self.n_of_label.sum())
 
     @property
+    def n_raised(self) -> int:
+        """How many labels have more documents in the sample than their share of it.
+
+        Of the other labels each document then stands for many more, and one of those that gets a
+        rare label wrongly decides the label's precision: such documents are hardly ever drawn.
+        """
+        least = np.minimum(self.n_of_label, _LEAST_PER_LABEL)
+        return int(np.sum(self.n_of_label * len(self) < least * self.n))
+
+    @property
+    def n_for_share(self) -> int:
+        """How many documents a label needs for a share of two documents of the sample."""
+        return -(-_LEAST_PER_LABEL * self.n // len(self))
+
+    @property
     def weights(self) -> NDArray[np.float64]:
         """How many documents each stands for, (n_sampled,): their sum is n."""
         n_drawn = np.bincount(self.true, minlength=len(self.n_of_label))

@@ -81,6 +81,17 @@ def test_labels_get_their_share_and_at_least_two_documents() -> None:
         allocate(np.array([3, 3, 1]), 4)
 
 
+def test_labels_with_more_than_their_share_are_counted() -> None:
+    def raised(counts: list[int], n: int) -> tuple[int, int]:
+        sample = drawn(np.repeat(np.arange(len(counts)), counts), n)
+        return sample.n_raised, sample.n_for_share
+
+    assert raised([600, 300, 100], 20) == (0, 100)
+    assert raised([601, 300, 99], 20) == (1, 100)
+    assert raised([600, 300, 97, 2, 1], 100) == (2, 20)
+    assert raised([600, 300, 100], 21) == (0, 96)
+
+
 def test_a_seed_draws_the_same_documents_and_all_is_no_sample() -> None:
     codes = np.random.default_rng(0).choice(3, 500, p=[0.7, 0.2, 0.1])
     first, again, other = drawn(codes, 60), drawn(codes, 60), drawn(codes, 60, seed=1)
