@@ -68,3 +68,19 @@ def test_progress_moves_in_small_steps_to_its_end(
     assert (np.diff(done) >= 0).all()
     assert len(set(done)) >= 7
     assert max(np.diff([0, *done])) <= totals[0] / 2
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda tell: find_others(_SOURCE, _ROWS, 3, on_progress=tell),
+        lambda tell: find_close_pairs(_SOURCE, _ROWS, 0.5, on_progress=tell),
+        lambda tell: NearestSearch(_SOURCE, n_queries=9).find(_VECTORS[:9], 3, on_progress=tell),
+    ],
+    ids=["others", "close pairs", "nearest"],
+)
+def test_progress_says_when_a_comparison_begins(ask: Callable[[OnProgress], object]) -> None:
+    told: list[int] = []
+    ask(lambda done, _: told.append(done))
+    assert told[0] == 0
+    assert told[-1] > 0

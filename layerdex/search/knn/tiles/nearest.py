@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares
+from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares, tell_beginning
 from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import PLAIN, Encoding, choose_encoding
@@ -90,6 +90,7 @@ class NearestSearch:
             compare_ns = len(queries) * pair_ns(n, self._source.width)
             shares = (READ_NS + ENCODE_NS, compare_ns)
         told = progress_of_shares(on_progress, shares, len(queries))
+        tell_beginning(told[0])
         if not is_plain and (device := asked_device()) is not None:
             return self._find_on(device, queries, k, lowest, groups, told)
         coded = None if is_plain else self._encoded(queries, k, lowest, told[0])
