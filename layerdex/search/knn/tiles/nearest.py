@@ -14,7 +14,7 @@ from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import PLAIN, Encoding, choose_encoding
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
-from layerdex.search.knn.tiles.device import Device, DeviceVectors
+from layerdex.search.knn.tiles.device import NO_CODES, Device, DeviceVectors
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,
@@ -128,7 +128,7 @@ class NearestSearch:
             block = queries[at]
             best.append(Best(k, lowest[at]))
             self._on_device.find_nearest(
-                Side(PLAIN.encode(block), block.__getitem__),
+                Side(NO_CODES, block.__getitem__),
                 best[-1],
                 own_groups=None if groups is None else groups[at],
                 groups=self._groups,
