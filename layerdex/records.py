@@ -70,6 +70,12 @@ def progress_of_shares(
     return [partial(tell, at) for at in range(len(shares))]
 
 
+def tell_beginning(on_progress: OnProgress | None) -> None:
+    """Tell one of such parts' callbacks that it begins: what came before is not counted."""
+    if on_progress is not None:
+        on_progress(0, 1)
+
+
 def tell_end(on_progress: OnProgress | None) -> None:
     """Tell one of such parts' callbacks that it is done, also where there was nothing to do."""
     if on_progress is not None:

@@ -43,9 +43,13 @@ class Pace:
         self._left_s: float | None = None
 
     def update(self, done: int, total: int | None) -> None:
-        """Take how much is done; less than before is the start of more work."""
+        """Take how much is done; less than before is the start of more work.
+
+        Work begins when nothing of it is done for the last time: imports and preparations come
+        before, and do not grow with it.
+        """
         now = self._clock()
-        if done < self._done:
+        if done < self._done or done == 0:
             self._begun, self._left_s = now, None
         self._done = done
         elapsed = now - self._begun

@@ -167,6 +167,17 @@ def has_single_label(index: Index) -> bool:
     return index._open.store.query(lambda snapshot: snapshot.has_single_label())
 
 
+def least_sample(index: Index, min_per_label: int) -> int:
+    """Return the size of the smallest sample of all labelled documents that `evaluate` takes."""
+    import numpy as np
+
+    from layerdex.search.evaluation.label_sample import least_of_each
+
+    counts = index._open.store.query(lambda snapshot: snapshot.count_labels())
+    n_of_label = np.array(list(counts.values()), np.int64)
+    return int(least_of_each(n_of_label[n_of_label >= min_per_label]).sum())
+
+
 def known_labels(view: View) -> frozenset[str]:
     """Return the labels that neighbours can predict: those of the documents of a view's target."""
     opened, where = view._index, view._options.where

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, classification_report, f1_score
 
 from layerdex import Index, LabelTask
+from layerdex.cli import progress
+from layerdex.cli.commands import evaluate
 from layerdex.errors import OptionError
 from tests.cli.corpus import DOCUMENTS, read_jsonl, write_jsonl
 from tests.cli.runner import Cli
@@ -82,6 +84,30 @@ def test_a_sample_estimates_the_figures_of_all(cli: Cli, path: Path) -> None:
     assert f"leave-one-out, 8 of {n} documents, 3 labels" in shown
     # Of all documents it is no sample.
     assert cli.json("evaluate", path, "--sample", "500") == cli.json("evaluate", path)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_proposed"),
+    [
+        ([], True),
+        (["--report"], False),
+        (["--folds", "2"], False),
+        (["--min-per-label", "6"], True),
+        (["--where", "stars<2"], True),
+    ],
+)
+def test_a_sample_is_proposed_only_where_it_can_be_taken(
+    cli: Cli, shared: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], is_proposed: bool
+) -> None:
+    monkeypatch.setattr(evaluate, "_N_LARGE", 10)
+    monkeypatch.setattr(evaluate, "_JUDGED_AFTER_S", 0.0)
+    monkeypatch.setattr(evaluate, "_MANY_MINUTES", 0.0)
+    monkeypatch.setattr(progress, "_SAID_AFTER_S", 0.0)
+    monkeypatch.setattr(evaluate, "_N_PROPOSED", 6)  # two of each of three labels
+    proposal = "--sample 6 takes a fraction"
+    assert (proposal in cli.ok("evaluate", shared, *options).stderr) == is_proposed
+    monkeypatch.setattr(evaluate, "_N_PROPOSED", 5)
+    assert "--sample" not in cli.ok("evaluate", shared, *options).stderr
 
 
 def test_a_sample_that_says_less_than_its_intervals_is_noted(cli: Cli, tmp_path: Path) -> None:

@@ -69,6 +69,17 @@ def test_less_than_before_is_the_start_of_more_work() -> None:
     assert shown == [0, None, 5]
 
 
+def test_work_begins_when_nothing_of_it_is_done() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    for _ in range(3):  # tables, imports
+        clock.now += 40
+        pace.update(0, 100)
+    clock.now += 10
+    pace.update(50, 100)
+    assert (pace.left_s, pace.elapsed_s) == (10, 10)
+
+
 def test_nothing_is_said_without_a_total() -> None:
     clock = Clock()
     pace = Pace(clock)
@@ -122,14 +133,14 @@ def test_an_error_ends_the_bar(terminal: io.StringIO) -> None:
     assert terminal.getvalue() == ""
 
 
-def evaluated(seconds: float) -> list[str]:
-    """Return the notes of an evaluation that takes as long."""
+def evaluated(seconds: float, *, first: float = 0) -> list[str]:
+    """Return the notes of an evaluation that takes as long, and its first per cent longer."""
     clock = Clock()
     notes: list[str] = []
     passed_on: list[int] = []
     hint = SampleHint(notes.append, lambda done, _: passed_on.append(done), Pace(clock))
     for done in range(1, 101):
-        clock.now += seconds / 100
+        clock.now += seconds / 100 + first * (done == 1)
         hint(done, 100)
     assert passed_on == list(range(1, 101))
     return notes
@@ -137,6 +148,7 @@ def evaluated(seconds: float) -> list[str]:
 
 def test_a_sample_is_proposed_once_where_all_documents_take_minutes() -> None:
     assert evaluated(4) == evaluated(170) == []
+    assert evaluated(60, first=5) == []  # nine minutes, by the first per cent alone
     [note] = evaluated(1_500)
     assert "about 25 minutes" in note
     assert "--sample 10000" in note

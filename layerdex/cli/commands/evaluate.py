@@ -45,12 +45,14 @@ if TYPE_CHECKING:
     from layerdex.records import OnProgress
     from layerdex.search.evaluation.evaluation import Evaluation
 
-_SHORTER = ("sample", "folds", "test", "queries", "pairs")
+_SHORTER_OR_WHOLE = ("sample", "folds", "test", "queries", "pairs", "report")
+"""Takes less time than leaving out all documents, or needs all."""
+
 _N_PROPOSED = 10_000
 _N_LARGE = 4 * _N_PROPOSED
 """Of fewer documents, a sample would not take much less time than all."""
 
-_JUDGED_AFTER_S, _MANY_MINUTES = 5.0, 3.0
+_JUDGED_AFTER_S, _JUDGED_AFTER_SHARE, _MANY_MINUTES = 5.0, 0.05, 3.0
 _N_STEPS = 1_000
 """Of the progress of one task: what each counts differs."""
 
@@ -170,7 +172,7 @@ def command(
         other = context.open_second_index(compare_with)
         _compare(context, (index, other), target, tasks[0], n_resamples, plot)
     else:
-        evaluation = _evaluate(context, index, target, tasks, n_resamples, report)
+        evaluation = _evaluate(context, index, target, tasks, n_resamples, report, task)
         if save_best:
             index.save_best(evaluation, lock_timeout_s=lock_timeout_s)
             context.note(f"Layer {evaluation.best_layer} is now the default of {path}")
@@ -186,6 +188,7 @@ def _evaluate(
     tasks: Sequence[Task],
     n_resamples: int,
     report: bool,
+    task: TaskOptions,
 ) -> Evaluation:
     """Print the evaluations, and return the first."""
     from layerdex.index.json import evaluations_to_json
@@ -194,13 +197,14 @@ def _evaluate(
     with context.progress("Evaluating") as on_progress:
         view = target.bind(index)
         hint = SampleHint(context.note, on_progress)
-        may_be_long = not any(map(is_given, _SHORTER)) and len(index) >= _N_LARGE
         told = progress_of_shares(
-            hint if may_be_long else on_progress, [1.0] * len(tasks), len(tasks) * _N_STEPS
+            hint if _may_propose_sample(index, task) else on_progress,
+            [1.0] * len(tasks),
+            len(tasks) * _N_STEPS,
         )
         evaluations = [
-            view.evaluate(task, n_resamples=n_resamples, on_progress=tell)
-            for tell, task in zip(told, tasks, strict=True)
+            view.evaluate(each, n_resamples=n_resamples, on_progress=tell)
+            for tell, each in zip(told, tasks, strict=True)
         ]
 
     def table() -> None:
@@ -213,6 +217,16 @@ def _evaluate(
         table=table, document=lambda: evaluations_to_json(evaluations, with_report=report)
     )
     return evaluations[0]
+
+
+def _may_propose_sample(index: Index, task: TaskOptions) -> bool:
+    """Say whether all documents may take long, and a sample can be taken instead."""
+    from layerdex.index.checks import least_sample
+
+    if len(index) < _N_LARGE or any(map(is_given, _SHORTER_OR_WHOLE)):
+        return False
+    # Of other fields, counts would be read row by row.
+    return bool(task.by) or least_sample(index, task.min_per_label) <= _N_PROPOSED
 
 
 class SampleHint:
@@ -233,7 +247,10 @@ class SampleHint:
         """Take how much is done, and pass it on."""
         self._pace.update(done, total)
         left_s, elapsed_s = self._pace.left_s, self._pace.elapsed_s
-        if not self._is_given and left_s is not None and elapsed_s >= _JUDGED_AFTER_S:
+        is_early = (
+            total is None or done < _JUDGED_AFTER_SHARE * total or elapsed_s < _JUDGED_AFTER_S
+        )
+        if not self._is_given and left_s is not None and not is_early:
             minutes = (elapsed_s + left_s) / 60
             if minutes > _MANY_MINUTES:
                 self._is_given = True

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import check_between
 from layerdex.choices import Keep
-from layerdex.records import OnProgress, Rows, progress_of_shares, tell_end
+from layerdex.records import OnProgress, Rows, progress_of_shares, tell_beginning, tell_end
 from layerdex.search.knn.neighbors import NeighborSearch
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.kept import KEPT_BLOCK, keep_greedily
@@ -61,6 +61,7 @@ def find_duplicates(
     unreadable = table.unreadable[leaders]
     readable = table.rows[leaders[~unreadable]]
     told = progress_of_shares(on_progress, _shares(len(readable), layer.width), len(readable))
+    tell_beginning(told[0])
     kept_readable = np.sort(_keep_greedily(layer, readable, threshold, told[0], told[1]))
     kept = np.union1d(kept_readable, table.rows[leaders[unreadable]])
     is_kept = np.isin(table.rows, kept)

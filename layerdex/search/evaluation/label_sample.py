@@ -42,7 +42,7 @@ class LabelSample:
         Of the other labels each document then stands for many more, and one of those that gets a
         rare label wrongly decides the label's precision: such documents are hardly ever drawn.
         """
-        least = np.minimum(self.n_of_label, _LEAST_PER_LABEL)
+        least = least_of_each(self.n_of_label)
         return int(np.sum(self.n_of_label * len(self) < least * self.n))
 
     @property
@@ -98,9 +98,14 @@ def draw_sample(codes: Codes, n: int, *, seed: int) -> LabelSample | None:
     return LabelSample(positions, codes[positions], n_of_label)
 
 
+def least_of_each(n_of_label: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many documents of each label a sample has at least, (n_labels,)."""
+    return np.minimum(n_of_label, _LEAST_PER_LABEL)
+
+
 def allocate(n_of_label: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Return how many of n documents each label gets, (n_labels,); see `draw_sample`."""
-    least = np.minimum(n_of_label, _LEAST_PER_LABEL)
+    least = least_of_each(n_of_label)
     if n < least.sum():
         raise OptionError(
             f"a sample needs at least two documents of each label, {least.sum():,} in all, got "

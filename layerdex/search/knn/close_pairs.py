@@ -8,7 +8,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows, progress_of_shares
+from layerdex.records import OnProgress, Rows, progress_of_shares, tell_beginning
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.others import alike_ns, first_floors
 from layerdex.search.knn.tiles.pairs import each_pair, encode_vectors
@@ -55,6 +55,7 @@ def find_close_pairs(
     n, width = len(rows), source.width
     shares = (READ_NS, alike_ns(width), ENCODE_NS, n / 2 * pair_ns(n, width))
     told = progress_of_shares(on_progress, shares, n)
+    tell_beginning(told[0])
     vectors = ManyVectors(source, rows, told[0])
     nearest = first_floors(vectors, 1, np.arange(n), on_progress=told[1])
     floors = np.minimum(nearest, floor_of(to_steps(min_similarity)))

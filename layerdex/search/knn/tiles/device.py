@@ -9,6 +9,7 @@ device is used. Its "cpu" does what a GPU does, for tests.
 from __future__ import annotations
 
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,9 @@ _GROUP = 64
 _BEYOND = 2.0
 """A floor that nothing reaches."""
 
-_NO_CODES = Codes(np.empty((0, 0), np.float32), np.empty(0), np.empty(0))
+_global_settings = Lock()
+
+NO_CODES = Codes(np.empty((0, 0), np.float32), np.empty(0), np.empty(0))
 """Of a side whose vectors alone are called for."""
 
 
@@ -167,7 +170,7 @@ class DeviceVectors:
                 return self.vectors[slice(at.start + start, at.start + stop)]
             return self.vectors[chosen + at.start]
 
-        return Side(_NO_CODES, read)
+        return Side(NO_CODES, read)
 
     def margins(self, rows: DeviceCodes) -> NDArray[np.float64]:
         """Return how far a product of each row may be from the similarity, (n_rows,).
@@ -287,7 +290,7 @@ class DeviceVectors:
         self._errors[at], self._lengths[at] = codes.errors, codes.lengths
 
     def _chosen(self, positions: Positions) -> Side:
-        return Side(_NO_CODES, lambda at: self.vectors[positions[at]])
+        return Side(NO_CODES, lambda at: self.vectors[positions[at]])
 
 
 def _find(
@@ -353,18 +356,28 @@ def _find_by_tiles(
 
 
 def _multiply(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Return the products (n_rows, n_columns), summed in float32 and rounded to float16."""
+    """Return the products (n_rows, n_columns), summed in float32 and rounded to float16.
+
+    Whatever the caller has asked PyTorch for, such as `torch.autocast`, the margin is of these.
+    """
     import torch
 
-    if rows.device.type != "cuda":  # whose sums in float16 would be another matter
-        return (rows.float() @ columns.float().T).half()
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_fp16_reduced_precision_reduction
-    matmul.allow_fp16_reduced_precision_reduction = False  # partial sums would be rounded too
-    try:
-        return torch.mm(rows, columns.T)
-    finally:
-        matmul.allow_fp16_reduced_precision_reduction = before
+    with torch.autocast(rows.device.type, enabled=False):
+        if rows.device.type != "cuda":  # whose sums in float16 would be another matter
+            return (rows.float() @ columns.float().T).half()
+        matmul = torch.backends.cuda.matmul
+        with _global_settings:  # of the whole process, so one thread at a time
+            reduces, accumulates = (
+                matmul.allow_fp16_reduced_precision_reduction,
+                matmul.allow_fp16_accumulation,
+            )
+            matmul.allow_fp16_reduced_precision_reduction = False  # would round partial sums
+            matmul.allow_fp16_accumulation = False
+            try:
+                return torch.mm(rows, columns.T)
+            finally:
+                matmul.allow_fp16_reduced_precision_reduction = reduces
+                matmul.allow_fp16_accumulation = accumulates
 
 
 def _limits(

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares
+from layerdex.records import OnProgress, Rows, Vectors, progress_of_shares, tell_beginning
 from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.best import Best, close
 from layerdex.search.knn.tiles.codes import PLAIN, Encoding, choose_encoding
 from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
-from layerdex.search.knn.tiles.device import Device, DeviceVectors
+from layerdex.search.knn.tiles.device import NO_CODES, Device, DeviceVectors
 from layerdex.search.knn.tiles.tile import (
     N_COLUMNS,
     N_ROWS,
@@ -93,6 +93,7 @@ class NearestSearch:
             compare_ns = len(queries) * pair_ns(n, self._source.width, self._n_queries)
             shares = (READ_NS + ENCODE_NS, compare_ns)
         told = progress_of_shares(on_progress, shares, len(queries))
+        tell_beginning(told[0])
         if not is_plain and (device := asked_device()) is not None:
             return self._find_on(device, queries, k, lowest, groups, told)
         coded = None if is_plain else self._encoded(queries, k, lowest, told[0])
@@ -130,7 +131,7 @@ class NearestSearch:
             block = queries[at]
             best.append(Best(k, lowest[at]))
             self._on_device.find_nearest(
-                Side(PLAIN.encode(block), block.__getitem__),
+                Side(NO_CODES, block.__getitem__),
                 best[-1],
                 own_groups=None if groups is None else groups[at],
                 groups=self._groups,

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from layerdex.records import OnProgress, Rows, progress_of_shares
+from layerdex.records import OnProgress, Rows, progress_of_shares, tell_beginning
 from layerdex.search.knn.tiles.arithmetic import Float32
 from layerdex.search.knn.tiles.asked_device import asked_device
 from layerdex.search.knn.tiles.best import Best, close
@@ -48,6 +48,7 @@ def find_others(
     n = len(rows)
     shares = (READ_NS, alike_ns(source.width), ENCODE_NS, n / 2 * pair_ns(n, source.width))
     told = progress_of_shares(on_progress, shares, n)
+    tell_beginning(told[0])
     vectors = ManyVectors(source, rows, told[0])
     groups = np.arange(n) if groups is None else groups
     if n >= N_CODED and (device := asked_device()) is not None:
