@@ -139,12 +139,25 @@ def test_a_block_is_read_again_without_a_second_check(
     assert len(hashed) == 1
     for _ in range(2):
         file.decode(np.array([N - 1, 0, N - 1]))
-        assert len(hashed) == 2
+        assert len(hashed) == 3  # the first block as it was read, and as it is mapped
     for _ in range(2):
         file.scan(vectors[:1], 3, allowed=None)
-        assert len(hashed) == 5
+        assert len(hashed) == 6
     assert file.codes(np.empty(0, np.int64)).shape == (0, WIDTH * 2)
     assert file.codes(slice(5, 5)).shape == (0, WIDTH * 2)
+
+
+def test_all_blocks_stay_checked_whatever_another_thread_found(
+    written: tuple[Path, SegmentFile],
+) -> None:
+    file = _open(written)  # which keeps the bytes mapped
+    blocks = file._blocks
+    starts, stops = np.array([0]), np.array([written[1].size_bytes])
+    assert blocks.are_sound(starts, stops)
+    assert blocks.are_all_checked
+    blocks.are_all_checked = False  # as when two threads ended at once
+    assert blocks.are_sound(starts, stops)
+    assert blocks.are_all_checked
 
 
 def test_vectors_longer_than_a_block_are_checked_in_every_block(tmp_path: Path) -> None:
@@ -269,6 +282,13 @@ def _read_shortened(path: Path, recorded: SegmentFile) -> dict[str, str]:
             read(file, np.array([N // 2, N - 1]))
         except DamagedIndexError as error:
             said[name] = str(error)
+    os.truncate(path, size_bytes)
+    file = _open((path, recorded))
+    os.truncate(path, 0)  # also of the block that was read when it was opened
+    try:
+        file.decode(np.array([0]))
+    except DamagedIndexError as error:
+        said["first block"] = str(error)
     return said
 
 
@@ -281,7 +301,7 @@ def test_what_the_kernel_cannot_read_is_damage_and_no_crash(
     if outcome.exit_code == -signal.SIGBUS and not _tells_what_it_cannot_read():
         pytest.skip("this kernel is older than 5.14")
     assert outcome.exit_code == 0
-    assert outcome.result.keys() == READINGS.keys()
+    assert outcome.result.keys() == {*READINGS, "first block"}
     for message in outcome.result.values():
         assert message.startswith(f"{path} is damaged (wrong checksum): run 'layerdex repair'")
 

@@ -95,13 +95,16 @@ class CheckedBlocks:
     """
 
     def __init__(self, data: NDArray[np.uint8], recorded: SegmentFile) -> None:
-        """Take the bytes of a whole file, of which the first block is already checked."""
+        """Take the bytes of a whole file.
+
+        Its first block was checked when it was read, which says nothing of the map: the file may
+        have become shorter since.
+        """
         self._data = data
         self._recorded = recorded
-        self._is_checked = np.zeros(recorded.n_blocks, dtype=np.bool_)
         # There is no hash to compare with: a file without was read whole.
-        self._is_checked[: 1 if recorded.block_hashes is not None else None] = True
-        self.are_all_checked = bool(self._is_checked.all())
+        self.are_all_checked = recorded.block_hashes is None
+        self._is_checked = np.full(recorded.n_blocks, self.are_all_checked)
 
     def are_sound(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> bool:
         """Return whether all blocks are sound that have a byte from a start up to its stop.
@@ -115,6 +118,7 @@ class CheckedBlocks:
         is_read = np.cumsum(changes)[:n_blocks] > 0
         unchecked = np.flatnonzero(is_read & ~self._is_checked)
         if not len(unchecked):
+            self._note_if_all_checked()
             return True
         first, stop = int(unchecked[0]), int(unchecked[-1]) + 1
         ends_run = (np.diff(unchecked) > 1) | (unchecked[1:] % _MANY_BLOCKS == 0)
@@ -124,8 +128,13 @@ class CheckedBlocks:
                 is_sound = all(map(self._check, runs))
         else:
             is_sound = all(map(self._check_few, runs))
-        self.are_all_checked = bool(self._is_checked.all())
+        self._note_if_all_checked()
         return is_sound
+
+    def _note_if_all_checked(self) -> None:
+        # Never back to False: another thread may have checked the last block meanwhile.
+        if self._is_checked.all():
+            self.are_all_checked = True
 
     def _bytes(self, first: int, stop: int) -> NDArray[np.uint8]:
         return self._data[first * BLOCK_BYTES : stop * BLOCK_BYTES]
