@@ -215,9 +215,14 @@ def _merge(
             start = 0
             for segment, at in zip(group, positions, strict=True):
                 # One mapped file at a time: the kernel allows about 65,000 maps.
-                codes[start : start + len(at)] = _open(store, segment, layer).codes(at)
+                file = _open(store, segment, layer)
+                # A slice is a view of what is mapped; positions would copy it first.
+                codes[start : start + len(at)] = file.codes(
+                    slice(None) if len(at) == file.n else at
+                )
                 start += len(at)
             yield data
+            del data, codes  # or they would still be held while the next layer is filled
 
     new = writer.write_segment(merged_layers()) if len(rows) else None
     with writer.change() as connection:

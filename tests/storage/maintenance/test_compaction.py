@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.storage import writer
 from layerdex.storage.maintenance import compaction, merge_policy
+from layerdex.storage.vectors.codecs import Codec
+from layerdex.storage.vectors.layer_file import empty_layer
 from tests.encoders import WordEncoder
 from tests.results import first
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
@@ -190,3 +194,18 @@ def test_a_document_that_only_seems_dead_is_not_dropped(worn: Index) -> None:
     with pytest.raises(DamagedIndexError, match="row 13"):
         worn.compact()
     assert query(worn._open.store.path, "SELECT count(*) FROM document WHERE id = 'd12'") == [(1,)]
+
+
+def test_a_merge_holds_one_layer_at_a_time(worn: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[object]] = []
+    n_alive: list[int] = []
+
+    def counted(n: int, width: int, codec: Codec) -> tuple[np.ndarray, np.ndarray]:
+        n_alive.append(sum(one() is not None for one in made))
+        data, codes = empty_layer(n, width, codec)
+        made.append(weakref.ref(data))
+        return data, codes
+
+    monkeypatch.setattr(compaction, "empty_layer", counted)
+    worn.compact()
+    assert n_alive == [0] * len(worn.layers)
