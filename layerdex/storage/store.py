@@ -64,8 +64,9 @@ from layerdex.storage.queries import query_newest
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.codecs import codec_of
 from layerdex.storage.vectors.faiss_library import load_faiss
-from layerdex.storage.vectors.layer_file import LayerFile, check_size, layer_filename
+from layerdex.storage.vectors.layer_file import LayerFile, check_layer, check_size, layer_filename
 from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.storage.vectors.segment_file import SegmentFile
 from layerdex.storage.writer import Writer
 
 T = TypeVar("T")
@@ -252,16 +253,23 @@ class Store:
 
         Raises FileNotFoundError or `DamagedIndexError`.
         """
+        path, recorded, n = self._file(segment, layer)
+        return LayerFile(path, recorded, n=n, width=self.settings.width, codec=self.codec)
+
+    def check_file(self, segment: Segment, layer: int) -> None:
+        """Check the whole of a segment's layer file against the catalog, without mapping it.
+
+        Raises OSError, such as FileNotFoundError, or `DamagedIndexError`.
+        """
+        path, recorded, n = self._file(segment, layer)
+        check_layer(path, recorded, n=n, width=self.settings.width, codec=self.codec)
+
+    def _file(self, segment: Segment, layer: int) -> tuple[Path, SegmentFile, int]:
+        """Return path, record and number of vectors of a layer file."""
         path, recorded = self.file_path(segment, layer), segment.files.get(layer)
         if recorded is None:
             raise DamagedIndexError(f"{path} is not in the catalog: run 'layerdex repair'")
-        return LayerFile(
-            path,
-            recorded,
-            n=segment.n_documents,
-            width=self.settings.width,
-            codec=self.codec,
-        )
+        return path, recorded, segment.n_documents
 
     def check_catalog(self) -> None:
         """Check the catalog's seal and counts, for operations that need no vectors.

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +23,7 @@ from layerdex.storage.vectors.codecs import codec_of
 from layerdex.storage.vectors.layer_file import LayerFile, serialize_layer
 from layerdex.storage.vectors.segment_file import BLOCK_BYTES, SegmentFile
 from tests.encoders import WordEncoder
+from tests.limited import run_limited
 from tests.results import first
 from tests.storage.corpora import flip_byte, reopen, rows
 from tests.storage.older_schemas import bring_to_schema_0003
@@ -133,12 +139,25 @@ def test_a_block_is_read_again_without_a_second_check(
     assert len(hashed) == 1
     for _ in range(2):
         file.decode(np.array([N - 1, 0, N - 1]))
-        assert len(hashed) == 2
+        assert len(hashed) == 3  # the first block as it was read, and as it is mapped
     for _ in range(2):
         file.scan(vectors[:1], 3, allowed=None)
-        assert len(hashed) == 5
+        assert len(hashed) == 6
     assert file.codes(np.empty(0, np.int64)).shape == (0, WIDTH * 2)
     assert file.codes(slice(5, 5)).shape == (0, WIDTH * 2)
+
+
+def test_all_blocks_stay_checked_whatever_another_thread_found(
+    written: tuple[Path, SegmentFile],
+) -> None:
+    file = _open(written)  # which keeps the bytes mapped
+    blocks = file._blocks
+    starts, stops = np.array([0]), np.array([written[1].size_bytes])
+    assert blocks.are_sound(starts, stops)
+    assert blocks.are_all_checked
+    blocks.are_all_checked = False  # as when two threads ended at once
+    assert blocks.are_sound(starts, stops)
+    assert blocks.are_all_checked
 
 
 def test_vectors_longer_than_a_block_are_checked_in_every_block(tmp_path: Path) -> None:
@@ -249,3 +268,66 @@ def test_damage_of_an_older_file_is_found_wherever_it_is(older: Path, at: int) -
     assert file.read_bytes() == sound
     assert sorted(_records(older)) == [(0, 1), (1, 0)]
     assert index.verify() == []
+
+
+def _read_shortened(path: Path, recorded: SegmentFile) -> dict[str, str]:
+    """Read a file that gets shorter once it is mapped; return what was said."""
+    size_bytes, said = recorded.size_bytes, {}
+    for name, read in READINGS.items():
+        os.truncate(path, size_bytes)
+        file = _open((path, recorded))
+        os.truncate(path, 2 * BLOCK_BYTES)
+        file.decode(np.array([0]))
+        try:
+            read(file, np.array([N // 2, N - 1]))
+        except DamagedIndexError as error:
+            said[name] = str(error)
+    os.truncate(path, size_bytes)
+    file = _open((path, recorded))
+    os.truncate(path, 0)  # also of the block that was read when it was opened
+    try:
+        file.decode(np.array([0]))
+    except DamagedIndexError as error:
+        said["first block"] = str(error)
+    return said
+
+
+def test_what_the_kernel_cannot_read_is_damage_and_no_crash(
+    written: tuple[Path, SegmentFile],
+) -> None:
+    """A page behind the end of a file has the fault of a sector that cannot be read."""
+    path, _ = written
+    outcome = run_limited(_read_shortened, *written, memory_bytes=1 << 30, timeout_s=60)
+    if outcome.exit_code == -signal.SIGBUS and not _tells_what_it_cannot_read():
+        pytest.skip("this kernel is older than 5.14")
+    assert outcome.exit_code == 0
+    assert outcome.result.keys() == {*READINGS, "first block"}
+    for message in outcome.result.values():
+        assert message.startswith(f"{path} is damaged (wrong checksum): run 'layerdex repair'")
+
+
+def _tells_what_it_cannot_read() -> bool:
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return (int(major), int(minor)) >= (5, 14)
+
+
+def test_a_sector_that_cannot_be_read_is_found_and_mended(
+    tmp_path: Path, small_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index.create(tmp_path / "index", model=WordEncoder(window=100), layers=[2, 3])
+    index.add(rows(90))
+    sound = contents(index.path)
+    file, _ = layer_paths(index.path)
+    bad_inode = file.stat().st_ino
+
+    class OnBadDisk(io.BufferedReader):
+        def read(self, size: int | None = -1) -> bytes:
+            if os.fstat(self.fileno()).st_ino == bad_inode and self.tell() > small_blocks:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(size)
+
+    monkeypatch.setattr(layer_file, "open_own", lambda path: OnBadDisk(io.FileIO(path)))
+    problems = reopen(index).verify()
+    assert [(p.path, p.reason) for p in problems] == [(file, "the disk cannot read it")]
+    assert index.repair(problems) == 1
+    assert (contents(index.path), index.verify()) == (sound, [])

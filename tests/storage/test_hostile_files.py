@@ -119,6 +119,8 @@ def test_foreign_file_under_a_fitting_catalog_never_reaches_faiss(
     assert [str(problem) for problem in index.verify()] == [
         f"{file}: not the index that the catalog describes"
     ]
+    others = [layer for layer in index.layers if not file.match(f"*-{layer:02d}.faiss")]
+    by_layer(index.search(["text number5"], layer=others, k=3))
     assert read  # sound layers are
     assert str(file) not in read
     assert not (tmp_path / "ran").exists()

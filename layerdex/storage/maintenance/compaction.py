@@ -97,9 +97,9 @@ class SmallMerges:
 
     Unlike `compact` they touch no large segments and rewrite only a small catalog, so that their
     time does not grow with the index. What cannot be merged stays as it is, and a warning is logged
-    once: a group with a damaged file, one that the disk has no room for beside the segments that it
-    replaces, and all of them where the disk is full nevertheless. Everything is committed before,
-    and answers are the same.
+    once: a segment with a damaged file, a group that the disk has no room for beside the segments
+    that it replaces, and all of them where the disk is full nevertheless. Everything is committed
+    before, and answers are the same.
     """
 
     def __init__(self, store: Store, writer: Writer) -> None:
@@ -115,6 +115,9 @@ class SmallMerges:
         try:
             while groups := self._groups():
                 for group in groups:
+                    if damaged := self._damaged(group):
+                        self._leave_out(damaged)
+                        continue
                     if not self._has_room(group):
                         self._leave_out(group)
                         continue
@@ -135,11 +138,24 @@ class SmallMerges:
         return n_replaced
 
     def _groups(self) -> list[list[Segment]]:
-        """Return the groups to merge, but for those with a segment that is left out."""
+        """Return the groups to merge, which have no segment that is left out."""
         with self._writer.transaction() as connection:
             segments, sizes = _read_sizes(connection)
-        groups = [segments[merge.start : merge.stop] for merge in choose_merges(sizes)]
-        return [group for group in groups if not any(s.name in self._left_out for s in group)]
+        left_out = [at for at, s in enumerate(segments) if s.name in self._left_out]
+        return [segments[merge.start : merge.stop] for merge in choose_merges(sizes, left_out)]
+
+    def _damaged(self, group: Sequence[Segment]) -> list[Segment]:
+        """Return the segments with a damaged file, before a copy of the group is written."""
+        damaged = []
+        for segment in group:
+            try:
+                for layer in self._store.layers:
+                    with _missing_is_damage():
+                        self._store.check_file(segment, layer)
+            except DamagedIndexError as error:
+                logger.warning(_UNMERGED, error)
+                damaged.append(segment)
+        return damaged
 
     def _leave_out(self, group: Sequence[Segment]) -> None:
         self._left_out.update(segment.name for segment in group)
@@ -215,9 +231,14 @@ def _merge(
             start = 0
             for segment, at in zip(group, positions, strict=True):
                 # One mapped file at a time: the kernel allows about 65,000 maps.
-                codes[start : start + len(at)] = _open(store, segment, layer).codes(at)
+                file = _open(store, segment, layer)
+                # A slice is a view of what is mapped; positions would copy it first.
+                codes[start : start + len(at)] = file.codes(
+                    slice(None) if len(at) == file.n else at
+                )
                 start += len(at)
             yield data
+            del data, codes  # or they would still be held while the next layer is filled
 
     new = writer.write_segment(merged_layers()) if len(rows) else None
     with writer.change() as connection:
@@ -240,8 +261,14 @@ def _positions(rows: Rows, live: Rows) -> Positions:
 
 
 def _open(store: Store, segment: Segment, layer: int) -> LayerFile:
-    try:  # checked, or a damaged vector would be copied under a new checksum
+    with _missing_is_damage():  # checked, or damage would be copied under a new checksum
         return store.open_file(segment, layer)
+
+
+@contextlib.contextmanager
+def _missing_is_damage() -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise DamagedIndexError(
             f"{error.filename} is missing: run 'layerdex repair' on this index"

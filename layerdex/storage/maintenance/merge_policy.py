@@ -11,27 +11,31 @@ and copies a document once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 # Lucene's own defaults.
 _MERGE_FACTOR = 10
 _LEVEL_SPAN = 0.75
 
 TARGET_DOCUMENTS = 262_144
-"""The largest segment that a merge makes: 200 MB per layer of width 384, held in memory."""
+"""The largest segment that a merge makes, one layer of which is held in memory.
+
+That is 200 MB for width 384 in float16, and 1.6 GB for width 1,536 in float32.
+"""
 
 
-def choose_merges(sizes: Sequence[int]) -> list[range]:
+def choose_merges(sizes: Sequence[int], left_out: Collection[int] = ()) -> list[range]:
     """Return which neighboring segments to merge, as ranges of positions in ``sizes``.
 
     ``sizes`` are numbers of live documents, segments in row order. Ranges ascend, do not overlap
-    and have at least two segments. Merging changes levels, so call it again until there are none.
+    and have at least two segments, none of them at the positions ``left_out``. Merging changes
+    levels, so call it again until there are none.
     """
     merges: list[range] = []
     start = 0
     # No two of these fit into one segment.
-    full = [at for at, size in enumerate(sizes) if size > TARGET_DOCUMENTS // 2]
-    for end in [*full, len(sizes)]:
+    full = {at for at, size in enumerate(sizes) if size > TARGET_DOCUMENTS // 2}
+    for end in [*sorted(full.union(left_out)), len(sizes)]:
         for level in _levels(sizes, start, end):
             *whole, rest = split_at_target(sizes, level)
             merges += [merge for merge in whole if len(merge) > 1]

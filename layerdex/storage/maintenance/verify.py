@@ -183,7 +183,7 @@ def restore_layers(
 
 def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
     try:
-        store.open_file(segment, layer).check()
+        store.check_file(segment, layer)
     except FileNotFoundError:
         return "missing"
     except IsADirectoryError:

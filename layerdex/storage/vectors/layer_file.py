@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import c_ubyte
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.records import Vectors
-from layerdex.storage.files import checksum, open_own
+from layerdex.storage.files import open_own
 from layerdex.storage.vectors.codecs import Codec, Codes, normalize
 from layerdex.storage.vectors.faiss_library import load_faiss
 from layerdex.storage.vectors.read_advice import read_in_order
@@ -80,11 +81,20 @@ def check_size(path: Path, size_bytes: int) -> None:
         raise _damage_error(path, f"not of {size_bytes} bytes")
 
 
+def check_layer(path: Path, recorded: SegmentFile, *, n: int, width: int, codec: Codec) -> None:
+    """Check a whole layer file of n vectors, one block at a time in memory.
+
+    Raises OSError, such as FileNotFoundError, or `DamagedIndexError` if it is not the recorded
+    file or cannot be read to its end.
+    """
+    _check_blocks(path, recorded, recorded.n_blocks, n=n, width=width, codec=codec)
+
+
 class LayerFile:
     """A mapped layer file: n vectors of ``width`` components, at positions 0 to n-1.
 
     Whatever reads vectors checks the blocks that they are in, once per process, and raises
-    `DamagedIndexError` if one has changed. Later damage is not noticed.
+    `DamagedIndexError` if one has changed or cannot be read. Later damage is not noticed.
     """
 
     def __init__(
@@ -94,7 +104,7 @@ class LayerFile:
 
         Raises FileNotFoundError, or `DamagedIndexError` if it is not the recorded file.
         """
-        inode = _check_start(path, recorded, n=n, width=width, codec=codec)
+        inode = _check_blocks(path, recorded, 1, n=n, width=width, codec=codec)
         code_size = width * codec.code_bytes
         try:
             index = _map(path)
@@ -130,10 +140,6 @@ class LayerFile:
         if not self._blocks.are_all_checked:
             self._check(positions)
         return self._codes[positions]
-
-    def check(self) -> None:
-        """Check the whole file."""
-        self.codes(slice(None))
 
     def decode(self, positions: Positions | slice) -> Vectors:
         """Return the unit vectors at ``positions``, (m, width) float32."""
@@ -206,14 +212,16 @@ class LayerFile:
             raise _damage_error(self._path, _CHANGED)
 
 
-def _check_start(path: Path, recorded: SegmentFile, *, n: int, width: int, codec: Codec) -> int:
-    """Raise `DamagedIndexError` unless size, header and first block are right; return the inode.
+def _check_blocks(
+    path: Path, recorded: SegmentFile, n_blocks: int, *, n: int, width: int, codec: Codec
+) -> int:
+    """Raise `DamagedIndexError` unless size, header and first blocks are right; return the inode.
 
     This comes before FAISS parses the file. A file without hashes of blocks is checked whole.
     """
     n_code_bytes = n * width * codec.code_bytes
     size_bytes = recorded.size_bytes
-    with open_layer(path) as file:  # the error of FAISS would not say why the file cannot be read
+    with _opened(path) as file:  # the error of FAISS would not say why the file cannot be read
         status = os.fstat(file.fileno())
         if status.st_size != size_bytes:
             raise _damage_error(path, f"{status.st_size} bytes instead of {size_bytes}")
@@ -223,11 +231,7 @@ def _check_start(path: Path, recorded: SegmentFile, *, n: int, width: int, codec
         if size_bytes != len(header) + n_code_bytes:
             raise _damage_error(path, _OTHER_INDEX)
         start = file.read(BLOCK_BYTES)
-        if recorded.block_hashes is None:
-            is_sound = checksum(file, zlib.crc32(start)) == recorded.crc32
-        else:
-            is_sound = recorded.is_block(0, start)
-        if not is_sound:
+        if not recorded.are_blocks(file, start, n_blocks):
             raise _damage_error(path, _CHANGED)
         # A forged file can have the right checksum. With exactly this header nothing is left for
         # FAISS to read from it: no other type of index, no count, no path of another file.
@@ -236,6 +240,18 @@ def _check_start(path: Path, recorded: SegmentFile, *, n: int, width: int, codec
             is_swapped = start[:4] == header[:4][::-1]
             raise _damage_error(path, _OTHER_ORDER if is_swapped else _OTHER_INDEX)
     return status.st_ino
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a layer file as `open_layer` does; a part that cannot be read is damage, too."""
+    with open_layer(path) as file:
+        try:
+            yield file
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise _damage_error(path, "the disk cannot read it") from error
 
 
 def _map(path: Path) -> Any:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_digest
 
-from layerdex.storage.vectors.read_advice import read_in_order, will_read
+from layerdex.storage.files import checksum
+from layerdex.storage.vectors.read_advice import can_read, read_in_order, will_read
 
 BLOCK_BYTES = 1 << 17
 """xxhash lets other threads run while it hashes more than 64 KiB; this takes it some 10 µs."""
@@ -68,6 +70,17 @@ class SegmentFile:
             return len(data) == self.size_bytes and zlib.crc32(data.data) == self.crc32
         return SegmentFile.of(data) == self
 
+    def are_blocks(self, file: BinaryIO, first_block: bytes, n_blocks: int) -> bool:
+        """Return whether an open file, of which the first block was read, begins as recorded.
+
+        It is read on, not mapped, up to ``n_blocks``: what cannot be read is an OSError then, on
+        any kernel. A file without hashes of blocks is read to its end.
+        """
+        if self.block_hashes is None:
+            return checksum(file, zlib.crc32(first_block)) == self.crc32
+        blocks = chain([first_block], (file.read(BLOCK_BYTES) for _ in range(1, n_blocks)))
+        return all(self.is_block(at, block) for at, block in enumerate(blocks))
+
     def is_block(self, at: int, data: Any) -> bool:
         """Return whether a buffer holds the block at a position, of a file with hashes."""
         start = at * _HASH_BYTES
@@ -82,18 +95,21 @@ class CheckedBlocks:
     """
 
     def __init__(self, data: NDArray[np.uint8], recorded: SegmentFile) -> None:
-        """Take the bytes of a whole file, of which the first block is already checked."""
+        """Take the bytes of a whole file.
+
+        Its first block was checked when it was read, which says nothing of the map: the file may
+        have become shorter since.
+        """
         self._data = data
         self._recorded = recorded
-        self._is_checked = np.zeros(recorded.n_blocks, dtype=np.bool_)
         # There is no hash to compare with: a file without was read whole.
-        self._is_checked[: 1 if recorded.block_hashes is not None else None] = True
-        self.are_all_checked = bool(self._is_checked.all())
+        self.are_all_checked = recorded.block_hashes is None
+        self._is_checked = np.full(recorded.n_blocks, self.are_all_checked)
 
     def are_sound(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> bool:
         """Return whether all blocks are sound that have a byte from a start up to its stop.
 
-        No stop is less than or equal to its start.
+        One that cannot be read is not. No stop is less than or equal to its start.
         """
         n_blocks = len(self._is_checked)
         # +1 where a range of blocks begins and -1 behind its end: the sum is positive within one.
@@ -102,24 +118,38 @@ class CheckedBlocks:
         is_read = np.cumsum(changes)[:n_blocks] > 0
         unchecked = np.flatnonzero(is_read & ~self._is_checked)
         if not len(unchecked):
+            self._note_if_all_checked()
             return True
         first, stop = int(unchecked[0]), int(unchecked[-1]) + 1
+        ends_run = (np.diff(unchecked) > 1) | (unchecked[1:] % _MANY_BLOCKS == 0)
+        runs = np.split(unchecked, np.flatnonzero(ends_run) + 1)
         if len(unchecked) >= max(_MANY_BLOCKS, (stop - first) // 2):
             with read_in_order(self._bytes(first, stop)):
-                is_sound = all(map(self._check, unchecked.tolist()))
+                is_sound = all(map(self._check, runs))
         else:
-            is_sound = all(map(self._check_one, unchecked.tolist()))
-        self.are_all_checked = bool(self._is_checked.all())
+            is_sound = all(map(self._check_few, runs))
+        self._note_if_all_checked()
         return is_sound
+
+    def _note_if_all_checked(self) -> None:
+        # Never back to False: another thread may have checked the last block meanwhile.
+        if self._is_checked.all():
+            self.are_all_checked = True
 
     def _bytes(self, first: int, stop: int) -> NDArray[np.uint8]:
         return self._data[first * BLOCK_BYTES : stop * BLOCK_BYTES]
 
-    def _check(self, at: int) -> bool:
-        is_sound = self._recorded.is_block(at, self._bytes(at, at + 1).data)
-        self._is_checked[at] |= is_sound
-        return is_sound
+    def _check(self, run: NDArray[np.int64]) -> bool:
+        """Check neighboring blocks, few at a time: a call to the kernel for each took as long."""
+        first, stop = int(run[0]), int(run[-1]) + 1
+        if not can_read(self._bytes(first, stop)):
+            return False
+        for at in range(first, stop):
+            if not self._recorded.is_block(at, self._bytes(at, at + 1).data):
+                return False
+            self._is_checked[at] = True
+        return True
 
-    def _check_one(self, at: int) -> bool:
-        will_read(self._bytes(at, at + 1))
-        return self._check(at)
+    def _check_few(self, run: NDArray[np.int64]) -> bool:
+        will_read(self._bytes(int(run[0]), int(run[-1]) + 1))
+        return self._check(run)

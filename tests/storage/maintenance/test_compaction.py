@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, StorageError
 from layerdex.storage import writer
+from layerdex.storage.files import write_file
 from layerdex.storage.maintenance import compaction, merge_policy
+from layerdex.storage.vectors.codecs import Codec
+from layerdex.storage.vectors.layer_file import empty_layer
 from tests.encoders import WordEncoder
 from tests.results import first
 from tests.storage.corpora import flip_byte, ids_of, reopen, rows
@@ -190,3 +195,45 @@ def test_a_document_that_only_seems_dead_is_not_dropped(worn: Index) -> None:
     with pytest.raises(DamagedIndexError, match="row 13"):
         worn.compact()
     assert query(worn._open.store.path, "SELECT count(*) FROM document WHERE id = 'd12'") == [(1,)]
+
+
+def test_a_merge_holds_one_layer_at_a_time(worn: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[object]] = []
+    n_alive: list[int] = []
+
+    def counted(n: int, width: int, codec: Codec) -> tuple[np.ndarray, np.ndarray]:
+        n_alive.append(sum(one() is not None for one in made))
+        data, codes = empty_layer(n, width, codec)
+        made.append(weakref.ref(data))
+        return data, codes
+
+    monkeypatch.setattr(compaction, "empty_layer", counted)
+    worn.compact()
+    assert n_alive == [0] * len(worn.layers)
+
+
+def test_a_damaged_segment_stops_no_other_merge_and_costs_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "index"
+    index = Index.create(path, model=WordEncoder(window=8), layers=[2, 3])
+    index.add(rows(8 * 25), auto_compact=False)
+    (name,) = query(path, "SELECT name FROM segment ORDER BY first_row")[12]
+    damaged = path / "segments" / name / "layer-03.faiss"
+    flip_byte(damaged)
+    before = {key: version.vectors for key, version in read_live(path).items()}
+    written: list[str] = []
+
+    def record(path: Path, data: np.ndarray) -> None:
+        written.append(path.name)
+        write_file(path, data)
+
+    monkeypatch.setattr(writer, "write_file", record)
+    index.add(rows(1, start=1_000))
+    sizes = query(path, "SELECT n_documents FROM segment ORDER BY first_row")
+    assert sizes == [(8 * 12,), (8,), (8 * 12,), (1,)]
+    assert written == ["layer-02.faiss", "layer-03.faiss"] * 3  # the document, and two merges
+    assert [str(damaged) in message for message in caplog.messages] == [True]
+    after = read_live(path)
+    assert {key: after[key].vectors for key in before} == before
+    assert reopen(index).repair(reopen(index).verify()) == 1
