@@ -96,8 +96,10 @@ class View:
         approximately, and ``result.exact`` is False; with ``exact`` every document is compared.
         """
         check_callbacks(on_progress=on_progress)
-        told = progress_of_shares(on_progress, self._shares_of_search(on_progress), _N_STEPS)
-        texts = query_vectors(self._index, queries, query_template, told[0])
+        listed = as_list(queries)
+        shares = self._shares_of_search(len(listed), on_progress)
+        told = progress_of_shares(on_progress, shares, _N_STEPS)
+        texts = query_vectors(self._index, listed, query_template, told[0])
         check_count("k", k)
         lowest = None if min_similarity is None else parse_min_similarity(min_similarity)
         check_type(exact, bool, what="exact is True or False")
@@ -124,14 +126,16 @@ class View:
 
         return SearchResults(self._index.query(question))
 
-    def _shares_of_search(self, on_progress: OnProgress | None) -> tuple[float, float]:
-        """Return what encoding a text and searching by it take, in nanoseconds."""
+    def _shares_of_search(
+        self, n_texts: int, on_progress: OnProgress | None
+    ) -> tuple[float, float]:
+        """Return what encoding one of n texts and searching by it take, in nanoseconds."""
         if on_progress is None:
             return _ENCODE_TEXT_NS, 0.0
 
         def search_ns(snapshot: Snapshot) -> float:
             n, width = snapshot.n_documents, self._index.store.settings.width
-            return n * pair_ns(n, width) * len(self._options.spaces(self._index, snapshot))
+            return n * pair_ns(n, width, n_texts) * len(self._options.spaces(self._index, snapshot))
 
         return _ENCODE_TEXT_NS, self._index.query(search_ns)
 
@@ -192,8 +196,10 @@ class View:
         `NoLabelsError` where no document of the target has a label.
         """
         check_callbacks(on_result=on_result, on_progress=on_progress)
-        told = progress_of_shares(on_progress, self._shares_of_search(on_progress), _N_STEPS)
-        vectors = QueryVectors(self._index, texts, on_progress=told[0])
+        listed = as_list(texts)
+        shares = self._shares_of_search(len(listed), on_progress)
+        told = progress_of_shares(on_progress, shares, _N_STEPS)
+        vectors = QueryVectors(self._index, listed, on_progress=told[0])
         check_count("k", k)
         weights = to_choice(Weights, weights)
 

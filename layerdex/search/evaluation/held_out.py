@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from layerdex.records import OnProgress, progress_of_shares
 from layerdex.search.knn.neighbors import Neighbors, NeighborSearch
-from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, has_codes, pair_ns
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
@@ -59,8 +59,9 @@ def nearest_of_sample(
     search = NearestSearch(source, table.rows, n_queries=len(sample), groups=table.content_groups)
     blocks = [*_blocks(np.arange(len(sample)))]
     shares = [1.0 * len(block) for block in blocks]
-    if on_progress is not None:  # the first search makes the codes
-        shares[0] += (READ_NS + ENCODE_NS) / pair_ns(len(table.rows), source.width)
+    n = len(table.rows)
+    if on_progress is not None and has_codes(n, len(sample)):  # the first search makes them
+        shares[0] += (READ_NS + ENCODE_NS) / pair_ns(n, source.width, len(sample))
     told = progress_of_shares(on_progress, shares, len(sample))
     for block, tell in zip(blocks, told, strict=True):
         asked = sample[block]

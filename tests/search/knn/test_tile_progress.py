@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
 from layerdex.records import OnProgress
 from layerdex.search.dedup.greedy import _keep_greedily
+from layerdex.search.evaluation import held_out
 from layerdex.search.evaluation.metrics import resample
 from layerdex.search.knn import close_pairs
 from layerdex.search.knn.close_pairs import find_close_pairs
-from layerdex.search.knn.tiles import nearest, others, vectors
+from layerdex.search.knn.tiles import costs, nearest, others, vectors
+from layerdex.search.knn.tiles.arithmetic import Float32
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
 from layerdex.search.vectors.in_memory import InMemoryVectors
+from layerdex.storage.snapshot import DocumentTable
 from tests.search.knn.test_tiles import unit
 from tests.search.small_tiles import use_small_tiles
 
@@ -68,6 +73,26 @@ def test_progress_moves_in_small_steps_to_its_end(
     assert (np.diff(done) >= 0).all()
     assert len(set(done)) >= 7
     assert max(np.diff([0, *done])) <= totals[0] / 2
+
+
+def test_queries_cost_what_their_comparison_takes() -> None:
+    # Codes are made of many vectors only, and for many queries only.
+    plain_ns = Float32().score_ns(384)
+    assert costs.pair_ns(100_000, 384, 7_999) == plain_ns == costs.pair_ns(1_000, 384, 9_999)
+    assert costs.pair_ns(100_000, 384, 8_000) == costs.pair_ns(100_000, 384) != plain_ns
+    assert costs.queries_ns(1, 1_000, 384) == 1_000 * (costs.READ_NS + plain_ns)
+    assert costs.queries_ns(7_999, 100_000, 384) == 1e5 * (costs.READ_NS + 7_999 * plain_ns)
+    assert costs.queries_ns(8_000, 100_000, 384) > 1e5 * (costs.READ_NS + costs.ENCODE_NS)
+
+
+def test_blocks_of_a_plain_sample_have_equal_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out, "_BLOCK", 100)
+    table = SimpleNamespace(rows=_ROWS, content_groups=_ROWS)
+    told: list[int] = []
+    blocks = held_out.nearest_of_sample(
+        _SOURCE, cast("DocumentTable", table), _ROWS, 3, on_progress=lambda n, _: told.append(n)
+    )
+    assert [told[-1] for _ in blocks] == [100, 200, 300, 400]
 
 
 @pytest.mark.parametrize(

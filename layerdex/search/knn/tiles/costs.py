@@ -13,7 +13,7 @@ from layerdex.search.knn.tiles.arithmetic import (
     Int8,
     fastest_arithmetic,
 )
-from layerdex.search.knn.tiles.vectors import N_CODED
+from layerdex.search.knn.tiles.vectors import N_CODED, N_CODED_QUERIES
 
 READ_NS = 2_000.0
 ENCODE_NS = 10_000.0
@@ -24,9 +24,17 @@ _WITH_PAIRS = 2.0
 """Codes are about a third as long as vectors; the pairs that are left double the time of tiles."""
 
 
-def pair_ns(n: int, width: int) -> float:
-    """Return what it takes to rule one pair out, or to compute it, among n vectors."""
-    if n < N_CODED:  # no codes are made, and what would multiply them need not be loaded
+def has_codes(n: int, n_queries: int | None = None) -> bool:
+    """Say whether codes are made of n vectors, for queries or to compare each two of them."""
+    return n >= N_CODED and (n_queries is None or n_queries >= N_CODED_QUERIES)
+
+
+def pair_ns(n: int, width: int, n_queries: int | None = None) -> float:
+    """Return what it takes to rule one pair out, or to compute it, among n vectors.
+
+    With ``n_queries``, that is a pair of one of them and a vector.
+    """
+    if not has_codes(n, n_queries):  # what would multiply them need not be loaded
         return Float32().score_ns(width)
     tried: list[Arithmetic] = [Float32(), BFloat16(), Int8(1.0)]
     arithmetic = next(each for each in tried if each.name == fastest_arithmetic())
@@ -44,5 +52,6 @@ def others_ns(n: int, width: int) -> float:
 
 
 def queries_ns(n_queries: int, n: int, width: int) -> float:
-    """Return what it takes to find the nearest of n vectors, for many queries."""
-    return n * (READ_NS + ENCODE_NS + n_queries * pair_ns(n, width))
+    """Return what it takes to find the nearest of n vectors, for queries."""
+    encode_ns = ENCODE_NS if has_codes(n, n_queries) else 0.0
+    return n * (READ_NS + encode_ns + n_queries * pair_ns(n, width, n_queries))

@@ -23,16 +23,19 @@ from layerdex.search.knn.tiles.tile import (
     find_pairs,
     run_in_threads,
 )
-from layerdex.search.knn.tiles.vectors import N_CODED, CodedVectors, ManyVectors, blocks_of
+from layerdex.search.knn.tiles.vectors import (
+    N_CODED,
+    N_CODED_QUERIES,
+    CodedVectors,
+    ManyVectors,
+    blocks_of,
+)
 from layerdex.storage.vectors.layer_vectors import VectorSlice, VectorSource
 
 PLAIN_BLOCK = 4_096
 """Plain vectors that are decoded at once: 6 MB at width 384."""
 
 _N_SAMPLED_QUERIES = 256
-N_CODED_QUERIES = 8_000
-"""For fewer queries, plain vectors are compared before their codes are made, which takes some 16 µs
-each: in float32, as long as what 8,000 products are shorter by."""
 
 
 class NearestSearch:
@@ -87,7 +90,7 @@ class NearestSearch:
         shares = (0.0, 1.0)
         if not is_plain and self._coded is None and on_progress is not None:
             n = len(self._rows)
-            compare_ns = len(queries) * pair_ns(n, self._source.width)
+            compare_ns = len(queries) * pair_ns(n, self._source.width, self._n_queries)
             shares = (READ_NS + ENCODE_NS, compare_ns)
         told = progress_of_shares(on_progress, shares, len(queries))
         tell_beginning(told[0])
