@@ -102,6 +102,8 @@ def _exits() -> Iterator[None]:
         _drop_output()
         raise click.exceptions.Exit(1) from error
     except KeyboardInterrupt as interrupt:
+        # A second Ctrl-C, while Python shuts down, would print a traceback of whatever it met.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         is_terminated = isinstance(interrupt, _Terminated)
         what = "Terminated" if is_terminated else "Interrupted"
         click.echo("; ".join((what, *map(str, interrupt.args))), err=True)

@@ -80,6 +80,7 @@ def test_a_sample_estimates_the_figures_of_all(cli: Cli, path: Path) -> None:
     assert len(without_intervals(found["layers"])) == 8
     best = cli.json("info", path)["best_layer"]
     assert (best["layer"], best["n"], best["n_sampled"]) == (found["best_layer"], n, 8)
+    assert f"{best['macro_f1']:.4f} of a sample of 8)" in cli.data("info", path)
     shown = cli.ok("evaluate", path, "--sample", "8").stdout
     assert f"leave-one-out, 8 of {n} documents, 3 labels" in shown
     # Of all documents it is no sample.

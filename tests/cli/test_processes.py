@@ -284,3 +284,21 @@ def test_an_interrupt_while_the_command_line_is_imported_is_one_line(
         run()
     assert exit_.value.code == 130
     assert capsys.readouterr().err == "Interrupted\n"
+
+
+def test_a_second_interrupt_while_python_shuts_down_says_nothing(
+    execute: Execute, tmp_path: Path
+) -> None:
+    interrupted = """
+import atexit, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+from layerdex.__main__ import run
+from layerdex.cli.context import Context
+def interrupt(*_, **__):
+    os.kill(os.getpid(), signal.SIGINT)
+Context.open_index = interrupt
+run()
+"""
+    ended = execute("-c", interrupted, "info", tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "Interrupted\n")

@@ -75,7 +75,9 @@ def _describe_best(best: Mapping[str, Any] | None) -> str:
     if best is None:
         return "none saved"
     metric = next(name for name in METRIC_NAMES if name in best)
-    return f"{best['layer']} ({METRIC_NAMES[metric]} {best[metric]:.4f})"
+    n_sampled = best.get("n_sampled")
+    of_sample = "" if n_sampled is None else f" of a sample of {n_sampled:,}"
+    return f"{best['layer']} ({METRIC_NAMES[metric]} {best[metric]:.4f}{of_sample})"
 
 
 def _describe_labels(labels: Mapping[str, int]) -> str:
