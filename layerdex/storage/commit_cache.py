@@ -99,9 +99,16 @@ class CommitCache:
 
     def _drop_stale(self, commit: Commit) -> None:
         by_name = {segment.name: segment for segment in commit.segments}
+
+        def is_current(name: str, layer: int, file: LayerFile) -> bool:
+            segment = by_name.get(name)
+            if segment is None:
+                return False
+            return file.is_current(self._file_path(segment, layer), segment.files.get(layer))
+
         self._files = {
             (name, layer): file
             for (name, layer), file in self._files.items()
-            if name in by_name and file.is_current(self._file_path(by_name[name], layer))
+            if is_current(name, layer, file)
         }
         self._rows = {name: rows for name, rows in self._rows.items() if name in by_name}

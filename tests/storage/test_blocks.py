@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,19 @@ def test_all_blocks_stay_checked_whatever_another_thread_found(
     blocks.are_all_checked = False  # as when two threads ended at once
     assert blocks.are_sound(starts, stops)
     assert blocks.are_all_checked
+
+
+def test_a_file_with_the_hashes_of_another_commit_is_not_current(
+    written: tuple[Path, SegmentFile],
+) -> None:
+    """As one has that was opened after a repair had renamed it and before it had committed."""
+    path, recorded = written
+    file = _open(written)
+    assert file.is_current(path, replace(recorded))
+    assert not file.is_current(path, replace(recorded, block_hashes=bytes(5 * 8)))
+    assert not file.is_current(path, None)
+    path.replace(path.with_name("gone"))
+    assert not file.is_current(path, recorded)
 
 
 def test_vectors_longer_than_a_block_are_checked_in_every_block(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ This is Lucene's LogDocMergePolicy (apache/lucene, ``LogMergePolicy.java``), whi
 neighbors: row ranges must not overlap. Segments whose sizes are of one order of magnitude form a
 level, and ten on a level become one segment of the next level, up to `TARGET_DOCUMENTS`. So there
 are at most nine segments per level below it, and a document is copied about once per level: log10
-of the number of documents, and never more than five times. A long run merges many windows at once,
+of the number of documents, and never more than seven times. A long run merges many windows at once,
 and copies a document once.
 """
 

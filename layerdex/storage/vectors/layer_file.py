@@ -116,6 +116,7 @@ class LayerFile:
         if not (codec.reads(index) and index.codes.size() == n * code_size):
             raise _damage_error(path, _OTHER_INDEX)
         self._path = path
+        self._recorded = recorded
         self._index = index
         self._inode = inode
         self._codec = codec
@@ -128,10 +129,13 @@ class LayerFile:
         mapped = (c_ubyte * recorded.size_bytes).from_address(start)
         self._blocks = CheckedBlocks(np.ctypeslib.as_array(mapped), recorded)
 
-    def is_current(self, path: Path) -> bool:
-        """Return whether ``path`` still is the mapped file, which a repair may have replaced."""
+    def is_current(self, path: Path, recorded: SegmentFile | None) -> bool:
+        """Return whether ``path`` still is the mapped file, checked against what is recorded now.
+
+        A repair replaces the file, and then commits its hashes: between, they are still the old.
+        """
         try:
-            return path.stat().st_ino == self._inode
+            return recorded == self._recorded and path.stat().st_ino == self._inode
         except FileNotFoundError:
             return False
 
