@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import warnings
 from contextlib import closing
 from pathlib import Path
+
+from sqlalchemy.exc import NoSuchTableError, SAWarning
 
 from layerdex.errors import DamagedIndexError, SchemaError, StorageError
 from layerdex.storage.catalog import revisions
@@ -109,11 +112,14 @@ def _make_copy(old: sqlite3.Connection, temporary: Path, path: Path) -> None:
         old.backup(copy)
     engine = write_engine(temporary, journal="DELETE")
     try:
-        with engine.connect() as connection:
+        with engine.connect() as connection, warnings.catch_warnings():
+            warnings.simplefilter("ignore", SAWarning)  # of an index that is none of ours
             revisions.apply_migrations(connection)
             connection.commit()
     except (AttributeError, TypeError, ValueError) as error:  # SQLite allows any type anywhere
         raise damage_error("a row") from error
+    except (KeyError, NoSuchTableError) as error:
+        raise damage_error("a table") from error
     finally:
         engine.dispose()
     _compare(old, temporary, path)

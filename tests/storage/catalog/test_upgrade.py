@@ -25,6 +25,7 @@ from layerdex.storage.directory import locked
 from tests.encoders import WordEncoder
 from tests.results import first
 from tests.storage.next_schema import NEXT, OLD, installed, make_old, schema_of
+from tests.storage.older_schemas import bring_to_schema_0003
 from tests.storage.permissions import make_read_only, unprivileged
 from tests.storage.scenes import CONTEXT
 from tests.storage.stored import query, read_versions
@@ -158,6 +159,32 @@ def test_failed_migration_leaves_nothing_and_says_what_was_wrong(old: Path) -> N
     with pytest.raises(DamagedIndexError, match="without an owner"):
         Index.open(old)
     assert sorted(old.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE segment_file",
+        "DROP TABLE segment",
+        "ALTER TABLE segment_file DROP COLUMN crc32",
+        "ALTER TABLE segment_file RENAME COLUMN crc32 TO crc",
+    ],
+)
+def test_old_catalog_without_a_table_or_column_is_damage(index: Index, statement: str) -> None:
+    index.add([{"id": "a", "text": "a text"}])
+    path = index._open.store.path
+    bring_to_schema_0003(path)
+    query(path, statement)
+    with pytest.raises(DamagedIndexError, match="of the catalog is damaged: restore"):
+        Index.open(path)
+
+
+def test_old_catalog_with_an_index_of_somebody_else_is_migrated(index: Index) -> None:
+    index.add([{"id": "a", "text": "a text"}])
+    path = index._open.store.path
+    bring_to_schema_0003(path)
+    query(path, "CREATE INDEX ours ON segment_file (abs(layer))")
+    assert Index.open(path, encoder=WordEncoder()).verify() == []
 
 
 def test_migration_that_loses_rows_is_refused_and_leaves_the_old_index(
