@@ -47,7 +47,8 @@ class Acceleration:
     """An approximate index of a layer, built of n documents for a ``target`` of recall@10.
 
     ``measured`` has what was chosen and measured without a filter, and for filters that keep a
-    tenth and a hundredth. ``n_queries`` is the number of queries that each bound is of.
+    tenth and a hundredth. ``n_queries`` is the number of queries that confirmed it. Where texts
+    were given, they and stored vectors are bounded separately, and the lower bound is kept.
     """
 
     layer: int
@@ -178,7 +179,7 @@ def _build(
         "next_row": next_row,
         "n_lists": n_lists,
         "target": target,
-        "n_queries": len(questions.own) - len(questions.own) // 2,
+        "n_queries": questions.n_confirming,
         "measured": [asdict(each) for each in measured],
     }
     return made.to_tensors(), record
@@ -191,9 +192,9 @@ def _questions(
     given: Vectors | None,
     target: float,
 ) -> Questions:
-    """Return the given queries, and stored vectors up to the number that is needed."""
+    """Return the given queries, and as many stored vectors as are needed to bound a recall."""
     given = np.empty((0, 0), np.float32) if given is None else given
-    n_stored = min(max(n_questions(target) - len(given), 0), len(rows))
+    n_stored = min(n_questions(target), len(rows))
     own = rng.choice(rows, n_stored, replace=False)
     stored = gather(own)
     vectors = np.concatenate([given, stored]) if len(given) else stored

@@ -661,10 +661,11 @@ class Index:
         From then on `search` and `search_like` use it for plain vectors at these layers, unless
         ``exact`` is True; other questions stay exact. How much it does is the least for which the
         lower 95 % bound of recall@10 reaches ``recall``, from 0.5 to 0.999. That is measured with
-        ``queries``, if given, and stored vectors up to the number that is needed. Documents added
-        later are compared exactly. Where they, or those removed, exceed a sixth, it is stale, and
-        answers are exact until it is built again. Raises `OptionError` for fewer than 20,000
-        documents, `LockedIndexError` or `StorageError`.
+        stored vectors, and apart from them with ``queries``, if given: the lower of both bounds
+        counts, and few queries cannot show a high recall. Documents added later are compared
+        exactly. Where they, or those removed, exceed a sixth, it is stale, and answers are exact
+        until it is built again. Raises `OptionError` for fewer than 20,000 documents,
+        `LockedIndexError` or `StorageError`.
         """
         from layerdex.index.accelerating import accelerate
 

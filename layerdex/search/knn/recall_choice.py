@@ -50,11 +50,27 @@ _SEED = 0
 class Questions:
     """Unit vectors (n, width) to search by, in random order; ``own`` (n,) is a stored one's row.
 
-    Of other queries it is -1. A document is no neighbour of itself.
+    Of queries that were given it is -1. A document is no neighbour of itself.
     """
 
     vectors: Vectors
     own: Rows
+
+    def halves(self) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+        """Return two halves, each as the positions of given queries and of stored vectors.
+
+        They are bounded apart: of both together, a few hard questions would hardly count.
+        """
+        is_given = self.own < 0
+        kinds = [np.flatnonzero(of_kind) for of_kind in (is_given, ~is_given)]
+        first = [of_kind[: len(of_kind) // 2] for of_kind in kinds]
+        second = [of_kind[len(of_kind) // 2 :] for of_kind in kinds]
+        return [part for part in first if len(part)], [part for part in second if len(part)]
+
+    @property
+    def n_confirming(self) -> int:
+        """The number of queries in the second half."""
+        return sum(map(len, self.halves()[1]))
 
 
 def n_questions(target: float) -> int:
@@ -93,7 +109,7 @@ def choose(
     """Return the setting for each of `SHARES` in which at least ten vectors for each query are.
 
     ``rows`` are those of the index, ascending, in the order of its numbers from ``rows[0]``. If no
-    setting reaches the target, the one of the highest bound is returned.
+    setting reaches the target, the cheapest of the highest bound is returned.
     """
     rng = np.random.default_rng(_SEED)
     first_row = int(rows[0])
@@ -149,7 +165,7 @@ def _choose_at(
     share: float,
     target: float,
 ) -> Measured:
-    half = len(questions.own) // 2
+    halves = questions.halves()
 
     @cache
     def measure(n_probes: int) -> list[tuple[float, Measured]]:
@@ -157,9 +173,9 @@ def _choose_at(
         made = []
         by_candidates = _recalls(vectors, index, of, questions, n_probes)
         for n_candidates, recalls in zip(_CANDIDATES, by_candidates, strict=True):
-            bound, recall = recall_bound(recalls[half:]), float(recalls[half:].mean())
+            (first, _), (bound, recall) = (_lowest(recalls, parts) for parts in halves)
             figures = Measured(share, n_probes, n_probes, n_candidates, recall, bound)
-            made.append((min(recall_bound(recalls[:half]), bound), figures))
+            made.append((min(first, bound), figures))
         return made
 
     def reaches(n_probes: int) -> bool:
@@ -168,17 +184,25 @@ def _choose_at(
     # More lists find more, so that few of the numbers have to be tried.
     numbers = [*_numbers_of_probes(index)]
     start = bisect_left(numbers, True, key=reaches)
-    best: tuple[float, Measured] | None = None  # that reaches the target, with its cost
+    if start == len(numbers):  # too few queries may be the reason: more lists would not help
+        target = max(bound for bound, _ in measure(index.n_lists))
+        start = bisect_left(numbers, True, key=reaches)
+    best = math.inf, measure(numbers[start])[0][1]  # replaced by the first that reaches the target
     for n_probes in numbers[start:]:
-        if best is not None and scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
+        if scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
             break
         for bound, made in measure(n_probes):
             cost = scan_cost(index, n_probes, made.n_candidates)
-            if bound >= target and (best is None or cost < best[0]):
+            if bound >= target and cost < best[0]:
                 best = cost, made
-    if best is not None:
-        return best[1]
-    return max((made for _, made in measure(index.n_lists)), key=lambda made: made.bound)
+    return best[1]
+
+
+def _lowest(
+    recalls: NDArray[np.float64], parts: Sequence[NDArray[np.int64]]
+) -> tuple[float, float]:
+    """Return the lowest bound of parts of the queries, and the mean of that part."""
+    return min((recall_bound(recalls[part]), float(recalls[part].mean())) for part in parts)
 
 
 def _numbers_of_probes(index: ApproximateIndex) -> Iterator[int]:

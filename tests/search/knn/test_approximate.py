@@ -264,6 +264,35 @@ def test_two_builds_give_the_same_bytes(path: Path, monkeypatch: pytest.MonkeyPa
     assert after.read_bytes() == data
 
 
+def test_few_given_questions_that_are_hard_count_as_much_as_documents(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
+    texts = [f"w{i * 13 % 101} w{i * 7 % 89} w{i * 3 % 53}" for i in range(60)]
+    index = open_(path)
+    [layer] = index.accelerate(recall=TARGET, queries=texts)
+    assert layer.n_queries == 180
+    found, exact = index.search(texts), index.search(texts, exact=True)
+    assert not any(result.exact for result in found)
+    recall = np.mean(
+        [
+            len({hit.id for hit in one} & {hit.id for hit in other}) / 10
+            for one, other in zip(found, exact, strict=True)
+        ]
+    )
+    assert recall >= layer.measured[0].bound >= TARGET
+
+
+def test_with_too_few_questions_the_bound_is_low_and_no_more_is_done_for_it() -> None:
+    few = recall_choice.Questions(np.eye(3, dtype=np.float32), np.array([-1, 7, 8]))
+    first, second = few.halves()
+    assert [part.tolist() for part in first] == [[1]]
+    assert [part.tolist() for part in second] == [[0], [2]]
+    assert recall_choice._lowest(np.array([1.0, 0.0, 0.0]), second) == (0.0, 0.0)
+    assert recall_bound(np.ones(1)) < 0.5
+
+
 def test_bounds_hold_for_about_95_of_100_samples() -> None:
     rng = np.random.default_rng(0)
     for rate in (0.9, 0.99):
