@@ -189,6 +189,16 @@ def test_forged_counts_are_damage(path: Path, changed: dict[str, Any]) -> None:
         load(path)
 
 
+MEASURED = {
+    "share": 1,
+    "n_probes": 1,
+    "n_probes_together": 1,
+    "n_candidates": 10,
+    "recall": 1.0,
+    "bound": 0.9,
+}
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -198,13 +208,15 @@ def test_forged_counts_are_damage(path: Path, changed: dict[str, Any]) -> None:
         {"n": 0},
         {"measured": []},
         {"measured": [{"share": 1}]},
+        {"measured": [{**MEASURED, "bound": 1}]},
+        {"measured": [{**MEASURED, "another": 1}]},
         {"next_row": 0},
     ],
     ids=str,
 )
 def test_record_that_is_none_is_damage(path: Path, changed: dict[str, Any]) -> None:
     first, second = records(path)
-    assert are_approximate([first, second])
+    assert are_approximate([first, {**second, "measured": [MEASURED]}])
     with open_(path)._open.store.write() as writer:
         writer.set(APPROXIMATES.name, [{**first, **changed}, second])
     with pytest.raises(DamagedIndexError):
