@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from layerdex import Index
 from layerdex.errors import OptionError
 from layerdex.index import accelerating
-from layerdex.records import Scalar
+from layerdex.records import Rows, Scalar, Vectors
 from layerdex.search.knn import approximate, recall_choice
 from layerdex.search.knn.approximate import ApproximateLayer, Measured, find_approximate
 from layerdex.search.knn.recall_choice import n_questions, recall_bound
 from layerdex.search.results import SearchResult
 from layerdex.storage.maintenance.purge import purge
+from layerdex.storage.vectors.approximate import ApproximateIndex, Numbers
+from layerdex.storage.vectors.layer_vectors import LayerVectors
 from tests.encoders import WordEncoder
 from tests.search.brute_force import cosines
 from tests.search.stores import add, create, unit_codes
@@ -58,7 +61,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def path(made: Path, tmp_path: Path) -> Path:
+def path(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # So few documents are compared sooner than candidates of a batch are.
+    monkeypatch.setattr(approximate, "_ROW_COST_IN_BATCH", approximate._ROW_COST)
     return Path(shutil.copytree(made, tmp_path / "index"))
 
 
@@ -142,6 +147,44 @@ def test_more_hits_than_match_are_all_that_match(path: Path) -> None:
 @pytest.mark.parametrize("k", [1, 50])
 def test_other_numbers_of_hits(path: Path, k: int) -> None:
     check(ask(path, k=k), np.arange(N), k=k, least=TARGET)
+
+
+def test_a_batch_takes_no_more_memory_than_it_may(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(open_(path)._open.store, VECTORS[:200])
+    whole = ask(path, k=50)
+    assert (whole.bounds < 1).any()
+    n_gathered, n_scanned = [], []
+    gather, scan = LayerVectors.gather, ApproximateIndex.scan
+
+    def count_gathered(self: LayerVectors, rows: Rows) -> Vectors:
+        n_gathered.append(len(rows))
+        return gather(self, rows)
+
+    def count_scanned(self: ApproximateIndex, queries: Vectors, n: int, **options: Any) -> Numbers:
+        n_scanned.append(len(queries) * n)
+        return scan(self, queries, n, **options)
+
+    monkeypatch.setattr(LayerVectors, "gather", count_gathered)
+    monkeypatch.setattr(ApproximateIndex, "scan", count_scanned)
+    monkeypatch.setattr(approximate, "_GATHERED_BYTES", 2_000 * 4 * WIDTH)
+    monkeypatch.setattr(approximate, "_CANDIDATES_BYTES", 10_000 * 64)
+    in_parts = ask(path, k=50)
+    assert len(n_scanned) > 1
+    assert max(n_scanned) <= 10_000
+    assert max(n_gathered) <= 2_000
+    assert (in_parts.neighbors.rows == whole.neighbors.rows).all()
+    assert (in_parts.bounds == whole.bounds).all()
+
+
+def test_a_batch_for_many_hits_of_few_documents_is_exact(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximate, "_ROW_COST_IN_BATCH", 1.25)
+    assert (ask(path, k=100).bounds == 1).all()
+    # Of one question, all would have to be read.
+    assert not open_(path).search_like("d7", k=10)[0].exact
 
 
 def test_deleted_documents_are_left_out_and_added_ones_found(path: Path) -> None:
