@@ -18,12 +18,11 @@ from layerdex.records import OnProgress, Rows, Vectors, progress_of_parts
 from layerdex.search.knn.approximate import Measured
 from layerdex.search.knn.recall_choice import SHARES, Questions, choose, n_questions
 from layerdex.storage.approximates import read_approximates
-from layerdex.storage.artifact_changes import remove_artifact, save_artifact
+from layerdex.storage.artifact_changes import keep_artifacts, remove_artifact, save_artifact
 from layerdex.storage.artifacts import APPROXIMATES, Tensors
 from layerdex.storage.catalog.changes import NEXT_ROW
 from layerdex.storage.catalog.schema import DOCUMENT
 from layerdex.storage.snapshot import Snapshot
-from layerdex.storage.store import Store
 from layerdex.storage.vectors.approximate import (
     ApproximateIndex,
     count_lists,
@@ -84,10 +83,16 @@ def accelerate(
     ]
 
 
-def remove_approximates(store: Store, *, lock_timeout_s: float) -> None:
-    """Remove the approximate indexes of all layers; without any, nothing happens."""
-    with store.write(lock_timeout_s=lock_timeout_s) as writer:
-        remove_artifact(writer, APPROXIMATES)
+def remove_approximates(index: OpenIndex, layers: LayerSelection, *, lock_timeout_s: float) -> None:
+    """Remove the approximate indexes of some layers; without any, nothing happens."""
+    chosen = index.resolve_layers(layers)
+    with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
+        if set(chosen) == set(index.store.layers):
+            remove_artifact(writer, APPROXIMATES)  # also where their records are damaged
+            return
+        with index.store.read() as snapshot:
+            others = [each for each in read_approximates(snapshot) if each["layer"] not in chosen]
+        keep_artifacts(writer, APPROXIMATES, others)
 
 
 def _accelerate_layer(

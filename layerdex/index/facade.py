@@ -678,11 +678,13 @@ class Index:
             on_progress=on_progress,
         )
 
-    def remove_approximates(self, *, lock_timeout_s: float = 10.0) -> None:
-        """Remove the approximate indexes of all layers, if there are any: answers are exact."""
+    def remove_approximates(
+        self, layers: LayerSelection = "all", *, lock_timeout_s: float = 10.0
+    ) -> None:
+        """Remove the approximate indexes of some layers, if there are any: answers are exact."""
         from layerdex.index.accelerating import remove_approximates
 
-        remove_approximates(self._open.store, lock_timeout_s=lock_timeout_s)
+        remove_approximates(self._open, layers, lock_timeout_s=lock_timeout_s)
 
     def save_head(self, probe: Probe, *, lock_timeout_s: float = 10.0) -> None:
         """Store a probe's head in place of any before; it does not change as documents are added.

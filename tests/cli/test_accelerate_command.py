@@ -71,6 +71,21 @@ def test_drop_removes_all(cli: Cli, accelerated: Path) -> None:
     assert "--drop" in cli.usage("accelerate", accelerated, "--drop", "--json")
 
 
+def test_drop_of_some_layers_keeps_the_others(cli: Cli, accelerated: Path) -> None:
+    cli.ok("accelerate", accelerated, "--layers", 1, "--recall", 0.5)
+    result = cli.ok("accelerate", accelerated, "--layers", 2, "--drop")
+    assert result.stderr == f"Removed the approximate indexes of layers 2 of {accelerated}\n"
+    assert [made["layer"] for made in cli.json("info", accelerated)["approximate"]] == [1]
+    assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
+    assert not cli.json("search", accelerated, QUERY, "--layer", 1)[0]["exact"]
+    for option in ("--recall", "--queries"):
+        assert option in cli.usage("accelerate", accelerated, "--drop", option, "0.9")
+    assert "layer 99" in cli.error("accelerate", accelerated, "--layers", 99, "--drop")
+    assert len(cli.json("info", accelerated)["approximate"]) == 1
+    cli.ok("accelerate", accelerated, "--layers", 1, "--drop")
+    assert cli.json("info", accelerated)["approximate"] is None
+
+
 def test_queries_of_a_file_count(cli: Cli, accelerated: Path, tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "asked.jsonl", [{"text": f"my card {i}"} for i in range(30)])
     [made] = cli.json("accelerate", accelerated, "--layers", 1, "--queries", file, "--recall", 0.5)
