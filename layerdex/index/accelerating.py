@@ -19,13 +19,14 @@ from layerdex.search.knn.approximate import Measured
 from layerdex.search.knn.recall_choice import SHARES, Questions, choose, n_questions
 from layerdex.storage.approximates import read_approximates
 from layerdex.storage.artifact_changes import keep_artifacts, remove_artifact, save_artifact
-from layerdex.storage.artifacts import APPROXIMATES, Tensors
+from layerdex.storage.artifacts import APPROXIMATES, MAX_BYTES, Tensors
 from layerdex.storage.catalog.changes import NEXT_ROW
 from layerdex.storage.catalog.schema import DOCUMENT
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.approximate import (
     ApproximateIndex,
     count_lists,
+    estimate_bytes,
     is_dense,
     n_trained,
 )
@@ -153,6 +154,11 @@ def _build(
             "most rows of this index are gone: export it and index that, then build it"
         )
     n_lists = count_lists(n)
+    if (n_bytes := estimate_bytes(n, n_lists, vectors.width)) > MAX_BYTES:
+        raise OptionError(
+            f"the approximate index of layer {layer} would take {n_bytes / 2**30:.1f} GiB, over "
+            f"{MAX_BYTES >> 30} GiB: this index is too large for one"
+        )
     n_done, n_all = 0, 2 * n + len(SHARES) * n // 4
 
     def tell(more: int) -> None:

@@ -20,7 +20,12 @@ from layerdex.search.knn.approximate import ApproximateLayer, Measured, find_app
 from layerdex.search.knn.recall_choice import n_questions, recall_bound
 from layerdex.search.results import SearchResult
 from layerdex.storage.maintenance.purge import purge
-from layerdex.storage.vectors.approximate import ApproximateIndex, Numbers
+from layerdex.storage.vectors.approximate import (
+    ApproximateIndex,
+    Numbers,
+    count_lists,
+    estimate_bytes,
+)
 from layerdex.storage.vectors.layer_vectors import LayerVectors
 from tests.encoders import WordEncoder
 from tests.search.brute_force import cosines
@@ -294,6 +299,21 @@ def test_a_small_index_gains_nothing(tmp_path: Path) -> None:
         open_(tmp_path / "index").accelerate()
     with pytest.raises(OptionError, match="recall"):
         open_(tmp_path / "index").accelerate(recall=1.0)
+
+
+def test_a_file_that_would_be_too_large_is_refused_before_anything_is_trained(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    [file] = (path / "approximate").iterdir()
+    estimated = estimate_bytes(N, count_lists(N), WIDTH)
+    assert estimated == pytest.approx(file.stat().st_size, rel=0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(accelerating, "MAX_BYTES", estimated - 1)
+        patch.setattr(ApproximateIndex, "train", None)
+        with pytest.raises(OptionError, match="too large"):
+            open_(path).accelerate(recall=TARGET)
+    assert [*(path / "approximate").iterdir()] == [file]
 
 
 def test_two_builds_give_the_same_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
