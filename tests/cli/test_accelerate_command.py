@@ -37,7 +37,9 @@ def test_answers_say_whether_they_are_exact(cli: Cli, accelerated: Path) -> None
     assert cli.json("search", accelerated, *like, "--exact")[0]["exact"]
 
 
-def test_a_note_gives_the_recall_and_how_to_do_without(cli: Cli, accelerated: Path) -> None:
+def test_a_note_gives_the_recall_and_how_to_do_without(
+    cli: Cli, accelerated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [made] = cli.json("info", accelerated)["approximate"]
     bound = min(measured["bound"] for measured in made["measured"])
     result = cli.ok("search", accelerated, QUERY, "--layer", "1,2")
@@ -45,6 +47,11 @@ def test_a_note_gives_the_recall_and_how_to_do_without(cli: Cli, accelerated: Pa
         f"Approximate, recall@10 measured as at least {bound:.4f} at layer 2; --exact compares "
         "every document\n"
     )
+    # So few documents are measured without a filter only.
+    monkeypatch.setattr(approximate.ApproximateLayer, "at_share", lambda self, _: self.measured[0])
+    filtered = cli.ok("search", accelerated, QUERY, "--layer", 2, "--where", "id != card-1")
+    assert f"measured as {bound:.4f} at layer 2 with other filters" in filtered.stderr
+    assert "at least" not in filtered.stderr
     assert cli.data("search", accelerated, QUERY, "--layer", "1,2", "--exact")
     assert cli.ok("search", accelerated, QUERY, "--layer", "1,2", "-q").stderr == ""
 

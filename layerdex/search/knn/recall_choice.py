@@ -40,6 +40,12 @@ SHARES = (1.0, 0.1, 0.01)
 Where documents on one topic are kept, most queries are far from all of them, and recall is lower.
 """
 
+_N_TOPICS = 8
+"""Of each share: recall differs between topics. Each has a part of the queries."""
+
+_MOST_SPREAD = 4
+"""Of how many times as many documents around a list those of a topic are drawn."""
+
 _CANDIDATES = (20, 50, 100, 200, 400)
 _Z = 1.6448536269514722  # of a one-sided 95 % bound
 _LEAST_PER_HALF, _MOST_PER_HALF = 500, 5_000
@@ -119,13 +125,22 @@ def choose(
         # So few are compared exactly; see `ApproximateLayer.at_share`.
         if share < 1 and n_kept < MEASURED_K**2:
             break
-        kept = [rows]
+        kinds = [[rows]]
         if share < 1:
             at_random = np.sort(rng.choice(rows, n_kept, replace=False))
-            together = index.numbers_around(int(rng.integers(index.n_lists)), n_kept) + first_row
-            kept = [at_random, together]
-        filters = [_Filter(each, first_row, _floors(vectors, each, questions)) for each in kept]
-        by_filter = [_choose_at(vectors, index, each, questions, share, target) for each in filters]
+            around = rng.choice(index.n_lists, min(_N_TOPICS, index.n_lists), replace=False)
+            topics = []
+            for n_topic, at in enumerate(around.tolist()):
+                # Whole lists are the easiest topic: those of users share lists with others.
+                n_around = min((1 + n_topic % _MOST_SPREAD) * n_kept, len(rows))
+                near = index.numbers_around(at, n_around)
+                topics.append(np.sort(rng.choice(near, n_kept, replace=False)) + first_row)
+            kinds = [[at_random], topics]
+        by_filter = [
+            _choose_at(vectors, index, filters, questions, share, target)
+            for kind in kinds
+            for filters in [_share_out(vectors, kind, first_row, questions)]
+        ]
         measured.append(_combined(by_filter))
         if on_done is not None:
             on_done(done)
@@ -134,11 +149,29 @@ def choose(
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """The rows that a filter keeps, and for each query the step of its k-th nearest of them."""
+    """The rows that a filter keeps, and the queries that are asked with it.
+
+    ``at`` (n,) are the queries' positions, ``floors`` (n,) the step of the k-th nearest of each.
+    """
 
     rows: Rows
     first_row: int
+    questions: Questions
+    at: NDArray[np.int64]
     floors: NDArray[np.float64]
+
+
+def _share_out(
+    vectors: VectorSource, kept: Sequence[Rows], first_row: int, questions: Questions
+) -> list[_Filter]:
+    """Return a filter for each rows that are kept, with an equal part of the queries' halves."""
+    halves = [part for half in questions.halves() for part in half]
+    filters = []
+    for first, rows in enumerate(kept):
+        at = np.concatenate([part[first :: len(kept)] for part in halves])
+        some = Questions(questions.vectors[at], questions.own[at])
+        filters.append(_Filter(rows, first_row, some, at, _floors(vectors, rows, some)))
+    return filters
 
 
 def _combined(by_filter: Sequence[Measured]) -> Measured:
@@ -160,7 +193,7 @@ def _combined(by_filter: Sequence[Measured]) -> Measured:
 def _choose_at(
     vectors: VectorSource,
     index: ApproximateIndex,
-    of: _Filter,
+    filters: Sequence[_Filter],
     questions: Questions,
     share: float,
     target: float,
@@ -171,9 +204,11 @@ def _choose_at(
     def measure(n_probes: int) -> list[tuple[float, Measured]]:
         """Return for each number of candidates the lower bound of both halves, and the figures."""
         made = []
-        by_candidates = _recalls(vectors, index, of, questions, n_probes)
+        by_candidates = np.empty((len(_CANDIDATES), len(questions.own)))
+        for each in filters:
+            by_candidates[:, each.at] = _recalls(vectors, index, each, n_probes)
         for n_candidates, recalls in zip(_CANDIDATES, by_candidates, strict=True):
-            (first, _), (bound, recall) = (_lowest(recalls, parts) for parts in halves)
+            (first, _), (bound, recall) = (_lowest(recalls, parts, filters) for parts in halves)
             figures = Measured(share, n_probes, n_probes, n_candidates, recall, bound)
             made.append((min(first, bound), figures))
         return made
@@ -199,10 +234,19 @@ def _choose_at(
 
 
 def _lowest(
-    recalls: NDArray[np.float64], parts: Sequence[NDArray[np.int64]]
+    recalls: NDArray[np.float64],
+    parts: Sequence[NDArray[np.int64]],
+    filters: Sequence[_Filter] = (),
 ) -> tuple[float, float]:
-    """Return the lowest bound of parts of the queries, and the mean of that part."""
-    return min((recall_bound(recalls[part]), float(recalls[part].mean())) for part in parts)
+    """Return the lowest bound of parts of the queries, and the mean of that part.
+
+    The bound is of the mean filter, and topics differ more than by chance: it is not above the mean
+    of the hardest filter.
+    """
+    bound, mean = min((recall_bound(recalls[part]), float(recalls[part].mean())) for part in parts)
+    half = np.concatenate(parts)
+    of_filters = [recalls[np.intersect1d(half, each.at)] for each in filters]
+    return min([bound, *(float(each.mean()) for each in of_filters if len(each))]), mean
 
 
 def _numbers_of_probes(index: ApproximateIndex) -> Iterator[int]:
@@ -230,14 +274,13 @@ def _recalls(
     vectors: VectorSource,
     index: ApproximateIndex,
     of: _Filter,
-    questions: Questions,
     n_probes: int,
 ) -> list[NDArray[np.float64]]:
-    """Return for each number of candidates the recall of each query.
+    """Return for each number of candidates the recall of each query of a filter.
 
     A candidate that is as similar as the k-th nearest counts: of equal documents any will do.
     """
-    selection = None
+    selection, questions = None, of.questions
     if len(of.rows) < index.n:
         selection = index.select(of.rows - of.first_row)
     n = max(_CANDIDATES)

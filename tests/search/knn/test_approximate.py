@@ -143,6 +143,46 @@ def test_a_filter_that_keeps_one_cluster_finds_what_is_nearest_in_it(path: Path)
         check(found, at, least=TARGET)
 
 
+def test_eight_topics_are_measured_and_they_are_not_whole_lists(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
+    share_out, asked = recall_choice._share_out, []
+
+    def keep(vectors: Any, kept: Any, *others: Any) -> Any:
+        filters = share_out(vectors, kept, *others)
+        asked.append((kept, np.concatenate([each.at for each in filters])))
+        return filters
+
+    monkeypatch.setattr(recall_choice, "_share_out", keep)
+    open_(path).accelerate(recall=TARGET)
+    assert [len(kept) for kept, _ in asked] == [1, 1, 8]
+    assert all(np.unique(at).tolist() == [*range(300)] for _, at in asked)  # each query once
+    topics = asked[2][0]
+    assert all(len(rows) == len(np.unique(rows)) == N // 10 for rows in topics)
+    index = open_(path)._open
+    layer = index.store.query(lambda snapshot: index.approximates.find(index.store, snapshot, 0))
+    assert layer is not None
+    n_lists = [layer.index.select(rows - layer.first_row).n_lists for rows in topics]
+    assert max(n_lists) > 2 * min(n_lists)
+
+
+def test_the_hardest_of_several_topics_counts() -> None:
+    at = np.arange(400).reshape(2, 200)
+    nothing = np.empty((0, 1), np.float32)
+    filters = [
+        recall_choice._Filter(
+            np.array([1]), 1, recall_choice.Questions(nothing, np.array([])), part, np.array([])
+        )
+        for part in at
+    ]
+    recalls = np.ones(400)
+    recalls[at[1]] = 0.8
+    assert recall_choice._lowest(recalls, [np.arange(400)], filters) == pytest.approx((0.8, 0.9))
+    assert recall_choice._lowest(recalls, [np.arange(400)])[0] > 0.85
+
+
 def test_more_hits_than_match_are_all_that_match(path: Path) -> None:
     found = ask(path, "number<400", k=1_000)
     at = np.flatnonzero(np.arange(N) * 7 % N < 400)
