@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
 
 from layerdex.arguments import check_between, check_callbacks
 from layerdex.errors import OptionError, StorageError
@@ -21,7 +20,7 @@ from layerdex.storage.approximates import read_approximates
 from layerdex.storage.artifact_changes import keep_artifacts, remove_artifact, save_artifact
 from layerdex.storage.artifacts import APPROXIMATES, MAX_BYTES, Tensors
 from layerdex.storage.catalog.changes import NEXT_ROW
-from layerdex.storage.catalog.schema import DOCUMENT
+from layerdex.storage.catalog.rows import read_dead
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.approximate import (
     ApproximateIndex,
@@ -104,17 +103,17 @@ def _accelerate_layer(
     lock_timeout_s: float,
     on_progress: OnProgress | None,
 ) -> Acceleration:
-    def question(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any], int]:
+    def question(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any], Rows]:
         given = None if texts is None else texts.at([layer])[layer]
         tensors, record = _build(snapshot, layer, target, given, on_progress)
-        return tensors, record, _count_versions(snapshot, record)
+        return tensors, record, snapshot.rows()
 
     # It takes minutes for a million documents: others may write meanwhile.
-    tensors, record, n_versions = index.query(question)
+    tensors, record, rows = index.query(question)
     record["fingerprint"] = index.store.settings.fingerprint
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
         with index.store.read() as snapshot:
-            if _count_versions(snapshot, record) != n_versions:
+            if _lacks_version(snapshot, rows):
                 # Their vectors must not come back in this file.
                 raise StorageError(
                     "documents were removed for good while the approximate index was built: "
@@ -214,7 +213,9 @@ def _questions(
     return Questions(vectors[order], own[order])
 
 
-def _count_versions(snapshot: Snapshot, record: Mapping[str, Any]) -> int:
-    """Return how many versions there are of those that were there when an index was built."""
-    query = select(func.count()).select_from(DOCUMENT)
-    return snapshot.connection.scalar(query.where(DOCUMENT.c.row < record["next_row"])) or 0
+def _lacks_version(snapshot: Snapshot, rows: Rows) -> bool:
+    """Return whether a version is gone of those that were live when an index was built."""
+    not_live = np.setdiff1d(rows, snapshot.rows(), assume_unique=True)
+    if not len(not_live):
+        return False
+    return not np.isin(not_live, read_dead(snapshot.connection)).all()

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from layerdex import Index
-from layerdex.errors import OptionError
+from layerdex.errors import OptionError, StorageError
 from layerdex.index import accelerating
 from layerdex.records import Rows, Scalar, Vectors
 from layerdex.search.knn import approximate, recall_choice
@@ -354,6 +354,36 @@ def test_a_file_that_would_be_too_large_is_refused_before_anything_is_trained(
         with pytest.raises(OptionError, match="too large"):
             open_(path).accelerate(recall=TARGET)
     assert [*(path / "approximate").iterdir()] == [file]
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_compacting_during_a_build_matters_only_for_what_was_live(
+    path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
+    index = open_(path)
+    if when == "before":
+        index.delete(*(f"d{i}" for i in range(500)))
+    [before] = (path / "approximate").iterdir()
+    n_told = 0
+
+    def change(done: int, total: int | None) -> None:
+        nonlocal n_told
+        n_told += 1
+        if n_told == 2:  # every file is open
+            other = open_(path)
+            if when == "during":
+                other.delete(*(f"d{i}" for i in range(500)))
+            assert other.compact()
+
+    if when == "during":
+        with pytest.raises(StorageError, match="for good"):
+            index.accelerate(recall=TARGET, on_progress=change)
+        assert [*(path / "approximate").iterdir()] == [before]
+        return
+    [made] = index.accelerate(recall=TARGET, on_progress=change)
+    assert made.n == N - 500
 
 
 def test_two_builds_give_the_same_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
