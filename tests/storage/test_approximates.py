@@ -78,6 +78,23 @@ def test_what_is_loaded_has_every_document_and_answers(path: Path) -> None:
     assert load(path, 1) is None  # it was not asked for
 
 
+def test_what_was_replaced_or_removed_does_not_stay_loaded(path: Path) -> None:
+    index = open_(path)
+    loaded = index._open.approximates
+
+    def find(layer: int) -> Any:
+        store = index._open.store
+        return store.query(lambda snapshot: loaded.find(store, snapshot, layer))
+
+    before = find(2)
+    accelerate(open_(path), 0.5)
+    assert find(2).name != before.name
+    assert [*loaded._by_file] == [file_of(path, 2).name]
+    open_(path).remove_approximates()
+    assert find(2) is None
+    assert not loaded._by_file
+
+
 def test_backup_and_restore_carry_all_layers(path: Path, tmp_path: Path) -> None:
     index = open_(path)
     index.delete("d3")

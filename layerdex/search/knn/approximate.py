@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import check_count
 from layerdex.errors import DamagedIndexError
-from layerdex.records import Rows, Vectors
+from layerdex.records import OnProgress, Rows, Vectors
 from layerdex.search.knn.neighbors import (
     N_SCANNED_QUERIES,
     Neighbors,
@@ -134,11 +134,13 @@ def find_approximate(
     k: int,
     *,
     where: Where = (),
+    on_progress: OnProgress | None = None,
 ) -> ApproximateNeighbors:
     """Return about the k nearest documents that match; see `NeighborSearch.find`.
 
-    There are k for each query if so many documents match. Raises `DamagedIndexError` if the index
-    lacks a row that it must have.
+    ``on_progress`` is told only where all are compared, which takes longer. There are k for each
+    query if so many documents match. Raises `DamagedIndexError` if the index lacks a row that it
+    must have.
     """
     k = check_count("k", k)
     vectors, rows = snapshot.layer(approximate.layer), snapshot.rows(where)
@@ -155,7 +157,7 @@ def find_approximate(
         or not len(queries)
         or scan_cost(index, n_probes, n_candidates) >= _row_cost(len(queries)) * n_covered
     ):
-        return _exactly(vectors, queries, k, rows if where else None)
+        return _exactly(vectors, queries, k, rows if where else None, on_progress)
     # Also where all are wanted: a forged index may have numbers of rows that there are not.
     chosen = _selection(snapshot, approximate, covered, where)
     selection = chosen if n_covered < index.n else None
@@ -227,11 +229,14 @@ def _is_spread(index: ApproximateIndex, selection: Selection) -> bool:
 
 
 def _exactly(
-    vectors: VectorSource, queries: Vectors, k: int, rows: Rows | None
+    vectors: VectorSource,
+    queries: Vectors,
+    k: int,
+    rows: Rows | None,
+    on_progress: OnProgress | None,
 ) -> ApproximateNeighbors:
-    return ApproximateNeighbors(
-        find_neighbors(vectors, queries, k, rows=rows), np.ones(len(queries))
-    )
+    found = find_neighbors(vectors, queries, k, rows=rows, on_progress=on_progress)
+    return ApproximateNeighbors(found, np.ones(len(queries)))
 
 
 def _selection(

@@ -1,9 +1,9 @@
 """Choosing how much an approximate scan does, so that its recall reaches a target.
 
-Queries are split in halves. On the first one each setting's recall is bounded, and the cheapest
-whose bound reaches the target is taken; on the second half its bound must hold again, or the next
-dearer one is taken. What is reported is of
-the second half. Costs are counted, not timed, so that the same vectors give the same choice.
+Queries are split in halves. The cheapest setting is taken whose recall is bounded by the target on
+both; what is reported is of the second half. As both take part in the choice, the bound is
+approximate: the best of several settings has had some luck. Costs are counted, not timed, so that
+the same vectors give the same choice.
 
 The bound is Wilson's (1927, JASA 22) for a share of n_eff trials, one-sided, where n_eff is how
 many independent trials have the variance that recall has between queries (Korn and Graubard 1998,

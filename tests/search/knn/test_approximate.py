@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from layerdex import Index
 from layerdex.errors import OptionError, StorageError
 from layerdex.index import accelerating
-from layerdex.records import Rows, Scalar, Vectors
+from layerdex.records import OnProgress, Rows, Scalar, Vectors
 from layerdex.search.knn import approximate, recall_choice
 from layerdex.search.knn.approximate import ApproximateLayer, Measured, find_approximate
 from layerdex.search.knn.recall_choice import n_questions, recall_bound
@@ -76,14 +76,23 @@ def open_(path: Path) -> Index:
     return Index.open(path, encoder=WordEncoder(depth=0, width=WIDTH))
 
 
-def ask(path: Path, where: str | None = None, *, k: int = 10) -> approximate.ApproximateNeighbors:
+def ask(
+    path: Path, where: str | None = None, *, k: int = 10, on_progress: OnProgress | None = None
+) -> approximate.ApproximateNeighbors:
     index = open_(path)
     options = index.at(where=where)._options
 
     def question(snapshot: object) -> approximate.ApproximateNeighbors:
         layer = index._open.approximates.find(index._open.store, snapshot, 0)  # type: ignore[arg-type]
         assert layer is not None
-        return find_approximate(snapshot, layer, QUERIES, k, where=options.where)  # type: ignore[arg-type]
+        return find_approximate(
+            snapshot,  # type: ignore[arg-type]
+            layer,
+            QUERIES,
+            k,
+            where=options.where,
+            on_progress=on_progress,
+        )
 
     return index._open.store.query(question)
 
@@ -227,7 +236,10 @@ def test_a_batch_for_many_hits_of_few_documents_is_exact(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approximate, "_ROW_COST_IN_BATCH", 1.25)
-    assert (ask(path, k=100).bounds == 1).all()
+    told: list[int] = []
+    found = ask(path, k=100, on_progress=lambda done, _: told.append(done))
+    assert (found.bounds == 1).all()
+    assert told
     # Of one question, all would have to be read.
     assert not open_(path).search_like("d7", k=10)[0].exact
 
