@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
 
 from layerdex.arguments import check_between, check_callbacks
 from layerdex.errors import OptionError, StorageError
@@ -18,15 +17,15 @@ from layerdex.records import OnProgress, Rows, Vectors, progress_of_parts
 from layerdex.search.knn.approximate import Measured
 from layerdex.search.knn.recall_choice import SHARES, Questions, choose, n_questions
 from layerdex.storage.approximates import read_approximates
-from layerdex.storage.artifact_changes import remove_artifact, save_artifact
-from layerdex.storage.artifacts import APPROXIMATES, Tensors
+from layerdex.storage.artifact_changes import keep_artifacts, remove_artifact, save_artifact
+from layerdex.storage.artifacts import APPROXIMATES, MAX_BYTES, Tensors
 from layerdex.storage.catalog.changes import NEXT_ROW
-from layerdex.storage.catalog.schema import DOCUMENT
+from layerdex.storage.catalog.rows import read_dead
 from layerdex.storage.snapshot import Snapshot
-from layerdex.storage.store import Store
 from layerdex.storage.vectors.approximate import (
     ApproximateIndex,
     count_lists,
+    estimate_bytes,
     is_dense,
     n_trained,
 )
@@ -47,7 +46,8 @@ class Acceleration:
     """An approximate index of a layer, built of n documents for a ``target`` of recall@10.
 
     ``measured`` has what was chosen and measured without a filter, and for filters that keep a
-    tenth and a hundredth. ``n_queries`` is the number of queries that each bound is of.
+    tenth and a hundredth. ``n_queries`` is the number of queries that confirmed it. Where texts
+    were given, they and stored vectors are bounded separately, and the lower bound is kept.
     """
 
     layer: int
@@ -83,10 +83,16 @@ def accelerate(
     ]
 
 
-def remove_approximates(store: Store, *, lock_timeout_s: float) -> None:
-    """Remove the approximate indexes of all layers; without any, nothing happens."""
-    with store.write(lock_timeout_s=lock_timeout_s) as writer:
-        remove_artifact(writer, APPROXIMATES)
+def remove_approximates(index: OpenIndex, layers: LayerSelection, *, lock_timeout_s: float) -> None:
+    """Remove the approximate indexes of some layers; without any, nothing happens."""
+    chosen = index.resolve_layers(layers)
+    with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
+        if set(chosen) == set(index.store.layers):
+            remove_artifact(writer, APPROXIMATES)  # also where their records are damaged
+            return
+        with index.store.read() as snapshot:
+            others = [each for each in read_approximates(snapshot) if each["layer"] not in chosen]
+        keep_artifacts(writer, APPROXIMATES, others)
 
 
 def _accelerate_layer(
@@ -97,17 +103,17 @@ def _accelerate_layer(
     lock_timeout_s: float,
     on_progress: OnProgress | None,
 ) -> Acceleration:
-    def question(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any], int]:
+    def question(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any], Rows]:
         given = None if texts is None else texts.at([layer])[layer]
         tensors, record = _build(snapshot, layer, target, given, on_progress)
-        return tensors, record, _count_versions(snapshot, record)
+        return tensors, record, snapshot.rows()
 
     # It takes minutes for a million documents: others may write meanwhile.
-    tensors, record, n_versions = index.query(question)
+    tensors, record, rows = index.query(question)
     record["fingerprint"] = index.store.settings.fingerprint
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
         with index.store.read() as snapshot:
-            if _count_versions(snapshot, record) != n_versions:
+            if _lacks_version(snapshot, rows):
                 # Their vectors must not come back in this file.
                 raise StorageError(
                     "documents were removed for good while the approximate index was built: "
@@ -147,6 +153,11 @@ def _build(
             "most rows of this index are gone: export it and index that, then build it"
         )
     n_lists = count_lists(n)
+    if (n_bytes := estimate_bytes(n, n_lists, vectors.width)) > MAX_BYTES:
+        raise OptionError(
+            f"the approximate index of layer {layer} would take {n_bytes / 2**30:.1f} GiB, over "
+            f"{MAX_BYTES >> 30} GiB: this index is too large for one"
+        )
     n_done, n_all = 0, 2 * n + len(SHARES) * n // 4
 
     def tell(more: int) -> None:
@@ -178,7 +189,7 @@ def _build(
         "next_row": next_row,
         "n_lists": n_lists,
         "target": target,
-        "n_queries": len(questions.own) - len(questions.own) // 2,
+        "n_queries": questions.n_confirming,
         "measured": [asdict(each) for each in measured],
     }
     return made.to_tensors(), record
@@ -191,9 +202,9 @@ def _questions(
     given: Vectors | None,
     target: float,
 ) -> Questions:
-    """Return the given queries, and stored vectors up to the number that is needed."""
+    """Return the given queries, and as many stored vectors as are needed to bound a recall."""
     given = np.empty((0, 0), np.float32) if given is None else given
-    n_stored = min(max(n_questions(target) - len(given), 0), len(rows))
+    n_stored = min(n_questions(target), len(rows))
     own = rng.choice(rows, n_stored, replace=False)
     stored = gather(own)
     vectors = np.concatenate([given, stored]) if len(given) else stored
@@ -202,7 +213,9 @@ def _questions(
     return Questions(vectors[order], own[order])
 
 
-def _count_versions(snapshot: Snapshot, record: Mapping[str, Any]) -> int:
-    """Return how many versions there are of those that were there when an index was built."""
-    query = select(func.count()).select_from(DOCUMENT)
-    return snapshot.connection.scalar(query.where(DOCUMENT.c.row < record["next_row"])) or 0
+def _lacks_version(snapshot: Snapshot, rows: Rows) -> bool:
+    """Return whether a version is gone of those that were live when an index was built."""
+    not_live = np.setdiff1d(rows, snapshot.rows(), assume_unique=True)
+    if not len(not_live):
+        return False
+    return not np.isin(not_live, read_dead(snapshot.connection)).all()

@@ -7,7 +7,7 @@ are compared exactly, and those removed are left out of its scan, until they are
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from layerdex.forks import ForkLock
@@ -36,7 +36,9 @@ class LoadedApproximates:
         A stale one is logged as a warning. Raises FileNotFoundError, as for an artifact that was
         replaced meanwhile, or `DamagedIndexError`.
         """
-        for record in read_approximates(snapshot):
+        records = read_approximates(snapshot)
+        self._forget_others({record["file"] for record in records})
+        for record in records:
             if record["layer"] != layer:
                 continue
             fingerprint = store.settings.fingerprint
@@ -66,6 +68,12 @@ class LoadedApproximates:
             while len(self._by_file) > 1 and self._n_bytes() > _MOST_LOADED_BYTES:
                 del self._by_file[next(iter(self._by_file))]
         return loaded
+
+    def _forget_others(self, files: Collection[str]) -> None:
+        """Drop what was loaded of files that were replaced or removed."""
+        with self._lock:
+            for file in self._by_file.keys() - files:
+                del self._by_file[file]
 
     def _n_bytes(self) -> int:
         return sum(loaded.index.size_bytes for loaded in self._by_file.values())

@@ -661,10 +661,11 @@ class Index:
         From then on `search` and `search_like` use it for plain vectors at these layers, unless
         ``exact`` is True; other questions stay exact. How much it does is the least for which the
         lower 95 % bound of recall@10 reaches ``recall``, from 0.5 to 0.999. That is measured with
-        ``queries``, if given, and stored vectors up to the number that is needed. Documents added
-        later are compared exactly. Where they, or those removed, exceed a sixth, it is stale, and
-        answers are exact until it is built again. Raises `OptionError` for fewer than 20,000
-        documents, `LockedIndexError` or `StorageError`.
+        stored vectors, and apart from them with ``queries``, if given: the lower of both bounds
+        counts, and few queries cannot show a high recall. Documents added later are compared
+        exactly. Where they, or those removed, exceed a sixth, it is stale, and answers are exact
+        until it is built again. Raises `OptionError` for fewer than 20,000 documents,
+        `LockedIndexError` or `StorageError`.
         """
         from layerdex.index.accelerating import accelerate
 
@@ -677,11 +678,13 @@ class Index:
             on_progress=on_progress,
         )
 
-    def remove_approximates(self, *, lock_timeout_s: float = 10.0) -> None:
-        """Remove the approximate indexes of all layers, if there are any: answers are exact."""
+    def remove_approximates(
+        self, layers: LayerSelection = "all", *, lock_timeout_s: float = 10.0
+    ) -> None:
+        """Remove the approximate indexes of some layers, if there are any: answers are exact."""
         from layerdex.index.accelerating import remove_approximates
 
-        remove_approximates(self._open.store, lock_timeout_s=lock_timeout_s)
+        remove_approximates(self._open, layers, lock_timeout_s=lock_timeout_s)
 
     def save_head(self, probe: Probe, *, lock_timeout_s: float = 10.0) -> None:
         """Store a probe's head in place of any before; it does not change as documents are added.

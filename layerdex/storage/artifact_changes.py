@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from layerdex.errors import DamagedIndexError
-from layerdex.storage.artifacts import ArtifactKind, Tensors
+from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.storage.artifacts import MAX_BYTES, ArtifactKind, Tensors
 from layerdex.storage.catalog.engine import translate_errors
 from layerdex.storage.files import make_folder, remove_tree, sync_folder, write_file
 from layerdex.storage.writer import Writer
@@ -31,13 +31,18 @@ def save_artifact(
     ``beside`` are the records that stay, for a kind with several files. ``record`` is stored in the
     catalog, as JSON, together with the file's name, size and CRC-32, and returned with them. The
     file is written and flushed under a new name before the catalog names it, so that a killed
-    process leaves the old artifact or the new one. Raises `StorageError` or `DamagedIndexError`.
+    process leaves the old artifact or the new one. Raises `StorageError`, also for a file that
+    would be too large to be read again, or `DamagedIndexError`.
     """
     from safetensors.numpy import save
 
     # safetensors writes an array's memory as it is, whatever its order.
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     data = save(contiguous)
+    if len(data) > MAX_BYTES:
+        raise StorageError(
+            f"the {kind.name} would take {len(data):,} bytes, more than {MAX_BYTES:,}"
+        )
     name = f"{uuid.uuid4().hex}.safetensors"
     with _changing(writer, kind) as folder:
         make_folder(folder)

@@ -30,7 +30,7 @@ from layerdex.storage.snapshot import Snapshot
 _FILE_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 # Twenty times the size of two transforms per layer of BERT-large, or an approximate index of 37
 # million vectors of MiniLM. A forged file that claims more is rejected before it is read.
-_MAX_BYTES = 4 << 30
+MAX_BYTES = 4 << 30
 _CHUNK_BYTES = 1 << 22
 
 Tensors = dict[str, NDArray[Any]]
@@ -125,7 +125,7 @@ def read_chunks(index: Path, kind: ArtifactKind, record: Mapping[str, Any]) -> I
     try:
         with open_own(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if size != record["size_bytes"] or size > _MAX_BYTES:
+            if size != record["size_bytes"] or size > MAX_BYTES:
                 raise artifact_damage(kind, path)
             while chunk := file.read(_CHUNK_BYTES):
                 crc32 = zlib.crc32(chunk, crc32)

@@ -37,7 +37,9 @@ def test_answers_say_whether_they_are_exact(cli: Cli, accelerated: Path) -> None
     assert cli.json("search", accelerated, *like, "--exact")[0]["exact"]
 
 
-def test_a_note_gives_the_recall_and_how_to_do_without(cli: Cli, accelerated: Path) -> None:
+def test_a_note_gives_the_recall_and_how_to_do_without(
+    cli: Cli, accelerated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [made] = cli.json("info", accelerated)["approximate"]
     bound = min(measured["bound"] for measured in made["measured"])
     result = cli.ok("search", accelerated, QUERY, "--layer", "1,2")
@@ -45,6 +47,11 @@ def test_a_note_gives_the_recall_and_how_to_do_without(cli: Cli, accelerated: Pa
         f"Approximate, recall@10 measured as at least {bound:.4f} at layer 2; --exact compares "
         "every document\n"
     )
+    # So few documents are measured without a filter only.
+    monkeypatch.setattr(approximate.ApproximateLayer, "at_share", lambda self, _: self.measured[0])
+    filtered = cli.ok("search", accelerated, QUERY, "--layer", 2, "--where", "id != card-1")
+    assert f"measured as {bound:.4f} at layer 2 with other filters" in filtered.stderr
+    assert "at least" not in filtered.stderr
     assert cli.data("search", accelerated, QUERY, "--layer", "1,2", "--exact")
     assert cli.ok("search", accelerated, QUERY, "--layer", "1,2", "-q").stderr == ""
 
@@ -69,6 +76,21 @@ def test_drop_removes_all(cli: Cli, accelerated: Path) -> None:
     assert cli.json("info", accelerated)["approximate"] is None
     assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
     assert "--drop" in cli.usage("accelerate", accelerated, "--drop", "--json")
+
+
+def test_drop_of_some_layers_keeps_the_others(cli: Cli, accelerated: Path) -> None:
+    cli.ok("accelerate", accelerated, "--layers", 1, "--recall", 0.5)
+    result = cli.ok("accelerate", accelerated, "--layers", 2, "--drop")
+    assert result.stderr == f"Removed the approximate indexes of layers 2 of {accelerated}\n"
+    assert [made["layer"] for made in cli.json("info", accelerated)["approximate"]] == [1]
+    assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
+    assert not cli.json("search", accelerated, QUERY, "--layer", 1)[0]["exact"]
+    for option in ("--recall", "--queries"):
+        assert option in cli.usage("accelerate", accelerated, "--drop", option, "0.9")
+    assert "layer 99" in cli.error("accelerate", accelerated, "--layers", 99, "--drop")
+    assert len(cli.json("info", accelerated)["approximate"]) == 1
+    cli.ok("accelerate", accelerated, "--layers", 1, "--drop")
+    assert cli.json("info", accelerated)["approximate"] is None
 
 
 def test_queries_of_a_file_count(cli: Cli, accelerated: Path, tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def test_forged_facts_are_found_by_all_who_read_them(path: Path, record: dict[st
 def test_a_file_too_large_to_be_ours_is_not_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerdex.storage.artifacts._MAX_BYTES", kept_file(path).stat().st_size - 1)
+    monkeypatch.setattr("layerdex.storage.artifacts.MAX_BYTES", kept_file(path).stat().st_size - 1)
     with pytest.raises(DamagedIndexError, match="run 'layerdex transform' again"):
         query(path)
 

@@ -78,6 +78,23 @@ def test_what_is_loaded_has_every_document_and_answers(path: Path) -> None:
     assert load(path, 1) is None  # it was not asked for
 
 
+def test_what_was_replaced_or_removed_does_not_stay_loaded(path: Path) -> None:
+    index = open_(path)
+    loaded = index._open.approximates
+
+    def find(layer: int) -> Any:
+        store = index._open.store
+        return store.query(lambda snapshot: loaded.find(store, snapshot, layer))
+
+    before = find(2)
+    accelerate(open_(path), 0.5)
+    assert find(2).name != before.name
+    assert [*loaded._by_file] == [file_of(path, 2).name]
+    open_(path).remove_approximates()
+    assert find(2) is None
+    assert not loaded._by_file
+
+
 def test_backup_and_restore_carry_all_layers(path: Path, tmp_path: Path) -> None:
     index = open_(path)
     index.delete("d3")
@@ -189,6 +206,16 @@ def test_forged_counts_are_damage(path: Path, changed: dict[str, Any]) -> None:
         load(path)
 
 
+MEASURED = {
+    "share": 1,
+    "n_probes": 1,
+    "n_probes_together": 1,
+    "n_candidates": 10,
+    "recall": 1.0,
+    "bound": 0.9,
+}
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -198,13 +225,15 @@ def test_forged_counts_are_damage(path: Path, changed: dict[str, Any]) -> None:
         {"n": 0},
         {"measured": []},
         {"measured": [{"share": 1}]},
+        {"measured": [{**MEASURED, "bound": 1}]},
+        {"measured": [{**MEASURED, "another": 1}]},
         {"next_row": 0},
     ],
     ids=str,
 )
 def test_record_that_is_none_is_damage(path: Path, changed: dict[str, Any]) -> None:
     first, second = records(path)
-    assert are_approximate([first, second])
+    assert are_approximate([first, {**second, "measured": [MEASURED]}])
     with open_(path)._open.store.write() as writer:
         writer.set(APPROXIMATES.name, [{**first, **changed}, second])
     with pytest.raises(DamagedIndexError):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from layerdex import Index
-from layerdex.errors import DamagedIndexError
+from layerdex.errors import DamagedIndexError, StorageError
+from layerdex.storage import artifact_changes
 from layerdex.storage.artifact_changes import remove_artifact, save_artifact
 from layerdex.storage.artifacts import (
     APPROXIMATES,
@@ -59,7 +60,7 @@ RECORDS: dict[str, dict[str, Any]] = {
                 "n_probes_together": 1,
                 "n_candidates": 1,
                 "recall": 1,
-                "bound": 1,
+                "bound": 0.9,
             }
         ],
     },
@@ -164,6 +165,18 @@ def test_unrelated_commit_does_not_hide_a_missing_artifact(index: Index) -> None
     _save(index._open.store, HEAD, 1).unlink()
     with pytest.raises(DamagedIndexError, match="probe --save"):
         _interrupt(index._open.store.query, HEAD, lambda: reopen(index).add(rows(1, start=3)))
+
+
+def test_a_file_too_large_to_be_read_again_is_not_written(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(rows(3))
+    before = _save(index._open.store, HEAD, 1)
+    monkeypatch.setattr(artifact_changes, "MAX_BYTES", before.stat().st_size - 1)
+    with pytest.raises(StorageError, match="more than"):
+        _save(index._open.store, HEAD, 2)
+    assert [*before.parent.iterdir()] == [before]
+    assert index._open.store.query(lambda snapshot: _value(snapshot, HEAD)) == 1
 
 
 def test_changed_artifact_is_damage_at_once(index: Index) -> None:

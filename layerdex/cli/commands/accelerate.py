@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from layerdex.cli.conflicts import Excludes, check_rules
 from layerdex.cli.context import Context, OutputForm, pass_context
 from layerdex.cli.options import (
     json_option,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     help="Measure recall with these texts too (jsonl, txt, ...), as questions may be unlike "
     "documents.",
 )
-@click.option("--drop", is_flag=True, help="Remove the approximate indexes of all layers instead.")
+@click.option("--drop", is_flag=True, help="Remove the approximate indexes of --layers instead.")
 @json_option
 @stored_encoder_options
 @lock_timeout_option
@@ -59,8 +60,8 @@ def command(
     exact; --exact of 'search' compares every document. Other commands stay exact.
 
     How much a search does is the least for which the lower 95 % bound of recall@10 reaches
-    --recall, measured on stored vectors, and on --queries, without a filter and with filters that
-    keep a tenth and a hundredth. 'info' shows it.
+    --recall, measured on stored vectors, and separately on --queries, of which 0.99 takes some
+    1,000; without a filter and with filters that keep a tenth and a hundredth. 'info' shows it.
 
     Documents added later are compared exactly, deleted ones are left out. When either exceed a
     sixth, answers are exact until the index is built again.
@@ -69,16 +70,18 @@ def command(
     layerdex accelerate my-index --layers 6
     layerdex accelerate my-index --layers 4,6 --recall 0.95
     layerdex accelerate my-index --layers 6 --queries questions.txt
-    layerdex accelerate my-index --drop
+    layerdex accelerate my-index --layers 6 --drop
     """
     from layerdex.index.json import to_json
 
-    if drop and (queries is not None or context.form is OutputForm.JSON):
-        raise click.UsageError("--drop cannot be used with --queries or --json")
+    check_rules([Excludes("drop", ("recall", "queries"))])
+    if drop and context.form is OutputForm.JSON:
+        raise click.UsageError("--drop cannot be used with --json")
     index = context.open_index(path)
     if drop:
-        index.remove_approximates(lock_timeout_s=lock_timeout_s)
-        context.note(f"Removed the approximate indexes of {path}")
+        index.remove_approximates(layers, lock_timeout_s=lock_timeout_s)
+        of_layers = "" if layers == "all" else f" layers {layers} of"
+        context.note(f"Removed the approximate indexes of{of_layers} {path}")
         return
     texts = None if queries is None else _read(index, queries)
     with context.progress("Building") as on_progress:

@@ -58,7 +58,10 @@ def describe_recall(answers: Sequence[Answer]) -> str | None:
     if not bounds:
         return None
     parts = ", ".join(f"{bound:.4f} at layer {layer}" for layer, bound in bounds.items())
-    return f"Approximate, recall@10 measured as at least {parts}; --exact compares every document"
+    measured = f"measured as at least {parts}"
+    if any(result.target.where for answer in answers for result in answer.results):
+        measured = f"measured as {parts} with other filters, and this one can be harder"
+    return f"Approximate, recall@10 {measured}; --exact compares every document"
 
 
 def print_answer(results: Sequence[SearchResult], detail: Detail = Detail()) -> None:  # noqa: B008 - frozen

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from layerdex.arguments import check_count
 from layerdex.errors import DamagedIndexError
-from layerdex.records import Rows, Vectors
+from layerdex.records import OnProgress, Rows, Vectors
 from layerdex.search.knn.neighbors import (
+    N_SCANNED_QUERIES,
     Neighbors,
     NeighborSearch,
     find_neighbors,
+    stack_neighbors,
     take_nearest,
     unit_queries,
 )
@@ -38,12 +40,16 @@ MEASURED_K = 10
 """Recall is measured of this many neighbours; for more, candidates and lists grow with them."""
 
 _QUERIES_TOGETHER = 256
+_GATHERED_BYTES = 64 << 20
+"""Of the vectors that each thread compares at once."""
+_CANDIDATES_BYTES = 256 << 20
+_BYTES_PER_CANDIDATE = 64  # numbers, rows, similarities, steps and their order
 _CANDIDATE_COST = 50.0
-_ROW_COST = 50.0
+"""Of comparing a candidate exactly, where comparing a code costs 1."""
+_ROW_COST, _ROW_COST_IN_BATCH = 50.0, 1.25
+"""Of comparing a row where all are: of a batch of queries they are decoded once."""
 _SPREAD = 0.95
 """Of the lists that as many entries drawn at random would be in."""
-
-"""Of an exact comparison and of a filter's row, where comparing a code costs 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +134,13 @@ def find_approximate(
     k: int,
     *,
     where: Where = (),
+    on_progress: OnProgress | None = None,
 ) -> ApproximateNeighbors:
     """Return about the k nearest documents that match; see `NeighborSearch.find`.
 
-    There are k for each query if so many documents match. Raises `DamagedIndexError` if the index
-    lacks a row that it must have.
+    ``on_progress`` is told only where all are compared, which takes longer. There are k for each
+    query if so many documents match. Raises `DamagedIndexError` if the index lacks a row that it
+    must have.
     """
     k = check_count("k", k)
     vectors, rows = snapshot.layer(approximate.layer), snapshot.rows(where)
@@ -147,25 +155,35 @@ def find_approximate(
     if (
         plan is None
         or not len(queries)
-        or scan_cost(index, n_probes, n_candidates) >= _ROW_COST * n_covered
+        or scan_cost(index, n_probes, n_candidates) >= _row_cost(len(queries)) * n_covered
     ):
-        return _exactly(vectors, queries, k, rows if where else None)
+        return _exactly(vectors, queries, k, rows if where else None, on_progress)
     # Also where all are wanted: a forged index may have numbers of rows that there are not.
     chosen = _selection(snapshot, approximate, covered, where)
     selection = chosen if n_covered < index.n else None
     if not _is_spread(index, chosen):
         n_probes = min(math.ceil(plan.n_probes_together * more), index.n_lists)
     units = unit_queries(queries)
-    numbers = index.scan(units, n_candidates, n_probes=n_probes, selection=selection)
-    candidates = np.where(numbers < 0, -1, numbers + approximate.first_row)
-    similarities = compare_candidates(vectors, units, candidates)
-    if len(tail):
-        of_tail = NeighborSearch(vectors, tail, n_queries=len(units)).find(units, k)
-        candidates = np.concatenate([candidates, of_tail.rows], axis=1)
-        similarities = np.concatenate([similarities, of_tail.similarities], axis=1)
-    found = take_nearest(candidates, similarities, min(k, len(rows)))
+    in_tail = NeighborSearch(vectors, tail, n_queries=len(units)) if len(tail) else None
+
+    def find(some: Vectors) -> tuple[Neighbors, NDArray[np.int64]]:
+        """Return neighbours of some queries, and how many candidates each has."""
+        numbers = index.scan(some, n_candidates, n_probes=n_probes, selection=selection)
+        candidates = np.where(numbers < 0, -1, numbers + approximate.first_row)
+        similarities = compare_candidates(vectors, some, candidates)
+        if in_tail is not None:
+            of_tail = in_tail.find(some, k)
+            candidates = np.concatenate([candidates, of_tail.rows], axis=1)
+            similarities = np.concatenate([similarities, of_tail.similarities], axis=1)
+        nearest = take_nearest(candidates, similarities, min(k, len(rows)))
+        return nearest, (numbers >= 0).sum(axis=1)
+
+    together = max(_CANDIDATES_BYTES // (_BYTES_PER_CANDIDATE * n_candidates), 1)
+    parts = [find(units[block]) for block in blocks_of(len(units), together)]
+    found = stack_neighbors([part for part, _ in parts])
     bounds = np.full(len(units), plan.bound)
-    too_few = np.flatnonzero((numbers >= 0).sum(axis=1) < min(k, n_covered))
+    n_found = np.concatenate([n for _, n in parts])
+    too_few = np.flatnonzero(n_found < min(k, n_covered))
     if len(too_few):
         exact = find_neighbors(vectors, units[too_few], k, rows=rows if where else None)
         found.rows[too_few], found.similarities[too_few] = exact.rows, exact.similarities
@@ -190,12 +208,18 @@ def compare_candidates(
             products = np.einsum("ij,j->i", part, queries[at].astype(np.float64))
             similarities[at, candidates[at] >= 0] = np.clip(products, -1, 1)
 
-    blocks = [*blocks_of(len(queries), _QUERIES_TOGETHER)]
+    n_bytes = max(candidates.shape[1], 1) * vectors.width * np.float32().nbytes
+    together = min(max(_GATHERED_BYTES // n_bytes, 1), _QUERIES_TOGETHER)
+    blocks = [*blocks_of(len(queries), together)]
     if len(blocks) > 1:
         for _ in vectors.slices(np.unique(candidates[candidates >= 0])):
             pass  # opens every file, which threads could not
     run_in_threads(partial(compare, block) for block in blocks)
     return similarities
+
+
+def _row_cost(n_queries: int) -> float:
+    return _ROW_COST if n_queries <= N_SCANNED_QUERIES else _ROW_COST_IN_BATCH
 
 
 def _is_spread(index: ApproximateIndex, selection: Selection) -> bool:
@@ -205,11 +229,14 @@ def _is_spread(index: ApproximateIndex, selection: Selection) -> bool:
 
 
 def _exactly(
-    vectors: VectorSource, queries: Vectors, k: int, rows: Rows | None
+    vectors: VectorSource,
+    queries: Vectors,
+    k: int,
+    rows: Rows | None,
+    on_progress: OnProgress | None,
 ) -> ApproximateNeighbors:
-    return ApproximateNeighbors(
-        find_neighbors(vectors, queries, k, rows=rows), np.ones(len(queries))
-    )
+    found = find_neighbors(vectors, queries, k, rows=rows, on_progress=on_progress)
+    return ApproximateNeighbors(found, np.ones(len(queries)))
 
 
 def _selection(

@@ -26,7 +26,8 @@ from layerdex.search.vectors.transform import Transform, TransformedVectors
 from layerdex.storage.vectors.layer_vectors import LayerVectors, SegmentSlice, VectorSource
 
 _NO_ROW = -1
-_N_SCANNED_QUERIES = 16
+N_SCANNED_QUERIES = 16
+"""So many are asked one after the other; more are a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,11 @@ class NeighborSearch:
             shape = (len(queries), k)
             return Neighbors(np.empty(shape, np.int64), np.empty(shape, np.float32))
         queries = unit_queries(queries)
-        if self._scanned is not None and len(queries) <= _N_SCANNED_QUERIES:
+        if self._scanned is not None and len(queries) <= N_SCANNED_QUERIES:
             scanned = self._scanned
-            return _stack([_find_by_scan(*scanned, one[None], k, self._rows) for one in queries])
+            return stack_neighbors(
+                [_find_by_scan(*scanned, one[None], k, self._rows) for one in queries]
+            )
         if self._many is None:
             self._many = NearestSearch(self._layer, self._rows, n_queries=self._n_queries)
         floor = -2.0
@@ -164,6 +167,7 @@ def take_nearest(rows: Rows, similarities: NDArray[np.floating], k: int) -> Neig
     )
 
 
-def _stack(results: Sequence[Neighbors]) -> Neighbors:
+def stack_neighbors(results: Sequence[Neighbors]) -> Neighbors:
+    """Return the neighbours of all queries of several results, of the same k each."""
     rows = np.concatenate([result.rows for result in results])
     return Neighbors(rows, np.concatenate([result.similarities for result in results]))

@@ -1,9 +1,9 @@
 """Choosing how much an approximate scan does, so that its recall reaches a target.
 
-Queries are split in halves. On the first one each setting's recall is bounded, and the cheapest
-whose bound reaches the target is taken; on the second half its bound must hold again, or the next
-dearer one is taken. What is reported is of
-the second half. Costs are counted, not timed, so that the same vectors give the same choice.
+Queries are split in halves. The cheapest setting is taken whose recall is bounded by the target on
+both; what is reported is of the second half. As both take part in the choice, the bound is
+approximate: the best of several settings has had some luck. Costs are counted, not timed, so that
+the same vectors give the same choice.
 
 The bound is Wilson's (1927, JASA 22) for a share of n_eff trials, one-sided, where n_eff is how
 many independent trials have the variance that recall has between queries (Korn and Graubard 1998,
@@ -40,6 +40,12 @@ SHARES = (1.0, 0.1, 0.01)
 Where documents on one topic are kept, most queries are far from all of them, and recall is lower.
 """
 
+_N_TOPICS = 8
+"""Of each share: recall differs between topics. Each has a part of the queries."""
+
+_MOST_SPREAD = 4
+"""Of how many times as many documents around a list those of a topic are drawn."""
+
 _CANDIDATES = (20, 50, 100, 200, 400)
 _Z = 1.6448536269514722  # of a one-sided 95 % bound
 _LEAST_PER_HALF, _MOST_PER_HALF = 500, 5_000
@@ -50,11 +56,27 @@ _SEED = 0
 class Questions:
     """Unit vectors (n, width) to search by, in random order; ``own`` (n,) is a stored one's row.
 
-    Of other queries it is -1. A document is no neighbour of itself.
+    Of queries that were given it is -1. A document is no neighbour of itself.
     """
 
     vectors: Vectors
     own: Rows
+
+    def halves(self) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+        """Return two halves, each as the positions of given queries and of stored vectors.
+
+        They are bounded apart: of both together, a few hard questions would hardly count.
+        """
+        is_given = self.own < 0
+        kinds = [np.flatnonzero(of_kind) for of_kind in (is_given, ~is_given)]
+        first = [of_kind[: len(of_kind) // 2] for of_kind in kinds]
+        second = [of_kind[len(of_kind) // 2 :] for of_kind in kinds]
+        return [part for part in first if len(part)], [part for part in second if len(part)]
+
+    @property
+    def n_confirming(self) -> int:
+        """The number of queries in the second half."""
+        return sum(map(len, self.halves()[1]))
 
 
 def n_questions(target: float) -> int:
@@ -93,7 +115,7 @@ def choose(
     """Return the setting for each of `SHARES` in which at least ten vectors for each query are.
 
     ``rows`` are those of the index, ascending, in the order of its numbers from ``rows[0]``. If no
-    setting reaches the target, the one of the highest bound is returned.
+    setting reaches the target, the cheapest of the highest bound is returned.
     """
     rng = np.random.default_rng(_SEED)
     first_row = int(rows[0])
@@ -103,13 +125,22 @@ def choose(
         # So few are compared exactly; see `ApproximateLayer.at_share`.
         if share < 1 and n_kept < MEASURED_K**2:
             break
-        kept = [rows]
+        kinds = [[rows]]
         if share < 1:
             at_random = np.sort(rng.choice(rows, n_kept, replace=False))
-            together = index.numbers_around(int(rng.integers(index.n_lists)), n_kept) + first_row
-            kept = [at_random, together]
-        filters = [_Filter(each, first_row, _floors(vectors, each, questions)) for each in kept]
-        by_filter = [_choose_at(vectors, index, each, questions, share, target) for each in filters]
+            around = rng.choice(index.n_lists, min(_N_TOPICS, index.n_lists), replace=False)
+            topics = []
+            for n_topic, at in enumerate(around.tolist()):
+                # Whole lists are the easiest topic: those of users share lists with others.
+                n_around = min((1 + n_topic % _MOST_SPREAD) * n_kept, len(rows))
+                near = index.numbers_around(at, n_around)
+                topics.append(np.sort(rng.choice(near, n_kept, replace=False)) + first_row)
+            kinds = [[at_random], topics]
+        by_filter = [
+            _choose_at(vectors, index, filters, questions, share, target)
+            for kind in kinds
+            for filters in [_share_out(vectors, kind, first_row, questions)]
+        ]
         measured.append(_combined(by_filter))
         if on_done is not None:
             on_done(done)
@@ -118,11 +149,29 @@ def choose(
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """The rows that a filter keeps, and for each query the step of its k-th nearest of them."""
+    """The rows that a filter keeps, and the queries that are asked with it.
+
+    ``at`` (n,) are the queries' positions, ``floors`` (n,) the step of the k-th nearest of each.
+    """
 
     rows: Rows
     first_row: int
+    questions: Questions
+    at: NDArray[np.int64]
     floors: NDArray[np.float64]
+
+
+def _share_out(
+    vectors: VectorSource, kept: Sequence[Rows], first_row: int, questions: Questions
+) -> list[_Filter]:
+    """Return a filter for each rows that are kept, with an equal part of the queries' halves."""
+    halves = [part for half in questions.halves() for part in half]
+    filters = []
+    for first, rows in enumerate(kept):
+        at = np.concatenate([part[first :: len(kept)] for part in halves])
+        some = Questions(questions.vectors[at], questions.own[at])
+        filters.append(_Filter(rows, first_row, some, at, _floors(vectors, rows, some)))
+    return filters
 
 
 def _combined(by_filter: Sequence[Measured]) -> Measured:
@@ -144,22 +193,24 @@ def _combined(by_filter: Sequence[Measured]) -> Measured:
 def _choose_at(
     vectors: VectorSource,
     index: ApproximateIndex,
-    of: _Filter,
+    filters: Sequence[_Filter],
     questions: Questions,
     share: float,
     target: float,
 ) -> Measured:
-    half = len(questions.own) // 2
+    halves = questions.halves()
 
     @cache
     def measure(n_probes: int) -> list[tuple[float, Measured]]:
         """Return for each number of candidates the lower bound of both halves, and the figures."""
         made = []
-        by_candidates = _recalls(vectors, index, of, questions, n_probes)
+        by_candidates = np.empty((len(_CANDIDATES), len(questions.own)))
+        for each in filters:
+            by_candidates[:, each.at] = _recalls(vectors, index, each, n_probes)
         for n_candidates, recalls in zip(_CANDIDATES, by_candidates, strict=True):
-            bound, recall = recall_bound(recalls[half:]), float(recalls[half:].mean())
+            (first, _), (bound, recall) = (_lowest(recalls, parts, filters) for parts in halves)
             figures = Measured(share, n_probes, n_probes, n_candidates, recall, bound)
-            made.append((min(recall_bound(recalls[:half]), bound), figures))
+            made.append((min(first, bound), figures))
         return made
 
     def reaches(n_probes: int) -> bool:
@@ -168,17 +219,34 @@ def _choose_at(
     # More lists find more, so that few of the numbers have to be tried.
     numbers = [*_numbers_of_probes(index)]
     start = bisect_left(numbers, True, key=reaches)
-    best: tuple[float, Measured] | None = None  # that reaches the target, with its cost
+    if start == len(numbers):  # too few queries may be the reason: more lists would not help
+        target = max(bound for bound, _ in measure(index.n_lists))
+        start = bisect_left(numbers, True, key=reaches)
+    best = math.inf, measure(numbers[start])[0][1]  # replaced by the first that reaches the target
     for n_probes in numbers[start:]:
-        if best is not None and scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
+        if scan_cost(index, n_probes, min(_CANDIDATES)) >= best[0]:
             break
         for bound, made in measure(n_probes):
             cost = scan_cost(index, n_probes, made.n_candidates)
-            if bound >= target and (best is None or cost < best[0]):
+            if bound >= target and cost < best[0]:
                 best = cost, made
-    if best is not None:
-        return best[1]
-    return max((made for _, made in measure(index.n_lists)), key=lambda made: made.bound)
+    return best[1]
+
+
+def _lowest(
+    recalls: NDArray[np.float64],
+    parts: Sequence[NDArray[np.int64]],
+    filters: Sequence[_Filter] = (),
+) -> tuple[float, float]:
+    """Return the lowest bound of parts of the queries, and the mean of that part.
+
+    The bound is of the mean filter, and topics differ more than by chance: it is not above the mean
+    of the hardest filter.
+    """
+    bound, mean = min((recall_bound(recalls[part]), float(recalls[part].mean())) for part in parts)
+    half = np.concatenate(parts)
+    of_filters = [recalls[np.intersect1d(half, each.at)] for each in filters]
+    return min([bound, *(float(each.mean()) for each in of_filters if len(each))]), mean
 
 
 def _numbers_of_probes(index: ApproximateIndex) -> Iterator[int]:
@@ -206,14 +274,13 @@ def _recalls(
     vectors: VectorSource,
     index: ApproximateIndex,
     of: _Filter,
-    questions: Questions,
     n_probes: int,
 ) -> list[NDArray[np.float64]]:
-    """Return for each number of candidates the recall of each query.
+    """Return for each number of candidates the recall of each query of a filter.
 
     A candidate that is as similar as the k-th nearest counts: of equal documents any will do.
     """
-    selection = None
+    selection, questions = None, of.questions
     if len(of.rows) < index.n:
         selection = index.select(of.rows - of.first_row)
     n = max(_CANDIDATES)

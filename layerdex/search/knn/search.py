@@ -63,7 +63,9 @@ def search_documents(
         found = ApproximateNeighbors(neighbors, np.ones(len(queries)))
     else:
         of_layer = vectors[approximate.layer]
-        found = find_approximate(snapshot, approximate, of_layer, n_fetched, where=where)
+        found = find_approximate(
+            snapshot, approximate, of_layer, n_fetched, where=where, on_progress=on_progress
+        )
     neighbors = found.neighbors
     documents = snapshot.documents({int(row) for row in neighbors.rows.ravel() if row >= 0})
     excluded_rows = [None] * len(queries) if excluded is None else excluded.tolist()

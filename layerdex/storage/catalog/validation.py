@@ -187,8 +187,11 @@ def _is_measured(measured: object) -> bool:
     names = ("n_probes", "n_probes_together", "n_candidates")
     counts = [measured.get(name) for name in names]
     return (
-        all(isinstance(share, float | int) and 0 <= share <= 1 for share in shares)
+        # Others would be arguments that there are not.
+        measured.keys() == {"share", "recall", "bound", *names}
+        and all(isinstance(share, float | int) and 0 <= share <= 1 for share in shares)
         and measured["share"] > 0
+        and measured["bound"] < 1  # which an exact answer alone has
         and all(is_count(n) for n in counts)
         and 0 < measured["n_candidates"] <= _MAX_CANDIDATES
         and min(measured["n_probes"], measured["n_probes_together"]) > 0

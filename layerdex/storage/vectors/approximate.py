@@ -54,6 +54,14 @@ def is_dense(n: int, span: int) -> bool:
     return n <= span <= max(_MOST_SPARSE * n, _LEAST_SPAN)
 
 
+def estimate_bytes(n: int, n_lists: int, width: int) -> int:
+    """Return about how many bytes the arrays of n vectors take, where half a block is padding."""
+    n_pairs = -(-_n_codes(width) // 2)
+    of_entries = n * np.uint32().nbytes + (n + n_lists * _BLOCK // 2) * n_pairs
+    of_lists = n_lists * (width * np.float16().nbytes + np.int64().nbytes)
+    return of_entries + of_lists + (width << _BITS) * np.float32().nbytes
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which entries of an index are wanted: as bits by number, and as bits of lists with some.
@@ -256,12 +264,11 @@ def _new_index(centroids: NDArray[np.float16], width: int) -> Any:
     faiss = load_faiss()
     quantizer = faiss.IndexFlatL2(width)
     quantizer.add(centroids.astype(np.float32))
-    n_components = 2 if width % 2 == 0 else 1
     index = faiss.IndexIVFPQFastScan(
         quantizer,
         width,
         len(centroids),
-        width // n_components,
+        _n_codes(width),
         _BITS,
         # Of unit vectors it orders as the inner product does, and its recall is higher: 5 to 30 %
         # (https://github.com/facebookresearch/faiss/issues/2971).
@@ -270,6 +277,10 @@ def _new_index(centroids: NDArray[np.float16], width: int) -> Any:
     )
     index.by_residual = False
     return index
+
+
+def _n_codes(width: int) -> int:
+    return width // 2 if width % 2 == 0 else width
 
 
 def _n_blocks(size: int) -> int:

@@ -5,20 +5,28 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from layerdex import Index
-from layerdex.errors import OptionError
+from layerdex.errors import OptionError, StorageError
 from layerdex.index import accelerating
-from layerdex.records import Scalar
+from layerdex.records import OnProgress, Rows, Scalar, Vectors
 from layerdex.search.knn import approximate, recall_choice
 from layerdex.search.knn.approximate import ApproximateLayer, Measured, find_approximate
 from layerdex.search.knn.recall_choice import n_questions, recall_bound
 from layerdex.search.results import SearchResult
 from layerdex.storage.maintenance.purge import purge
+from layerdex.storage.vectors.approximate import (
+    ApproximateIndex,
+    Numbers,
+    count_lists,
+    estimate_bytes,
+)
+from layerdex.storage.vectors.layer_vectors import LayerVectors
 from tests.encoders import WordEncoder
 from tests.search.brute_force import cosines
 from tests.search.stores import add, create, unit_codes
@@ -58,7 +66,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def path(made: Path, tmp_path: Path) -> Path:
+def path(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # So few documents are compared sooner than candidates of a batch are.
+    monkeypatch.setattr(approximate, "_ROW_COST_IN_BATCH", approximate._ROW_COST)
     return Path(shutil.copytree(made, tmp_path / "index"))
 
 
@@ -66,14 +76,23 @@ def open_(path: Path) -> Index:
     return Index.open(path, encoder=WordEncoder(depth=0, width=WIDTH))
 
 
-def ask(path: Path, where: str | None = None, *, k: int = 10) -> approximate.ApproximateNeighbors:
+def ask(
+    path: Path, where: str | None = None, *, k: int = 10, on_progress: OnProgress | None = None
+) -> approximate.ApproximateNeighbors:
     index = open_(path)
     options = index.at(where=where)._options
 
     def question(snapshot: object) -> approximate.ApproximateNeighbors:
         layer = index._open.approximates.find(index._open.store, snapshot, 0)  # type: ignore[arg-type]
         assert layer is not None
-        return find_approximate(snapshot, layer, QUERIES, k, where=options.where)  # type: ignore[arg-type]
+        return find_approximate(
+            snapshot,  # type: ignore[arg-type]
+            layer,
+            QUERIES,
+            k,
+            where=options.where,
+            on_progress=on_progress,
+        )
 
     return index._open.store.query(question)
 
@@ -133,6 +152,46 @@ def test_a_filter_that_keeps_one_cluster_finds_what_is_nearest_in_it(path: Path)
         check(found, at, least=TARGET)
 
 
+def test_eight_topics_are_measured_and_they_are_not_whole_lists(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
+    share_out, asked = recall_choice._share_out, []
+
+    def keep(vectors: Any, kept: Any, *others: Any) -> Any:
+        filters = share_out(vectors, kept, *others)
+        asked.append((kept, np.concatenate([each.at for each in filters])))
+        return filters
+
+    monkeypatch.setattr(recall_choice, "_share_out", keep)
+    open_(path).accelerate(recall=TARGET)
+    assert [len(kept) for kept, _ in asked] == [1, 1, 8]
+    assert all(np.unique(at).tolist() == [*range(300)] for _, at in asked)  # each query once
+    topics = asked[2][0]
+    assert all(len(rows) == len(np.unique(rows)) == N // 10 for rows in topics)
+    index = open_(path)._open
+    layer = index.store.query(lambda snapshot: index.approximates.find(index.store, snapshot, 0))
+    assert layer is not None
+    n_lists = [layer.index.select(rows - layer.first_row).n_lists for rows in topics]
+    assert max(n_lists) > 2 * min(n_lists)
+
+
+def test_the_hardest_of_several_topics_counts() -> None:
+    at = np.arange(400).reshape(2, 200)
+    nothing = np.empty((0, 1), np.float32)
+    filters = [
+        recall_choice._Filter(
+            np.array([1]), 1, recall_choice.Questions(nothing, np.array([])), part, np.array([])
+        )
+        for part in at
+    ]
+    recalls = np.ones(400)
+    recalls[at[1]] = 0.8
+    assert recall_choice._lowest(recalls, [np.arange(400)], filters) == pytest.approx((0.8, 0.9))
+    assert recall_choice._lowest(recalls, [np.arange(400)])[0] > 0.85
+
+
 def test_more_hits_than_match_are_all_that_match(path: Path) -> None:
     found = ask(path, "number<400", k=1_000)
     at = np.flatnonzero(np.arange(N) * 7 % N < 400)
@@ -142,6 +201,47 @@ def test_more_hits_than_match_are_all_that_match(path: Path) -> None:
 @pytest.mark.parametrize("k", [1, 50])
 def test_other_numbers_of_hits(path: Path, k: int) -> None:
     check(ask(path, k=k), np.arange(N), k=k, least=TARGET)
+
+
+def test_a_batch_takes_no_more_memory_than_it_may(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(open_(path)._open.store, VECTORS[:200])
+    whole = ask(path, k=50)
+    assert (whole.bounds < 1).any()
+    n_gathered, n_scanned = [], []
+    gather, scan = LayerVectors.gather, ApproximateIndex.scan
+
+    def count_gathered(self: LayerVectors, rows: Rows) -> Vectors:
+        n_gathered.append(len(rows))
+        return gather(self, rows)
+
+    def count_scanned(self: ApproximateIndex, queries: Vectors, n: int, **options: Any) -> Numbers:
+        n_scanned.append(len(queries) * n)
+        return scan(self, queries, n, **options)
+
+    monkeypatch.setattr(LayerVectors, "gather", count_gathered)
+    monkeypatch.setattr(ApproximateIndex, "scan", count_scanned)
+    monkeypatch.setattr(approximate, "_GATHERED_BYTES", 2_000 * 4 * WIDTH)
+    monkeypatch.setattr(approximate, "_CANDIDATES_BYTES", 10_000 * 64)
+    in_parts = ask(path, k=50)
+    assert len(n_scanned) > 1
+    assert max(n_scanned) <= 10_000
+    assert max(n_gathered) <= 2_000
+    assert (in_parts.neighbors.rows == whole.neighbors.rows).all()
+    assert (in_parts.bounds == whole.bounds).all()
+
+
+def test_a_batch_for_many_hits_of_few_documents_is_exact(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximate, "_ROW_COST_IN_BATCH", 1.25)
+    told: list[int] = []
+    found = ask(path, k=100, on_progress=lambda done, _: told.append(done))
+    assert (found.bounds == 1).all()
+    assert told
+    # Of one question, all would have to be read.
+    assert not open_(path).search_like("d7", k=10)[0].exact
 
 
 def test_deleted_documents_are_left_out_and_added_ones_found(path: Path) -> None:
@@ -253,6 +353,51 @@ def test_a_small_index_gains_nothing(tmp_path: Path) -> None:
         open_(tmp_path / "index").accelerate(recall=1.0)
 
 
+def test_a_file_that_would_be_too_large_is_refused_before_anything_is_trained(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    [file] = (path / "approximate").iterdir()
+    estimated = estimate_bytes(N, count_lists(N), WIDTH)
+    assert estimated == pytest.approx(file.stat().st_size, rel=0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(accelerating, "MAX_BYTES", estimated - 1)
+        patch.setattr(ApproximateIndex, "train", None)
+        with pytest.raises(OptionError, match="too large"):
+            open_(path).accelerate(recall=TARGET)
+    assert [*(path / "approximate").iterdir()] == [file]
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_compacting_during_a_build_matters_only_for_what_was_live(
+    path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
+    index = open_(path)
+    if when == "before":
+        index.delete(*(f"d{i}" for i in range(500)))
+    [before] = (path / "approximate").iterdir()
+    n_told = 0
+
+    def change(done: int, total: int | None) -> None:
+        nonlocal n_told
+        n_told += 1
+        if n_told == 2:  # every file is open
+            other = open_(path)
+            if when == "during":
+                other.delete(*(f"d{i}" for i in range(500)))
+            assert other.compact()
+
+    if when == "during":
+        with pytest.raises(StorageError, match="for good"):
+            index.accelerate(recall=TARGET, on_progress=change)
+        assert [*(path / "approximate").iterdir()] == [before]
+        return
+    [made] = index.accelerate(recall=TARGET, on_progress=change)
+    assert made.n == N - 500
+
+
 def test_two_builds_give_the_same_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
     monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
@@ -262,6 +407,35 @@ def test_two_builds_give_the_same_bytes(path: Path, monkeypatch: pytest.MonkeyPa
     [after] = (path / "approximate").iterdir()
     assert after.name != before.name
     assert after.read_bytes() == data
+
+
+def test_few_given_questions_that_are_hard_count_as_much_as_documents(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
+    texts = [f"w{i * 13 % 101} w{i * 7 % 89} w{i * 3 % 53}" for i in range(60)]
+    index = open_(path)
+    [layer] = index.accelerate(recall=TARGET, queries=texts)
+    assert layer.n_queries == 180
+    found, exact = index.search(texts), index.search(texts, exact=True)
+    assert not any(result.exact for result in found)
+    recall = np.mean(
+        [
+            len({hit.id for hit in one} & {hit.id for hit in other}) / 10
+            for one, other in zip(found, exact, strict=True)
+        ]
+    )
+    assert recall >= layer.measured[0].bound >= TARGET
+
+
+def test_with_too_few_questions_the_bound_is_low_and_no_more_is_done_for_it() -> None:
+    few = recall_choice.Questions(np.eye(3, dtype=np.float32), np.array([-1, 7, 8]))
+    first, second = few.halves()
+    assert [part.tolist() for part in first] == [[1]]
+    assert [part.tolist() for part in second] == [[0], [2]]
+    assert recall_choice._lowest(np.array([1.0, 0.0, 0.0]), second) == (0.0, 0.0)
+    assert recall_bound(np.ones(1)) < 0.5
 
 
 def test_bounds_hold_for_about_95_of_100_samples() -> None:
