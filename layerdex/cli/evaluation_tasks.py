@@ -137,6 +137,7 @@ task_options = combine(
     ),
     click.option(
         "--seed",
+        metavar="N",
         type=click.IntRange(min=0),
         default=0,
         show_default=True,
