@@ -41,7 +41,7 @@ def save_artifact(
     data = save(contiguous)
     if len(data) > MAX_BYTES:
         raise StorageError(
-            f"the {kind.name} would take {len(data):,} bytes, more than {MAX_BYTES:,}"
+            f"the {kind.title} would take {len(data):,} bytes, more than {MAX_BYTES:,}"
         )
     name = f"{uuid.uuid4().hex}.safetensors"
     with _changing(writer, kind) as folder:

@@ -40,12 +40,13 @@ Tensors = dict[str, NDArray[Any]]
 class ArtifactKind:
     """A kind of artifact.
 
-    ``name`` is the key of its setting in the catalog, ``folder`` the folder of its file, and
-    ``words`` the command that makes it. ``is_valid`` checks the value of the setting, which is a
-    file's record, or a list of records for a kind with several files.
+    ``name`` is the key of its setting in the catalog, ``title`` what messages call it, ``folder``
+    the folder of its file, and ``words`` the command that makes it. ``is_valid`` checks the value
+    of the setting, which is a file's record, or a list of records for a kind with several files.
     """
 
     name: str
+    title: str
     folder: str
     words: tuple[str, ...]
     is_valid: Callable[[object], bool]
@@ -61,9 +62,11 @@ class ArtifactKind:
         return setting if isinstance(setting, list) else [setting]
 
 
-HEAD = ArtifactKind("head", HEADS, ("probe", "--save"), is_head)
-TRANSFORM = ArtifactKind("transform", TRANSFORMS, ("transform",), is_transform)
-APPROXIMATES = ArtifactKind("approximate", APPROXIMATE, ("accelerate",), are_approximate)
+HEAD = ArtifactKind("head", "head", HEADS, ("probe", "--save"), is_head)
+TRANSFORM = ArtifactKind("transform", "transform", TRANSFORMS, ("transform",), is_transform)
+APPROXIMATES = ArtifactKind(
+    "approximate", "approximate index", APPROXIMATE, ("accelerate",), are_approximate
+)
 ARTIFACT_KINDS = (HEAD, TRANSFORM, APPROXIMATES)
 
 
@@ -140,7 +143,7 @@ def read_chunks(index: Path, kind: ArtifactKind, record: Mapping[str, Any]) -> I
 
 def artifact_damage(kind: ArtifactKind, path: Path) -> DamagedIndexError:
     """Return the error for a missing or changed artifact file."""
-    return DamagedIndexError(f"the {kind.name} {path} is damaged: run '{kind.remedy()}' again")
+    return DamagedIndexError(f"the {kind.title} {path} is damaged: run '{kind.remedy()}' again")
 
 
 def remove_unreferenced_artifacts(index: Path, connection: Connection) -> None:

@@ -84,7 +84,7 @@ def _verify_artifact(store: Store, kind: ArtifactKind, setting: Any) -> list[Pro
     if setting is None:
         return []
     path = store.path / kind.folder
-    reason = f"the {kind.name} is missing or damaged: run '{kind.remedy()}' again"
+    reason = f"the {kind.title} is missing or damaged: run '{kind.remedy()}' again"
     if not kind.is_valid(setting):
         return [Problem(path, reason, artifact=kind)]
     problems = []
