@@ -18,7 +18,7 @@ from benchmarks.results_file import FOLDER as RESULTS
 from layerdex.cli.render.figures import save_figure
 from layerdex.search.plots.figures import color, new_figure
 
-_COMPUTED = (10**7, 10**8)
+_COMPUTED = (10**6, 10**7, 10**8)
 _SHOWN = {
     "search": "one question, warm",
     "search, 57 % by a number": "one question, a filter keeps 57 %",
@@ -71,7 +71,8 @@ def draw(measured: Mapping[str, Seconds]) -> None:
     figure = new_figure(7, 5)
     axes = figure.add_subplot()
     for i, (name, seconds) in enumerate(measured.items()):
-        axes.plot(list(seconds), list(seconds.values()), "o-", color=color(i), label=name)
+        marker = "s-" if name in _WHOLE.values() else "o-"
+        axes.plot(list(seconds), list(seconds.values()), marker, color=color(i), label=name)
         last = list(seconds.items())[-1:]
         beyond = dict(last + list(compute(name, seconds).items()))
         axes.plot(list(beyond), list(beyond.values()), "--", color=color(i), alpha=0.6)
@@ -85,15 +86,15 @@ def draw(measured: Mapping[str, Seconds]) -> None:
 
 
 def print_table(measured: Mapping[str, Seconds]) -> None:
-    """Print a row for each question, in Markdown."""
+    """Print a row for each question, in Markdown; what was computed is in italics."""
     numbers = sorted({n for seconds in measured.values() for n in seconds})
-    columns = [*numbers, *(n for n in _COMPUTED if n > numbers[-1])]
+    columns = sorted({*numbers, *_COMPUTED})
     print("| question |", " | ".join(f"{n:,}" for n in columns), "|")
     print("|---|" + "---|" * len(columns))
     for name, seconds in measured.items():
-        known = {**seconds, **compute(name, seconds)}
-        cells = [_readable(known[n]) if n in known else "" for n in columns]
-        print(f"| {name} |", " | ".join(cells), "|")
+        cells = {n: f"*{_readable(each)}*" for n, each in compute(name, seconds).items()}
+        cells |= {n: _readable(each) for n, each in seconds.items()}
+        print(f"| {name} |", " | ".join(cells[n] for n in columns), "|")
 
 
 def _readable(seconds: float) -> str:
