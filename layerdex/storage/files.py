@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -38,13 +38,25 @@ def write_file(path: Path, data: NDArray[np.uint8]) -> None:
 
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Create ``path`` as `write_file` does, from parts that need not be in memory together."""
+    with new_file(path) as write:
+        for chunk in chunks:
+            write(chunk)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Callable[[bytes | memoryview], None]]:
+    """Create ``path``, yield what appends to it, and flush it to the disk; see `write_file`."""
     descriptor = _above_standard(_create(path))
-    try:
+
+    def write(chunk: bytes | memoryview) -> None:
+        left = memoryview(chunk)
         with errors_named(path):
-            for chunk in chunks:
-                left = memoryview(chunk)
-                while left:
-                    left = left[os.write(descriptor, left) :]
+            while left:
+                left = left[os.write(descriptor, left) :]
+
+    try:
+        yield write
+        with errors_named(path):
             os.fsync(descriptor)
     except BaseException:
         with suppress(OSError):

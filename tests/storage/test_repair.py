@@ -13,6 +13,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerdexError
+from layerdex.indexer.text.windows import split_windows
 from layerdex.records import Encoded
 from tests.encoders import WordEncoder
 from tests.results import first
@@ -80,6 +81,47 @@ def test_the_windows_of_a_merged_segment_are_found_again(tmp_path: Path) -> None
     target = Index.open(path, encoder=encoder, damaged=True)
     assert target.repair(target.verify()) == 1
     assert contents(path) == before
+
+
+class _Watching(_Dependent):
+    """It notes how large the new files are before each window, and may fail at the third."""
+
+    fails = False
+
+    def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
+        self.sizes.append([path.stat().st_size for path in self.path.rglob("layer-*.new")])
+        if self.fails and len(self.sizes) == 3:
+            raise KeyboardInterrupt
+        return super().encode(texts, layers)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_each_window_is_written_before_the_next_is_encoded(tmp_path: Path, fails: bool) -> None:
+    encoder = _Watching(window=5)
+    encoder.path, encoder.sizes = tmp_path / "index", []
+    encoder.settings = replace(encoder.settings, max_length=20, window_bytes=50)
+    index = Index.create(encoder.path, model=encoder)
+    index.add([{"text": "word " * (1 + n % 7) + str(n)} for n in range(80)])
+    before = contents(encoder.path)
+    damaged = layer_paths(encoder.path)[:2]
+    for path in damaged:
+        flip_byte(path)
+    encoder.sizes, encoder.fails = [], fails
+    target = Index.open(encoder.path, encoder=encoder, damaged=True)
+    problems = target.verify()
+    with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
+        target.repair(problems)
+    texts = encoder.encoded[: problems[0].segment.n_documents]
+    windows = [len(window) for window in split_windows(texts, target._open.store.settings)]
+    n_written = [sum(windows[:n]) for n in range(3 if fails else len(windows))]
+    bytes_each = target._open.store.settings.width * 2
+    header = encoder.sizes[0][0]
+    assert encoder.sizes == [[header + n * bytes_each] * 2 for n in n_written]
+    assert len(windows) > 3
+    assert header < bytes_each * 5
+    assert (contents(encoder.path) == before) != fails
+    assert not list(encoder.path.rglob("*.new"))
+    assert target.verify() == (problems if fails else [])
 
 
 def test_a_resumed_run_has_the_windows_of_one_that_was_not_interrupted(tmp_path: Path) -> None:

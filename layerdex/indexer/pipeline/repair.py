@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
 
 from layerdex.errors import DamagedIndexError
 from layerdex.indexer.text.windows import split_windows
@@ -54,10 +52,10 @@ def repair(
         damaged = {name: entry for name, entry in damaged.items() if name in existing}
         sizes = [segment.n_documents for segment, _ in damaged.values()]
         told = progress_of_shares(on_progress, sizes, sum(sizes))
-        for tell, (segment, layers) in zip(told, damaged.values(), strict=True):
-            texts = segment_texts(writer, segment)
-            codes = _encode(load_encoder(), texts, sorted(layers), store, tell)
-            restore_layers(store, writer, segment, codes)
+        for tell, (segment, found) in zip(told, damaged.values(), strict=True):
+            texts, layers = segment_texts(writer, segment), sorted(found)
+            windows = _encode(load_encoder(), texts, layers, store, tell)
+            restore_layers(store, writer, segment, layers, windows)
             n_files += len(layers)
     return n_files
 
@@ -68,16 +66,13 @@ def _encode(
     layers: Sequence[int],
     store: Store,
     on_progress: OnProgress | None,
-) -> dict[int, Codes]:
-    """Encode and round window by window, as a merged segment has many windows."""
-    parts: dict[int, list[Codes]] = {layer: [] for layer in layers}
+) -> Iterator[list[Codes]]:
+    """Yield the codes of each layer window by window, as a merged segment has many windows."""
     n_done = 0
     for window_texts in split_windows(texts, store.settings):
         vectors = encoder.encode(window_texts, layers).vectors
         check_shape(vectors, (len(layers), len(window_texts), store.settings.width))
-        for layer, layer_vectors in zip(layers, vectors, strict=True):
-            parts[layer].append(store.codec.encode(layer_vectors))
+        yield [store.codec.encode(of_layer) for of_layer in vectors]
         n_done += len(window_texts)
         if on_progress is not None:
             on_progress(n_done, len(texts))
-    return {layer: np.concatenate(codes) for layer, codes in parts.items()}

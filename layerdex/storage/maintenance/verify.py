@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlalchemy import select, update
 
 from layerdex.errors import DamagedIndexError
@@ -22,10 +23,10 @@ from layerdex.storage.catalog.schema import DOCUMENT, DOCUMENT_TEXT, SEGMENT, SE
 from layerdex.storage.catalog.seal import WRONG_SEAL, check_seal, is_torn, seal_path
 from layerdex.storage.catalog.segments import read_segments, within
 from layerdex.storage.directory import CATALOG
-from layerdex.storage.files import remove_tree, sync_folder, write_file
+from layerdex.storage.files import new_file, remove_tree, sync_folder
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.codecs import Codes
-from layerdex.storage.vectors.layer_file import layer_filename, serialize_layer
+from layerdex.storage.vectors.layer_file import layer_filename, layer_header
 from layerdex.storage.vectors.layer_vectors import Segment
 from layerdex.storage.vectors.segment_file import SegmentFile
 from layerdex.storage.writer import Writer
@@ -146,12 +147,18 @@ def segment_texts(writer: Writer, segment: Segment) -> list[str]:
 
 
 def restore_layers(
-    store: Store, writer: Writer, segment: Segment, layers: Mapping[int, Codes]
+    store: Store,
+    writer: Writer,
+    segment: Segment,
+    layers: Sequence[int],
+    windows: Iterable[Sequence[Codes]],
 ) -> None:
     """Replace damaged layer files by files with the given codes of the store's codec.
 
-    A new file is renamed over the old one, which readers may still have mapped. Its checksum is
-    recorded, as it differs from the old one if another engine encoded the texts.
+    Each window has the next codes of all ``layers``; it is written before the next is asked for,
+    as all layers of a large segment may be more than there is memory. A new file is renamed over
+    the old one, which readers may still have mapped. Its hashes are recorded, as they differ from
+    the old ones if another engine encoded the texts.
     """
     restored: dict[int, SegmentFile] = {}
     with writer.changing_files() as segments:
@@ -159,24 +166,32 @@ def restore_layers(
         if folder.is_symlink():
             remove_tree(folder)
         folder.mkdir(exist_ok=True)
-        for layer, codes in layers.items():
-            target = folder / layer_filename(layer)
-            temporary = target.with_suffix(".new")
-            remove_tree(temporary)
-            data = serialize_layer(codes, store.codec)
-            write_file(temporary, data)
+        targets = {layer: folder / layer_filename(layer) for layer in layers}
+        new = {layer: target.with_suffix(".new") for layer, target in targets.items()}
+        header = layer_header(segment.n_documents, store.settings.width, store.codec)
+        with contextlib.ExitStack() as files:
+            for path in new.values():
+                remove_tree(path)
+            writes = [files.enter_context(new_file(path)) for path in new.values()]
+            for write in writes:
+                write(header)
+            for codes in windows:
+                for write, of_layer in zip(writes, codes, strict=True):
+                    write(np.ascontiguousarray(of_layer).data.cast("B"))
+        for layer, target in targets.items():
+            with new[layer].open("rb") as file:
+                restored[layer] = SegmentFile.read(file)
             if target.is_dir():
                 remove_tree(target)  # a file cannot be renamed over a folder
-            temporary.replace(target)
-            restored[layer] = SegmentFile.of(data)
+            new[layer].replace(target)
         sync_folder(folder)
         sync_folder(folder.parent)
     with writer.change() as connection:
         (current,) = (s for s in read_segments(connection) if s.id == segment.id)
         after = replace(current, files={**current.files, **restored})
-        for layer, file in restored.items():
+        for layer, recorded in restored.items():
             key = (SEGMENT_FILE.c.segment_id == segment.id, SEGMENT_FILE.c.layer == layer)
-            connection.execute(update(SEGMENT_FILE).where(*key).values(**asdict(file)))
+            connection.execute(update(SEGMENT_FILE).where(*key).values(**asdict(recorded)))
         of_segment = update(SEGMENT).where(SEGMENT.c.id == segment.id)
         connection.execute(of_segment.values(digest=segment_digest(after)))
 

@@ -48,13 +48,21 @@ def empty_layer(n: int, width: int, codec: Codec) -> tuple[NDArray[np.uint8], Co
 
     FAISS itself would hold them twice more. Raises `StorageError` as `serialize_layer` does.
     """
-    written = load_faiss().serialize_index(codec.new_index(width))
-    if bytes(written) != codec.header(0, width):
-        raise StorageError("this FAISS writes another format: install faiss 1.12 to 1.15")
-    header = codec.header(n, width)
+    header = layer_header(n, width, codec)
     data = np.empty(len(header) + n * width * codec.code_bytes, dtype=np.uint8)
     data[: len(header)] = np.frombuffer(header, dtype=np.uint8)
     return data, data[len(header) :].reshape(n, width * codec.code_bytes)
+
+
+def layer_header(n: int, width: int, codec: Codec) -> bytes:
+    """Return what a layer file of n codes begins with; the codes are all that follows.
+
+    Raises `StorageError` as `serialize_layer` does.
+    """
+    written = load_faiss().serialize_index(codec.new_index(width))
+    if bytes(written) != codec.header(0, width):
+        raise StorageError("this FAISS writes another format: install faiss 1.12 to 1.15")
+    return codec.header(n, width)
 
 
 def open_layer(path: Path) -> BinaryIO:

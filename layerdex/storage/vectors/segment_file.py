@@ -47,6 +47,15 @@ class SegmentFile:
         hashes = [xxh3_64_digest(view[start : start + BLOCK_BYTES]) for start in starts]
         return cls(len(data), None, b"".join(hashes))
 
+    @classmethod
+    def read(cls, file: BinaryIO) -> SegmentFile:
+        """Return the record of the file that was just written. Raises OSError."""
+        size_bytes, hashes = 0, []
+        while block := file.read(BLOCK_BYTES):
+            size_bytes += len(block)
+            hashes.append(xxh3_64_digest(block))
+        return cls(size_bytes, None, b"".join(hashes))
+
     @property
     def n_blocks(self) -> int:
         """The number of blocks."""
