@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import numpy as np
@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_N_FEW_TEXTS = 16
+"""Encoded in vain if another layer has been saved as the best since."""
+
 
 class OpenIndex:
     """The parts of an open index that `Index`, its views and its artifacts share."""
@@ -49,6 +52,7 @@ class OpenIndex:
         self._encoder: Encoder | None = None
         self._templated: tuple[str, Encoder] | None = None  # the last, as a tokenizer takes 50 ms
         self._loading = ForkLock()
+        self.last_needed: tuple[Hashable, tuple[int, ...]] | None = None
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied deeply, alone or within an `Index`."""
@@ -112,7 +116,9 @@ class QueryVectors:
     """The vectors of texts at the layers that a question needs, each encoded once.
 
     ``template`` is put around the texts in place of the documents' own. ``on_progress`` counts the
-    texts encoded, if the encoder says how many.
+    texts encoded, if the encoder says how many. ``target`` is what the layers depend on, if few
+    texts may be encoded at those of the last question with this target: its first try, which would
+    find out which they are, takes a third of a question to a small index.
     """
 
     def __init__(
@@ -122,9 +128,11 @@ class QueryVectors:
         *,
         template: str | None = None,
         on_progress: OnProgress | None = None,
+        target: Hashable = None,
     ):
         self.texts = read_texts(texts)
         self._index = index
+        self._target = target
         self._template = template
         self._on_progress = on_progress
         self._vectors: dict[int, Vectors] = {}
@@ -134,9 +142,18 @@ class QueryVectors:
 
         Raises `NotEncodedError`, which `OpenIndex.query` answers by encoding them.
         """
+        layers = tuple(layers)
+        if self._target is not None:
+            self._index.last_needed = self._target, layers
         if missing := self._missing(layers):
             raise NotEncodedError(self, missing)
         return self._vectors
+
+    def encode_as_last(self) -> None:
+        """Encode few texts at the layers that the last question with the same target needed."""
+        last = self._index.last_needed
+        if last is not None and last[0] == self._target and len(self.texts) <= _N_FEW_TEXTS:
+            self.encode(last[1])
 
     def encode(self, layers: Iterable[int]) -> dict[int, Vectors]:
         """Return the vectors like `at`, after encoding those that are missing."""
@@ -189,10 +206,12 @@ def query_vectors(
     texts: str | Iterable[str],
     template: str | None,
     on_progress: OnProgress | None = None,
+    *,
+    target: Hashable = None,
 ) -> QueryVectors:
     """Return the vectors of queries, inside ``template`` or else the index's query template."""
     template = index.store.query_template if template is None else template
-    return QueryVectors(index, texts, template=template, on_progress=on_progress)
+    return QueryVectors(index, texts, template=template, on_progress=on_progress, target=target)
 
 
 def read_texts(texts: str | Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ from layerdex.predicates import Predicate
 from layerdex.search.filters import Expressions, parse_where
 from layerdex.search.knn.vector_space import VectorSpace
 from layerdex.search.targets import SearchTarget
-from layerdex.storage.catalog.settings import read_best_layer
+from layerdex.storage.catalog.settings import BEST_LAYER, check_best_layer
 from layerdex.storage.snapshot import Snapshot
 
 
@@ -61,6 +61,11 @@ class TargetOptions:
             to_choice(TransformName, transform),
             parse_where(where),
         )
+
+    @property
+    def target_of_layers(self) -> tuple[object, ...]:
+        """What decides, with the index, which layers a question needs."""
+        return self.layer, self.fuse
 
     def check(self, index: OpenIndex) -> None:
         """Raise `LayerError` or `OptionError` for layers that cannot be asked."""
@@ -134,7 +139,7 @@ class TargetOptions:
 def default_layer(index: OpenIndex, snapshot: Snapshot) -> int:
     """Return the layer that `Index.save_best` saved, else the deepest."""
     layers = index.store.layers
-    best = read_best_layer(snapshot.connection, layers)
+    best = check_best_layer(snapshot.setting(BEST_LAYER), layers)
     return layers[-1] if best is None else int(best["layer"])
 
 

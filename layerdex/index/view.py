@@ -99,10 +99,12 @@ class View:
         listed = as_list(queries)
         shares = self._shares_of_search(len(listed), on_progress)
         told = progress_of_shares(on_progress, shares, _N_STEPS)
-        texts = query_vectors(self._index, listed, query_template, told[0])
+        target = self._options.target_of_layers
+        texts = query_vectors(self._index, listed, query_template, told[0], target=target)
         check_count("k", k)
         lowest = None if min_similarity is None else parse_min_similarity(min_similarity)
         check_type(exact, bool, what="exact is True or False")
+        texts.encode_as_last()
 
         def question(snapshot: Snapshot) -> list[SearchResult]:
             spaces = self._options.spaces(self._index, snapshot)
@@ -199,9 +201,11 @@ class View:
         listed = as_list(texts)
         shares = self._shares_of_search(len(listed), on_progress)
         told = progress_of_shares(on_progress, shares, _N_STEPS)
-        vectors = QueryVectors(self._index, listed, on_progress=told[0])
+        target = self._options.target_of_layers
+        vectors = QueryVectors(self._index, listed, on_progress=told[0], target=target)
         check_count("k", k)
         weights = to_choice(Weights, weights)
+        vectors.encode_as_last()
 
         def question(snapshot: Snapshot) -> list[Prediction]:
             space = self._options.space(self._index, snapshot)

@@ -13,7 +13,7 @@ from layerdex.forks import ForkLock
 from layerdex.limits import Pool
 from layerdex.records import Rows
 from layerdex.storage.catalog.segments import segment_rows
-from layerdex.storage.catalog.settings import Commit, CommitMark, read_commit, read_mark
+from layerdex.storage.catalog.settings import Commit, CommitMark, read_commit
 from layerdex.storage.derived import DerivedCache
 from layerdex.storage.vectors.layer_file import LayerFile
 from layerdex.storage.vectors.layer_vectors import Segment
@@ -44,9 +44,8 @@ class CommitCache:
         self._derived = DerivedCache()
         self._lock = ForkLock()
 
-    def commit(self, connection: Connection) -> Commit:
+    def commit(self, connection: Connection, mark: CommitMark) -> Commit:
         """Return the commit that a transaction sees, from the cache if it is still the newest."""
-        mark = read_mark(connection)
         commit = self._commit
         if commit is None or commit.mark != mark:
             # Outside the lock, so that other threads can go on with the commit that they see.

@@ -57,6 +57,9 @@ Columns = TypeVarTuple("Columns")
 Found = TypeVar("Found", bound=Sized)
 T = TypeVar("T")
 
+_SETTING_BYTES = 4_096
+"""More than the largest: those of approximate indexes of all layers."""
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentTable:
@@ -134,7 +137,9 @@ class Snapshot:
 
     def setting(self, key: str) -> Any:
         """Return a setting, or None."""
-        return read_setting(self.connection, key)
+        return self.derived(
+            ("setting", key), lambda: read_setting(self.connection, key), lambda _: _SETTING_BYTES
+        )
 
     def layer(self, layer: int) -> LayerVectors:
         """Return the vectors of all live documents at a stored layer."""

@@ -41,9 +41,10 @@ from layerdex.storage.catalog.read_only import read_engine, unchanged_if_immutab
 from layerdex.storage.catalog.revisions import check_schema
 from layerdex.storage.catalog.seal import break_seal, check_seal, renew_seal
 from layerdex.storage.catalog.settings import (
+    CommitMark,
     check_counts,
-    check_identity,
     initial_settings,
+    read_mark,
     read_settings,
 )
 from layerdex.storage.catalog.upgrade import migrate_if_older
@@ -148,8 +149,7 @@ class Store:
             self._engine.connect() as connection,
             unchanged_if_immutable(connection, self._catalog),
         ):
-            self._check_same(connection)
-            commit = self._cache.commit(connection)
+            commit = self._cache.commit(connection, self._read_mark(connection))
             yield Snapshot(
                 connection,
                 self.path,
@@ -189,7 +189,7 @@ class Store:
         make_folder(place.folder / SEGMENTS)
         place.hold_catalog(CATALOG)
         connection = stack.enter_context(self._connect_writer(place, timeout_s))
-        self._check_same(connection)
+        self._read_mark(connection)  # or another index would be written to
         connection.rollback()
         is_sound = check_catalog(connection, self._catalog, check)
         place.check()  # SQLite has opened what is at the path
@@ -224,9 +224,10 @@ class Store:
         if _is_own(place, writer_pid):
             end_writing(connection, place, is_sound=is_sound)
 
-    def _check_same(self, connection: Connection) -> None:
+    def _read_mark(self, connection: Connection) -> CommitMark:
+        """Return the mark of the newest commit; raises `SchemaError` and as `read_mark` does."""
         check_schema(connection)
-        check_identity(connection, self._identity, self.path)
+        return read_mark(connection, self._identity, self.path)
 
     def discard_if_unused(self) -> None:
         """Remove the files that `create` made, if nothing was ever committed; other files stay."""

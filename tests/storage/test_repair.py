@@ -86,6 +86,8 @@ def test_the_windows_of_a_merged_segment_are_found_again(tmp_path: Path) -> None
 class _Watching(_Dependent):
     """It notes how large the new files are before each window, and may fail at the third."""
 
+    path: Path
+    sizes: list[list[int]]
     fails = False
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
@@ -111,7 +113,9 @@ def test_each_window_is_written_before_the_next_is_encoded(tmp_path: Path, fails
     problems = target.verify()
     with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
         target.repair(problems)
-    texts = encoder.encoded[: problems[0].segment.n_documents]
+    segment = problems[0].segment
+    assert segment is not None
+    texts = encoder.encoded[: segment.n_documents]
     windows = [len(window) for window in split_windows(texts, target._open.store.settings)]
     n_written = [sum(windows[:n]) for n in range(3 if fails else len(windows))]
     bytes_each = target._open.store.settings.width * 2

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, func, select
 
@@ -19,7 +19,7 @@ from layerdex.storage.catalog.rows import (
     check_live,
     chunks,
     fetch_versions,
-    read_live,
+    read_metadata,
 )
 from layerdex.storage.catalog.schema import (
     DOCUMENT,
@@ -36,14 +36,21 @@ def read_documents(connection: Connection, rows: Iterable[int]) -> dict[int, Doc
 
     Raises `DamagedIndexError` for a document that is lost or whose text has changed.
     """
+    query = select(*VERSION_COLUMNS, DOCUMENT_TEXT.c.text).outerjoin_from(
+        DOCUMENT, DOCUMENT_TEXT, DOCUMENT_TEXT.c.row == DOCUMENT.c.row
+    )
+
+    def check(columns: Sequence[Any]) -> None:
+        check_live(columns[:-1])
+
     documents: dict[int, Document] = {}
-    for chunk in chunks(list(rows), MAX_PARAMETERS):
-        query = select(DOCUMENT_TEXT.c.row, DOCUMENT_TEXT.c.text)
-        texts = dict(connection.execute(query.where(DOCUMENT_TEXT.c.row.in_(chunk))).all())
-        for version in read_live(connection, DOCUMENT.c.row.in_(chunk)):
-            row, text = version.row, texts.get(version.row)
+    for chunk in chunks(sorted(rows), MAX_PARAMETERS):
+        versions = fetch_versions(connection, query.where(DOCUMENT.c.row.in_(chunk)), check)
+        metadata = read_metadata(connection, versions)
+        for version in versions:
+            row, text = version.row, version.text
             if is_text_of(text, version.content_hash):
-                documents[row] = Document(row, version.id, text, version.label, version.metadata)
+                documents[row] = Document(row, version.id, text, version.label, metadata[row])
         if lost := [row for row in chunk if row not in documents]:
             raise damage_error(f"the text of row {lost[0]}")
     return documents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from layerdex.errors import DamagedIndexError, SchemaError
 
@@ -52,12 +52,10 @@ def read_schema(connection: Connection) -> str | None:
     Raises `DamagedIndexError` for a catalog with a view, a trigger or a virtual table: Layerdex
     creates none, and those of a forged catalog could compute without end.
     """
-    foreign = connection.execute(
-        text(
-            "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
-            "OR sql LIKE 'create virtual%' LIMIT 1"
-        )
+    foreign = connection.exec_driver_sql(
+        "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
+        "OR sql LIKE 'create virtual%' LIMIT 1"
     ).scalar()
     if foreign is not None:
         raise DamagedIndexError(f"the catalog holds {foreign!a}, which Layerdex never creates")
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()

@@ -50,6 +50,8 @@ VERSION_COLUMNS = (
 VERSION_FIELDS = tuple(column.name for column in VERSION_COLUMNS[:-2])
 """The columns that a digest covers; it is inverted for a dead version."""
 
+_METADATA_DIGEST = VERSION_FIELDS.index("metadata_digest")
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -129,12 +131,8 @@ def _read(
 ) -> list[Version]:
     query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
     versions = fetch_versions(connection, query, check)
-    digests = {version.row: version.metadata_digest for version in versions}
-    metadata = _read_metadata(connection, digests)
-    return [
-        Version(**dict(zip(VERSION_FIELDS, columns, strict=False)), metadata=metadata[columns[0]])
-        for columns in versions
-    ]
+    metadata = read_metadata(connection, versions)
+    return [Version(*[*columns[:-2], metadata[columns[0]]]) for columns in versions]
 
 
 def read_dead(connection: Connection, *where: ColumnElement[bool]) -> Rows:
@@ -145,19 +143,28 @@ def read_dead(connection: Connection, *where: ColumnElement[bool]) -> Rows:
 
 def read_setting(connection: Connection, key: str) -> Any:
     """Return the value of a setting, or None if there is none."""
-    settings = _read_settings(connection, key, SETTING.c.key == key)
+    return read_setting_values(connection, [key])[0]
+
+
+def read_setting_values(connection: Connection, keys: Sequence[str]) -> list[Any]:
+    """Return the values of settings by one statement, with None for those that there are not."""
+    settings = _read_settings(connection, keys, SETTING.c.key.in_(keys))
     # A setting looks absent if its key, or its entry in SQLite's index, is damaged.
-    if not settings and key in _read_settings(connection, key):
-        raise damage_error(f"the setting {key!r}")
-    return settings.get(key)
+    if absent := set(keys) - settings.keys():
+        for key in absent & _read_settings(connection, keys).keys():
+            raise damage_error(f"the setting {key!r}")
+    return [settings.get(key) for key in keys]
 
 
-def _read_settings(connection: Connection, key: str, *where: ColumnElement[bool]) -> dict[str, Any]:
+def _read_settings(
+    connection: Connection, keys: Sequence[str], *where: ColumnElement[bool]
+) -> dict[str, Any]:
     query = select(SETTING.c.key, SETTING.c.value, SETTING.c.digest).where(*where)
     try:
         settings = connection.execute(query).all()
     except (ValueError, RecursionError, TypeError) as error:  # not JSON
-        raise damage_error(f"the setting {key!r}") from error
+        asked = ", ".join(map(repr, keys))
+        raise damage_error(f"the setting{'s' * (len(keys) > 1)} {asked}") from error
     for name, value, digest in settings:
         check_digest(setting_digest(name, value), digest, f"the setting {name!r}")
     return {name: value for name, value, _ in settings}
@@ -206,8 +213,14 @@ def count_before(connection: Connection, ordinal: int) -> int:
     return connection.scalar(query) or 0
 
 
-def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int, dict[str, Scalar]]:
-    """Return the metadata by row, fields in alphabetical order; ``digests`` are checked."""
+def read_metadata(
+    connection: Connection, versions: Iterable[Sequence[Any]]
+) -> dict[int, dict[str, Scalar]]:
+    """Return the metadata by row, fields in alphabetical order.
+
+    ``versions`` are rows that begin with `VERSION_COLUMNS`, whose digests of metadata are checked.
+    """
+    digests = {columns[0]: columns[_METADATA_DIGEST] for columns in versions}
     fields: dict[int, list[tuple[str, str, str, float | None]]] = {row: [] for row in digests}
     for chunk in chunks(list(digests), MAX_PARAMETERS):
         query = (
@@ -221,7 +234,7 @@ def _read_metadata(connection: Connection, digests: dict[int, int]) -> dict[int,
             .where(METADATUM.c.row.in_(chunk))
             .order_by(METADATUM.c.row, METADATUM.c.name)
         )
-        for row, name, value_type, text, number in connection.execute(query):
+        for row, name, value_type, text, number in connection.execute(query).all():
             if row not in fields:  # a damaged b-tree returns rows that were not asked for
                 raise damage_error(f"row {row}")
             fields[row].append((name, value_type, text, number))

@@ -17,7 +17,7 @@ from layerdex.options import TextFile
 from layerdex.records import EncoderSettings, Quantization, Rows
 from layerdex.storage.catalog.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
 from layerdex.storage.catalog.row_digests import damage_error
-from layerdex.storage.catalog.rows import read_dead, read_setting
+from layerdex.storage.catalog.rows import read_dead, read_setting, read_setting_values
 from layerdex.storage.catalog.schema import DOCUMENT
 from layerdex.storage.catalog.segments import read_segments
 from layerdex.storage.catalog.source_fields import DATE_FORMATS, SOURCE_FIELDS
@@ -116,25 +116,25 @@ def read_settings(connection: Connection, path: Path) -> Settings:
     return Settings(identity, encoder, layers, precision, query_template)
 
 
-def read_best_layer(connection: Connection, layers: tuple[int, ...]) -> dict[str, Any] | None:
-    """Return the saved best layer with its figures, or None if none was saved."""
-    best: dict[str, Any] | None = read_setting(connection, BEST_LAYER)
+def check_best_layer(best: Any, layers: tuple[int, ...]) -> dict[str, Any] | None:
+    """Return the setting `BEST_LAYER`: the layer with its figures, or None if none was saved."""
     if best is not None and not is_best_layer(best, layers):
         raise damage_error(f"the setting {BEST_LAYER!r}")
-    return best
+    checked: dict[str, Any] | None = best
+    return checked
 
 
-def check_identity(connection: Connection, identity: str, path: Path) -> None:
-    """Raise `StorageError` if another index has replaced the one that was opened."""
-    if read_setting(connection, IDENTITY) != identity:
+def read_mark(connection: Connection, identity: str, path: Path) -> CommitMark:
+    """Return the mark of the commit that a transaction sees.
+
+    Raises `StorageError` if another index has replaced the one that was opened.
+    """
+    found, number, token = read_setting_values(connection, [IDENTITY, COMMITS, COMMIT_MARK])
+    if found != identity:
         raise StorageError(
             f"{path} now holds another index than the one that was opened: open it again"
         )
-
-
-def read_mark(connection: Connection) -> CommitMark:
-    """Return the mark of the commit that a transaction sees."""
-    return read_setting(connection, COMMITS), read_setting(connection, COMMIT_MARK)
+    return number, token
 
 
 def read_commit(connection: Connection, mark: CommitMark) -> Commit:

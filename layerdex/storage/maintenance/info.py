@@ -23,7 +23,7 @@ from layerdex.storage.artifacts import (
     find_vanished_labels,
     read_artifact_record,
 )
-from layerdex.storage.catalog.settings import read_best_layer
+from layerdex.storage.catalog.settings import BEST_LAYER, check_best_layer
 from layerdex.storage.catalog.source_fields import (
     DATE_FORMATS,
     SOURCE_FIELDS,
@@ -120,7 +120,7 @@ def read_info(store: Store) -> IndexInfo:
         best_layer = _unless_damaged(
             "best_layer",
             "the best layer",
-            lambda: read_best_layer(snapshot.connection, store.layers),
+            lambda: check_best_layer(snapshot.setting(BEST_LAYER), store.layers),
             damaged,
         )
         # If the setting is absent, all settings are checked, and any damaged one is an error.
