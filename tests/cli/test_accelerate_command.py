@@ -56,6 +56,14 @@ def test_a_note_gives_the_recall_and_how_to_do_without(
     assert cli.ok("search", accelerated, QUERY, "--layer", "1,2", "-q").stderr == ""
 
 
+def test_nothing_found_approximately_is_not_said_of_all_documents(
+    cli: Cli, accelerated: Path
+) -> None:
+    words = ("search", accelerated, "zebra", "--layer", 2, "--min-similarity", 1)
+    assert "no document that was compared reaches --min-similarity 1.0\n" in cli.ok(*words).stderr
+    assert "no document reaches" in cli.ok(*words, "--exact").stderr
+
+
 def test_info_shows_target_bound_and_changes(
     cli: Cli, accelerated: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

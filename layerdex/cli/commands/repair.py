@@ -26,8 +26,11 @@ from layerdex.cli.render.text import counted
 def command(context: Context, path: Path, dry_run: bool, lock_timeout_s: float) -> None:
     """Rebuild damaged or missing layer files of INDEX, encoding only their texts again.
 
-    A damaged catalog cannot be rebuilt: restore it from a backup. A damaged head or transform is
-    reported, and the exit code is 1: run the command that made it again.
+    A damaged catalog cannot be rebuilt: restore it from a backup. A damaged head, transform or
+    approximate index is reported, and the exit code is 1: run the command that made it again.
+
+    New files are written beside the old ones: the disk must have room for one of a segment's files,
+    and with room for all of them its texts are encoded only once.
     """
     from layerdex.index.checks import has_torn_seal
 

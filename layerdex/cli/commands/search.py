@@ -80,9 +80,11 @@ def command(
     """Find the documents of INDEX most similar to each QUERY.
 
     Similarity is the cosine at a layer. Every document is compared, so no hit is missed, unless
-    'layerdex accelerate' has built an approximate index of the layer. Layers can be fused: by the
-    mean of their vectors, by their vectors side by side (concat), or by their rankings (rrf), which
-    have a score instead: the mean of 1 / (60 + rank).
+    'layerdex accelerate' has built an approximate index of the layer: then a note, and "exact" in
+    JSON, say which hits are approximate. --fuse and --transform stay exact.
+
+    Layers can be fused: by the mean of their vectors, by their vectors side by side (concat), or by
+    their rankings (rrf), which have a score instead: the mean of 1 / (60 + rank).
 
     \b
     layerdex search my-index "battery died after a week"
@@ -134,7 +136,7 @@ def command(
                 print_answer(answer.results, detail)
                 continue
             subject = "no other document" if i < len(like) else "no document"
-            reason = describe_nothing(subject, target.where, min_similarity)
+            reason = describe_nothing(subject, target.where, min_similarity, answer.results)
             context.note(f"Nothing found for {answer.results[0].query!r}: {reason}")
 
     context.print(table=table, document=rows, lines=rows)

@@ -39,10 +39,17 @@ class Answer:
         ]
 
 
-def describe_nothing(subject: str, where: object, min_similarity: float | str | None) -> str:
+def describe_nothing(
+    subject: str,
+    where: object,
+    min_similarity: float | str | None,
+    results: Sequence[SearchResult],
+) -> str:
     """Return why there is no hit; ``subject`` is such as ``no document``."""
     if min_similarity is None:
         return f"{subject} meets --where" if where else f"the index has {subject}"
+    if not all(result.exact for result in results):
+        subject += " that was compared"
     meeting = " that meets --where" if where else ""
     return f"{subject}{meeting} reaches --min-similarity {min_similarity}"
 
