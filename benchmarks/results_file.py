@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import statistics
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +34,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         "min": round(min(values), 4),
         "max": round(max(values), 4),
     }
+
+
+def command_line(module: str) -> str:
+    """Return the command of this run; of a path only the last name, as no other machine has it."""
+    arguments = (Path(argument).name if "/" in argument else argument for argument in sys.argv[1:])
+    return shlex.join(["python", "-m", module, *arguments])
 
 
 def save(name: str, command: str, results: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.plain_products import share_of_products
-from benchmarks.results_file import save, spread
+from benchmarks.results_file import command_line, save, spread
 from layerdex.choices import Pooling
 from layerdex.index import Index, LabelTask
 from layerdex.limits import Pool
@@ -121,11 +121,8 @@ def main() -> None:
             **measure(path, encoder, options, bytecode=folder / "bytecode"),
             "whole": measure_whole(path, encoder, options.whole),
         }
-    arguments = f"--n-documents {options.n_documents} --n-layers {options.n_layers}"
-    command = f"python -m benchmarks.scale {arguments} --rounds {options.rounds}"
-    if options.whole:
-        command += f" --whole {' '.join(options.whole)}"
-    save(options.name or f"scale-{options.n_documents}", command, results)
+    name = options.name or f"scale-{options.n_documents}"
+    save(name, command_line("benchmarks.scale"), results)
 
 
 def read_pool(options: argparse.Namespace) -> NDArray[np.float32]:

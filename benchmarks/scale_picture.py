@@ -41,10 +41,12 @@ def main() -> None:
 
 
 def read_results() -> dict[str, Seconds]:
-    """Return the medians of each question."""
+    """Return the medians of each question, of indexes of random vectors."""
     measured: dict[str, Seconds] = {name: {} for name in (*_SHOWN.values(), *_WHOLE.values())}
     for path in RESULTS.glob("scale-*.json"):
         result: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if result["vectors"] != "random":
+            continue
         n = result["documents"]
         for key, name in _SHOWN.items():
             found = result["warm_seconds"].get(key) or result["cold_seconds"][key]

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.results_file import save, spread
+from benchmarks.results_file import command_line, save, spread
 from layerdex.records import Rows, Vectors
 from layerdex.search.knn.tiles.asked_device import use_device
 from layerdex.search.knn.tiles.device import Device
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
+from layerdex.search.knn.tiles.vectors import N_CODED_QUERIES
 from layerdex.search.vectors.in_memory import InMemoryVectors
 from layerdex.storage.vectors.layer_vectors import VectorSlice
 
@@ -65,6 +66,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
+    if options.queries < N_CODED_QUERIES:
+        parser.error(f"fewer than {N_CODED_QUERIES:,} queries are compared on the CPU")
     device = Device(options.device)
     ceiling, bandwidth = _ceiling(device), _bandwidth(device)
     print(f"ceiling {ceiling / 1e12:.1f} TFLOP/s, bandwidth {bandwidth / 1e9:.0f} GB/s", flush=True)
@@ -81,7 +84,7 @@ def main() -> None:
         find_others(few, np.arange(n), 10)
     results["others"] = {"n": n, "seconds": time.perf_counter() - start}
     print(f"10 nearest others of {n:,}: {results['others']['seconds']:.2f} s", flush=True)
-    save("search_gpu", "python -m benchmarks.search_gpu", results)
+    save("search_gpu", command_line("benchmarks.search_gpu"), results)
 
 
 def _measure(

@@ -45,8 +45,8 @@ logger = logging.getLogger(__name__)
 class Acceleration:
     """An approximate index of a layer, built of n documents for a ``target`` of recall@10.
 
-    ``measured`` has what was chosen and measured without a filter, and for filters that keep a
-    tenth and a hundredth. ``n_queries`` is the number of queries that confirmed it. Where texts
+    ``measured`` has what was chosen and measured without a filter, and for filters that keep
+    less, down to a hundredth. ``n_queries`` is the number of queries that confirmed it. Where texts
     were given, they and stored vectors are bounded separately, and the lower bound is kept.
     """
 

@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _N_FEW_TEXTS = 16
-"""Encoded in vain if another layer has been saved as the best since."""
 
 
 class OpenIndex:
@@ -52,7 +51,7 @@ class OpenIndex:
         self._encoder: Encoder | None = None
         self._templated: tuple[str, Encoder] | None = None  # the last, as a tokenizer takes 50 ms
         self._loading = ForkLock()
-        self.last_needed: tuple[Hashable, tuple[int, ...]] | None = None
+        self._last_needed: tuple[Hashable, tuple[int, ...]] | None = None
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied deeply, alone or within an `Index`."""
@@ -85,6 +84,22 @@ class OpenIndex:
         with use_device(self._choose_device):
             return _answer(lambda: self.store.query(question))
 
+    def query_by(
+        self, vectors: QueryVectors, target: Hashable, question: Callable[[Snapshot], T]
+    ) -> T:
+        """Answer a question that needs the vectors of texts, as `query` does.
+
+        ``target`` is what decides, with the index, which layers it needs. Few texts are encoded
+        before the first try at the layers that the last question with this target needed: a try
+        takes a fifth of a question to a small index.
+        """
+        last = self._last_needed
+        if last is not None and last[0] == target and vectors.are_few:
+            vectors.encode(last[1])
+        answer = self.query(question)
+        self._last_needed = target, vectors.layers
+        return answer
+
     def query_with(self, other: OpenIndex, question: Callable[[Snapshot, Snapshot], T]) -> T:
         """Answer a question from the newest commits of this index and another; see `query`."""
         with use_device(self._choose_device):
@@ -116,9 +131,8 @@ class QueryVectors:
     """The vectors of texts at the layers that a question needs, each encoded once.
 
     ``template`` is put around the texts in place of the documents' own. ``on_progress`` counts the
-    texts encoded, if the encoder says how many. ``target`` is what the layers depend on, if few
-    texts may be encoded at those of the last question with this target: its first try, which would
-    find out which they are, takes a third of a question to a small index.
+    texts encoded, if the encoder says how many. ``layers`` are those that the last try of the
+    question needed.
     """
 
     def __init__(
@@ -128,11 +142,10 @@ class QueryVectors:
         *,
         template: str | None = None,
         on_progress: OnProgress | None = None,
-        target: Hashable = None,
     ):
         self.texts = read_texts(texts)
+        self.layers: tuple[int, ...] = ()
         self._index = index
-        self._target = target
         self._template = template
         self._on_progress = on_progress
         self._vectors: dict[int, Vectors] = {}
@@ -142,18 +155,15 @@ class QueryVectors:
 
         Raises `NotEncodedError`, which `OpenIndex.query` answers by encoding them.
         """
-        layers = tuple(layers)
-        if self._target is not None:
-            self._index.last_needed = self._target, layers
-        if missing := self._missing(layers):
+        self.layers = tuple(layers)
+        if missing := self._missing(self.layers):
             raise NotEncodedError(self, missing)
         return self._vectors
 
-    def encode_as_last(self) -> None:
-        """Encode few texts at the layers that the last question with the same target needed."""
-        last = self._index.last_needed
-        if last is not None and last[0] == self._target and len(self.texts) <= _N_FEW_TEXTS:
-            self.encode(last[1])
+    @property
+    def are_few(self) -> bool:
+        """Whether encoding them in vain would cost little, and nobody is told how far it is."""
+        return len(self.texts) <= _N_FEW_TEXTS and self._on_progress is None
 
     def encode(self, layers: Iterable[int]) -> dict[int, Vectors]:
         """Return the vectors like `at`, after encoding those that are missing."""
@@ -206,12 +216,10 @@ def query_vectors(
     texts: str | Iterable[str],
     template: str | None,
     on_progress: OnProgress | None = None,
-    *,
-    target: Hashable = None,
 ) -> QueryVectors:
     """Return the vectors of queries, inside ``template`` or else the index's query template."""
     template = index.store.query_template if template is None else template
-    return QueryVectors(index, texts, template=template, on_progress=on_progress, target=target)
+    return QueryVectors(index, texts, template=template, on_progress=on_progress)
 
 
 def read_texts(texts: str | Iterable[str]) -> list[str]:

@@ -64,8 +64,8 @@ class TargetOptions:
 
     @property
     def target_of_layers(self) -> tuple[object, ...]:
-        """What decides, with the index, which layers a question needs."""
-        return self.layer, self.fuse
+        """What decides, with the index, which layers a kind of question needs, and if it can be."""
+        return self.layer, self.fuse, self.transform
 
     def check(self, index: OpenIndex) -> None:
         """Raise `LayerError` or `OptionError` for layers that cannot be asked."""

@@ -99,12 +99,10 @@ class View:
         listed = as_list(queries)
         shares = self._shares_of_search(len(listed), on_progress)
         told = progress_of_shares(on_progress, shares, _N_STEPS)
-        target = self._options.target_of_layers
-        texts = query_vectors(self._index, listed, query_template, told[0], target=target)
+        texts = query_vectors(self._index, listed, query_template, told[0])
         check_count("k", k)
         lowest = None if min_similarity is None else parse_min_similarity(min_similarity)
         check_type(exact, bool, what="exact is True or False")
-        texts.encode_as_last()
 
         def question(snapshot: Snapshot) -> list[SearchResult]:
             spaces = self._options.spaces(self._index, snapshot)
@@ -126,7 +124,8 @@ class View:
             tell_end(told[1])
             return [result for results in zip(*by_space, strict=True) for result in results]
 
-        return SearchResults(self._index.query(question))
+        target = ("search", *self._options.target_of_layers)
+        return SearchResults(self._index.query_by(texts, target, question))
 
     def _shares_of_search(
         self, n_texts: int, on_progress: OnProgress | None
@@ -201,11 +200,9 @@ class View:
         listed = as_list(texts)
         shares = self._shares_of_search(len(listed), on_progress)
         told = progress_of_shares(on_progress, shares, _N_STEPS)
-        target = self._options.target_of_layers
-        vectors = QueryVectors(self._index, listed, on_progress=told[0], target=target)
+        vectors = QueryVectors(self._index, listed, on_progress=told[0])
         check_count("k", k)
         weights = to_choice(Weights, weights)
-        vectors.encode_as_last()
 
         def question(snapshot: Snapshot) -> list[Prediction]:
             space = self._options.space(self._index, snapshot)
@@ -223,7 +220,8 @@ class View:
                 on_result(predictions, DocumentReader(self._index.store, snapshot))
             return predictions
 
-        return Predictions(self._index.query(question), texts=texts)
+        target = ("classify", *self._options.target_of_layers)
+        return Predictions(self._index.query_by(vectors, target, question), texts=texts)
 
     def deduplicate(
         self,

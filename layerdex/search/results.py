@@ -84,7 +84,8 @@ class SearchResult(Sequence[Hit], Tabular):
     ``query`` is the text, or the id of the document that was searched by. ``recall_bound`` is None
     where every document was compared, so that no hit is missed; where an approximate index answered
     (see `Index.accelerate`), it is the lower 95 % bound of recall@10 that was measured for it.
-    With a filter it was measured with other filters that keep as much, which can be easier.
+    With a filter, and after documents were deleted, it is that of filters that keep a little more
+    and a little less, which can be easier.
     """
 
     query: str

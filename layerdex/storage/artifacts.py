@@ -7,6 +7,7 @@ of transforms, and one approximate index per layer.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zlib
@@ -32,6 +33,9 @@ _FILE_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 # million vectors of MiniLM. A forged file that claims more is rejected before it is read.
 MAX_BYTES = 4 << 30
 _CHUNK_BYTES = 1 << 22
+
+_OF_DAMAGE = (errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EIO)
+"""What is at the path is no regular file, or cannot be read; any other error is not the file's."""
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -133,9 +137,9 @@ def read_chunks(index: Path, kind: ArtifactKind, record: Mapping[str, Any]) -> I
             while chunk := file.read(_CHUNK_BYTES):
                 crc32 = zlib.crc32(chunk, crc32)
                 yield chunk
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if error.errno not in _OF_DAMAGE:
+            raise
         raise artifact_damage(kind, path) from error
     if crc32 != record["crc32"]:
         raise artifact_damage(kind, path)

@@ -83,7 +83,10 @@ class CommitCache:
         with self._lock:
             while len(self._files) >= _MAX_MAPPED:
                 self._files.pop(next(iter(self._files)))
-            return self._files.setdefault(key, file)
+            # Another thread may be at a newer commit, and have dropped it there.
+            if file.is_current(self._file_path(segment, layer), segment.files.get(layer)):
+                return self._files.setdefault(key, file)
+        return file
 
     def files(self, segments: Sequence[Segment], layer: int) -> list[LayerFile]:
         """Return a layer's file of each segment; several threads check those that are new."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Sized
@@ -56,9 +57,6 @@ logger = logging.getLogger(__name__)
 Columns = TypeVarTuple("Columns")
 Found = TypeVar("Found", bound=Sized)
 T = TypeVar("T")
-
-_SETTING_BYTES = 4_096
-"""More than the largest: those of approximate indexes of all layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +135,11 @@ class Snapshot:
 
     def setting(self, key: str) -> Any:
         """Return a setting, or None."""
-        return self.derived(
-            ("setting", key), lambda: read_setting(self.connection, key), lambda _: _SETTING_BYTES
+        # As text: who changes what this returns must not change later answers.
+        kept = self.derived(
+            ("setting", key), lambda: json.dumps(read_setting(self.connection, key)), len
         )
+        return json.loads(kept)
 
     def layer(self, layer: int) -> LayerVectors:
         """Return the vectors of all live documents at a stored layer."""

@@ -8,14 +8,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from layerdex import Index
+from layerdex.errors import LayerdexError
 from layerdex.index.open_index import NotEncodedError, OpenIndex, QueryVectors
 from layerdex.records import Encoded, Encoder
+from layerdex.storage.snapshot import Snapshot
 from tests.encoders import WordEncoder
 
 
@@ -117,3 +120,89 @@ def test_an_index_and_its_views_are_opened_again_and_not_pickled(
         with pytest.raises(TypeError, match=r"^an Index is not pickled: open it by"):
             give_up(held)
     assert len(copy.copy(index)) == len(index)
+
+
+def counted_tries(index: Index, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets an entry for each try of a question."""
+    tries: list[int] = []
+    query = index._open.store.query
+
+    def count(question: Callable[[Snapshot], object]) -> object:
+        tries.append(1)
+        return query(question)
+
+    monkeypatch.setattr(index._open.store, "query", count)
+    return tries
+
+
+def test_the_second_question_of_a_target_is_answered_by_its_first_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index.create(tmp_path / "index", model=WordEncoder())
+    index.add([{"id": f"d{n}", "text": f"word{n}", "label": str(n % 2)} for n in range(6)])
+    tries = counted_tries(index, monkeypatch)
+    asked: list[Callable[[], object]] = [
+        lambda: index.search("word1"),
+        lambda: index.search("word2", layer=[1, 2]),
+        lambda: index.classify("word1", layer=1),
+    ]
+    for ask in asked:
+        for n_tries in (2, 1, 1):
+            tries.clear()
+            answer = ask()
+            assert len(tries) == n_tries
+        assert answer == ask()
+    for texts in ([f"word{n}" for n in range(17)], []):
+        index.search(texts)
+    tries.clear()
+    index.search([f"word{n}" for n in range(17)])  # many are encoded once it is sure where
+    assert len(tries) == 2
+
+
+def test_another_best_layer_is_found_though_texts_were_encoded_for_the_last(tmp_path: Path) -> None:
+    encoder = WordEncoder()
+    index = Index.create(tmp_path / "index", model=encoder)
+    index.add([{"id": f"d{n}", "text": f"word{n}", "label": str(n % 2)} for n in range(6)])
+    assert index.search("word1")[0].target.layers == (3,)
+    index.save_best(replace(index.evaluate(), best_layer=1))
+    assert index.search("word1")[0].target.layers == (1,)
+    steps: list[int] = []
+    index.search("word1", layer=2)
+    index.search("word1", on_progress=lambda done, _: steps.append(done))
+    assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda index: index.at(layer=1, transform="center").search("word1"),
+        lambda index: index.at(layer=[1, 2]).classify("word1"),
+        lambda index: index.at(layer=[1, 2], fuse="rrf").classify("word1"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_runs_no_model(
+    tmp_path: Path, ask: Callable[[Index], object]
+) -> None:
+    encoder = WordEncoder()
+    index = Index.create(tmp_path / "index", model=encoder)
+    index.add([{"id": f"d{n}", "text": f"word{n}", "label": str(n % 2)} for n in range(6)])
+    index.search("word1", layer=1)
+    index.search("word1", layer=[1, 2])
+    index.at(layer=[1, 2], fuse="rrf").search("word1")
+    index.classify("word1", layer=1)
+    encoder.encoded.clear()
+    for _ in range(2):
+        with pytest.raises(LayerdexError):
+            ask(index)
+    assert encoder.encoded == []
+
+
+def test_what_info_returns_is_the_callers(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", model=WordEncoder())
+    index.add([{"id": f"d{n}", "text": f"word{n}", "label": str(n % 2)} for n in range(6)])
+    index.save_best(replace(index.evaluate(), best_layer=1))
+    best = index.info().best_layer
+    assert best is not None
+    best["layer"] = 99
+    assert index.search("word1")[0].target.layers == (1,)
+    assert index.info().best_layer != best

@@ -221,6 +221,42 @@ def test_thread_that_reads_a_file_for_the_first_time_keeps_no_other_waiting(inde
     assert in_time == ["d1"]
 
 
+def test_a_file_that_was_replaced_while_it_was_opened_is_not_kept(index: Index) -> None:
+    index.add(rows(3))
+    layer_file = layer_paths(index._open.store.path)[2]
+    content = bytearray(layer_file.read_bytes())
+    reader = reopen(index)
+    first(reader.search("text", layer=1))
+    opened, go_on = threading.Event(), threading.Event()
+    whole = reader._open.store.open_file
+
+    def slow(segment: Any, layer: int) -> LayerFile:
+        file = whole(segment, layer)
+        if layer == 2 and not opened.is_set():
+            opened.set()
+            assert go_on.wait(60)
+        return file
+
+    reader._open.store._cache._open_file = slow
+    thread = threading.Thread(target=reader.search, args=["text"], kwargs={"layer": 2})
+    thread.start()
+    assert opened.wait(60)
+    replaced = layer_file.with_name("replaced")
+    replaced.write_bytes(content)
+    replaced.replace(layer_file)  # as a repair does
+    index.add([{"id": "new", "text": "another commit"}])
+    first(reader.search("text", layer=1))
+    go_on.set()
+    thread.join()
+    kept = reader._open.store._cache._files
+    # The question may have opened the new file itself.
+    assert all(
+        file._inode == layer_file.stat().st_ino
+        for (segment, layer), file in kept.items()
+        if (segment, layer) == (layer_file.parent.name, 2)
+    )
+
+
 def test_threads_share_an_index_beside_a_writer(index: Index) -> None:
     index.add(rows(8))
     reader, failures, done = reopen(index), [], threading.Event()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError, IndexMismatchError, LayerdexError
+from layerdex.indexer.pipeline import repair
 from layerdex.indexer.text.windows import split_windows
 from layerdex.records import Encoded
 from tests.encoders import WordEncoder
@@ -84,48 +87,142 @@ def test_the_windows_of_a_merged_segment_are_found_again(tmp_path: Path) -> None
 
 
 class _Watching(_Dependent):
-    """It notes how large the new files are before each window, and may fail at the third."""
+    """It notes the sizes of the new files before each window, and may fail at the third."""
 
     path: Path
     sizes: list[list[int]]
-    fails = False
+    error: BaseException | None = None
 
     def encode(self, texts: Sequence[str], layers: Sequence[int]) -> Encoded:
-        self.sizes.append([path.stat().st_size for path in self.path.rglob("layer-*.new")])
-        if self.fails and len(self.sizes) == 3:
-            raise KeyboardInterrupt
+        new = self.path.glob("segments/*.new/*")
+        self.sizes.append([path.stat().st_size for path in sorted(new)])
+        if self.error is not None and len(self.sizes) == 3:
+            raise self.error
         return super().encode(texts, layers)
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_each_window_is_written_before_the_next_is_encoded(tmp_path: Path, fails: bool) -> None:
+def _watched(tmp_path: Path) -> tuple[Index, _Watching]:
+    """Return an index of one segment with many windows, and its encoder."""
     encoder = _Watching(window=5)
     encoder.path, encoder.sizes = tmp_path / "index", []
     encoder.settings = replace(encoder.settings, max_length=20, window_bytes=50)
     index = Index.create(encoder.path, model=encoder)
     index.add([{"text": "word " * (1 + n % 7) + str(n)} for n in range(80)])
-    before = contents(encoder.path)
-    damaged = layer_paths(encoder.path)[:2]
-    for path in damaged:
-        flip_byte(path)
-    encoder.sizes, encoder.fails = [], fails
+    return index, encoder
+
+
+def _repair(encoder: _Watching) -> int:
+    encoder.sizes = []
     target = Index.open(encoder.path, encoder=encoder, damaged=True)
-    problems = target.verify()
-    with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
-        target.repair(problems)
-    segment = problems[0].segment
-    assert segment is not None
-    texts = encoder.encoded[: segment.n_documents]
-    windows = [len(window) for window in split_windows(texts, target._open.store.settings)]
-    n_written = [sum(windows[:n]) for n in range(3 if fails else len(windows))]
-    bytes_each = target._open.store.settings.width * 2
+    return target.repair(target.verify())
+
+
+def test_each_window_is_written_before_the_next_is_encoded(tmp_path: Path) -> None:
+    index, encoder = _watched(tmp_path)
+    before = contents(encoder.path)
+    for path in layer_paths(encoder.path)[:2]:
+        flip_byte(path)
+    texts = encoder.encoded[: len(index)]
+    assert _repair(encoder) == 2
+    windows = [len(window) for window in split_windows(texts, index._open.store.settings)]
+    bytes_each = index._open.store.settings.width * 2
     header = encoder.sizes[0][0]
-    assert encoder.sizes == [[header + n * bytes_each] * 2 for n in n_written]
+    written = [header + sum(windows[:n]) * bytes_each for n in range(len(windows))]
+    assert encoder.sizes == [[n_bytes] * 2 for n_bytes in written]
     assert len(windows) > 3
     assert header < bytes_each * 5
-    assert (contents(encoder.path) == before) != fails
-    assert not list(encoder.path.rglob("*.new"))
-    assert target.verify() == (problems if fails else [])
+    assert contents(encoder.path) == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        TimeoutError("the model's server"),
+        OSError(errno.ENOSPC, "no room for a cache"),
+        sqlite3.DatabaseError("of another database"),
+        "ü\ud800".encode,
+    ],
+)
+def test_an_error_of_the_encoder_is_its_own_and_leaves_the_index_as_it_was(
+    tmp_path: Path, error: BaseException | Callable[[], bytes]
+) -> None:
+    _, encoder = _watched(tmp_path)
+    if not isinstance(error, BaseException):
+        with pytest.raises(UnicodeEncodeError) as caught:
+            error()
+        error = caught.value
+    flip_byte(layer_paths(encoder.path)[0])
+    (folder,) = encoder.path.glob("segments/*")
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    encoder.error = error
+    with pytest.raises(type(error)) as caught_again:
+        _repair(encoder)
+    assert caught_again.value is error
+    assert folder.is_symlink()
+    assert [*encoder.path.glob("segments/*")] == [folder]
+    encoder.error = None
+    assert _repair(encoder) == len(Index.open(encoder.path, encoder=encoder).layers)
+    assert not folder.is_symlink()
+
+
+@pytest.mark.parametrize(("n_files", "n_passes"), [(4, 1), (2.9, 2), (1.2, 4), (0, 4)])
+def test_layers_are_restored_in_as_many_passes_as_the_disk_has_room_for(
+    tmp_path: Path, n_files: float, n_passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, encoder = _watched(tmp_path)
+    before = contents(encoder.path)
+    damaged = layer_paths(encoder.path)
+    assert len(damaged) == 4
+    n_bytes = damaged[0].stat().st_size
+    for path in damaged:
+        flip_byte(path)
+    monkeypatch.setattr(repair, "free_bytes", lambda _: n_files * n_bytes / 0.75 + 1)
+    steps: list[int] = []
+    target = Index.open(encoder.path, encoder=encoder, damaged=True)
+    problems = target.verify()
+    encoder.sizes = []
+    assert target.repair(problems, on_progress=lambda done, _: steps.append(done)) == 4
+    assert max(map(len, encoder.sizes)) == max(int(n_files), 1)
+    header = min(map(min, encoder.sizes))
+    assert sum(set(sizes) == {header} for sizes in encoder.sizes) == n_passes
+    assert steps == sorted(steps)
+    assert steps[-1] == len(target)
+    assert contents(encoder.path) == before
+
+
+def test_what_is_recorded_is_what_was_written_not_what_the_disk_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, encoder = _watched(tmp_path)
+    damaged = layer_paths(encoder.path)[0]
+    flip_byte(damaged)
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.parent.suffix == ".new":
+            flip_byte(path)
+        return replace_file(path, target)
+
+    replace_file = Path.replace
+    monkeypatch.setattr(Path, "replace", rename)
+    assert _repair(encoder) == 1
+    assert [problem.path for problem in Index.open(encoder.path, encoder=encoder).verify()] == [
+        damaged
+    ]
+
+
+def test_a_file_in_place_of_a_segments_folder_is_replaced(filled: Index) -> None:
+    path = filled._open.store.path
+    before = contents(path)
+    folder = layer_paths(path)[0].parent
+    shutil.rmtree(folder)
+    folder.touch()
+    target = Index.open(path, encoder=WordEncoder(), damaged=True)
+    problems = target.verify()
+    assert [problem.reason for problem in problems] == ["missing"] * 4
+    assert target.repair(problems) == 4
+    assert contents(path) == before
 
 
 def test_a_resumed_run_has_the_windows_of_one_that_was_not_interrupted(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from layerdex.errors import DamagedIndexError
 from layerdex.indexer.text.windows import split_windows
 from layerdex.records import Encoder, OnProgress, progress_of_shares
 from layerdex.storage.catalog.checks import CatalogCheck
+from layerdex.storage.files import free_bytes
 from layerdex.storage.maintenance.verify import (
     Problem,
     damaged_layers,
@@ -16,7 +17,14 @@ from layerdex.storage.maintenance.verify import (
 )
 from layerdex.storage.store import Store
 from layerdex.storage.vectors.codecs import Codes
-from layerdex.storage.writer import check_shape
+from layerdex.storage.vectors.layer_vectors import Segment
+from layerdex.storage.writer import Writer, check_shape
+
+_SHARE_OF_DISK = 0.75
+"""Of what is free: the commit needs some, and others may write too."""
+
+_MOST_FILES = 64
+"""A process may often have 1,024 open, or 256."""
 
 
 def repair(
@@ -53,11 +61,26 @@ def repair(
         sizes = [segment.n_documents for segment, _ in damaged.values()]
         told = progress_of_shares(on_progress, sizes, sum(sizes))
         for tell, (segment, found) in zip(told, damaged.values(), strict=True):
-            texts, layers = segment_texts(writer, segment), sorted(found)
-            windows = _encode(load_encoder(), texts, layers, store, tell)
-            restore_layers(store, writer, segment, layers, windows)
-            n_files += len(layers)
+            texts, groups = segment_texts(writer, segment), _groups(writer, segment, found)
+            parts = progress_of_shares(tell, list(map(len, groups)), segment.n_documents)
+            for tell_part, layers in zip(parts, groups, strict=True):
+                windows = _encode(load_encoder(), texts, layers, store, tell_part)
+                restore_layers(store, writer, segment, layers, windows)
+            n_files += len(found)
     return n_files
+
+
+def _groups(writer: Writer, segment: Segment, layers: Iterable[int]) -> list[list[int]]:
+    """Return the layers to restore together, as many as there is room for beside the old files.
+
+    One pass of the encoder serves a group. A single layer is tried whatever room there is.
+    """
+    left = sorted(layers)
+    with writer.changing_files() as folder:
+        n_bytes = free_bytes(folder) * _SHARE_OF_DISK
+    n_together = int(n_bytes) // max(segment.files[layer].size_bytes for layer in left)
+    n_together = min(max(n_together, 1), _MOST_FILES)
+    return [left[start : start + n_together] for start in range(0, len(left), n_together)]
 
 
 def _encode(

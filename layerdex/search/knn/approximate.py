@@ -48,6 +48,8 @@ _CANDIDATE_COST = 50.0
 """Of comparing a candidate exactly, where comparing a code costs 1."""
 _ROW_COST, _ROW_COST_IN_BATCH = 50.0, 1.25
 """Of comparing a row where all are: of a batch of queries they are decoded once."""
+_NEARLY_ALL = 0.9
+"""Where so many are kept, here and there, a neighbour in ten is missing at most."""
 _SPREAD = 0.95
 """Of the lists that as many entries drawn at random would be in."""
 
@@ -86,28 +88,18 @@ class ApproximateLayer:
     def at_share(self, share: float) -> Measured | None:
         """Return what to do for a filter that keeps a share, or None if it keeps too little.
 
-        Between two measured shares the numbers of both are interpolated: the lists that hold the k
-        nearest become more as a power of the share.
+        Between two measured shares it is the larger of both numbers: what keeps documents near to
+        each other becomes harder as soon as an area is left out, not in step with the share.
         """
         if share < self.measured[-1].share:
             return None
-        wider, narrower = self.measured[0], self.measured[0]
-        for narrower in self.measured:
-            if narrower.share <= share:
-                break
-            wider = narrower
-        if narrower.share == wider.share:
-            return wider
-        part = math.log(wider.share / share) / math.log(wider.share / narrower.share)
-
-        def between(first: int, second: int) -> int:
-            return math.ceil(math.exp((1 - part) * math.log(first) + part * math.log(second)))
-
+        wider = [measured for measured in self.measured if measured.share >= share][-1]
+        narrower = next(measured for measured in self.measured if measured.share <= share)
         return Measured(
             share,
-            between(wider.n_probes, narrower.n_probes),
-            between(wider.n_probes_together, narrower.n_probes_together),
-            between(wider.n_candidates, narrower.n_candidates),
+            max(wider.n_probes, narrower.n_probes),
+            max(wider.n_probes_together, narrower.n_probes_together),
+            max(wider.n_candidates, narrower.n_candidates),
             min(wider.recall, narrower.recall),
             min(wider.bound, narrower.bound),
         )
@@ -147,22 +139,19 @@ def find_approximate(
     n_covered = int(np.searchsorted(rows, approximate.next_row))
     covered, tail = rows[:n_covered], rows[n_covered:]
     index = approximate.index
-    plan = approximate.at_share(n_covered / index.n)
-    more = max(k / MEASURED_K, 1.0)
-    if plan is not None:
-        n_probes = min(math.ceil(plan.n_probes * more), index.n_lists)
-        n_candidates = math.ceil(plan.n_candidates * more)
-    if (
-        plan is None
-        or not len(queries)
-        or scan_cost(index, n_probes, n_candidates) >= _row_cost(len(queries)) * n_covered
-    ):
-        return _exactly(vectors, queries, k, rows if where else None, on_progress)
     # Also where all are wanted: a forged index may have numbers of rows that there are not.
     chosen = _selection(snapshot, approximate, covered, where)
     selection = chosen if n_covered < index.n else None
-    if not _is_spread(index, chosen):
-        n_probes = min(math.ceil(plan.n_probes_together * more), index.n_lists)
+    share, is_spread = n_covered / index.n, _is_spread(index, chosen)
+    plan = approximate.at_share(1.0 if is_spread and share > _NEARLY_ALL else share)
+    if plan is None or not len(queries):
+        return _exactly(vectors, queries, k, rows if where else None, on_progress)
+    more = max(k / MEASURED_K, 1.0)
+    n_probes = plan.n_probes if is_spread else plan.n_probes_together
+    n_probes = min(math.ceil(n_probes * more), index.n_lists)
+    n_candidates = math.ceil(plan.n_candidates * more)
+    if scan_cost(index, n_probes, n_candidates) >= _row_cost(len(queries)) * n_covered:
+        return _exactly(vectors, queries, k, rows if where else None, on_progress)
     units = unit_queries(queries)
     in_tail = NeighborSearch(vectors, tail, n_queries=len(units)) if len(tail) else None
 

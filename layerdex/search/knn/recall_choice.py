@@ -34,7 +34,7 @@ from layerdex.search.vectors.similarity import to_steps
 from layerdex.storage.vectors.approximate import ApproximateIndex
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
-SHARES = (1.0, 0.1, 0.01)
+SHARES = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Of the vectors that a filter keeps: drawn at random, and as many that are near to each other.
 
 Where documents on one topic are kept, most queries are far from all of them, and recall is lower.

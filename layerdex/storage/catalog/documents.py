@@ -44,7 +44,7 @@ def read_documents(connection: Connection, rows: Iterable[int]) -> dict[int, Doc
         check_live(columns[:-1])
 
     documents: dict[int, Document] = {}
-    for chunk in chunks(sorted(rows), MAX_PARAMETERS):
+    for chunk in chunks(sorted(rows), MAX_PARAMETERS):  # neighbors are often in the same page
         versions = fetch_versions(connection, query.where(DOCUMENT.c.row.in_(chunk)), check)
         metadata = read_metadata(connection, versions)
         for version in versions:

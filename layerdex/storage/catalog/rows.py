@@ -132,6 +132,7 @@ def _read(
     query = select(*VERSION_COLUMNS).where(*where).order_by(DOCUMENT.c.row)
     versions = fetch_versions(connection, query, check)
     metadata = read_metadata(connection, versions)
+    # The columns are in the order of the fields.
     return [Version(*[*columns[:-2], metadata[columns[0]]]) for columns in versions]
 
 
@@ -151,8 +152,9 @@ def read_setting_values(connection: Connection, keys: Sequence[str]) -> list[Any
     settings = _read_settings(connection, keys, SETTING.c.key.in_(keys))
     # A setting looks absent if its key, or its entry in SQLite's index, is damaged.
     if absent := set(keys) - settings.keys():
-        for key in absent & _read_settings(connection, keys).keys():
-            raise damage_error(f"the setting {key!r}")
+        hidden = absent & _read_settings(connection, keys).keys()
+        if hidden:
+            raise damage_error(f"the setting {min(hidden)!r}")
     return [settings.get(key) for key in keys]
 
 
@@ -163,8 +165,9 @@ def _read_settings(
     try:
         settings = connection.execute(query).all()
     except (ValueError, RecursionError, TypeError) as error:  # not JSON
-        asked = ", ".join(map(repr, keys))
-        raise damage_error(f"the setting{'s' * (len(keys) > 1)} {asked}") from error
+        for key in keys if len(keys) > 1 else ():
+            read_setting(connection, key)  # says which
+        raise damage_error(f"the setting {keys[0]!r}") from error
     for name, value, digest in settings:
         check_digest(setting_digest(name, value), digest, f"the setting {name!r}")
     return {name: value for name, value, _ in settings}

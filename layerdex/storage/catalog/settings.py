@@ -116,12 +116,11 @@ def read_settings(connection: Connection, path: Path) -> Settings:
     return Settings(identity, encoder, layers, precision, query_template)
 
 
-def check_best_layer(best: Any, layers: tuple[int, ...]) -> dict[str, Any] | None:
+def check_best_layer(best: dict[str, Any] | None, layers: tuple[int, ...]) -> dict[str, Any] | None:
     """Return the setting `BEST_LAYER`: the layer with its figures, or None if none was saved."""
     if best is not None and not is_best_layer(best, layers):
         raise damage_error(f"the setting {BEST_LAYER!r}")
-    checked: dict[str, Any] | None = best
-    return checked
+    return best
 
 
 def read_mark(connection: Connection, identity: str, path: Path) -> CommitMark:

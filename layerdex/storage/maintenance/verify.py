@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from layerdex.storage.store import Store
 from layerdex.storage.vectors.codecs import Codes
 from layerdex.storage.vectors.layer_file import layer_filename, layer_header
 from layerdex.storage.vectors.layer_vectors import Segment
-from layerdex.storage.vectors.segment_file import SegmentFile
+from layerdex.storage.vectors.segment_file import SegmentFile, WrittenBlocks
 from layerdex.storage.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -156,50 +157,66 @@ def restore_layers(
     """Replace damaged layer files by files with the given codes of the store's codec.
 
     Each window has the next codes of all ``layers``; it is written before the next is asked for,
-    as all layers of a large segment may be more than there is memory. A new file is renamed over
-    the old one, which readers may still have mapped. Its hashes are recorded, as they differ from
-    the old ones if another engine encoded the texts.
+    as all layers of a large segment may be more than there is memory. New files are complete before
+    one of them takes the place of an old one, which readers may still have mapped. Their hashes are
+    recorded, as they differ from the old ones if another engine encoded the texts.
     """
-    restored: dict[int, SegmentFile] = {}
     with writer.changing_files() as segments:
-        folder = segments / segment.name
-        if folder.is_symlink():
-            remove_tree(folder)
-        folder.mkdir(exist_ok=True)
-        targets = {layer: folder / layer_filename(layer) for layer in layers}
-        new = {layer: target.with_suffix(".new") for layer, target in targets.items()}
+        folder, new = segments / segment.name, segments / f"{segment.name}.new"
+        remove_tree(new)  # of a run that was killed
+        new.mkdir()
+    try:
+        names = [layer_filename(layer) for layer in layers]
         header = layer_header(segment.n_documents, store.settings.width, store.codec)
-        with contextlib.ExitStack() as files:
-            for path in new.values():
-                remove_tree(path)
-            writes = [files.enter_context(new_file(path)) for path in new.values()]
-            for write in writes:
-                write(header)
-            for codes in windows:
-                for write, of_layer in zip(writes, codes, strict=True):
-                    write(np.ascontiguousarray(of_layer).data.cast("B"))
-        for layer, target in targets.items():
-            with new[layer].open("rb") as file:
-                restored[layer] = SegmentFile.read(file)
-            if target.is_dir():
-                remove_tree(target)  # a file cannot be renamed over a folder
-            new[layer].replace(target)
-        sync_folder(folder)
-        sync_folder(folder.parent)
+        recorded = _write_windows(writer, [new / name for name in names], header, windows)
+        with writer.changing_files():
+            if folder.is_symlink() or not folder.is_dir():
+                remove_tree(folder)
+                folder.mkdir()
+            for name in names:
+                if (folder / name).is_dir():
+                    remove_tree(folder / name)  # a file cannot be renamed over a folder
+                (new / name).replace(folder / name)
+            sync_folder(folder)
+            sync_folder(folder.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            remove_tree(new)
+    restored = dict(zip(layers, recorded, strict=True))
     with writer.change() as connection:
         (current,) = (s for s in read_segments(connection) if s.id == segment.id)
         after = replace(current, files={**current.files, **restored})
-        for layer, recorded in restored.items():
+        for layer, file in restored.items():
             key = (SEGMENT_FILE.c.segment_id == segment.id, SEGMENT_FILE.c.layer == layer)
-            connection.execute(update(SEGMENT_FILE).where(*key).values(**asdict(recorded)))
+            connection.execute(update(SEGMENT_FILE).where(*key).values(**asdict(file)))
         of_segment = update(SEGMENT).where(SEGMENT.c.id == segment.id)
         connection.execute(of_segment.values(digest=segment_digest(after)))
+
+
+def _write_windows(
+    writer: Writer, paths: Sequence[Path], header: bytes, windows: Iterable[Sequence[Codes]]
+) -> list[SegmentFile]:
+    """Write a file of each layer side by side, and return what the catalog records of them."""
+    blocks = [WrittenBlocks() for _ in paths]
+    with contextlib.ExitStack() as files:
+        with writer.changing_files():
+            writes = [files.enter_context(new_file(path)) for path in paths]
+        # What encodes a window is not ours: its errors are left as they are.
+        for parts in chain([[np.frombuffer(header, np.uint8)] * len(paths)], windows):
+            with writer.changing_files():
+                for write, hashes, part in zip(writes, blocks, parts, strict=True):
+                    data = np.ascontiguousarray(part).data.cast("B")
+                    write(data)
+                    hashes.add(data)
+        with writer.changing_files():
+            files.close()
+    return [hashes.record() for hashes in blocks]
 
 
 def _verify_file(store: Store, segment: Segment, layer: int) -> str | None:
     try:
         store.check_file(segment, layer)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a file may be in place of its folder
         return "missing"
     except IsADirectoryError:
         return "a folder"

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_64_digest
+from xxhash import xxh3_64, xxh3_64_digest
 
 from layerdex.storage.files import checksum
 from layerdex.storage.vectors.read_advice import can_read, read_in_order, will_read
@@ -46,15 +46,6 @@ class SegmentFile:
         view = data.data  # slicing an array would take longer
         hashes = [xxh3_64_digest(view[start : start + BLOCK_BYTES]) for start in starts]
         return cls(len(data), None, b"".join(hashes))
-
-    @classmethod
-    def read(cls, file: BinaryIO) -> SegmentFile:
-        """Return the record of the file that was just written. Raises OSError."""
-        size_bytes, hashes = 0, []
-        while block := file.read(BLOCK_BYTES):
-            size_bytes += len(block)
-            hashes.append(xxh3_64_digest(block))
-        return cls(size_bytes, None, b"".join(hashes))
 
     @property
     def n_blocks(self) -> int:
@@ -95,6 +86,36 @@ class SegmentFile:
         start = at * _HASH_BYTES
         recorded = (self.block_hashes or b"")[start : start + _HASH_BYTES]
         return bool(xxh3_64_digest(data) == recorded)
+
+
+class WrittenBlocks:
+    """Hashes the blocks of a file while it is written, so that it need not be read again."""
+
+    def __init__(self) -> None:
+        self._size_bytes = 0
+        self._hashes: list[bytes] = []
+        self._block = xxh3_64()
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Go on with the bytes that are written next."""
+        left = memoryview(data)
+        while left:
+            part = left[: BLOCK_BYTES - self._size_bytes % BLOCK_BYTES]
+            self._block.update(part)
+            self._size_bytes += len(part)
+            if self._size_bytes % BLOCK_BYTES == 0:
+                self._end_block()
+            left = left[len(part) :]
+
+    def record(self) -> SegmentFile:
+        """Return the record of the whole file."""
+        if self._size_bytes % BLOCK_BYTES:
+            self._end_block()
+        return SegmentFile(self._size_bytes, None, b"".join(self._hashes))
+
+    def _end_block(self) -> None:
+        self._hashes.append(self._block.digest())
+        self._block.reset()
 
 
 class CheckedBlocks:

@@ -152,6 +152,32 @@ def test_a_filter_that_keeps_one_cluster_finds_what_is_nearest_in_it(path: Path)
         check(found, at, least=TARGET)
 
 
+def test_an_area_whose_documents_were_deleted_costs_no_recall(path: Path) -> None:
+    dead = np.flatnonzero(CLUSTER < 4)  # below a sixth: the index is not stale
+    assert 0.1 < len(dead) / N < 1 / 6
+    open_(path).delete(*(f"d{i}" for i in dead))
+    found = ask(path)
+    assert (found.bounds < 1).any()
+    check(found, np.flatnonzero(CLUSTER >= 4), least=TARGET)
+
+
+def test_between_two_shares_it_is_the_larger_of_both_numbers() -> None:
+    def layer(*measured: Measured) -> ApproximateLayer:
+        return ApproximateLayer(None, 0, "a", 1, 2, measured)  # type: ignore[arg-type]
+
+    whole = Measured(1.0, 5, 6, 100, 0.99, 0.98)
+    tenth = Measured(0.1, 20, 50, 50, 0.97, 0.96)
+    hundredth = Measured(0.01, 70, 80, 20, 0.98, 0.97)
+    made = layer(whole, tenth, hundredth)
+    assert made.at_share(1.0) == whole
+    assert made.at_share(0.1) == tenth
+    assert made.at_share(0.01) == hundredth
+    assert made.at_share(0.5) == Measured(0.5, 20, 50, 100, 0.97, 0.96)
+    assert made.at_share(0.03) == Measured(0.03, 70, 80, 50, 0.97, 0.96)
+    assert made.at_share(0.005) is None
+    assert layer(whole).at_share(0.99) is None
+
+
 def test_eight_topics_are_measured_and_they_are_not_whole_lists(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,10 +192,10 @@ def test_eight_topics_are_measured_and_they_are_not_whole_lists(
 
     monkeypatch.setattr(recall_choice, "_share_out", keep)
     open_(path).accelerate(recall=TARGET)
-    assert [len(kept) for kept, _ in asked] == [1, 1, 8]
+    assert [len(kept) for kept, _ in asked] == [1, 1, 8, 1, 8]  # of 90 none are measured
     assert all(np.unique(at).tolist() == [*range(300)] for _, at in asked)  # each query once
     topics = asked[2][0]
-    assert all(len(rows) == len(np.unique(rows)) == N // 10 for rows in topics)
+    assert all(len(rows) == len(np.unique(rows)) == 3 * N // 10 for rows in topics)
     index = open_(path)._open
     layer = index.store.query(lambda snapshot: index.approximates.find(index.store, snapshot, 0))
     assert layer is not None
