@@ -224,6 +224,23 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedSpans:
+    """The encoding of spans of n_texts texts, numbered through all of them.
+
+    ``vectors`` (n_layers, n, width) float32 of unit length are those of the spans ``numbers`` (n,)
+    int64, ascending. The others are ``cut`` (n_spans,) bool, as they lie in what was not read, or
+    have no token, as one of a control character. ``n_tokens`` and ``truncated`` (n_texts,) are as
+    in `Encoded`.
+    """
+
+    vectors: EncodedVectors
+    numbers: NDArray[np.int64]
+    cut: NDArray[np.bool_]
+    n_tokens: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Quantization:
     """How a model was quantised to int8, and how near its vectors are to those in float32.
 

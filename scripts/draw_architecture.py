@@ -75,6 +75,7 @@ FILES = {
     "removals": "how many documents may go",
     "progress": "bars for callbacks",
     "tabular": "results as tables",
+    "tag_schemes": "tags of words as spans",
     "terminals": "what a terminal obeys",
     "threads": "a pool that ends whole",
     "forks": "locks and threads after a fork",

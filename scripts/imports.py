@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "records",
         "removals",
         "tabular",
+        "tag_schemes",
         "terminals",
         "threads",
         "wording",

@@ -25,11 +25,12 @@ from layerdex.indexer.quantization.calibration import choose_calibration, find_c
 from layerdex.indexer.quantization.fidelity import check_requantized
 from layerdex.indexer.text.batches import plan_batches
 from layerdex.indexer.text.chunks import average_chunks
+from layerdex.indexer.text.spans import CharacterSpan, locate_spans
 from layerdex.indexer.text.tokenizer import TextTokenizer, Tokens
 from layerdex.indexer.text.windows import choose_window_bytes
 from layerdex.layers import resolve_layers
 from layerdex.options import EncoderOptions, RuntimeOptions
-from layerdex.records import Encoded, EncodedVectors, EncoderSettings, Quantization
+from layerdex.records import Encoded, EncodedSpans, EncodedVectors, EncoderSettings, Quantization
 
 DEFAULT_WINDOW = 4_096
 _MAX_BUDGET_RATIO = 16
@@ -52,10 +53,12 @@ class TransformerEncoder:
         window: int = DEFAULT_WINDOW,
         window_bytes: int | None = None,
         quantization: Quantization | None = None,
+        pools_spans: bool = False,
     ) -> None:
         """Load a model.
 
-        ``token_budget`` and ``window_bytes`` are chosen for the engine and the model by default.
+        With ``pools_spans`` it has `encode_spans` in place of `encode`. ``token_budget`` and
+        ``window_bytes`` are chosen for the engine and the model by default.
         ``quantization`` is that of an index in int8, to be followed exactly.
         Raises `ModelError`, `OptionError`, `StorageError` or `MissingPackageError`.
         """
@@ -63,7 +66,12 @@ class TransformerEncoder:
         folder = find_model(model, revision=options.revision, adapter=options.adapter)
         pooling = resolve_pooling(options, folder)
         calibration = choose_calibration(options.calibration, runtime, stored=quantization)
-        self.engine = load_engine(folder, pooling=pooling, runtime=runtime, calibration=calibration)
+        self.engine = load_engine(
+            folder,
+            pooling=None if pools_spans else pooling,
+            runtime=runtime,
+            calibration=calibration,
+        )
         made = self.engine.quantization
         spec = self.engine.spec
         resolved = resolve_options(options, folder, spec)
@@ -208,15 +216,49 @@ class TransformerEncoder:
         with self._lock.hold(background=on_progress is not None):
             report(0)  # the run may have been stopped during the wait
             encoded = self._encode(unique, tokens, layers, report)
-        squares = np.einsum("lnw,lnw->ln", encoded.vectors, encoded.vectors)
-        if not ((squares > 0) & (squares < np.inf)).all():
-            raise ModelError(
-                f"the model {self._settings.model!r} gave vectors that are zero or not finite"
-            )
+        self._check(encoded.vectors)
         if len(unique) == len(texts):  # without repeats no copy of all vectors is needed
             return encoded
         counts = (getattr(encoded, field.name)[indices] for field in fields(Encoded)[1:])
         return Encoded(encoded.vectors[:, indices], *counts)
+
+    def encode_spans(
+        self,
+        texts: Sequence[str],
+        spans: Sequence[Sequence[CharacterSpan]],
+        layers: Sequence[int],
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> EncodedSpans:
+        """Encode spans of texts: each the normalised mean of its tokens' states in its text.
+
+        A span is its first character and the one behind its last, and need not be a word. Only
+        blocks up to the deepest layer run. With `LongText.CHUNK`, of a text that does not fit each
+        span is taken from the chunk in which it is whole and farthest from an edge.
+        """
+        layers = resolve_layers(layers, depth=self._settings.depth)
+        report = report_texts(len(texts), on_progress)
+        in_chunks = self._settings.long is LongText.CHUNK
+        located = locate_spans(self._tokenizer, texts, spans, in_chunks=in_chunks)
+        with self._lock.hold(background=on_progress is not None):
+            report(0)
+            vectors = self._pool(located.tokens, layers, report)
+        self._check(vectors)
+        in_order = np.argsort(located.numbers)
+        return EncodedSpans(
+            vectors[:, in_order],
+            located.numbers[in_order],
+            located.cut,
+            located.n_tokens,
+            located.truncated,
+        )
+
+    def _check(self, vectors: EncodedVectors) -> None:
+        squares = np.einsum("lnw,lnw->ln", vectors, vectors)
+        if not ((squares > 0) & (squares < np.inf)).all():
+            raise ModelError(
+                f"the model {self._settings.model!r} gave vectors that are zero or not finite"
+            )
 
     def _encode(
         self, texts: Sequence[str], tokens: Tokens, layers: tuple[int, ...], report: ReportFraction
@@ -247,11 +289,12 @@ class TransformerEncoder:
     def _pool(
         self, tokens: Tokens, layers: tuple[int, ...], report: ReportFraction
     ) -> EncodedVectors:
-        """Return the vectors of tokenised texts, (n_layers, n, width) float32."""
+        """Return the vectors of texts, or of their spans, (n_layers, n, width) float32."""
         lengths = tokens.lengths
         if not lengths.all():
             raise ModelError("a text has no tokens, and this model adds no special tokens")
-        vectors = np.empty((len(layers), len(lengths), self._settings.width), dtype=np.float32)
+        work = lengths if tokens.spans is None else np.ones(len(tokens.spans.tokens), np.int32)
+        vectors = np.empty((len(layers), len(work), self._settings.width), dtype=np.float32)
         pad_id = self.engine.spec.tokenizer.pad_id
         batches = (
             make_batch(tokens, indices, pad_id=pad_id)
@@ -259,12 +302,12 @@ class TransformerEncoder:
                 lengths, token_budget=self._token_budget, pads=self._settings.pads
             )
         )
-        n_done, n_total = 0, int(lengths.sum())
+        n_done, n_total = 0, int(work.sum())
         with contextlib.closing(self.engine.pool(batches, layers)) as results:
             for indices, pooled in results:
                 for i, layer_vectors in enumerate(pooled):
                     vectors[i, indices] = layer_vectors
-                n_done += int(lengths[indices].sum())
+                n_done += int(work[indices].sum())
                 report(n_done / n_total)
         return vectors
 

@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 def load_engine(
     folder: ModelFolder,
     *,
-    pooling: Pooling,
+    pooling: Pooling | None,
     runtime: RuntimeOptions,
     calibration: Calibration | None = None,
 ) -> Engine:
-    """Load a model on the engine that ``runtime`` names.
+    """Load a model on the engine that ``runtime`` names; without ``pooling``, one for spans.
 
     `EngineName.AUTO` is OpenVINO on a CPU if it is installed, agrees with torch, supports the dtype
     and its cache of converted models is writable; torch otherwise. With a ``calibration`` it is
@@ -38,6 +38,8 @@ def load_engine(
     """
     if calibration is not None:
         _check_int8(runtime)
+        if pooling is None:
+            raise OptionError("a model in int8 encodes whole texts only, not their spans")
     if (
         calibration is not None
         or runtime.engine is EngineName.OPENVINO
@@ -76,7 +78,7 @@ def _may_use_openvino(runtime: RuntimeOptions) -> bool:
 def _load_openvino(
     folder: ModelFolder,
     *,
-    pooling: Pooling,
+    pooling: Pooling | None,
     runtime: RuntimeOptions,
     calibration: Calibration | None,
 ) -> Engine | None:
@@ -105,7 +107,7 @@ def _load_openvino(
         return None
     load: Callable[[Path], Engine | None] = (
         partial(OpenVinoEngine.load, folder, pooling=pooling, dtype=runtime.dtype)
-        if calibration is None
+        if calibration is None or pooling is None
         else partial(
             OpenVinoEngine.load_quantized, folder, pooling=pooling, calibration=calibration
         )

@@ -25,19 +25,29 @@ _NEGLIGIBLE = 2.0**-20
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The characters ``start`` to ``end`` of a text, as ids with template and special tokens.
+    """The characters ``start`` to ``end`` of a text.
 
-    It holds ``n_tokens`` of the text's tokens, ``n_new`` of them in no earlier chunk, of which
-    ``n_unknown`` are unknown. ``is_whole`` is False if not even its first character fits.
+    ``prefix`` has its tokens, with offsets from ``start`` on; ``n_new`` of them are in no earlier
+    chunk, and of these ``n_unknown`` are unknown. ``is_whole`` is False if not even its first
+    character fits.
     """
 
-    ids: list[int]
+    prefix: Prefix
     start: int
     end: int
-    n_tokens: int
     n_new: int
     n_unknown: int
     is_whole: bool
+
+    @property
+    def ids(self) -> list[int]:
+        """All token ids, those of the template and special ones included."""
+        return self.prefix.ids
+
+    @property
+    def n_tokens(self) -> int:
+        """The number of the text's own tokens."""
+        return len(self.prefix.positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,7 @@ def split(tokenizer: TextTokenizer, text: str) -> Iterator[Chunk]:
         n_new = sum(is_new)
         n_unknown = sum(map(and_, is_new, prefix.is_unknown))
         if n_new or not start:
-            n_tokens = len(prefix.token_starts)
-            yield Chunk(prefix.ids, start, end, n_tokens, n_new, n_unknown, is_whole)
+            yield Chunk(prefix, start, end, n_new, n_unknown, is_whole)
         covered = end
         seen = max([seen, *(start + last for last in prefix.token_ends)])
         n_likely = min(max(_MIN_LIKELY, (end - start) * 3 // 2), tokenizer.n_characters)

@@ -5,10 +5,10 @@ The tokenizer adds special tokens; truncation is done here, so that the template
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +23,29 @@ _BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSpans:
+    """Spans of n texts that have a vector: text i has those from ``offsets[i]``, (n + 1,).
+
+    ``tokens`` (n_spans, 2) are the first token of each span and the one behind its last.
+    """
+
+    tokens: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """Token ids of n texts, with special tokens.
 
     ``truncated`` (n,) tells which texts did not fit; ``mask_positions`` (n,) is the position of the
-    template's mask token in each, for `Pooling.MASK`.
+    template's mask token in each, for `Pooling.MASK`. With ``spans`` these are pooled in place of
+    the texts.
     """
 
     ids: list[list[int]]
     truncated: NDArray[np.bool_]
-    mask_positions: NDArray[np.int64] | None
+    mask_positions: NDArray[np.int64] | None = None
+    spans: TokenSpans | None = None
 
     @property
     def lengths(self) -> NDArray[np.int32]:
@@ -44,13 +57,14 @@ class Tokens:
 class Prefix:
     """The part of a text that fits: its token ids, with template and special tokens.
 
-    ``token_starts`` and ``token_ends`` are the offsets of the text's own tokens, in characters,
-    ascending; ``starts_word`` tells which of them begin a word (as the tokenizer splits words), and
-    ``is_unknown`` which the tokenizer does not know. The rest of the text begins at the character
-    ``end``.
+    ``positions`` are those of the text's own tokens among ``ids``, ``token_starts`` and
+    ``token_ends`` their offsets in characters, ascending; ``starts_word`` tells which of them begin
+    a word (as the tokenizer splits words), and ``is_unknown`` which the tokenizer does not know.
+    The rest of the text begins at the character ``end``.
     """
 
     ids: list[int]
+    positions: list[int]
     token_starts: list[int]
     token_ends: list[int]
     starts_word: list[bool]
@@ -183,9 +197,26 @@ class TextTokenizer:
             rest = encoding.overflowing[0]
             offsets = zip(rest.offsets, rest.special_tokens_mask, strict=True)
             end = max(0, next(first for (first, _), special in offsets if not special) - start)
-        starts, ends, starts_word, ids = _text_tokens(encoding, start, start + len(shortened))
-        is_unknown = [token == self._unknown_id for token in ids]
-        return Prefix(list(encoding.ids), starts, ends, starts_word, is_unknown, end)
+        return self._prefix(encoding, shortened, end)
+
+    def find_prefixes(self, texts: Sequence[str]) -> Iterator[Prefix]:
+        """Yield what `find_prefix` returns for each text; several texts are tokenised at once."""
+        for first in range(0, len(texts), _BATCH):
+            batch = texts[first : first + _BATCH]
+            shortened = [_shorten(text, self._limits[0]) for text in batch]
+            encodings = self._truncating.encode_batch(list(map(self._template.render, shortened)))
+            for text, part, encoding in zip(batch, shortened, encodings, strict=True):
+                if len(part) == len(text) and not encoding.overflowing:
+                    yield self._prefix(encoding, text, len(text))
+                else:
+                    yield self.find_prefix(text)
+
+    def _prefix(self, encoding: Any, text: str, end: int) -> Prefix:
+        """Return the prefix of an encoded text that is kept up to the character ``end``."""
+        start = len(self._template.prefix)
+        own = _text_tokens(encoding, start, start + len(text))
+        is_unknown = [encoding.ids[at] == self._unknown_id for at in own.positions]
+        return Prefix(list(encoding.ids), *own, is_unknown, end)
 
     def _finish(self, text: str, shortened: str, encoding: Any) -> tuple[list[int], bool]:
         overflows = bool(encoding.overflowing)
@@ -244,31 +275,31 @@ def with_nothing_known(
     return np.maximum(n_unknown, unreadable).astype(np.int32), unreadable
 
 
-def _text_tokens(
-    encoding: Any, start: int, stop: int
-) -> tuple[list[int], list[int], list[bool], list[int]]:
-    """Return where a text's tokens start and end, which of them begin a word, and their ids.
+class _TextTokens(NamedTuple):
+    """Positions of a text's own tokens, where they start and end, and which begin a word."""
 
-    The text is at ``start`` to ``stop`` of what was encoded.
-    """
-    starts: list[int] = []
-    ends: list[int] = []
-    starts_word: list[bool] = []
-    ids: list[int] = []
+    positions: list[int]
+    starts: list[int]
+    ends: list[int]
+    starts_word: list[bool]
+
+
+def _text_tokens(encoding: Any, start: int, stop: int) -> _TextTokens:
+    """Return the tokens of the text that is at ``start`` to ``stop`` of what was encoded."""
+    own = _TextTokens([], [], [], [])
     previous = None
     tokens = zip(
-        encoding.ids,
         encoding.offsets,
         encoding.special_tokens_mask,
         encoding.word_ids,
         strict=True,
     )
-    for token, (first, last), special, word in tokens:
+    for position, ((first, last), special, word) in enumerate(tokens):
         # A token may begin in the template, with the blank before it, and may be empty.
         if not special and first < stop and max(last, first + 1) > start:
-            starts.append(max(0, first - start))
-            ends.append(max(last, first + 1) - start)
-            starts_word.append(word != previous)
-            ids.append(token)
+            own.positions.append(position)
+            own.starts.append(max(0, first - start))
+            own.ends.append(max(last, first + 1) - start)
+            own.starts_word.append(word != previous)
         previous = word
-    return starts, ends, starts_word, ids
+    return own

@@ -31,11 +31,11 @@ _GRAPH_VERSION = 5
 _DAY_S = 86_400
 
 
-def graph_folder(folder: ModelFolder, pooling: Pooling) -> Path:
+def graph_folder(folder: ModelFolder, pooling: Pooling | None) -> Path:
     """Return the folder of a model's graph, named by a digest of everything that decides it."""
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
     model = model_digest(folder.contents)
-    key = json.dumps([_GRAPH_VERSION, versions, model, pooling.value])
+    key = json.dumps([_GRAPH_VERSION, versions, model, pooling or "spans"])
     return cache_folder("openvino") / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

@@ -132,6 +132,7 @@ class CachedGraph:
                     ids=probe[f"ids_{i}"],
                     mask=probe[f"mask_{i}"],
                     mask_positions=probe.get(f"mask_positions_{i}"),
+                    spans=probe.get(f"spans_{i}"),
                 )
                 for i in range(int(probe["n_batches"]))
             ]
@@ -160,6 +161,8 @@ def write_graph(
         arrays |= {f"{name}_{i}": getattr(batch, field) for name, field in _BATCH_ARRAYS.items()}
         if batch.mask_positions is not None:
             arrays[f"mask_positions_{i}"] = batch.mask_positions
+        if batch.spans is not None:
+            arrays[f"spans_{i}"] = batch.spans
     with (folder / _PROBE).open("wb") as probe:
         np.savez(probe, **arrays)  # type: ignore[arg-type]
     content: dict[str, Any] = {"spec": asdict(spec), "is_converted": graph is not None}

@@ -71,7 +71,7 @@ class OpenVinoEngine:
         dtype: Dtype,
         folder: ModelFolder,
         *,
-        pooling: Pooling,
+        pooling: Pooling | None,
         make: Callable[[Path], object] | None = None,
     ) -> None:
         """Wrap the graph of the model in ``folder``.
@@ -99,7 +99,7 @@ class OpenVinoEngine:
 
     @classmethod
     def load(
-        cls, folder: ModelFolder, target: Path, *, pooling: Pooling, dtype: Dtype
+        cls, folder: ModelFolder, target: Path, *, pooling: Pooling | None, dtype: Dtype
     ) -> OpenVinoEngine | None:
         """Load a model's graph from ``target``; if there is none, convert it into that folder.
 
@@ -238,7 +238,7 @@ class OpenVinoEngine:
         return lowest_cosine(pooled, expected[: depth + 1]) >= _TOLERANCES[self.dtype]
 
 
-def _convert(folder: ModelFolder, pooling: Pooling, target: Path) -> CachedGraph | None:
+def _convert(folder: ModelFolder, pooling: Pooling | None, target: Path) -> CachedGraph | None:
     check_limits(CONVERSION, weights_bytes=folder.weights_bytes)
     from layerdex.indexer.engines.openvino.graph import convert
 
@@ -247,7 +247,11 @@ def _convert(folder: ModelFolder, pooling: Pooling, target: Path) -> CachedGraph
 
 
 def _quantize(
-    folder: ModelFolder, pooling: Pooling, exact: Path, calibration: Calibration, target: Path
+    folder: ModelFolder,
+    pooling: Pooling,
+    exact: Path,
+    calibration: Calibration,
+    target: Path,
 ) -> CachedGraph | None:
     """Quantise the graph in the folder ``exact`` into ``target``; None if there is none."""
     engine = OpenVinoEngine.load(folder, exact, pooling=pooling, dtype=Dtype.FLOAT32)
@@ -260,7 +264,7 @@ def _quantize(
     return find_graph(target)
 
 
-def _load_torch(folder: ModelFolder, pooling: Pooling, dtype: Dtype) -> Engine:
+def _load_torch(folder: ModelFolder, pooling: Pooling | None, dtype: Dtype) -> Engine:
     check_limits(TORCH, weights_bytes=folder.weights_bytes)
     from layerdex.indexer.engines.torch.engine import TorchEngine
 

@@ -19,10 +19,10 @@ from layerdex.indexer.engines.openvino.cached_graph import write_graph
 from layerdex.indexer.engines.openvino.library import import_openvino
 from layerdex.indexer.engines.protocol import Batch, collect_vectors, make_batch
 from layerdex.indexer.engines.torch.engine import TorchEngine
-from layerdex.indexer.engines.torch.pooling import pool
+from layerdex.indexer.engines.torch.pooling import pool, pool_spans
 from layerdex.indexer.models.loading import quiet
 from layerdex.indexer.models.model_folder import ModelFolder
-from layerdex.indexer.text.tokenizer import Tokens
+from layerdex.indexer.text.tokenizer import Tokens, TokenSpans
 from layerdex.options import RuntimeOptions
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _LONGEST_PROBE = 1_024
 
 
 class _PooledLayers(nn.Module):
-    """Returns one (n, width) float32 output per layer."""
+    """Returns one float32 output per layer: (n, width), or (n, n_spans, width) of spans."""
 
     def __init__(self, model: nn.Module, pooling: Pooling) -> None:
         super().__init__()
@@ -42,7 +42,11 @@ class _PooledLayers(nn.Module):
         self.pooling = pooling
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, mask_positions: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        mask_positions: Tensor | None = None,
+        spans: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         states = self.model(
             input_ids=input_ids,
@@ -50,13 +54,15 @@ class _PooledLayers(nn.Module):
             output_hidden_states=True,
             return_dict=True,
         ).hidden_states
+        if spans is not None:
+            return tuple(pool_spans(layer_states, spans) for layer_states in states)
         return tuple(
             pool(layer_states, attention_mask, self.pooling, mask_positions=mask_positions)
             for layer_states in states
         )
 
 
-def convert(folder: ModelFolder, pooling: Pooling, target: Path) -> None:
+def convert(folder: ModelFolder, pooling: Pooling | None, target: Path) -> None:
     """Convert a model into the cache, together with torch's vectors of the probe texts.
 
     A model that OpenVINO cannot convert is recorded as such. Raises `ModelError`, or OSError if the
@@ -74,13 +80,13 @@ def convert(folder: ModelFolder, pooling: Pooling, target: Path) -> None:
         )
 
 
-def _trace(model: nn.Module, pooling: Pooling, batch: Batch, *, name: str) -> Any:
+def _trace(model: nn.Module, pooling: Pooling | None, batch: Batch, *, name: str) -> Any:
     try:
         with torch.inference_mode(), quiet(), warnings.catch_warnings():
             # Tracing warns of each branch on a shape; the probe texts show whether one matters.
             warnings.simplefilter("ignore")
             return import_openvino().convert_model(
-                _PooledLayers(model, pooling),
+                _PooledLayers(model, pooling or Pooling.MEAN),
                 example_input={
                     key: torch.from_numpy(array) for key, array in batch.inputs().items()
                 },
@@ -92,7 +98,7 @@ def _trace(model: nn.Module, pooling: Pooling, batch: Batch, *, name: str) -> An
         return None
 
 
-def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
+def _probe_batches(engine: TorchEngine, pooling: Pooling | None) -> list[Batch]:
     """Return batches, padded and unpadded, of texts from one word to the maximum length."""
     from tokenizers import Tokenizer
 
@@ -104,12 +110,23 @@ def _probe_batches(engine: TorchEngine, pooling: Pooling) -> list[Batch]:
     texts.append("a short text, which is compared again in every process")
     ids: list[list[int]] = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     positions = np.arange(len(ids)) % min(map(len, ids)) if pooling is Pooling.MASK else None
-    tokens = Tokens(ids, np.zeros(len(ids), dtype=np.bool_), positions)
+    spans = _probe_spans([len(row) for row in ids]) if pooling is None else None
+    tokens = Tokens(ids, np.zeros(len(ids), dtype=np.bool_), positions, spans)
     groups: Sequence[Sequence[int]] = ([0, 1, 3], [2, 4, 6], [5], [7])
     return [make_batch(tokens, np.array(group), pad_id=spec.tokenizer.pad_id) for group in groups]
 
 
+def _probe_spans(lengths: Sequence[int]) -> TokenSpans:
+    """Return spans of one to five tokens, and the whole text, of texts of these lengths."""
+    parts = []
+    for n_tokens in lengths:
+        starts = np.arange(0, n_tokens, 3)
+        stops = np.minimum(starts + 1 + starts % 5, n_tokens)
+        parts.append(np.concatenate([np.stack([starts, stops], axis=1), [[0, n_tokens]]]))
+    return TokenSpans(np.concatenate(parts), np.cumsum([0, *map(len, parts)]))
+
+
 def _reference(engine: TorchEngine, batches: Sequence[Batch]) -> NDArray[np.float32]:
     layers = tuple(range(engine.spec.depth + 1))
-    n = sum(len(batch.indices) for batch in batches)
+    n = sum(len(batch.indices) for batch in batches)  # of texts, or of spans
     return collect_vectors(engine.pool(batches, layers), engine.spec, n)

@@ -15,7 +15,7 @@ from layerdex.errors import ModelError
 from layerdex.forks import abandon, renew_after_fork
 from layerdex.indexer.engines.openvino.cached_graph import CachedGraph
 from layerdex.indexer.engines.openvino.library import import_openvino
-from layerdex.indexer.engines.protocol import Batch, Pooled
+from layerdex.indexer.engines.protocol import Batch, Pooled, is_span
 from layerdex.records import Vectors
 
 # What is not quantised is computed in bfloat16, and in float32 where the CPU has no bfloat16.
@@ -154,7 +154,7 @@ def run(
         for batch in batches:
             if not idle:
                 batch_done, request = running.popleft()
-                yield batch_done.indices, _finish(request, layers)
+                yield batch_done.indices, _finish(request, batch_done, layers)
                 idle.append(request)
             request = idle.popleft()
             running.append((batch, request))
@@ -162,7 +162,7 @@ def run(
                 request.start_async(batch.inputs(), share_inputs=True)
         while running:
             batch_done, request = running.popleft()
-            yield batch_done.indices, _finish(request, layers)
+            yield batch_done.indices, _finish(request, batch_done, layers)
     finally:
         for _, request in running:  # do not leave them running after an interruption
             with suppress(RuntimeError):  # one error is enough
@@ -175,11 +175,14 @@ def lowest_cosine(pooled: Sequence[Vectors], expected: Vectors) -> float:
     return float(np.nan_to_num(cosines, nan=-1.0).min())
 
 
-def _finish(request: Any, layers: tuple[int, ...]) -> list[Vectors]:
+def _finish(request: Any, batch: Batch, layers: tuple[int, ...]) -> list[Vectors]:
     with translate_errors():
         request.wait()
         tensors = request.output_tensors
-    return [np.array(tensors[layer].data) for layer in layers]
+    if batch.spans is None:
+        return [np.array(tensors[layer].data) for layer in layers]
+    kept = is_span(batch.spans)
+    return [tensors[layer].data[kept] for layer in layers]
 
 
 @contextmanager

@@ -49,17 +49,21 @@ class TorchEngine:
         self,
         folder: ModelFolder,
         *,
-        pooling: Pooling,
+        pooling: Pooling | None,
         runtime: RuntimeOptions,
         packs: bool | None = None,
     ) -> None:
-        """Load a model; for ``packs`` see `Replica`. Raises `ModelError` or `OptionError`."""
+        """Load a model; for ``packs`` see `Replica`. Raises `ModelError` or `OptionError`.
+
+        Spans of a batch are pooled by their mean, whatever ``pooling`` is; without any, all batches
+        have spans.
+        """
         bound_memory()
         self._devices = choose_devices(runtime.device)
         self.dtype = choose_dtype(runtime.dtype, self._devices[0])
         self.quantization: Quantization | None = None
         self._folder = folder
-        self._pooling = pooling
+        self._pooling = pooling or Pooling.MEAN
         module = self._load(self._devices[0])
         tokenizer = load_tokenizer(folder)
         folder.contents.check_unchanged()

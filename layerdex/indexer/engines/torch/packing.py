@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerdex.choices import Pooling
+from layerdex.indexer.engines.protocol import is_span
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates, Inputs
 from layerdex.indexer.engines.torch.packed_attention import (
     checked_attention,
@@ -80,6 +81,20 @@ def pack(ids: Ids, mask: Ids, *, first: int) -> PackedTexts:
         offsets=offsets.astype(np.int32),
         longest=int(lengths.max()),
     )
+
+
+def packed_spans(spans: Ids, mask: Ids) -> tuple[Ids, NDArray[np.int32]]:
+    """Return the tokens of all spans of a packed batch, and each span's first among these.
+
+    ``spans`` (n, n_spans, 2) are those of a padded batch with the same ``mask``, empty ones left
+    out. The tokens of span i are at ``offsets[i]`` to ``offsets[i + 1]``, (n_kept + 1,) int32.
+    """
+    of_text, at = np.nonzero(is_span(spans))
+    first_tokens = np.cumsum([0, *mask.sum(axis=1)])[of_text]
+    starts, stops = (spans[of_text, at] + first_tokens[:, None]).T
+    offsets = np.concatenate([[0], np.cumsum(stops - starts)])
+    tokens = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], stops - starts)
+    return tokens, offsets.astype(np.int32)
 
 
 class Packer:

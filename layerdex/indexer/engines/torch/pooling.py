@@ -38,6 +38,32 @@ def pool(
     return torch.nn.functional.normalize(vectors, dim=1)
 
 
+def pool_spans(states: Tensor, spans: Tensor) -> Tensor:
+    """Pool the tokens of spans to unit vectors (n, n_spans, width) float32.
+
+    Of token states (n, n_tokens, width), each span (n, n_spans, 2) has those from its first number
+    and below its second. An empty one has the vector zero.
+    """
+    import torch
+
+    positions = torch.arange(states.shape[1], device=states.device)
+    is_within = (positions >= spans[..., :1]) & (positions < spans[..., 1:])
+    # As in `pool`, the sum has the direction of the mean.
+    return torch.nn.functional.normalize(torch.bmm(is_within.float(), states.float()), dim=2)
+
+
+def pool_packed_spans(states: Tensor, tokens: Tensor, offsets: Tensor) -> Tensor:
+    """Pool spans of packed texts' states (1, n_tokens, width) to unit vectors (n, width) float32.
+
+    Span i has the tokens ``tokens[offsets[i]:offsets[i + 1]]``, at least one; see `pool_packed`.
+    """
+    import torch
+
+    gathered = states[0].index_select(0, tokens).float()
+    vectors = torch.segment_reduce(gathered, "sum", offsets=offsets, unsafe=True)
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
 def pool_packed(
     states: Tensor, offsets: Tensor, pooling: Pooling, *, mask_positions: Tensor | None = None
 ) -> Tensor:

@@ -18,12 +18,17 @@ from torch import Tensor, nn
 from layerdex.choices import Pooling
 from layerdex.errors import LayerdexError, ModelError
 from layerdex.forks import renew_after_fork
-from layerdex.indexer.engines.protocol import Batch
+from layerdex.indexer.engines.protocol import Batch, is_span
 from layerdex.indexer.engines.torch.hidden_states import HiddenStates, Inputs
 from layerdex.indexer.engines.torch.packed_attention import restore_attention
-from layerdex.indexer.engines.torch.packing import Packer, Sample, make_packer
+from layerdex.indexer.engines.torch.packing import Packer, Sample, make_packer, packed_spans
 from layerdex.indexer.engines.torch.padding_check import changes_nothing
-from layerdex.indexer.engines.torch.pooling import pool, pool_packed
+from layerdex.indexer.engines.torch.pooling import (
+    pool,
+    pool_packed,
+    pool_packed_spans,
+    pool_spans,
+)
 from layerdex.indexer.engines.torch.transfers import PendingArray, Transfers
 from layerdex.indexer.engines.torch.workers import reason_of, start_workers
 
@@ -137,7 +142,7 @@ class Replica:
         while pending:
             texts = pending.popleft()
             if self._is_too_large(texts):
-                pending.extendleft(reversed(_halve(texts)))
+                pending.extendleft(reversed(texts.halves()))
                 continue
             vectors = self._run_if_it_fits(texts, layers)
             if vectors is None:
@@ -148,7 +153,7 @@ class Replica:
         return results
 
     def _is_too_large(self, batch: Batch) -> bool:
-        is_divisible = len(batch.indices) > 1
+        is_divisible = len(batch.ids) > 1
         return is_divisible and batch.ids.size > (self._max_tokens or batch.ids.size)
 
     def _run_if_it_fits(self, batch: Batch, layers: tuple[int, ...]) -> PendingArray | None:
@@ -189,19 +194,37 @@ class Replica:
 
     def _prepare(self, batch: Batch) -> tuple[Inputs, Callable[[Tensor], Tensor]]:
         """Return the model's inputs for a batch, and the function that pools a layer's states."""
-        pooling, positions = self._pooling, batch.mask_positions
-        mask_positions = None if positions is None else self._transfers.upload(positions)
         # A text without tokens cannot be packed.
         if self._packer is not None and batch.mask.any(axis=1).all():
-            inputs, offsets = self._packer.pack(batch.ids, batch.mask)
+            return self._prepare_packed(self._packer, batch)
+        upload = self._transfers.upload
+        mask = upload(batch.mask)
+        inputs = {"input_ids": upload(batch.ids), "attention_mask": mask}
+        if batch.spans is None:
             return inputs, partial(
-                pool_packed, offsets=offsets, pooling=pooling, mask_positions=mask_positions
+                pool, mask=mask, pooling=self._pooling, mask_positions=self._mask_positions(batch)
             )
-        mask = self._transfers.upload(batch.mask)
-        ids = self._transfers.upload(batch.ids)
-        return {"input_ids": ids, "attention_mask": mask}, partial(
-            pool, mask=mask, pooling=pooling, mask_positions=mask_positions
-        )
+        spans, kept = upload(batch.spans), upload(np.flatnonzero(is_span(batch.spans)))
+        return inputs, lambda states: pool_spans(states, spans).flatten(0, 1).index_select(0, kept)
+
+    def _prepare_packed(
+        self, packer: Packer, batch: Batch
+    ) -> tuple[Inputs, Callable[[Tensor], Tensor]]:
+        inputs, offsets = packer.pack(batch.ids, batch.mask)
+        if batch.spans is None:
+            return inputs, partial(
+                pool_packed,
+                offsets=offsets,
+                pooling=self._pooling,
+                mask_positions=self._mask_positions(batch),
+            )
+        tokens, bounds = packed_spans(batch.spans, batch.mask)
+        upload = self._transfers.upload
+        return inputs, partial(pool_packed_spans, tokens=upload(tokens), offsets=upload(bounds))
+
+    def _mask_positions(self, batch: Batch) -> Tensor | None:
+        positions = batch.mask_positions
+        return None if positions is None else self._transfers.upload(positions)
 
 
 def _has_kernel(module: nn.Module, device: torch.device) -> bool:
@@ -217,24 +240,6 @@ def collect(result: Future[list[PendingArray]]) -> list[NDArray[np.float32]]:
     with _translate_errors():
         arrays = [pending.wait() for pending in result.result()]
     return list(arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1))
-
-
-def _halve(batch: Batch) -> list[Batch]:
-    """Split a batch in two, each half padded to its own longest text."""
-    middle = (len(batch.indices) + 1) // 2
-    return [_slice(batch, slice(middle)), _slice(batch, slice(middle, None))]
-
-
-def _slice(batch: Batch, texts: slice) -> Batch:
-    mask = batch.mask[texts]
-    n_tokens = int(mask.sum(axis=1).max())
-    positions = batch.mask_positions
-    return Batch(
-        indices=batch.indices[texts],
-        ids=np.ascontiguousarray(batch.ids[texts, :n_tokens]),
-        mask=np.ascontiguousarray(mask[:, :n_tokens]),
-        mask_positions=None if positions is None else positions[texts],
-    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
