@@ -32,8 +32,8 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the soak kill and try more often than the suite."""
-    parser.addoption("--kills", type=int, default=25, help="writers killed in each way")
-    parser.addoption("--sequences", type=int, default=30, help="sequences held to the model")
+    parser.addoption("--kills", type=int, default=16, help="writers killed in each way")
+    parser.addoption("--sequences", type=int, default=20, help="sequences held to the model")
     parser.addoption("--soak", action="store_true", help="all of what the suite samples")
 
 

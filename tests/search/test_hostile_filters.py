@@ -161,7 +161,7 @@ def _is_known(condition: Condition) -> bool:
 def test_random_filters_select_what_a_loop_selects(
     index: Index, request: pytest.FixtureRequest
 ) -> None:
-    n_examples = 10_000 if request.config.getoption("--soak") else 500
+    n_examples = 10_000 if request.config.getoption("--soak") else 400
     selected: set[int] = set()
 
     # The suite tries the same ones each time; the soak looks for new ones.

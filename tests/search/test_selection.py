@@ -195,7 +195,7 @@ def _conditions(draw: st.DrawFn) -> Condition:
     return Condition(name, chosen, tuple(values), is_quoted)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(where=st.lists(_conditions(), max_size=3))
 @example(where=[])
 @example(where=[Condition("label", Operator.NOT_EQUAL, ("ham",))])

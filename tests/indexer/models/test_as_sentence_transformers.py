@@ -93,6 +93,7 @@ FILES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("keep_case", [cased, Path], ids=["cased", "uncased"])
 @pytest.mark.parametrize("kind", FILES)
 def test_the_deepest_layer_is_what_sentence_transformers_gives(
