@@ -11,11 +11,17 @@ import numpy as np
 
 from layerdex.arguments import check_between, check_callbacks
 from layerdex.errors import OptionError, StorageError
-from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors
+from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors, read_texts
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress, Rows, Vectors, progress_of_parts
 from layerdex.search.knn.approximate import Measured
-from layerdex.search.knn.recall_choice import SHARES, Questions, choose, n_questions
+from layerdex.search.knn.recall_choice import (
+    MOST_GIVEN,
+    SHARES,
+    Questions,
+    choose,
+    n_questions,
+)
 from layerdex.storage.approximates import read_approximates
 from layerdex.storage.artifact_changes import keep_artifacts, remove_artifact, save_artifact
 from layerdex.storage.artifacts import APPROXIMATES, MAX_BYTES, Tensors
@@ -76,11 +82,19 @@ def accelerate(
     check_callbacks(on_progress=on_progress)
     target = float(check_between("recall", recall, _LEAST_RECALL, _MOST_RECALL))
     chosen = index.resolve_layers(layers)
-    texts = None if queries is None else query_vectors(index, queries, None)
+    texts = None if queries is None else query_vectors(index, _drawn(read_texts(queries)), None)
     return [
         _accelerate_layer(index, layer, target, texts, lock_timeout_s, of_layer)
         for layer, of_layer in zip(chosen, progress_of_parts(on_progress, len(chosen)), strict=True)
     ]
+
+
+def _drawn(texts: list[str]) -> list[str]:
+    """Return the texts, or `MOST_GIVEN` of them drawn at random where there are more."""
+    if len(texts) <= MOST_GIVEN:
+        return texts
+    drawn = np.random.default_rng(_SEED).choice(len(texts), MOST_GIVEN, replace=False)
+    return [texts[at] for at in np.sort(drawn).tolist()]
 
 
 def remove_approximates(index: OpenIndex, layers: LayerSelection, *, lock_timeout_s: float) -> None:

@@ -63,7 +63,8 @@ def command(
 
     How much a search does is the least for which the lower 95 % bound of recall@10 reaches
     --recall, measured on stored vectors, and separately on --queries, of which 0.99 takes some
-    1,000; without a filter and with filters that keep a tenth and a hundredth. 'info' shows it.
+    1,000 (of more than 10,000, a random sample of 10,000 is taken); without a filter and with
+    filters that keep a tenth and a hundredth. 'info' shows it.
 
     Documents added later are compared exactly, deleted ones are left out. When either exceed a
     sixth, answers are exact until the index is built again.
