@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from layerdex.forks import ForkLock
 from layerdex.search.knn.approximate import ApproximateLayer, Measured
@@ -29,6 +30,8 @@ class LoadedApproximates:
     def __init__(self) -> None:
         self._by_file: dict[str, ApproximateLayer] = {}
         self._lock = ForkLock()
+        # Of each file, for as long as a thread loads it or waits for it.
+        self._loading: WeakValueDictionary[str, ForkLock] = WeakValueDictionary()
 
     def find(self, store: Store, snapshot: Snapshot, layer: int) -> ApproximateLayer | None:
         """Return the approximate index of a layer, None if there is none that fits the documents.
@@ -56,18 +59,31 @@ class LoadedApproximates:
         return None
 
     def _get(self, store: Store, record: Mapping[str, Any]) -> ApproximateLayer:
-        """Return the index of a record; raises FileNotFoundError or `DamagedIndexError`."""
+        """Return the index of a record, which several threads load once.
+
+        Raises FileNotFoundError or `DamagedIndexError`.
+        """
+        file = record["file"]
+        if (loaded := self._find_loaded(file)) is not None:
+            return loaded
         with self._lock:
-            loaded = self._by_file.pop(record["file"], None)
-            if loaded is not None:
-                self._by_file[record["file"]] = loaded  # now the one used last
+            loading = self._loading.setdefault(file, ForkLock())
+        with loading:  # of this file alone: it takes long
+            if (loaded := self._find_loaded(file)) is not None:
                 return loaded
-        loaded = _load(store, record)  # outside the lock: it takes long
+            loaded = _load(store, record)
+            with self._lock:
+                self._by_file[file] = loaded
+                while len(self._by_file) > 1 and self._n_bytes() > _MOST_LOADED_BYTES:
+                    del self._by_file[next(iter(self._by_file))]
+            return loaded
+
+    def _find_loaded(self, file: str) -> ApproximateLayer | None:
         with self._lock:
-            self._by_file[record["file"]] = loaded
-            while len(self._by_file) > 1 and self._n_bytes() > _MOST_LOADED_BYTES:
-                del self._by_file[next(iter(self._by_file))]
-        return loaded
+            loaded = self._by_file.pop(file, None)
+            if loaded is not None:
+                self._by_file[file] = loaded  # now the one used last
+            return loaded
 
     def _forget_others(self, files: Collection[str]) -> None:
         """Drop what was loaded of files that were replaced or removed."""

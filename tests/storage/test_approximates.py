@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,10 @@ from safetensors.numpy import load_file, save
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
+from layerdex.index import approximates
 from layerdex.storage.artifacts import APPROXIMATES
 from layerdex.storage.catalog.validation import are_approximate
+from layerdex.storage.store import Store
 from tests.encoders import WordEncoder
 from tests.storage.corpora import flip_byte, rows
 from tests.storage.steps import accelerate
@@ -93,6 +98,31 @@ def test_what_was_replaced_or_removed_does_not_stay_loaded(path: Path) -> None:
     open_(path).remove_approximates()
     assert find(2) is None
     assert not loaded._by_file
+
+
+def test_threads_that_ask_first_load_a_file_once_and_another_file_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, load_file, begun = open_(path), approximates._load, []
+    both_load = threading.Barrier(2)
+
+    def load_slowly(store: Store, record: dict[str, Any]) -> Any:
+        begun.append(record["layer"])
+        both_load.wait(timeout=30)  # raises unless the files of both layers are loaded at once
+        time.sleep(0.1)
+        return load_file(store, record)
+
+    monkeypatch.setattr(approximates, "_load", load_slowly)
+
+    def find(layer: int) -> Any:
+        return index._open.store.query(
+            lambda snapshot: index._open.approximates.find(index._open.store, snapshot, layer)
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        found = [*threads.map(find, [2, 3] * 4)]
+    assert sorted(begun) == [2, 3]
+    assert len(set(map(id, found))) == 2
 
 
 def test_backup_and_restore_carry_all_layers(path: Path, tmp_path: Path) -> None:
