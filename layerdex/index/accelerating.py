@@ -118,6 +118,7 @@ def _accelerate_layer(
     on_progress: OnProgress | None,
 ) -> Acceleration:
     def question(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any], Rows]:
+        read_approximates(snapshot)  # what is damaged is said before minutes are spent
         given = None if texts is None else texts.at([layer])[layer]
         tensors, record = _build(snapshot, layer, target, given, on_progress)
         return tensors, record, snapshot.rows()

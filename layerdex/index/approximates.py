@@ -50,11 +50,10 @@ class LoadedApproximates:
                 return self._get(store, record)
             logger.warning(
                 "the approximate index of layer %s is not used, and answers are exact: it %s. Run "
-                "'%s --layers %s' to build it again",
+                "'%s' to build it again",
                 layer,
                 state.reason,
-                APPROXIMATES.remedy(str(store.path)),
-                layer,
+                APPROXIMATES.remedy(str(store.path), record=record),
             )
         return None
 
@@ -107,7 +106,7 @@ def _load(store: Store, record: Mapping[str, Any]) -> ApproximateLayer:
         )
     except ValueError as error:
         path = store.path / APPROXIMATES.folder / record["file"]
-        raise artifact_damage(APPROXIMATES, path) from error
+        raise artifact_damage(APPROXIMATES, path, record) from error
     measured = tuple(Measured(**each) for each in record["measured"])
     first_row, next_row = record["first_row"], record["next_row"]
     return ApproximateLayer(made, record["layer"], record["file"], first_row, next_row, measured)

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from safetensors.numpy import load_file, save
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
-from layerdex.index import approximates
+from layerdex.index import accelerating, approximates
 from layerdex.storage.artifacts import APPROXIMATES
 from layerdex.storage.catalog.validation import are_approximate
 from layerdex.storage.store import Store
+from layerdex.storage.vectors.approximate import ApproximateIndex
 from tests.encoders import WordEncoder
 from tests.storage.corpora import flip_byte, rows
 from tests.storage.steps import accelerate
+from tests.storage.stored import query
 
 N = 40
 Tensors = dict[str, Any]
@@ -154,8 +157,9 @@ def test_flipped_byte_is_found_and_named_and_exact_search_goes_on(path: Path) ->
     flip_byte(file)
     [problem] = open_(path).verify()
     assert (problem.path, problem.artifact) == (file, APPROXIMATES)
-    assert "layerdex accelerate" in problem.reason
-    with pytest.raises(DamagedIndexError, match="accelerate"):
+    assert "'layerdex accelerate --layers 2'" in problem.reason
+    assert problem.remedy == f"layerdex accelerate {path} --layers 2"
+    with pytest.raises(DamagedIndexError, match="'layerdex accelerate --layers 2'"):
         load(path)
     assert open_(path).search_like("d1", layer=2, exact=True)[0].exact
     assert load(path, 3) is not None
@@ -166,7 +170,7 @@ def test_flipped_byte_is_found_and_named_and_exact_search_goes_on(path: Path) ->
 def test_missing_file_is_damage(path: Path) -> None:
     file_of(path, 2).unlink()
     assert len(open_(path).verify()) == 1
-    with pytest.raises(DamagedIndexError, match="accelerate"):
+    with pytest.raises(DamagedIndexError, match="'layerdex accelerate --layers 2'"):
         load(path)
 
 
@@ -269,7 +273,35 @@ def test_record_that_is_none_is_damage(path: Path, changed: dict[str, Any]) -> N
     with pytest.raises(DamagedIndexError):
         load(path, 3)
     assert open_(path).info().damaged == ("approximate",)
-    assert [problem.artifact for problem in open_(path).verify()] == [APPROXIMATES]
+    [problem] = open_(path).verify()
+    assert (problem.artifact, problem.remedy) == (
+        APPROXIMATES,
+        f"layerdex accelerate {path} --drop",
+    )
+
+
+@pytest.mark.parametrize("damage", ["an invalid record", "another digest", "no JSON"])
+def test_damaged_record_is_said_before_anything_is_built_and_drop_mends_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    if damage == "an invalid record":
+        with open_(path)._open.store.write() as writer:
+            writer.set(APPROXIMATES.name, [{"layer": 2}])
+    else:
+        value = "'[1'" if damage == "no JSON" else "json_set(value, '$[0].n', 39)"
+        query(path, f"UPDATE setting SET value = {value} WHERE key = 'approximate'")
+    monkeypatch.setattr(accelerating, "N_LEAST", 1)
+    monkeypatch.setattr(ApproximateIndex, "train", None)  # nothing is built
+    delete = partial(Index.delete, purge=True)
+    for ask in (partial(Index.search_like, ids="d1", layer=2), Index.accelerate, delete):
+        with pytest.raises(DamagedIndexError, match="run 'layerdex accelerate INDEX --drop'"):
+            ask(open_(path))
+    assert open_(path).search_like("d1", layer=2, exact=True)[0].exact
+    open_(path).remove_approximates()
+    assert not (path / APPROXIMATES.folder).exists()
+    assert open_(path).verify() == []
+    assert open_(path).search_like("d1", layer=2)[0].exact
+    open_(path).delete("d2", purge=True)
 
 
 def test_forged_rows_that_there_are_not_are_damage(
