@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from layerdex.arguments import check_between, check_callbacks
-from layerdex.errors import OptionError, StorageError
+from layerdex.errors import DamagedIndexError, OptionError, StorageError
 from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors, read_texts
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress, Rows, Vectors, progress_of_parts
@@ -97,16 +97,25 @@ def _drawn(texts: list[str]) -> list[str]:
     return [texts[at] for at in np.sort(drawn).tolist()]
 
 
-def remove_approximates(index: OpenIndex, layers: LayerSelection, *, lock_timeout_s: float) -> None:
-    """Remove the approximate indexes of some layers; without any, nothing happens."""
+def remove_approximates(index: OpenIndex, layers: LayerSelection, *, lock_timeout_s: float) -> bool:
+    """Remove the approximate indexes of some layers; return whether there were any."""
     chosen = index.resolve_layers(layers)
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
-        if set(chosen) == set(index.store.layers):
-            remove_artifact(writer, APPROXIMATES)  # also where their records are damaged
-            return
+        of_all = set(chosen) == set(index.store.layers)
         with index.store.read() as snapshot:
-            others = [each for each in read_approximates(snapshot) if each["layer"] not in chosen]
-        keep_artifacts(writer, APPROXIMATES, others)
+            try:
+                records = read_approximates(snapshot)
+            except DamagedIndexError:
+                if not of_all:
+                    raise
+                remove_artifact(writer, APPROXIMATES)
+                return True
+        others = [each for each in records if each["layer"] not in chosen]
+        if of_all:  # a folder may be left without a record
+            remove_artifact(writer, APPROXIMATES)
+        elif len(others) < len(records):
+            keep_artifacts(writer, APPROXIMATES, others)
+    return len(others) < len(records)
 
 
 def _accelerate_layer(

@@ -681,11 +681,15 @@ class Index:
 
     def remove_approximates(
         self, layers: LayerSelection = "all", *, lock_timeout_s: float = 10.0
-    ) -> None:
-        """Remove the approximate indexes of some layers, if there are any: answers are exact."""
+    ) -> bool:
+        """Remove the approximate indexes of some layers, so that answers are exact.
+
+        Returns whether there were any. Raises `LockedIndexError`, `StorageError`, or, where only
+        some layers are named, `DamagedIndexError`.
+        """
         from layerdex.index.accelerating import remove_approximates
 
-        remove_approximates(self._open, layers, lock_timeout_s=lock_timeout_s)
+        return remove_approximates(self._open, layers, lock_timeout_s=lock_timeout_s)
 
     def save_head(self, probe: Probe, *, lock_timeout_s: float = 10.0) -> None:
         """Store a probe's head in place of any before; it does not change as documents are added.

@@ -75,10 +75,14 @@ def test_drop_removes_all(cli: Cli, accelerated: Path) -> None:
     assert result.stderr == f"Removed the approximate indexes of {accelerated}\n"
     assert cli.json("info", accelerated)["approximate"] is None
     assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
+    result = cli.ok("accelerate", accelerated, "--drop")
+    assert result.stderr == f"There were no approximate indexes of {accelerated}\n"
     assert "--drop" in cli.usage("accelerate", accelerated, "--drop", "--json")
 
 
 def test_drop_of_some_layers_keeps_the_others(cli: Cli, accelerated: Path) -> None:
+    result = cli.ok("accelerate", accelerated, "--layers", 1, "--drop")
+    assert result.stderr == f"There were no approximate indexes of layers 1 of {accelerated}\n"
     cli.ok("accelerate", accelerated, "--layers", 1, "--recall", 0.5)
     result = cli.ok("accelerate", accelerated, "--layers", 2, "--drop")
     assert result.stderr == f"Removed the approximate indexes of layers 2 of {accelerated}\n"

@@ -82,9 +82,10 @@ def command(
         raise click.UsageError("--drop cannot be used with --json")
     index = context.open_index(path)
     if drop:
-        index.remove_approximates(layers, lock_timeout_s=lock_timeout_s)
+        removed = index.remove_approximates(layers, lock_timeout_s=lock_timeout_s)
         of_layers = "" if layers == "all" else f" layers {layers} of"
-        context.note(f"Removed the approximate indexes of{of_layers} {path}")
+        what = "Removed the" if removed else "There were no"
+        context.note(f"{what} approximate indexes of{of_layers} {path}")
         return
     texts = None if queries is None else _read(index, queries)
     with context.progress("Building") as on_progress:
