@@ -22,6 +22,7 @@ from layerdex.index import accelerating, approximates
 from layerdex.storage.artifacts import APPROXIMATES
 from layerdex.storage.catalog.validation import are_approximate
 from layerdex.storage.store import Store
+from layerdex.storage.vectors import approximate as vectors
 from layerdex.storage.vectors.approximate import ApproximateIndex
 from tests.encoders import WordEncoder
 from tests.storage.corpora import flip_byte, rows
@@ -214,11 +215,26 @@ FORGED: dict[str, Callable[[Tensors], Tensors]] = {
 
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
 def test_forged_arrays_with_the_right_checksum_are_damage(
-    path: Path, forged: Callable[[Tensors], Tensors]
+    path: Path, monkeypatch: pytest.MonkeyPatch, forged: Callable[[Tensors], Tensors]
 ) -> None:
     forge(path, forged(load_file(file_of(path, 2))))
+    monkeypatch.setattr(vectors, "load_faiss", None)  # it sees none of them
     with pytest.raises(DamagedIndexError, match="accelerate"):
         load(path)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 16, 18, 33, 384])
+def test_codes_have_the_size_that_faiss_has(width: int) -> None:
+    rng = np.random.default_rng(0)
+    sample = rng.standard_normal((40, width)).astype(np.float32)
+    index = ApproximateIndex.train(sample, n_lists=2, span=40)
+    index.add(sample, np.arange(40))
+    made = index.finish().to_tensors()
+    again = ApproximateIndex.from_tensors(made, width=width, n=40, n_lists=2, span=40)
+    found = [
+        each.scan(sample[:4], 5, n_probes=2, selection=None).tolist() for each in (index, again)
+    ]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +313,7 @@ def test_damaged_record_is_said_before_anything_is_built_and_drop_mends_it(
         with pytest.raises(DamagedIndexError, match="run 'layerdex accelerate INDEX --drop'"):
             ask(open_(path))
     assert open_(path).search_like("d1", layer=2, exact=True)[0].exact
-    open_(path).remove_approximates()
+    assert open_(path).remove_approximates()
     assert not (path / APPROXIMATES.folder).exists()
     assert open_(path).verify() == []
     assert open_(path).search_like("d1", layer=2)[0].exact
