@@ -241,7 +241,7 @@ def _choose_at(
 def _lowest(
     recalls: NDArray[np.float64],
     parts: Sequence[NDArray[np.int64]],
-    filters: Sequence[_Filter] = (),
+    filters: Sequence[_Filter],
 ) -> tuple[float, float]:
     """Return the lowest bound of parts of the queries, and the mean of that part.
 

@@ -190,7 +190,7 @@ def test_the_hardest_of_several_topics_counts() -> None:
     recalls = np.ones(400)
     recalls[at[1]] = 0.8
     assert recall_choice._lowest(recalls, [np.arange(400)], filters) == pytest.approx((0.8, 0.9))
-    assert recall_choice._lowest(recalls, [np.arange(400)])[0] > 0.85
+    assert recall_choice._lowest(recalls, [np.arange(400)], [])[0] > 0.85
 
 
 def test_more_hits_than_match_are_all_that_match(path: Path) -> None:
@@ -484,7 +484,7 @@ def test_with_too_few_questions_the_bound_is_low_and_no_more_is_done_for_it() ->
     first, second = few.halves()
     assert [part.tolist() for part in first] == [[1]]
     assert [part.tolist() for part in second] == [[0], [2]]
-    assert recall_choice._lowest(np.array([1.0, 0.0, 0.0]), second) == (0.0, 0.0)
+    assert recall_choice._lowest(np.array([1.0, 0.0, 0.0]), second, []) == (0.0, 0.0)
     assert recall_bound(np.ones(1)) < 0.5
 
 
