@@ -47,6 +47,8 @@ def test_a_note_gives_the_recall_and_how_to_do_without(
         f"Approximate, recall@10 measured as at least {bound:.4f} at layer 2; --exact compares "
         "every document\n"
     )
+    many = cli.ok("search", accelerated, QUERY, "--layer", "1,2", "-k", 12)
+    assert f"{bound:.4f} at layer 2, of the 10 nearest and not of all 12; --exact" in many.stderr
     # So few documents are measured without a filter only.
     monkeypatch.setattr(approximate.ApproximateLayer, "at_share", lambda self, _: self.measured[0])
     filtered = cli.ok("search", accelerated, QUERY, "--layer", 2, "--where", "id != card-1")
