@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 
 from layerdex.arguments import check_between, check_callbacks
-from layerdex.errors import OptionError, StorageError
-from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors
+from layerdex.errors import DamagedIndexError, OptionError, StorageError
+from layerdex.index.approximates import N_LEAST
+from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors, read_texts
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress, Rows, Vectors, progress_of_parts
 from layerdex.search.knn.approximate import Measured
-from layerdex.search.knn.recall_choice import SHARES, Questions, choose, n_questions
+from layerdex.search.knn.recall_choice import (
+    MOST_GIVEN,
+    SHARES,
+    Questions,
+    check_can_show,
+    choose,
+    n_questions,
+)
 from layerdex.storage.approximates import read_approximates
 from layerdex.storage.artifact_changes import keep_artifacts, remove_artifact, save_artifact
 from layerdex.storage.artifacts import APPROXIMATES, MAX_BYTES, Tensors
@@ -31,9 +39,6 @@ from layerdex.storage.vectors.approximate import (
 )
 
 RECALL = 0.99
-N_LEAST = 20_000
-"""Fewer documents are compared in a millisecond, which candidates alone would take."""
-
 _LEAST_RECALL, _MOST_RECALL = 0.5, 0.999
 _ADDED_TOGETHER = 65_536
 _SEED = 0
@@ -76,23 +81,45 @@ def accelerate(
     check_callbacks(on_progress=on_progress)
     target = float(check_between("recall", recall, _LEAST_RECALL, _MOST_RECALL))
     chosen = index.resolve_layers(layers)
-    texts = None if queries is None else query_vectors(index, queries, None)
+    given = None if queries is None else _drawn(read_texts(queries))
+    if given is not None:
+        check_can_show(len(given), target)
+    texts = None if given is None else query_vectors(index, given, None)
+    with index.store.write(lock_timeout_s=lock_timeout_s):
+        pass  # who cannot write need not build; meanwhile others may
     return [
         _accelerate_layer(index, layer, target, texts, lock_timeout_s, of_layer)
         for layer, of_layer in zip(chosen, progress_of_parts(on_progress, len(chosen)), strict=True)
     ]
 
 
-def remove_approximates(index: OpenIndex, layers: LayerSelection, *, lock_timeout_s: float) -> None:
-    """Remove the approximate indexes of some layers; without any, nothing happens."""
+def _drawn(texts: list[str]) -> list[str]:
+    """Return the texts, or `MOST_GIVEN` of them drawn at random where there are more."""
+    if len(texts) <= MOST_GIVEN:
+        return texts
+    drawn = np.random.default_rng(_SEED).choice(len(texts), MOST_GIVEN, replace=False)
+    return [texts[at] for at in np.sort(drawn).tolist()]
+
+
+def remove_approximates(index: OpenIndex, layers: LayerSelection, *, lock_timeout_s: float) -> bool:
+    """Remove the approximate indexes of some layers; return whether there were any."""
     chosen = index.resolve_layers(layers)
     with index.store.write(lock_timeout_s=lock_timeout_s) as writer:
-        if set(chosen) == set(index.store.layers):
-            remove_artifact(writer, APPROXIMATES)  # also where their records are damaged
-            return
+        of_all = set(chosen) == set(index.store.layers)
         with index.store.read() as snapshot:
-            others = [each for each in read_approximates(snapshot) if each["layer"] not in chosen]
-        keep_artifacts(writer, APPROXIMATES, others)
+            try:
+                records = read_approximates(snapshot)
+            except DamagedIndexError:
+                if not of_all:
+                    raise
+                remove_artifact(writer, APPROXIMATES)
+                return True
+        others = [each for each in records if each["layer"] not in chosen]
+        if of_all:  # a folder may be left without a record
+            remove_artifact(writer, APPROXIMATES)
+        elif len(others) < len(records):
+            keep_artifacts(writer, APPROXIMATES, others)
+    return len(others) < len(records)
 
 
 def _accelerate_layer(
@@ -104,6 +131,7 @@ def _accelerate_layer(
     on_progress: OnProgress | None,
 ) -> Acceleration:
     def question(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any], Rows]:
+        read_approximates(snapshot)  # what is damaged is said before minutes are spent
         given = None if texts is None else texts.at([layer])[layer]
         tensors, record = _build(snapshot, layer, target, given, on_progress)
         return tensors, record, snapshot.rows()

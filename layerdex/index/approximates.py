@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from layerdex.forks import ForkLock
 from layerdex.search.knn.approximate import ApproximateLayer, Measured
@@ -20,6 +21,9 @@ from layerdex.storage.vectors.approximate import ApproximateIndex
 
 _MOST_LOADED_BYTES = 2 << 30
 
+N_LEAST = 20_000
+"""Fewer documents are compared in a millisecond, which candidates alone would take."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,6 +33,8 @@ class LoadedApproximates:
     def __init__(self) -> None:
         self._by_file: dict[str, ApproximateLayer] = {}
         self._lock = ForkLock()
+        # Of each file, for as long as a thread loads it or waits for it.
+        self._loading: WeakValueDictionary[str, ForkLock] = WeakValueDictionary()
 
     def find(self, store: Store, snapshot: Snapshot, layer: int) -> ApproximateLayer | None:
         """Return the approximate index of a layer, None if there is none that fits the documents.
@@ -45,29 +51,48 @@ class LoadedApproximates:
             state = measure_freshness(snapshot, record, fingerprint=fingerprint)
             if not state.is_stale:
                 return self._get(store, record)
+            command, aim = APPROXIMATES.remedy(str(store.path), record=record), "build it again"
+            if snapshot.n_documents < N_LEAST:
+                command, aim = (
+                    f"layerdex accelerate {store.path} --layers {layer} --drop",
+                    "remove it",
+                )
             logger.warning(
                 "the approximate index of layer %s is not used, and answers are exact: it %s. Run "
-                "'%s --layers %s' to build it again",
+                "'%s' to %s",
                 layer,
                 state.reason,
-                APPROXIMATES.remedy(str(store.path)),
-                layer,
+                command,
+                aim,
             )
         return None
 
     def _get(self, store: Store, record: Mapping[str, Any]) -> ApproximateLayer:
-        """Return the index of a record; raises FileNotFoundError or `DamagedIndexError`."""
+        """Return the index of a record, which several threads load once.
+
+        Raises FileNotFoundError or `DamagedIndexError`.
+        """
+        file = record["file"]
+        if (loaded := self._find_loaded(file)) is not None:
+            return loaded
         with self._lock:
-            loaded = self._by_file.pop(record["file"], None)
-            if loaded is not None:
-                self._by_file[record["file"]] = loaded  # now the one used last
+            loading = self._loading.setdefault(file, ForkLock())
+        with loading:  # of this file alone: it takes long
+            if (loaded := self._find_loaded(file)) is not None:
                 return loaded
-        loaded = _load(store, record)  # outside the lock: it takes long
+            loaded = _load(store, record)
+            with self._lock:
+                self._by_file[file] = loaded
+                while len(self._by_file) > 1 and self._n_bytes() > _MOST_LOADED_BYTES:
+                    del self._by_file[next(iter(self._by_file))]
+            return loaded
+
+    def _find_loaded(self, file: str) -> ApproximateLayer | None:
         with self._lock:
-            self._by_file[record["file"]] = loaded
-            while len(self._by_file) > 1 and self._n_bytes() > _MOST_LOADED_BYTES:
-                del self._by_file[next(iter(self._by_file))]
-        return loaded
+            loaded = self._by_file.pop(file, None)
+            if loaded is not None:
+                self._by_file[file] = loaded  # now the one used last
+            return loaded
 
     def _forget_others(self, files: Collection[str]) -> None:
         """Drop what was loaded of files that were replaced or removed."""
@@ -91,7 +116,7 @@ def _load(store: Store, record: Mapping[str, Any]) -> ApproximateLayer:
         )
     except ValueError as error:
         path = store.path / APPROXIMATES.folder / record["file"]
-        raise artifact_damage(APPROXIMATES, path) from error
+        raise artifact_damage(APPROXIMATES, path, record) from error
     measured = tuple(Measured(**each) for each in record["measured"])
     first_row, next_row = record["first_row"], record["next_row"]
     return ApproximateLayer(made, record["layer"], record["file"], first_row, next_row, measured)

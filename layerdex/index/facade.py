@@ -662,10 +662,11 @@ class Index:
         ``exact`` is True; other questions stay exact. How much it does is the least for which the
         lower 95 % bound of recall@10 reaches ``recall``, from 0.5 to 0.999. That is measured with
         stored vectors, and apart from them with ``queries``, if given: the lower of both bounds
-        counts, and few queries cannot show a high recall. Documents added later are compared
-        exactly. Where they, or those removed, exceed a sixth, it is stale, and answers are exact
-        until it is built again. Raises `OptionError` for fewer than 20,000 documents,
-        `LockedIndexError` or `StorageError`.
+        counts, and few queries cannot show a high recall. Of more than 10,000, a random sample of
+        10,000 is taken, the same each time. Documents added later are compared exactly. Where they,
+        or those removed, exceed a sixth, it is stale, and answers are exact until it is built
+        again. Raises `OptionError` for fewer than 20,000 documents, `LockedIndexError` or
+        `StorageError`.
         """
         from layerdex.index.accelerating import accelerate
 
@@ -680,11 +681,15 @@ class Index:
 
     def remove_approximates(
         self, layers: LayerSelection = "all", *, lock_timeout_s: float = 10.0
-    ) -> None:
-        """Remove the approximate indexes of some layers, if there are any: answers are exact."""
+    ) -> bool:
+        """Remove the approximate indexes of some layers, so that answers are exact.
+
+        Returns whether there were any. Raises `LockedIndexError`, `StorageError`, or, where only
+        some layers are named, `DamagedIndexError`.
+        """
         from layerdex.index.accelerating import remove_approximates
 
-        remove_approximates(self._open, layers, lock_timeout_s=lock_timeout_s)
+        return remove_approximates(self._open, layers, lock_timeout_s=lock_timeout_s)
 
     def save_head(self, probe: Probe, *, lock_timeout_s: float = 10.0) -> None:
         """Store a probe's head in place of any before; it does not change as documents are added.

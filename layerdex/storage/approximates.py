@@ -65,8 +65,8 @@ def measure_freshness(
     )
 
 
-def remove_with_dead(snapshot: Snapshot, writer: Writer) -> list[int]:
-    """Remove the approximate indexes that have vectors of removed documents; return their layers.
+def remove_with_dead(snapshot: Snapshot, writer: Writer) -> list[dict[str, Any]]:
+    """Remove the approximate indexes with vectors of removed documents; return their records.
 
     Raises `StorageError` or `DamagedIndexError`.
     """
@@ -74,4 +74,4 @@ def remove_with_dead(snapshot: Snapshot, writer: Writer) -> list[int]:
     gone = [record for record in records if count_left(snapshot, record) < record["n"]]
     if gone:
         keep_artifacts(writer, APPROXIMATES, [r for r in records if r not in gone])
-    return [record["layer"] for record in gone]
+    return gone

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from layerdex.errors import DamagedIndexError
-from layerdex.storage.catalog.row_digests import damage_error
+from layerdex.storage.catalog.row_digests import setting_damage
 from layerdex.storage.catalog.rows import read_setting
 from layerdex.storage.catalog.schema import DOCUMENT, LIVE
 from layerdex.storage.catalog.validation import are_approximate, is_head, is_transform
@@ -46,7 +46,8 @@ class ArtifactKind:
 
     ``name`` is the key of its setting in the catalog, ``title`` what messages call it, ``folder``
     the folder of its file, and ``words`` the command that makes it. ``is_valid`` checks the value
-    of the setting, which is a file's record, or a list of records for a kind with several files.
+    of the setting, which is a file's record, or a list of records, one per layer, if the kind
+    ``is_per_layer``.
     """
 
     name: str
@@ -54,10 +55,18 @@ class ArtifactKind:
     folder: str
     words: tuple[str, ...]
     is_valid: Callable[[object], bool]
+    is_per_layer: bool = False
 
-    def remedy(self, *index: str) -> str:
-        """Return the command that makes a new artifact of this kind."""
-        return " ".join(("layerdex", self.words[0], *index, *self.words[1:]))
+    def remedy(self, *index: str, record: Mapping[str, Any] | None = None) -> str:
+        """Return the command that makes a new artifact of this kind, in place of a record's."""
+        words = [*self.words]
+        if self.is_per_layer and record is not None:
+            words += ["--layers", str(record["layer"]), "--recall", f"{record['target']:g}"]
+        return " ".join(("layerdex", words[0], *index, *words[1:]))
+
+    def setting_remedy(self, *index: str) -> str:
+        """Return the command that replaces a damaged setting: of several files all are removed."""
+        return self.remedy(*index) + (" --drop" if self.is_per_layer else "")
 
     def records(self, setting: Any) -> Sequence[Mapping[str, Any]]:
         """Return the records of a valid setting, one for each file."""
@@ -69,7 +78,12 @@ class ArtifactKind:
 HEAD = ArtifactKind("head", "head", HEADS, ("probe", "--save"), is_head)
 TRANSFORM = ArtifactKind("transform", "transform", TRANSFORMS, ("transform",), is_transform)
 APPROXIMATES = ArtifactKind(
-    "approximate", "approximate index", APPROXIMATE, ("accelerate",), are_approximate
+    "approximate",
+    "approximate index",
+    APPROXIMATE,
+    ("accelerate",),
+    are_approximate,
+    is_per_layer=True,
 )
 ARTIFACT_KINDS = (HEAD, TRANSFORM, APPROXIMATES)
 
@@ -95,7 +109,7 @@ def load_tensors(index: Path, kind: ArtifactKind, record: Mapping[str, Any]) -> 
         return load(data)
     # A forged file can have the right checksum. KeyError: a dtype that NumPy does not have.
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise artifact_damage(kind, index / kind.folder / record["file"]) from error
+        raise artifact_damage(kind, index / kind.folder / record["file"], record) from error
 
 
 def read_artifact_record(snapshot: Snapshot, kind: ArtifactKind) -> Any:
@@ -106,7 +120,7 @@ def read_artifact_record(snapshot: Snapshot, kind: ArtifactKind) -> Any:
     """
     record = snapshot.setting(kind.name)
     if record is not None and not kind.is_valid(record):
-        raise damage_error(f"the setting {kind.name!r}")
+        raise setting_damage(kind.name)
     return record
 
 
@@ -127,27 +141,30 @@ def read_chunks(index: Path, kind: ArtifactKind, record: Mapping[str, Any]) -> I
     name = str(record["file"])
     path = index / kind.folder / name
     if _FILE_NAME.fullmatch(name) is None:  # a forged name could lead out of the index
-        raise artifact_damage(kind, path)
+        raise artifact_damage(kind, path, record)
     crc32 = 0
     try:
         with open_own(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != record["size_bytes"] or size > MAX_BYTES:
-                raise artifact_damage(kind, path)
+                raise artifact_damage(kind, path, record)
             while chunk := file.read(_CHUNK_BYTES):
                 crc32 = zlib.crc32(chunk, crc32)
                 yield chunk
     except OSError as error:
         if error.errno not in _OF_DAMAGE:
             raise
-        raise artifact_damage(kind, path) from error
+        raise artifact_damage(kind, path, record) from error
     if crc32 != record["crc32"]:
-        raise artifact_damage(kind, path)
+        raise artifact_damage(kind, path, record)
 
 
-def artifact_damage(kind: ArtifactKind, path: Path) -> DamagedIndexError:
-    """Return the error for a missing or changed artifact file."""
-    return DamagedIndexError(f"the {kind.title} {path} is damaged: run '{kind.remedy()}' again")
+def artifact_damage(
+    kind: ArtifactKind, path: Path, record: Mapping[str, Any] | None
+) -> DamagedIndexError:
+    """Return the error for a missing or changed artifact file, which a record names."""
+    remedy = kind.remedy(record=record)
+    return DamagedIndexError(f"the {kind.title} {path} is damaged: run '{remedy}' again")
 
 
 def remove_unreferenced_artifacts(index: Path, connection: Connection) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from layerdex.errors import DamagedIndexError
-from layerdex.storage.artifacts import ARTIFACT_KINDS, artifact_damage
+from layerdex.storage.artifacts import ARTIFACT_KINDS, artifact_damage, read_artifact_record
 from layerdex.storage.directory import SEGMENTS
 from layerdex.storage.snapshot import Snapshot
 
@@ -66,13 +66,15 @@ def query_both(
 
 def check_missing(store: SnapshotSource, missing: FileNotFoundError, snapshot: Snapshot) -> None:
     """Raise `DamagedIndexError` unless a commit newer than ``snapshot`` explains a missing file."""
+    path = Path(missing.filename)
     with store.read() as newest:
         if newest.mark != snapshot.mark:
             return
-    path = Path(missing.filename)
-    for kind in ARTIFACT_KINDS:
-        if path.parent == store.path / kind.folder:
-            raise artifact_damage(kind, path) from missing
+        for kind in ARTIFACT_KINDS:
+            if path.parent == store.path / kind.folder:
+                records = kind.records(read_artifact_record(newest, kind))
+                record = next((each for each in records if each["file"] == path.name), None)
+                raise artifact_damage(kind, path, record) from missing
     raise DamagedIndexError(f"{path} is missing: run 'layerdex repair' on this index") from missing
 
 

@@ -47,6 +47,8 @@ def test_a_note_gives_the_recall_and_how_to_do_without(
         f"Approximate, recall@10 measured as at least {bound:.4f} at layer 2; --exact compares "
         "every document\n"
     )
+    many = cli.ok("search", accelerated, QUERY, "--layer", "1,2", "-k", 12)
+    assert f"{bound:.4f} at layer 2, of the 10 nearest and not of all 12; --exact" in many.stderr
     # So few documents are measured without a filter only.
     monkeypatch.setattr(approximate.ApproximateLayer, "at_share", lambda self, _: self.measured[0])
     filtered = cli.ok("search", accelerated, QUERY, "--layer", 2, "--where", "id != card-1")
@@ -83,10 +85,14 @@ def test_drop_removes_all(cli: Cli, accelerated: Path) -> None:
     assert result.stderr == f"Removed the approximate indexes of {accelerated}\n"
     assert cli.json("info", accelerated)["approximate"] is None
     assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
+    result = cli.ok("accelerate", accelerated, "--drop")
+    assert result.stderr == f"There were no approximate indexes of {accelerated}\n"
     assert "--drop" in cli.usage("accelerate", accelerated, "--drop", "--json")
 
 
 def test_drop_of_some_layers_keeps_the_others(cli: Cli, accelerated: Path) -> None:
+    result = cli.ok("accelerate", accelerated, "--layers", 1, "--drop")
+    assert result.stderr == f"There were no approximate indexes of layers 1 of {accelerated}\n"
     cli.ok("accelerate", accelerated, "--layers", 1, "--recall", 0.5)
     result = cli.ok("accelerate", accelerated, "--layers", 2, "--drop")
     assert result.stderr == f"Removed the approximate indexes of layers 2 of {accelerated}\n"

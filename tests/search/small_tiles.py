@@ -15,7 +15,6 @@ def use_small_tiles(monkeypatch: pytest.MonkeyPatch, n_rows: int) -> None:
         monkeypatch.setattr(module, "N_COLUMNS", 3 * n_rows)
     monkeypatch.setattr(kept, "KEPT_BLOCK", 4 * n_rows)
     monkeypatch.setattr(nearest, "PLAIN_BLOCK", 5 * n_rows)
-    for module in (nearest, others, pairs, vectors):
-        monkeypatch.setattr(module, "N_CODED", 2)
-    monkeypatch.setattr(nearest, "N_CODED_QUERIES", 2)
+    monkeypatch.setattr(vectors, "N_CODED", 2)
+    monkeypatch.setattr(vectors, "N_CODED_QUERIES", 2)
     monkeypatch.setattr(others, "_N_ALIKE", 2 * n_rows)

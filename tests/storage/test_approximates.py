@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +18,16 @@ from safetensors.numpy import load_file, save
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
+from layerdex.index import accelerating, approximates
 from layerdex.storage.artifacts import APPROXIMATES
 from layerdex.storage.catalog.validation import are_approximate
+from layerdex.storage.store import Store
+from layerdex.storage.vectors import approximate as vectors
+from layerdex.storage.vectors.approximate import ApproximateIndex
 from tests.encoders import WordEncoder
 from tests.storage.corpora import flip_byte, rows
 from tests.storage.steps import accelerate
+from tests.storage.stored import query
 
 N = 40
 Tensors = dict[str, Any]
@@ -95,6 +104,31 @@ def test_what_was_replaced_or_removed_does_not_stay_loaded(path: Path) -> None:
     assert not loaded._by_file
 
 
+def test_threads_that_ask_first_load_a_file_once_and_another_file_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, load_file, begun = open_(path), approximates._load, []
+    both_load = threading.Barrier(2)
+
+    def load_slowly(store: Store, record: dict[str, Any]) -> Any:
+        begun.append(record["layer"])
+        both_load.wait(timeout=30)  # raises unless the files of both layers are loaded at once
+        time.sleep(0.1)
+        return load_file(store, record)
+
+    monkeypatch.setattr(approximates, "_load", load_slowly)
+
+    def find(layer: int) -> Any:
+        return index._open.store.query(
+            lambda snapshot: index._open.approximates.find(index._open.store, snapshot, layer)
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        found = [*threads.map(find, [2, 3] * 4)]
+    assert sorted(begun) == [2, 3]
+    assert len(set(map(id, found))) == 2
+
+
 def test_backup_and_restore_carry_all_layers(path: Path, tmp_path: Path) -> None:
     index = open_(path)
     index.delete("d3")
@@ -124,8 +158,9 @@ def test_flipped_byte_is_found_and_named_and_exact_search_goes_on(path: Path) ->
     flip_byte(file)
     [problem] = open_(path).verify()
     assert (problem.path, problem.artifact) == (file, APPROXIMATES)
-    assert "layerdex accelerate" in problem.reason
-    with pytest.raises(DamagedIndexError, match="accelerate"):
+    assert "'layerdex accelerate --layers 2'" in problem.reason
+    assert problem.remedy == f"layerdex accelerate {path} --layers 2"
+    with pytest.raises(DamagedIndexError, match="'layerdex accelerate --layers 2'"):
         load(path)
     assert open_(path).search_like("d1", layer=2, exact=True)[0].exact
     assert load(path, 3) is not None
@@ -136,7 +171,7 @@ def test_flipped_byte_is_found_and_named_and_exact_search_goes_on(path: Path) ->
 def test_missing_file_is_damage(path: Path) -> None:
     file_of(path, 2).unlink()
     assert len(open_(path).verify()) == 1
-    with pytest.raises(DamagedIndexError, match="accelerate"):
+    with pytest.raises(DamagedIndexError, match="'layerdex accelerate --layers 2'"):
         load(path)
 
 
@@ -180,11 +215,26 @@ FORGED: dict[str, Callable[[Tensors], Tensors]] = {
 
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
 def test_forged_arrays_with_the_right_checksum_are_damage(
-    path: Path, forged: Callable[[Tensors], Tensors]
+    path: Path, monkeypatch: pytest.MonkeyPatch, forged: Callable[[Tensors], Tensors]
 ) -> None:
     forge(path, forged(load_file(file_of(path, 2))))
+    monkeypatch.setattr(vectors, "load_faiss", None)  # it sees none of them
     with pytest.raises(DamagedIndexError, match="accelerate"):
         load(path)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 16, 18, 33, 384])
+def test_codes_have_the_size_that_faiss_has(width: int) -> None:
+    rng = np.random.default_rng(0)
+    sample = rng.standard_normal((40, width)).astype(np.float32)
+    index = ApproximateIndex.train(sample, n_lists=2, span=40)
+    index.add(sample, np.arange(40))
+    made = index.finish().to_tensors()
+    again = ApproximateIndex.from_tensors(made, width=width, n=40, n_lists=2, span=40)
+    found = [
+        each.scan(sample[:4], 5, n_probes=2, selection=None).tolist() for each in (index, again)
+    ]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +289,35 @@ def test_record_that_is_none_is_damage(path: Path, changed: dict[str, Any]) -> N
     with pytest.raises(DamagedIndexError):
         load(path, 3)
     assert open_(path).info().damaged == ("approximate",)
-    assert [problem.artifact for problem in open_(path).verify()] == [APPROXIMATES]
+    [problem] = open_(path).verify()
+    assert (problem.artifact, problem.remedy) == (
+        APPROXIMATES,
+        f"layerdex accelerate {path} --drop",
+    )
+
+
+@pytest.mark.parametrize("damage", ["an invalid record", "another digest", "no JSON"])
+def test_damaged_record_is_said_before_anything_is_built_and_drop_mends_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    if damage == "an invalid record":
+        with open_(path)._open.store.write() as writer:
+            writer.set(APPROXIMATES.name, [{"layer": 2}])
+    else:
+        value = "'[1'" if damage == "no JSON" else "json_set(value, '$[0].n', 39)"
+        query(path, f"UPDATE setting SET value = {value} WHERE key = 'approximate'")
+    monkeypatch.setattr(accelerating, "N_LEAST", 1)
+    monkeypatch.setattr(ApproximateIndex, "train", None)  # nothing is built
+    delete = partial(Index.delete, purge=True)
+    for ask in (partial(Index.search_like, ids="d1", layer=2), Index.accelerate, delete):
+        with pytest.raises(DamagedIndexError, match="run 'layerdex accelerate INDEX --drop'"):
+            ask(open_(path))
+    assert open_(path).search_like("d1", layer=2, exact=True)[0].exact
+    assert open_(path).remove_approximates()
+    assert not (path / APPROXIMATES.folder).exists()
+    assert open_(path).verify() == []
+    assert open_(path).search_like("d1", layer=2)[0].exact
+    open_(path).delete("d2", purge=True)
 
 
 def test_forged_rows_that_there_are_not_are_damage(

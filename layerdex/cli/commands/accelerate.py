@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 @click.option("--layers", default="all", show_default=True, help="Layers, such as 6 or 0,4-6.")
 @click.option(
     "--recall",
-    type=float,
+    type=click.FloatRange(0.5, 0.999),
     default=0.99,
     show_default=True,
     metavar="R",
-    help="Share of the 10 nearest documents to find, from 0.5 to 0.999.",
+    help="Share of the 10 nearest documents to find.",
 )
 @click.option(
     "--queries",
@@ -62,8 +62,10 @@ def command(
     'search' compares every document. Other commands stay exact.
 
     How much a search does is the least for which the lower 95 % bound of recall@10 reaches
-    --recall, measured on stored vectors, and separately on --queries, of which 0.99 takes some
-    1,000; without a filter and with filters that keep from 30 % to 1 %. 'info' shows it.
+    --recall, measured on stored vectors, and apart from them on --queries: 0.9 takes some 100 of
+    these, 0.99 some 1,000, and of more than 10,000 a random sample is taken. It is measured without
+    a filter, and with filters that keep from 30 % to 1 %: documents drawn at random, and documents
+    of a topic, for which more lists are searched. 'info' shows it.
 
     Documents added later are compared exactly, deleted ones are left out. When either exceed a
     sixth, answers are exact until the index is built again.
@@ -81,9 +83,10 @@ def command(
         raise click.UsageError("--drop cannot be used with --json")
     index = context.open_index(path)
     if drop:
-        index.remove_approximates(layers, lock_timeout_s=lock_timeout_s)
+        removed = index.remove_approximates(layers, lock_timeout_s=lock_timeout_s)
         of_layers = "" if layers == "all" else f" layers {layers} of"
-        context.note(f"Removed the approximate indexes of{of_layers} {path}")
+        what = "Removed the" if removed else "There were no"
+        context.note(f"{what} approximate indexes of{of_layers} {path}")
         return
     texts = None if queries is None else _read(index, queries)
     with context.progress("Building") as on_progress:

@@ -41,8 +41,7 @@ def _advise(path: Path, problems: Sequence[Problem]) -> str:
     """Return what to do about the problems."""
     of_index = [problem for problem in problems if problem.artifact is None]
     if not of_index:
-        artifacts = [problem.artifact for problem in problems if problem.artifact is not None]
-        return "run " + " and ".join(f"'{artifact.remedy(str(path))}'" for artifact in artifacts)
+        return "run " + " and ".join(f"'{problem.remedy}'" for problem in problems)
     if all(problem.is_repairable for problem in of_index):
         return f"run 'layerdex repair {path}'"
     return "restore the catalog"

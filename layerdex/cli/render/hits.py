@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from layerdex.records import LayerName
     from layerdex.search.results import Hit, SearchResult
 
+_MEASURED_K = 10
 _LAYER_WIDTH = 26  # three layers on 80 columns; in fewer columns, ids are broken too often
 
 
@@ -68,7 +69,10 @@ def describe_recall(answers: Sequence[Answer]) -> str | None:
     measured = f"measured as at least {parts}"
     if any(result.target.where for answer in answers for result in answer.results):
         measured = f"measured as {parts} with other filters, and this one can be harder"
-    return f"Approximate, recall@10 {measured}; --exact compares every document"
+    n_hits = max(len(result.hits) for answer in answers for result in answer.results)
+    if n_hits > _MEASURED_K:
+        measured += f", of the {_MEASURED_K} nearest and not of all {n_hits}"
+    return f"Approximate, recall@{_MEASURED_K} {measured}; --exact compares every document"
 
 
 def print_answer(results: Sequence[SearchResult], detail: Detail = Detail()) -> None:  # noqa: B008 - frozen

@@ -14,7 +14,7 @@ from layerdex.errors import RowError, SourceError
 from layerdex.indexer.pipeline.run_ids import RunIds
 from layerdex.records import Blank, Rejected, Rows, Unset
 from layerdex.storage.catalog.changes import NEXT_ORDINAL
-from layerdex.storage.catalog.row_digests import damage_error
+from layerdex.storage.catalog.row_digests import setting_damage
 from layerdex.storage.catalog.rows import Version, count_before, read_setting
 from layerdex.storage.catalog.settings import SYNC_START
 
@@ -101,7 +101,7 @@ def read_sync_start(connection: Connection) -> int:
     """
     stored = read_setting(connection, SYNC_START)
     if not isinstance(stored, int | None):
-        raise damage_error(f"the setting {SYNC_START!r}")
+        raise setting_damage(SYNC_START)
     if stored is None or not count_before(connection, stored):
         return int(read_setting(connection, NEXT_ORDINAL))
     return stored

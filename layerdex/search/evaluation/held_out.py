@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from layerdex.records import OnProgress, progress_of_shares
 from layerdex.search.knn.neighbors import Neighbors, NeighborSearch
-from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, has_codes, pair_ns
+from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS, pair_ns
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.tiles.others import find_others
+from layerdex.search.knn.tiles.vectors import has_codes
 from layerdex.search.knn.vector_space import GetLayer, VectorSpace
 from layerdex.search.targets import SearchTarget
 from layerdex.storage.snapshot import DocumentTable

@@ -22,6 +22,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.errors import OptionError
 from layerdex.records import Rows, Vectors
 from layerdex.search.knn.approximate import (
     MEASURED_K,
@@ -30,6 +31,7 @@ from layerdex.search.knn.approximate import (
     scan_cost,
 )
 from layerdex.search.knn.neighbors import find_neighbors
+from layerdex.search.knn.tiles.vectors import blocks_of
 from layerdex.search.vectors.similarity import to_steps
 from layerdex.storage.vectors.approximate import ApproximateIndex
 from layerdex.storage.vectors.layer_vectors import VectorSource
@@ -49,6 +51,10 @@ _MOST_SPREAD = 4
 _CANDIDATES = (20, 50, 100, 200, 400)
 _Z = 1.6448536269514722  # of a one-sided 95 % bound
 _LEAST_PER_HALF, _MOST_PER_HALF = 500, 5_000
+MOST_GIVEN = 2 * _MOST_PER_HALF
+"""Of the queries that are given: more show hardly more."""
+
+_QUERIES_TOGETHER = 1_024  # some 200 bytes for each of their candidates: 80 MB
 _SEED = 0
 
 
@@ -86,6 +92,16 @@ def n_questions(target: float) -> int:
     """
     per_half = math.ceil(2 * _Z**2 * target / (1 - target))
     return 2 * min(max(per_half, _LEAST_PER_HALF), _MOST_PER_HALF)
+
+
+def check_can_show(n: int, target: float) -> None:
+    """Raise `OptionError` unless n given queries could bound a recall, if none missed anything."""
+    least = 2 * math.ceil(_Z**2 * target / (1 - target))
+    if n < least:
+        raise OptionError(
+            f"{n:,} queries cannot show a recall of {target:g}, even if nothing is missed: give at "
+            f"least {least:,}, better {2 * least:,}, or leave them out"
+        )
 
 
 def recall_bound(recalls: NDArray[np.float64]) -> float:
@@ -236,7 +252,7 @@ def _choose_at(
 def _lowest(
     recalls: NDArray[np.float64],
     parts: Sequence[NDArray[np.int64]],
-    filters: Sequence[_Filter] = (),
+    filters: Sequence[_Filter],
 ) -> tuple[float, float]:
     """Return the lowest bound of parts of the queries, and the mean of that part.
 
@@ -275,8 +291,8 @@ def _recalls(
     index: ApproximateIndex,
     of: _Filter,
     n_probes: int,
-) -> list[NDArray[np.float64]]:
-    """Return for each number of candidates the recall of each query of a filter.
+) -> NDArray[np.float64]:
+    """Return for each number of candidates the recall of each of a filter's queries.
 
     A candidate that is as similar as the k-th nearest counts: of equal documents any will do.
     """
@@ -284,9 +300,14 @@ def _recalls(
     if len(of.rows) < index.n:
         selection = index.select(of.rows - of.first_row)
     n = max(_CANDIDATES)
-    numbers = index.scan(questions.vectors, n, n_probes=n_probes, selection=selection)
-    candidates = np.where(numbers < 0, -1, numbers + of.first_row)
-    candidates[candidates == questions.own[:, None]] = -1
-    steps = to_steps(compare_candidates(vectors, questions.vectors, candidates))
-    n_found = np.cumsum(steps >= of.floors[:, None], axis=1)
-    return [np.minimum(n_found[:, m - 1], MEASURED_K) / MEASURED_K for m in _CANDIDATES]
+    recalls = np.empty((len(_CANDIDATES), len(questions.own)))
+    for block in blocks_of(len(questions.own), _QUERIES_TOGETHER):
+        some = questions.vectors[block]
+        numbers = index.scan(some, n, n_probes=n_probes, selection=selection)
+        candidates = np.where(numbers < 0, -1, numbers + of.first_row)
+        candidates[candidates == questions.own[block, None]] = -1
+        steps = to_steps(compare_candidates(vectors, some, candidates))
+        n_found = np.cumsum(steps >= of.floors[block, None], axis=1)
+        found = n_found[:, np.array(_CANDIDATES) - 1].T
+        recalls[:, block] = np.minimum(found, MEASURED_K) / MEASURED_K
+    return recalls

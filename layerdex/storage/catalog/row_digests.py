@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 Field = str | int | float | None
 
+_RESTORE = "restore the catalog from a backup"
+_REMEDIES = {
+    "approximate": "run 'layerdex accelerate INDEX --drop', then 'layerdex accelerate' again",
+}
+"""Of settings without which nothing is lost."""
+
 
 def fields_digest(*fields: Field) -> int:
     """Return the digest of a row's fields, a signed 64-bit integer.
@@ -96,4 +102,10 @@ def check_digest(computed: int, recorded: int, what: str) -> None:
 
 def damage_error(what: str) -> DamagedIndexError:
     """Return the error for a part of the catalog that is not as it was committed."""
-    return DamagedIndexError(f"{what} of the catalog is damaged: restore the catalog from a backup")
+    return DamagedIndexError(f"{what} of the catalog is damaged: {_RESTORE}")
+
+
+def setting_damage(key: str) -> DamagedIndexError:
+    """Return the error for a setting that is not as it was committed."""
+    remedy = _REMEDIES.get(key, _RESTORE)
+    return DamagedIndexError(f"the setting {key!r} of the catalog is damaged: {remedy}")

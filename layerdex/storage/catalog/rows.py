@@ -16,10 +16,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, TextClause, func,
 from layerdex.records import Rows, Scalar
 from layerdex.storage.catalog.metadata import decode_value
 from layerdex.storage.catalog.row_digests import (
-    check_digest,
     damage_error,
     document_digest,
     metadata_digest,
+    setting_damage,
     setting_digest,
 )
 from layerdex.storage.catalog.schema import DEAD, DOCUMENT, LIVE, METADATUM, SETTING
@@ -154,7 +154,7 @@ def read_setting_values(connection: Connection, keys: Sequence[str]) -> list[Any
     if absent := set(keys) - settings.keys():
         hidden = absent & _read_settings(connection, keys).keys()
         if hidden:
-            raise damage_error(f"the setting {min(hidden)!r}")
+            raise setting_damage(min(hidden))
     return [settings.get(key) for key in keys]
 
 
@@ -167,9 +167,10 @@ def _read_settings(
     except (ValueError, RecursionError, TypeError) as error:  # not JSON
         for key in keys if len(keys) > 1 else ():
             read_setting(connection, key)  # says which
-        raise damage_error(f"the setting {keys[0]!r}") from error
+        raise setting_damage(keys[0]) from error
     for name, value, digest in settings:
-        check_digest(setting_digest(name, value), digest, f"the setting {name!r}")
+        if setting_digest(name, value) != digest:
+            raise setting_damage(name)
     return {name: value for name, value, _ in settings}
 
 

@@ -16,7 +16,7 @@ from layerdex.errors import DamagedIndexError, OptionError, StorageError
 from layerdex.options import TextFile
 from layerdex.records import EncoderSettings, Quantization, Rows
 from layerdex.storage.catalog.changes import COMMIT_MARK, COMMITS, IDENTITY, NEXT_ORDINAL, NEXT_ROW
-from layerdex.storage.catalog.row_digests import damage_error
+from layerdex.storage.catalog.row_digests import setting_damage
 from layerdex.storage.catalog.rows import read_dead, read_setting, read_setting_values
 from layerdex.storage.catalog.schema import DOCUMENT
 from layerdex.storage.catalog.segments import read_segments
@@ -119,7 +119,7 @@ def read_settings(connection: Connection, path: Path) -> Settings:
 def check_best_layer(best: dict[str, Any] | None, layers: tuple[int, ...]) -> dict[str, Any] | None:
     """Return the setting `BEST_LAYER`: the layer with its figures, or None if none was saved."""
     if best is not None and not is_best_layer(best, layers):
-        raise damage_error(f"the setting {BEST_LAYER!r}")
+        raise setting_damage(BEST_LAYER)
     return best
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from layerdex.storage.catalog.row_digests import damage_error
+from layerdex.storage.catalog.row_digests import setting_damage
 from layerdex.storage.catalog.rows import read_setting
 
 SOURCE_FIELDS = "source_fields"
@@ -54,7 +54,7 @@ def read_source_fields(connection: Connection) -> SourceFields | None:
         return None
     metadata = stored.get("metadata") if isinstance(stored, Mapping) else ()
     if not isinstance(metadata, list | None) or not _are_names(stored, metadata or []):
-        raise damage_error(f"the setting {SOURCE_FIELDS!r}")
+        raise setting_damage(SOURCE_FIELDS)
     kept = None if metadata is None else tuple(metadata)
     return SourceFields(stored["text"], stored["id"], stored["label"], kept)
 
@@ -65,7 +65,7 @@ def read_date_formats(connection: Connection) -> dict[str, str]:
     if stored is None:
         return {}
     if not isinstance(stored, dict) or not all(isinstance(form, str) for form in stored.values()):
-        raise damage_error(f"the setting {DATE_FORMATS!r}")
+        raise setting_damage(DATE_FORMATS)
     return stored
 
 

@@ -31,14 +31,13 @@ def purge(
     """
     n_dropped = drop_dead(store, writer, on_progress=on_progress)
     with store.read() as snapshot:
-        layers = remove_with_dead(snapshot, writer)
-    for layer in layers:
+        removed = remove_with_dead(snapshot, writer)
+    for record in removed:
         logger.warning(
             "the approximate index of layer %s had vectors of removed documents, and is removed, "
-            "too: run '%s --layers %s' to build it again",
-            layer,
-            APPROXIMATES.remedy(str(store.path)),
-            layer,
+            "too: run '%s' to build it again",
+            record["layer"],
+            APPROXIMATES.remedy(str(store.path), record=record),
         )
     writer.vacuum()
     with writer.changing_files() as folder:

@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 class Problem:
     """Damage that `verify` found: of a layer file, of an artifact, or else of the catalog.
 
-    ``segment`` and ``layer`` are set for a layer file, ``artifact`` for an artifact, which its own
-    command makes again.
+    ``segment`` and ``layer`` are set for a layer file; for an artifact ``artifact`` and ``remedy``,
+    the command that makes it again.
     """
 
     path: Path
@@ -48,6 +48,7 @@ class Problem:
     segment: Segment | None = None
     layer: int | None = None
     artifact: ArtifactKind | None = None
+    remedy: str | None = None
 
     @property
     def is_repairable(self) -> bool:
@@ -86,9 +87,10 @@ def _verify_artifact(store: Store, kind: ArtifactKind, setting: Any) -> list[Pro
     if setting is None:
         return []
     path = store.path / kind.folder
-    reason = f"the {kind.title} is missing or damaged: run '{kind.remedy()}' again"
     if not kind.is_valid(setting):
-        return [Problem(path, reason, artifact=kind)]
+        reason = f"the record of the {kind.title} is damaged: run '{kind.setting_remedy()}'"
+        remedy = kind.setting_remedy(str(store.path))
+        return [Problem(path, reason, artifact=kind, remedy=remedy)]
     problems = []
     for record in kind.records(setting):
         try:
@@ -98,7 +100,11 @@ def _verify_artifact(store: Store, kind: ArtifactKind, setting: Any) -> list[Pro
             with store.read() as snapshot:
                 if snapshot.setting(kind.name) != setting:  # another was saved meanwhile
                     return []
-            problems.append(Problem(path / str(record["file"]), reason, artifact=kind))
+            remedy = kind.remedy(record=record)
+            reason = f"the {kind.title} is missing or damaged: run '{remedy}' again"
+            remedy = kind.remedy(str(store.path), record=record)
+            file = path / str(record["file"])
+            problems.append(Problem(file, reason, artifact=kind, remedy=remedy))
     return problems
 
 

@@ -56,8 +56,7 @@ def is_dense(n: int, span: int) -> bool:
 
 def estimate_bytes(n: int, n_lists: int, width: int) -> int:
     """Return about how many bytes the arrays of n vectors take, where half a block is padding."""
-    n_pairs = -(-_n_codes(width) // 2)
-    of_entries = n * np.uint32().nbytes + (n + n_lists * _BLOCK // 2) * n_pairs
+    of_entries = n * np.uint32().nbytes + (n + n_lists * _BLOCK // 2) * _code_bytes(width)
     of_lists = n_lists * (width * np.float16().nbytes + np.int64().nbytes)
     return of_entries + of_lists + (width << _BITS) * np.float32().nbytes
 
@@ -83,11 +82,11 @@ class Selection:
 class ApproximateIndex:
     """The codes of n vectors, numbered below ``span``, in lists."""
 
-    def __init__(self, index: Any, span: int) -> None:
-        """Take a trained `IndexIVFPQFastScan`."""
+    def __init__(self, index: Any, list_of: NDArray[np.int32]) -> None:
+        """Take a trained `IndexIVFPQFastScan`, and the list of each number (span,), -1 for none."""
         self._index = index
         self._lists = load_faiss().downcast_InvertedLists(index.invlists)
-        self._list_of = np.full(span, -1, np.int32)
+        self._list_of = list_of
         self.n_lists = int(index.nlist)
 
     @classmethod
@@ -113,7 +112,7 @@ class ApproximateIndex:
         index.pq.cp.seed = _SEED
         index.pq.cp.min_points_per_centroid = 1
         index.train(sample)
-        return cls(index, span)
+        return cls(index, _no_lists(span))
 
     def add(self, vectors: Vectors, numbers: Numbers) -> None:
         """Add unit vectors, (m, width) float32, with new numbers (m,)."""
@@ -220,27 +219,27 @@ class ApproximateIndex:
         """
         if not (0 < n_lists <= MOST_LISTS and is_dense(n, span)):
             raise ValueError("counts out of range")
-        faiss = load_faiss()
         if tensors.keys() != {"centroids", "codebooks", "sizes", "numbers", "codes"}:
             raise ValueError("other arrays")
         sizes = _checked(tensors["sizes"], (n_lists,), np.int64)
         # A sum may overflow, so each is compared first.
         if not ((sizes >= 0) & (sizes <= n)).all() or sizes.sum() != n:
             raise ValueError("other sizes of lists")
-        index = _new_index(_finite(tensors["centroids"], (n_lists, width), np.float16), width)
-        lists = faiss.downcast_InvertedLists(index.invlists)
+        centroids = _finite(tensors["centroids"], (n_lists, width), np.float16)
         codebooks = _finite(tensors["codebooks"], (width << _BITS,), np.float32)
-        faiss.copy_array_to_vector(codebooks, index.pq.centroids)
         numbers = _checked(tensors["numbers"], (n,), np.uint32)
-        block_size = int(lists.block_size)
-        n_bytes = [_n_blocks(size) * block_size for size in sizes.tolist()]
-        codes = _checked(tensors["codes"], (sum(n_bytes),), np.uint8)
         if numbers.max() >= span:
             raise ValueError("numbers beyond the span")
-        made = cls(index, span)
-        made._list_of[numbers] = np.repeat(np.arange(n_lists, dtype=np.int32), sizes)
-        if np.count_nonzero(made._list_of >= 0) != n:
+        list_of = _no_lists(span)
+        list_of[numbers] = np.repeat(np.arange(n_lists, dtype=np.int32), sizes)
+        if np.count_nonzero(list_of >= 0) != n:
             raise ValueError("numbers that repeat")
+        n_bytes = [_n_blocks(size) * _BLOCK * _code_bytes(width) for size in sizes.tolist()]
+        codes = _checked(tensors["codes"], (sum(n_bytes),), np.uint8)
+        faiss = load_faiss()
+        index = _new_index(centroids, width)
+        faiss.copy_array_to_vector(codebooks, index.pq.centroids)
+        lists = faiss.downcast_InvertedLists(index.invlists)
         first = first_byte = 0
         for at, (size, length) in enumerate(zip(sizes.tolist(), n_bytes, strict=True)):
             if size:
@@ -250,7 +249,7 @@ class ApproximateIndex:
             first, first_byte = first + size, first_byte + length
         index.ntotal = n
         index.is_trained = True
-        return made
+        return cls(index, list_of)
 
     def _numbers_in(self, at: int) -> Numbers:
         if not (size := int(self._lists.list_size(at))):
@@ -281,6 +280,15 @@ def _new_index(centroids: NDArray[np.float16], width: int) -> Any:
 
 def _n_codes(width: int) -> int:
     return width // 2 if width % 2 == 0 else width
+
+
+def _code_bytes(width: int) -> int:
+    """Return what FAISS stores of a vector, whose codes fill whole bytes."""
+    return -(-_n_codes(width) // 2)
+
+
+def _no_lists(span: int) -> NDArray[np.int32]:
+    return np.full(span, -1, np.int32)
 
 
 def _n_blocks(size: int) -> int:

@@ -20,7 +20,7 @@ from layerdex.search.evaluation.vote_scores import (
     VotingOptions,
     score_predictions,
 )
-from layerdex.search.knn.tiles import nearest
+from layerdex.search.knn.tiles import vectors as vectors_module
 from layerdex.search.knn.vector_space import layer_spaces
 from layerdex.search.targets import SearchTarget
 from layerdex.storage.store import Store
@@ -191,8 +191,8 @@ def store(tmp_path: Path) -> Store:
 def test_a_sample_is_predicted_as_in_the_whole_evaluation(
     store: Store, monkeypatch: pytest.MonkeyPatch, n_coded: int
 ) -> None:
-    monkeypatch.setattr(nearest, "N_CODED", n_coded)
-    monkeypatch.setattr(nearest, "N_CODED_QUERIES", min(n_coded, 1_000))
+    monkeypatch.setattr(vectors_module, "N_CODED", n_coded)
+    monkeypatch.setattr(vectors_module, "N_CODED_QUERIES", min(n_coded, 1_000))
     random = np.random.default_rng(0)
     n = 900
     at = random.choice(3, n, p=[0.6, 0.3, 0.1])

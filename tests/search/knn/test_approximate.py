@@ -20,6 +20,7 @@ from layerdex.search.knn.approximate import ApproximateLayer, Measured, find_app
 from layerdex.search.knn.recall_choice import n_questions, recall_bound
 from layerdex.search.results import SearchResult
 from layerdex.storage.maintenance.purge import purge
+from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.approximate import (
     ApproximateIndex,
     Numbers,
@@ -215,7 +216,7 @@ def test_the_hardest_of_several_topics_counts() -> None:
     recalls = np.ones(400)
     recalls[at[1]] = 0.8
     assert recall_choice._lowest(recalls, [np.arange(400)], filters) == pytest.approx((0.8, 0.9))
-    assert recall_choice._lowest(recalls, [np.arange(400)])[0] > 0.85
+    assert recall_choice._lowest(recalls, [np.arange(400)], [])[0] > 0.85
 
 
 def test_more_hits_than_match_are_all_that_match(path: Path) -> None:
@@ -455,12 +456,61 @@ def test_few_given_questions_that_are_hard_count_as_much_as_documents(
     assert recall >= layer.measured[0].bound >= TARGET
 
 
+def test_more_questions_than_are_useful_are_a_sample_that_is_the_same_each_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
+    monkeypatch.setattr(accelerating, "MOST_GIVEN", 40)
+    encode, asked = WordEncoder.encode, []
+
+    def keep(self: WordEncoder, texts: Any, layers: Any) -> Any:
+        asked.append([*texts])
+        return encode(self, texts, layers)
+
+    monkeypatch.setattr(WordEncoder, "encode", keep)
+    texts = [f"w{i}" for i in range(200)]
+    [layer] = open_(path).accelerate(recall=0.5, queries=texts)
+    assert layer.n_queries == 150 + 20
+    [drawn] = asked
+    assert drawn == accelerating._drawn(texts) != texts[:40]
+    assert len(set(drawn)) == 40
+    assert set(drawn) <= set(texts)
+
+
+def test_recall_of_queries_is_measured_in_blocks(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, n_scanned = ApproximateIndex.scan, []
+
+    def count(self: ApproximateIndex, queries: Vectors, n: int, **options: Any) -> Numbers:
+        n_scanned.append(len(queries))
+        return scan(self, queries, n, **options)
+
+    monkeypatch.setattr(ApproximateIndex, "scan", count)
+    index = open_(path)._open
+
+    def measure(snapshot: Snapshot) -> NDArray[np.float64]:
+        layer = index.approximates.find(index.store, snapshot, 0)
+        assert layer is not None
+        vectors, rows = snapshot.layer(0), snapshot.rows()
+        questions = recall_choice.Questions(QUERIES, np.full(len(QUERIES), -1))
+        filters = recall_choice._share_out(vectors, [rows], layer.first_row, questions)
+        return recall_choice._recalls(vectors, layer.index, filters[0], 3)
+
+    whole = index.store.query(measure)
+    monkeypatch.setattr(recall_choice, "_QUERIES_TOGETHER", 30)
+    assert (index.store.query(measure) == whole).all()
+    assert n_scanned == [100, 30, 30, 30, 10]
+    assert 0.2 < whole[-1].mean() < 1
+
+
 def test_with_too_few_questions_the_bound_is_low_and_no_more_is_done_for_it() -> None:
     few = recall_choice.Questions(np.eye(3, dtype=np.float32), np.array([-1, 7, 8]))
     first, second = few.halves()
     assert [part.tolist() for part in first] == [[1]]
     assert [part.tolist() for part in second] == [[0], [2]]
-    assert recall_choice._lowest(np.array([1.0, 0.0, 0.0]), second) == (0.0, 0.0)
+    assert recall_choice._lowest(np.array([1.0, 0.0, 0.0]), second, []) == (0.0, 0.0)
     assert recall_bound(np.ones(1)) < 0.5
 
 

@@ -169,7 +169,7 @@ def test_few_vectors_near_the_limit_are_left() -> None:
 
     with pytest.MonkeyPatch.context() as patch, use_device(lambda: device):
         patch.setattr(device_module, "rescore", count)
-        patch.setattr("layerdex.search.knn.tiles.nearest.N_CODED", 2)
+        patch.setattr("layerdex.search.knn.tiles.vectors.N_CODED", 2)
         search = NearestSearch(InMemoryVectors(np.arange(2_000), made), n_queries=9_999)
         search.find(made[:500], 10)
     assert 500 * 10 <= n_left < 500 * 10 * 6

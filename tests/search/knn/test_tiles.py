@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from layerdex.errors import DamagedIndexError
 from layerdex.records import Vectors
-from layerdex.search.knn.tiles import nearest as nearest_module
 from layerdex.search.knn.tiles import others as others_module
 from layerdex.search.knn.tiles.arithmetic import BFloat16, Float32, Int8, _int8_is_exact
 from layerdex.search.knn.tiles.codes import (
@@ -160,7 +159,6 @@ def test_nearest_are_those_of_brute_force(
     rows = np.sort(random.choice(10 * _N, _N, replace=False))
     queries = np.concatenate([vectors[::3], unit(random.standard_normal((5, _WIDTH)))])
     for n_queries in (1, len(queries)):
-        monkeypatch.setattr(nearest_module, "N_CODED_QUERIES", 2)
         search = NearestSearch(
             InMemoryVectors(rows, vectors),
             n_queries=n_queries,

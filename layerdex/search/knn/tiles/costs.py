@@ -13,7 +13,7 @@ from layerdex.search.knn.tiles.arithmetic import (
     Int8,
     fastest_arithmetic,
 )
-from layerdex.search.knn.tiles.vectors import N_CODED, N_CODED_QUERIES
+from layerdex.search.knn.tiles.vectors import has_codes
 
 READ_NS = 2_000.0
 ENCODE_NS = 10_000.0
@@ -22,11 +22,6 @@ ENCODE_NS = 10_000.0
 _CODED_SHARE = 1 / 3
 _WITH_PAIRS = 2.0
 """Codes are about a third as long as vectors; the pairs that are left double the time of tiles."""
-
-
-def has_codes(n: int, n_queries: int | None = None) -> bool:
-    """Say whether codes are made of n vectors, for queries or to compare each two of them."""
-    return n >= N_CODED and (n_queries is None or n_queries >= N_CODED_QUERIES)
 
 
 def pair_ns(n: int, width: int, n_queries: int | None = None) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from layerdex.search.knn.tiles.tile import (
     Side,
     find_pairs,
     is_later,
+    is_of_other_group,
     join,
     no_pairs,
     rescore,
@@ -211,7 +212,7 @@ class DeviceVectors:
             is_wanted = None
             if own is not None and others is not None:
                 raw.masked_fill_(own == others[block].to(self.device.torch), -torch.inf)
-                is_wanted = partial(_is_other, own_groups, groups, block.start)
+                is_wanted = partial(is_of_other_group, own_groups, groups, block.start)
             near = torch.cat([near, _largest(raw, best.k)], dim=1)
             near = near.topk(min(best.k, near.shape[1]), dim=1).values
             floors = best.floors(block.start)
@@ -416,11 +417,6 @@ def _rescore(
 
     run_in_threads(partial(fill, number) for number in range(len(parts)))
     return join(parts)
-
-
-def _is_other(own: Any, groups: Any, first: int, i: Positions, j: Positions) -> NDArray[np.bool_]:
-    is_other: NDArray[np.bool_] = own[i] != groups[j + first]
-    return is_other
 
 
 def _shifted(

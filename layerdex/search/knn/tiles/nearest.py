@@ -21,14 +21,14 @@ from layerdex.search.knn.tiles.tile import (
     Positions,
     Side,
     find_pairs,
+    is_of_other_group,
     run_in_threads,
 )
 from layerdex.search.knn.tiles.vectors import (
-    N_CODED,
-    N_CODED_QUERIES,
     CodedVectors,
     ManyVectors,
     blocks_of,
+    has_codes,
 )
 from layerdex.storage.vectors.layer_vectors import VectorSlice, VectorSource
 
@@ -86,7 +86,7 @@ class NearestSearch:
         ``groups`` (n_queries,) are given.
         """
         lowest = np.broadcast_to(np.asarray(floors, np.float64), len(queries))
-        is_plain = self._n_queries < N_CODED_QUERIES or len(self._rows) < N_CODED
+        is_plain = not has_codes(len(self._rows), self._n_queries)
         shares = (0.0, 1.0)
         if not is_plain and self._coded is None and on_progress is not None:
             n = len(self._rows)
@@ -104,7 +104,7 @@ class NearestSearch:
             side = Side(encoding.encode(block), block.__getitem__)
             is_other = None
             if groups is not None and self._groups is not None:
-                is_other = partial(_is_other, groups[at : at + N_ROWS], self._groups)
+                is_other = partial(is_of_other_group, groups[at : at + N_ROWS], self._groups)
             asked.append(_Asked(side, Best(k, lowest[at : at + N_ROWS]), is_other))
         if coded is None:
             jobs = self._plain_jobs(asked)
@@ -183,17 +183,6 @@ class _Asked(NamedTuple):
     side: Side
     best: Best
     is_other: Callable[[int, Positions, Positions], NDArray[np.bool_]] | None
-
-
-def _is_other(
-    of_queries: NDArray[np.int64],
-    of_documents: NDArray[np.int64],
-    first: int,
-    i: Positions,
-    j: Positions,
-) -> NDArray[np.bool_]:
-    is_other: NDArray[np.bool_] = of_queries[i] != of_documents[j + first]
-    return is_other
 
 
 def _compare(encoding: Encoding, asked: _Asked, panels: Iterable[tuple[int, Side]]) -> None:

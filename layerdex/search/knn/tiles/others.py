@@ -21,7 +21,7 @@ from layerdex.search.knn.tiles.tile import (
     find_pairs,
     run_in_threads,
 )
-from layerdex.search.knn.tiles.vectors import N_CODED, ManyVectors, blocks_of, encode_all
+from layerdex.search.knn.tiles.vectors import ManyVectors, blocks_of, encode_all, has_codes
 from layerdex.search.vectors.similarity import floor_of, to_steps
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
@@ -51,7 +51,7 @@ def find_others(
     tell_beginning(told[0])
     vectors = ManyVectors(source, rows, told[0])
     groups = np.arange(n) if groups is None else groups
-    if n >= N_CODED and (device := asked_device()) is not None:
+    if has_codes(n) and (device := asked_device()) is not None:
         return _find_on(device, vectors, k, groups, told)
     floors = first_floors(vectors, k, groups, n_threads, on_progress=told[1])
     coded = encode_all(

@@ -14,11 +14,11 @@ from layerdex.search.knn.tiles.costs import ENCODE_NS, READ_NS
 from layerdex.search.knn.tiles.device import DeviceVectors
 from layerdex.search.knn.tiles.tile import N_ROWS, Pairs, find_pairs, is_later, run_in_threads
 from layerdex.search.knn.tiles.vectors import (
-    N_CODED,
     CodedVectors,
     ManyVectors,
     blocks_of,
     encode_all,
+    has_codes,
 )
 from layerdex.storage.vectors.layer_vectors import VectorSource
 
@@ -49,7 +49,7 @@ def encode_vectors(
     on_progress: OnProgress | None = None,
 ) -> CodedVectors | DeviceVectors:
     """Return vectors with codes for pairs, on the device that is asked for; see `encode_all`."""
-    if len(vectors) >= N_CODED and (device := asked_device()) is not None:
+    if has_codes(len(vectors)) and (device := asked_device()) is not None:
         return DeviceVectors(device, vectors, on_progress)
     return encode_all(
         vectors, floors, arithmetic=arithmetic, n_threads=n_threads, on_progress=on_progress

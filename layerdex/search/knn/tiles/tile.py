@@ -223,6 +223,18 @@ def rescore(
     return join(parts)
 
 
+def is_of_other_group(
+    of_rows: NDArray[np.int64],
+    of_columns: NDArray[np.int64],
+    first_column: int,
+    i: Positions,
+    j: Positions,
+) -> NDArray[np.bool_]:
+    """Return which pairs are of two groups, given those of a block's rows and of all columns."""
+    is_other: NDArray[np.bool_] = of_rows[i] != of_columns[j + first_column]
+    return is_other
+
+
 def is_later(first_row: int, first_column: int) -> IsWanted:
     """Return whether a row comes after a column, by the positions that both sides begin at."""
     return lambda i, j: i + first_row > j + first_column

@@ -26,6 +26,11 @@ _MOST_HELD_BYTES = 1 << 30
 _BLOCK = 16_384
 
 
+def has_codes(n: int, n_queries: int | None = None) -> bool:
+    """Say whether codes are made of n vectors, for queries or to compare each two of them."""
+    return n >= N_CODED and (n_queries is None or n_queries >= N_CODED_QUERIES)
+
+
 class ManyVectors:
     """The unit vectors of n documents, ``rows`` (n,) in any order, by their positions in it.
 
@@ -125,7 +130,7 @@ def encode_all(
     ``floors`` is the similarity that matters, of each (n,) or of all.
     """
     encoding = PLAIN
-    if len(vectors) >= N_CODED or arithmetic is not None:
+    if has_codes(len(vectors)) or arithmetic is not None:
         at = vectors.sample()
         sample, rows = vectors[at], slice(_N_SAMPLED_ROWS)
         floors = np.broadcast_to(floors, len(vectors))[at[rows]]
