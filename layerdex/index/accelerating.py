@@ -11,7 +11,7 @@ import numpy as np
 
 from layerdex.arguments import check_between, check_callbacks
 from layerdex.errors import DamagedIndexError, OptionError, StorageError
-from layerdex.index.approximates import N_LEAST
+from layerdex.index.approximates import check_is_large
 from layerdex.index.open_index import OpenIndex, QueryVectors, query_vectors, read_texts
 from layerdex.layers import LayerSelection
 from layerdex.records import OnProgress, Rows, Vectors, progress_of_parts
@@ -170,11 +170,7 @@ def _build(
     on_progress: OnProgress | None,
 ) -> tuple[Tensors, dict[str, Any]]:
     rows, vectors = snapshot.rows(), snapshot.layer(layer)
-    if len(rows) < N_LEAST:
-        raise OptionError(
-            f"the index has {len(rows):,} documents: exact search of fewer than {N_LEAST:,} is as "
-            "fast as an approximate one"
-        )
+    check_is_large(len(rows))
     n, first_row, next_row = len(rows), int(rows[0]), int(snapshot.setting(NEXT_ROW))
     if not is_dense(n, next_row - first_row):
         raise OptionError(

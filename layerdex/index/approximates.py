@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
+from layerdex.errors import OptionError
 from layerdex.forks import ForkLock
 from layerdex.search.knn.approximate import ApproximateLayer, Measured
 from layerdex.storage.approximates import measure_freshness, read_approximates
@@ -25,6 +26,15 @@ N_LEAST = 20_000
 """Fewer documents are compared in a millisecond, which candidates alone would take."""
 
 logger = logging.getLogger(__name__)
+
+
+def check_is_large(n: int) -> None:
+    """Raise `OptionError` for an index of n documents of which no approximate one is worth it."""
+    if n < N_LEAST:
+        raise OptionError(
+            f"the index has {n:,} documents: exact search of fewer than {N_LEAST:,} is as fast as "
+            "an approximate one"
+        )
 
 
 class LoadedApproximates:

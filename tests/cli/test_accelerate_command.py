@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from layerdex import Index
-from layerdex.index import accelerating
+from layerdex.errors import LockedIndexError
+from layerdex.index import accelerating, approximates
 from layerdex.search.knn import approximate
 from tests.cli.corpus import write_jsonl
 from tests.cli.runner import Cli
@@ -18,7 +19,7 @@ QUERY = "my card is at the bank"
 @pytest.fixture
 def accelerated(cli: Cli, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An index with an approximate index of layer 2, used although it is small."""
-    monkeypatch.setattr(accelerating, "N_LEAST", 1)
+    monkeypatch.setattr(approximates, "N_LEAST", 1)
     monkeypatch.setattr(approximate, "_ROW_COST", 1e9)
     result = cli.ok("accelerate", path, "--layers", 2, "--recall", 0.5)
     assert result.stdout.startswith("20 documents; recall@10 on 10 queries, target 0.5\n")
@@ -67,7 +68,10 @@ def test_nothing_found_approximately_is_not_said_of_all_documents(
 
 
 def test_info_shows_target_bound_and_changes(
-    cli: Cli, accelerated: Path, caplog: pytest.LogCaptureFixture
+    cli: Cli,
+    accelerated: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     [made] = cli.json("info", accelerated)["approximate"]
     assert (made["layer"], made["n"], made["target"], made["is_stale"]) == (2, 20, 0.5, False)
@@ -77,7 +81,11 @@ def test_info_shows_target_bound_and_changes(
     assert (made["n_dead"], made["n_tail"], made["is_stale"]) == (4, 0, True)
     assert "stale: not used" in " ".join(cli.data("info", accelerated).split())
     assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
-    assert f"'layerdex accelerate {accelerated} --layers 2'" in caplog.text
+    assert f"'layerdex accelerate {accelerated} --layers 2 --recall 0.5'" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(approximates, "N_LEAST", 20_000)  # so few are not accelerated again
+    assert cli.json("search", accelerated, QUERY, "--layer", 2)[0]["exact"]
+    assert f"'layerdex accelerate {accelerated} --layers 2 --drop' to remove it" in caplog.text
 
 
 def test_drop_removes_all(cli: Cli, accelerated: Path) -> None:
@@ -126,4 +134,25 @@ def test_a_recall_that_no_setting_reaches_is_said(
 
 def test_a_small_index_is_refused(cli: Cli, path: Path) -> None:
     assert "exact search of fewer than 20,000" in cli.error("accelerate", path)
-    assert "between 0.5 and 0.999" in cli.error("accelerate", path, "--recall", 1)
+    assert "0.5<=x<=0.999" in cli.usage("accelerate", path, "--recall", 1)
+
+
+def test_too_few_queries_are_refused_before_anything_is_built(
+    cli: Cli, accelerated: Path, tmp_path: Path
+) -> None:
+    before = cli.json("info", accelerated)["approximate"]
+    for n, recall in ((0, 0.5), (4, 0.5), (49, 0.9)):
+        file = write_jsonl(tmp_path / "asked.jsonl", [{"text": f"my card {i}"} for i in range(n)])
+        words = ("accelerate", accelerated, "--queries", file, "--recall", recall)
+        assert f"{n} queries cannot show a recall of {recall:g}" in cli.error(*words)
+    assert cli.json("info", accelerated)["approximate"] == before
+
+
+def test_who_cannot_write_learns_it_before_anything_is_built(
+    cli: Cli, accelerated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "_build", None)
+    with Index.open(accelerated)._open.store.write():
+        result = cli("accelerate", accelerated, "--lock-timeout", 0.1)
+    assert result.exit_code == LockedIndexError.exit_code
+    assert "another writer" in result.stderr

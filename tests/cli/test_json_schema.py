@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from layerdex import Index
-from layerdex.index import accelerating
+from layerdex.index import approximates
 from layerdex.index.json import output_schema, read_schemas, to_json
 from layerdex.options import EncoderOptions
 from scripts.json_reference import TARGET, render
@@ -166,7 +166,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Work among what was built; what a command changes or writes lies in a folder of its own."""
     monkeypatch.chdir(built)
-    monkeypatch.setattr(accelerating, "N_LEAST", 1)
+    monkeypatch.setattr(approximates, "N_LEAST", 1)
 
     def give(words: Sequence[str]) -> list[str]:
         if "new" in words:

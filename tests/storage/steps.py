@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event
 
 from layerdex import Index
 from layerdex.errors import LayerdexError
-from layerdex.index import accelerating
+from layerdex.index import approximates
 from layerdex.indexer.pipeline.build import build
 from layerdex.indexer.readers.sources import read_all
 from layerdex.storage import writer
@@ -90,11 +90,11 @@ def operate(
 
 def accelerate(index: Index, recall: float) -> None:
     """Build approximate indexes of two layers, although the index is small."""
-    least, accelerating.N_LEAST = accelerating.N_LEAST, 1
+    least, approximates.N_LEAST = approximates.N_LEAST, 1
     try:
         index.accelerate("2,3", recall=recall)
     finally:
-        accelerating.N_LEAST = least
+        approximates.N_LEAST = least
 
 
 @contextmanager

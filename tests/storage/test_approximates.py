@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save
 
 from layerdex import Index
 from layerdex.errors import DamagedIndexError
-from layerdex.index import accelerating, approximates
+from layerdex.index import approximates
 from layerdex.storage.artifacts import APPROXIMATES
 from layerdex.storage.catalog.validation import are_approximate
 from layerdex.storage.store import Store
@@ -158,9 +158,9 @@ def test_flipped_byte_is_found_and_named_and_exact_search_goes_on(path: Path) ->
     flip_byte(file)
     [problem] = open_(path).verify()
     assert (problem.path, problem.artifact) == (file, APPROXIMATES)
-    assert "'layerdex accelerate --layers 2'" in problem.reason
-    assert problem.remedy == f"layerdex accelerate {path} --layers 2"
-    with pytest.raises(DamagedIndexError, match="'layerdex accelerate --layers 2'"):
+    assert "'layerdex accelerate --layers 2 --recall 0.5'" in problem.reason
+    assert problem.remedy == f"layerdex accelerate {path} --layers 2 --recall 0.5"
+    with pytest.raises(DamagedIndexError, match="'layerdex accelerate --layers 2 --recall 0.5'"):
         load(path)
     assert open_(path).search_like("d1", layer=2, exact=True)[0].exact
     assert load(path, 3) is not None
@@ -171,7 +171,7 @@ def test_flipped_byte_is_found_and_named_and_exact_search_goes_on(path: Path) ->
 def test_missing_file_is_damage(path: Path) -> None:
     file_of(path, 2).unlink()
     assert len(open_(path).verify()) == 1
-    with pytest.raises(DamagedIndexError, match="'layerdex accelerate --layers 2'"):
+    with pytest.raises(DamagedIndexError, match="'layerdex accelerate --layers 2 --recall 0.5'"):
         load(path)
 
 
@@ -306,7 +306,7 @@ def test_damaged_record_is_said_before_anything_is_built_and_drop_mends_it(
     else:
         value = "'[1'" if damage == "no JSON" else "json_set(value, '$[0].n', 39)"
         query(path, f"UPDATE setting SET value = {value} WHERE key = 'approximate'")
-    monkeypatch.setattr(accelerating, "N_LEAST", 1)
+    monkeypatch.setattr(approximates, "N_LEAST", 1)
     monkeypatch.setattr(ApproximateIndex, "train", None)  # nothing is built
     delete = partial(Index.delete, purge=True)
     for ask in (partial(Index.search_like, ids="d1", layer=2), Index.accelerate, delete):

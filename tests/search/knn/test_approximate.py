@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from layerdex import Index
 from layerdex.errors import OptionError, StorageError
-from layerdex.index import accelerating
+from layerdex.index import accelerating, approximates
 from layerdex.records import OnProgress, Rows, Scalar, Vectors
 from layerdex.search.knn import approximate, recall_choice
 from layerdex.search.knn.approximate import ApproximateLayer, Measured, find_approximate
@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         add(store, VECTORS[start : start + 1_000], metadata=fields)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accelerating, "N_LEAST", 1_000)
+        patch.setattr(approximates, "N_LEAST", 1_000)
         patch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
         [layer] = open_(path).accelerate(recall=TARGET)
     assert layer.reaches_target
@@ -182,7 +182,7 @@ def test_between_two_shares_it_is_the_larger_of_both_numbers() -> None:
 def test_eight_topics_are_measured_and_they_are_not_whole_lists(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(approximates, "N_LEAST", 1_000)
     monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
     share_out, asked = recall_choice._share_out, []
 
@@ -383,7 +383,7 @@ def test_a_small_index_gains_nothing(tmp_path: Path) -> None:
 def test_a_file_that_would_be_too_large_is_refused_before_anything_is_trained(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(approximates, "N_LEAST", 1_000)
     [file] = (path / "approximate").iterdir()
     estimated = estimate_bytes(N, count_lists(N), WIDTH)
     assert estimated == pytest.approx(file.stat().st_size, rel=0.1)
@@ -399,7 +399,7 @@ def test_a_file_that_would_be_too_large_is_refused_before_anything_is_trained(
 def test_compacting_during_a_build_matters_only_for_what_was_live(
     path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(approximates, "N_LEAST", 1_000)
     monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
     index = open_(path)
     if when == "before":
@@ -426,7 +426,7 @@ def test_compacting_during_a_build_matters_only_for_what_was_live(
 
 
 def test_two_builds_give_the_same_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(approximates, "N_LEAST", 1_000)
     monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
     [before] = (path / "approximate").iterdir()
     data = before.read_bytes()
@@ -439,7 +439,7 @@ def test_two_builds_give_the_same_bytes(path: Path, monkeypatch: pytest.MonkeyPa
 def test_few_given_questions_that_are_hard_count_as_much_as_documents(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(approximates, "N_LEAST", 1_000)
     monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
     texts = [f"w{i * 13 % 101} w{i * 7 % 89} w{i * 3 % 53}" for i in range(60)]
     index = open_(path)
@@ -459,7 +459,7 @@ def test_few_given_questions_that_are_hard_count_as_much_as_documents(
 def test_more_questions_than_are_useful_are_a_sample_that_is_the_same_each_time(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accelerating, "N_LEAST", 1_000)
+    monkeypatch.setattr(approximates, "N_LEAST", 1_000)
     monkeypatch.setattr(recall_choice, "_LEAST_PER_HALF", 150)
     monkeypatch.setattr(accelerating, "MOST_GIVEN", 40)
     encode, asked = WordEncoder.encode, []
