@@ -21,7 +21,7 @@ from layerdex.records import OnProgress, Rows, Vectors
 from layerdex.search.knn.segment_scan import is_scanned, nearest_of_segments
 from layerdex.search.knn.tiles.nearest import NearestSearch
 from layerdex.search.knn.transformed_scan import scan_transformed
-from layerdex.search.vectors.similarity import cosine, floor_of, to_steps
+from layerdex.search.vectors.similarity import cosine_of_one, floor_of, to_steps
 from layerdex.search.vectors.transform import Transform, TransformedVectors
 from layerdex.storage.vectors.layer_vectors import LayerVectors, SegmentSlice, VectorSource
 
@@ -147,10 +147,10 @@ def _find_by_scan(
 
 def _transformed(
     transform: Transform, part: SegmentSlice, query: Vectors, k: int
-) -> tuple[Rows, NDArray[np.float32]]:
+) -> tuple[Rows, NDArray[np.float64]]:
     if is_scanned(part, part.file.n):
         return scan_transformed(transform, part, query, k)
-    return part.rows, cosine(query, transform.apply(part.decode(0, len(part.rows))))[0]
+    return part.rows, cosine_of_one(query[0], transform.apply(part.decode(0, len(part.rows))))
 
 
 def take_nearest(rows: Rows, similarities: NDArray[np.floating], k: int) -> Neighbors:

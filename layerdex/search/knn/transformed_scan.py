@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.records import Rows, Vectors
+from layerdex.search.vectors.similarity import cosine_of_one
 from layerdex.search.vectors.transform import Transform
 from layerdex.storage.vectors.layer_vectors import SegmentSlice
 
@@ -26,11 +27,11 @@ _MARGIN = 2e-5  # two similarity steps: within one, the lower row comes first
 
 def scan_transformed(
     transform: Transform, segment: SegmentSlice, query: Vectors, k: int
-) -> tuple[Rows, NDArray[np.float32]]:
+) -> tuple[Rows, NDArray[np.float64]]:
     """Return rows of a segment that include its k nearest, and their similarities.
 
     ``query`` is a transformed unit vector, (1, width) float32. The segment's codec must keep
-    lengths.
+    lengths. Similarities are summed in float64.
     """
     near = np.arange(len(segment.rows))
     if len(near) > k:
@@ -38,7 +39,7 @@ def scan_transformed(
         kth = np.partition(similarities - errors, -k)[-k]
         near = np.flatnonzero(similarities + errors >= kth - _MARGIN)
     vectors = transform.apply(segment.file.decode(segment.positions[near]))
-    return segment.rows[near], np.clip(vectors @ query[0], -1, 1)
+    return segment.rows[near], cosine_of_one(query[0], vectors)
 
 
 def _estimate(

@@ -19,6 +19,13 @@ def cosine(queries: Vectors, vectors: Vectors) -> NDArray[np.float32]:
     return similarities
 
 
+def cosine_of_one(query: NDArray[np.float32], vectors: Vectors) -> NDArray[np.float64]:
+    """Return similarities (n,) of a unit vector (width,), summed in float64, within [-1, 1]."""
+    products = np.einsum("ij,j->i", vectors, query.astype(np.float64))
+    similarities: NDArray[np.float64] = np.clip(products, -1, 1)
+    return similarities
+
+
 def to_steps(similarities: NDArray[np.floating] | float) -> NDArray[np.float64]:
     """Return the step of `SIMILARITY_STEP` that each similarity falls into."""
     steps: NDArray[np.float64] = np.rint(np.asarray(similarities, np.float64) / SIMILARITY_STEP)

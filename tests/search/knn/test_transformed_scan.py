@@ -93,6 +93,24 @@ def test_few_questions_and_many_have_the_same_answers(store: Store) -> None:
         np.testing.assert_array_equal(found.rows, batch.rows[start : start + 8])
 
 
+@pytest.mark.parametrize("n_rows", [None, 5], ids=["scanned", "decoded"])
+def test_a_question_alone_has_the_similarities_of_one_in_a_batch(
+    store: Store, n_rows: int | None
+) -> None:
+    """Where transforming rounds alike: what BLAS adds depends on a row's place in the block."""
+    axes = find_axes(read_live(store.path, 0)[1].astype(np.float32))
+    scales = np.random.default_rng(0).uniform(0.3, 3, _WIDTH).astype(np.float32)
+    rows = None if n_rows is None else read_live(store.path, 0)[0][:n_rows]
+    for transform in (axes.center(), Transform(axes.mean, np.diag(scales))):
+        for seed in range(4):
+            queries = transform.apply(cone(20, width=_WIDTH, seed=seed))
+            batch = find(store, transform, queries, 50, rows)
+            for at in range(20):
+                alone = find(store, transform, queries[at : at + 1], 50, rows)
+                np.testing.assert_array_equal(alone.similarities[0], batch.similarities[at])
+                np.testing.assert_array_equal(alone.rows[0], batch.rows[at])
+
+
 def test_what_is_almost_the_mean_is_compared_by_its_own_vector(tmp_path: Path) -> None:
     """Lengths of next to nothing divide rounding by rounding."""
     store = create(tmp_path / "i", width=_WIDTH, precision=StoredPrecision.FLOAT32)

@@ -203,17 +203,16 @@ class DeviceVectors:
         codes = self.device.encode(vectors)
         margins = self.margins(codes)
         near = torch.empty((len(vectors), 0), dtype=torch.float16, device=self.device.torch)
-        own = others = None
-        is_wanted = is_other = None
+        own = others = is_other = None
         if own_groups is not None and groups is not None:
             own = torch.from_numpy(own_groups).to(self.device.torch)[:, None]
             others = torch.from_numpy(groups)
             is_other = partial(is_of_other_group, own_groups, groups)
         for block in blocks_of(len(self), self.device.n_columns):
             raw = _multiply(codes.values, self.codes(block).values)
-            if own is not None and others is not None and is_other is not None:
+            if own is not None and others is not None:
                 raw.masked_fill_(own == others[block].to(self.device.torch), -torch.inf)
-                is_wanted = partial(is_other, block.start)
+            is_wanted = None if is_other is None else partial(is_other, block.start)
             near = torch.cat([near, _largest(raw, best.k)], dim=1)
             near = near.topk(min(best.k, near.shape[1]), dim=1).values
             floors = best.floors(block.start)
