@@ -155,4 +155,4 @@ def test_who_cannot_write_learns_it_before_anything_is_built(
     with Index.open(accelerated)._open.store.write():
         result = cli("accelerate", accelerated, "--lock-timeout", 0.1)
     assert result.exit_code == LockedIndexError.exit_code
-    assert "another writer" in result.stderr
+    assert "already writing" in result.stderr
