@@ -228,9 +228,9 @@ class EncodedSpans:
     """The encoding of spans of n_texts texts, numbered through all of them.
 
     ``vectors`` (n_layers, n, width) float32 of unit length are those of the spans ``numbers`` (n,)
-    int64, ascending. The others are ``cut`` (n_spans,) bool, as they lie in what was not read, or
-    have no token, as one of a control character. ``n_tokens`` and ``truncated`` (n_texts,) are as
-    in `Encoded`.
+    int64, ascending. The others are ``cut`` (n_spans,) bool, as they are not whole in what was read
+    together, or have no token, as one of a control character. ``n_tokens`` (n_texts,) int32 are the
+    tokens that were read, and ``truncated`` (n_texts,) bool whether the end was not.
     """
 
     vectors: EncodedVectors

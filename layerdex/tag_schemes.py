@@ -1,9 +1,10 @@
 """Tags of words that mark spans: IO, IOB1, IOB2, BIOES and BILOU.
 
 A tag is ``O`` outside all spans, else a letter and the span's type, such as ``B-PER``; in IO the
-type may stand alone. In IOB2 each span begins with B; in IOB1 only one that follows another of its
-type (Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999). In BIOES the last word has E, and
-a single one S; BILOU calls these L and U (Ratinov and Roth 2009).
+type may stand alone, also where it is itself a letter: ``B`` alone is the type ``B``. In IOB2 each
+span begins with B; in IOB1 only one that follows another of its type (Ramshaw and Marcus 1995;
+Tjong Kim Sang and Veenstra 1999). In BIOES the last word has E, and a single one S; BILOU calls
+these L and U (Ratinov and Roth 2009).
 """
 
 from __future__ import annotations
@@ -129,12 +130,14 @@ def read_strict_spans(tags: Sequence[str], scheme: TagScheme) -> Iterator[Tagged
 def write_tags(spans: Iterable[TaggedSpan], n_words: int, scheme: TagScheme) -> list[str]:
     """Return the tags of a text's words.
 
-    Raises `TagError` for spans that overlap, and in IO for neighbors of one type, which would
-    become one span.
+    Raises `TagError` for spans that overlap or lie beyond the words, and in IO for neighbors of one
+    type, which would become one span.
     """
     tags = [OUTSIDE] * n_words
     before = TaggedSpan(0, 0, OUTSIDE)
     for span in sorted(spans):
+        if not 0 <= span.first < span.stop <= n_words:
+            raise TagError(f"a span of the words {span.first} to {span.stop} of {n_words}")
         if span.first < before.stop:
             raise TagError(f"the spans at the words {before.first} and {span.first} overlap")
         touches = span.first == before.stop and span.type == before.type

@@ -84,6 +84,9 @@ def test_what_cannot_be_tagged_is_an_error() -> None:
     overlapping = [TaggedSpan(0, 2, "A"), TaggedSpan(1, 3, "B")]
     with pytest.raises(TagError, match="overlap"):
         write_tags(overlapping, 3, TagScheme.IOB2)
+    for beyond in (TaggedSpan(2, 5, "A"), TaggedSpan(1, 1, "A")):
+        with pytest.raises(TagError, match="of 3"):
+            write_tags([beyond], 3, TagScheme.BIOES)
     with pytest.raises(TagError, match="neighboring spans of 'A'"):
         write_tags([TaggedSpan(0, 1, "A"), TaggedSpan(1, 2, "A")], 2, TagScheme.IO)
     assert write_tags([TaggedSpan(0, 1, "A"), TaggedSpan(1, 2, "B")], 2, TagScheme.IO) == [

@@ -85,8 +85,11 @@ def accelerate(
     if given is not None:
         check_can_show(len(given), target)
     texts = None if given is None else query_vectors(index, given, None)
-    with index.store.write(lock_timeout_s=lock_timeout_s):
-        pass  # who cannot write need not build; meanwhile others may
+    # Before minutes are spent on texts and vectors.
+    index.store.check_can_write(lock_timeout_s=lock_timeout_s)
+    with index.store.read() as snapshot:
+        check_is_large(snapshot.n_documents)
+        read_approximates(snapshot)  # they may be damaged
     return [
         _accelerate_layer(index, layer, target, texts, lock_timeout_s, of_layer)
         for layer, of_layer in zip(chosen, progress_of_parts(on_progress, len(chosen)), strict=True)
@@ -131,7 +134,6 @@ def _accelerate_layer(
     on_progress: OnProgress | None,
 ) -> Acceleration:
     def question(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any], Rows]:
-        read_approximates(snapshot)  # what is damaged is said before minutes are spent
         given = None if texts is None else texts.at([layer])[layer]
         tensors, record = _build(snapshot, layer, target, given, on_progress)
         return tensors, record, snapshot.rows()

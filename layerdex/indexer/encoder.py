@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerdex.choices import LongText, Pooling
-from layerdex.errors import ModelError
+from layerdex.errors import ModelError, OptionError
 from layerdex.indexer.engine_factory import load_engine
 from layerdex.indexer.engines.protocol import make_batch
 from layerdex.indexer.fair_lock import FairLock
@@ -76,6 +76,7 @@ class TransformerEncoder:
         spec = self.engine.spec
         resolved = resolve_options(options, folder, spec)
         self._wanted = options
+        self._pools_spans = pools_spans
         self._folder = folder
         self._lock = FairLock()
         self._token_budget = token_budget or self.engine.token_budget
@@ -205,6 +206,8 @@ class TransformerEncoder:
         the number of texts done, estimated from the share of tokens, as batches go by length. If
         it raises, the call ends. It must not call this encoder.
         """
+        if self._pools_spans:
+            raise OptionError("this encoder pools spans: ask it for spans")
         layers = resolve_layers(layers, depth=self._settings.depth)
         index_of: dict[str, int] = {}
         indices = np.array(
@@ -234,8 +237,11 @@ class TransformerEncoder:
 
         A span is its first character and the one behind its last, and need not be a word. Only
         blocks up to the deepest layer run. With `LongText.CHUNK`, of a text that does not fit each
-        span is taken from the chunk in which it is whole and farthest from an edge.
+        span is taken from the chunk in which it is whole and farthest from an edge. Memory grows
+        with the spans of a batch: with the texts in it times the most spans of one of them.
         """
+        if not self._pools_spans:
+            raise OptionError("this encoder pools whole texts: make one with pools_spans")
         layers = resolve_layers(layers, depth=self._settings.depth)
         report = report_texts(len(texts), on_progress)
         in_chunks = self._settings.long is LongText.CHUNK

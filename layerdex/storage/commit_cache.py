@@ -83,10 +83,17 @@ class CommitCache:
         with self._lock:
             while len(self._files) >= _MAX_MAPPED:
                 self._files.pop(next(iter(self._files)))
-            # Another thread may be at a newer commit, and have dropped it there.
-            if file.is_current(self._file_path(segment, layer), segment.files.get(layer)):
+            if self._is_of_newest(segment, layer, file):
                 return self._files.setdefault(key, file)
         return file
+
+    def _is_of_newest(self, segment: Segment, layer: int, file: LayerFile) -> bool:
+        """Return whether a file is that of the newest commit, to which another thread may be."""
+        newest = segment
+        if self._commit is not None:
+            by_name = (other for other in self._commit.segments if other.name == segment.name)
+            newest = next(by_name, segment)
+        return file.is_current(self._file_path(newest, layer), newest.files.get(layer))
 
     def files(self, segments: Sequence[Segment], layer: int) -> list[LayerFile]:
         """Return a layer's file of each segment; several threads check those that are new."""

@@ -182,6 +182,14 @@ class Store:
             # Outside `translate_errors`: the caller's errors, as of reading a source, are its own.
             yield writer
 
+    def check_can_write(self, *, lock_timeout_s: float) -> None:
+        """Raise `LockedIndexError` or `StorageError` if nobody could begin to write now.
+
+        Unlike `write` it changes nothing, and reads no catalog.
+        """
+        with translate_errors(self.path), locked(self.path, timeout_s=lock_timeout_s):
+            pass
+
     def _begin_writing(
         self, stack: ExitStack, place: Place, check: CatalogCheck, timeout_s: float
     ) -> Writer:

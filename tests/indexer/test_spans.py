@@ -13,6 +13,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from layerdex.choices import Dtype, EngineName, LongText
+from layerdex.errors import OptionError
 from layerdex.indexer.encoder import TransformerEncoder
 from layerdex.indexer.engines.openvino.engine import is_installed
 from layerdex.indexer.engines.protocol import Batch
@@ -20,6 +21,7 @@ from layerdex.indexer.engines.torch.packing import packed_spans
 from layerdex.indexer.text.spans import CharacterSpan
 from layerdex.options import EncoderOptions, RuntimeOptions
 from layerdex.records import EncodedSpans
+from tests.indexer import loaded
 from tests.indexer.conftest import TinyModel
 from tests.indexer.packed import load_model, make_replica, random_batch, vectors_of
 from tests.indexer.plain import Floats, cosines, load_plain, plain_windows, vectors_of_ids
@@ -150,6 +152,14 @@ def test_a_span_without_a_token_has_no_vector(bert: Path) -> None:
     found = load(bert).encode_spans([text, ""], [[(0, 3), (4, 6), (7, 10)], []], LAYERS)
     assert found.numbers.tolist() == [0, 2]
     assert not found.cut.any()
+
+
+def test_an_encoder_is_asked_for_what_it_pools(bert: Path) -> None:
+    with pytest.raises(OptionError, match="ask it for spans"):
+        load(bert).encode(["the cat"], LAYERS)
+    whole = loaded.load(bert)
+    with pytest.raises(OptionError, match="make one with pools_spans"):
+        whole.encode_spans(["the cat"], [[(0, 3)]], LAYERS)
 
 
 def test_nothing_to_encode(bert: Path) -> None:

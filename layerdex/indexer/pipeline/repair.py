@@ -78,7 +78,7 @@ def _groups(writer: Writer, segment: Segment, layers: Iterable[int]) -> list[lis
     left = sorted(layers)
     with writer.changing_files() as folder:
         n_bytes = free_bytes(folder) * _SHARE_OF_DISK
-    n_together = int(n_bytes) // max(segment.files[layer].size_bytes for layer in left)
+    n_together = int(n_bytes) // max(1, *(segment.files[layer].size_bytes for layer in left))
     n_together = min(max(n_together, 1), _MOST_FILES)
     return [left[start : start + n_together] for start in range(0, len(left), n_together)]
 

@@ -24,7 +24,7 @@ class LocatedSpans:
     """The passages in which spans have tokens: whole texts, or parts of those that do not fit.
 
     Spans are numbered through all texts. ``numbers`` (n_located,) are those of ``tokens.spans``;
-    ``cut`` (n_spans,) tells which others lie in no passage, and the rest have no token.
+    ``cut`` (n_spans,) tells which others are whole in no passage, and the rest have no token.
     ``n_tokens`` (n_texts,) int32 are the tokens of each text as far as it was read, and
     ``truncated`` (n_texts,) tells whose end was not.
     """

@@ -30,7 +30,6 @@ from layerdex.search.knn.neighbors import (
 )
 from layerdex.search.knn.tiles.tile import run_in_threads
 from layerdex.search.knn.tiles.vectors import blocks_of
-from layerdex.storage.artifacts import APPROXIMATES
 from layerdex.storage.catalog.filters import Where
 from layerdex.storage.snapshot import Snapshot
 from layerdex.storage.vectors.approximate import ApproximateIndex, Numbers, Selection
@@ -49,7 +48,10 @@ _CANDIDATE_COST = 50.0
 _ROW_COST, _ROW_COST_IN_BATCH = 50.0, 1.25
 """Of comparing a row where all are: of a batch of queries they are decoded once."""
 _NEARLY_ALL = 0.9
-"""Where so many are kept, here and there, a neighbour in ten is missing at most."""
+"""Where so many are kept, and hardly a list is without any, they are searched as all are: of the
+neighbours of a question one in ten is missing."""
+
+_SPREAD_OF_NEARLY_ALL = 0.998
 _SPREAD = 0.95
 """Of the lists that as many entries drawn at random would be in."""
 
@@ -142,12 +144,13 @@ def find_approximate(
     # Also where all are wanted: a forged index may have numbers of rows that there are not.
     chosen = _selection(snapshot, approximate, covered, where)
     selection = chosen if n_covered < index.n else None
-    share, is_spread = n_covered / index.n, _is_spread(index, chosen)
-    plan = approximate.at_share(1.0 if is_spread and share > _NEARLY_ALL else share)
+    share, spread = n_covered / index.n, _spread(index, chosen) if n_covered else 0.0
+    is_nearly_all = share > _NEARLY_ALL and spread > _SPREAD_OF_NEARLY_ALL
+    plan = approximate.at_share(1.0 if is_nearly_all else share)
     if plan is None or not len(queries):
         return _exactly(vectors, queries, k, rows if where else None, on_progress)
     more = max(k / MEASURED_K, 1.0)
-    n_probes = plan.n_probes if is_spread else plan.n_probes_together
+    n_probes = plan.n_probes if spread >= _SPREAD else plan.n_probes_together
     n_probes = min(math.ceil(n_probes * more), index.n_lists)
     n_candidates = math.ceil(plan.n_candidates * more)
     if scan_cost(index, n_probes, n_candidates) >= _row_cost(len(queries)) * n_covered:
@@ -211,10 +214,10 @@ def _row_cost(n_queries: int) -> float:
     return _ROW_COST if n_queries <= N_SCANNED_QUERIES else _ROW_COST_IN_BATCH
 
 
-def _is_spread(index: ApproximateIndex, selection: Selection) -> bool:
-    """Return whether a filter keeps entries in as many lists as if they were drawn at random."""
+def _spread(index: ApproximateIndex, selection: Selection) -> float:
+    """Return in how many lists a filter keeps entries, as a share of as many drawn at random."""
     missed = math.pow(1 - selection.n / index.n, index.n / index.n_lists)
-    return selection.n_lists >= _SPREAD * (1 - missed) * index.n_lists
+    return selection.n_lists / ((1 - missed) * index.n_lists)
 
 
 def _exactly(
@@ -245,6 +248,6 @@ def _selection(
         )
     except ValueError as error:
         raise DamagedIndexError(
-            f"the approximate index of layer {approximate.layer} lacks documents: run "
-            f"'{APPROXIMATES.remedy()}' again"
+            f"the approximate index of layer {approximate.layer} lacks documents: run 'layerdex "
+            f"accelerate --layers {approximate.layer}' again"
         ) from error

@@ -6,12 +6,23 @@ an answer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, TextClause, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    TextClause,
+    cast,
+    func,
+    select,
+)
 
 from layerdex.records import Rows, Scalar
 from layerdex.storage.catalog.metadata import decode_value
@@ -165,13 +176,21 @@ def _read_settings(
     try:
         settings = connection.execute(query).all()
     except (ValueError, RecursionError, TypeError) as error:  # not JSON
-        for key in keys if len(keys) > 1 else ():
-            read_setting(connection, key)  # says which
-        raise setting_damage(keys[0]) from error
+        raise setting_damage(_find_undecodable(connection) or keys[0]) from error
     for name, value, digest in settings:
         if setting_digest(name, value) != digest:
             raise setting_damage(name)
     return {name: value for name, value, _ in settings}
+
+
+def _find_undecodable(connection: Connection) -> str | None:
+    """Return the key of a setting that is not JSON, if there is one."""
+    for key, value in connection.execute(select(SETTING.c.key, cast(SETTING.c.value, Text))):
+        try:
+            json.loads(value)
+        except (ValueError, RecursionError, TypeError):
+            return str(key)
+    return None
 
 
 def find_live(connection: Connection, ids: Sequence[str]) -> dict[str, Version]:

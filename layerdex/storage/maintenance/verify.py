@@ -96,7 +96,7 @@ def _verify_artifact(store: Store, kind: ArtifactKind, setting: Any) -> list[Pro
         try:
             for _ in read_chunks(store.path, kind, record):
                 pass
-        except (DamagedIndexError, FileNotFoundError):
+        except (DamagedIndexError, OSError):
             with store.read() as snapshot:
                 if snapshot.setting(kind.name) != setting:  # another was saved meanwhile
                     return []

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layerdex.errors import StorageError
 from layerdex.records import Vectors
 from layerdex.storage.vectors.faiss_library import load_faiss, one_omp_thread
 
@@ -275,6 +276,8 @@ def _new_index(centroids: NDArray[np.float16], width: int) -> Any:
         _BLOCK,
     )
     index.by_residual = False
+    if int(faiss.downcast_InvertedLists(index.invlists).block_size) != _BLOCK * _code_bytes(width):
+        raise StorageError("this FAISS packs codes in another way: install faiss 1.12 to 1.15")
     return index
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,23 @@ def test_an_area_whose_documents_were_deleted_costs_no_recall(path: Path) -> Non
     found = ask(path)
     assert (found.bounds < 1).any()
     check(found, np.flatnonzero(CLUSTER >= 4), least=TARGET)
+
+
+def test_a_small_area_whose_documents_were_deleted_is_like_a_filter(path: Path) -> None:
+    open_(path).delete(*(f"d{i}" for i in np.flatnonzero(CLUSTER == 0)))  # of 3 %
+    found = ask(path)
+    check(found, np.flatnonzero(CLUSTER != 0), least=TARGET)
+    index = open_(path)._open
+
+    def measured(snapshot: object) -> Sequence[Measured]:
+        layer = index.approximates.find(index.store, snapshot, 0)  # type: ignore[arg-type]
+        assert layer is not None
+        return layer.measured
+
+    # The bound is the lower one of the two shares, not that of all documents.
+    [whole, less, *_] = index.store.query(measured)
+    assert whole.bound != less.bound
+    assert set(found.bounds) == {min(whole.bound, less.bound)}
 
 
 def test_between_two_shares_it_is_the_larger_of_both_numbers() -> None:
