@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.test_processes import WITH_WORDS
 from tests.tiny_models import save_tiny_model
 
@@ -42,6 +44,7 @@ def layerdex(option: str, code: str, *commands: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.soak
 def test_without_docstrings_one_line_says_what_to_do(tmp_path: Path) -> None:
     source, model = tmp_path / "texts.txt", save_tiny_model("bert", tmp_path / "model")
     source.write_text("the cat sat on the mat\n")

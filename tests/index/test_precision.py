@@ -38,6 +38,7 @@ def _similarities(
     return np.asarray(unit[0] @ unit[1].T)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("layer", [0, 3])
 def test_search_finds_what_brute_force_finds(index: Index, layer: int) -> None:
     queries = [f"word{i} word{i + 7} word3" for i in range(20)]

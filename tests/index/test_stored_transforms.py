@@ -267,6 +267,7 @@ def test_a_damaged_file_is_found_and_never_used(path: Path, harm: str) -> None:
     assert first(open_(path).search("word1", k=1))  # plain vectors are none the worse
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "record",
     [

@@ -93,6 +93,7 @@ def engines() -> list[EngineName]:
     return [EngineName.TORCH, *([EngineName.OPENVINO] if is_installed() else [])]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("family", "engine"),
     [

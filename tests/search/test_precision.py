@@ -95,6 +95,7 @@ def _queries(n: int) -> NDArray[np.float32]:
     return np.where(np.arange(n)[:, None] % 3 == 2, anywhere, near).astype(np.float32)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("n_queries", [1, 16, 17, 40])
 @pytest.mark.parametrize("k", [1, 10, 130])
 def test_neighbors_are_those_of_brute_force(store: Store, n_queries: int, k: int) -> None:

@@ -52,6 +52,7 @@ def _choose(scene: Scene, *, n_each: int, n: int) -> list[int]:
     return sorted(chosen)
 
 
+@pytest.mark.one_in(2)
 def test_writer_killed_at_any_step_loses_and_doubles_nothing(
     scene: Scene, memory_folder: Path, pytestconfig: pytest.Config
 ) -> None:
@@ -67,6 +68,7 @@ def test_writer_killed_at_any_step_loses_and_doubles_nothing(
             raise
 
 
+@pytest.mark.one_in(2)
 def test_writer_killed_at_any_moment_loses_and_doubles_nothing(
     scene: Scene, memory_folder: Path, pytestconfig: pytest.Config
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_commit_before_the_rename_would_be_noticed(scene: Scene, tmp_path: Pat
         check(scene, tmp_path / "killed")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("stays", [False, True])
 def test_full_disk_at_any_step_is_one_clear_error_and_loses_nothing(
     scene: Scene, memory_folder: Path, pytestconfig: pytest.Config, stays: bool

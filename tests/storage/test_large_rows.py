@@ -75,6 +75,7 @@ def _hashes(path: Path) -> bytes:
     return b"".join(hashes)
 
 
+@pytest.mark.soak
 def test_a_layer_file_of_more_than_four_gibibytes_is_searched_to_its_end(tmp_path: Path) -> None:
     codec, width = codec_of(StoredPrecision.FLOAT32), 1024
     n = (1 << 32) // (4 * width) + 100

@@ -65,6 +65,7 @@ def copy_as_killed(path: Path, target: Path) -> None:
     assert (target / f"{CATALOG}-wal").stat().st_size > 0
 
 
+@pytest.mark.one_in(2)
 def test_directory_swapped_at_any_step_is_noticed_and_the_other_is_not_touched(
     scene: Scene, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:

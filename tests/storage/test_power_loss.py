@@ -158,6 +158,7 @@ def test_flush_that_is_left_out_would_be_noticed(
         replay(Disk(), left, folder, _judge, seeds=range(3), n_apart=20, start=made)
 
 
+@pytest.mark.soak
 def test_emptied_log_that_comes_back_after_a_power_loss_is_not_foreign(folder: Path) -> None:
     (folder / "beside").mkdir()
     events = record(record_life_beside_reader, folder / "beside")

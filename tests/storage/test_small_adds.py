@@ -31,6 +31,7 @@ def _add_one_by_one(index: Index, documents: list[Row]) -> None:
         index.add([row])
 
 
+@pytest.mark.soak
 def test_many_adds_of_one_document_leave_few_segments_and_the_answers_of_one_add(
     tmp_path: Path,
 ) -> None:

@@ -71,6 +71,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("name", "damage"), DAMAGED)
 def test_a_damaged_graph_is_converted_again(
     name: str,

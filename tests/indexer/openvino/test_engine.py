@@ -39,6 +39,7 @@ NOT_CONVERTED = ("modernbert",)  # OpenVINO gives NaN for its local attention
 
 
 # Converting costs seconds: every family with one pooling, and every pooling with one family.
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("family", "pooling"),
     [

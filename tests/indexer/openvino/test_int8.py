@@ -163,6 +163,7 @@ def graph_of(encoder: TransformerEncoder) -> CachedGraph:
     return encoder.engine._requests.graph
 
 
+@pytest.mark.soak
 def test_an_index_answers_from_the_cache_without_nncf_or_the_texts(
     tiny_model: TinyModel, texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -307,6 +307,7 @@ def _read_stream(name: str, n: int | None, n_rows: int | None) -> list[str]:
     return found
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", STREAMS)
 def test_what_has_no_end_takes_little_memory(name: str) -> None:
     n = 2 if name in SLOW else 48

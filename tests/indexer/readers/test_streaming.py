@@ -98,6 +98,7 @@ def test_a_pipe_that_does_not_block_is_read_to_its_end() -> None:
     writer.join()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", [*FILES, "txt"])
 def test_source_is_not_read_whole(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{kind}"

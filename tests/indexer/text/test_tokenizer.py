@@ -278,6 +278,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.soak
 def test_four_megabytes_of_any_text_take_little_more_memory(tiny_model: TinyModel) -> None:
     run = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tiny_model("bert")), json.dumps(ENORMOUS)],

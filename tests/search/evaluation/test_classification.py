@@ -405,7 +405,7 @@ def test_the_frugal_layer_is_the_shallowest_not_measurably_worse(store: Store) -
     worse = {}
     for layer in (0, 1, 2):
         lost = []
-        for _ in range(120):
+        for _ in range(60):
             drawn = random.integers(n, size=n)
             figures = [
                 f1_score(true[drawn], np.array(names[one])[drawn], average="macro")

@@ -93,6 +93,7 @@ def test_concat_is_the_weighted_mean_of_similarities(store: Store) -> None:
     np.testing.assert_allclose(found.similarities, expected, atol=2e-6)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("filtered", [False, True])
 def test_rrf_ranks_by_the_sum_of_reciprocal_ranks(store: Store, filtered: bool) -> None:
     rows = read_live(store.path, 0)[0]

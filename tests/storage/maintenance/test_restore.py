@@ -172,6 +172,7 @@ def _restore_and_die(backup: Path, path: Path, at: int, *, is_atomic: bool) -> N
         Index.open(backup).restore(path)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("is_atomic", [True, False])
 def test_restore_killed_at_any_step_leaves_one_of_the_two_whole(
     backup: Path, tmp_path: Path, is_atomic: bool, pytestconfig: pytest.Config

@@ -140,6 +140,7 @@ def packing_wanted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 # The mask's position depends on the family's tokenizer, the other poolings on no family.
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("family", "pool_by"),
     [
