@@ -83,17 +83,18 @@ class CommitCache:
         with self._lock:
             while len(self._files) >= _MAX_MAPPED:
                 self._files.pop(next(iter(self._files)))
-            if self._is_of_newest(segment, layer, file):
+            # Another thread may be at a newer commit, and have dropped it there.
+            segments = [segment] if self._commit is None else self._commit.segments
+            newest = next((each for each in segments if each.name == segment.name), None)
+            if self._is_current(newest, layer, file):
                 return self._files.setdefault(key, file)
         return file
 
-    def _is_of_newest(self, segment: Segment, layer: int, file: LayerFile) -> bool:
-        """Return whether a file is that of the newest commit, to which another thread may be."""
-        newest = segment
-        if self._commit is not None:
-            by_name = (other for other in self._commit.segments if other.name == segment.name)
-            newest = next(by_name, segment)
-        return file.is_current(self._file_path(newest, layer), newest.files.get(layer))
+    def _is_current(self, segment: Segment | None, layer: int, file: LayerFile) -> bool:
+        """Return whether a file is that of a segment of the newest commit, None if it has none."""
+        if segment is None:
+            return False
+        return file.is_current(self._file_path(segment, layer), segment.files.get(layer))
 
     def files(self, segments: Sequence[Segment], layer: int) -> list[LayerFile]:
         """Return a layer's file of each segment; several threads check those that are new."""
@@ -109,15 +110,9 @@ class CommitCache:
     def _drop_stale(self, commit: Commit) -> None:
         by_name = {segment.name: segment for segment in commit.segments}
 
-        def is_current(name: str, layer: int, file: LayerFile) -> bool:
-            segment = by_name.get(name)
-            if segment is None:
-                return False
-            return file.is_current(self._file_path(segment, layer), segment.files.get(layer))
-
         self._files = {
             (name, layer): file
             for (name, layer), file in self._files.items()
-            if is_current(name, layer, file)
+            if self._is_current(by_name.get(name), layer, file)
         }
         self._rows = {name: rows for name, rows in self._rows.items() if name in by_name}

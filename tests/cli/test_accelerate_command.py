@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,7 @@ from layerdex import Index
 from layerdex.errors import LockedIndexError
 from layerdex.index import accelerating, approximates
 from layerdex.search.knn import approximate
+from layerdex.storage.store import Store
 from tests.cli.corpus import write_jsonl
 from tests.cli.runner import Cli
 
@@ -50,8 +54,14 @@ def test_a_note_gives_the_recall_and_how_to_do_without(
     )
     many = cli.ok("search", accelerated, QUERY, "--layer", "1,2", "-k", 12)
     assert f"{bound:.4f} at layer 2, of the 10 nearest and not of all 12; --exact" in many.stderr
-    # So few documents are measured without a filter only.
-    monkeypatch.setattr(approximate.ApproximateLayer, "at_share", lambda self, _: self.measured[0])
+    load = approximates._load
+
+    def load_measured(store: Store, record: Mapping[str, Any]) -> approximate.ApproximateLayer:
+        layer = load(store, record)  # so few documents are measured without a filter only
+        filtered = replace(layer.measured[0], share=0.01)
+        return replace(layer, measured=(*layer.measured, filtered))
+
+    monkeypatch.setattr(approximates, "_load", load_measured)
     filtered = cli.ok("search", accelerated, QUERY, "--layer", 2, "--where", "id != card-1")
     assert f"measured as {bound:.4f} at layer 2 with other filters" in filtered.stderr
     assert "at least" not in filtered.stderr

@@ -87,14 +87,12 @@ class ApproximateLayer:
     next_row: int
     measured: Sequence[Measured]
 
-    def at_share(self, share: float) -> Measured | None:
-        """Return what to do for a filter that keeps a share, or None if it keeps too little.
+    def at_share(self, share: float) -> Measured:
+        """Return what to do for a filter that keeps a share, not less than the last measured.
 
         Between two measured shares it is the larger of both numbers: what keeps documents near to
         each other becomes harder as soon as an area is left out, not in step with the share.
         """
-        if share < self.measured[-1].share:
-            return None
         wider = [measured for measured in self.measured if measured.share >= share][-1]
         narrower = next(measured for measured in self.measured if measured.share <= share)
         return Measured(
@@ -140,15 +138,15 @@ def find_approximate(
     vectors, rows = snapshot.layer(approximate.layer), snapshot.rows(where)
     n_covered = int(np.searchsorted(rows, approximate.next_row))
     covered, tail = rows[:n_covered], rows[n_covered:]
-    index = approximate.index
+    index, share = approximate.index, n_covered / approximate.index.n
+    if not len(queries) or share < approximate.measured[-1].share:
+        return _exactly(vectors, queries, k, rows if where else None, on_progress)
     # Also where all are wanted: a forged index may have numbers of rows that there are not.
     chosen = _selection(snapshot, approximate, covered, where)
     selection = chosen if n_covered < index.n else None
-    share, spread = n_covered / index.n, _spread(index, chosen) if n_covered else 0.0
+    spread = _spread(index, chosen)
     is_nearly_all = share > _NEARLY_ALL and spread > _SPREAD_OF_NEARLY_ALL
     plan = approximate.at_share(1.0 if is_nearly_all else share)
-    if plan is None or not len(queries):
-        return _exactly(vectors, queries, k, rows if where else None, on_progress)
     more = max(k / MEASURED_K, 1.0)
     n_probes = plan.n_probes if spread >= _SPREAD else plan.n_probes_together
     n_probes = min(math.ceil(n_probes * more), index.n_lists)

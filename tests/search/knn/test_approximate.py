@@ -193,8 +193,6 @@ def test_between_two_shares_it_is_the_larger_of_both_numbers() -> None:
     assert made.at_share(0.01) == hundredth
     assert made.at_share(0.5) == Measured(0.5, 20, 50, 100, 0.97, 0.96)
     assert made.at_share(0.03) == Measured(0.03, 70, 80, 50, 0.97, 0.96)
-    assert made.at_share(0.005) is None
-    assert layer(whole).at_share(0.99) is None
 
 
 def test_eight_topics_are_measured_and_they_are_not_whole_lists(
