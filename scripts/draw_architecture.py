@@ -206,7 +206,7 @@ def _draw_files(axes: Any, *, top: float, height: float) -> None:
         column, row = divmod(i, n_rows)
         x, y = 34 + column * 440, top - 42 - row * _LINE * 1.4
         _text(axes, x, y, f"{name}.py", size=10, weight="bold")
-        _text(axes, x + 124, y, FILES[name], size=9.5, color=_FAINT)
+        _text(axes, x + 138, y, FILES[name], size=9.5, color=_FAINT)
 
 
 def _arrow(axes: Any, x: float, top: float, bottom: float) -> None:
